@@ -1,0 +1,6 @@
+"""`python -m barlowctl`."""
+
+from barlowctl.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The errors a user can cause or meet. A leaf: standard library only.
+
+Everything a person can get wrong is raised as a `UserError`; `cli` turns it into one message and
+an exit code. Broken invariants of our own stay `AssertionError`s and keep their traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 3
+
+
+class UserError(Exception):
+    """Bad input: what was given, what is allowed, what to run next.
+
+    Args:
+        message: one sentence that names the offending value and where it came from.
+        allowed: what would have been accepted, when that can be said shortly.
+        next: the command (or step) to try next.
+    """
+
+    exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, message: str, *, allowed: str | None = None, next: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.allowed = allowed
+        self.next = next
+
+
+class RunStopped(UserError):
+    """A run that ended early with its state saved (interrupted, or a non-finite loss)."""
+
+    exit_code = EXIT_STOPPED
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """`, did you mean 'resnet50'?` for the nearest allowed name, or an empty string."""
+    near = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.5)
+    return f", did you mean '{near[0]}'?" if near else ""

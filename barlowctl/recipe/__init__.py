@@ -1,0 +1,1 @@
+"""A run as one complete typed value, and the files it is loaded from."""

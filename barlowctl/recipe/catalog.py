@@ -1,0 +1,58 @@
+"""Where recipes are found: the ones that ship with barlowctl, and files of one's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from barlowctl.errors import UserError, did_you_mean
+
+
+def shipped_directory() -> Path:
+    """The folder of shipped recipes: inside an installed wheel, else the checkout's `recipes/`."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def shipped() -> dict[str, Path]:
+    """Shipped recipes by name, in alphabetical order."""
+    return {path.stem: path for path in sorted(shipped_directory().glob("*.toml"))}
+
+
+def find(name_or_path: str) -> Path:
+    """The file of a shipped recipe's name, or of a path to a TOML file.
+
+    Raises:
+        UserError: no shipped recipe of that name and no such file.
+    """
+    recipes = shipped()
+    if name_or_path in recipes:
+        return recipes[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    looks_like_path = path.suffix == ".toml" or path.name != name_or_path
+    what = f"recipe file '{name_or_path}' does not exist" if looks_like_path else f"no recipe '{name_or_path}'"
+    raise UserError(
+        what + ("" if looks_like_path else did_you_mean(name_or_path, recipes)),
+        allowed=f"a path to a TOML file, or one of: {', '.join(recipes)}",
+        next="barlowctl recipes list",
+    )
+
+
+def copy(name_or_path: str, target: Path) -> Path:
+    """Copy a recipe's file, comments included, to `target` (a file, or a folder to put it in).
+
+    Raises:
+        UserError: the target exists already, or its folder does not.
+    """
+    source = find(name_or_path)
+    if target.is_dir():
+        target = target / source.name
+    if target.exists():
+        raise UserError(f"'{target}' exists already and is not overwritten", next="name another file")
+    if not target.parent.is_dir():
+        raise UserError(f"the folder '{target.parent}' does not exist", next=f"mkdir -p {target.parent}")
+    shutil.copyfile(source, target)
+    return target

@@ -1,0 +1,207 @@
+"""From a TOML file and overrides to a validated `Recipe`, and back to TOML."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from barlowctl.errors import UserError, did_you_mean
+from barlowctl.recipe import catalog
+from barlowctl.recipe.schema import Recipe
+
+
+def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or file with `key=value` overrides applied, validated and frozen.
+
+    Raises:
+        UserError: no such recipe, TOML that does not parse, an unknown key, a value not allowed.
+    """
+    path = catalog.find(name_or_path)
+    text = path.read_text(encoding="utf-8")
+    return parse(text, overrides, origin=_Origin(str(path), text))
+
+
+def parse(text: str, overrides: Sequence[str] = (), *, origin: _Origin | None = None) -> Recipe:
+    """A recipe from TOML text. See `load`."""
+    origin = origin or _Origin("recipe", text)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(
+            f"{origin.file} is not valid TOML: {error}", next="barlowctl recipes show quickstart"
+        ) from error
+    for override in overrides:
+        key, value = _parse_override(override)
+        _assign(values, key, value, override)
+        origin.overridden[key] = override
+    return _validate(values, origin)
+
+
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe like `recipe` but for `key=value` overrides, validated again."""
+    return parse(dump(recipe), overrides)
+
+
+def dump(recipe: Recipe) -> str:
+    """The complete recipe as TOML: every value, defaults included. `parse` gives it back equal."""
+    return tomli_w.dumps(recipe.model_dump(mode="json"))
+
+
+def digest(recipe: Recipe) -> str:
+    """A short hash of everything that decides the result of a run (name and description do not)."""
+    values = recipe.model_dump(mode="json", exclude={"name", "description"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """Dotted keys to plain values, in the schema's order."""
+    return dict(_walk(recipe.model_dump(mode="json")))
+
+
+def diff(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    """Dotted keys whose values differ, with both values (None where a key is absent)."""
+    before, after = flatten(old), flatten(new)
+    keys = list(before) + [key for key in after if key not in before]
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+@dataclass
+class _Origin:
+    """Where values came from, so that an error can name the file and line or the override."""
+
+    file: str
+    text: str
+    overridden: dict[str, str] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.overridden = {}
+
+    def of(self, key: str) -> str:
+        for overridden, override in self.overridden.items():
+            if key == overridden or key.startswith(overridden + ".") or overridden.startswith(key + "."):
+                return f"--set {override}"
+        line = _line_of(self.text, key)
+        return f"{self.file}, line {line}" if line else self.file
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """The line on which TOML text sets a dotted key, or opens the table it belongs to."""
+    parts = key.split(".")
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = [part.strip().strip("\"'") for part in header.group(1).split(".")]
+            if table == parts:
+                return number
+        elif setting := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            here = table + [part.strip("\"'") for part in setting.group(1).split(".")]
+            if here == parts[: len(here)]:
+                return number
+    return None
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(
+            f"--set {override!r} is not key=value", allowed="e.g. --set train.epochs=5", next="barlowctl recipes show"
+        )
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a bare word is a string: --set optimizer.name=adamw
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: '{table}' is a value, not a section", next="barlowctl recipes show")
+    values[last] = value
+
+
+def _validate(values: dict[str, Any], origin: _Origin) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem, origin) for problem in error.errors()]
+        more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
+        raise UserError("\n".join(lines[:5]) + more, next="barlowctl recipes show quickstart") from None
+
+
+def _explain(problem: Any, origin: _Origin) -> str:
+    """One line for one of pydantic's problems: where, what was given, what is allowed."""
+    names = [str(part) for part in problem["loc"]]
+    key = ".".join(name for name in names if not name.isdigit())
+    where = f"{origin.of(key)}: "
+    given = problem.get("input")
+    match problem["type"]:
+        case "extra_forbidden":
+            section = _section(names[:-1])
+            known = list(section.model_fields) if section else []
+            parent = ".".join(names[:-1])
+            hint = _nearest(names[-1], known, parent) or _nearest_anywhere(names[-1])
+            return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(known)}."
+        case "missing":
+            return f"{where}'{key}' is missing."
+        case "literal_error":
+            allowed = problem["ctx"]["expected"]
+            near = did_you_mean(str(given), re.findall(r"'([^']+)'", allowed))
+            return f"{where}{key} is {given!r}{near} Allowed: {allowed}."
+        case "value_error":
+            return f"{where}{problem['msg'].removeprefix('Value error, ')}."
+        case _:
+            message = problem["msg"].removeprefix("Input should be ")
+            return f"{where}{key} is {given!r}. Allowed: {message}."
+
+
+def _section(names: Sequence[str]) -> type[BaseModel] | None:
+    section: Any = Recipe
+    for name in names:
+        field = section.model_fields.get(name)
+        section = field.annotation if field else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return None
+    return section
+
+
+def _nearest(name: str, known: Sequence[str], parent: str) -> str:
+    """A hint at the nearest key of the same section, in full."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
+
+
+def _nearest_anywhere(name: str) -> str:
+    """A hint when a key exists, or nearly, in another section."""
+    keys = {key.rpartition(".")[2]: key for key in schema_keys()}
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
+    return f", did you mean '{keys[near[0]]}'?" if near else "."
+
+
+def schema_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a recipe can set."""
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
+            yield from schema_keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

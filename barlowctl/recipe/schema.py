@@ -1,0 +1,201 @@
+"""The schema of a run. Frozen once built; unknown keys are refused; every default lives here.
+
+Imports the standard library and pydantic only. Names are the paper's and timm's. Sections:
+
+    data       which images            views      how they are distorted (the paper's table)
+    model      backbone and projector  objective  the loss and its ablations (Tables 5 and 6)
+    optimizer  LARS, SGD, AdamW        train      epochs, batch, precision, checkpoints
+    eval       what is measured while training, and the geometry of evaluation images
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Section(BaseModel):
+    """A frozen table of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which images a run reads."""
+
+    dataset: str = Field(description="a name in the data home (see `barlowctl data get`) or a path")
+    channels: Literal[1, 3] = Field(3, description="1: grey images, 3: RGB")
+    holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
+    drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
+
+
+class View(Section):
+    """One view's distortions. Defaults: the first view of the paper's table."""
+
+    crop_scale: tuple[Positive, Positive] = Field((0.08, 1.0), description="share of the image's area")
+    crop_ratio: tuple[Positive, Positive] = Field((0.75, 4 / 3), description="width / height")
+    flip: Probability = Field(0.5, description="probability of a horizontal flip")
+    jitter: Probability = Field(0.8, description="probability of colour jitter")
+    brightness: NonNegative = Field(0.4, description="factor from [1 - x, 1 + x]")
+    contrast: NonNegative = Field(0.4, description="factor from [1 - x, 1 + x]")
+    saturation: NonNegative = Field(0.2, description="factor from [1 - x, 1 + x]")
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.1, description="shift from [-x, x], in turns of the colour circle"
+    )
+    grayscale: Probability = Field(0.2, description="probability of conversion to grey")
+    blur: Probability = Field(1.0, description="probability of a Gaussian blur")
+    blur_sigma: tuple[Positive, Positive] = Field((0.1, 2.0), description="range of sigma, in output pixels")
+    solarize: Probability = Field(0.0, description="probability of solarisation (threshold 128)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> View:
+        for key in ("crop_scale", "crop_ratio", "blur_sigma"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key} is [{low}, {high}]: the first number must not exceed the second")
+        if self.crop_scale[1] > 1.0:
+            raise ValueError(f"crop_scale ends at {self.crop_scale[1]}: a crop has at most the image's area, 1.0")
+        return self
+
+
+class Views(Section):
+    """The two distorted views of each image."""
+
+    size: Annotated[int, Field(ge=8, le=1024)] = Field(224, description="side of a view, in pixels")
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: tuple[float, ...] = Field(IMAGENET_MEAN, description="per channel, of pixels in [0, 1]")
+    std: tuple[Positive, ...] = Field(IMAGENET_STD, description="per channel, of pixels in [0, 1]")
+    first: View = View()
+    second: View = View(blur=0.1, solarize=0.2)
+
+
+class Model(Section):
+    """Backbone (any timm name) and the layers on top of it."""
+
+    backbone: str = Field("resnet50", description="a timm model name")
+    backbone_args: dict[str, Any] = Field(default_factory=dict, description="arguments of timm.create_model")
+    stem: Literal["default", "cifar", "stride2"] = Field(
+        "default",
+        description="ResNets only. default: timm's own; cifar: 3x3 stride 1, no max-pool; "
+        "stride2: 5x5 stride 2, no max-pool",
+    )
+    zero_init_last: bool = Field(True, description="last batch norm of each residual block starts at zero")
+    projector: tuple[Count, ...] = Field((8192, 8192, 8192), min_length=1, description="widths of the layers")
+    projector_batch_norm: bool = Field(True, description="batch norm after the hidden layers of the projector")
+    predictor: tuple[Count, ...] = Field(
+        (), description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none"
+    )
+
+
+class Objective(Section):
+    """The Barlow Twins loss and its ablations."""
+
+    lambd: NonNegative = Field(0.0051, description="weight of the redundancy reduction term")
+    scale: Positive = Field(1.0, description="factor on the whole loss")
+    form: Literal["auto", "primal", "gram"] = Field("auto", description="D x D matrix, or two N x N ones")
+    terms: Literal["both", "invariance", "redundancy"] = Field("both", description="Table 5, rows 2 and 3")
+    normalization: Literal["batch", "feature", "none"] = Field("batch", description="Table 5, rows 4 and 6")
+    criterion: Literal["cross-correlation", "cross-entropy"] = Field("cross-correlation", description="Table 5, row 7")
+    temperature: Positive = Field(0.1, description="tau of the cross-entropy criterion")
+    stop_gradient: bool = Field(False, description="no gradient through the second branch (Table 6)")
+
+
+class Optimizer(Section):
+    """Learning rates are per 256 images: the peak is lr x batch_size / 256."""
+
+    name: Literal["lars", "sgd", "adamw"] = "lars"
+    lr: Positive = Field(0.2, description="of weights, per 256 images")
+    lr_biases: Positive = Field(0.0048, description="of biases and norm parameters, per 256 images")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="LARS and SGD")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW")
+    eta: Positive = Field(0.001, description="trust coefficient of LARS")
+    clip_trust_ratio: bool = Field(
+        False, description="LARS steps are at most lr times the gradient (LARC); small benchmarks use it"
+    )
+    weight_decay: NonNegative = Field(1e-6, description="never on biases and norm parameters")
+
+
+class Train(Section):
+    """How long, how large, in which precision."""
+
+    epochs: Count = 1000
+    batch_size: Annotated[int, Field(ge=2)] = Field(2048, description="images per step, over all devices")
+    warmup_epochs: NonNegative = Field(10.0, description="linear warm-up")
+    final_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.001, description="the cosine ends at this share of the peak"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast; fp16 scales gradients")
+    channels_last: bool = True
+    compile: bool = Field(False, description="torch.compile the backbone and projector")
+    sync_batch_norm: bool = Field(False, description="batch norm over all devices")
+    log_every_steps: Count = 10
+    checkpoint_every_epochs: Count = 1
+    keep_checkpoints: Count = 2
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Train:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs} epochs: "
+                "the warm-up must end before the run does"
+            )
+        return self
+
+
+class Eval(Section):
+    """What is measured while training, and how images are prepared for evaluation."""
+
+    every_epochs: CountOrZero = Field(1, description="online kNN and diagnostics; 0: never")
+    queries: Literal["holdout", "val", "off"] = Field(
+        "off",
+        description="online kNN queries: data.holdout images of the training set, or the val split",
+    )
+    bank: Count = Field(10000, description="training images that vote in the online kNN")
+    max_queries: Count = Field(10000, description="at most this many queries")
+    resize: Annotated[int, Field(ge=8)] = Field(256, description="shorter side before the centre crop")
+    crop: Annotated[int, Field(ge=8)] = Field(224, description="side of the centre crop")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Eval:
+        if self.crop > self.resize:
+            raise ValueError(f"crop is {self.crop}, larger than resize {self.resize}")
+        return self
+
+
+class Recipe(Section):
+    """A complete run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    description: str = ""
+    seed: CountOrZero = 0
+    data: Data
+    views: Views = Views()
+    model: Model = Model()
+    objective: Objective = Objective()
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    eval: Eval = Eval()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        for key in ("mean", "std"):
+            given = len(getattr(self.views, key))
+            if given != self.data.channels:
+                raise ValueError(
+                    f"views.{key} has {given} numbers but data.channels is {self.data.channels}: one per channel"
+                )
+        if self.eval.queries == "holdout" and self.data.holdout == 0:
+            raise ValueError("eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000")
+        if self.objective.criterion == "cross-entropy" and self.objective.form == "gram":
+            raise ValueError("objective.form 'gram' cannot express the cross-entropy criterion: use 'auto'")
+        return self

@@ -1,0 +1,84 @@
+"""What holds for every test: offline, few threads, fixed seeds, and nothing of the user's is touched."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from pathlib import Path
+from typing import NoReturn
+
+# Before torch and numba are imported, here and in the processes that tests start: one thread each (the suite
+# shares a small machine), no terminal features, no reaching for a model hub.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "WANDB_MODE": "disabled",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "COLUMNS": "120",
+}
+os.environ.update(ENVIRONMENT)
+for variable in ("FORCE_COLOR", "BARLOWCTL_DEBUG", "BARLOWCTL_DATA", "BARLOWCTL_RUNS"):
+    os.environ.pop(variable, None)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
+
+
+@pytest.fixture(autouse=True)
+def _own_homes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data home and a runs home of the test's own; made by the code that writes there, if at all."""
+    home = tmp_path_factory.getbasetemp() / "homes" / str(random.SystemRandom().getrandbits(64))
+    monkeypatch.setenv("BARLOWCTL_DATA", str(home / "data"))
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(home / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """The same random numbers in every test, whichever ran before; one torch thread."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for libraries that draw from the global state
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anywhere but this machine fails the test that makes it."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: object) -> object:
+        if isinstance(address, tuple) and address[0] not in LOCAL:
+            _refuse(address)
+        return connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+def _refuse(address: tuple[object, ...]) -> NoReturn:
+    raise AssertionError(f"a test tried to connect to {address[0]}: tests run offline")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The repository's root."""
+    return Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped where there is no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
