@@ -1,0 +1,175 @@
+"""Write, load back, compare, and only then give the files their names."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from barlowctl.errors import UserError
+from barlowctl.export.exported import ExportedModel, ExportReport
+from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
+from barlowctl.export.snippet import python_line
+
+# Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
+TOLERANCE = 1e-5
+_IMAGES = 2
+
+
+def export(
+    model: ExportedModel, path: Path, format: str, *, with_projector: bool = False, overwrite: bool = False
+) -> ExportReport:
+    """Write a model in a format that others load, and prove that they can.
+
+    The library the format is for loads the written file into a fresh model with the very lines of Python that
+    the report shows; its features on a fixed random batch are compared with the source's. Until then the
+    files have temporary names: when anything fails nothing is left behind.
+
+    Args:
+        model: the trained model and its preprocessing; left as it is.
+        path: the file (".safetensors" is added when there is no suffix), or the folder of format "hub".
+        format: one of `FORMATS`.
+        with_projector: write the projector too, beside a file as STEM.projector.safetensors, in a folder as
+            projector.safetensors.
+        overwrite: replace what is at `path`.
+
+    Raises:
+        UserError: the format cannot hold the model, the path is taken or not writable, or features differ.
+    """
+    check_format(model, format)
+    path = _checked_path(Path(path), format, overwrite)
+    if with_projector and model.projector is None:
+        raise UserError("there is no projector to export with the backbone", next="leave out --with-projector")
+    projector_path = _projector_path(path, format) if with_projector else None
+    if projector_path is not None and projector_path.exists() and not overwrite:
+        raise _taken(projector_path)
+    token = f".partial-{secrets.token_hex(4)}-"
+    temporary = path.with_name(token + path.name)
+    beside = None if projector_path is None else temporary.with_name(token + projector_path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files = [path / file.relative_to(temporary) for file in write_weights(model, temporary, format)]
+        difference = _verify(model, temporary, format)
+        if beside is not None and projector_path is not None:
+            _write_projector(model, beside)
+            os.replace(beside, temporary / projector_path.name if format == "hub" else projector_path)
+            files.append(projector_path)
+        _put_in_place(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"the export could not be written to {path}: {error}",
+            next="free space or choose another --out",
+        ) from error
+    finally:
+        for leftover in (temporary, beside):
+            if leftover is not None:
+                _remove(leftover)
+    return ExportReport(path, format, difference, python_line(model, path, format), tuple(files), format_notes(format))
+
+
+def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
+    if format != "hub":
+        if not path.suffix:
+            path = path.with_suffix(".safetensors")
+        if path.suffix != ".safetensors":
+            raise UserError(
+                f"{path.name!r} ends in {path.suffix!r}, but format {format!r} is a safetensors file",
+                allowed="a name that ends in .safetensors",
+            )
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; format {format!r} is one file", next="--format hub")
+    elif path.is_file():
+        raise UserError(f"{path} is a file; format 'hub' is a folder", next="--format timm")
+    elif path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+        raise UserError(f"{path} is not empty and not an export", next="choose another folder")
+    if path.exists() and not overwrite:
+        raise _taken(path)
+    return path
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path} exists", next="choose another path, or pass --overwrite")
+
+
+def _projector_path(path: Path, format: str) -> Path:
+    return path / "projector.safetensors" if format == "hub" else path.with_suffix(".projector.safetensors")
+
+
+def _verify(model: ExportedModel, path: Path, format: str) -> float:
+    """Load the files as a user would; the largest difference of the features."""
+    namespace: dict[str, Any] = {}
+    exec(compile(python_line(model, path, format), f"<export to {format}>", "exec"), namespace)
+    loaded: nn.Module = namespace["model"]
+    source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    size = (_IMAGES, model.in_chans, model.input_size, model.input_size)
+    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = source(images), loaded(images)
+    difference = _max_abs_diff(expected, found)
+    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # also false for NaN
+        raise UserError(
+            f"loaded back by format {format!r}, {model.architecture} with arguments {dict(model.timm_args)} "
+            f"gives other features than the run's: they differ by up to {difference:g}; nothing was written",
+            next="--format timm" if format != "timm" else "barlowctl doctor",
+        )
+    if format == "hub":
+        _verify_preprocessing(model, loaded)
+    return difference
+
+
+def _verify_preprocessing(model: ExportedModel, loaded: nn.Module) -> None:
+    """timm's reading of config.json must be the preprocessing that the run was evaluated with."""
+    found = resolve_model_data_config(loaded)
+    expected = {
+        "input_size": (model.in_chans, model.input_size, model.input_size),
+        "mean": model.mean,
+        "std": model.std,
+        "interpolation": model.interpolation,
+        "crop_pct": model.crop_pct,
+    }
+    for key, value in expected.items():
+        read = tuple(found[key]) if isinstance(value, tuple) else found[key]
+        assert read == value, f"timm reads {key} = {read}, written was {value}"
+
+
+def _max_abs_diff(expected: Tensor, found: Tensor) -> float:
+    if expected.shape != found.shape:
+        return float("inf")
+    return float((expected - found).abs().max())
+
+
+def _write_projector(model: ExportedModel, path: Path) -> None:
+    assert model.projector is not None
+    weights = state_dict(model.projector)
+    save_file(weights, path, metadata={**model.metadata(), "part": "projector"})
+    back = load_file(path)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key].nan_to_num(), weights[key].nan_to_num()) for key in weights)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    if path.is_dir():  # a folder cannot be replaced in one step: the old one goes aside first
+        aside = path.with_name(f".replaced-{secrets.token_hex(4)}-{path.name}")
+        os.rename(path, aside)
+        os.rename(temporary, path)
+        shutil.rmtree(aside)
+    else:
+        os.replace(temporary, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

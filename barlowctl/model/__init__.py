@@ -1,0 +1,32 @@
+"""The networks: backbone, projector, predictor, and what stands in front of them.
+
+Plain values and torch only: nothing here knows the recipe, the data or the objective.
+"""
+
+from barlowctl.model.backbone import (
+    RESERVED_ARGS,
+    STEMS,
+    build_backbone,
+    check_backbone_args,
+    check_input,
+    feature_width,
+    zero_initialized_norms,
+)
+from barlowctl.model.footprint import Footprint, estimate_memory
+from barlowctl.model.normalize import InputNormalization
+from barlowctl.model.projector import build_predictor, build_projector
+
+__all__ = [
+    "RESERVED_ARGS",
+    "STEMS",
+    "Footprint",
+    "InputNormalization",
+    "build_backbone",
+    "build_predictor",
+    "build_projector",
+    "check_backbone_args",
+    "check_input",
+    "estimate_memory",
+    "feature_width",
+    "zero_initialized_norms",
+]

@@ -1,0 +1,218 @@
+"""The backbone: any timm model without its classifier, with a stem for small images if asked for.
+
+A stem other than timm's own is surgery on timm's `ResNet` class (`conv1` replaced, `maxpool` removed).
+Its width is that of the batch norm behind it: 64, or 2 x stem_width with stem_type="deep", so
+`stem_type="deep", stem_width=8` with stem "stride2" is a single 5x5 convolution of 16 channels.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, cast
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from barlowctl.errors import UserError
+
+Stem = Literal["default", "cifar", "stride2"]
+
+
+class StemShape(NamedTuple):
+    """A single convolution that stands where timm's 7x7 convolution and max-pool stood."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+
+STEMS: dict[str, StemShape | None] = {
+    "default": None,
+    "cifar": StemShape(kernel=3, stride=1, padding=1),  # SimCLR (Chen et al. 2020), appendix B.9
+    "stride2": StemShape(kernel=5, stride=2, padding=2),
+}
+# Arguments of timm.create_model that are decided elsewhere: giving them twice would be ambiguous.
+RESERVED_ARGS = (
+    "cache_dir", "checkpoint_path", "features_only", "in_chans", "model_name", "num_classes",
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "stem", "zero_init_last",
+)  # fmt: skip
+# What timm's constructors raise on arguments that they cannot use.
+_CONSTRUCTION_ERRORS = (
+    TypeError,
+    ValueError,
+    AssertionError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+)
+
+
+def build_backbone(
+    name: str, *, in_chans: int, stem: str = "default", zero_init_last: bool = True, **timm_args: Any
+) -> nn.Module:
+    """A randomly initialised timm model that maps (N, in_chans, H, W) to features (N, width).
+
+    Draws from torch's CPU generator. The width of the features is `feature_width(backbone)`; it equals
+    `backbone.num_features` except in the few families with a wider pre-classifier layer.
+
+    Args:
+        name: a timm model name, without a weights tag.
+        in_chans: channels of the images.
+        stem: "default", or for timm's ResNet class "cifar" (3x3 stride 1, no max-pool) or
+            "stride2" (5x5 stride 2, no max-pool).
+        zero_init_last: the last norm of each residual branch starts at zero, in the families where timm
+            knows how; `zero_initialized_norms` tells where it did.
+        timm_args: arguments of `timm.create_model`, for example img_size for a ViT.
+
+    Raises:
+        UserError: unknown name or stem, or arguments that timm refuses.
+    """
+    if stem not in STEMS:
+        raise UserError(f"unknown stem {stem!r}", allowed=", ".join(STEMS))
+    check_backbone_args(timm_args)
+    _check_name(name)
+    backbone = _create(name, in_chans, zero_init_last, timm_args)
+    shape = STEMS[stem]
+    if shape is not None:
+        _replace_stem(backbone, name, stem, shape, in_chans)
+    return backbone
+
+
+def check_backbone_args(timm_args: Mapping[str, Any]) -> None:
+    """Refuse arguments of `timm.create_model` that are set elsewhere (`RESERVED_ARGS`)."""
+    for key in timm_args:
+        if key in RESERVED_ARGS:
+            raise UserError(
+                f"model.backbone_args has {key!r}, which barlowctl sets itself",
+                allowed="other arguments of timm.create_model, such as drop_path_rate or img_size",
+                next="remove it: channels, stem, zero_init_last and weights have their own keys",
+            )
+
+
+def _check_name(name: str) -> None:
+    known = timm.list_models()
+    if name in known:
+        return
+    if name.split(".")[0] in known:
+        plain = name.split(".")[0]
+        raise UserError(
+            f"backbone {name!r} names pretrained weights, but pre-training starts from random ones",
+            allowed=f"the architecture alone: {plain!r}",
+            next=f"--set model.backbone={plain}",
+        )
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    raise UserError(
+        f"timm {timm.__version__} has no model named {name!r}",
+        allowed=f"any of its {len(known)} models" + (f", nearest: {', '.join(near)}" if near else ""),
+        next="""python -c 'import timm; print(timm.list_models("*resnet*"))' lists them""",
+    )
+
+
+def _create(name: str, in_chans: int, zero_init_last: bool, timm_args: Mapping[str, Any]) -> nn.Module:
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **timm_args}
+    try:
+        try:
+            return timm.create_model(name, pretrained=False, zero_init_last=zero_init_last, **arguments)
+        except TypeError as error:
+            if "zero_init_last" not in str(error):
+                raise
+        return timm.create_model(name, pretrained=False, **arguments)
+    except _CONSTRUCTION_ERRORS as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
+        raise UserError(
+            f"timm cannot build {name!r} with {given}: {str(error) or type(error).__name__}",
+            next="correct model.backbone_args",
+        ) from error
+
+
+def _replace_stem(backbone: nn.Module, name: str, stem: str, shape: StemShape, in_chans: int) -> None:
+    if not isinstance(backbone, ResNet):
+        raise UserError(
+            f"stem {stem!r} is not available for {name!r}: timm builds it as {type(backbone).__name__}",
+            allowed="models of timm's ResNet class, such as resnet18, resnet50, resnext50_32x4d, "
+            "wide_resnet50_2 or seresnet50",
+            next="--set model.stem=default",
+        )
+    resnet = cast(Any, backbone)  # timm annotates these attributes more narrowly than it uses them
+    width = int(resnet.bn1.num_features)
+    conv = nn.Conv2d(in_chans, width, shape.kernel, stride=shape.stride, padding=shape.padding, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    resnet.conv1 = conv
+    resnet.maxpool = nn.Identity()
+    resnet.feature_info[0]["reduction"] = shape.stride
+    for stage in resnet.feature_info[1:]:
+        stage["reduction"] = stage["reduction"] * shape.stride // 4
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """Width of the features that `backbone(images)` returns.
+
+    timm's `num_features` is the width before a pre-classifier layer; `head_hidden_size` is behind it.
+    """
+    model = cast(Any, backbone)
+    return int(getattr(model, "head_hidden_size", None) or model.num_features)
+
+
+def zero_initialized_norms(backbone: nn.Module) -> tuple[str, ...]:
+    """Names of the layers of a fresh backbone whose one-dimensional scale is zero everywhere."""
+    return tuple(
+        name.removesuffix(".weight")
+        for name, parameter in backbone.named_parameters()
+        if parameter.ndim == 1 and name.endswith(".weight") and not bool(parameter.detach().any())
+    )
+
+
+def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
+    """Whether the backbone takes square images of `size` pixels; returns the width of its features.
+
+    Runs on the meta device, where nothing is computed; a model that cannot run there gets one real image.
+    The backbone's weights, statistics and modes are left as they were.
+
+    Raises:
+        UserError: it does not take them, or it does not return one vector per image.
+    """
+    image = torch.zeros(1, in_chans, size, size)
+    tensors: dict[str, Tensor] = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    on_meta = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
+    with _evaluating(backbone), torch.no_grad():
+        try:
+            features = functional_call(backbone, on_meta, (image.to("meta"),))
+        except _CONSTRUCTION_ERRORS:
+            device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+            try:
+                features = backbone(image.to(device))
+            except _CONSTRUCTION_ERRORS as error:
+                raise _size_error(backbone, size, str(error)) from error
+    if features.ndim != 2 or features.shape[0] != 1:
+        raise UserError(
+            f"{type(backbone).__name__} returns a tensor of shape {tuple(features.shape)} per image, "
+            "not one vector: barlowctl needs pooled features",
+            next="remove global_pool from model.backbone_args",
+        )
+    return int(features.shape[1])
+
+
+def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
+    reason = (reason.strip().splitlines() or ["it fails on them"])[0]
+    return UserError(
+        f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}",
+        next=f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop",
+    )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the block; every submodule gets its own mode back."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

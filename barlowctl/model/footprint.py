@@ -1,0 +1,94 @@
+"""How much memory a training step needs, before anything is allocated.
+
+The forward pass runs on fake tensors (shapes and dtypes, no data), at the full batch size, under hooks that
+see every tensor autograd saves for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes. The peak of a step is somewhat higher: gradients of activations and workspaces come and go."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+
+def estimate_memory(
+    module: nn.Module,
+    inputs: Callable[[], Sequence[Any]],
+    *,
+    optimizer_slots: int,
+    autocast: torch.dtype | None = None,
+) -> Footprint:
+    """Memory of one training step of `module(*inputs())`.
+
+    Args:
+        module: called in training mode; every tensor that its output needs for a backward pass is counted
+            once, whatever the number of views on it. Parameters, buffers and batch statistics are not
+            changed.
+        inputs: makes the arguments; called where tensors have no data, so a factory such as
+            `lambda: (torch.zeros(2048, 224, 224, 3, dtype=torch.uint8),)` costs nothing.
+        optimizer_slots: numbers the optimizer keeps per parameter (momentum: 1, Adam: 2).
+        autocast: torch.bfloat16 or torch.float16 when the forward pass runs under autocast.
+    """
+    parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
+    weights = sum(p.numel() * p.element_size() for p in module.parameters())
+    trained = sum(p.numel() * p.element_size() for p in parameters.values())
+    return Footprint(
+        parameters=weights,
+        gradients=trained,
+        optimizer=optimizer_slots * trained,
+        activations=_saved_bytes(module, inputs, autocast),
+    )
+
+
+def _saved_bytes(module: nn.Module, inputs: Callable[[], Sequence[Any]], autocast: torch.dtype | None) -> int:
+    own: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    saved: dict[int, Tensor] = {}
+
+    def remember(tensor: Tensor) -> Tensor:
+        saved.setdefault(_storage(tensor), tensor)
+        return tensor
+
+    casting: AbstractContextManager[Any] = nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast)
+    training = {part: part.training for part in module.modules()}
+    with FakeTensorMode():
+        stand_ins = {key: _stand_in(value) for key, value in own.items()}
+        fixed = {_storage(value) for value in stand_ins.values()}
+        arguments = tuple(inputs())
+        module.train()
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor), casting:
+                output = functional_call(module, stand_ins, arguments)
+        finally:
+            for part, mode in training.items():
+                part.training = mode
+        del output
+        return sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in fixed)
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, requires_grad=tensor.requires_grad)
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identity of a tensor's memory, valid while the tensor is alive."""
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,1 @@
+"""The engine: one loop, its optimizer and schedule, its checkpoints, the events it emits."""

@@ -1,0 +1,287 @@
+"""Exports are loaded by the library they are for, here once more and independently of the exporter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from barlowctl.errors import UserError
+from barlowctl.export import TORCHVISION_NAMES, ExportedModel, export, python_line, writer
+from barlowctl.model import build_backbone, build_projector
+
+
+def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem: str = "default", **timm_args):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, in_chans=in_chans, stem=stem, zero_init_last=False, **timm_args)
+    with torch.no_grad():  # as after training: statistics that are not zero and one
+        for part in backbone.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.normal_(0, 0.1)
+                part.running_var.uniform_(0.5, 1.5)
+    return ExportedModel(
+        backbone=backbone.to(memory_format=torch.channels_last),
+        architecture=name,
+        timm_args=timm_args,
+        stem=stem,
+        in_chans=in_chans,
+        mean=(0.25,) * in_chans,
+        std=(0.5,) * in_chans,
+        input_size=size,
+        resize=size + 4,
+        interpolation="bicubic",
+        provenance={"recipe": "tiny", "recipe_digest": "0123"},
+    )
+
+
+def images(model: ExportedModel) -> torch.Tensor:
+    return torch.rand(3, model.in_chans, model.input_size, model.input_size)
+
+
+def assert_same_features(model: ExportedModel, loaded: nn.Module, tolerance: float = 1e-5) -> None:
+    x = images(model)
+    with torch.no_grad():
+        expected, found = model.backbone.eval()(x), loaded.eval()(x)
+    assert expected.std() > 1e-3, "features that do not vary would prove nothing"
+    assert torch.allclose(expected, found, atol=tolerance * max(1, float(expected.abs().max())), rtol=0)
+
+
+def run_snippet(snippet: str) -> nn.Module:
+    namespace: dict[str, Any] = {}
+    exec(snippet, namespace)
+    return namespace["model"]
+
+
+TIMM_MODELS = {
+    "resnet18": {},
+    "one channel": {"in_chans": 1, "channels": [8, 16, 16, 32]},
+    "vit": {"name": "vit_tiny_patch16_224", "img_size": 32, "patch_size": 8, "depth": 2},
+    "regnet": {"name": "regnetx_002", "in_chans": 1},
+    "mobilenet": {"name": "mobilenetv3_small_050"},
+    "convnext": {"name": "convnext_atto", "depths": [1, 1, 1, 1], "size": 64},
+}
+
+
+@pytest.mark.parametrize("case", TIMM_MODELS)
+def test_timm_loads_the_file_in_one_call(tmp_path: Path, case: str) -> None:
+    model = exported(**TIMM_MODELS[case])
+    report = export(model, tmp_path / "out.safetensors", "timm")
+    loaded = timm.create_model(
+        model.architecture,
+        num_classes=0,
+        in_chans=model.in_chans,
+        checkpoint_path=tmp_path / "out.safetensors",
+        **model.timm_args,
+    )
+    assert_same_features(model, loaded)
+    assert_same_features(model, run_snippet(report.python_line))
+    assert len(report.python_line.splitlines()) == 2
+    assert report.max_abs_diff == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out.safetensors"]
+
+
+@pytest.mark.parametrize("case", TIMM_MODELS)
+def test_timm_loads_the_hub_folder(tmp_path: Path, case: str) -> None:
+    model = exported(**TIMM_MODELS[case])
+    report = export(model, tmp_path / "folder", "hub")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+    assert_same_features(model, loaded)
+    assert_same_features(model, run_snippet(report.python_line))
+    data = timm.data.resolve_model_data_config(loaded)
+    assert data["input_size"] == (model.in_chans, model.input_size, model.input_size)
+    assert tuple(data["mean"]) == model.mean
+    assert tuple(data["std"]) == model.std
+    assert data["interpolation"] == "bicubic"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(report.files) == sorted((tmp_path / "folder").iterdir())
+
+
+def test_the_hub_folders_transform_resizes_and_crops_as_the_run_did(tmp_path: Path) -> None:
+    model = exported(size=49)
+    export(model, tmp_path / "folder", "hub")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
+    resize, crop = transform.transforms[:2]
+    assert (resize.size, crop.size) == (53, (49, 49))
+
+
+def test_crop_pct_survives_timms_rounding() -> None:
+    model = exported(channels=[8, 8, 8, 8])
+    for resize in range(8, 300):
+        for size in range(8, resize + 1):
+            share = replace(model, input_size=size, resize=resize).crop_pct
+            assert int(size / share) == resize
+            assert abs(share - size / resize) < 1e-12
+
+
+@pytest.mark.parametrize("stem", ["cifar", "stride2"])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_changed_stems_are_loaded_by_the_lines_that_are_shown(tmp_path: Path, stem: str, narrow: bool) -> None:
+    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if narrow else {}
+    model = exported(stem=stem, in_chans=1, **args)
+    report = export(model, tmp_path / "out.safetensors", "timm")
+    assert "model.maxpool = torch.nn.Identity()" in report.python_line
+    assert_same_features(model, run_snippet(report.python_line))
+    with pytest.raises(UserError, match=rf"stem '{stem}' cannot be written down") as error:
+        export(model, tmp_path / "folder", "hub")
+    assert "--format timm" in (error.value.next or "")
+    with pytest.raises(UserError, match="is not torchvision's"):
+        export(model, tmp_path / "tv.safetensors", "torchvision")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "densenet121"])
+def test_torchvision_loads_the_file_strictly(tmp_path: Path, name: str) -> None:
+    model = exported(name, size=64)
+    report = export(model, tmp_path / "out.safetensors", "torchvision")
+    loaded = getattr(torchvision.models, name)()
+    loaded.load_state_dict(load_file(tmp_path / "out.safetensors"), strict=True)
+    assert not loaded.get_submodule("fc" if "resne" in name else "classifier").weight.any()
+    assert not loaded.eval()(images(model)).any(), "zero classifier"
+    assert_same_features(model, run_snippet(report.python_line))
+    assert any("zeros" in note for note in report.notes)
+
+
+def test_torchvision_names_are_those_that_share_their_keys() -> None:
+    for name in TORCHVISION_NAMES:
+        with torch.device("meta"):
+            theirs = torchvision.models.get_model(name, weights=None).state_dict()
+            ours = timm.create_model(name, num_classes=0).state_dict()
+        rest = {key.split(".")[0] for key in theirs.keys() - ours.keys()}
+        assert rest in ({"fc"}, {"classifier"}), name
+        assert {k: v.shape for k, v in ours.items()} == {k: theirs[k].shape for k in ours}, name
+
+
+def test_what_torchvision_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "out.safetensors"
+    with pytest.raises(UserError, match="no model with the keys of 'regnetx_002'") as error:
+        export(exported("regnetx_002"), path, "torchvision")
+    assert "resnet50" in (error.value.allowed or "")
+    with pytest.raises(UserError, match="take 3 channels and this one takes 1"):
+        export(exported(in_chans=1), path, "torchvision")
+    with pytest.raises(UserError, match=r"layer1\.0\.conv1\.weight of shape .* does not fit"):
+        export(exported(channels=[8, 16, 16, 32]), path, "torchvision")
+    with pytest.raises(UserError, match="gives other features"):  # same shapes, another function
+        export(exported(act_layer="silu"), path, "torchvision")
+    with pytest.raises(UserError, match="unknown export format 'onnx'"):
+        export(exported(), path, "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
+def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    right = writer.write_weights
+
+    def wrong(model: ExportedModel, path: Path, format: str) -> tuple[Path, ...]:
+        torch.manual_seed(1)
+        other = build_backbone("resnet18", in_chans=3)
+        return right(replace(model, backbone=other), path, format)
+
+    monkeypatch.setattr(writer, "write_weights", wrong)
+    with pytest.raises(UserError, match="gives other features than the run's: they differ by up to"):
+        export(exported(), tmp_path / "deep" / "out", format)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = exported()
+    with torch.no_grad():
+        model.backbone.layer4[0].conv1.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="differ by up to nan"):
+        export(model, tmp_path / "out.safetensors", "timm")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_source_is_left_as_it_was(tmp_path: Path) -> None:
+    model = exported()
+    model.backbone.train()
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    export(model, tmp_path / "out.safetensors", "timm")
+    assert all(part.training for part in model.backbone.modules())
+    assert model.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_lower_precision_weights_become_float32(tmp_path: Path) -> None:
+    model = exported()
+    model.backbone.bfloat16()
+    export(model, tmp_path / "out.safetensors", "timm")
+    weights = load_file(tmp_path / "out.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float32, torch.int64}
+
+
+def test_metadata_says_where_the_weights_come_from(tmp_path: Path) -> None:
+    export(exported(in_chans=1, channels=[8, 8, 8, 8]), tmp_path / "out.safetensors", "timm")
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["architecture"] == "resnet18"
+    assert json.loads(metadata["timm_args"]) == {"channels": [8, 8, 8, 8]}
+    assert metadata["recipe"] == "tiny"
+    assert metadata["recipe_digest"] == "0123"
+    assert metadata["barlowctl"]
+
+
+@pytest.mark.parametrize("format", ["timm", "hub"])
+def test_the_projector_goes_along(tmp_path: Path, format: str) -> None:
+    projector = build_projector(32, (16, 8))
+    model = replace(exported(channels=[8, 8, 16, 32]), projector=projector)
+    out = tmp_path / ("out.safetensors" if format == "timm" else "out")
+    report = export(model, out, format, with_projector=True)
+    path = tmp_path / "out.projector.safetensors" if format == "timm" else out / "projector.safetensors"
+    assert path in report.files
+    fresh = build_projector(32, (16, 8))
+    fresh.load_state_dict(load_file(path))
+    x = torch.randn(4, 32)
+    assert torch.equal(fresh.eval()(x), projector.eval()(x))
+    assert_same_features(model, run_snippet(report.python_line))
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_projector_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no projector"):
+        export(exported(), tmp_path / "out.safetensors", "timm", with_projector=True)
+
+
+def test_paths(tmp_path: Path) -> None:
+    model = exported(channels=[8, 8, 8, 8])
+    assert export(model, tmp_path / "a", "timm").path == tmp_path / "a.safetensors"
+    with pytest.raises(UserError, match="exists"):
+        export(model, tmp_path / "a.safetensors", "timm")
+    export(model, tmp_path / "a.safetensors", "timm", overwrite=True)
+    with pytest.raises(UserError, match=r"ends in '\.pth'"):
+        export(model, tmp_path / "a.pth", "timm")
+    with pytest.raises(UserError, match="is a file"):
+        export(model, tmp_path / "a.safetensors", "hub", overwrite=True)
+    export(model, tmp_path / "folder", "hub")
+    export(model, tmp_path / "folder", "hub", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty and not an export"):
+        export(model, tmp_path / "mine", "hub", overwrite=True)
+    with pytest.raises(UserError, match="could not be written"):
+        export(model, tmp_path / "a.safetensors" / "b.safetensors", "timm")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "folder", "mine"]
+
+
+def test_paths_with_quotes_and_blanks_are_safe_in_the_snippet(tmp_path: Path) -> None:
+    model = exported(channels=[8, 8, 8, 8])
+    for format, name in [("timm", 'it\'s "one".safetensors'), ("hub", "it's a folder")]:
+        report = export(model, tmp_path / name, format)
+        assert_same_features(model, run_snippet(report.python_line))
+
+
+def test_the_line_for_a_plain_resnet50() -> None:
+    model = replace(exported(), architecture="resnet50")
+    assert python_line(model, Path("w.safetensors"), "timm").splitlines()[-1] == (
+        "model = timm.create_model('resnet50', num_classes=0, checkpoint_path='w.safetensors').eval()"
+    )
