@@ -1,0 +1,165 @@
+"""Optimizers: LARS as in the authors' code, and torch's own SGD and AdamW over the same groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
+
+from barlowctl.errors import UserError, did_you_mean
+
+OPTIMIZERS = ("lars", "sgd", "adamw")
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888), in the authors' order of steps.
+
+    For each parameter p with gradient g, and per-group settings:
+
+        dp = g + weight_decay * p
+        if adapt:  dp = dp * eta |p| / |dp|       (factor 1 where either norm is 0)
+        if clip:   that factor becomes min(factor / lr, 1): the step is min(eta |p| / |dp|, lr) dp (LARC)
+        mu = momentum * mu + dp
+        p  = p - lr * mu
+
+    The authors leave biases and norm parameters (`ndim == 1`) out of weight decay and adaptation by
+    looking at each tensor; here that is a property of the group: `adapt=False`, `weight_decay=0`.
+    State of a parameter: `mu`, of its shape and dtype.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        eta: float = 0.001,
+        adapt: bool = True,
+        clip: bool = False,
+    ) -> None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum), ("eta", eta)):
+            if not value >= 0.0:
+                raise UserError(f"LARS: {name} is {value}, but must not be negative", allowed="0 or more")
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "eta": eta, "adapt": adapt, "clip": clip}
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            for same in _by_device_and_dtype(params):
+                self._update(same, group)
+        return loss
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        updates: list[Tensor] = [p.grad for p in params if p.grad is not None]
+        if any(update.is_sparse for update in updates):
+            raise UserError("LARS does not take sparse gradients", next="use sparse=False in the embedding")
+        if group["weight_decay"] != 0.0:
+            updates = list(torch._foreach_add(updates, params, alpha=group["weight_decay"]))
+        if group["adapt"]:
+            cap = group["lr"] if group["clip"] else None
+            updates = list(torch._foreach_mul(updates, _trust_ratios(params, updates, group["eta"], cap)))
+        for p in params:
+            if "mu" not in self.state[p]:
+                self.state[p]["mu"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        momenta = [self.state[p]["mu"] for p in params]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, updates)
+        torch._foreach_add_(params, momenta, alpha=-group["lr"])
+
+
+def _trust_ratios(params: list[Tensor], updates: list[Tensor], eta: float, lr: float | None) -> list[Tensor]:
+    """`eta |p| / |dp|` as 0-dimensional tensors, 1 where either norm is 0; clipped when `lr` is given."""
+    param_norms = torch.stack(torch._foreach_norm(params))
+    update_norms = torch.stack(torch._foreach_norm(updates))
+    defined = (param_norms > 0.0) & (update_norms > 0.0)
+    ratios = eta * param_norms / torch.where(defined, update_norms, 1.0)
+    if lr is not None:
+        ratios = ratios.clamp(max=lr) / lr if lr > 0.0 else torch.ones_like(ratios)
+    return list(torch.where(defined, ratios, 1.0).unbind())
+
+
+def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for p in params:
+        groups.setdefault((p.device, p.dtype), []).append(p)
+    return list(groups.values())
+
+
+def parameter_groups(
+    module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups, as in the paper: weights, then biases and norm parameters.
+
+    A parameter with at most one dimension is a bias or a norm parameter (the authors' rule, `ndim == 1`;
+    scalars are counted in): `lr_biases`, no weight decay, no adaptation. Each group has a `name`
+    ("weights", "biases") and a `peak_lr`, and is left out when empty. Order within a group is that of
+    `module.parameters()`.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    weights = [p for p in trainable if p.ndim > 1]
+    biases = [p for p in trainable if p.ndim <= 1]
+    groups: list[dict[str, Any]] = []
+    if weights:
+        groups.append(_group("weights", weights, lr, weight_decay, adapt=True))
+    if biases:
+        groups.append(_group("biases", biases, lr_biases, 0.0, adapt=False))
+    return groups
+
+
+def _group(name: str, params: list[nn.Parameter], lr: float, decay: float, *, adapt: bool) -> dict[str, Any]:
+    return {"name": name, "params": params, "lr": lr, "peak_lr": lr, "weight_decay": decay, "adapt": adapt}
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's learning rate becomes `factor` times its peak (see `schedule.warmup_cosine`)."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["peak_lr"]
+
+
+def build_optimizer(
+    module: nn.Module,
+    name: Literal["lars", "sgd", "adamw"] | str,
+    *,
+    lr: float,
+    lr_biases: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eta: float = 0.001,
+    clip_trust_ratio: bool = False,
+) -> torch.optim.Optimizer:
+    """LARS, or torch's SGD (`momentum`) or AdamW (`betas`), over `parameter_groups(module)`.
+
+    `lr` and `lr_biases` are the peaks, already multiplied by batch / 256.
+    """
+    if name not in OPTIMIZERS:
+        raise UserError(
+            f"unknown optimizer '{name}'{did_you_mean(name, OPTIMIZERS)}",
+            allowed=", ".join(OPTIMIZERS),
+            next="set optimizer.name to one of them",
+        )
+    groups = parameter_groups(module, lr=lr, lr_biases=lr_biases, weight_decay=weight_decay)
+    if not groups:
+        raise UserError("the model has no trainable parameters", next="check which layers are frozen")
+    if name == "lars":
+        return LARS(groups, lr=lr, momentum=momentum, eta=eta, clip=clip_trust_ratio)
+    for group in groups:
+        del group["adapt"]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas)
