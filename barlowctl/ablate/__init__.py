@@ -1,0 +1,1 @@
+"""Studies: one recipe, several variants of it, a few seeds each, one table."""

@@ -1,0 +1,112 @@
+"""From a recipe's data and views to a loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from barlowctl.assemble.machine import Runtime, cores
+from barlowctl.data import decode, home, sources
+from barlowctl.data.beton import Beton
+from barlowctl.data.loader import FastLoader, Loader
+from barlowctl.data.plain import Pictures, PlainLoader
+from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+from barlowctl.errors import UserError
+from barlowctl.recipe.schema import Recipe, View
+
+Source = Beton | Pictures
+
+
+def open_source(recipe: Recipe, split: str = "train", data: Path | None = None) -> Source:
+    """The recipe's images (or `data`'s) of a split: a packed file, or a folder for the plain loader.
+
+    Raises:
+        UserError: there are none; the error says which command brings them.
+    """
+    path = home.resolve(str(data) if data is not None else recipe.data.dataset, split)
+    return Beton.open(path) if path.suffix == ".beton" else Pictures(sources.open_source(path, split))
+
+
+def has_labels(source: Source) -> bool:
+    """Whether every image has a label."""
+    return bool((source.labels >= 0).all())
+
+
+def count_classes(source: Source) -> int:
+    """Number of classes: of the names where known, else the largest label + 1."""
+    return max(len(source.class_names), int(source.labels.max(initial=-1)) + 1)
+
+
+def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
+    """Which loader reads a source, and why: ("fast" | "plain", reason).
+
+    Raises:
+        UserError: an unknown loader, or the fast one wanted where it cannot be.
+    """
+    if wanted not in ("auto", "fast", "plain"):
+        raise UserError(f"--loader is '{wanted}'", allowed="auto, fast, plain")
+    decoder, reason = decode.available()
+    packed = isinstance(source, Beton)
+    needs_decoder = isinstance(source, Beton) and bool((source.modes == decode.JPG).any())
+    if packed and (decoder or not needs_decoder):
+        why = "ffcv's decoder" if needs_decoder else "uncompressed pixels"
+        return ("plain", "asked for") if wanted == "plain" else ("fast", f"packed file, {why}")
+    why = reason if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
+    if wanted == "fast":
+        raise UserError(f"--loader fast is not possible: {why}", next="barlowctl doctor")
+    return "plain", why
+
+
+def build_loader(
+    source: Source, specs: list[Spec], recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any
+) -> Loader:
+    """A loader of `specs` over `source`. `options`: batch_size, drop_last, shuffle, subset."""
+    name, _ = explain_loader(source, runtime.loader)
+    workers = runtime.workers or (1 if device.type == "cpu" else cores())
+    shared: dict[str, Any] = {
+        "views": specs,
+        "seed": recipe.seed,
+        "channels": recipe.data.channels,
+        "pin_memory": device.type == "cuda",
+        **options,
+    }
+    match name:
+        case "fast":
+            assert isinstance(source, Beton)
+            return FastLoader(source, threads=workers, **shared)
+        case _:
+            return PlainLoader(source, threads=0 if workers == 1 else workers, **shared)
+
+
+def view_specs(recipe: Recipe) -> list[Spec]:
+    """The two distorted views."""
+    views = recipe.views
+
+    def spec(view: View) -> ViewSpec:
+        return ViewSpec(size=views.size, interpolation=views.interpolation, **view.model_dump())
+
+    return [spec(views.first), spec(views.second)]
+
+
+def evaluation_spec(recipe: Recipe) -> CenterSpec:
+    """The one undistorted view of evaluation."""
+    return CenterSpec(resize=recipe.eval.resize, crop=recipe.eval.crop, interpolation=recipe.views.interpolation)
+
+
+def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64.
+
+    Raises:
+        UserError: more images held out than there are, or fewer left than one batch.
+    """
+    count, holdout = source.num_samples, recipe.data.holdout
+    if holdout and count - holdout < recipe.train.batch_size:
+        raise UserError(
+            f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
+            next=f"--set data.holdout={count // 10}",
+        )
+    order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
+    return np.sort(order[holdout:]), np.sort(order[:holdout])

@@ -1,0 +1,59 @@
+"""A run read back: its recipe and its trained networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from barlowctl.assemble.model import build_method
+from barlowctl.errors import UserError
+from barlowctl.objective import BarlowTwins
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import checkpoint
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's newest sound checkpoint, on the CPU, in evaluation mode.
+
+    `finished` is False for a run that is still going or was stopped; `notes` say what was passed over.
+    """
+
+    path: Path
+    recipe: Recipe
+    method: BarlowTwins
+    step: int
+    finished: bool
+    notes: tuple[str, ...]
+
+
+def open_run(path: Path) -> FinishedRun:
+    """Read a run directory.
+
+    Raises:
+        UserError: not a run, no usable checkpoint, or weights that do not fit the recipe.
+    """
+    file = path / "recipe.toml"
+    if not file.is_file():
+        raise UserError(
+            f"'{path}' is not a run: it has no recipe.toml",
+            allowed="a directory that `barlowctl pretrain` made",
+            next="ls -d runs/*",
+        )
+    recipe = load.load(str(file))
+    method = build_method(recipe)
+    loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
+    try:
+        method.load_state_dict(dict(loaded.state.model))
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights in '{loaded.path}' do not fit the run's recipe: {str(error).splitlines()[0]}",
+            next=f"check that '{file}' was not edited",
+        ) from error
+    method.eval().to(torch.float32)
+    finished = (path / "result.json").is_file()
+    notes = loaded.notes + (() if finished else (f"the run is not finished: this is step {loaded.state.step}",))
+    return FinishedRun(path, recipe, method, loaded.state.step, finished, notes)

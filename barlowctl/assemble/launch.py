@@ -1,0 +1,90 @@
+"""A job in its run directory: made or resumed, locked, recorded, trained, its result written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble.job import Job, pretrain
+from barlowctl.errors import UserError
+from barlowctl.recipe import load
+from barlowctl.train import checkpoint, rundir, sinks
+from barlowctl.train.events import RunFinished, RunStarted, Sink, broadcast
+
+
+def launch(
+    job: Job,
+    run: Path | None,
+    show: Sink,
+    *,
+    resume: bool = False,
+    record: Sequence[Callable[[Path], Sink]] = (),
+) -> dict[str, Any]:
+    """Train a job to its end and write the result.
+
+    Args:
+        run: the run directory: new (None: named by recipe and date), or the one to resume.
+        show: shows events to whoever watches.
+        record: further sinks, made for the run directory (TensorBoard, W&B).
+
+    Returns:
+        The values of result.json.
+
+    Raises:
+        UserError: the directory exists already, or is in use, or holds a run of other images.
+        RunStopped: interrupted, or the loss is not finite; the state is saved.
+    """
+    facts = job.facts()  # what can be refused is refused before anything is written
+    digest, data_hash = load.digest(job.recipe), job.data_hash()
+    start = 0
+    if resume:
+        assert run is not None
+        _check_same_data(run, data_hash)
+        start = checkpoint.load_latest(run / "checkpoints", model_only=True).state.step
+    else:
+        run = rundir.create(run, job.recipe.name)
+        (run / "recipe.toml").write_text(load.dump(job.recipe), encoding="utf-8")
+        data = {"path": str(job.source.path), "images": job.source.num_samples, "content_hash": data_hash}
+        about = {**rundir.environment(), "recipe_digest": digest, "data": data, "facts": facts}
+        rundir.write_json(run / "run.json", about)
+    with rundir.lock(run), _stop_on_signals() as stop:
+        extra = [make(run) for make in record]
+        emit = broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *extra)
+        emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
+        values = pretrain(job, run, emit, digest=digest, stop=stop, resume=resume)
+        result = {"run": str(run), **values}
+        rundir.write_json(run / "result.json", result)
+        emit(RunFinished(run, result))
+    return result
+
+
+def _check_same_data(run: Path, data_hash: str | None) -> None:
+    before = rundir.read_json(run / "run.json").get("data", {})
+    if before.get("content_hash") and data_hash and before["content_hash"] != data_hash:
+        raise UserError(
+            f"'{run}' was trained on other images ({before.get('path')}, hash {before['content_hash'][:12]}) "
+            f"than these (hash {data_hash[:12]})",
+            next="name the run's own images with --data, or start a new run",
+        )
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT, SIGTERM and SIGUSR1 ask the run to stop after the step in progress; a second SIGINT aborts."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

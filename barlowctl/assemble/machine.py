@@ -1,0 +1,64 @@
+"""The machine a run works on: device, threads, what is not possible on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from barlowctl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What is decided by the machine and not by science. None: see the property of the same name below."""
+
+    device: str = "auto"
+    threads: int | None = None  # of torch on a CPU; None: the cores
+    workers: int | None = None  # threads (fast) or processes (plain) of the loader; None: 1 on a CPU, else the cores
+    loader: str = "auto"
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: not a device, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device is '{name}' but this machine has {torch.cuda.device_count()} CUDA devices",
+            next="barlowctl doctor",
+        )
+    return device
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def set_threads(runtime: Runtime) -> int:
+    """Fix the number of torch's CPU threads: results are bit-identical only for equal numbers."""
+    threads = min(runtime.threads or cores(), cores())
+    torch.set_num_threads(threads)
+    return threads
+
+
+def refuse_several_devices() -> None:
+    """Training over several processes is not built yet: say so instead of training W separate models."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise UserError(
+            f"WORLD_SIZE is {world}, but this version trains on one device",
+            next="barlowctl pretrain ... without torchrun; train.batch_size and the learning rates stay as they are",
+        )

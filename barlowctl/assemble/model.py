@@ -1,0 +1,61 @@
+"""From a recipe's model and objective to modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from barlowctl.model import (
+    InputNormalization,
+    build_backbone,
+    build_predictor,
+    build_projector,
+    check_backbone_args,
+    check_input,
+    feature_width,
+)
+from barlowctl.objective import BarlowTwins
+from barlowctl.recipe.schema import Recipe
+
+
+def build_recipe_backbone(recipe: Recipe) -> nn.Module:
+    """The recipe's backbone with fresh weights, from torch's current generator."""
+    model = recipe.model
+    check_backbone_args(model.backbone_args)
+    backbone = build_backbone(
+        model.backbone,
+        in_chans=recipe.data.channels,
+        stem=model.stem,
+        zero_init_last=model.zero_init_last,
+        **model.backbone_args,
+    )
+    for size in {recipe.views.size, recipe.eval.crop}:
+        check_input(backbone, size, in_chans=recipe.data.channels)
+    return backbone
+
+
+def build_method(recipe: Recipe) -> BarlowTwins:
+    """The network and its objective; weights are drawn by the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    model, objective = recipe.model, recipe.objective
+    backbone = build_recipe_backbone(recipe)
+    projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
+    predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
+    return BarlowTwins(
+        backbone,
+        projector,
+        predictor=predictor,
+        stop_gradient=objective.stop_gradient,
+        scale=objective.scale,
+        lambd=objective.lambd,
+        form=objective.form,
+        terms=objective.terms,
+        normalization=objective.normalization,
+        criterion=objective.criterion,
+        temperature=objective.temperature,
+    )
+
+
+def normalization(recipe: Recipe) -> InputNormalization:
+    """uint8 images to the network's input."""
+    return InputNormalization(recipe.views.mean, recipe.views.std)

@@ -1,0 +1,146 @@
+"""What a run would be, before it is one: steps, parameters, memory, time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.assemble.data import explain_loader, open_source
+from barlowctl.assemble.job import (
+    build_optimizer,
+    describe,
+    describe_device,
+    learning_rates,
+    place,
+    settings,
+)
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.assemble.model import build_method, normalization
+from barlowctl.errors import UserError
+from barlowctl.model import Footprint, estimate_memory
+from barlowctl.objective import BarlowTwins
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import engine
+
+# Training images of datasets whose size is published, for plans made before the data is there.
+PUBLISHED_SIZES = {
+    "imagenet": 1_281_167,
+    "imagenet100": 126_689,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "fashion-mnist": 60_000,
+}
+MICRO_BATCH = {"cpu": 16, "cuda": 256}  # images of a timed step at most
+TIMED_STEPS = 2
+
+
+def plan(recipe: Recipe, runtime: Runtime, data: Path | None = None) -> dict[str, Any]:
+    """Everything `--dry-run` shows, as JSON-able values.
+
+    Raises:
+        UserError: what would be refused when the run starts; data that is missing and of unknown size.
+    """
+    device = choose_device(runtime.device)
+    threads = set_threads(runtime)
+    images, facts = _data(recipe, runtime, data)
+    length = settings(recipe, images - recipe.data.holdout)
+    method = build_method(recipe)
+    facts = {
+        "recipe": recipe.name,
+        **facts,
+        **describe(recipe, length, method),
+        "device": describe_device(device, threads, recipe),
+    }
+    memory = footprint(recipe, method)
+    seen = length.epochs * min(images - recipe.data.holdout, length.steps_per_epoch * recipe.train.batch_size)
+    rate, how = measure_rate(recipe, method, device)
+    return {
+        "facts": facts,
+        "images": images,
+        "epochs": length.epochs,
+        "steps": length.total_steps,
+        "steps_per_epoch": length.steps_per_epoch,
+        "peak_learning_rates": learning_rates(recipe),
+        "parameters": {
+            "backbone": sum(p.numel() for p in method.backbone.parameters()),
+            "projector": sum(p.numel() for p in method.projector.parameters()),
+        },
+        "memory": {
+            "total": memory.total,
+            "activations": memory.activations,
+            "parameters": memory.parameters,
+            "gradients": memory.gradients,
+            "optimizer": memory.optimizer,
+        },
+        "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how},
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def _data(recipe: Recipe, runtime: Runtime, data: Path | None) -> tuple[int, dict[str, str]]:
+    try:
+        source = open_source(recipe, "train", data)
+    except UserError as error:
+        size = PUBLISHED_SIZES.get(recipe.data.dataset)
+        if data is not None or size is None:
+            raise
+        missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
+        return size, {"data": missing}
+    name, why = explain_loader(source, runtime.loader)
+    return source.num_samples, {"data": f"{source.path}: {source.num_samples:,} images", "loader": f"{name} ({why})"}
+
+
+class _Loss(nn.Module):
+    """The method as a module from views to the loss alone."""
+
+    def __init__(self, method: BarlowTwins) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, *views: Tensor) -> Tensor:
+        loss: Tensor = self.method(views).loss
+        return loss
+
+
+def footprint(recipe: Recipe, method: BarlowTwins) -> Footprint:
+    """Memory of one training step at the recipe's batch size."""
+    size = recipe.views.size
+    shape = (recipe.train.batch_size, recipe.data.channels, size, size)
+    return estimate_memory(
+        _Loss(method),
+        lambda: (torch.zeros(shape), torch.zeros(shape)),
+        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,
+        autocast=engine.AUTOCAST[recipe.train.precision],
+    )
+
+
+def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device) -> tuple[float, str]:
+    """Images per second of training steps on random pixels, and how it was measured."""
+    batch = max(2, min(recipe.train.batch_size, MICRO_BATCH[device.type]))
+    method = place(method, recipe, device)
+    optimizer = build_optimizer(recipe, method)
+    to_input = normalization(recipe).to(device)
+    shape = (batch, recipe.views.size, recipe.views.size, recipe.data.channels)
+    pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(2)]
+
+    def step() -> None:
+        with engine.autocast(device, recipe.train.precision):
+            terms = method([to_input(view) for view in pixels])
+        optimizer.zero_grad(set_to_none=True)
+        terms.loss.backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    step()
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    how = f"measured now: {TIMED_STEPS} steps of {batch} images on this device, loading not counted"
+    return batch / min(seconds), how

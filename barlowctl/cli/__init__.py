@@ -1,0 +1,1 @@
+"""The command line: one thin module per command; `app` puts them together, `console` shows."""

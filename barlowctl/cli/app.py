@@ -1,0 +1,83 @@
+"""The command line's entry: puts the commands together and is the one error boundary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from barlowctl import __version__
+from barlowctl.cli import ablate, data, doctor, export, pretrain, probe, recipes
+from barlowctl.cli.console import show_error
+from barlowctl.errors import EXIT_BAD_INPUT, UserError
+
+EPILOG = "Exit codes: 0 done, 2 bad input, 3 stopped with saved state. BARLOWCTL_DEBUG=1 shows tracebacks."
+
+app = typer.Typer(
+    name="barlowctl",
+    help="Pre-train, measure, ablate and export Barlow Twins on your own images.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: half the time to start, and the same everywhere
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
+app.command("probe", epilog=probe.EPILOG)(probe.probe)
+app.command("ablate", epilog=ablate.EPILOG)(ablate.ablate)
+app.command("export", epilog=export.EPILOG)(export.export)
+app.add_typer(data.app, name="data")
+app.add_typer(recipes.app, name="recipes")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"barlowctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and leave the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; a user's errors become one message here."""
+    if os.environ.get("BARLOWCTL_DEBUG") == "1":
+        return app(arguments, standalone_mode=False) or 0
+    as_json = "--json" in arguments
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except UserError as error:
+        show_error(error, json=as_json)
+        return error.exit_code
+    except typer.TyperException as error:
+        show_error(_usage_error(error, arguments), json=as_json)
+        return EXIT_BAD_INPUT
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("aborted\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # a fault of ours: say so, keep the trace for whoever asks
+        text = f"internal error: {type(error).__name__}: {error}"
+        show_error(UserError(text, next="run it again with BARLOWCTL_DEBUG=1 for the traceback"), json=as_json)
+        return 1
+
+
+def _usage_error(error: typer.TyperException, arguments: list[str]) -> UserError:
+    """A wrong flag or argument, with the command whose help answers it."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "barlowctl"
+    return UserError(error.format_message(), next=f"{path.replace('root', 'barlowctl', 1)} --help")

@@ -1,0 +1,264 @@
+"""`barlowctl data`: pack images, look at them, and bring the well-known data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+if TYPE_CHECKING:
+    from barlowctl.data.fetch import Fetched
+    from barlowctl.data.pack import PackReport
+
+app = typer.Typer(help="Pack images for training, inspect them, bring data sets.", no_args_is_help=True)
+
+Split = Annotated[str, typer.Option("--split", help="train, val, test or unlabelled.")]
+PackWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads that decode. Default: the cores.")]
+
+SHOWN = 10  # unreadable images that are listed on the terminal
+
+
+@app.command(
+    "pack",
+    epilog="Examples: barlowctl data pack ~/photos my-photos | "
+    "barlowctl data pack /path/to/imagenet imagenet --split val | barlowctl data pack scans/ scans.beton",
+)
+def pack(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images (class folders, train/ and val/, or a flat pile), IDX, CIFAR or STL-10 files.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="A file FILE.beton, or a bare name: kept in the data home.")
+    ],
+    split: Split = "train",
+    workers: PackWorkers = None,
+    store: Annotated[
+        str, typer.Option("--store", help="auto: JPEGs as they are; jpeg: never pixels; raw: always pixels.")
+    ] = "auto",
+    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of images stored anew as JPEG.")] = 95,
+    on_unreadable: Annotated[str, typer.Option("--on-unreadable", help="skip (and report) or fail.")] = "skip",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Pack images into one .beton file that the fast loader reads (FFCV's format).
+
+    JPEG bytes are kept as they are where they fit; other images are converted, small ones without loss.
+    With a bare name such as my-photos the file becomes <data home>/my-photos/<split>.beton, which recipes
+    and --data find by that name. The file appears under its name only when it is complete.
+    """
+    from barlowctl.data import home
+    from barlowctl.data.pack import pack as pack_source
+    from barlowctl.data.sources import open_source
+
+    console = Console(json=json, quiet=quiet)
+    target = home.target(out, split)
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} exists already", next="pass --overwrite to replace it")
+    images = open_source(source, split)
+    console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
+    with console.progress(f"packing into {target}", len(images)) as bar:
+        report = pack_source(
+            images,
+            target,
+            workers=workers or _cores(),
+            store=store,
+            quality=quality,
+            on_unreadable=on_unreadable,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            progress=bar.advance,
+        )
+    _show_report(console, report)
+    console.say(f"next: barlowctl data preview --data {out}")
+    console.result(report.as_dict())
+
+
+@app.command("info", epilog="Examples: barlowctl data info fashion-mnist | barlowctl data info images.beton --verify")
+def info(
+    data: Annotated[
+        str | None, typer.Argument(metavar="[FILE_OR_NAME]", help="A .beton file or a name; none: list the data home.")
+    ] = None,
+    split: Split = "train",
+    verify: Annotated[bool, typer.Option("--verify", help="Read the whole file and check its content hash.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What is in a packed file, or which data sets the data home has."""
+    from barlowctl.data import home
+    from barlowctl.data.beton import Beton
+
+    console = Console(json=json, quiet=quiet)
+    if data is None:
+        found = home.available()
+        console.table(
+            f"Data home {home.data_home()}", ("name", "splits"), [(n, ", ".join(s)) for n, s in found.items()]
+        )
+        if not found:
+            console.say("empty; bring a data set with: barlowctl data get fashion-mnist")
+        console.result({"home": str(home.data_home()), "datasets": found})
+        return
+    path = home.resolve(data, split)
+    if path.suffix != ".beton":
+        raise UserError(f"{path} is a folder of images, not packed", next=f"barlowctl data pack {path} OUT.beton")
+    beton = Beton.open(path)
+    if verify and beton.compute_hash() != beton.content_hash:
+        raise UserError(f"{path} has changed since it was packed: its content hash differs", next="pack it again")
+    values = _describe(beton)
+    console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])
+    if verify:
+        console.say("content hash verified")
+    console.result(values | {"class_names": beton.class_names, "info": beton.info})
+
+
+@app.command(
+    "preview",
+    epilog="Examples: barlowctl data preview --recipe resnet50 --data my-photos | "
+    "barlowctl data preview -r quickstart --samples 12 --out sheet.png",
+)
+def preview(
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="Whose views. Default: those of the paper, 224 pixels.")
+    ] = None,
+    data: options.Data = None,
+    out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("preview.png"),
+    samples: Annotated[int, typer.Option("--samples", min=1, max=200, help="Images to show.")] = 8,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the draw and the views.")] = None,
+    split: Split = "train",
+    overrides: options.Overrides = None,
+    loader: Annotated[str, typer.Option("--loader", help="auto, fast (packed file) or plain (torchvision).")] = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw originals and the views that training would see, from the real loader, as a PNG."""
+    from barlowctl.recipe import load
+
+    console = Console(json=json, quiet=quiet)
+    if recipe is None and data is None:
+        raise UserError("neither a recipe nor data was named", next="barlowctl data preview --recipe quickstart")
+    changes = [*(overrides or ()), *([f"seed={seed}"] if seed is not None else [])]
+    value = load.load(recipe or "resnet50", changes)
+
+    import torch
+
+    from barlowctl.assemble.data import build_loader, explain_loader, open_source, view_specs
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.data.preview import preview as draw
+
+    source, specs = open_source(value, split, data), view_specs(value)
+    runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
+
+    def make_loader(indices: Any) -> Any:
+        choice = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
+        return build_loader(source, specs, value, runtime, device, **choice)
+
+    path = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
+    name, why = explain_loader(source, loader)
+    shown = min(samples, source.num_samples)
+    console.say(f"{shown} images of {source.path} with recipe {value.name}, {name} loader ({why}): {path}")
+    console.result({"path": str(path), "samples": shown, "recipe": value.name, "seed": value.seed, "loader": name})
+
+
+@app.command("get", epilog="Examples: barlowctl data get fashion-mnist | barlowctl data get cifar10 --from ~/downloads")
+def get(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="fashion-mnist, cifar10, cifar100, stl10 or imagenette.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder that has its files already. Default: Debian's package or a download."),
+    ] = None,
+    workers: PackWorkers = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Pack again what is there.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring a well-known data set into the data home, packed. What is there already stays."""
+    from barlowctl.data import fetch, home
+
+    console = Console(json=json, quiet=quiet)
+    names = list(home.DOWNLOADABLE)
+    missing = UserError("no data set was named", allowed=", ".join(names), next="barlowctl data get fashion-mnist")
+    name = name or console.choose("Which data set?", names, missing=missing)
+    total = sum(fetch.KNOWN[name].splits.values()) if name in fetch.KNOWN else None
+    with console.progress(f"data set {name}", total) as bar:
+        fetched = fetch.get(
+            name, source=source, workers=workers or _cores(), overwrite=overwrite, say=console.say, progress=bar.advance
+        )
+    console.table("", ("split", "images", "file"), [(one.split, one.samples, str(one.path)) for one in fetched])
+    console.result({"name": name, "splits": {one.split: _fetched(one) for one in fetched}})
+
+
+def _fetched(one: Fetched) -> dict[str, Any]:
+    return {
+        "path": str(one.path),
+        "samples": one.samples,
+        "content_hash": one.content_hash,
+        "packed_now": one.report is not None,
+    }
+
+
+def _show_report(console: Console, report: PackReport) -> None:
+    """The outcome as a table; what was left out or doubtful by name."""
+    megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
+    rows = [
+        ("images", report.samples),
+        ("classes", report.classes or "none (unlabelled)"),
+        ("channels", report.channels),
+        ("stored as they were", report.passed_through),
+        ("stored anew as JPEG", report.encoded),
+        ("stored as pixels", report.raw),
+        ("unreadable, left out", len(report.unreadable)),
+        ("size", megabytes),
+        ("content hash", report.content_hash),
+    ]
+    rows += [(f"changed: {why}", count) for why, count in report.changed.items()]
+    console.table(report.path, ("", "value"), [(name, str(value)) for name, value in rows])
+    for name, reason in report.unreadable[:SHOWN]:
+        console.say(f"unreadable: {name}: {reason}")
+    if len(report.unreadable) > SHOWN:
+        console.say(f"... and {len(report.unreadable) - SHOWN} more (data info --json lists up to 100)")
+    for name in report.damaged[:SHOWN]:
+        console.say(f"damaged, but decoded: {name}")
+
+
+def _describe(beton: Any) -> dict[str, Any]:
+    sides = beton.widths * beton.heights
+    return {
+        "path": str(beton.path),
+        "samples": beton.num_samples,
+        "classes": beton.num_classes,
+        "labelled": int((beton.labels >= 0).sum()),
+        "channels": beton.channels,
+        "jpeg": int((beton.modes == 0).sum()),
+        "raw": int((beton.modes == 1).sum()),
+        "width": [int(beton.widths.min()), int(beton.widths.max())],
+        "height": [int(beton.heights.min()), int(beton.heights.max())],
+        "mean_pixels": round(float(sides.mean())),
+        "bytes": len(beton.bytes),
+        "content_hash": beton.content_hash,
+        "source": beton.info.get("source"),
+        "packed": beton.info.get("date"),
+        "skipped": beton.info.get("counts", {}).get("skipped"),
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        low, high = value
+        return str(low) if low == high else f"{low} to {high}"
+    return "-" if value is None else str(value)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))

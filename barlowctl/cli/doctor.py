@@ -1,0 +1,48 @@
+"""`barlowctl doctor`: is this machine ready?"""
+
+from __future__ import annotations
+
+import typer
+
+from barlowctl.cli.options import Json, Quiet
+
+
+def doctor(json: Json = False, quiet: Quiet = False) -> None:
+    """Check Python, torch, CUDA, the loader, codecs, disk, memory and cores, and say what to do.
+
+    Exit code 0 when everything barlowctl needs is there, 2 otherwise.
+
+    Examples:
+
+        barlowctl doctor
+
+        barlowctl doctor --json
+    """
+    from dataclasses import asdict
+
+    from barlowctl.cli.console import Console
+    from barlowctl.data.home import data_home
+    from barlowctl.doctor import checks
+    from barlowctl.errors import EXIT_BAD_INPUT
+    from barlowctl.train.rundir import runs_home
+
+    console = Console(json=json, quiet=quiet)
+    found = checks(data_home=data_home(), runs=runs_home())
+    failed = [check.name for check in found if check.status == "fail"]
+    warned = [check.name for check in found if check.status == "warn"]
+    if not json:
+        shown = [check for check in found if check.status != "ok" or not quiet]
+        rows = [(check.name, check.status, check.value, check.advice) for check in shown]
+        if rows:
+            console.table("This machine", ("check", "status", "found", "what to do"), rows)
+        console.say(_summary(failed, warned))
+    console.result({"ready": not failed, "checks": [asdict(check) for check in found]})
+    if failed:
+        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _summary(failed: list[str], warned: list[str]) -> str:
+    """One line: ready or not, and which checks ask for something."""
+    if failed:
+        return f"not ready: {', '.join(failed)}"
+    return "ready" + (f"; works with less: {', '.join(warned)}" if warned else "")

@@ -1,0 +1,117 @@
+"""`barlowctl export`: weights that other tools load as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+if TYPE_CHECKING:
+    from barlowctl.export import ExportedModel
+
+EPILOG = (
+    "Examples: barlowctl export | barlowctl export runs/NAME --format hub --out my-model | "
+    "barlowctl export --from-official resnet50.pth --format torchvision"
+)
+
+
+def export(
+    run: Annotated[Path | None, typer.Argument(help="A run directory. Default: the newest finished run.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="timm, torchvision or hub.")] = "timm",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File (hub: folder) to write, new.")] = None,
+    with_projector: Annotated[
+        bool, typer.Option("--with-projector", help="Write the projector's weights too.")
+    ] = False,
+    from_official: Annotated[
+        Path | None,
+        typer.Option("--from-official", help="Convert a checkpoint the authors published instead of a run."),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Export the backbone as safetensors for timm, torchvision or the Hugging Face Hub.
+
+    Every export is loaded back by the library it is for, and its features are compared, before the
+    command reports success.
+    """
+    from barlowctl.export import FORMATS
+    from barlowctl.export import export as write
+
+    console = Console(json=json, quiet=quiet)
+    if run is not None and from_official is not None:
+        raise UserError("a run and --from-official exclude each other", next="name one of them")
+    if format not in FORMATS:
+        from barlowctl.errors import did_you_mean
+
+        raise UserError(f"--format is '{format}'{did_you_mean(format, FORMATS)}", allowed=", ".join(FORMATS))
+    if from_official is not None:
+        from barlowctl.export import read_official
+
+        model, name = read_official(from_official), from_official.stem
+    else:
+        run = run or _newest(console)
+        model, name = _model_of(run, console), run.resolve().name
+    target = out or Path(f"{name}-{format}" if format == "hub" else f"{name}-{format}.safetensors")
+    report = write(model, target, format, with_projector=with_projector)
+    for note in report.notes:
+        console.say(f"note: {note}")
+    console.say(
+        f"exported to {report.path} (format {report.format}); loaded back by its library, largest difference "
+        f"of features {report.max_abs_diff:.2g}"
+    )
+    console.say("load it in Python with:")
+    for line in report.python_line.splitlines():
+        console.say(f"  {line}", style="bold")
+    console.result(
+        {
+            "path": str(report.path),
+            "format": report.format,
+            "max_abs_diff": report.max_abs_diff,
+            "python": report.python_line,
+            "files": [str(file) for file in report.files],
+            "notes": list(report.notes),
+        }
+    )
+
+
+def _newest(console: Console) -> Path:
+    from barlowctl.train.rundir import newest_finished
+
+    run = newest_finished()
+    console.say(f"no run was named: taking the newest finished one, {run}")
+    return run
+
+
+def _model_of(run: Path, console: Console) -> ExportedModel:
+    from barlowctl.assemble.finished import open_run
+    from barlowctl.export import ExportedModel
+    from barlowctl.recipe import load
+
+    opened = open_run(run)
+    for note in opened.notes:
+        console.say(f"note: {note}")
+    recipe = opened.recipe
+    return ExportedModel(
+        backbone=opened.method.backbone,
+        architecture=recipe.model.backbone,
+        timm_args=recipe.model.backbone_args,
+        stem=recipe.model.stem,
+        in_chans=recipe.data.channels,
+        mean=recipe.views.mean,
+        std=recipe.views.std,
+        input_size=recipe.eval.crop,
+        resize=recipe.eval.resize,
+        interpolation=recipe.views.interpolation,
+        projector=opened.method.projector,
+        provenance={
+            "recipe": recipe.name,
+            "recipe_digest": load.digest(recipe),
+            "run": run.resolve().name,
+            "step": str(opened.step),
+        },
+    )

@@ -1,0 +1,162 @@
+"""A run as it is shown: a live display on a terminal, plain lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from barlowctl.cli.console import Console
+from barlowctl.train.events import (
+    CheckpointSaved,
+    EpochDone,
+    Evaluated,
+    Event,
+    Notice,
+    RunFinished,
+    RunStarted,
+    Sink,
+    StepDone,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+LABELS = {
+    "loss": "loss",
+    "invariance": "invariance",
+    "redundancy": "redundancy",
+    "lr_weights": "lr",
+    "images_per_second": "images/s",
+    "data_wait": "waiting for data",
+    "knn": "kNN",
+    "feature_spread": "spread",
+    "effective_rank": "rank",
+}
+
+
+@contextmanager
+def show(console: Console) -> Iterator[Sink]:
+    """A sink that shows a run's events, for as long as the context lasts."""
+    if console.quiet:
+        yield lambda event: None
+    elif console.live:
+        with _Live(console) as live:
+            yield live
+    else:
+        yield _Lines(console)
+
+
+def duration(seconds: float) -> str:
+    """`1 h 05 min`, `4 min 10 s`, `12 s`; years where it comes to that."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 72:
+        return f"{hours} h {minutes:02d} min"
+    days = hours / 24
+    return f"{days:.1f} days" if days < 730 else f"{days / 365.25:.1f} years"
+
+
+def _say_start(console: Console, event: RunStarted) -> None:
+    width = max(len(label) for label in event.facts)
+    console.say(f"run {event.run}" + (f", resumed at step {event.start_step}" if event.start_step else ""))
+    for label, value in event.facts.items():
+        console.say(f"  {label:<{width}}  {value}")
+
+
+def _text(values: Any, keys: tuple[str, ...]) -> str:
+    parts = []
+    for key in keys:
+        if key in values:
+            value = values[key]
+            form = {"knn": f"{value:.1f}", "data_wait": f"{value:.0%}", "images_per_second": f"{value:,.0f}"}
+            parts.append(f"{LABELS[key]} {form.get(key) or f'{value:.4g}'}")
+    return "  ".join(parts)
+
+
+class _Lines:
+    """Plain lines: one per epoch, and one per evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.epochs = 0
+        self.steps = 0
+        self.started = time.monotonic()
+        self.start_step = 0
+        self.last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                _say_start(self.console, event)
+                self.epochs, self.steps = event.epochs, event.epochs * event.steps_per_epoch
+                self.start_step = event.start_step
+            case StepDone(logged=True):
+                self.last = dict(event.values)
+            case EpochDone():
+                values = {**self.last, **event.values}
+                spent = time.monotonic() - self.started
+                left = spent / max(event.step - self.start_step, 1) * (self.steps - event.step)
+                shown = _text(values, ("loss", "invariance", "redundancy", "lr_weights", "images_per_second"))
+                self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {shown}  left {duration(left)}")
+            case Evaluated():
+                self.console.say("  evaluation  " + _text(event.values, ("knn", "feature_spread", "effective_rank")))
+            case Notice():
+                self.console.say(f"note: {event.text}")
+
+
+class _Live:
+    """Two bars (run, epoch) over one line of metrics, redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.metrics: dict[str, float] = {}
+
+    def __enter__(self) -> _Live:
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bars: Progress = Progress(
+            TextColumn("{task.description:<6}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn()
+        )
+        self.live = Live(console=self.console.rich, refresh_per_second=4, get_renderable=self._draw, transient=False)
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.live.__exit__(*exception)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                _say_start(self.console, event)
+                self.steps_per_epoch = event.steps_per_epoch
+                total = event.epochs * event.steps_per_epoch
+                self.run = self.bars.add_task("run", total=total, completed=event.start_step)
+                done = event.start_step % event.steps_per_epoch
+                self.epoch = self.bars.add_task("epoch", total=event.steps_per_epoch, completed=done)
+            case StepDone():
+                self.bars.update(self.run, completed=event.step)
+                within = event.step - event.epoch * self.steps_per_epoch
+                self.bars.update(self.epoch, completed=within, description=f"epoch {event.epoch + 1}")
+                self.metrics.update(event.values)
+            case EpochDone() | Evaluated():
+                self.metrics.update(event.values)
+            case Notice():
+                self.console.say(f"note: {event.text}")
+            case CheckpointSaved() | RunFinished():
+                pass
+
+    def _draw(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        training = ("loss", "invariance", "redundancy", "lr_weights", "images_per_second", "data_wait")
+        first = _text(self.metrics, training)
+        second = _text(self.metrics, ("knn", "feature_spread", "effective_rank"))
+        return Group(self.bars, *(Text(line) for line in (first, second) if line))

@@ -1,0 +1,93 @@
+"""`barlowctl recipes`: list, show, copy and compare runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+
+app = typer.Typer(help="List, show, copy and compare recipes.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a TOML file.")]
+
+
+@app.command("list", epilog="Example: barlowctl recipes list")
+def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """The recipes that ship with barlowctl."""
+    from barlowctl.recipe import catalog, load
+
+    console = Console(json=json, quiet=quiet)
+    loaded = {name: load.load(str(path)) for name, path in catalog.shipped().items()}
+    rows = [
+        (name, recipe.data.dataset, recipe.model.backbone, recipe.train.epochs, recipe.train.batch_size)
+        for name, recipe in loaded.items()
+    ]
+    described = [(*row, loaded[row[0]].description) for row in rows]
+    console.table("Recipes", ("name", "dataset", "backbone", "epochs", "batch", "what"), described)
+    console.say("next: barlowctl recipes show NAME, or barlowctl pretrain --recipe NAME --dry-run")
+    console.result(
+        {
+            "recipes": [
+                dict(zip(("name", "dataset", "backbone", "epochs", "batch_size", "description"), row, strict=True))
+                for row in described
+            ]
+        }
+    )
+
+
+@app.command("show", epilog="Example: barlowctl recipes show resnet50 --resolved --set train.batch_size=256")
+def show(
+    recipe: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Every value, defaults and overrides included.")] = False,
+    overrides: options.Overrides = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """A recipe's file as it is written, or with every value filled in."""
+    from barlowctl.recipe import catalog, load
+
+    console = Console(json=json, quiet=quiet)
+    value = load.load(recipe, overrides or ())
+    plain = not resolved and not overrides
+    text = catalog.find(recipe).read_text(encoding="utf-8") if plain else load.dump(value)
+    if not json:
+        typer.echo(text.rstrip())
+    console.result({"recipe": value.model_dump(mode="json"), "digest": load.digest(value)})
+
+
+@app.command("copy", epilog="Example: barlowctl recipes copy quickstart mine.toml")
+def copy(
+    recipe: Name,
+    target: Annotated[Path, typer.Argument(help="A new file, or a folder.")] = Path("."),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Copy a recipe, comments included, to make it your own."""
+    from barlowctl.recipe import catalog
+
+    console = Console(json=json, quiet=quiet)
+    path = catalog.copy(recipe, target)
+    console.say(f"copied to {path}; run it with: barlowctl pretrain --recipe {path}")
+    console.result({"path": str(path)})
+
+
+@app.command("diff", epilog="Example: barlowctl recipes diff resnet50 resnet50-300ep")
+def diff(first: Name, second: Name, json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """The values in which two recipes differ."""
+    from barlowctl.recipe import load
+
+    console = Console(json=json, quiet=quiet)
+    changes = load.diff(load.load(first), load.load(second))
+    if changes:
+        console.table("", ("key", first, second), [(key, _text(old), _text(new)) for key, old, new in changes])
+    else:
+        console.say(f"{first} and {second} are the same run")
+    console.result({"differences": [{"key": key, "first": old, "second": new} for key, old, new in changes]})
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,110 @@
+"""Is the representation collapsing? Numbers computed from features or embeddings alone, without labels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from barlowctl.errors import UserError
+
+
+class CorrelationSummary(NamedTuple):
+    """The cross-correlation matrix in two numbers: 1 and 0 for a loss of zero."""
+
+    mean_diagonal: float
+    rms_off_diagonal: float
+
+
+@torch.inference_mode()
+def feature_spread(features: Tensor) -> float:
+    """`sqrt(F)` times the mean over dimensions of the standard deviation of length-1 features `(N, F)`.
+
+    The standard deviation is the biased one over the N samples, after every sample was scaled to unit
+    length. 1: directions are spread evenly; 0: all samples point the same way (collapse). SimSiam
+    (arXiv 2011.10566, section 4.1) shows the same number without the factor, against 1 / sqrt(F).
+    """
+    unit = torch.nn.functional.normalize(_checked(features), dim=1)
+    return float(unit.std(dim=0, correction=0).mean() * unit.shape[1] ** 0.5)
+
+
+@torch.inference_mode()
+def effective_rank(features: Tensor, *, epsilon: float = 1e-7) -> float:
+    """RankMe of features `(N, F)` (Garrido et al. 2023, arXiv 2210.02885, eq. 1 and 2).
+
+    `exp(-sum_k p_k log p_k)`, `p_k = sigma_k / sum(sigma) + epsilon`, over the min(N, F) singular values
+    of the features as they are (not centred). Between 1 (one direction) and min(N, F) (all alike). All
+    zeros have rank 0.
+    """
+    sigma = _singular_values(features)
+    total = sigma.sum()
+    if total == 0.0:
+        return 0.0
+    p = sigma / total + epsilon
+    return float(torch.exp(-(p * p.log()).sum()))
+
+
+@torch.inference_mode()
+def spectrum_decay(features: Tensor) -> float:
+    """alpha of a power law `lambda_k ~ k^-alpha` through the eigenvalues of the features' covariance.
+
+    Least squares in log-log over the eigenvalues above 1e-10 of the largest, all with the same weight
+    (alpha-ReQ, Agrawal et al. 2022, fits a middle range by hand: Deviation, so that nobody has to
+    choose). 0: flat; large: few directions carry the variance. NaN with fewer than two eigenvalues.
+    """
+    features = _checked(features)
+    eigenvalues = _singular_values(features - features.mean(dim=0)).square()
+    eigenvalues = eigenvalues[eigenvalues > 1e-10 * eigenvalues[0]]
+    if len(eigenvalues) < 2:
+        return float("nan")
+    x = torch.arange(1, len(eigenvalues) + 1, dtype=torch.float64).log()
+    y = eigenvalues.log()
+    x = x - x.mean()
+    return float(-(x * y).sum() / x.square().sum())
+
+
+@torch.inference_mode()
+def correlation_summary(z1: Tensor, z2: Tensor) -> CorrelationSummary:
+    """Mean of the diagonal and root mean square off the diagonal of the cross-correlation of `(N, D)` views.
+
+    The matrix is the paper's eq. 2 with standard deviations that are at least 1e-12, in float64, formed
+    by blocks of rows: `D²` numbers are never held. A constant dimension has correlation 0.
+    """
+    if z1.shape != z2.shape:
+        raise UserError(f"embeddings of two views differ in shape: {tuple(z1.shape)} and {tuple(z2.shape)}")
+    a, b = (_standardized(_checked(z)) for z in (z1, z2))
+    n, d = a.shape
+    diagonal = (a * b).mean(dim=0)
+    if d == 1:
+        return CorrelationSummary(float(diagonal.mean()), 0.0)
+    squares = sum(float((block.t() @ b / n).square().sum()) for block in a.split(1024, dim=1))
+    off_diagonal = max(squares - float(diagonal.square().sum()), 0.0)
+    return CorrelationSummary(float(diagonal.mean()), (off_diagonal / (d * (d - 1))) ** 0.5)
+
+
+def _standardized(z: Tensor) -> Tensor:
+    centered = z - z.mean(dim=0)
+    return centered / centered.square().mean(dim=0).sqrt().clamp_min(1e-12)
+
+
+def _singular_values(features: Tensor) -> Tensor:
+    """All min(N, F) of them, descending, float64 on the CPU.
+
+    From the smaller Gram matrix in float64, which is exact enough down to 1e-8 of the largest and takes
+    seconds less than a decomposition of the features.
+    """
+    x = _checked(features)
+    gram = x.t() @ x if x.shape[0] >= x.shape[1] else x @ x.t()
+    return torch.linalg.eigvalsh(gram).clamp_min(0.0).flip(0).sqrt()
+
+
+def _checked(features: Tensor) -> Tensor:
+    if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] < 1:
+        raise UserError(
+            f"diagnostics of features of shape {tuple(features.shape)}",
+            allowed="a matrix (samples, features) with at least 2 samples",
+        )
+    if not features.isfinite().all():
+        raise UserError("diagnostics: the features contain NaN or infinity")
+    return features.detach().cpu().double()

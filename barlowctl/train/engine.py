@@ -1,0 +1,324 @@
+"""The engine: the one training loop. It trains any `Method` on any `Loader` and says what happens.
+
+Who calls it decides everything (`assemble`); who shows or stores what it says is a sink (`events`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.errors import RunStopped
+from barlowctl.train import checkpoint
+from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Notice, Sink, StepDone
+from barlowctl.train.optim import set_learning_rates
+from barlowctl.train.schedule import warmup_cosine
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how; steps are optimizer steps, one batch each."""
+
+    epochs: int
+    steps_per_epoch: int
+    warmup_epochs: float
+    final_lr_scale: float
+    precision: str
+    log_every_steps: int
+    checkpoint_every_epochs: int
+    keep_checkpoints: int
+    evaluate_every_epochs: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def lr_factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step, counted from 0."""
+        return warmup_cosine(
+            step,
+            total_steps=self.total_steps,
+            warmup_steps=self.warmup_epochs * self.steps_per_epoch,
+            final_scale=self.final_lr_scale,
+        )
+
+
+class Batch(Protocol):
+    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached."""
+
+    views: Sequence[Tensor]
+
+    def hold(self, event: Any) -> None: ...
+
+
+class Loader(Protocol):
+    """What the engine needs of a loader."""
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]: ...
+
+
+@dataclass
+class Clock:
+    """Time spent, in seconds: wall while training, wall waiting for data, and CPU of the whole process."""
+
+    wall: float = 0.0
+    waited: float = 0.0
+    images: int = 0
+    cpu_before: float = 0.0  # of earlier processes of the same run
+
+    def __post_init__(self) -> None:
+        self._cpu_start = time.process_time()
+
+    @property
+    def cpu(self) -> float:
+        return self.cpu_before + time.process_time() - self._cpu_start
+
+
+def train(
+    method: nn.Module,
+    loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    *,
+    to_input: Callable[[Tensor], Tensor],
+    device: torch.device,
+    emit: Sink,
+    checkpoints: Path,
+    recipe_digest: str,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+) -> dict[str, float | int]:
+    """Train to the end of `settings`, or until `stop()`; resume continues exactly where a checkpoint was.
+
+    Args:
+        method: views -> loss and terms; its whole state is saved.
+        loader: its order and pixels depend on epoch and batch only, which makes resuming exact.
+        to_input: uint8 views `(N, S, S, C)` -> network input `(N, C, S, S)`.
+        checkpoints: the directory to save to, and to resume from.
+        recipe_digest: saved with the state, for whoever resumes.
+        evaluate: online evaluation; must leave the method's state and mode as they were.
+
+    Returns:
+        The values of the run's result.
+
+    Raises:
+        RunStopped: `stop()` became true, or the loss is not finite; the state is saved in both cases.
+    """
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    clock = Clock()
+    step = _restore(checkpoints, method, optimizer, scaler, clock, emit) if resume else 0
+    last: dict[str, float] = {}
+
+    def save(at: int) -> None:
+        epoch, batch = divmod(at, settings.steps_per_epoch)
+        clocks = {"wall_seconds": clock.wall, "wait_seconds": clock.waited, "images": clock.images}
+        state = checkpoint.TrainingState(
+            step=at,
+            epoch=epoch,
+            batch=batch,
+            recipe_digest=recipe_digest,
+            model=method.state_dict(),
+            optimizer=optimizer.state_dict(),
+            random=checkpoint.random_state(),
+            extra={"scaler": scaler.state_dict(), "cpu_seconds": clock.cpu, **clocks},
+        )
+        emit(CheckpointSaved(at, checkpoint.save(checkpoints, state, keep=settings.keep_checkpoints)))
+
+    method.train()
+    while step < settings.total_steps:
+        epoch, start_batch = divmod(step, settings.steps_per_epoch)
+        sums = _EpochMeans()
+        batches = loader.epoch(epoch, start_batch=start_batch)
+        try:
+            mark = time.perf_counter()
+            for batch in batches:
+                arrived = time.perf_counter()
+                factor = settings.lr_factor(step)
+                set_learning_rates(optimizer, factor)
+                views = [to_input(view) for view in _to_device(batch, device)]
+                with autocast(device, settings.precision):
+                    terms = method(views)
+                read_loss = _read_soon(terms.loss)
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(terms.loss).backward()
+                loss = read_loss()
+                if not math.isfinite(loss):
+                    save(step)
+                    raise RunStopped(_explain_divergence(loss, step, factor, optimizer), next=_lower_rate(checkpoints))
+                scaler.unscale_(optimizer)
+                logged = (step + 1) % settings.log_every_steps == 0 or step == 0
+                grad_norm = _grad_norm(optimizer) if logged else None
+                scaler.step(optimizer)
+                scaler.update()
+                method.after_step()  # type: ignore[operator]
+
+                step += 1
+                done = time.perf_counter()
+                clock.wall += done - mark
+                clock.waited += arrived - mark
+                clock.images += len(views[0])
+                sums.add(loss, done - mark, arrived - mark, len(views[0]))
+                values = {"loss": loss}
+                if logged:
+                    values = last = _metrics(terms, loss, grad_norm, optimizer, sums)
+                emit(StepDone(step, epoch, logged, values))
+                if stop() and step < settings.total_steps:
+                    save(step)
+                    raise RunStopped(
+                        f"stopped at step {step} of {settings.total_steps}; the state is saved",
+                        next=f"barlowctl pretrain --resume {checkpoints.parent}",
+                    )
+                mark = time.perf_counter()
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+        emit(EpochDone(step, epoch, sums.values()))
+        final = step == settings.total_steps
+        every = settings.evaluate_every_epochs
+        if evaluate is not None and every and ((epoch + 1) % every == 0 or final):
+            measured = evaluate()
+            last = {**last, **measured}
+            emit(Evaluated(step, epoch, measured))
+        if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
+            save(step)
+        last["loss"] = sums.values()["loss"]
+    return {
+        **last,
+        "epochs": settings.epochs,
+        "steps": step,
+        "images_per_second": clock.images / clock.wall if clock.wall else 0.0,
+        "data_wait": clock.waited / clock.wall if clock.wall else 0.0,
+        "cpu_seconds": clock.cpu,
+        "wall_seconds": clock.wall,
+    }
+
+
+@dataclass
+class _EpochMeans:
+    """Means over the steps of an epoch (of this process, when it was resumed in the middle)."""
+
+    steps: int = 0
+    loss: float = 0.0
+    wall: float = 0.0
+    waited: float = 0.0
+    images: int = 0
+
+    def add(self, loss: float, wall: float, waited: float, images: int) -> None:
+        self.steps += 1
+        self.loss += loss
+        self.wall += wall
+        self.waited += waited
+        self.images += images
+
+    def values(self) -> dict[str, float]:
+        return {
+            "loss": self.loss / max(self.steps, 1),
+            "images_per_second": self.images / self.wall if self.wall else 0.0,
+            "data_wait": self.waited / self.wall if self.wall else 0.0,
+        }
+
+
+def _to_device(batch: Batch, device: torch.device) -> list[Tensor]:
+    """The batch's views on the device. The loader reuses its buffers only after the copy completed."""
+    if device.type != "cuda":
+        return list(batch.views)
+    views = [view.to(device, non_blocking=True) for view in batch.views]
+    copied = torch.cuda.Event()
+    copied.record()
+    batch.hold(copied)
+    return views
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The precision of a forward pass: fp32, bf16 or fp16."""
+    dtype = AUTOCAST[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def _read_soon(loss: Tensor) -> Callable[[], float]:
+    """Start to copy a scalar to the host; the returned function waits for that copy only.
+
+    The forward pass is waited for while the device goes on with the backward pass, so that the loss of
+    every step can be checked before the optimizer takes it.
+    """
+    if loss.device.type != "cuda":
+        return loss.item
+    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    host.copy_(loss.detach(), non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read() -> float:
+        copied.synchronize()
+        return host.item()
+
+    return read
+
+
+def _grad_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return torch.stack(torch._foreach_norm(grads)).norm()
+
+
+def _metrics(
+    terms: Any, loss: float, grad_norm: Tensor | None, optimizer: torch.optim.Optimizer, sums: _EpochMeans
+) -> dict[str, float]:
+    rates = {f"lr_{group['name']}": group["lr"] for group in optimizer.param_groups}
+    means = sums.values()
+    return {
+        "loss": loss,
+        "invariance": terms.invariance.item(),
+        "redundancy": terms.redundancy.item(),
+        **rates,
+        "grad_norm": math.nan if grad_norm is None else grad_norm.item(),
+        "images_per_second": means["images_per_second"],
+        "data_wait": means["data_wait"],
+    }
+
+
+def _restore(
+    checkpoints: Path,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    clock: Clock,
+    emit: Sink,
+) -> int:
+    """Put the newest sound checkpoint back and return its step."""
+    loaded = checkpoint.load_latest(checkpoints)
+    for note in loaded.notes:
+        emit(Notice(note))
+    state = loaded.state
+    method.load_state_dict(dict(state.model))
+    optimizer.load_state_dict(dict(state.optimizer))
+    scaler.load_state_dict(state.extra["scaler"])
+    checkpoint.restore_random_state(state.random)
+    clock.cpu_before = state.extra["cpu_seconds"]
+    clock.wall, clock.waited = state.extra["wall_seconds"], state.extra["wait_seconds"]
+    clock.images = state.extra["images"]
+    return state.step
+
+
+def _explain_divergence(loss: float, step: int, factor: float, optimizer: torch.optim.Optimizer) -> str:
+    rates = ", ".join(f"{group['name']} {group['lr']:.4g}" for group in optimizer.param_groups)
+    return (
+        f"the loss is {loss} at step {step} (learning rates: {rates}; {factor:.0%} of the peak), so the run "
+        "stopped before the optimizer used it; the state is saved"
+    )
+
+
+def _lower_rate(checkpoints: Path) -> str:
+    return (
+        "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
+        f"`barlowctl data preview` shows whether the images are sound; what led here: {checkpoints.parent}/metrics.jsonl"
+    )

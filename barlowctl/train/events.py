@@ -1,0 +1,84 @@
+"""What the engine says while it works. Values only; whoever shows or stores them is a sink.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins, or goes on."""
+
+    run: Path
+    facts: Mapping[str, str]  # label -> value, the run's first lines
+    epochs: int
+    steps_per_epoch: int
+    start_step: int  # 0 unless resumed
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step. `values` are the metrics of the step under their names in metrics.jsonl."""
+
+    step: int  # steps done so far
+    epoch: int  # epoch in progress, from 0
+    logged: bool  # False: progress only, nothing to record
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch ends."""
+
+    step: int
+    epoch: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Online evaluation: kNN where labels exist, and the diagnostics."""
+
+    step: int
+    epoch: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that is no error."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run is complete; `values` go into result.json."""
+
+    run: Path
+    values: Mapping[str, float | int | str]
+
+
+Event = RunStarted | StepDone | EpochDone | Evaluated | CheckpointSaved | Notice | RunFinished
+Sink = Callable[[Event], None]
+
+
+def broadcast(*sinks: Sink) -> Sink:
+    """One sink that passes every event to all of them, in order."""
+
+    def emit(event: Event) -> None:
+        for sink in sinks:
+            sink(event)
+
+    return emit

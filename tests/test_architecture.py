@@ -1,0 +1,213 @@
+"""The house's rules on its own source: who imports whom, what is cheap, what never appears.
+
+The rules are read off the syntax trees, imports inside functions included: a wall that is only held at
+import time is no wall.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = CHECKOUT / "barlowctl"
+
+# Part of the package -> the parts it may import. A part may always import itself; everyone may import LEAVES.
+LEAVES = {"errors", "distributed"}
+MAY_IMPORT = {
+    "cli": {
+        "assemble",
+        "ablate",
+        "data",
+        "doctor",
+        "eval",
+        "export",
+        "model",
+        "objective",
+        "recipe",
+        "train",
+    },
+    "assemble": {"ablate", "data", "eval", "export", "model", "objective", "recipe", "train"},
+    "ablate": {"recipe"},
+    "doctor": {"data"},
+    "eval": {"data", "model"},
+    "export": {"model", "train"},
+    "train": {"data", "model", "objective"},
+    "data": set(),
+    "model": set(),
+    "objective": set(),
+    "recipe": set(),
+    "errors": set(),
+    "distributed": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+# Modules that may use nothing outside the standard library but what is named here, and LEAVES.
+LIGHT = {"recipe": {"pydantic", "tomli_w"}, "train.events": {"pydantic"}, "errors": set()}
+# What no module of barlowctl/cli may import at its top: `barlowctl --help` answers at once.
+HEAVY = {
+    "cv2", "ffcv", "matplotlib", "numba", "numpy", "PIL", "pydantic", "safetensors", "scipy", "sklearn",
+    "tensorboard", "timm", "torch", "torchvision", "wandb",
+}  # fmt: skip
+NOT_MODULE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """barlowctl/data/views.py is "data.views"; barlowctl/data/__init__.py is "data"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every imported module's full name and line. `from barlowctl import errors` is "barlowctl.errors"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            if node.module == "barlowctl":
+                for alias in node.names:
+                    yield f"barlowctl.{alias.name}", node.lineno
+            else:
+                yield node.module or "", node.lineno
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements that run at import; not those below `if TYPE_CHECKING`."""
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        statement = pending.pop()
+        yield statement
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            pending.extend(statement.orelse)
+        elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While | ast.ClassDef):
+            pending.extend(
+                child for child in ast.walk(statement) if isinstance(child, ast.Import | ast.ImportFrom)
+            )
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What a module's imports break; empty when they are fine."""
+    part, found = part_of(module), []
+    tree = ast.parse(source)
+    for name, line in imports(tree):
+        root, _, rest = name.partition(".")
+        target = part_of(rest)
+        if root == "barlowctl":
+            if target and target not in {part, "__version__"} | LEAVES | MAY_IMPORT[part]:
+                found.append(f"{module}:{line} {part} imports {target}")
+            if part_of(module) == "recipe" and target not in {"recipe"} | LEAVES | {"__version__"}:
+                found.append(f"{module}:{line} recipe imports {name}")
+        elif root in {"typer", "click", "rich"} and part != "cli":
+            found.append(f"{module}:{line} imports {root} below cli")
+        for light, allowed in LIGHT.items():
+            inside = module == light or module.startswith(f"{light}.")
+            if inside and root not in sys.stdlib_module_names | allowed | {"barlowctl"}:
+                found.append(f"{module}:{line} imports {root}")
+    if part in {"cli", "__init__", "__main__"}:
+        for statement in top_level(tree):
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for name, line in imports(statement):
+                    if name.partition(".")[0] in HEAVY:
+                        found.append(f"{module}:{line} imports {name} at its top")
+    return found
+
+
+def prints(source: str) -> list[int]:
+    """Lines that call print()."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+
+
+def test_there_are_modules_to_check() -> None:
+    assert {"errors", "recipe.schema", "doctor"} <= {dotted(path) for path in modules()}
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_keep_the_walls(path: Path) -> None:
+    assert part_of(dotted(path)) in MAY_IMPORT, (
+        "a new part of the package: say in MAY_IMPORT what it may import"
+    )
+    assert violations(path.read_text(), dotted(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("objective.loss", "from barlowctl.model import backbone"),
+        ("objective.loss", "def f():\n    import barlowctl.recipe.schema"),
+        ("data.loader", "from barlowctl import recipe"),
+        ("train.engine", "import rich"),
+        ("eval.knn", "from typer import Exit"),
+        ("recipe.load", "import torch"),
+        ("train.events", "import numpy"),
+        ("errors", "import pydantic"),
+        ("cli.app", "import torch"),
+        ("cli.app", "try:\n    from timm import create_model\nexcept ImportError:\n    pass"),
+        ("ablate.runner", "from barlowctl.assemble import assemble"),
+    ],
+)
+def test_a_broken_wall_is_seen(module: str, source: str) -> None:
+    assert violations(source, module) != []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "objective.loss",
+            "import torch\nfrom barlowctl import distributed\nfrom barlowctl.errors import UserError",
+        ),
+        (
+            "cli.pretrain",
+            "import typer\ndef f():\n    import torch\n    from barlowctl.assemble import assemble",
+        ),
+        ("cli.app", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+    ],
+)
+def test_what_is_allowed_passes(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if part_of(dotted(path)) != "cli"], ids=dotted)
+def test_the_core_never_prints(path: Path) -> None:
+    assert prints(path.read_text()) == []
+
+
+def test_a_print_is_seen() -> None:
+    assert prints("def f():\n    '''print(1)'''\n    print(2)") == [3]
+
+
+def test_modules_are_named_for_what_they_are() -> None:
+    assert [dotted(path) for path in modules() if path.stem in NOT_MODULE_NAMES] == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    source = path.read_text()
+    if source.strip():
+        assert ast.get_docstring(ast.parse(source))
+
+
+def test_the_command_line_starts_without_the_heavy_packages() -> None:
+    script = f"import sys, barlowctl.cli.app; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

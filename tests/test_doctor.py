@@ -1,0 +1,157 @@
+"""The checks as data: each outcome on made-up machines, and the whole list on this one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from barlowctl import doctor
+from barlowctl.data import decode
+
+
+def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
+    found = doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
+    assert [check.name for check in found] == [
+        "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba", "numba cache",
+        "compiler", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
+    ]  # fmt: skip
+    for check in found:
+        assert check.value
+        assert check.status in ("ok", "warn", "fail")
+        assert check.advice or check.status == "ok", f"{check.name}: {check.status} without advice"
+    required = ("python", "torch", "torchvision", "timm", "numba", "jpeg")
+    assert {check.name: check.status for check in found if check.name in required} == dict.fromkeys(
+        required, "ok"
+    )
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [
+        ("2.15.0+cu132", (2, 15, 0)),
+        ("1.0.31", (1, 0, 31)),
+        ("2.16.0a0+git12", (2, 16, 0)),
+        ("3.0rc1", (3, 0)),
+        ("x", ()),
+    ],
+)
+def test_version_numbers(version: str, numbers: tuple[int, ...]) -> None:
+    assert doctor.parsed_version(version) == numbers
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("1.0.19", "warn"), ("1.0.20", "ok"), ("0.9.16", "warn"), ("2.0", "ok")]
+)
+def test_an_old_package_is_a_warning(monkeypatch: pytest.MonkeyPatch, version: str, status: str) -> None:
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: version)
+    assert doctor.check_package("timm").status == status
+
+
+def test_a_missing_package_fails_with_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    check = doctor.check_package("timm")
+    assert (check.status, check.value) == ("fail", "not installed")
+    assert "make setup" in check.advice
+
+
+def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken() -> doctor.Check:
+        raise OSError("libcudart.so.13: cannot open shared object file\nand more")
+
+    monkeypatch.setattr(doctor, "check_torchvision", broken)
+    found = {check.name: check for check in doctor.checks(data_home=tmp_path, runs=tmp_path)}
+    assert found["torchvision"].status == "fail"
+    assert found["torchvision"].value == "OSError: libcudart.so.13: cannot open shared object file"
+    assert found["timm"].status == "ok"
+
+
+def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "available", lambda: (False, "ffcv is not installed"))
+    check = doctor.check_loader()
+    assert check.status == "warn"
+    assert check.value == "plain (torchvision): ffcv is not installed"
+    monkeypatch.setattr(decode, "available", lambda: (True, "/somewhere/_libffcv.so"))
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0.2")
+    assert doctor.check_loader() == doctor.Check("loader", "ok", "fast (ffcv 1.0.2)")
+
+
+@pytest.mark.parametrize(
+    ("usable", "quota", "status", "advice"),
+    [
+        (8, None, "ok", ""),
+        (8, 8.0, "ok", ""),
+        (2, 16.0, "ok", ""),
+        (64, 4.0, "warn", "OMP_NUM_THREADS=4"),
+        (4, 0.5, "warn", "OMP_NUM_THREADS=1"),
+    ],
+)
+def test_a_quota_below_the_cores_is_a_warning(
+    usable: int, quota: float | None, status: str, advice: str
+) -> None:
+    check = doctor.check_cores(usable, quota)
+    assert check.status == status
+    assert advice in check.advice
+
+
+def test_the_quota_is_read_from_both_kinds_of_control_groups(tmp_path: Path) -> None:
+    assert doctor.cpu_quota(tmp_path) is None
+    older = tmp_path / "cpu"
+    older.mkdir()
+    (older / "cpu.cfs_quota_us").write_text("-1\n")
+    assert doctor.cpu_quota(tmp_path) is None
+    (older / "cpu.cfs_quota_us").write_text("250000\n")
+    (older / "cpu.cfs_period_us").write_text("100000\n")
+    assert doctor.cpu_quota(tmp_path) == 2.5
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert doctor.cpu_quota(tmp_path) == 1.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert doctor.cpu_quota(tmp_path) is None
+
+
+def test_little_memory_is_a_warning() -> None:
+    assert doctor.check_memory(3 * 2**30).status == "warn"
+    assert doctor.check_memory(3 * 2**30).value == "3.0 GiB available"
+    assert doctor.check_memory(16 * 2**30).status == "ok"
+    assert doctor.check_memory(None).status == "warn"
+
+
+@pytest.mark.parametrize(("free", "status"), [(2**28, "fail"), (2**30, "warn"), (2**40, "ok")])
+def test_disk_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, status: str) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**41, 0, free))
+    assert doctor.check_folder("data home", tmp_path / "not" / "yet", "BARLOWCTL_DATA").status == status
+
+
+def test_a_folder_that_cannot_be_written_to_fails_with_the_variable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    check = doctor.check_folder("data home", tmp_path / "file" / "below", "BARLOWCTL_DATA")
+    assert check.status == "fail"
+    assert str(tmp_path / "file" / "below") in check.value
+    assert "BARLOWCTL_DATA" in check.advice
+
+
+def test_kernels_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    assert doctor.check_numba_cache(tmp_path).status == "warn"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    assert doctor.check_numba_cache(tmp_path).status == "ok"
+
+
+def test_a_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert doctor.check_compiler().status == "warn"
+
+
+def test_processor_flags(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nflags\t\t: fpu avx512_bf16 sse\n\nprocessor\t: 1\nflags\t: fpu\n"
+    )
+    assert doctor.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx512_bf16", "sse"}
+    assert doctor.cpu_flags(tmp_path / "none") == set()
