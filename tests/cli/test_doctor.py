@@ -60,9 +60,7 @@ def test_json_is_one_document(found: list[doctor.Check], capsys: pytest.CaptureF
     }
 
 
-def test_quiet_shows_what_is_wrong_only(
-    found: list[doctor.Check], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quiet_shows_what_is_wrong_only(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
     found += [GOOD, BAD]
     assert app.run(["doctor", "--quiet"]) == 2
     shown = capsys.readouterr().out

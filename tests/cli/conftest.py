@@ -1,0 +1,82 @@
+"""A small real data set (scikit-learn's digits) in a data home, and a recipe that trains on it in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPE = """
+name = "digits"
+description = "scikit-learn's digits"
+[data]
+dataset = "digits"
+channels = 1
+holdout = 100
+drop_last = true
+[views]
+size = 16
+mean = [0.3]
+std = [0.38]
+[views.first]
+crop_scale = [0.5, 1.0]
+flip = 0.0
+blur = 0.0
+[views.second]
+crop_scale = [0.5, 1.0]
+flip = 0.0
+blur = 0.0
+[model]
+backbone = "resnet10t"
+backbone_args = { channels = [8, 16, 16, 32], stem_width = 8 }
+projector = [64, 64]
+[objective]
+lambd = 0.02
+[optimizer]
+name = "adamw"
+lr = 2e-3
+lr_biases = 2e-3
+[train]
+epochs = 2
+batch_size = 128
+warmup_epochs = 0.5
+log_every_steps = 2
+[eval]
+queries = "holdout"
+bank = 500
+resize = 16
+crop = 16
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data home with `digits`: 1,400 training and 397 test images of 8 x 8 grey pixels, ten classes."""
+    from sklearn.datasets import load_digits
+
+    from barlowctl.data.beton import RAW, BetonWriter
+
+    home = tmp_path_factory.mktemp("data-home")
+    loaded = load_digits()
+    images = np.repeat((loaded.images * 15.9).astype(np.uint8)[..., None], 3, axis=3)
+    (home / "digits").mkdir()
+    for split, part in (("train", slice(0, 1400)), ("test", slice(1400, None))):
+        names = [str(digit) for digit in range(10)]
+        path = home / "digits" / f"{split}.beton"
+        with BetonWriter(path, capacity=len(images[part]), class_names=names) as writer:
+            for image, label in zip(images[part], loaded.target[part], strict=True):
+                writer.append(image.tobytes(), mode=RAW, width=8, height=8, label=int(label))
+            writer.finish(channels=1)
+    return home
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe file for `digits`, with that data home and a runs home of the test's own in place."""
+    monkeypatch.setenv("BARLOWCTL_DATA", str(digits))
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "digits.toml"
+    path.write_text(RECIPE)
+    return path

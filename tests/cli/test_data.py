@@ -1,0 +1,161 @@
+"""`barlowctl data` as a person and as a script meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.cli import app
+from barlowctl.data.beton import Beton
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Four photos in two classes, one of them cut short."""
+    random = np.random.default_rng(0)
+    for name in ("cats/1.jpg", "cats/2.jpg", "dogs/3.jpg", "dogs/bad.jpg"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    bad = tmp_path / "photos/dogs/bad.jpg"
+    bad.write_bytes(bad.read_bytes()[:-900])
+    return tmp_path / "photos"
+
+
+def run(capsys, *arguments: object, code: int = 0) -> tuple[str, str]:
+    assert app.run(["data", *map(str, arguments)]) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def run_json(capsys, *arguments: object, code: int = 0) -> dict:
+    out, _ = run(capsys, *arguments, "--json", code=code)
+    return json.loads(out)
+
+
+def test_pack_under_a_name_then_info(photos, capsys):
+    document = run_json(capsys, "pack", photos, "my-photos")
+    home = Path(os.environ["BARLOWCTL_DATA"])
+    assert document["path"] == str(home / "my-photos" / "train.beton")
+    assert (document["samples"], document["passed_through"], document["classes"]) == (3, 3, 2)
+    assert document["unreadable"][0][0] == "dogs/bad.jpg"
+    listed = run_json(capsys, "info")
+    assert listed == {"home": str(home), "datasets": {"my-photos": ["train"]}}
+    info = run_json(capsys, "info", "my-photos", "--verify")
+    assert info["class_names"] == ["cats", "dogs"]
+    assert (info["samples"], info["width"], info["skipped"]) == (3, [50, 50], 1)
+    assert info["content_hash"] == document["content_hash"]
+
+
+def test_pack_for_people(photos, tmp_path, capsys):
+    out, err = run(capsys, "pack", photos, tmp_path / "a.beton", "--workers", 2)
+    assert "unreadable: dogs/bad.jpg" in out
+    assert "stored as they were" in out
+    assert err == ""
+    out, _ = run(capsys, "info", tmp_path / "a.beton")
+    assert "40" in out
+
+
+def test_pack_fails_when_asked_and_leaves_nothing(photos, tmp_path, capsys):
+    document = run_json(capsys, "pack", photos, tmp_path / "a.beton", "--on-unreadable", "fail", code=2)
+    assert "dogs/bad.jpg" in document["error"]
+    assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_pack_does_not_overwrite_unasked(photos, tmp_path, capsys):
+    (tmp_path / "a.beton").write_text("mine")
+    _, err = run(capsys, "pack", photos, tmp_path / "a.beton", code=2)
+    assert "exists already" in err
+    assert "--overwrite" in err
+    assert (tmp_path / "a.beton").read_text() == "mine"
+    run(capsys, "pack", photos, tmp_path / "a.beton", "--overwrite")
+    assert Beton.open(tmp_path / "a.beton").num_samples == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pack", "/nowhere", "x"), "/nowhere does not exist"),
+        (("pack", "{photos}", "some/folder"), "OUT is 'some/folder'"),
+        (("pack", "{photos}", "x", "--split", "trian"), "did you mean 'train'"),
+        (("pack", "{photos}", "x", "--store", "png"), "store is 'png'"),
+        (("pack", "{photos}", "x", "--on-unreadable", "ignore"), "on_unreadable is 'ignore'"),
+        (("pack", "{photos}", "x", "--quality", "0"), "quality"),
+        (("pack", "{photos}"), "OUT"),
+        (("info", "fashion-mnits"), "did you mean 'fashion-mnist'"),
+        (("info", "{photos}"), "not packed"),
+        (("get", "cifar-10"), "did you mean 'cifar10'"),
+        (("get",), "no data set was named"),
+        (("preview",), "neither a recipe nor data"),
+        (("preview", "--data", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_says_why(photos, capsys, arguments, message):
+    filled = [argument.format(photos=photos) for argument in arguments]
+    _, err = run(capsys, *filled, code=2)
+    assert message in err
+
+
+def test_changed_content_is_noticed(photos, tmp_path, capsys):
+    run(capsys, "pack", photos, tmp_path / "a.beton")
+    beton = Beton.open(tmp_path / "a.beton")
+    with open(tmp_path / "a.beton", "r+b") as file:
+        file.seek(int(beton.pointers[1]) + 700)
+        file.write(b"!!")
+    run(capsys, "info", tmp_path / "a.beton")
+    _, err = run(capsys, "info", tmp_path / "a.beton", "--verify", code=2)
+    assert "content hash differs" in err
+
+
+def test_get_from_a_folder(tmp_path, capsys):
+    folder = Path("/usr/share/datasets/fashion-mnist")
+    if not folder.is_dir():
+        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+    document = run_json(capsys, "get", "fashion-mnist", "--from", folder)
+    assert document["splits"]["train"]["samples"] == 60000
+    assert document["splits"]["test"]["packed_now"]
+    again = run_json(capsys, "get", "fashion-mnist")
+    assert not again["splits"]["test"]["packed_now"]
+    assert again["splits"]["train"]["content_hash"] == document["splits"]["train"]["content_hash"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_preview(photos, tmp_path, capsys, packed):
+    (photos / "dogs/bad.jpg").unlink()
+    if packed:
+        run(capsys, "pack", photos, "my-photos", "--store", "raw")
+    data = "my-photos" if packed else photos
+    out = tmp_path / "sheet.png"
+    arguments = ("--samples", 2, "--seed", 3, "--out", out, "--set", "views.size=64")
+    document = run_json(capsys, "preview", "--data", data, *arguments)
+    assert document == {
+        "path": str(out),
+        "samples": 2,
+        "recipe": "resnet50",
+        "seed": 3,
+        "loader": "fast" if packed else "plain",
+    }
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_as_a_process(photos, tmp_path):
+    command = [sys.executable, "-m", "barlowctl", "data", "pack", str(photos), str(tmp_path / "a.beton"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 3
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "exists already" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize("command", [[], ["pack"], ["info"], ["preview"], ["get"]])
+def test_help_carries_an_example(capsys, command):
+    out, _ = run(capsys, *command, "--help")
+    assert "barlowctl data" in out or not command

@@ -1,0 +1,204 @@
+"""`barlowctl pretrain` as a user meets it: a run, its files, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+def last_json(capsys: Captured) -> dict[str, Any]:
+    """Standard output as one JSON document: anything else on it fails here."""
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def pretrain(recipe: Path, *arguments: str) -> int:
+    return barlowctl(["pretrain", "--recipe", str(recipe), "--threads", "1", *arguments])
+
+
+def refused(capsys: Captured, code: int) -> str:
+    assert code == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("error: ")
+    assert "next: " in captured.err
+    return captured.err
+
+
+def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert pretrain(recipe, "--json", "--out", "runs/first") == 0
+    result = last_json(capsys)
+    assert {"run", "epochs", "loss", "images_per_second", "cpu_seconds"} <= set(result)
+    run = tmp_path / "runs" / "first"
+    assert result["run"] == "runs/first"
+    assert json.loads((run / "result.json").read_text()) == result
+    about = json.loads((run / "run.json").read_text())
+    assert about["packages"]["torch"]
+    assert about["data"]["images"] == 1400
+    assert len(about["data"]["content_hash"]) == 64
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["event"] for record in records].count("epoch") == 2
+    step = next(record for record in records if record["event"] == "step")
+    assert {"loss", "invariance", "redundancy", "lr_weights", "lr_biases", "images_per_second", "data_wait"} <= set(step)
+    evaluation = [record for record in records if record["event"] == "evaluation"][-1]
+    assert {"knn", "feature_spread", "effective_rank"} <= set(evaluation)
+    assert evaluation["knn"] > 30.0  # ten classes
+    assert not list(run.rglob("*.pt")) + list(run.rglob("*.pkl"))
+    # the saved recipe is complete, and is the run
+    assert pretrain(run / "recipe.toml", "--json", "--out", "runs/again") == 0
+    again = last_json(capsys)
+    assert again["loss"] == result["loss"]
+
+
+def test_an_interrupted_process_resumes_bit_identically(recipe: Path, tmp_path: Path) -> None:
+    """SIGTERM in the middle: exit code 3, then the weights of a run that was never stopped."""
+    command = [sys.executable, "-m", "barlowctl", "pretrain", "--threads", "1", "--quiet"]
+    start = [*command, "--recipe", str(recipe), "--set", "train.epochs=12", "--set", "eval.every_epochs=0"]
+    environment = {**os.environ}
+    process = subprocess.Popen([*start, "--out", "runs/parts"], env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "runs" / "parts" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not metrics.is_file() or len(metrics.read_text().splitlines()) < 6):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "--resume" in errors
+    assert not (tmp_path / "runs" / "parts" / "result.json").exists()
+    subprocess.run([*command, "--resume", "runs/parts"], env=environment, check=True, timeout=300)
+    subprocess.run([*start, "--out", "runs/whole"], env=environment, check=True, timeout=300)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        parts, whole = (next((tmp_path / "runs" / run / "checkpoints").glob(f"*120/{name}")) for run in ("parts", "whole"))
+        assert parts.read_bytes() == whole.read_bytes()
+    steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+    logged = [record["step"] for record in steps if record["event"] == "step"]
+    assert logged == sorted(set(logged))  # no step is recorded twice
+
+
+def test_a_run_is_never_overwritten(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "mine").mkdir()
+    message = refused(capsys, pretrain(recipe, "--out", "mine"))
+    assert "never overwritten" in message
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_resume_refuses_another_recipe_and_shows_the_difference(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True)
+    from barlowctl.recipe import load
+
+    (run / "recipe.toml").write_text(load.dump(load.load(str(recipe))))
+    code = barlowctl(["pretrain", "--resume", str(run), "--set", "train.epochs=9"])
+    assert "train.epochs: 2 in the run, 9 now" in refused(capsys, code)
+    code = barlowctl(["pretrain", "--resume", str(run)])
+    assert "run.json" in refused(capsys, code)
+    code = barlowctl(["pretrain", "--resume", str(tmp_path / "nothing")])
+    assert "is not a run" in refused(capsys, code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set", "model.backbone=resnet10tt"], "resnet10t"),
+        (["--set", "train.batch_size=5000"], "not one batch"),
+        (["--set", "data.holdout=1399"], "data.holdout"),
+        (["--set", "data.dataset=digit"], "digits"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--device", "tpu"], "auto, cpu, cuda"),
+        (["--loader", "quick"], "auto, fast, plain"),
+        (["--set", "model.backbone_args={in_chans = 3}"], "in_chans"),
+        (["--set", "model.backbone=vit_tiny_patch16_224", "--set", "model.backbone_args={}"], "img_size"),
+        (["--set", "model.stem=cifar", "--set", "model.backbone=convnext_atto", "--set", "model.backbone_args={}"], "stem"),
+        (["--epochs", "3"], "--epochs"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    recipe: Path, tmp_path: Path, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    message = refused(capsys, pretrain(recipe, *arguments))
+    assert says in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_errors_are_one_json_document_too(recipe: Path, capsys: Captured) -> None:
+    assert pretrain(recipe, "--json", "--set", "train.epoch=3") == 2
+    document = last_json(capsys)
+    assert "train.epochs" in document["error"]
+    assert document["next"]
+
+
+def test_without_a_recipe_and_a_terminal_the_command_is_named(capsys: Captured) -> None:
+    message = refused(capsys, barlowctl(["pretrain"]))
+    assert "no recipe was named" in message
+    assert "barlowctl pretrain --recipe quickstart" in message
+
+
+def test_a_dry_run_says_what_would_be(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert pretrain(recipe, "--dry-run", "--json") == 0
+    plan = last_json(capsys)
+    assert plan["images"] == 1400
+    assert plan["steps_per_epoch"] == 10  # 1,400 less 100 held out, batches of 128, the rest dropped
+    assert plan["steps"] == 20
+    assert plan["peak_learning_rates"]["weights"] == pytest.approx(1e-3)
+    assert plan["memory"]["total"] > 0
+    assert plan["rate"]["seconds"] > 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_needs_no_data_where_its_size_is_published(recipe: Path, capsys: Captured) -> None:
+    small = ["--set", "train.batch_size=64", "--set", "model.projector=[64]", "--set", "views.size=64", "--set", "eval.crop=64"]
+    code = barlowctl(["pretrain", "--recipe", "resnet50", "--dry-run", "--json", "--threads", "1", *small])
+    assert code == 0
+    plan = last_json(capsys)
+    assert plan["images"] == 1_281_167
+    assert plan["steps_per_epoch"] == 20_019
+    assert "barlowctl data pack" in plan["facts"]["data"]
+
+
+def test_the_papers_recipe_takes_two_steps_on_an_imagenet_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """resnet50 on a small folder with train/ and val/: real JPEGs, both loaders' way in, one CPU."""
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number, wnid in enumerate(("n01440764", "n01443537")):
+            folder = tmp_path / "imagenet" / split / wnid
+            folder.mkdir(parents=True)
+            for image in range(4):
+                pixels = generator.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+                picture = Image.fromarray(pixels).resize((120, 90))
+                picture.save(folder / f"{wnid}_{number}{image}.JPEG", quality=90)
+    monkeypatch.chdir(tmp_path)
+    sets = {
+        "train.batch_size": 4,
+        "train.epochs": 1,
+        "train.warmup_epochs": 0,
+        "views.size": 64,
+        "eval.resize": 72,
+        "eval.crop": 64,
+        "model.projector": [128, 128, 128],
+        "train.precision": "bf16",
+        "train.log_every_steps": 1,
+    }
+    overrides = [text for key, value in sets.items() for text in ("--set", f"{key}={value}")]
+    command = ["pretrain", "--recipe", "resnet50", "--data", "imagenet", "--out", "run", "--json", "--threads", "1"]
+    assert barlowctl([*command, *overrides]) == 0
+    result = last_json(capsys)
+    assert result["steps"] == 2
+    assert 0.0 <= result["knn"] <= 100.0  # the val split was found
