@@ -20,13 +20,13 @@ from barlowctl.recipe.schema import Recipe, View
 Source = Beton | Pictures
 
 
-def open_source(recipe: Recipe, split: str = "train", data: Path | None = None) -> Source:
+def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -> Source:
     """The recipe's images (or `data`'s) of a split: a packed file, or a folder for the plain loader.
 
     Raises:
         UserError: there are none; the error says which command brings them.
     """
-    path = home.resolve(str(data) if data is not None else recipe.data.dataset, split)
+    path = home.resolve(data if data is not None else recipe.data.dataset, split)
     return Beton.open(path) if path.suffix == ".beton" else Pictures(sources.open_source(path, split))
 
 
@@ -103,7 +103,7 @@ def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
         UserError: more images held out than there are, or fewer left than one batch.
     """
     count, holdout = source.num_samples, recipe.data.holdout
-    if holdout and count - holdout < recipe.train.batch_size:
+    if count >= recipe.train.batch_size > count - holdout:
         raise UserError(
             f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
             next=f"--set data.holdout={count // 10}",

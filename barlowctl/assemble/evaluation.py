@@ -53,7 +53,7 @@ def online_evaluation(
     recipe: Recipe,
     runtime: Runtime,
     device: torch.device,
-    data: Path | None,
+    data: str | None,
 ) -> Evaluate:
     """A function that measures kNN top-1 (percent, where labels exist) and the diagnostics, now.
 

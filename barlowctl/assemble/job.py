@@ -33,7 +33,7 @@ class Job:
 
     recipe: Recipe
     runtime: Runtime
-    data: Path | None  # instead of the recipe's dataset
+    data: str | None  # instead of the recipe's dataset
     device: torch.device
     threads: int
     source: Source
@@ -85,7 +85,7 @@ class Job:
         }
 
 
-def prepare(recipe: Recipe, runtime: Runtime, data: Path | None = None) -> Job:
+def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None) -> Job:
     """Find the images and the device of a run, and check that it can be.
 
     Raises:

@@ -38,7 +38,7 @@ MICRO_BATCH = {"cpu": 16, "cuda": 256}  # images of a timed step at most
 TIMED_STEPS = 2
 
 
-def plan(recipe: Recipe, runtime: Runtime, data: Path | None = None) -> dict[str, Any]:
+def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str, Any]:
     """Everything `--dry-run` shows, as JSON-able values.
 
     Raises:
@@ -81,7 +81,7 @@ def plan(recipe: Recipe, runtime: Runtime, data: Path | None = None) -> dict[str
     }
 
 
-def _data(recipe: Recipe, runtime: Runtime, data: Path | None) -> tuple[int, dict[str, str]]:
+def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict[str, str]]:
     try:
         source = open_source(recipe, "train", data)
     except UserError as error:

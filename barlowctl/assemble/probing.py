@@ -47,7 +47,7 @@ class Labelled:
         }
 
 
-def open_labelled(recipe: Recipe, data: Path | None) -> Labelled:
+def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
     """The labelled splits to probe on.
 
     Raises:

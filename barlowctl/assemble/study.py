@@ -19,7 +19,7 @@ from barlowctl.train.events import Sink
 
 
 def cell_runner(
-    base: Recipe, runtime: Runtime, data: Path | None, show: Callable[[], AbstractContextManager[Sink]]
+    base: Recipe, runtime: Runtime, data: str | None, show: Callable[[], AbstractContextManager[Sink]]
 ) -> RunCell:
     """A function that trains a cell in its directory (resuming what is there) and measures it.
 

@@ -104,7 +104,7 @@ def _plan(
     seeds: int,
     device: str,
     threads: int | None,
-    data: Path | None,
+    data: str | None,
 ) -> None:
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.plan import plan
@@ -142,7 +142,7 @@ def _run(
     base: Recipe,
     seeds: int,
     out: Path | None,
-    data: Path | None,
+    data: str | None,
     device: str,
     threads: int | None,
     workers: int | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. train.epochs=5. Repeatable."),
 ]
 Data = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--data", help="Images instead of the recipe's dataset: .beton, image folder, or dataset folder."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

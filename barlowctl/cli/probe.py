@@ -57,7 +57,7 @@ def probe(
             measured.append({"name": name, **values})
             knn, linear = values["knn"], values["linear"]
             rows.append((name, knn["top1"], knn["k200"], linear["top1"], linear["top5"]))
-    file = run / f"probe-{data.stem if data else opened.recipe.data.dataset}.json".replace("/", "-")
+    file = run / f"probe-{Path(data or opened.recipe.data.dataset).stem}.json"
     result = {
         "run": str(run),
         "step": opened.step,

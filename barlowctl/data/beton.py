@@ -1,0 +1,424 @@
+"""The `.beton` file: FFCV's dataset format (version 2), read and written without importing ffcv.
+
+`beton_format` has the layout. FFCV ignores what lies between the metadata and the first image, so our JSON
+block (class names, source, content hash, counts, skipped names, date) sits there; see `Beton.info`.
+
+`BetonWriter` is our own: FFCV's writer recompresses JPEGs, keeps all metadata in shared memory, and waits
+for ever when one sample fails. Files written here are read by stock FFCV and the other way round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from barlowctl import __version__
+from barlowctl.data.beton_format import (
+    DESCRIPTOR,
+    FIELD_RECORDS,
+    FORMAT_VERSION,
+    HEADER,
+    IMAGE_FIELD,
+    IMAGE_RECORD,
+    INFO_MAGIC,
+    INT_FIELD,
+    JPEG,
+    MAX_PAGE_SIZE,
+    MAX_SIDE,
+    PAGE_SIZE,
+    RAW,
+    TABLE_ENTRY,
+    hash_sample,
+)
+from barlowctl.errors import UserError
+
+__all__ = ["JPEG", "MAX_SIDE", "PAGE_SIZE", "RAW", "Beton", "BetonWriter"]
+
+_REPACK = "barlowctl data pack SOURCE OUT.beton --overwrite"
+
+
+class Beton:
+    """An opened `.beton` file. Arrays have one entry per sample; the file's bytes are memory-mapped.
+
+    path: Path                  num_samples: int             page_size: int (bytes)
+    labels: (n,) int64, -1 where unlabelled
+    modes: (n,) uint8 (`JPEG` or `RAW`)
+    heights, widths: (n,) int64, pixels
+    pointers, sizes: (n,) int64, bytes; sample i is `bytes[pointers[i] : pointers[i] + sizes[i]]`
+    bytes: (file size,) uint8, read-only memory map
+    class_names: list[str], empty where unknown (files by other writers)
+    info: what our packer noted (source, counts, skipped, channels, content_hash, ...), {} for other files
+    """
+
+    path: Path
+    bytes: np.ndarray
+    num_samples: int
+    page_size: int
+    labels: np.ndarray
+    modes: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    pointers: np.ndarray
+    sizes: np.ndarray
+    class_names: list[str]
+    info: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Beton:
+        """Map and check a file.
+
+        Raises:
+            UserError: not a `.beton`, unfinished or cut short, or a sample that lies outside of the file.
+        """
+        beton = cls()
+        beton.path = Path(path)
+        beton.bytes = _map_file(beton.path)
+        metadata, image_key, label_key, metadata_end, table = beton._read_structure()
+        image = metadata[image_key]
+        beton.modes = np.ascontiguousarray(image["mode"])
+        beton.widths = image["width"].astype(np.int64)
+        beton.heights = image["height"].astype(np.int64)
+        pointers = np.ascontiguousarray(image["data_ptr"])
+        beton.sizes = beton._match_sizes(pointers, table)
+        beton.pointers = pointers.astype(np.int64)
+        if label_key is None:
+            beton.labels = np.full(beton.num_samples, -1, dtype=np.int64)
+        else:
+            beton.labels = metadata[label_key].astype(np.int64)
+        beton._check_images()
+        beton.info = beton._read_info(metadata_end)
+        beton.class_names = list(beton.info.get("class_names", []))
+        return beton
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any sample has a label."""
+        return bool((self.labels >= 0).any())
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: of the names where known, else the largest label + 1."""
+        return max(len(self.class_names), int(self.labels.max(initial=-1)) + 1)
+
+    @property
+    def channels(self) -> int:
+        """1 when every image was grey at its source (stored as three equal channels), else 3."""
+        return int(self.info.get("channels", 3))
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 over modes, sizes, labels and stored bytes, in order; read from the file where noted."""
+        noted = self.info.get("content_hash")
+        return noted if isinstance(noted, str) else self.compute_hash()
+
+    def compute_hash(self) -> str:
+        """The content hash computed anew: reads the whole file."""
+        digest = hashlib.sha256()
+        for i in range(self.num_samples):
+            shape = int(self.modes[i]), int(self.widths[i]), int(self.heights[i])
+            hash_sample(digest, *shape, int(self.labels[i]), self.stored(i))
+        return digest.hexdigest()
+
+    def stored(self, index: int) -> np.ndarray:
+        """The stored bytes of one sample: (size,) uint8, a read-only view of the file."""
+        start = self.pointers[index]
+        return self.bytes[start : start + self.sizes[index]]
+
+    def image(self, index: int) -> np.ndarray:
+        """One decoded image, (H, W, 3) uint8; JPEG through Pillow (the slow, independent way).
+
+        Raises:
+            UserError: the stored JPEG does not decode, or not to the noted size.
+        """
+        height, width = int(self.heights[index]), int(self.widths[index])
+        if self.modes[index] == RAW:
+            return np.array(self.stored(index)).reshape(height, width, 3)
+        from PIL import Image
+
+        try:
+            pixels = np.array(Image.open(io.BytesIO(self.stored(index).tobytes())).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise self._bad(f"sample {index} is not a readable JPEG ({error})") from error
+        if pixels.shape != (height, width, 3):
+            raise self._bad(f"sample {index} decodes to {pixels.shape[1]}x{pixels.shape[0]}, noted {width}x{height}")
+        return pixels
+
+    def _bad(self, what: str) -> UserError:
+        return UserError(f"{self.path}: {what}", next=f"write it again: {_REPACK}")
+
+    def _read_structure(self) -> tuple[np.ndarray, str, str | None, int, np.ndarray]:
+        """Header, descriptors, metadata and table; sets `num_samples` and `page_size`."""
+        total = len(self.bytes)
+        if total < HEADER.itemsize:
+            raise self._bad(f"not a .beton file ({total} bytes)")
+        header = self.bytes[: HEADER.itemsize].view(HEADER)[0]
+        num_fields, table_start = int(header["num_fields"]), int(header["alloc_table_ptr"])
+        if header["version"] != FORMAT_VERSION or not 0 < num_fields <= 256:
+            raise self._bad("not a .beton file of FFCV's format version 2")
+        self.num_samples, self.page_size = int(header["num_samples"]), int(header["page_size"])
+        if self.page_size < 2 or self.page_size & (self.page_size - 1):
+            raise self._bad(f"page size {self.page_size} is not a power of two")
+        if table_start == 0:
+            raise self._bad("unfinished: its writer was stopped before the end")
+        start = HEADER.itemsize + num_fields * DESCRIPTOR.itemsize
+        if start > total:
+            raise self._bad("cut short within the field descriptors")
+        types = [int(t) for t in self.bytes[HEADER.itemsize : start].view(DESCRIPTOR)["type_id"]]
+        if IMAGE_FIELD not in types or any(t not in FIELD_RECORDS for t in types):
+            raise self._bad(f"needs FFCV's RGBImageField and no custom fields; its field types are {types}")
+        record = np.dtype([("", FIELD_RECORDS[t]) for t in types], align=True)
+        end = start + self.num_samples * record.itemsize
+        if self.num_samples == 0:
+            raise self._bad("holds no images")
+        if end > table_start or table_start > total or (total - table_start) % TABLE_ENTRY.itemsize:
+            raise self._bad(f"cut short: {total} bytes, but its table is at byte {table_start}")
+        metadata = self.bytes[start:end].view(record)
+        label = f"f{types.index(INT_FIELD)}" if INT_FIELD in types else None
+        table = self.bytes[table_start:].view(TABLE_ENTRY)
+        if len(table) < self.num_samples:
+            raise self._bad(f"cut short: sizes of {len(table)} of {self.num_samples} images")
+        return metadata, f"f{types.index(IMAGE_FIELD)}", label, end, table
+
+    def _match_sizes(self, pointers: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """(n,) int64: the size the table gives for each image's address."""
+        order = np.argsort(table["ptr"], kind="stable")
+        places = np.minimum(np.searchsorted(table["ptr"], pointers, sorter=order), len(table) - 1)
+        found = table[order[places]]
+        limit = len(self.bytes) - table.nbytes
+        outside = (found["ptr"] != pointers) | (pointers > limit) | (found["size"] > limit)
+        outside |= found["size"] == 0
+        sizes = np.where(outside, 0, found["size"]).astype(np.int64)
+        outside |= np.where(outside, 0, pointers).astype(np.int64) + sizes > limit
+        if outside.any():
+            raise self._bad(f"sample {int(np.argmax(outside))} points outside of the file's data")
+        return sizes
+
+    def _check_images(self) -> None:
+        unknown = (self.modes != JPEG) & (self.modes != RAW)
+        if unknown.any():
+            i = int(np.argmax(unknown))
+            raise self._bad(f"sample {i} has storage mode {int(self.modes[i])}; known are 0 (JPEG) and 1 (raw)")
+        empty = (self.widths == 0) | (self.heights == 0)
+        wrong = (self.modes == RAW) & (self.sizes != self.widths * self.heights * 3)
+        if (empty | wrong).any():
+            i = int(np.argmax(empty | wrong))
+            shape = f"{self.widths[i]}x{self.heights[i]}"
+            raise self._bad(f"sample {i} is noted as {shape} pixels but has {self.sizes[i]} bytes")
+
+    def _read_info(self, start: int) -> dict[str, Any]:
+        """Our JSON block in the gap after the metadata, {} where there is none."""
+        begin = start + len(INFO_MAGIC) + 8
+        if begin > len(self.bytes) or self.bytes[start : start + len(INFO_MAGIC)].tobytes() != INFO_MAGIC:
+            return {}
+        length = int.from_bytes(self.bytes[begin - 8 : begin].tobytes(), "little")
+        try:
+            info = json.loads(self.bytes[begin : begin + length].tobytes())
+        except ValueError as error:
+            raise self._bad(f"its information block is damaged ({error})") from error
+        if not isinstance(info, dict):
+            raise self._bad("its information block is damaged (not a JSON object)")
+        return info
+
+
+def _map_file(path: Path) -> np.ndarray:
+    """(file size,) uint8, read-only."""
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: not a .beton file (0 bytes)", next=f"write it again: {_REPACK}")
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    except OSError as error:
+        raise UserError(
+            f"cannot open {path}: {error.strerror}", next="barlowctl data pack SOURCE OUT.beton writes one"
+        ) from error
+
+
+class BetonWriter:
+    """Writes a `.beton` sample by sample, in order; nothing appears under the final name before the end.
+
+    Use as a context manager: leaving it without `finish` removes what was written. Room for `capacity`
+    samples is reserved up front; fewer may be appended (the unused rest becomes part of the gap). Bytes go
+    to `.NAME.partial` in the same folder, locked against a second writer; a killed process may leave it, and
+    the next one reuses it.
+
+    Args:
+        path: the final name.
+        capacity: the most samples that will be appended.
+        class_names: names of labels 0, 1, ...
+        page_size: bytes, a power of two; doubled as often as an image needs it.
+        overwrite: replace an existing file (at the very end, atomically).
+
+    Raises:
+        UserError: the file exists, its folder cannot be written, or another process is writing it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        capacity: int,
+        *,
+        class_names: list[str] | tuple[str, ...] = (),
+        page_size: int = PAGE_SIZE,
+        overwrite: bool = False,
+    ) -> None:
+        assert page_size & (page_size - 1) == 0
+        assert 2 << 20 <= page_size <= MAX_PAGE_SIZE
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder", next="give a file name, e.g. images.beton")
+        if self.path.exists() and not overwrite:
+            raise UserError(f"{self.path} exists already", next="pass --overwrite to replace it")
+        self.class_names = list(class_names)
+        self.count = 0
+        self._page_size = page_size
+        self._record = np.dtype([("f0", IMAGE_RECORD), ("f1", "<i8")], align=True)
+        self._metadata = np.zeros(capacity, dtype=self._record)
+        self._table = np.zeros(capacity, dtype=TABLE_ENTRY)
+        self._digest = hashlib.sha256()
+        self._metadata_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
+        room = (1 << 20) + len(json.dumps(self.class_names))
+        self._position = _round_up(self._metadata_start + self._metadata.nbytes + room, page_size)
+        self._data_start = self._position
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._file: IO[bytes] | None = self._open_partial()
+        self._file.seek(self._position)
+
+    def __enter__(self) -> BetonWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.abort()
+
+    def append(self, payload: Any, *, mode: int, width: int, height: int, label: int = -1) -> None:
+        """Add one image.
+
+        Args:
+            payload: a JPEG's bytes, or H x W x 3 uint8 pixels (bytes or a contiguous array).
+            mode: `JPEG` or `RAW`.
+            width, height: pixels, at most `MAX_SIDE`.
+            label: class index, -1 for none.
+
+        Raises:
+            ValueError: an image that the format cannot hold. The writer stays usable.
+            OSError: the disk is full or failing.
+        """
+        assert self._file is not None
+        assert self.count < len(self._metadata)
+        view = memoryview(payload).cast("B")
+        size = len(view)
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise ValueError(f"{width}x{height} pixels: the .beton format holds at most {MAX_SIDE} a side")
+        if size > MAX_PAGE_SIZE:
+            raise ValueError(f"{size} bytes stored: the .beton format holds at most {MAX_PAGE_SIZE} an image")
+        assert (mode == JPEG and size > 0) or (mode == RAW and size == width * height * 3)
+        while self._page_size < size:  # page borders of a doubled size are borders of the smaller one too
+            self._page_size *= 2
+        if self._position % self._page_size + size > self._page_size:
+            self._position = _round_up(self._position, self._page_size)
+            self._file.seek(self._position)
+        self._file.write(view)
+        self._metadata[self.count] = ((mode, width, height, self._position), label)
+        self._table[self.count] = (self.count, self._position, size)
+        hash_sample(self._digest, mode, width, height, label, view)
+        self._position += size
+        self.count += 1
+
+    def finish(self, **info: Any) -> str:
+        """Write tables, header and the information block, then give the file its name.
+
+        Args:
+            info: anything JSON can hold, kept in the file beside class names, hash, version and date.
+
+        Returns:
+            The content hash.
+
+        Raises:
+            OSError: the disk is full or failing (leave the context manager to clean up).
+        """
+        assert self._file is not None
+        assert self.count > 0
+        content_hash = self._digest.hexdigest()
+        self._file.write(self._table[: self.count].tobytes())
+        self._file.seek(self._metadata_start)
+        self._file.write(self._metadata[: self.count].tobytes())
+        self._file.write(self._info_block({"content_hash": content_hash, **info}))
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        os.replace(self._partial, self.path)
+        self._file.close()
+        self._file = None
+        return content_hash
+
+    def abort(self) -> None:
+        """Remove everything written so far; does nothing after `finish`."""
+        if self._file is None:
+            return
+        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the last buffered bytes need not fit on the disk
+            self._file.close()
+        self._file = None
+
+    def _open_partial(self) -> IO[bytes]:
+        try:
+            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {self.path.parent}: {error.strerror}",
+                next="create the folder, or check access",
+            ) from error
+        file = os.fdopen(descriptor, "r+b", buffering=1 << 20)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(
+                f"another process is writing {self.path}",
+                next="wait for it to end, or write under another name",
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        return file
+
+    def _header(self) -> bytes:
+        header = np.zeros(1, dtype=HEADER)
+        header["version"], header["num_fields"] = FORMAT_VERSION, 2
+        header["page_size"], header["num_samples"] = self._page_size, self.count
+        header["alloc_table_ptr"] = self._position
+        descriptors = np.zeros(2, dtype=DESCRIPTOR)
+        for descriptor, type_id, name in zip(descriptors, (IMAGE_FIELD, INT_FIELD), (b"image", b"label"), strict=True):
+            descriptor["type_id"] = type_id
+            descriptor["name"][: len(name)] = np.frombuffer(name, dtype=np.uint8)
+        return header.tobytes() + descriptors.tobytes()
+
+    def _info_block(self, info: dict[str, Any]) -> bytes:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        info = {
+            "written_by": f"barlowctl {__version__}",
+            "date": now,
+            "class_names": self.class_names,
+            **info,
+        }
+        text = json.dumps(info).encode()
+        block = INFO_MAGIC + len(text).to_bytes(8, "little") + text
+        room = self._data_start - self._metadata_start - self.count * self._record.itemsize
+        if len(block) > room:
+            raise ValueError(f"information block of {len(block)} bytes: there is room for {room}")
+        return block
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,184 @@
+"""Keyed randomness: every random number is a pure function of (seed, epoch, sample, view, slot).
+
+A counter-based stream: the four keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and
+number `slot` of the stream is the hash of that key plus slot times the golden gamma. Each parameter owns
+its slot, so switching one distortion off leaves the others' values as they were. Any sample's views can
+be drawn alone, in any thread, on any rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from barlowctl.data.views import CenterSpec, Spec
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+
+# The slots of a view's stream; 2 t and 2 t + 1 belong to try t of the crop.
+CROP_TRIES = 10
+SLOT_TOP, SLOT_LEFT, SLOT_FLIP, SLOT_JITTER, SLOT_ORDER = 20, 21, 22, 23, 24
+SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = 25, 26, 27, 28
+SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = 29, 30, 31, 32, 33
+
+# A spec as an array of float64: what kernels read.
+CENTER, SIZE, BICUBIC, RESIZE = 0, 1, 2, 3
+SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH = 4, 5, 6, 7
+FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
+GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
+SPEC_LENGTH = 19
+
+# Jitter's operations in the 24 orders; an operation is 0 brightness, 1 contrast, 2 saturation, 3 hue.
+ORDERS = np.array(
+    [(a, b, c, d) for a in range(4) for b in range(4) for c in range(4) for d in range(4) if len({a, b, c, d}) == 4],
+    dtype=np.int64,
+)
+
+
+class Draw(NamedTuple):
+    """The parameters of one view. Crop in source pixels; a factor of 1, a hue or sigma of 0: nothing to do."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
+    jitter: bool
+    order: int  # a row of ORDERS
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    grayscale: bool
+    sigma: float
+    solarize: bool
+
+
+def encode(spec: Spec) -> np.ndarray:
+    """A spec as the float64 (SPEC_LENGTH,) that kernels read."""
+    row = np.zeros(SPEC_LENGTH)
+    row[SIZE] = spec.output_size
+    row[BICUBIC] = spec.interpolation == "bicubic"
+    if isinstance(spec, CenterSpec):
+        row[CENTER], row[RESIZE] = 1.0, spec.resize
+        return row
+    row[[SCALE_LOW, SCALE_HIGH]] = spec.crop_scale
+    row[[RATIO_LOW, RATIO_HIGH]] = spec.crop_ratio
+    row[FLIP], row[JITTER], row[GRAYSCALE] = spec.flip, spec.jitter, spec.grayscale
+    row[[BRIGHTNESS, CONTRAST]] = spec.brightness, spec.contrast
+    row[[SATURATION, HUE]] = spec.saturation, spec.hue
+    row[BLUR], row[SOLARIZE] = spec.blur, spec.solarize
+    row[[SIGMA_LOW, SIGMA_HIGH]] = spec.blur_sigma
+    return row
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: a permutation of range(count), int64, keyed by (seed, epoch)."""
+    bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+    return np.random.Generator(bits).permutation(count).astype(np.int64, copy=False)
+
+
+@njit(cache=True, nogil=True)
+def mix(value):
+    """splitmix64's finaliser: uint64 -> uint64, a bijection."""
+    value = (value ^ (value >> np.uint64(30))) * MIX_1
+    value = (value ^ (value >> np.uint64(27))) * MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def stream_key(seed, epoch, sample, view):
+    """The uint64 key of a view's stream."""
+    key = mix(np.uint64(seed) + GOLDEN)
+    key = mix((key ^ np.uint64(epoch)) + GOLDEN)
+    key = mix((key ^ np.uint64(sample)) + GOLDEN)
+    return mix((key ^ np.uint64(view)) + GOLDEN)
+
+
+@njit(cache=True, nogil=True)
+def uniform(key, slot):
+    """Number `slot` of a stream, float64 in [0, 1)."""
+    bits = mix(key + np.uint64(slot + 1) * GOLDEN)
+    return np.float64(bits >> np.uint64(11)) * 1.1102230246251565e-16  # 2 ** -53
+
+
+@njit(cache=True, nogil=True)
+def between(key, slot, low, high):
+    """Uniform in [low, high)."""
+    return low + (high - low) * uniform(key, slot)
+
+
+@njit(cache=True, nogil=True)
+def below(key, slot, count):
+    """A whole number in [0, count), uniform."""
+    return min(np.int64(uniform(key, slot) * count), np.int64(count - 1))
+
+
+@njit(cache=True, nogil=True)
+def draw_crop(spec, key, height, width):
+    """(top, left, height, width) as torchvision's RandomResizedCrop.get_params draws them."""
+    log_low, log_high = math.log(spec[RATIO_LOW]), math.log(spec[RATIO_HIGH])
+    for attempt in range(CROP_TRIES):
+        area = height * width * between(key, 2 * attempt, spec[SCALE_LOW], spec[SCALE_HIGH])
+        ratio = math.exp(between(key, 2 * attempt + 1, log_low, log_high))
+        w = np.int64(np.rint(math.sqrt(area * ratio)))
+        h = np.int64(np.rint(math.sqrt(area / ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            top = below(key, SLOT_TOP, height - h + 1)
+            left = below(key, SLOT_LEFT, width - w + 1)
+            return top, left, h, w
+    w, h = np.int64(width), np.int64(height)
+    if width < spec[RATIO_LOW] * height:
+        h = max(np.int64(np.rint(width / spec[RATIO_LOW])), np.int64(1))
+    elif width > spec[RATIO_HIGH] * height:
+        w = max(np.int64(np.rint(height * spec[RATIO_HIGH])), np.int64(1))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@njit(cache=True, nogil=True)
+def draw(spec, seed, epoch, sample, view, height, width):
+    """The parameters of view `view` of sample `sample`, an image of height x width pixels.
+
+    Args:
+        spec: `encode(ViewSpec)`. The rest: whole numbers, 0 or more.
+    """
+    key = stream_key(seed, epoch, sample, view)
+    top, left, h, w = draw_crop(spec, key, height, width)
+    jitter = uniform(key, SLOT_JITTER) < spec[JITTER]
+    brightness = contrast = saturation = 1.0
+    hue = 0.0
+    if jitter:
+        brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
+        contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
+        saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
+        hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
+    sigma = 0.0
+    if uniform(key, SLOT_BLUR) < spec[BLUR]:
+        sigma = between(key, SLOT_SIGMA, spec[SIGMA_LOW], spec[SIGMA_HIGH])
+    return Draw(
+        top,
+        left,
+        h,
+        w,
+        uniform(key, SLOT_FLIP) < spec[FLIP],
+        jitter,
+        below(key, SLOT_ORDER, 24),
+        brightness,
+        contrast,
+        saturation,
+        hue,
+        uniform(key, SLOT_GRAYSCALE) < spec[GRAYSCALE],
+        sigma,
+        uniform(key, SLOT_SOLARIZE) < spec[SOLARIZE],
+    )
+
+
+def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:
+    """A position in [0, count) to read instead of an unreadable sample; keyed, so every run agrees."""
+    key = np.uint64(stream_key(seed, epoch, sample, attempt))
+    return int(below(key, SLOT_SUBSTITUTE, count))

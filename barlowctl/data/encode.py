@@ -1,0 +1,239 @@
+"""One picture as it will be stored: JPEG bytes untouched where they fit, else decoded and stored anew.
+
+A JPEG is passed through when libjpeg-turbo, as FFCV uses it, reads it without complaint into upright RGB:
+8 bits, Huffman coded, grey or three components, no EXIF rotation. Everything is decoded once in full, so
+that what is packed is known to be readable.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from barlowctl.data import decode
+from barlowctl.data.beton_format import JPEG, MAX_SIDE, RAW
+from barlowctl.data.picture import Picture
+
+STORES = ("auto", "jpeg", "raw")
+RAW_PIXELS = 128 * 128
+"""`auto` stores a decoded image of at most so many pixels raw: 48 KiB, and no loss."""
+
+_ORIENTATION = 0x0112
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+
+
+class Unreadable(Exception):
+    """An image that cannot be packed; the text says why."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What goes into the file for one picture.
+
+    payload: a JPEG's bytes, or pixels (H, W, 3) uint8.    mode: `JPEG` or `RAW`.
+    grey: it had no colour.    changed: why its bytes are not the source's ("" where they are).
+    damaged: the decoder complained although pixels came out.
+    """
+
+    payload: bytes | np.ndarray
+    mode: int
+    width: int
+    height: int
+    grey: bool
+    changed: str = ""
+    damaged: bool = False
+
+
+def encode(picture: Picture, *, store: str = "auto", quality: int = 95) -> Stored:
+    """Decide how a picture is stored, and do it.
+
+    Args:
+        store: "auto" keeps fitting JPEGs, and stores the rest raw when small, else as JPEG; "jpeg": the rest
+            is always JPEG; "raw": pixels, of JPEGs too (several times the bytes, faster to read).
+        quality: of JPEGs encoded here, 1 to 100.
+
+    Raises:
+        Unreadable: damaged, of an unknown kind, or larger than the format holds.
+    """
+    if isinstance(picture.data, np.ndarray):
+        pixels, grey, changed, damaged = picture.data, picture.data.ndim == 2, "pixels", False
+    else:
+        fitting, changed, damaged = _fitting_jpeg(picture.data)
+        if fitting is not None and store != "raw":
+            return fitting
+        pixels, grey = _decode(picture.data)
+        changed = changed or "JPEG, decoded"
+    height, width = pixels.shape[:2]
+    _check_size(width, height)
+    if store == "raw" or (store == "auto" and width * height <= RAW_PIXELS):
+        rgb = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+        return Stored(np.ascontiguousarray(rgb), RAW, width, height, grey, changed, damaged)
+    return Stored(_encode_jpeg(pixels, quality), JPEG, width, height, grey, changed, damaged)
+
+
+def checked_with() -> str:
+    """Which decoder vouches for JPEGs passed through, for the file's information block."""
+    return "ffcv" if decode.available()[0] else "Pillow"
+
+
+# ---- JPEG as it is ---------------------------------------------------------------------------------------
+
+
+def _fitting_jpeg(data: bytes) -> tuple[Stored | None, str, bool]:
+    """(what to store, "", False), or (None, why its bytes do not fit, whether it is damaged).
+
+    Raises:
+        Unreadable: a JPEG that does not decode.
+    """
+    frame = _jpeg_frame(data)
+    if frame is None:
+        return None, "not JPEG", False
+    marker, precision, height, width, components = frame
+    if marker not in _HUFFMAN_FRAMES or precision != 8:
+        return None, "JPEG of a rare kind", False
+    if components not in (1, 3):
+        return None, "CMYK JPEG", False
+    _check_size(width, height)
+    if _orientation(data) != 1:
+        return None, "EXIF rotation", False
+    if not _reads_cleanly(data, height, width):
+        return None, "damaged JPEG", True
+    return Stored(data, JPEG, width, height, components == 1), "", False
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, contents) of a JPEG's segments up to its first scan (ITU T.81, B.1.1.4)."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xD9, 0xDA):
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # stands alone
+            at += 2
+        else:
+            length = int.from_bytes(data[at + 2 : at + 4])
+            yield marker, data[at + 4 : at + 2 + length]
+            at += 2 + length
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
+    """(frame marker, bits, height, width, components) of a JPEG (ITU T.81, B.2.2); None: not a JPEG."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    for marker, segment in _segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(segment) >= 6:
+            return marker, segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[5]
+    raise Unreadable("a JPEG without a frame header (cut short or damaged)")
+
+
+def _orientation(data: bytes) -> int:
+    """EXIF orientation of a JPEG, 1 (upright) where there is none or it cannot be read (TIFF 6.0, section 2)."""
+    for marker, segment in _segments(data):
+        if marker != 0xE1 or segment[:6] != b"Exif\0\0":
+            continue
+        tiff = segment[6:]
+        order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+        start = int.from_bytes(tiff[4:8], order)
+        for i in range(int.from_bytes(tiff[start : start + 2], order)):
+            entry = tiff[start + 2 + 12 * i : start + 14 + 12 * i]
+            if len(entry) < 12:
+                return 1
+            if int.from_bytes(entry[:2], order) == _ORIENTATION:
+                value = int.from_bytes(entry[8:10], order)
+                return value if 1 <= value <= 8 else 1
+        return 1
+    return 1
+
+
+def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
+    """Whether the decoder that the loader will use reads every pixel without complaint."""
+    address = decode.decoder_address()
+    if not address:
+        return _decode(data)[0].shape[:2] == (height, width)
+    target = np.empty(height * width * 3, dtype=np.uint8)
+    source = np.frombuffer(data, dtype=np.uint8)
+    return decode.decode_jpeg(address, source, 0, len(source), height, width, target) == decode.OK
+
+
+# ---- everything else through Pillow ----------------------------------------------------------------------
+
+
+def _open(data: bytes) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(data))
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def _decode(data: bytes) -> tuple[np.ndarray, bool]:
+    """Upright pixels, uint8 (H, W) or (H, W, 3), and whether the image is grey."""
+    from PIL import ImageOps
+
+    with _open(data) as opened:
+        try:
+            opened.load()
+            image = opened
+            if _orientation_of(opened) != 1:
+                image = ImageOps.exif_transpose(opened)
+            if image.mode in ("1", "L", "LA", "La"):
+                return np.array(image.convert("L")), True
+            if image.mode.startswith("I") or image.mode == "F":
+                return _to_8_bits(np.array(image)), True
+            if image.mode in ("P", "PA"):
+                image = image.convert("RGBA")  # by way of RGBA: Pillow warns of transparency otherwise
+            return np.array(image.convert("RGB")), False
+        except Unreadable:
+            raise
+        except Exception as error:  # decoders raise all kinds of errors for damaged files
+            raise Unreadable(_reason(error)) from error
+
+
+def _orientation_of(image: Any) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data says nothing
+        return 1
+
+
+def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """16-bit grey, [0, 65535], to [0, 255]; other ranges are unknown and refused."""
+    if pixels.dtype.kind == "f" or pixels.min() < 0 or pixels.max() > 65535:
+        raise Unreadable(f"pixels of type {pixels.dtype} in an unknown range; convert it to 8 or 16 bits")
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """Baseline JPEG, colour not subsampled (the source may be lossless); grey as one component."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality, subsampling=0)
+    return stream.getvalue()
+
+
+def _check_size(width: int, height: int) -> None:
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise Unreadable(f"{width}x{height} pixels: the .beton format holds 1 to {MAX_SIDE} a side")
+
+
+@functools.cache
+def _known_errors() -> tuple[type[Exception], ...]:
+    from PIL import Image, UnidentifiedImageError
+
+    return UnidentifiedImageError, Image.DecompressionBombError
+
+
+def _reason(error: Exception) -> str:
+    unidentified, bomb = _known_errors()
+    if isinstance(error, unidentified):
+        return "not an image of a known kind"
+    if isinstance(error, bomb):
+        return "too many pixels to be decoded safely"
+    return str(error) or type(error).__name__

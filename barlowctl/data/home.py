@@ -1,0 +1,158 @@
+"""The data home: packed data sets by name, `<home>/<name>/<split>.beton`.
+
+The folder is `$BARLOWCTL_DATA`, else `$XDG_CACHE_HOME/barlowctl/data`, else `~/.cache/barlowctl/data`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from barlowctl.data import sources
+from barlowctl.errors import UserError, did_you_mean
+
+DOWNLOADABLE = ("fashion-mnist", "cifar10", "cifar100", "stl10", "imagenette")
+"""What `barlowctl data get` brings."""
+
+TO_BE_PACKED = ("imagenet", "imagenet100")
+"""Data sets that recipes name and that nobody may hand out: they are packed from the user's own copy."""
+
+_SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
+
+
+def data_home() -> Path:
+    """The folder that holds packed data sets; need not exist yet."""
+    chosen = os.environ.get("BARLOWCTL_DATA")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "barlowctl" / "data"
+
+
+def dataset_file(name: str, split: str = "train") -> Path:
+    """Where a split of a named data set is (or would be) kept.
+
+    Raises:
+        UserError: a name that is no plain folder name, or an unknown split.
+    """
+    if split not in sources.SPLITS:
+        raise UserError(
+            f"split '{split}' is unknown{did_you_mean(split, sources.SPLITS)}", allowed=", ".join(sources.SPLITS)
+        )
+    if not name or name.startswith(".") or Path(name).name != name or name != name.strip():
+        raise UserError(f"'{name}' is no name for a data set", allowed="a plain name, e.g. my-photos")
+    return data_home() / name / f"{split}.beton"
+
+
+def available() -> dict[str, list[str]]:
+    """Data sets in the home and their splits, sorted."""
+    home = data_home()
+    found: dict[str, list[str]] = {}
+    for file in sorted(home.glob("*/*.beton")):
+        if not file.name.startswith("."):
+            found.setdefault(file.parent.name, []).append(file.stem)
+    return found
+
+
+def resolve(dataset: str | Path, split: str = "train") -> Path:
+    """Where the images of a split are: a `.beton` file, or a folder for `sources.open_source`.
+
+    `dataset` is a name in the data home, or else a path: a `.beton` (whatever the split), a folder with
+    train.beton and val.beton or test.beton, or a folder that `sources.open_source` opens with this split (one
+    with train/ and val/ folders is given as it is, so that both count their classes alike; a plain folder of
+    images is a train split and has no other). A path is written with a slash, a leading dot or `~`, or ends
+    in .beton; a bare word is looked up in the home first. `val` and `test` stand in for one another.
+
+    Raises:
+        UserError: nothing there; `next` is the command that brings it.
+    """
+    text = str(dataset)
+    if not text.strip():
+        raise UserError("an empty name for a data set", allowed="a name in the data home, or a path")
+    if not _is_path(text):
+        file = _packed_split(data_home() / text, split)
+        if file is not None:
+            return file
+        if not Path(text).exists():
+            raise _missing_dataset(text, split)
+    return _resolve_path(Path(text).expanduser(), split)
+
+
+def _resolve_path(path: Path, split: str) -> Path:
+    if not path.exists():
+        raise UserError(f"data '{path}' does not exist", allowed="a .beton file, or a folder of images")
+    if path.is_file():
+        if path.suffix == ".beton":
+            return path
+        raise UserError(f"data '{path}' is no .beton file", next=f"barlowctl data pack {path} OUT.beton")
+    packed = sorted(file.stem for file in path.glob("*.beton") if not file.name.startswith("."))
+    if packed:
+        file = _packed_split(path, split)
+        if file is None:
+            raise UserError(f"data '{path}' has no {split} split", allowed=f"it has {', '.join(packed)}")
+        return file
+    if sources.has_split_folders(path):
+        if sources.split_folder(path, split) is None:
+            raise UserError(f"data '{path}' has no {split} split", next="give a folder with train/ and val/ folders")
+    elif not sources.is_image_folder(path):
+        sources.open_source(path, split)  # IDX files and the like; else it says what is understood
+    elif split != "train":
+        raise UserError(
+            f"data '{path}' is one folder of images and has no {split} split",
+            next="give a folder with train/ and val/ folders",
+        )
+    return path
+
+
+def _packed_split(folder: Path, split: str) -> Path | None:
+    for name in (split, _SAME_SPLIT.get(split, split)):
+        file = folder / f"{name}.beton"
+        if file.is_file():
+            return file
+    return None
+
+
+def _missing_dataset(name: str, split: str) -> UserError:
+    have = available()
+    if name in have:
+        return UserError(
+            f"data set '{name}' has no {split} split",
+            allowed=f"it has {', '.join(have[name])}",
+            next=_bring(name, split),
+        )
+    known = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
+    near = "" if name in known else did_you_mean(name, known)
+    return UserError(
+        f"data set '{name}' is not in the data home {data_home()}{near}",
+        allowed=f"there: {', '.join(have)}" if have else None,
+        next=_bring(name, split),
+    )
+
+
+def _bring(name: str, split: str) -> str:
+    """The command that brings a data set."""
+    if name in DOWNLOADABLE:
+        return f"barlowctl data get {name}"
+    if name in TO_BE_PACKED:
+        return f"barlowctl data pack /path/to/{name} {name} --split {split}   (a folder with train/ and val/)"
+    return f"barlowctl data pack IMAGES {name} --split {split}, or give a path with --data"
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or text.startswith((".", "~")) or text.endswith(".beton")
+
+
+def target(out: str | Path, split: str = "train") -> Path:
+    """Where `data pack SOURCE OUT` writes: OUT itself when it is a path, else that name in the home.
+
+    Raises:
+        UserError: a path that does not end in .beton, or no name for a data set.
+    """
+    text = str(out)
+    if not _is_path(text):
+        return dataset_file(text, split)
+    if not text.endswith(".beton"):
+        raise UserError(
+            f"OUT is '{text}'", allowed="FILE.beton, or a bare name for the data home", next=f"{text.rstrip('/')}.beton"
+        )
+    return Path(text).expanduser()

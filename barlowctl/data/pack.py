@@ -1,0 +1,214 @@
+"""Pack a source of images into one `.beton` file, in parallel and in order.
+
+A pool of threads reads, checks and encodes (the codecs release the interpreter lock); this thread writes.
+No more than a few pictures per thread are under way at a time, whatever the size of the source.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from barlowctl.data.beton import BetonWriter
+from barlowctl.data.beton_format import JPEG
+from barlowctl.data.encode import STORES, Stored, Unreadable, checked_with, encode
+from barlowctl.data.picture import Source
+from barlowctl.errors import UserError
+
+PENDING_PER_THREAD = 2
+NAMES_KEPT = 100
+"""Names of unreadable and damaged images kept in the file."""
+
+Problem = tuple[str, str]
+OnUnreadable = Literal["skip", "fail"]
+
+
+@dataclass
+class PackReport:
+    """What became of a source.
+
+    samples: images in the file.    passed_through: JPEGs stored byte for byte.
+    encoded, raw: images stored anew as JPEG, or as pixels.    changed: why not byte for byte -> how many.
+    unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
+    gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.
+    """
+
+    path: str
+    kind: str
+    split: str
+    samples: int = 0
+    classes: int = 0
+    channels: int = 3
+    passed_through: int = 0
+    encoded: int = 0
+    raw: int = 0
+    changed: dict[str, int] = field(default_factory=dict)
+    unreadable: list[Problem] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    bytes: int = 0
+    content_hash: str = ""
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def pack(
+    source: Source,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    store: str = "auto",
+    quality: int = 95,
+    on_unreadable: OnUnreadable = "skip",
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> PackReport:
+    """Write `out` (its folder is made); nothing appears under that name unless all went well.
+
+    Args:
+        workers: threads that decode; the result does not depend on it.
+        store, quality: see `encode.encode`.
+        on_unreadable: leave such images out and report them, or stop at the first.
+        overwrite: replace an existing file.
+        progress: called with 1 for every image dealt with.
+
+    Raises:
+        UserError: the file exists or cannot be written, an unreadable image with "fail", or nothing readable.
+    """
+    _check_options(workers, store, quality, on_unreadable)
+    out = Path(out)
+    report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
+    started = time.perf_counter()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer:
+            colour = _write_all(source, writer, report, workers, store, quality, on_unreadable, progress)
+            if writer.count == 0:
+                name, reason = report.unreadable[0]
+                raise UserError(
+                    f"none of the {len(source)} images in {source.path} can be read; {name}: {reason}",
+                    next="check the files, or give another folder",
+                )
+            report.channels, report.samples = 3 if colour else 1, writer.count
+            report.content_hash = writer.finish(**_notes(source, report))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out}: {error.strerror or error} after {report.samples} images; nothing was kept",
+            next="make room, or choose another place for OUT",
+        ) from error
+    report.bytes = out.stat().st_size
+    report.seconds = round(time.perf_counter() - started, 3)
+    return report
+
+
+def _write_all(
+    source: Source,
+    writer: BetonWriter,
+    report: PackReport,
+    workers: int,
+    store: str,
+    quality: int,
+    on_unreadable: OnUnreadable,
+    progress: Callable[[int], None] | None,
+) -> bool:
+    """Append every readable image; whether any has colour."""
+    colour, changed = False, Counter[str]()
+    for name, label, stored in _encoded(source, workers, store, quality):
+        if progress is not None:
+            progress(1)
+        try:
+            if isinstance(stored, Unreadable):
+                raise stored
+            _append(writer, stored, label)
+        except Unreadable as error:
+            if on_unreadable == "fail":
+                raise UserError(
+                    f"{source.path}: {name} cannot be packed: {error}",
+                    next="remove it, or pass --on-unreadable skip",
+                ) from error
+            report.unreadable.append((name, str(error)))
+            continue
+        colour = colour or not stored.grey
+        report.passed_through += not stored.changed
+        report.encoded += bool(stored.changed) and stored.mode == JPEG
+        report.raw += stored.mode != JPEG
+        if stored.changed:
+            changed[stored.changed] += 1
+        if stored.damaged:
+            report.damaged.append(name)
+        report.samples = writer.count
+    report.changed = dict(sorted(changed.items()))
+    return colour
+
+
+def _append(writer: BetonWriter, stored: Stored, label: int) -> None:
+    try:
+        writer.append(stored.payload, mode=stored.mode, width=stored.width, height=stored.height, label=label)
+    except ValueError as error:  # larger than the format holds
+        raise Unreadable(str(error)) from error
+
+
+def _encoded(source: Source, workers: int, store: str, quality: int) -> Iterator[tuple[str, int, Stored | Unreadable]]:
+    """(name, label, what to store or why not) of every picture, in order; a bounded number ahead."""
+
+    def work(index: int) -> tuple[str, int, Stored | Unreadable]:
+        name, label = source.describe(index)
+        name = name.encode(errors="backslashreplace").decode()  # file names need not be Unicode; messages must
+        try:
+            return name, label, encode(source[index], store=store, quality=quality)
+        except Unreadable as error:
+            return name, label, error
+        except OSError as error:
+            return name, label, Unreadable(error.strerror or str(error))
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    pending: deque[Future[tuple[str, int, Stored | Unreadable]]] = deque()
+    try:
+        for index in range(len(source)):
+            pending.append(pool.submit(work, index))
+            if len(pending) > workers * PENDING_PER_THREAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _notes(source: Source, report: PackReport) -> dict[str, Any]:
+    """What the file's information block says beside class names, hash, version and date."""
+    return {
+        "source": str(source.path),
+        "kind": source.kind,
+        "split": source.split,
+        "channels": report.channels,
+        "counts": {
+            "samples": report.samples,
+            "passed_through": report.passed_through,
+            "encoded": report.encoded,
+            "raw": report.raw,
+            "skipped": len(report.unreadable),
+            "damaged": len(report.damaged),
+        },
+        "changed": report.changed,
+        "skipped": [[name[-500:], reason[:200]] for name, reason in report.unreadable[:NAMES_KEPT]],
+        "damaged": [name[-500:] for name in report.damaged[:NAMES_KEPT]],
+        "checked_with": checked_with(),
+    }
+
+
+def _check_options(workers: int, store: str, quality: int, on_unreadable: str) -> None:
+    if workers < 1:
+        raise UserError(f"workers is {workers}", allowed="1 or more")
+    if store not in STORES:
+        raise UserError(f"store is '{store}'", allowed=", ".join(STORES))
+    if not 1 <= quality <= 100:
+        raise UserError(f"quality is {quality}", allowed="1 to 100")
+    if on_unreadable not in ("skip", "fail"):
+        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="skip, fail")

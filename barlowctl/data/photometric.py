@@ -1,0 +1,229 @@
+"""The photometric chain of a view: jitter, grayscale, blur, solarise, in the order of the authors' code.
+
+Works on planes, float32 (C, S, S) in 0..255, in place, clamped after each operation as torchvision's
+float functional does, without intermediate rounding. The two spatial axes may be swapped: no operation
+tells them apart. The flip is part of the resampling, which mirrors its columns for nothing.
+For C = 1 saturation, hue and grayscale do nothing, as in torchvision.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from barlowctl.data.draws import ORDERS
+
+FAST = {"contract", "nsz"}
+REDUCE = {"contract", "nsz", "reassoc"}  # sums in vector lanes; the order is fixed by the compiled code
+
+# ITU-R 601 luma as torchvision's rgb_to_grayscale writes it.
+RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
+ZERO, ONE, TOP = np.float32(0.0), np.float32(1.0), np.float32(255.0)
+SIXTH, TWO, FOUR, SIX = np.float32(1 / 6), np.float32(2.0), np.float32(4.0), np.float32(6.0)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def scale_and_shift(values, factor, shift):
+    """values = clamp(factor values + shift), over a flat array."""
+    factor, shift = np.float32(factor), np.float32(shift)
+    for i in range(values.shape[0]):
+        values[i] = min(max(factor * values[i] + shift, ZERO), TOP)
+
+
+@njit(cache=True, nogil=True, fastmath=REDUCE)
+def mean_gray(planes):
+    """The mean of the grey image of planes (C, S, S), float64; partial sums of one line in float32."""
+    channels, size = planes.shape[0], planes.shape[1]
+    total = 0.0
+    for y in range(size):
+        line = ZERO
+        if channels == 3:
+            r, g, b = planes[0, y], planes[1, y], planes[2, y]
+            for x in range(size):
+                line += RED * r[x] + GREEN * g[x] + BLUE * b[x]
+        else:
+            r = planes[0, y]
+            for x in range(size):
+                line += r[x]
+        total += line
+    return total / (size * size)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def adjust_saturation(r, g, b, factor):
+    """Blend with the grey image, per pixel; flat planes."""
+    factor = np.float32(factor)
+    rest = ONE - factor
+    for i in range(r.shape[0]):
+        gray = rest * (RED * r[i] + GREEN * g[i] + BLUE * b[i])
+        r[i] = min(max(factor * r[i] + gray, ZERO), TOP)
+        g[i] = min(max(factor * g[i] + gray, ZERO), TOP)
+        b[i] = min(max(factor * b[i] + gray, ZERO), TOP)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def hue_channel(sixths, value, chroma):
+    """A channel of HSV's inverse: value - chroma clamp(min(k, 4 - k), 0, 1), k = sixths mod 6."""
+    k = sixths - SIX if sixths >= SIX else sixths
+    return value - chroma * min(max(min(k, FOUR - k), ZERO), ONE)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def adjust_hue(r, g, b, shift):
+    """Turn the hue by `shift` turns through HSV, per pixel; flat planes.
+
+    The hue is kept in sixths of a turn; saturation and value need no conversion, since HSV's inverse
+    is linear in value and chroma = value x saturation.
+    """
+    turn = np.float32(6.0 * (shift % 1.0))
+    for i in range(r.shape[0]):
+        red, green, blue = r[i], g[i], b[i]
+        value = max(max(red, green), blue)
+        chroma = value - min(min(red, green), blue)
+        inverse = ONE / (chroma if chroma > ZERO else ONE)
+        hue = FOUR + (red - green) * inverse
+        hue = TWO + (blue - red) * inverse if green == value else hue
+        hue = (green - blue) * inverse if red == value else hue
+        hue = hue + turn + (SIX if hue < ZERO else ZERO)
+        hue = hue - SIX if hue >= SIX else hue
+        r[i] = hue_channel(hue + np.float32(5), value, chroma)
+        g[i] = hue_channel(hue + np.float32(3), value, chroma)
+        b[i] = hue_channel(hue + np.float32(1), value, chroma)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def to_gray(r, g, b):
+    """All three planes become the grey image; flat planes."""
+    for i in range(r.shape[0]):
+        gray = RED * r[i] + GREEN * g[i] + BLUE * b[i]
+        r[i], g[i], b[i] = gray, gray, gray
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def solarize(values):
+    """Values of 128 and more are inverted; flat array."""
+    for i in range(values.shape[0]):
+        v = values[i]
+        values[i] = TOP - v if v >= np.float32(128) else v
+
+
+@njit(cache=True, nogil=True)
+def gaussian_weights(sigma, size):
+    """Half a kernel: weights[k] of the pixels k away, float32 (radius + 1,), radius ceil(3 sigma).
+
+    Deviation: reflection needs radius < size, so the radius is at most size - 1 (torchvision refuses).
+    """
+    radius = min(np.int64(math.ceil(3.0 * sigma)), size - 1)
+    weights = np.empty(radius + 1, np.float32)
+    total = 0.0
+    for k in range(radius + 1):
+        value = math.exp(-0.5 * (k / sigma) ** 2)
+        total += value if k == 0 else 2.0 * value
+    for k in range(radius + 1):
+        weights[k] = math.exp(-0.5 * (k / sigma) ** 2) / total
+    return weights
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def sum_pairs(values, begin, step, weights, out, at, length):
+    """out[at : ] = w[0] v[begin : ] + sum_k w[k] (v[begin - k step : ] + v[begin + k step : ]), `length` long.
+
+    Flat float32 arrays, unsigned positions (see `resize.sum_lines`). Two k at a time.
+    """
+    at, begin, step = np.uint64(at), np.uint64(begin), np.uint64(step)
+    n = np.uint64(length)
+    radius = weights.shape[0] - 1
+    w = weights[0]
+    for x in range(n):
+        out[at + x] = w * values[begin + x]
+    k = 1
+    while k + 1 <= radius:
+        a, b = begin - np.uint64(k) * step, begin + np.uint64(k) * step
+        c, d = a - step, b + step
+        w, u = weights[k], weights[k + 1]
+        for x in range(n):
+            out[at + x] += w * (values[a + x] + values[b + x]) + u * (values[c + x] + values[d + x])
+        k += 2
+    if k <= radius:
+        a, b = begin - np.uint64(k) * step, begin + np.uint64(k) * step
+        w = weights[k]
+        for x in range(n):
+            out[at + x] += w * (values[a + x] + values[b + x])
+
+
+@njit(cache=True, nogil=True)
+def gaussian_blur(plane, spare, sigma):
+    """Separable Gaussian blur of one plane (S, S) in place, borders mirrored.
+
+    Args:
+        spare: float32 (>= `blur_scratch`,).
+    """
+    size = plane.shape[0]
+    flat = plane.reshape(size * size)
+    weights = gaussian_weights(sigma, size)
+    radius = weights.shape[0] - 1
+    border = radius * size
+    spare[border : border + size * size] = flat
+    for k in range(1, radius + 1):
+        spare[border - k * size : border - (k - 1) * size] = plane[k]
+        bottom = border + (size - 1 + k) * size
+        spare[bottom : bottom + size] = plane[size - 1 - k]
+    wide = size + 2 * radius
+    line = spare[(size + 2 * radius) * size :]
+    for y in range(size):
+        sum_pairs(spare, border + y * size, size, weights, line, radius, size)
+        for k in range(1, radius + 1):
+            line[radius - k] = line[radius + k]
+            line[wide - 1 - radius + k] = line[wide - 1 - radius - k]
+        sum_pairs(line, radius, 1, weights, flat, y * size, size)
+
+
+def blur_scratch(size: int) -> int:
+    """How many float32 `gaussian_blur` needs for planes of this side."""
+    return 3 * size * size + 3 * size
+
+
+@njit(cache=True, nogil=True)
+def jitter(planes, parameters):
+    """Colour jitter's four operations in the drawn order."""
+    flat = planes.reshape(planes.shape[0], planes.shape[1] * planes.shape[2])
+    colour = planes.shape[0] == 3
+    for step in range(4):
+        operation = ORDERS[parameters.order, step]
+        if operation == 0 and parameters.brightness != 1.0:
+            for c in range(flat.shape[0]):
+                scale_and_shift(flat[c], parameters.brightness, 0.0)
+        elif operation == 1 and parameters.contrast != 1.0:
+            shift = (1.0 - parameters.contrast) * mean_gray(planes)
+            for c in range(flat.shape[0]):
+                scale_and_shift(flat[c], parameters.contrast, shift)
+        elif operation == 2 and colour and parameters.saturation != 1.0:
+            adjust_saturation(flat[0], flat[1], flat[2], parameters.saturation)
+        elif operation == 3 and colour and parameters.hue != 0.0:
+            adjust_hue(flat[0], flat[1], flat[2], parameters.hue)
+
+
+@njit(cache=True, nogil=True)
+def distort(planes, spare, parameters):
+    """Apply a `Draw` (but for its crop and flip) to planes (C, S, S) in place.
+
+    Args:
+        spare: float32 (>= `blur_scratch`,).
+    """
+    flat = planes.reshape(planes.shape[0], planes.shape[1] * planes.shape[2])
+    if parameters.jitter:
+        jitter(planes, parameters)
+    gray = parameters.grayscale and planes.shape[0] == 3
+    if gray:
+        to_gray(flat[0], flat[1], flat[2])
+    distinct = 1 if gray else planes.shape[0]  # planes that differ from one another
+    if parameters.sigma > 0.0:
+        for c in range(distinct):
+            gaussian_blur(planes[c], spare, parameters.sigma)
+    if parameters.solarize:
+        for c in range(distinct):
+            solarize(flat[c])
+    for c in range(distinct, planes.shape[0]):
+        flat[c, :] = flat[0]

@@ -1,0 +1,47 @@
+"""One image as it was found, and an ordered set of them."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as it was found.
+
+    name: what to call it in messages.
+    label: class index, -1 for none.
+    data: an encoded file's bytes, or pixels: uint8 (H, W) grey or (H, W, 3) RGB.
+    """
+
+    name: str
+    label: int
+    data: bytes | np.ndarray
+
+
+class Source(abc.ABC):
+    """An indexable, deterministically ordered set of pictures; reading one may raise OSError.
+
+    kind: what was recognised, for people.    path: where it was found.    split: which part of it.
+    class_names: names of labels 0, 1, ..., empty for unlabelled images.
+    """
+
+    kind: str
+    path: Path
+    split: str
+    class_names: list[str]
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def describe(self, index: int) -> tuple[str, int]:
+        """(name, label) of one picture, without reading it."""
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> Picture:
+        """Read one picture. Safe to call from several threads."""

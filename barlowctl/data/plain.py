@@ -1,0 +1,256 @@
+"""The plain loader: torchvision for pixels, the same draws as the fast one. No ffcv needed.
+
+It reads a `.beton` file, or any `Source` as it lies (a folder of images), and is the fast kernels' slow
+twin: one image, one view, one torchvision function per operation, in float, rounded once at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from barlowctl.data import draws
+from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
+from barlowctl.data.picture import Source
+from barlowctl.data.plan import EpochPlan
+from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+from barlowctl.errors import UserError
+
+MODES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+
+class ImageSource(Protocol):
+    """What the plain loader reads: a `Beton`, or `Pictures`."""
+
+    path: Path
+    num_samples: int
+    labels: np.ndarray  # int64 (n,), -1 unlabelled
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8; raises UserError or OSError when it cannot be read."""
+
+
+class Pictures:
+    """A `Source` (image folder, IDX files, ...) as it lies, decoded with Pillow when asked for.
+
+    path, num_samples, labels, class_names: as in `Beton`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.path = source.path
+        self.num_samples = len(source)
+        self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
+        self.class_names = list(source.class_names)
+
+    def image(self, index: int) -> np.ndarray:
+        """One image, (H, W, 3) uint8, orientation as stored.
+
+        Raises:
+            UserError: unreadable; names the file.
+        """
+        from PIL import Image
+
+        try:
+            data = self._source[index].data
+            stored = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
+            return np.array(stored.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            name = self._source.describe(index)[0]
+            raise UserError(
+                f"sample {index} of {self.path}, {name}, is not a readable image ({error})",
+                next="remove it, or have unreadable images replaced",
+            ) from error
+
+
+def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) -> torch.Tensor:
+    """One view of one image through torchvision's functions.
+
+    Args:
+        image: float32 (C, H, W) in [0, 1]. parameters: of a `ViewSpec`; None for a `CenterSpec`.
+
+    Returns:
+        float32 (C, S, S) in [0, 1], not rounded.
+    """
+    mode = MODES[spec.interpolation]
+    if isinstance(spec, CenterSpec):
+        image = F.resize(image, [spec.resize], mode, antialias=True).clamp(0, 1)
+        return F.center_crop(image, [spec.crop, spec.crop])
+    assert parameters is not None
+    box = (parameters.top, parameters.left, parameters.height, parameters.width)
+    size = [spec.size, spec.size]
+    image = F.resized_crop(image, *box, size, mode, antialias=True).clamp(0, 1)
+    if parameters.flip:
+        image = F.horizontal_flip(image)
+    return distort(image, parameters)
+
+
+def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
+    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, grayscale, blur, solarise."""
+    if parameters.jitter:
+        adjust = (
+            lambda x: F.adjust_brightness(x, parameters.brightness),
+            lambda x: F.adjust_contrast(x, parameters.contrast),
+            lambda x: F.adjust_saturation(x, parameters.saturation),
+            lambda x: F.adjust_hue(x, parameters.hue),
+        )
+        for operation in draws.ORDERS[parameters.order]:
+            image = adjust[operation](image)
+    if parameters.grayscale and image.shape[0] == 3:
+        image = F.rgb_to_grayscale(image, num_output_channels=3)
+    if parameters.sigma > 0:
+        radius = min(math.ceil(3 * parameters.sigma), image.shape[-1] - 1)
+        if radius > 0:
+            kernel = [2 * radius + 1, 2 * radius + 1]
+            image = F.gaussian_blur(image, kernel, [parameters.sigma, parameters.sigma])
+    return F.solarize(image, 128 / 255) if parameters.solarize else image
+
+
+class _Rows(torch.utils.data.Dataset[Any]):
+    """Makes one rank's share of a batch, in a worker process or in this one. Item: (epoch, source indices)."""
+
+    def __init__(
+        self, source: ImageSource, views: Sequence[Spec], channels: int, plan: EpochPlan, replace: bool
+    ) -> None:
+        self.source, self.views, self.channels = source, tuple(views), channels
+        self.plan, self.replace = plan, replace
+        self._specs = [draws.encode(spec) for spec in views]
+
+    def __getitem__(self, item: tuple[int, np.ndarray]) -> tuple[Any, ...] | UserError:
+        epoch, rows = item
+        sides = [spec.output_size for spec in self.views]
+        out = [torch.empty((len(rows), side, side, self.channels), dtype=torch.uint8) for side in sides]
+        indices = rows.copy()
+        try:
+            for row, sample in enumerate(rows):
+                image, indices[row] = self._read(epoch, int(sample))
+                for view, target in enumerate(out):
+                    target[row] = self._view(image, epoch, int(sample), view)
+        except UserError as error:  # as a value: re-raised from a worker it would lose its parts
+            return error
+        return tuple(out), torch.from_numpy(indices), [int(s) for s in rows[indices != rows]]
+
+    def _read(self, epoch: int, sample: int) -> tuple[np.ndarray, int]:
+        """The pixels of a sample, or of its substitute, and whose they are."""
+        try:
+            return self._pixels(sample), sample
+        except UserError:
+            if not self.replace:
+                raise
+            for attempt in range(SUBSTITUTES):
+                other = self.plan.substitute(epoch, sample, attempt)
+                try:
+                    return self._pixels(other), other
+                except UserError:
+                    continue
+            raise
+
+    def _pixels(self, sample: int) -> np.ndarray:
+        """uint8 (H, W, C); one channel is the luminance."""
+        image = self.source.image(sample)
+        if self.channels == 3:
+            return image
+        from PIL import Image
+
+        return np.array(Image.fromarray(image).convert("L"))[..., None]
+
+    def _view(self, pixels: np.ndarray, epoch: int, sample: int, view: int) -> torch.Tensor:
+        """uint8 (S, S, C)."""
+        spec, parameters = self.views[view], None
+        if isinstance(spec, ViewSpec):
+            height, width = pixels.shape[:2]
+            parameters = draws.draw(self._specs[view], self.plan.seed, epoch, sample, view, height, width)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32) / 255
+        made = make_view(image, spec, parameters)
+        return (made * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+class PlainLoader(Loader):
+    """Views through torchvision, in worker processes; the interface, order and draws of `FastLoader`.
+
+    Args:
+        source: a `Beton`, or `Pictures`. threads: worker processes; 0: in this process.
+        The others: as in `FastLoader`. Batches are not reused: `Batch.hold` has nothing to do.
+
+    Raises:
+        UserError: as `FastLoader`.
+    """
+
+    name = "plain"
+
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        views: Sequence[Spec],
+        batch_size: int,
+        seed: int,
+        channels: int = 3,
+        threads: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        shuffle: bool = True,
+        subset: np.ndarray | None = None,
+        pin_memory: bool = False,
+        on_unreadable: OnUnreadable = "raise",
+    ) -> None:
+        check_common(views, channels, on_unreadable)
+        super().__init__(
+            EpochPlan(
+                source.num_samples,
+                batch_size=batch_size,
+                seed=seed,
+                rank=rank,
+                world_size=world_size,
+                drop_last=drop_last,
+                shuffle=shuffle,
+                subset=subset,
+                path=source.path,
+            )
+        )
+        self.source = source
+        self._rows = _Rows(source, views, channels, self.plan, on_unreadable == "replace")
+        self._labels = np.asarray(source.labels, dtype=np.int64)
+        self._workers = max(0, min(threads, usable_cores()))
+        self._pin_memory = pin_memory
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+        """See `Loader.epoch`; exceptions of a worker are raised here."""
+        self.plan.check_start(epoch, start_batch)
+        return self._epoch(epoch, start_batch)
+
+    def _epoch(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+        order = self.plan.order(epoch)
+        items = [(epoch, self.plan.rows(order, batch)) for batch in range(start_batch, self.plan.batches)]
+        loader = torch.utils.data.DataLoader(
+            self._rows,
+            batch_size=None,
+            sampler=items,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+            collate_fn=_as_it_is,
+        )
+        iterator = iter(loader)
+        try:
+            for made in iterator:
+                if isinstance(made, UserError):
+                    raise made
+                views, indices, replaced = made
+                self._unreadable.update(replaced)
+                labels = torch.from_numpy(self._labels[indices.numpy()])
+                yield Batch(views=tuple(views), labels=labels, indices=indices)
+        finally:  # an exception's traceback would keep the iterator, and with it the workers, alive
+            getattr(iterator, "_shutdown_workers", lambda: None)()
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

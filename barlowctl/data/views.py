@@ -1,0 +1,102 @@
+"""The augmentation table as values: what a view of an image is. No torch, no random numbers.
+
+Source of the defaults: Barlow Twins, appendix A, first view (the second has blur 0.1, solarize 0.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barlowctl.errors import UserError, did_you_mean
+
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """A randomly distorted view: a crop resized to (size, size), then the photometric chain.
+
+    Probabilities: flip, jitter, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
+    are half-widths of a factor around 1, hue that of a shift around 0 in turns of the colour circle.
+    `blur_sigma` is in pixels of the output.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+
+    size: int
+    interpolation: str = "bicubic"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 1.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_interpolation(self.interpolation)
+        if self.size < 1:
+            raise UserError(f"a view's size is {self.size}", allowed="1 or more pixels")
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="a probability, 0 to 1")
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high:
+                raise UserError(f"a view's {name} is ({low}, {high})", allowed="0 < first <= second")
+        if self.crop_scale[1] > 1.0:
+            raise UserError(f"a view's crop_scale ends at {self.crop_scale[1]}", allowed="at most 1")
+        for name in ("brightness", "contrast", "saturation"):
+            if not getattr(self, name) >= 0.0:
+                raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="0 or more")
+        if not 0.0 <= self.hue <= 0.5:
+            raise UserError(f"a view's hue is {self.hue}", allowed="0 to 0.5 turns")
+
+    @property
+    def output_size(self) -> int:
+        """Side of the view, in pixels."""
+        return self.size
+
+
+@dataclass(frozen=True)
+class CenterSpec:
+    """Evaluation geometry: shorter side resized to `resize`, then the central (crop, crop).
+
+    Raises:
+        UserError: the crop does not fit.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        check_interpolation(self.interpolation)
+        if not 1 <= self.crop <= self.resize:
+            raise UserError(
+                f"the centre crop is {self.crop} pixels of a shorter side of {self.resize}",
+                allowed="1 <= crop <= resize",
+            )
+
+    @property
+    def output_size(self) -> int:
+        """Side of the view, in pixels."""
+        return self.crop
+
+
+Spec = ViewSpec | CenterSpec
+
+
+def check_interpolation(name: str) -> None:
+    """Refuse an interpolation we do not have."""
+    if name not in INTERPOLATIONS:
+        raise UserError(
+            f"interpolation '{name}' is unknown{did_you_mean(name, INTERPOLATIONS)}",
+            allowed=" or ".join(INTERPOLATIONS),
+        )

@@ -1,0 +1,403 @@
+"""Packing: what is kept byte for byte, what is converted, what is refused, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.data import decode, encode
+from barlowctl.data.beton import JPEG, RAW, Beton
+from barlowctl.data.encode import Unreadable
+from barlowctl.data.pack import pack
+from barlowctl.data.picture import Picture, Source
+from barlowctl.data.sources import open_source
+from barlowctl.errors import UserError
+
+
+def scene(height: int = 150, width: int = 200) -> np.ndarray:
+    """Smooth colours with an asymmetric mark: survives JPEG, shows rotations."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], axis=2).astype(np.uint8)
+    image[: height // 4, : width // 4] = 255
+    return image
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def packed(path: Path, files: dict[str, bytes], **options):
+    """(report, opened file) of a folder of `files`."""
+    report = pack(open_source(folder(path / "images", files)), path / "out.beton", **options)
+    return report, Beton.open(path / "out.beton")
+
+
+def fast_pixels(beton: Beton, index: int) -> np.ndarray:
+    """One image through the decoder that the fast loader uses."""
+    height, width = int(beton.heights[index]), int(beton.widths[index])
+    out = np.empty(height * width * 3, dtype=np.uint8)
+    start, size = int(beton.pointers[index]), int(beton.sizes[index])
+    address = decode.decoder_address()
+    assert decode.decode_jpeg(address, np.asarray(beton.bytes), start, size, height, width, out) == decode.OK
+    return out.reshape(height, width, 3)
+
+
+needs_decoder = pytest.mark.skipif(not decode.available()[0], reason="ffcv is not installed (it is optional)")
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------
+
+FITTING = {
+    "baseline": encoded(Image.fromarray(scene())),
+    "progressive": encoded(Image.fromarray(scene()), progressive=True, quality=80),
+    "not subsampled": encoded(Image.fromarray(scene()), subsampling=0),
+    "grey": encoded(Image.fromarray(scene()).convert("L")),
+    "odd size": encoded(Image.fromarray(scene(37, 41))),
+    "1 x 1": encoded(Image.fromarray(scene(4, 4)).crop((0, 0, 1, 1))),
+    "upright by EXIF": encoded(
+        Image.fromarray(scene()), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0"
+    ),
+    "damaged EXIF": encoded(Image.fromarray(scene()), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
+    "comment": encoded(Image.fromarray(scene()), comment=b"a remark"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", FITTING)
+def test_fitting_jpeg_is_kept_byte_for_byte(tmp_path, kind):
+    report, beton = packed(tmp_path, {"a.jpg": FITTING[kind]})
+    assert beton.stored(0).tobytes() == FITTING[kind]
+    assert (report.passed_through, report.encoded, report.raw, report.changed) == (1, 0, 0, {})
+    assert report.channels == beton.channels == (1 if kind == "grey" else 3)
+    expected = np.array(Image.open(io.BytesIO(FITTING[kind])).convert("RGB"))
+    assert np.array_equal(beton.image(0), expected)
+    if decode.available()[0]:
+        assert np.abs(fast_pixels(beton, 0).astype(int) - expected).max() <= 8  # fast inverse DCT
+
+
+def test_what_is_trusted_when_ffcv_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "decoder_address", lambda: 0)
+    cut = FITTING["baseline"][:-400]
+    report, beton = packed(tmp_path, {"a.jpg": FITTING["baseline"], "cut.jpg": cut})
+    assert beton.stored(0).tobytes() == FITTING["baseline"]
+    assert [name for name, _ in report.unreadable] == ["cut.jpg"]
+
+
+# ---- what is converted -----------------------------------------------------------------------------------
+
+
+def rotated(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(Image.fromarray(scene()), quality=95, subsampling=0, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_rotation_is_applied(tmp_path, orientation):
+    turns = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, 1),
+    }
+    report, beton = packed(tmp_path, {"a.jpg": rotated(orientation)})
+    assert report.changed == {"EXIF rotation": 1}
+    assert report.encoded == 1
+    expected = turns[orientation](scene())
+    assert (beton.heights[0], beton.widths[0]) == expected.shape[:2]
+    assert np.abs(beton.image(0).astype(int) - expected).mean() < 2
+
+
+def test_cmyk_jpeg(tmp_path):
+    image = Image.fromarray(scene()).convert("CMYK")
+    report, beton = packed(tmp_path, {"a.jpg": encoded(image, quality=95)})
+    assert report.changed == {"CMYK JPEG": 1}
+    assert np.abs(beton.image(0).astype(int) - np.array(image.convert("RGB"))).mean() < 3
+
+
+def test_small_lossless_images_stay_lossless_and_large_ones_become_jpeg(tmp_path):
+    small, large = scene(128, 128), scene(129, 128)
+    files = {"a.png": encoded(Image.fromarray(small), "PNG"), "b.png": encoded(Image.fromarray(large), "PNG")}
+    report, beton = packed(tmp_path, files)
+    assert beton.modes.tolist() == [RAW, JPEG]
+    assert np.array_equal(beton.image(0), small)
+    assert np.abs(beton.image(1).astype(int) - large).mean() < 1
+    assert (report.raw, report.encoded, report.changed) == (1, 1, {"not JPEG": 2})
+
+
+def small(mode: str) -> tuple[bytes, np.ndarray]:
+    """A PNG of a mode and the RGB pixels expected of it."""
+    image = Image.fromarray(scene(20, 30))
+    grey = np.array(image.convert("L"))
+    as_rgb = np.repeat(grey[:, :, None], 3, axis=2)
+    match mode:
+        case "palette":
+            value = image.quantize(16)
+            return encoded(value, "PNG"), np.array(value.convert("RGB"))
+        case "palette, transparent":
+            value = image.quantize(16)
+            return encoded(value, "PNG", transparency=bytes([0, 128])), np.array(value.convert("RGB"))
+        case "grey":
+            return encoded(Image.fromarray(grey), "PNG"), as_rgb
+        case "grey with alpha":
+            return encoded(Image.fromarray(grey).convert("LA"), "PNG"), as_rgb
+        case "RGB with alpha":
+            return encoded(image.convert("RGBA"), "PNG"), np.array(image)
+        case "1 bit":
+            value = Image.fromarray(grey).point(lambda v: 255 * (v > 100), "1")
+            return encoded(value, "PNG"), np.repeat(np.where(grey > 100, 255, 0).astype(np.uint8)[:, :, None], 3, 2)
+        case "16 bit":
+            return encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"), as_rgb
+        case _:
+            return encoded(image, mode, **({"lossless": True} if mode == "WEBP" else {})), np.array(image)
+
+
+GREY_MODES = ("grey", "grey with alpha", "1 bit", "16 bit")
+
+
+@pytest.mark.parametrize(
+    "mode", [*GREY_MODES, "palette", "palette, transparent", "RGB with alpha", "BMP", "TIFF", "WEBP", "PPM"]
+)
+def test_other_kinds_of_images(tmp_path, mode):
+    content, expected = small(mode)
+    report, beton = packed(tmp_path, {"a.png": content})
+    assert np.array_equal(beton.image(0), expected)
+    assert report.channels == (1 if mode in GREY_MODES else 3)
+
+
+def test_a_png_named_jpg_and_a_jpeg_named_png(tmp_path):
+    png = encoded(Image.fromarray(scene(10, 10)), "PNG")
+    _, beton = packed(tmp_path, {"a.jpg": png, "b.png": FITTING["baseline"]})
+    assert np.array_equal(beton.image(0), scene(10, 10))
+    assert beton.stored(1).tobytes() == FITTING["baseline"]
+
+
+def test_16_bit_grey_uses_the_whole_range(tmp_path):
+    levels = np.array([[0, 128, 129, 32768, 65406, 65407, 65535]], dtype=np.uint16)
+    _, beton = packed(tmp_path, {"a.png": encoded(Image.fromarray(levels), "PNG")})
+    assert beton.image(0)[0, :, 0].tolist() == [round(v / 257) for v in levels[0].tolist()]
+
+
+def test_store_and_quality(tmp_path):
+    files = {"a.jpg": FITTING["baseline"], "b.png": encoded(Image.fromarray(scene(16, 16)), "PNG")}
+    report, beton = packed(tmp_path / "raw", files, store="raw")
+    assert beton.modes.tolist() == [RAW, RAW]
+    assert np.array_equal(beton.image(0), np.array(Image.open(io.BytesIO(files["a.jpg"]))))
+    assert (report.raw, report.changed) == (2, {"JPEG, decoded": 1, "not JPEG": 1})
+    _, beton = packed(tmp_path / "jpeg", files, store="jpeg")
+    assert beton.modes.tolist() == [JPEG, JPEG]
+    _, worse = packed(tmp_path / "worse", files, store="jpeg", quality=10)
+    assert worse.sizes[1] < beton.sizes[1]
+    assert worse.sizes[0] == beton.sizes[0]
+
+
+def test_arrays_grey_and_rgb(tmp_path):
+    rgb, grey = scene(8, 9), scene(8, 9)[:, :, 0]
+    for name, pixels, channels in (("rgb", rgb, 3), ("grey", grey, 1)):
+        report = pack(Listed([Picture("x", 4, pixels)]), tmp_path / f"{name}.beton")
+        beton = Beton.open(tmp_path / f"{name}.beton")
+        assert np.array_equal(beton.image(0), pixels if channels == 3 else np.repeat(grey[:, :, None], 3, axis=2))
+        assert (report.channels, beton.channels, beton.labels[0]) == (channels, channels, 4)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------
+
+
+class Listed(Source):
+    """Pictures from a list; an exception in the list is raised when its turn comes."""
+
+    kind, path, split, class_names = "a list", Path("list"), "train", []
+
+    def __init__(self, pictures) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def describe(self, index):
+        return f"picture {index}", getattr(self.pictures[index], "label", -1)
+
+    def __getitem__(self, index):
+        if isinstance(self.pictures[index], Exception):
+            raise self.pictures[index]
+        return self.pictures[index]
+
+
+BAD = {
+    "class/truncated.jpg": FITTING["baseline"][: len(FITTING["baseline"]) // 2],
+    "class/header only.jpg": FITTING["baseline"][:30],
+    "class/empty.jpg": b"",
+    "class/text.jpg": b"this is no image",
+    "class/ünï.png": encoded(Image.fromarray(scene()), "PNG")[:500],
+}
+
+
+def test_unreadable_images_are_skipped_and_named(tmp_path):
+    report, beton = packed(tmp_path, BAD | {"class/good.jpg": FITTING["baseline"]}, workers=3)
+    assert sorted(name for name, _ in report.unreadable) == sorted(BAD)
+    assert all(reason for _, reason in report.unreadable)
+    assert report.samples == beton.num_samples == 1
+    assert [name for name, _ in beton.info["skipped"]] == [name for name, _ in report.unreadable]
+    assert beton.info["counts"]["skipped"] == 5
+    assert beton.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_unreadable_image_stops_when_asked(tmp_path, name):
+    source = open_source(folder(tmp_path / "images", {"class/a.jpg": FITTING["baseline"], name: BAD[name]}))
+    with pytest.raises(UserError, match="cannot be packed") as caught:
+        pack(source, tmp_path / "out.beton", on_unreadable="fail")
+    assert name in caught.value.message
+    assert sorted(os.listdir(tmp_path)) == ["images"]
+
+
+def test_nothing_readable(tmp_path):
+    with pytest.raises(UserError, match=r"none of the 5 images .*class/empty"):
+        packed(tmp_path, BAD)
+    assert sorted(os.listdir(tmp_path)) == ["images"]
+
+
+@needs_decoder
+def test_flipped_bits_are_reported_as_damage(tmp_path):
+    content = bytearray(FITTING["baseline"])
+    middle = len(content) * 2 // 3
+    content[middle : middle + 40] = bytes(40)
+    report, beton = packed(tmp_path, {"a.jpg": FITTING["baseline"], "flipped.jpg": bytes(content)})
+    assert report.damaged + [name for name, _ in report.unreadable] == ["flipped.jpg"]
+    for i in range(beton.num_samples):
+        fast_pixels(beton, i)
+
+
+def test_too_wide_an_image_is_named(tmp_path):
+    wide = Picture("wide", -1, np.zeros((1, 65536, 3), np.uint8))
+    report = pack(Listed([wide, Picture("x", 0, scene(4, 4))]), tmp_path / "a.beton")
+    assert report.unreadable == [("picture 0", "65536x1 pixels: the .beton format holds 1 to 65535 a side")]
+    with pytest.raises(Unreadable, match="float32 in an unknown range"):
+        encode.encode(Picture("float", -1, encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")))
+
+
+def test_a_file_that_vanishes_is_unreadable(tmp_path):
+    source = open_source(folder(tmp_path / "images", {"a.jpg": FITTING["baseline"], "b.jpg": FITTING["grey"]}))
+    (tmp_path / "images" / "a.jpg").unlink()
+    report = pack(source, tmp_path / "out.beton")
+    assert report.unreadable == [("a.jpg", "No such file or directory")]
+
+
+def test_bad_options(tmp_path):
+    source = Listed([Picture("x", 0, scene(4, 4))])
+    for options in ({"workers": 0}, {"store": "png"}, {"quality": 0}, {"on_unreadable": "ignore"}):
+        with pytest.raises(UserError, match=str(next(iter(options.values())))):
+            pack(source, tmp_path / "a.beton", **options)
+    assert os.listdir(tmp_path) == []
+
+
+# ---- order, threads, atomicity ---------------------------------------------------------------------------
+
+
+def test_result_does_not_depend_on_the_number_of_threads(tmp_path):
+    sizes = np.random.default_rng(1).integers(4, 150, (60, 2))
+    kinds = ("JPEG", "PNG")
+    files = {
+        f"c{i % 3}/{i:03}.jpg": encoded(Image.fromarray(scene(*size)), kinds[i % 2]) for i, size in enumerate(sizes)
+    }
+    files["c2/005.jpg"] = b"broken"
+    opened = []
+    for workers in (1, 2, 7):
+        report, beton = packed(tmp_path / str(workers), files, workers=workers)
+        assert report.samples == 59
+        opened.append(beton)
+    assert len({beton.content_hash for beton in opened}) == 1
+    assert opened[0].compute_hash() == opened[0].content_hash
+    assert opened[0].labels.tolist() == sorted(opened[0].labels.tolist())
+    assert opened[0].class_names == ["c0", "c1", "c2"]
+
+
+def test_a_bounded_number_of_pictures_is_under_way(tmp_path):
+    class Counting(Listed):
+        ahead, written, lock = 0, 0, threading.Lock()
+
+        def __getitem__(self, index):
+            with self.lock:
+                self.ahead = max(self.ahead, index - self.written)
+            return super().__getitem__(index)
+
+    source = Counting([Picture("x", 0, scene(4, 4))] * 300)
+
+    def progress(n: int) -> None:
+        source.written += n
+
+    pack(source, tmp_path / "a.beton", workers=3, progress=progress)
+    assert source.written == 300
+    assert 3 <= source.ahead <= 12
+
+
+@pytest.mark.parametrize("error", [RuntimeError("midway"), KeyboardInterrupt()])
+def test_an_exception_midway_leaves_nothing(tmp_path, error):
+    class Failing(Listed):
+        def __getitem__(self, index):
+            if index == 20:
+                raise error
+            return super().__getitem__(index)
+
+    source = Failing([Picture("x", 0, scene(4, 4))] * 50)
+    with pytest.raises(type(error)):
+        pack(source, tmp_path / "a.beton", workers=2)
+    assert os.listdir(tmp_path) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pack")]
+
+
+def test_existing_file_is_refused_and_kept(tmp_path):
+    source = Listed([Picture("x", 0, scene(4, 4))])
+    first = pack(source, tmp_path / "deep" / "er" / "a.beton").content_hash
+    with pytest.raises(UserError, match="exists already"):
+        pack(source, tmp_path / "deep" / "er" / "a.beton")
+    assert pack(source, tmp_path / "deep" / "er" / "a.beton", overwrite=True).content_hash == first
+
+
+def test_full_disk_is_said_and_leaves_nothing(tmp_path):
+    code = (
+        "import resource, sys, pathlib, numpy as np\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from tests.data.test_pack import Listed, Picture\n"
+        "from barlowctl.data.pack import pack\n"
+        "from barlowctl.errors import UserError\n"
+        "limit = 12 << 20\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "picture = Picture('x', 0, np.zeros((500, 500, 3), np.uint8))\n"
+        "try:\n"
+        "    pack(Listed([picture] * 100), sys.argv[2], store='raw')\n"
+        "except UserError as error:\n"
+        "    print(error.message)\n"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code, root, str(tmp_path / "a.beton")], capture_output=True, text=True, cwd=root
+    )
+    assert "File too large after" in done.stdout, done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_unwritable_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        pack(Listed([Picture("x", 0, scene(4, 4))]), tmp_path / "file" / "a.beton")

@@ -1,0 +1,182 @@
+"""The plain loader, and the fast one against it, end to end."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from barlowctl.data import decode
+from barlowctl.data.loader import FastLoader, usable_cores
+from barlowctl.data.plain import Pictures, PlainLoader
+from barlowctl.data.sources import open_source
+from barlowctl.data.views import CenterSpec, ViewSpec
+from barlowctl.errors import UserError
+from tests.data.views_double import MemoryBeton, jpeg, noise_images, photograph
+
+needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
+VIEWS = [ViewSpec(32), ViewSpec(24, blur=0.1, solarize=0.2)]
+SHARED = {"views": VIEWS, "batch_size": 5, "seed": 3}
+
+
+def read(loader: FastLoader | PlainLoader, epoch: int = 0, start_batch: int = 0) -> list[tuple]:
+    batches = loader.epoch(epoch, start_batch=start_batch)
+    return [(b.indices.tolist(), b.labels.tolist(), [v.clone() for v in b.views]) for b in batches]
+
+
+def photographs(count: int = 16) -> list[np.ndarray]:
+    names = ("astronaut", "coffee", "chelsea", "rocket")
+    return [photograph(names[i % 4], 90 + 10 * (i % 5), 130 - 7 * (i % 7)) for i in range(count)]
+
+
+def differences(fast: list[tuple], plain: list[tuple]) -> np.ndarray:
+    found = []
+    assert len(fast) == len(plain)
+    for (rows, labels, views), (other_rows, other_labels, others) in zip(fast, plain, strict=True):
+        assert (rows, labels) == (other_rows, other_labels)
+        assert [v.shape for v in views] == [v.shape for v in others]
+        found += [(a.int() - b.int()).abs().flatten().numpy() for a, b in zip(views, others, strict=True)]
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_fast_equals_plain_on_raw_pixels(channels: int, interpolation: str) -> None:
+    """Within one level on 99.9 % of the pixels: rounding, and solarisation at its threshold."""
+    source = MemoryBeton(photographs())
+    views = [ViewSpec(32, interpolation), ViewSpec(24, interpolation, blur=0.1, solarize=0.2)]
+    arguments = {**SHARED, "views": views, "channels": channels}
+    with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
+        for epoch in range(3):
+            difference = differences(read(fast, epoch), read(plain, epoch))
+            assert (difference <= 1).mean() >= 0.999
+            assert (difference == 0).mean() > 0.99
+
+
+class SameDecoder(MemoryBeton):
+    """Decodes for the plain loader with libffcv too."""
+
+    def image(self, index: int) -> np.ndarray:
+        height, width = int(self.heights[index]), int(self.widths[index])
+        pixels = np.empty(height * width * 3, np.uint8)
+        data = self.bytes.copy()
+        data.flags.writeable = False
+        place = int(self.pointers[index]), int(self.sizes[index])
+        assert decode.decode_jpeg(decode.decoder_address(), data, *place, height, width, pixels) == decode.OK
+        return pixels.reshape(height, width, 3)
+
+
+@needs_ffcv
+def test_fast_equals_plain_on_jpegs() -> None:
+    source = SameDecoder([jpeg(image) for image in photographs()])
+    with FastLoader(source, **SHARED) as fast:
+        difference = differences(read(fast), read(PlainLoader(source, **SHARED)))
+    assert (difference <= 1).mean() >= 0.999
+
+
+@needs_ffcv
+def test_decoders_differ_by_a_level_or_two() -> None:
+    """imdecode uses the fast DCT, Pillow the accurate one."""
+    source = MemoryBeton([jpeg(image, quality=90) for image in photographs()])
+    arguments = {**SHARED, "views": [CenterSpec(40, 40)]}
+    with FastLoader(source, **arguments) as fast:
+        difference = differences(read(fast), read(PlainLoader(source, **arguments)))
+    assert difference.mean() < 1.5
+    assert (difference <= 4).mean() >= 0.999
+
+
+def test_evaluation_geometry_is_equal() -> None:
+    source = MemoryBeton(photographs())
+    arguments = {**SHARED, "views": [CenterSpec(48, 40), CenterSpec(40, 40, "bilinear")], "shuffle": False}
+    with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
+        assert differences(read(fast), read(plain)).max() <= 1
+
+
+def test_worker_processes_give_the_same() -> None:
+    source = MemoryBeton(noise_images(11))
+    with PlainLoader(source, **SHARED) as here, PlainLoader(source, threads=2, **SHARED) as there:
+        assert there._workers == min(2, usable_cores())
+        assert differences(read(here), read(there)).max() == 0
+        assert differences(read(here, 1, 1), read(there, 1)[1:]).max() == 0
+
+
+def test_ranks_share_every_batch() -> None:
+    source = MemoryBeton(noise_images(11))
+    arguments = {**SHARED, "batch_size": 4}
+    alone = read(PlainLoader(source, **arguments))
+    shares = [read(PlainLoader(source, **arguments, rank=rank, world_size=2)) for rank in range(2)]
+    for batch, first, second in zip(alone, *shares, strict=True):
+        assert first[0] + second[0] == batch[0]
+        assert torch.equal(torch.cat([first[2][0], second[2][0]]), batch[2][0])
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_an_unreadable_image_is_named_or_replaced(tmp_path, threads: int) -> None:
+    for i, image in enumerate(noise_images(6)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
+    source = Pictures(open_source(tmp_path))
+    with pytest.raises(UserError, match=r"sample 3 of .*, 3\.png, is not a readable image"):
+        read(PlainLoader(source, threads=threads, **SHARED))
+    loader = PlainLoader(source, threads=threads, on_unreadable="replace", **SHARED)
+    indices = [i for rows, _, _ in read(loader) for i in rows]
+    assert len(indices) == 6
+    assert set(indices) == {0, 1, 2, 4, 5}
+    assert loader.unreadable == [3]
+
+
+@needs_ffcv
+def test_both_loaders_choose_the_same_substitute() -> None:
+    source = MemoryBeton([jpeg(image) for image in noise_images(12)])
+    source.bytes[source.pointers[5]] = 0
+    with FastLoader(source, on_unreadable="replace", **SHARED) as fast:
+        expected = [rows for rows, _, _ in read(fast)]
+    assert [rows for rows, _, _ in read(PlainLoader(source, on_unreadable="replace", **SHARED))] == expected
+
+
+class Failing(MemoryBeton):
+    def image(self, index: int) -> np.ndarray:
+        raise ZeroDivisionError(f"sample {index}")
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_any_exception_reaches_the_consumer(threads: int) -> None:
+    with pytest.raises(ZeroDivisionError, match="sample"):
+        read(PlainLoader(Failing(noise_images(6)), threads=threads, **SHARED))
+
+
+def test_breaking_out_ends_the_workers() -> None:
+    import multiprocessing
+
+    for _ in PlainLoader(MemoryBeton(noise_images(11)), threads=2, **SHARED).epoch(0):
+        break
+    assert not multiprocessing.active_children()
+
+
+def test_class_folders_and_piles(tmp_path) -> None:
+    images = noise_images(4)
+    for i, name in enumerate(["cat/b.png", "cat/a.png", "dog/c.png", "dog/d.png"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(images[i]).save(tmp_path / name)
+    source = Pictures(open_source(tmp_path))
+    assert source.class_names == ["cat", "dog"]
+    assert source.labels.tolist() == [0, 0, 1, 1]
+    assert np.array_equal(source.image(0), images[1])
+    pile = Pictures(open_source(tmp_path / "dog"))
+    assert pile.labels.tolist() == [-1, -1]
+    batch = next(PlainLoader(pile, **SHARED).epoch(0))
+    assert batch.labels.tolist() == [-1, -1]
+    assert len(pickle.loads(pickle.dumps(pile)).image(1)) == len(images[3])
+
+
+def test_grey_and_palette_files_become_rgb(tmp_path) -> None:
+    image = Image.fromarray(noise_images(1)[0])
+    image.convert("L").save(tmp_path / "a.png")
+    image.convert("P").save(tmp_path / "b.png")
+    image.convert("RGBA").save(tmp_path / "c.png")
+    source = Pictures(open_source(tmp_path))
+    assert {source.image(i).shape for i in range(3)} == {(image.height, image.width, 3)}
