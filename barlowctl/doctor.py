@@ -157,9 +157,7 @@ def check_jpeg() -> Check:
     from PIL import features
 
     if not features.check("jpg"):
-        return Check(
-            "jpeg", "fail", f"Pillow {PIL.__version__} without JPEG", "pip install --force-reinstall pillow"
-        )
+        return Check("jpeg", "fail", f"Pillow {PIL.__version__} without JPEG", "pip install --force-reinstall pillow")
     turbo = features.version("libjpeg_turbo")
     if turbo is None:
         value = f"Pillow {PIL.__version__}, plain libjpeg"
@@ -191,9 +189,7 @@ def check_compiler() -> Check:
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if found:
         return Check("compiler", "ok", found)
-    return Check(
-        "compiler", "warn", "no C++ compiler", "recipes with train.compile need one: apt-get install g++"
-    )
+    return Check("compiler", "warn", "no C++ compiler", "recipes with train.compile need one: apt-get install g++")
 
 
 def check_optional(name: str, purpose: str) -> Check:
@@ -219,9 +215,7 @@ def check_cuda() -> Check:
         return Check("cuda", "ok", "no NVIDIA GPU: runs on the CPU")
     line = driver.read_text().splitlines()[0].removeprefix("NVRM version: ")
     if torch.version.cuda is None:
-        return Check(
-            "cuda", "warn", f"driver there ({line}), torch built without CUDA", "install PyPI's torch"
-        )
+        return Check("cuda", "warn", f"driver there ({line}), torch built without CUDA", "install PyPI's torch")
     return Check(
         "cuda",
         "warn",
@@ -285,9 +279,7 @@ def check_cores(usable: int, quota: float | None) -> Check:
     if quota is not None and quota < usable:
         threads = max(1, int(quota))
         value = f"{usable} visible, {quota:g} granted to this container"
-        return Check(
-            "cores", "warn", value, f"libraries start {usable} threads: set OMP_NUM_THREADS={threads}"
-        )
+        return Check("cores", "warn", value, f"libraries start {usable} threads: set OMP_NUM_THREADS={threads}")
     return Check("cores", "ok", str(usable))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from barlowctl.assemble.data import Source, build_loader, explain_loader, held_out, open_source, view_specs
 from barlowctl.assemble.evaluation import online_evaluation
-from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices, set_threads
+from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
 from barlowctl.data.beton import Beton
 from barlowctl.data.loader import Loader
@@ -45,7 +45,7 @@ class Job:
 
     @cached_property
     def settings(self) -> engine.Settings:
-        return settings(self.recipe, len(self.split[0]))
+        return settings(self.recipe, len(self.split[0]), self.device)
 
     @cached_property
     def loader(self) -> Loader:
@@ -126,7 +126,7 @@ def pretrain(
         )
 
 
-def settings(recipe: Recipe, images: int) -> engine.Settings:
+def settings(recipe: Recipe, images: int, device: torch.device) -> engine.Settings:
     """The length of a run over `images` images.
 
     Raises:
@@ -151,7 +151,7 @@ def settings(recipe: Recipe, images: int) -> engine.Settings:
         steps_per_epoch=steps,
         warmup_epochs=train.warmup_epochs,
         final_lr_scale=train.final_lr_scale,
-        precision=train.precision,
+        precision=usable_precision(train.precision, device),
         log_every_steps=train.log_every_steps,
         checkpoint_every_epochs=train.checkpoint_every_epochs,
         keep_checkpoints=train.keep_checkpoints,
@@ -205,9 +205,11 @@ def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins) -> di
 
 def describe_device(device: torch.device, threads: int, recipe: Recipe) -> str:
     """The device and the precision, for people."""
+    asked, used = recipe.train.precision, usable_precision(recipe.train.precision, device)
+    precision = used if used == asked else f"{used} (the recipe's {asked} is far slower on a CPU)"
     if device.type == "cpu":
-        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {recipe.train.precision}"
-    return f"{torch.cuda.get_device_name(device)}, {recipe.train.precision}"
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
+    return f"{torch.cuda.get_device_name(device)}, {precision}"
 
 
 def _count(module: nn.Module) -> int:

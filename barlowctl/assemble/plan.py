@@ -47,7 +47,7 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str,
     device = choose_device(runtime.device)
     threads = set_threads(runtime)
     images, facts = _data(recipe, runtime, data)
-    length = settings(recipe, images - recipe.data.holdout)
+    length = settings(recipe, images - recipe.data.holdout, device)
     method = build_method(recipe)
     facts = {
         "recipe": recipe.name,
@@ -55,9 +55,9 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str,
         **describe(recipe, length, method),
         "device": describe_device(device, threads, recipe),
     }
-    memory = footprint(recipe, method)
+    memory = footprint(recipe, method, length.precision)
     seen = length.epochs * min(images - recipe.data.holdout, length.steps_per_epoch * recipe.train.batch_size)
-    rate, how = measure_rate(recipe, method, device)
+    rate, how = measure_rate(recipe, method, device, length.precision)
     return {
         "facts": facts,
         "images": images,
@@ -106,7 +106,7 @@ class _Loss(nn.Module):
         return loss
 
 
-def footprint(recipe: Recipe, method: BarlowTwins) -> Footprint:
+def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
     """Memory of one training step at the recipe's batch size."""
     size = recipe.views.size
     shape = (recipe.train.batch_size, recipe.data.channels, size, size)
@@ -114,11 +114,13 @@ def footprint(recipe: Recipe, method: BarlowTwins) -> Footprint:
         _Loss(method),
         lambda: (torch.zeros(shape), torch.zeros(shape)),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,
-        autocast=engine.AUTOCAST[recipe.train.precision],
+        autocast=engine.AUTOCAST[precision],
     )
 
 
-def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device) -> tuple[float, str]:
+def measure_rate(
+    recipe: Recipe, method: BarlowTwins, device: torch.device, precision: str
+) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
     batch = max(2, min(recipe.train.batch_size, MICRO_BATCH[device.type]))
     method = place(method, recipe, device)
@@ -128,7 +130,7 @@ def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device) -> t
     pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(2)]
 
     def step() -> None:
-        with engine.autocast(device, recipe.train.precision):
+        with engine.autocast(device, precision):
             terms = method([to_input(view) for view in pixels])
         optimizer.zero_grad(set_to_none=True)
         terms.loss.backward()

@@ -59,6 +59,7 @@ def run(arguments: list[str]) -> int:
     try:
         return app(arguments, standalone_mode=False) or 0
     except UserError as error:
+        error.next = error.next or f"barlowctl {arguments[0]} --help"
         show_error(error, json=as_json)
         return error.exit_code
     except typer.TyperException as error:

@@ -33,12 +33,6 @@ FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
 GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 SPEC_LENGTH = 19
 
-# Jitter's operations in the 24 orders; an operation is 0 brightness, 1 contrast, 2 saturation, 3 hue.
-ORDERS = np.array(
-    [(a, b, c, d) for a in range(4) for b in range(4) for c in range(4) for d in range(4) if len({a, b, c, d}) == 4],
-    dtype=np.int64,
-)
-
 
 class Draw(NamedTuple):
     """The parameters of one view. Crop in source pixels; a factor of 1, a hue or sigma of 0: nothing to do."""
@@ -49,7 +43,7 @@ class Draw(NamedTuple):
     width: int
     flip: bool
     jitter: bool
-    order: int  # a row of ORDERS
+    order: int  # one of 24, a row of photometric.ORDERS
     brightness: float
     contrast: float
     saturation: float

@@ -1,13 +1,21 @@
-"""The kernel that a loader's threads run: samples in, views out, the interpreter lock released."""
+"""The kernel that a loader's threads run: samples in, views out, the interpreter lock released.
+
+numba takes a cached kernel for current while the one file that defines it is unchanged, whatever became of
+the functions it calls. So the modules with kernels import no kernels from one another, and this one, which
+calls them all, caches nothing but `fill`, under a key that holds the sources of all of them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 
-from barlowctl.data import decode
+from barlowctl.data import decode, draws, photometric, resize
 from barlowctl.data.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, draw
 from barlowctl.data.photometric import blur_scratch, distort
@@ -53,10 +61,6 @@ def _int64(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.int64)
 
 
-def _int64(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values, dtype=np.int64)
-
-
 class Scratch:
     """A thread's working memory, grown on demand to the largest image it has met, never shared.
 
@@ -88,7 +92,7 @@ class Scratch:
         self.arrays = (image, readonly, lines, self._planes, self._spare, self._packed)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def luminance(source, offset, target, begin, count):
     """count RGB pixels at source[offset:] -> grey at target[begin:], as Pillow's "L" rounds it."""
     for i in range(count):
@@ -97,7 +101,7 @@ def luminance(source, offset, target, begin, count):
         target[begin + i] = np.uint8((value + 0x8000) >> 16)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def read_sample(data, pointer, length, mode, height, width, decoder, image):
     """Bring one sample within reach: (status, whether it lies in `image` rather than in `data`)."""
     if pointer < 0 or length < 0 or pointer + length > data.shape[0]:
@@ -109,7 +113,7 @@ def read_sample(data, pointer, length, mode, height, width, decoder, image):
     return (OK if length == height * width * 3 else BAD_LENGTH), False
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def make_view(source, offset, height, width, planes, spec, seed, epoch, key, view, lines, spare):
     """One view of one image: draw, crop and resize, distort.
 
@@ -135,58 +139,75 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
         distort(planes, spare, parameters)
 
 
-@njit(cache=True, nogil=True)
-def fill(
-    data,
-    pointers,
-    sizes,
-    modes,
-    heights,
-    widths,
-    keys,
-    indices,
-    status,
-    specs,
-    out,
-    offsets,
-    channels,
-    seed,
-    epoch,
-    low,
-    high,
-    decoder,
-    image,
-    readonly,
-    lines,
-    planes,
-    spare,
-    packed,
-):
-    """Rows [low, high) of a batch, all views.
+def source_digest() -> int:
+    """A positive number that changes with the source of any kernel."""
+    modules = [decode, draws, photometric, resize, sys.modules[__name__]]
+    text = "".join(inspect.getsource(module) for module in modules)
+    return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 
-    Args:
-        data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
-        keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
-        specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
-        decoder: address of imdecode or 0. The rest: a `Scratch`'s arrays.
-    """
-    for row in range(low, high):
-        sample = indices[row]
-        height, width = heights[sample], widths[sample]
-        status[row], decoded = read_sample(
-            data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, image
-        )
-        if status[row] != OK:
-            continue
-        source, offset = (readonly, 0) if decoded else (data, pointers[sample])
-        if channels == 1:
-            grey = 3 * (image.shape[0] // 4)
-            luminance(source, offset, image, grey, height * width)
-            source, offset = readonly, grey
-        for view in range(specs.shape[0]):
-            size = np.int64(specs[view, SIZE])
-            length = size * size * channels
-            begin = offsets[view] + row * length
-            here = planes[:length].reshape(channels, size, size)
-            make_view(source, offset, height, width, here, specs[view], seed, epoch, keys[row], view, lines, spare)
-            store(here, packed, out[begin : begin + length])
+
+def _keyed_fill(sources: int) -> Any:
+    """`fill`, compiled for these sources: numba's cache key holds what a function closes over."""
+
+    @njit(cache=True, nogil=True)
+    def fill(
+        data,
+        pointers,
+        sizes,
+        modes,
+        heights,
+        widths,
+        keys,
+        indices,
+        status,
+        specs,
+        out,
+        offsets,
+        channels,
+        seed,
+        epoch,
+        low,
+        high,
+        decoder,
+        image,
+        readonly,
+        lines,
+        planes,
+        spare,
+        packed,
+    ):
+        """Rows [low, high) of a batch, all views.
+
+        Args:
+            data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
+            keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
+            specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
+            decoder: address of imdecode or 0. The rest: a `Scratch`'s arrays.
+        """
+        if sources == 0:
+            return
+        for row in range(low, high):
+            sample = indices[row]
+            height, width = heights[sample], widths[sample]
+            status[row], decoded = read_sample(
+                data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, image
+            )
+            if status[row] != OK:
+                continue
+            source, offset = (readonly, 0) if decoded else (data, pointers[sample])
+            if channels == 1:
+                grey = 3 * (image.shape[0] // 4)
+                luminance(source, offset, image, grey, height * width)
+                source, offset = readonly, grey
+            for view in range(specs.shape[0]):
+                size = np.int64(specs[view, SIZE])
+                length = size * size * channels
+                begin = offsets[view] + row * length
+                here = planes[:length].reshape(channels, size, size)
+                make_view(source, offset, height, width, here, specs[view], seed, epoch, keys[row], view, lines, spare)
+                store(here, packed, out[begin : begin + length])
+
+    return fill
+
+
+fill = _keyed_fill(source_digest())

@@ -13,10 +13,14 @@ import math
 import numpy as np
 from numba import njit
 
-from barlowctl.data.draws import ORDERS
-
 FAST = {"contract", "nsz"}
 REDUCE = {"contract", "nsz", "reassoc"}  # sums in vector lanes; the order is fixed by the compiled code
+
+# Jitter's operations in the 24 orders; an operation is 0 brightness, 1 contrast, 2 saturation, 3 hue.
+ORDERS = np.array(
+    [(a, b, c, d) for a in range(4) for b in range(4) for c in range(4) for d in range(4) if len({a, b, c, d}) == 4],
+    dtype=np.int64,
+)
 
 # ITU-R 601 luma as torchvision's rgb_to_grayscale writes it.
 RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)

@@ -17,7 +17,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from barlowctl.data import draws
+from barlowctl.data import draws, photometric
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.picture import Source
 from barlowctl.data.plan import EpochPlan
@@ -102,7 +102,7 @@ def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
             lambda x: F.adjust_saturation(x, parameters.saturation),
             lambda x: F.adjust_hue(x, parameters.hue),
         )
-        for operation in draws.ORDERS[parameters.order]:
+        for operation in photometric.ORDERS[parameters.order]:
             image = adjust[operation](image)
     if parameters.grayscale and image.shape[0] == 3:
         image = F.rgb_to_grayscale(image, num_output_channels=3)

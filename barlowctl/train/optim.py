@@ -44,7 +44,14 @@ class LARS(torch.optim.Optimizer):
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum), ("eta", eta)):
             if not value >= 0.0:
                 raise UserError(f"LARS: {name} is {value}, but must not be negative", allowed="0 or more")
-        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "eta": eta, "adapt": adapt, "clip": clip}
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "eta": eta,
+            "adapt": adapt,
+            "clip": clip,
+        }
         super().__init__(params, defaults)
 
     @overload
@@ -100,9 +107,7 @@ def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
-def parameter_groups(
-    module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups, as in the paper: weights, then biases and norm parameters.
 
     A parameter with at most one dimension is a bias or a norm parameter (the authors' rule, `ndim == 1`;
