@@ -95,9 +95,7 @@ def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
             pending.extend(statement.orelse)
         elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While | ast.ClassDef):
-            pending.extend(
-                child for child in ast.walk(statement) if isinstance(child, ast.Import | ast.ImportFrom)
-            )
+            pending.extend(child for child in ast.walk(statement) if isinstance(child, ast.Import | ast.ImportFrom))
 
 
 def violations(source: str, module: str) -> list[str]:
@@ -142,9 +140,7 @@ def test_there_are_modules_to_check() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_imports_keep_the_walls(path: Path) -> None:
-    assert part_of(dotted(path)) in MAY_IMPORT, (
-        "a new part of the package: say in MAY_IMPORT what it may import"
-    )
+    assert part_of(dotted(path)) in MAY_IMPORT, "a new part of the package: say in MAY_IMPORT what it may import"
     assert violations(path.read_text(), dotted(path)) == []
 
 

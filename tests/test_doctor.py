@@ -22,9 +22,7 @@ def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
         assert check.status in ("ok", "warn", "fail")
         assert check.advice or check.status == "ok", f"{check.name}: {check.status} without advice"
     required = ("python", "torch", "torchvision", "timm", "numba", "jpeg")
-    assert {check.name: check.status for check in found if check.name in required} == dict.fromkeys(
-        required, "ok"
-    )
+    assert {check.name: check.status for check in found if check.name in required} == dict.fromkeys(required, "ok")
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
@@ -92,9 +90,7 @@ def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPa
         (4, 0.5, "warn", "OMP_NUM_THREADS=1"),
     ],
 )
-def test_a_quota_below_the_cores_is_a_warning(
-    usable: int, quota: float | None, status: str, advice: str
-) -> None:
+def test_a_quota_below_the_cores_is_a_warning(usable: int, quota: float | None, status: str, advice: str) -> None:
     check = doctor.check_cores(usable, quota)
     assert check.status == status
     assert advice in check.advice

@@ -40,16 +40,12 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_python(script: str, *, path: Path, cwd: Path) -> str:
     """What a fresh interpreter prints with `path` first on its module path, outside the checkout."""
     environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, cwd=cwd, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_the_wheel_carries_recipes_and_licence_and_nothing_else_of_the_checkout(
-    wheel: Path, checkout: Path
-) -> None:
+def test_the_wheel_carries_recipes_and_licence_and_nothing_else_of_the_checkout(wheel: Path, checkout: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     recipes = {f"barlowctl/recipes/{path.name}" for path in (checkout / "recipes").glob("*.toml")}
     assert recipes
@@ -65,9 +61,7 @@ def test_the_wheel_carries_every_module(wheel: Path, checkout: Path) -> None:
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_wheel_lists_its_recipes_outside_the_checkout(
-    unpacked: Path, tmp_path: Path, checkout: Path
-) -> None:
+def test_the_wheel_lists_its_recipes_outside_the_checkout(unpacked: Path, tmp_path: Path, checkout: Path) -> None:
     script = (
         "import barlowctl; from barlowctl.recipe import catalog, load\n"
         "print(barlowctl.__file__)\n"
@@ -157,9 +151,7 @@ def test_pins_satisfy_the_lower_bounds(checkout: Path) -> None:
 
 
 def test_make_alone_lists_every_target(checkout: Path) -> None:
-    done = subprocess.run(
-        ["make", "--no-print-directory"], cwd=checkout, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["make", "--no-print-directory"], cwd=checkout, capture_output=True, text=True, check=True)
     for target in ("setup", "quickstart", "test", "test-slow", "lint", "docs", "clean"):
         assert f"make {target} " in done.stdout
 

@@ -17,10 +17,11 @@ from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_recipe_backbone
 from barlowctl.errors import UserError
-from barlowctl.eval import features, knn, linear
+from barlowctl.eval import diagnostics, features, knn, linear
 from barlowctl.recipe.schema import Recipe
 
-KS = (20, 200)
+KS = (20, 200)  # neighbours; the first is reported as top1
+RANK_SAMPLES = 25_600  # of RankMe, as its authors take
 
 
 class Pixels(nn.Module):
@@ -112,11 +113,32 @@ def _measure(
     start = time.process_time()
     bank, bank_labels = extract(backbone, data.train, recipe, runtime, device)
     queries, labels = extract(backbone, data.test, recipe, runtime, device)
-    found = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=data.num_classes)
+    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=data.num_classes)
     fitted = linear.linear_probe(bank, bank_labels, queries, labels, num_classes=data.num_classes, seed=recipe.seed)
     return {
         "features": bank.shape[1],
-        "knn": found,
-        "linear": fitted,
+        "feature_spread": diagnostics.feature_spread(bank),
+        "effective_rank": diagnostics.effective_rank(bank[:RANK_SAMPLES]),
+        "knn": {
+            "top1": _percent(knn.accuracy(votes[KS[0]].scores, labels)),
+            **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
+            "top5": _percent(knn.accuracy(votes[KS[0]].scores, labels, top=5)),
+            "notes": [vote.note for vote in votes.values() if vote.note],
+        },
+        "linear": {
+            "top1": _percent(fitted.top1),
+            "top5": _percent(fitted.top5),
+            "validation_top1": _percent(fitted.validation_top1),
+            "per_class": [None if share is None else _percent(share) for share in fitted.per_class],
+            "lr": fitted.lr,
+            "weight_decay": fitted.weight_decay,
+            "lr_at_edge": fitted.lr_at_edge,
+            "epochs": fitted.epochs,
+            "batch_size": fitted.batch_size,
+        },
         "cpu_seconds": time.process_time() - start,
     }
+
+
+def _percent(share: float) -> float:
+    return round(100.0 * share, 4)

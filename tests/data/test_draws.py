@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from barlowctl.data import draws
+from barlowctl.data import draws, photometric
 from barlowctl.data.views import CenterSpec, ViewSpec
 
 COUNT = 10_000
@@ -66,7 +66,7 @@ def test_a_factor_never_turns_negative() -> None:
 
 
 def test_the_24_orders_are_equally_frequent(drawn: list[draws.Draw]) -> None:
-    assert sorted(map(tuple, draws.ORDERS)) == sorted(set(map(tuple, draws.ORDERS)))
+    assert sorted(map(tuple, photometric.ORDERS)) == sorted(set(map(tuple, photometric.ORDERS)))
     counts = np.bincount([d.order for d in drawn], minlength=24)
     assert len(counts) == 24
     chi_squared = ((counts - COUNT / 24) ** 2 / (COUNT / 24)).sum()
@@ -134,6 +134,21 @@ def test_streams_are_independent() -> None:
     assert_uniform(base, 0, 1)
     for name, other in others.items():
         assert abs(np.corrcoef(base, other)[0, 1]) < 4 / math.sqrt(COUNT), name
+
+
+def test_parameters_of_a_view_are_independent() -> None:
+    """No two of them share a random number."""
+    spec = ViewSpec(32, crop_scale=(0.1, 0.5), flip=0.5, jitter=1.0, grayscale=0.5, blur=0.5, solarize=0.5)
+    drawn = draw_many(spec, height=4000, width=4000)
+    columns = [(d.height * d.width, d.width / d.height, d.top / (4000 - d.height)) for d in drawn]
+    columns = [
+        (*c, d.left / (4000 - d.width), *d[4:5], *d[6:12], d.solarize) for c, d in zip(columns, drawn, strict=True)
+    ]
+    blurred = [(d.sigma > 0, abs(d.sigma - 1.05) if d.sigma > 0 else 0.475) for d in drawn]
+    values = np.concatenate([np.array(columns, dtype=float), np.array(blurred, dtype=float)], axis=1)
+    correlation = np.corrcoef(values, rowvar=False) - np.eye(values.shape[1])
+    assert values.shape[1] == 14
+    assert np.abs(correlation).max() < 4.5 / math.sqrt(COUNT)
 
 
 def test_splitmix64_reference_values() -> None:

@@ -113,7 +113,7 @@ def test_the_chain_against_its_slow_twin(photos: list[np.ndarray], channels: int
 def test_the_order_of_jitter_matters_and_is_kept(photos: list[np.ndarray]) -> None:
     image = photos[0]
     done = {}
-    for index, order in enumerate(draws.ORDERS):
+    for index, order in enumerate(photometric.ORDERS):
         parameters = jittered(order=index, brightness=1.4, contrast=0.6, saturation=1.2, hue=0.1)
         steps = [
             lambda x: F.adjust_brightness(x, 1.4),

@@ -29,9 +29,7 @@ def embeddings(n: int, d: int, *, seed: int = 0, constant: bool = False) -> tupl
     return z1, z2
 
 
-def ours(
-    z1: np.ndarray, z2: np.ndarray, dtype: torch.dtype, **options: Any
-) -> tuple[list[float], list[np.ndarray]]:
+def ours(z1: np.ndarray, z2: np.ndarray, dtype: torch.dtype, **options: Any) -> tuple[list[float], list[np.ndarray]]:
     """[loss, invariance, redundancy] and the gradients of the loss."""
     a, b = (torch.tensor(z, dtype=dtype, requires_grad=True) for z in (z1, z2))
     result = barlow_twins_loss(a, b, **options)
@@ -130,9 +128,7 @@ def test_gradcheck(variant: dict[str, Any]) -> None:
 def test_each_term_alone_has_its_own_gradient(form: Form) -> None:
     z1, z2 = (torch.tensor(z, requires_grad=True) for z in embeddings(7, 5))
     for index in (1, 2):
-        assert torch.autograd.gradcheck(
-            lambda a, b, index=index: barlow_twins_loss(a, b, form=form)[index], (z1, z2)
-        )
+        assert torch.autograd.gradcheck(lambda a, b, index=index: barlow_twins_loss(a, b, form=form)[index], (z1, z2))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -179,9 +175,7 @@ def test_symmetries(form: Form, seed: int) -> None:
 
 
 def test_identical_uncorrelated_views_have_a_loss_of_zero() -> None:
-    z = torch.linalg.qr(torch.randn(64, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[
-        0
-    ]
+    z = torch.linalg.qr(torch.randn(64, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     z = torch.linalg.qr(z - z.mean(0))[0] * 1e4
     for form in FORMS:
         assert barlow_twins_loss(z, z, lambd=1.0, form=form).loss.item() < 1e-8
@@ -266,9 +260,7 @@ def test_auto_takes_the_cheaper_form() -> None:
         (((4, 8), (4, 8)), {"temperature": 0.0}, "temperature is 0"),
     ],
 )
-def test_bad_input_is_named(
-    shapes: tuple[tuple[int, ...], tuple[int, ...]], options: Any, message: str
-) -> None:
+def test_bad_input_is_named(shapes: tuple[tuple[int, ...], tuple[int, ...]], options: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         barlow_twins_loss(torch.randn(shapes[0]), torch.randn(shapes[1]), **options)
 

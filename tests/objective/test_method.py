@@ -14,9 +14,7 @@ from barlowctl.objective import BarlowTwins, LossTerms, barlow_twins_loss
 
 def networks() -> tuple[nn.Module, nn.Module, nn.Module]:
     torch.manual_seed(0)
-    backbone = nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10)
-    )
+    backbone = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))
     projector = nn.Sequential(nn.Linear(10, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 7))
     predictor = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 7))
     return backbone.double(), projector.double(), predictor.double()
@@ -31,9 +29,7 @@ def gradients(module: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for p in module.parameters() if p.grad is not None]
 
 
-def by_hand(
-    *, predictor_used: bool, stop_gradient: bool, **options: Any
-) -> tuple[LossTerms, list[Tensor], nn.Module]:
+def by_hand(*, predictor_used: bool, stop_gradient: bool, **options: Any) -> tuple[LossTerms, list[Tensor], nn.Module]:
     backbone, projector, predictor = networks()
     x1, x2 = views()
     z1, z2 = projector(backbone(x1)), projector(backbone(x2))
@@ -64,9 +60,7 @@ def test_table_6(predictor_used: bool, stop_gradient: bool) -> None:
     for ours, theirs in zip(gradients(method), expected_grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
     for ours, theirs in zip(backbone.buffers(), expected_backbone.buffers(), strict=True):
-        torch.testing.assert_close(
-            ours, theirs, rtol=0, atol=0
-        )  # running statistics saw both views, in order
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)  # running statistics saw both views, in order
 
 
 def test_the_four_arms_of_table_6_differ() -> None:

@@ -52,9 +52,7 @@ def terms(
     )
 
 
-def loss(
-    z1: np.ndarray, z2: np.ndarray, *, lambd: float, terms_used: str = "both", **options: object
-) -> float:
+def loss(z1: np.ndarray, z2: np.ndarray, *, lambd: float, terms_used: str = "both", **options: object) -> float:
     invariance, redundancy = terms(z1, z2, **options)  # type: ignore[arg-type]
     return (terms_used != "redundancy") * invariance + (terms_used != "invariance") * lambd * redundancy
 
@@ -82,9 +80,7 @@ def _through_standardization(z: np.ndarray, grad: np.ndarray) -> np.ndarray:
     return out
 
 
-def numerical_gradient(
-    function: Callable[[np.ndarray], float], z: np.ndarray, step: float = 1e-5
-) -> np.ndarray:
+def numerical_gradient(function: Callable[[np.ndarray], float], z: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """Central differences of a scalar function of a matrix."""
     out = np.empty_like(z)
     for index in np.ndindex(*z.shape):

@@ -54,9 +54,7 @@ def run(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> No
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
-def test_ten_steps_of_lars_match_the_formula(
-    weight_decay: float, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_ten_steps_of_lars_match_the_formula(weight_decay: float, dtype: torch.dtype, tolerance: float) -> None:
     module = Odd().to(dtype)
     start = {name: p.detach().double().numpy().copy() for name, p in module.named_parameters()}
     optimizer = build_optimizer(
@@ -166,9 +164,7 @@ def test_parameter_groups_are_the_papers() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_torchs_own_optimizers_get_the_same_groups(name: str, kind: type) -> None:
-    optimizer = build_optimizer(
-        Odd(), name, lr=0.3, lr_biases=0.1, weight_decay=0.2, momentum=0.7, betas=(0.8, 0.95)
-    )
+    optimizer = build_optimizer(Odd(), name, lr=0.3, lr_biases=0.1, weight_decay=0.2, momentum=0.7, betas=(0.8, 0.95))
     assert isinstance(optimizer, kind)
     assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.3, 0.2), (0.1, 0.0)]
     settings = optimizer.param_groups[0]

@@ -15,9 +15,7 @@ from tests.oracles.schedule import learning_rate
 @pytest.mark.parametrize("final_scale", [0.001, 0.0, 1.0])
 def test_every_step_matches_the_authors_formula(total: int, warmup: int, final_scale: float) -> None:
     for step in range(total + 1):
-        expected = learning_rate(
-            step, peak=1.6, total_steps=total, warmup_steps=warmup, end=1.6 * final_scale
-        )
+        expected = learning_rate(step, peak=1.6, total_steps=total, warmup_steps=warmup, end=1.6 * final_scale)
         factor = warmup_cosine(step, total_steps=total, warmup_steps=warmup, final_scale=final_scale)
         assert 1.6 * factor == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
