@@ -29,8 +29,12 @@ def extract(
     runtime: Runtime,
     device: torch.device,
     subset: np.ndarray | None = None,
+    to_input: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, F) float32 and labels (N,) int64 of undistorted images, in the source's order."""
+    """Features (N, F) float32 and labels (N,) int64 of undistorted images, in the source's order.
+
+    `to_input` takes the place of the recipe's normalisation of uint8 images (N, S, S, C).
+    """
     count = source.num_samples if subset is None else len(subset)
     loader = build_loader(
         source,
@@ -43,7 +47,7 @@ def extract(
         subset=subset,
     )
     with loader:
-        return features.extract(backbone, loader.epoch(0), normalization(recipe).to(device), device)
+        return features.extract(backbone, loader.epoch(0), to_input or normalization(recipe).to(device), device)
 
 
 def online_evaluation(

@@ -162,7 +162,7 @@ def settings(recipe: Recipe, images: int, device: torch.device) -> engine.Settin
 def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTwins:
     """The method on its device, in the recipe's memory format."""
     if recipe.train.channels_last:
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(memory_format=torch.channels_last)
     return method.to(device)
 
 

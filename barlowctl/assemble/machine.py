@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
 
 from barlowctl.errors import UserError
+
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,22 @@ def cores() -> int:
 
 
 def set_threads(runtime: Runtime) -> int:
-    """Fix the number of torch's CPU threads: results are bit-identical only for equal numbers."""
+    """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers)."""
+    keep_freed_memory()
     threads = min(runtime.threads or cores(), cores())
     torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory that activations leave, for the next step to take.
+
+    By default glibc maps every large tensor anew and gives it back at once: thousands of page faults a step
+    on a CPU (docs/benchmarks has the ratio). Elsewhere, and with GPUs, nothing changes.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(MMAP_THRESHOLD, 1 << 30) or libc.mallopt(MMAP_THRESHOLD, 1 << 25)  # older glibc's limit
+        libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def usable_precision(precision: str, device: torch.device) -> str:

@@ -25,10 +25,10 @@ RANK_SAMPLES = 25_600  # of RankMe, as its authors take
 
 
 class Pixels(nn.Module):
-    """The pixels themselves as features: the floor that needs no network."""
+    """The pixels themselves as features, in [0, 1] and not normalised: the floor that needs no network."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
+        return images.flatten(1).float() / 255
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ def _measure(
     backbone: nn.Module, data: Labelled, recipe: Recipe, runtime: Runtime, device: torch.device
 ) -> dict[str, Any]:
     start = time.process_time()
-    bank, bank_labels = extract(backbone, data.train, recipe, runtime, device)
-    queries, labels = extract(backbone, data.test, recipe, runtime, device)
+    as_it_is = (lambda images: images) if isinstance(backbone, Pixels) else None
+    bank, bank_labels = extract(backbone, data.train, recipe, runtime, device, to_input=as_it_is)
+    queries, labels = extract(backbone, data.test, recipe, runtime, device, to_input=as_it_is)
     votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=data.num_classes)
     fitted = linear.linear_probe(bank, bank_labels, queries, labels, num_classes=data.num_classes, seed=recipe.seed)
     return {

@@ -54,10 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     if os.environ.get("BARLOWCTL_DEBUG") == "1":
-        return app(arguments, standalone_mode=False) or 0
+        return app(arguments, standalone_mode=False, prog_name="barlowctl") or 0
     as_json = "--json" in arguments
     try:
-        return app(arguments, standalone_mode=False) or 0
+        return app(arguments, standalone_mode=False, prog_name="barlowctl") or 0
     except UserError as error:
         error.next = error.next or f"barlowctl {arguments[0]} --help"
         show_error(error, json=as_json)
@@ -81,4 +81,4 @@ def _usage_error(error: typer.TyperException, arguments: list[str]) -> UserError
     """A wrong flag or argument, with the command whose help answers it."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "barlowctl"
-    return UserError(error.format_message(), next=f"{path.replace('root', 'barlowctl', 1)} --help")
+    return UserError(error.format_message(), next=f"{path} --help")

@@ -66,7 +66,7 @@ def encode(picture: Picture, *, store: str = "auto", quality: int = 95) -> Store
         fitting, changed, damaged = _fitting_jpeg(picture.data)
         if fitting is not None and store != "raw":
             return fitting
-        pixels, grey = _decode(picture.data)
+        pixels, grey = decode_picture(picture.data)
         changed = changed or "JPEG, decoded"
     height, width = pixels.shape[:2]
     _check_size(width, height)
@@ -154,7 +154,7 @@ def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
     """Whether the decoder that the loader will use reads every pixel without complaint."""
     address = decode.decoder_address()
     if not address:
-        return _decode(data)[0].shape[:2] == (height, width)
+        return decode_picture(data)[0].shape[:2] == (height, width)
     target = np.empty(height * width * 3, dtype=np.uint8)
     source = np.frombuffer(data, dtype=np.uint8)
     return decode.decode_jpeg(address, source, 0, len(source), height, width, target) == decode.OK
@@ -172,7 +172,7 @@ def _open(data: bytes) -> Any:
         raise Unreadable(_reason(error)) from error
 
 
-def _decode(data: bytes) -> tuple[np.ndarray, bool]:
+def decode_picture(data: bytes) -> tuple[np.ndarray, bool]:
     """Upright pixels, uint8 (H, W) or (H, W, 3), and whether the image is grey."""
     from PIL import ImageOps
 

@@ -6,7 +6,6 @@ twin: one image, one view, one torchvision function per operation, in float, rou
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from barlowctl.data import draws, photometric
+from barlowctl.data.encode import Unreadable, decode_picture
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.picture import Source
 from barlowctl.data.plan import EpochPlan
@@ -52,18 +52,16 @@ class Pictures:
         self.class_names = list(source.class_names)
 
     def image(self, index: int) -> np.ndarray:
-        """One image, (H, W, 3) uint8, orientation as stored.
+        """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.
 
         Raises:
             UserError: unreadable; names the file.
         """
-        from PIL import Image
-
         try:
             data = self._source[index].data
-            stored = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)
-            return np.array(stored.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            pixels = decode_picture(data)[0] if isinstance(data, bytes) else data
+            return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+        except (OSError, Unreadable) as error:
             name = self._source.describe(index)[0]
             raise UserError(
                 f"sample {index} of {self.path}, {name}, is not a readable image ({error})",

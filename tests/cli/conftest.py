@@ -80,3 +80,17 @@ def recipe(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     path = tmp_path / "digits.toml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
+    """A finished run on `digits`."""
+    from barlowctl.cli.app import run
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "digits.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARLOWCTL_DATA", str(digits))
+        arguments = ["--recipe", str(folder / "digits.toml"), "--out", str(folder / "run"), "--threads", "1", "--quiet"]
+        assert run(["pretrain", *arguments]) == 0
+    return folder / "run"

@@ -13,6 +13,7 @@ def trajectory(
     weight_decay: float,
     momentum: float,
     eta: float,
+    clip: bool = False,
 ) -> list[np.ndarray]:
     """The parameter after each step. Biases and norm parameters (`ndim <= 1`): no decay, no adaptation."""
     p, mu = start.astype(np.float64), np.zeros(start.shape)
@@ -24,7 +25,10 @@ def trajectory(
             dp = dp + weight_decay * p
             p_norm, dp_norm = np.sqrt((p**2).sum()), np.sqrt((dp**2).sum())
             if p_norm > 0 and dp_norm > 0:
-                dp = dp * (eta * p_norm / dp_norm)
+                factor = eta * p_norm / dp_norm
+                if clip:  # LARC: the step is min(factor, lr) dp
+                    factor = min(factor / rate, 1.0) if rate > 0 else 1.0
+                dp = dp * factor
         mu = momentum * mu + dp
         p = p - rate * mu
         path.append(p)

@@ -52,13 +52,23 @@ def run(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> No
         optimizer.step()
 
 
+@pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
-def test_ten_steps_of_lars_match_the_formula(weight_decay: float, dtype: torch.dtype, tolerance: float) -> None:
+def test_ten_steps_of_lars_match_the_formula(
+    weight_decay: float, clip: bool, dtype: torch.dtype, tolerance: float
+) -> None:
     module = Odd().to(dtype)
     start = {name: p.detach().double().numpy().copy() for name, p in module.named_parameters()}
     optimizer = build_optimizer(
-        module, "lars", lr=0.2, lr_biases=0.0048, weight_decay=weight_decay, momentum=0.9, eta=0.02
+        module,
+        "lars",
+        lr=0.2,
+        lr_biases=0.0048,
+        weight_decay=weight_decay,
+        momentum=0.9,
+        eta=0.02,
+        clip_trust_ratio=clip,
     )
     run(module, optimizer, range(STEPS))
     for name, p in module.named_parameters():
@@ -73,15 +83,16 @@ def test_ten_steps_of_lars_match_the_formula(weight_decay: float, dtype: torch.d
             weight_decay=weight_decay,
             momentum=0.9,
             eta=0.02,
+            clip=clip,
         )[-1]
         assert np.abs(expected - start[name]).max() > 1e-4  # it moved
         np.testing.assert_allclose(p.detach().double().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_the_settings_matter() -> None:
-    """Eta, momentum, weight decay and adaptation each change the outcome."""
+    """Eta, momentum, weight decay, adaptation and clipping each change the outcome."""
     ends = []
-    for changed in ({}, {"eta": 0.01}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"adapt": False}):
+    for changed in ({}, {"eta": 0.01}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"adapt": False}, {"clip": True}):
         module = Odd()
         options: dict[str, Any] = {
             "eta": 0.02,
@@ -93,7 +104,7 @@ def test_the_settings_matter() -> None:
         optimizer = LARS([{"params": [module.conv], "peak_lr": 1.0}], lr=1.0, **options)
         run(module, optimizer, range(3))
         ends.append(module.conv.sum().item())
-    assert len({round(end, 12) for end in ends}) == 5
+    assert len({round(end, 12) for end in ends}) == 6
 
 
 def test_without_adaptation_lars_is_momentum_sgd() -> None:

@@ -1,0 +1,82 @@
+"""`barlowctl export` from a run: what it prints loads the file, and refusals leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("format", ["timm", "hub"])
+def test_the_printed_python_loads_the_runs_features(
+    recipe: Path, tmp_path: Path, trained: Path, capsys: Captured, format: str
+) -> None:
+    from barlowctl.assemble.finished import open_run
+
+    target = tmp_path / "exported"
+    assert barlowctl(["export", str(trained), "--format", format, "--out", str(target), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["format"] == format
+    assert result["max_abs_diff"] <= 1e-5
+    assert Path(result["path"]).exists()
+    loaded: dict[str, torch.nn.Module] = {}
+    exec(result["python"], loaded)
+    images = torch.rand(3, 1, 16, 16)
+    expected = open_run(trained).method.backbone.eval()(images)
+    torch.testing.assert_close(loaded["model"].eval()(images), expected)
+
+
+def test_the_projector_comes_along_when_asked_for(recipe: Path, tmp_path: Path, trained: Path, capsys: Captured) -> None:
+    from safetensors.torch import load_file
+
+    arguments = ["--out", str(tmp_path / "m.safetensors"), "--with-projector", "--json"]
+    assert barlowctl(["export", str(trained), *arguments]) == 0
+    files = [Path(file) for file in json.loads(capsys.readouterr().out)["files"]]
+    shapes = {tuple(tensor.shape) for file in files for tensor in load_file(file).values()}
+    assert (64, 64) in shapes  # the projector's last layer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--format", "tim"], "did you mean 'timm'"),
+        (["--format", "torchvision"], "resnet50"),
+        (["--from-official", "x.pth"], "exclude each other"),
+    ],
+)
+def test_bad_input_is_refused(
+    recipe: Path, tmp_path: Path, trained: Path, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert barlowctl(["export", str(trained), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert says in message
+    assert "next: " in message
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_existing_file_is_kept(recipe: Path, tmp_path: Path, trained: Path, capsys: Captured) -> None:
+    target = tmp_path / "mine.safetensors"
+    target.write_bytes(b"precious")
+    assert barlowctl(["export", str(trained), "--out", str(target)]) == 2
+    assert "mine.safetensors" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+
+
+def test_the_authors_files_are_converted(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    from torchvision.models import resnet50
+
+    state = {key: value for key, value in resnet50().state_dict().items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "resnet50.pth")
+    arguments = ["--from-official", "resnet50.pth", "--format", "torchvision", "--out", "tv.safetensors", "--json"]
+    assert barlowctl(["export", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["max_abs_diff"] <= 1e-4
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pth")
+    assert barlowctl(["export", "--from-official", "other.pth"]) == 2
+    assert "weights" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""`barlowctl probe`: the numbers it writes, against scikit-learn, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_it_measures_the_run_and_the_floors(recipe: Path, trained: Path, capsys: Captured) -> None:
+    before = {path: path.read_bytes() for path in trained.rglob("*.safetensors")}
+    code = barlowctl(["probe", str(trained), "--pixels", "--random-init", "--json", "--threads", "1"])
+    assert code == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"top1", "k20", "k200"} <= set(result["knn"])
+    assert result["knn"]["top1"] == result["knn"]["k20"]
+    assert 30.0 < result["knn"]["top1"] <= 100.0
+    assert result["linear"]["top1"] <= result["linear"]["top5"] <= 100.0
+    assert [floor["name"] for floor in result["floors"]] == ["raw pixels", "random backbone"]
+    assert json.loads((trained / "probe-digits.json").read_text()) == {k: v for k, v in result.items() if k != "file"}
+    assert {path: path.read_bytes() for path in trained.rglob("*.safetensors")} == before
+
+
+def test_the_pixel_floor_is_scikit_learns_knn(recipe: Path, digits: Path, trained: Path, capsys: Captured) -> None:
+    """Raw pixels, resized as the loader does, through an independent kNN with the field's weights."""
+    import torch
+    from sklearn.neighbors import KNeighborsClassifier
+    from torch.nn.functional import interpolate
+
+    from barlowctl.data.beton import Beton
+
+    def pixels(split: str) -> tuple[np.ndarray, np.ndarray]:
+        beton = Beton.open(digits / "digits" / f"{split}.beton")
+        images = np.stack([beton.image(i)[..., 0] for i in range(beton.num_samples)]).astype(np.float32)
+        big = interpolate(torch.from_numpy(images)[:, None], size=(16, 16), mode="bicubic", antialias=True)
+        return big.round().clamp(0, 255).flatten(1).numpy(), beton.labels
+
+    (bank, labels), (queries, truth) = pixels("train"), pixels("test")
+    oracle = KNeighborsClassifier(20, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+    expected = 100 * (oracle.fit(bank, labels).predict(queries) == truth).mean()
+    assert barlowctl(["probe", str(trained), "--pixels", "--json", "--threads", "1"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["floors"][0]["knn"]["top1"] == pytest.approx(expected, abs=0.6)
+
+
+def test_without_a_run_the_newest_finished_one_is_taken(
+    recipe: Path, tmp_path: Path, trained: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert barlowctl(["probe"]) == 2
+    assert "no finished run" in capsys.readouterr().err
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(trained.parent))
+    assert barlowctl(["probe", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert f"taking the newest finished one, {trained}" in out
+    assert "kNN k 20" in out
+
+
+@pytest.mark.parametrize(
+    ("data", "says"), [("nowhere", "data get"), ("flat", "no test split"), ("digits/train.beton", "are the same")]
+)
+def test_data_that_cannot_be_probed_on_is_refused(
+    recipe: Path, tmp_path: Path, digits: Path, trained: Path, capsys: Captured, data: str, says: str
+) -> None:
+    from PIL import Image
+
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
+    path = {"nowhere": "cifar10", "flat": "./flat", "digits/train.beton": str(digits / data)}[data]
+    assert barlowctl(["probe", str(trained), "--data", path]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "next: " in captured.err

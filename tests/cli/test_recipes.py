@@ -1,0 +1,71 @@
+"""`barlowctl recipes` and the entry point itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_list_show_copy_diff(tmp_path: Path, capsys: Captured) -> None:
+    assert barlowctl(["recipes", "list", "--json"]) == 0
+    names = [recipe["name"] for recipe in json.loads(capsys.readouterr().out)["recipes"]]
+    assert {"quickstart", "resnet50"} <= set(names)
+    assert barlowctl(["recipes", "show", "resnet50"]) == 0
+    assert "W_ref" in capsys.readouterr().out  # the file as written, with its reasons
+    assert barlowctl(["recipes", "show", "resnet50", "--resolved", "--set", "train.epochs=50"]) == 0
+    assert "epochs = 50" in capsys.readouterr().out
+    target = tmp_path / "mine.toml"
+    assert barlowctl(["recipes", "copy", "quickstart", str(target)]) == 0
+    assert target.is_file()
+    capsys.readouterr()
+    assert barlowctl(["recipes", "diff", "resnet50", "resnet50-300ep", "--json"]) == 0
+    differences = json.loads(capsys.readouterr().out)["differences"]
+    assert {"key": "train.epochs", "first": 1000, "second": 300} in differences
+    assert barlowctl(["recipes", "show", "resnet5"]) == 2
+    assert "did you mean 'resnet50'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes --help slow is an import; a clock would measure the machine instead."""
+    code = (
+        "import sys\n"
+        "from barlowctl.cli.app import run\n"
+        "assert run(['--help']) == 0\n"
+        "heavy = {'torch', 'numba', 'timm', 'numpy', 'pydantic', 'torchvision', 'PIL', 'ffcv', 'rich.console'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("pretrain", "probe", "ablate", "export", "data", "recipes", "doctor"):
+        assert command in done.stdout
+
+
+def test_a_wrong_command_is_answered(capsys: Captured) -> None:
+    assert barlowctl(["pretrian"]) == 2
+    message = capsys.readouterr().err
+    assert "pretrian" in message
+    assert "next: barlowctl" in message
+
+
+def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from barlowctl.recipe import catalog
+
+    def broken() -> dict[str, Path]:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(catalog, "shipped", broken)
+    assert barlowctl(["recipes", "list"]) == 1
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: internal error: ZeroDivisionError: oops")
+    assert "BARLOWCTL_DEBUG=1" in captured
+    monkeypatch.setenv("BARLOWCTL_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        barlowctl(["recipes", "list"])
