@@ -11,7 +11,6 @@ import torch
 
 from barlowctl.errors import UserError
 
-
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
 

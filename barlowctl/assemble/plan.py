@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -118,9 +117,7 @@ def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
     )
 
 
-def measure_rate(
-    recipe: Recipe, method: BarlowTwins, device: torch.device, precision: str
-) -> tuple[float, str]:
+def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, precision: str) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
     batch = max(2, min(recipe.train.batch_size, MICRO_BATCH[device.type]))
     method = place(method, recipe, device)

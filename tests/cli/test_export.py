@@ -32,7 +32,9 @@ def test_the_printed_python_loads_the_runs_features(
     torch.testing.assert_close(loaded["model"].eval()(images), expected)
 
 
-def test_the_projector_comes_along_when_asked_for(recipe: Path, tmp_path: Path, trained: Path, capsys: Captured) -> None:
+def test_the_projector_comes_along_when_asked_for(
+    recipe: Path, tmp_path: Path, trained: Path, capsys: Captured
+) -> None:
     from safetensors.torch import load_file
 
     arguments = ["--out", str(tmp_path / "m.safetensors"), "--with-projector", "--json"]

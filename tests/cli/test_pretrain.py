@@ -51,7 +51,9 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["event"] for record in records].count("epoch") == 2
     step = next(record for record in records if record["event"] == "step")
-    assert {"loss", "invariance", "redundancy", "lr_weights", "lr_biases", "images_per_second", "data_wait"} <= set(step)
+    assert {"loss", "invariance", "redundancy", "lr_weights", "lr_biases", "images_per_second", "data_wait"} <= set(
+        step
+    )
     evaluation = [record for record in records if record["event"] == "evaluation"][-1]
     assert {"knn", "feature_spread", "effective_rank"} <= set(evaluation)
     assert evaluation["knn"] > 30.0  # ten classes
@@ -81,7 +83,9 @@ def test_an_interrupted_process_resumes_bit_identically(recipe: Path, tmp_path: 
     subprocess.run([*command, "--resume", "runs/parts"], env=environment, check=True, timeout=300)
     subprocess.run([*start, "--out", "runs/whole"], env=environment, check=True, timeout=300)
     for name in ("model.safetensors", "optimizer.safetensors"):
-        parts, whole = (next((tmp_path / "runs" / run / "checkpoints").glob(f"*120/{name}")) for run in ("parts", "whole"))
+        parts, whole = (
+            next((tmp_path / "runs" / run / "checkpoints").glob(f"*120/{name}")) for run in ("parts", "whole")
+        )
         assert parts.read_bytes() == whole.read_bytes()
     steps = [json.loads(line) for line in metrics.read_text().splitlines()]
     logged = [record["step"] for record in steps if record["event"] == "step"]
@@ -121,7 +125,10 @@ def test_resume_refuses_another_recipe_and_shows_the_difference(recipe: Path, tm
         (["--loader", "quick"], "auto, fast, plain"),
         (["--set", "model.backbone_args={in_chans = 3}"], "in_chans"),
         (["--set", "model.backbone=vit_tiny_patch16_224", "--set", "model.backbone_args={}"], "img_size"),
-        (["--set", "model.stem=cifar", "--set", "model.backbone=convnext_atto", "--set", "model.backbone_args={}"], "stem"),
+        (
+            ["--set", "model.stem=cifar", "--set", "model.backbone=convnext_atto", "--set", "model.backbone_args={}"],
+            "stem",
+        ),
         (["--epochs", "3"], "--epochs"),
     ],
 )
@@ -159,7 +166,16 @@ def test_a_dry_run_says_what_would_be(recipe: Path, tmp_path: Path, capsys: Capt
 
 
 def test_a_dry_run_needs_no_data_where_its_size_is_published(recipe: Path, capsys: Captured) -> None:
-    small = ["--set", "train.batch_size=64", "--set", "model.projector=[64]", "--set", "views.size=64", "--set", "eval.crop=64"]
+    small = [
+        "--set",
+        "train.batch_size=64",
+        "--set",
+        "model.projector=[64]",
+        "--set",
+        "views.size=64",
+        "--set",
+        "eval.crop=64",
+    ]
     code = barlowctl(["pretrain", "--recipe", "resnet50", "--dry-run", "--json", "--threads", "1", *small])
     assert code == 0
     plan = last_json(capsys)

@@ -61,7 +61,9 @@ def test_a_recipe_is_frozen() -> None:
 
 
 def test_overrides_are_typed_values() -> None:
-    recipe = load.parse(MINIMAL, ["train.epochs=5", "optimizer.name=sgd", "model.projector=[64, 32]", "train.warmup_epochs=0"])
+    recipe = load.parse(
+        MINIMAL, ["train.epochs=5", "optimizer.name=sgd", "model.projector=[64, 32]", "train.warmup_epochs=0"]
+    )
     assert (recipe.train.epochs, recipe.optimizer.name, recipe.model.projector) == (5, "sgd", (64, 32))
 
 
@@ -96,7 +98,9 @@ def test_an_override_without_a_value_is_refused() -> None:
 def test_errors_name_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MINIMAL + "[train]\n# a comment\nepoch = 3\n")
-    with pytest.raises(UserError, match=r"mine\.toml, line 6: unknown key 'train\.epoch', did you mean 'train\.epochs'"):
+    with pytest.raises(
+        UserError, match=r"mine\.toml, line 6: unknown key 'train\.epoch', did you mean 'train\.epochs'"
+    ):
         load.load(str(path))
     path.write_text(MINIMAL + '[train]\nepochs = "many"\n')
     with pytest.raises(UserError, match=r"line 5: train\.epochs is 'many'"):
