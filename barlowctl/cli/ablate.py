@@ -121,7 +121,8 @@ def _plan(
     for label in ("data", "device", "length"):
         console.say(f"{label}: {one['facts'][label]}")
     console.say(
-        f"{len(rows)} variants x {seeds} seeds; about {duration(total)} at the base recipe's rate ({one['rate']['source']})"
+        f"{len(rows)} variants x {seeds} seeds; about {duration(total)} at the base recipe's rate "
+        f"({one['rate']['source']})"
     )
     console.result(
         {

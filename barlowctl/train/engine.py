@@ -320,5 +320,5 @@ def _explain_divergence(loss: float, step: int, factor: float, optimizer: torch.
 def _lower_rate(checkpoints: Path) -> str:
     return (
         "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
-        f"`barlowctl data preview` shows whether the images are sound; what led here: {checkpoints.parent}/metrics.jsonl"
+        f"`barlowctl data preview` shows whether the images are sound; before it: {checkpoints.parent}/metrics.jsonl"
     )

@@ -74,7 +74,8 @@ def test_figure_2_pairs_batch_sizes_with_the_papers_rates() -> None:
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(
-        'title = "Crops"\n[baseline]\n[small]\n"views.first.crop_scale" = [0.08, 0.5]\n[small.optimizer]\nname = "sgd"\n'
+        'title = "Crops"\n[baseline]\n[small]\n"views.first.crop_scale" = [0.08, 0.5]\n'
+        '[small.optimizer]\nname = "sgd"\n'
     )
     study = studies.grid(file)
     assert study.title == "Crops"
@@ -104,30 +105,31 @@ class Cells:
         return {"knn": len(variant.name) + 2.0 * seed, "linear_top1": 50.0 + seed}
 
 
+def run_all(cells: list[runner.Cell], run_cell: Cells) -> None:
+    for cell in cells:
+        runner.run_once(cell, run_cell)
+
+
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     study = studies.asymmetry((64,))
     cells = runner.cells(study, range(2), tmp_path)
     assert len(cells) == 8
     first = Cells(dies_at=("stop-gradient", 1))
     with pytest.raises(KeyboardInterrupt):
-        for cell in cells:
-            runner.run_once(cell, first)
+        run_all(cells, first)
     second = Cells()
-    for cell in cells:
-        runner.run_once(cell, second)
+    run_all(cells, second)
     assert second.ran[0] == ("stop-gradient", 1)
     assert sorted(first.ran[:-1] + second.ran) == sorted((v.name, seed) for v in study.variants for seed in (0, 1))
     third = Cells()
-    for cell in cells:
-        runner.run_once(cell, third)
+    run_all(cells, third)
     assert third.ran == []
 
 
 def test_the_table_has_mean_spread_and_difference(tmp_path: Path) -> None:
     study = studies.asymmetry((64,))
     cells = runner.cells(study, range(3), tmp_path)
-    for cell in cells:
-        runner.run_once(cell, Cells())
+    run_all(cells, Cells())
     rows = runner.table(study, cells)
     baseline, stop = rows[0], rows[1]
     assert baseline["knn"] == pytest.approx(len("baseline") + 2.0)
