@@ -16,10 +16,10 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
 @dataclass(frozen=True)
 class Runtime:
-    """What is decided by the machine and not by science. None: see the property of the same name below."""
+    """What is decided by the machine and not by science."""
 
     device: str = "auto"
-    threads: int | None = None  # of torch on a CPU; None: the cores
+    threads: int | None = None  # of torch on a CPU; None: the recipe's, else the cores
     workers: int | None = None  # threads (fast) or processes (plain) of the loader; None: 1 on a CPU, else the cores
     loader: str = "auto"
 
@@ -51,10 +51,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def set_threads(runtime: Runtime) -> int:
+def set_threads(runtime: Runtime, recipe_threads: int = 0) -> int:
     """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers)."""
     keep_freed_memory()
-    threads = min(runtime.threads or cores(), cores())
+    threads = min(runtime.threads or recipe_threads or cores(), cores())
     torch.set_num_threads(threads)
     return threads
 

@@ -44,7 +44,7 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str,
         UserError: what would be refused when the run starts; data that is missing and of unknown size.
     """
     device = choose_device(runtime.device)
-    threads = set_threads(runtime)
+    threads = set_threads(runtime, recipe.train.cpu_threads)
     images, facts = _data(recipe, runtime, data)
     length = settings(recipe, images - recipe.data.holdout, device)
     method = build_method(recipe)

@@ -136,6 +136,9 @@ class Train(Section):
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast; fp16 scales gradients")
     channels_last: bool = True
+    cpu_threads: CountOrZero = Field(
+        0, description="threads of the mathematics on a CPU, which bit-identical results depend on; 0: the cores"
+    )
     compile: bool = Field(False, description="torch.compile the backbone and projector")
     sync_batch_norm: bool = Field(False, description="batch norm over all devices")
     log_every_steps: Count = 10
