@@ -93,7 +93,14 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None) -> Job:
     """
     refuse_several_devices()
     device = choose_device(runtime.device)
-    job = Job(recipe, runtime, data, device, set_threads(runtime, recipe.train.cpu_threads), open_source(recipe, "train", data))
+    job = Job(
+        recipe,
+        runtime,
+        data,
+        device,
+        set_threads(runtime, recipe.train.cpu_threads),
+        open_source(recipe, "train", data),
+    )
     assert job.settings.total_steps > 0
     return job
 

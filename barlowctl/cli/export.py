@@ -23,7 +23,9 @@ EPILOG = (
 def export(
     run: Annotated[Path | None, typer.Argument(help="A run directory. Default: the newest finished run.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="timm, torchvision or hub.")] = "timm",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File (hub: folder) to write, new.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File (hub: folder) to write, new. Default: in the run.")
+    ] = None,
     with_projector: Annotated[
         bool, typer.Option("--with-projector", help="Write the projector's weights too.")
     ] = False,
@@ -52,11 +54,11 @@ def export(
     if from_official is not None:
         from barlowctl.export import read_official
 
-        model, name = read_official(from_official), from_official.stem
+        model, name, folder = read_official(from_official), from_official.stem, Path()
     else:
         run = run or _newest(console)
-        model, name = _model_of(run, console), run.resolve().name
-    target = out or Path(f"{name}-{format}" if format == "hub" else f"{name}-{format}.safetensors")
+        model, name, folder = _model_of(run, console), run.resolve().name, run
+    target = out or folder / (f"{name}-{format}" if format == "hub" else f"{name}-{format}.safetensors")
     report = write(model, target, format, with_projector=with_projector)
     for note in report.notes:
         console.say(f"note: {note}")

@@ -18,7 +18,10 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads for the mathematics on a CPU. Default: the recipe's, else the cores.")
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Threads for the mathematics on a CPU. Default: the recipe's, else the cores."
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads of the loader. Default: 1 on a CPU, else the cores.")
