@@ -15,8 +15,10 @@ from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_recipe_backbone
+from barlowctl.data.beton import Beton
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, linear
+from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
 KS = (20, 200)  # neighbours; the first is reported as top1
@@ -101,6 +103,16 @@ def probe(
         assert features.backbone_digest(backbone) == before, "probing changed the backbone"
 
 
+def _at_native_size(recipe: Recipe, data: Labelled) -> Recipe:
+    """Evaluation without resizing where all images are squares of one size; else as the recipe has it."""
+    if not isinstance(data.train, Beton) or not isinstance(data.test, Beton):
+        return recipe
+    sides = {int(side) for source in (data.train, data.test) for side in (*source.heights, *source.widths)}
+    if len(sides) > 1 or (side := sides.pop()) < 8:
+        return recipe
+    return load.override(recipe, [f"eval.resize={side}", f"eval.crop={side}"])
+
+
 def _random_backbone(recipe: Recipe) -> nn.Module:
     torch.manual_seed(recipe.seed)
     return build_recipe_backbone(recipe)
@@ -110,7 +122,9 @@ def _measure(
     backbone: nn.Module, data: Labelled, recipe: Recipe, runtime: Runtime, device: torch.device
 ) -> dict[str, Any]:
     start = time.process_time()
-    as_it_is = (lambda images: images) if isinstance(backbone, Pixels) else None
+    as_it_is = None
+    if isinstance(backbone, Pixels):
+        recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
     bank, bank_labels = extract(backbone, data.train, recipe, runtime, device, to_input=as_it_is)
     queries, labels = extract(backbone, data.test, recipe, runtime, device, to_input=as_it_is)
     votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=data.num_classes)

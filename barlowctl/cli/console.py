@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from barlowctl.errors import UserError
+from barlowctl.errors import RunStopped, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -111,7 +111,7 @@ def show_error(error: UserError, *, json: bool) -> None:
     if json:
         document = {"error": error.message, "allowed": error.allowed, "next": error.next}
         sys.stdout.write(jsonlib.dumps({key: value for key, value in document.items() if value}, indent=2) + "\n")
-    lines = [f"error: {error.message}"]
+    lines = [error.message if isinstance(error, RunStopped) else f"error: {error.message}"]
     if error.allowed:
         lines.append(f"allowed: {error.allowed}")
     if error.next:

@@ -21,6 +21,8 @@ EPILOG = (
     "barlowctl pretrain --resume runs/NAME"
 )
 
+SHOWN = ("epochs", "steps", "loss", "knn", "feature_spread", "effective_rank", "images_per_second", "cpu_seconds")
+
 
 def pretrain(
     recipe: Annotated[
@@ -74,7 +76,7 @@ def pretrain(
     job = prepare(value, runtime, data)
     with show(console) as display:
         result = launch(job, resume or out, display, resume=resume is not None, record=record)
-    console.table("", ("result", "value"), [(key, value) for key, value in result.items() if key != "run"])
+    console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
     console.say(f"run: {result['run']}")
     console.say(f"next: barlowctl probe {result['run']}   barlowctl export {result['run']} --format timm")
     console.result(result)
