@@ -102,7 +102,7 @@ def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
         UserError: more images held out than there are, or fewer left than one batch.
     """
     count, holdout = source.num_samples, recipe.data.holdout
-    if count >= recipe.train.batch_size > count - holdout:
+    if holdout >= count or count >= recipe.train.batch_size > count - holdout:
         raise UserError(
             f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
             next=f"--set data.holdout={count // 10}",
