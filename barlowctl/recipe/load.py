@@ -9,7 +9,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tomli_w
@@ -81,10 +81,7 @@ class _Origin:
 
     file: str
     text: str
-    overridden: dict[str, str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.overridden = {}
+    overridden: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str:
         for overridden, override in self.overridden.items():
@@ -169,8 +166,8 @@ def _explain(problem: Any, origin: _Origin) -> str:
 def _section(names: Sequence[str]) -> type[BaseModel] | None:
     section: Any = Recipe
     for name in names:
-        field = section.model_fields.get(name)
-        section = field.annotation if field else None
+        known = section.model_fields.get(name)
+        section = known.annotation if known else None
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return None
     return section
@@ -191,8 +188,8 @@ def _nearest_anywhere(name: str) -> str:
 
 def schema_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every dotted key that a recipe can set."""
-    for name, field in section.model_fields.items():
-        inner = field.annotation
+    for name, info in section.model_fields.items():
+        inner = info.annotation
         if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
             yield from schema_keys(inner, f"{prefix}{name}.")
         else:

@@ -152,7 +152,7 @@ def _git_state() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        tracked = git("ls-files", "--", here.name + ".py", str(here / "rundir.py"))
+        tracked = git("ls-files", "--", str(Path(__file__).resolve()))
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))} if tracked else None
     except (OSError, subprocess.SubprocessError):
         return None
