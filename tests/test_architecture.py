@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "cli": {
         "assemble",
         "ablate",
+        "bench",
         "data",
         "doctor",
         "eval",
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     },
     "assemble": {"ablate", "data", "eval", "export", "model", "objective", "recipe", "train"},
     "ablate": {"recipe"},
+    "bench": {"data", "objective"},
     "doctor": {"data"},
     "eval": {"data", "model"},
     "export": {"model", "train"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from barlowctl import __version__
-from barlowctl.cli import ablate, data, doctor, export, pretrain, probe, recipes
+from barlowctl.cli import ablate, bench, data, doctor, export, pretrain, probe, recipes
 from barlowctl.cli.console import show_error
 from barlowctl.errors import EXIT_BAD_INPUT, UserError
 
@@ -30,6 +30,7 @@ app.command("ablate", epilog=ablate.EPILOG)(ablate.ablate)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

@@ -32,6 +32,7 @@ SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH = 4, 5, 6, 7
 FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
 GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 SPEC_LENGTH = 19
+PHOTOMETRIC_LENGTH = 9  # of a row of `draw_photometric`
 
 
 class Draw(NamedTuple):
@@ -170,6 +171,22 @@ def draw(spec, seed, epoch, sample, view, height, width):
         sigma,
         uniform(key, SLOT_SOLARIZE) < spec[SOLARIZE],
     )
+
+
+@njit(cache=True, nogil=True)
+def draw_photometric(spec, seed, epoch, keys, view, out):
+    """The photometric parameters of view `view` of the samples `keys`, one row each.
+
+    Args:
+        spec, seed, epoch, view: as in `draw`; keys: int64 (n,).
+        out: float64 (n, PHOTOMETRIC_LENGTH), written: jitter, order, brightness, contrast, saturation, hue,
+            grayscale, sigma, solarize.
+    """
+    for i in range(keys.shape[0]):
+        drawn = draw(spec, seed, epoch, keys[i], view, 1, 1)  # these draws do not depend on the image's size
+        out[i, 0], out[i, 1] = drawn.jitter, drawn.order
+        out[i, 2], out[i, 3], out[i, 4], out[i, 5] = drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue
+        out[i, 6], out[i, 7], out[i, 8] = drawn.grayscale, drawn.sigma, drawn.solarize
 
 
 def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:

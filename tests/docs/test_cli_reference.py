@@ -16,6 +16,7 @@ EXPECTED_COMMANDS = (
     "export",
     "ablate",
     "data pack",
+    "bench loader",
     "recipes list",
     "recipes diff",
     "doctor",

@@ -1,0 +1,58 @@
+"""A realistic set of JPEGs without a download: crops of the photographs that come with two libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+
+from barlowctl.errors import UserError
+
+# (package, folder inside it, photographs in colour)
+FOUND_IN = (
+    ("skimage", "data", "astronaut.png chelsea.png coffee.png hubble_deep_field.jpg ihc.png"),
+    ("skimage", "data", "motorcycle_left.png retina.jpg rocket.jpg"),
+    ("sklearn", "datasets/images", "china.jpg flower.jpg"),
+)
+LONGER, SHORTER = 500, 375
+"""Pixels: about the sides of ImageNet's photographs. Each crop's differ from them by up to a tenth."""
+
+
+def write_photographs(folder: Path, count: int, seed: int = 0) -> None:
+    """Write `count` JPEGs of about 500 x 375, a quarter of them upright, quality 90 to 95, in two class folders.
+
+    Raises:
+        UserError: neither library's photographs are there.
+    """
+    from PIL import Image
+
+    photographs = [Image.open(path).convert("RGB") for path in _photographs()]
+    if not photographs:
+        raise UserError(
+            "there are no photographs to make JPEGs of: neither scikit-image nor scikit-learn is installed",
+            next="pip install scikit-image scikit-learn, or give JPEGs with --images FOLDER",
+        )
+    generator = random.Random(seed)
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+    for number in range(count):
+        picture = photographs[number % len(photographs)]
+        width, height = (round(side * generator.uniform(0.9, 1.1)) for side in (LONGER, SHORTER))
+        if generator.random() < 0.25:
+            width, height = height, width
+        scale = min(picture.width / width, picture.height / height) * generator.uniform(0.8, 1.0)
+        left = generator.uniform(0, picture.width - width * scale)
+        top = generator.uniform(0, picture.height - height * scale)
+        box = (left, top, left + width * scale, top + height * scale)
+        crop = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+        path = folder / "ab"[number % 2] / f"{number:06d}.jpg"
+        crop.save(path, "JPEG", quality=generator.randint(90, 95))
+
+
+def _photographs() -> list[Path]:
+    found = []
+    for package, inside, names in FOUND_IN:
+        spec = importlib.util.find_spec(package)  # located, not imported: scikit-learn takes a second
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            found += [path for name in names.split() if (path := Path(place, inside, name)).is_file()]
+    return found

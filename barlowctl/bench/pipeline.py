@@ -1,0 +1,64 @@
+"""`python -m barlowctl.bench.pipeline`: one pipeline of the loader's benchmark in its own process (see `turns`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from barlowctl.bench import rivals, turns
+from barlowctl.bench.rivals import Round, Task
+
+
+def ours(task: Task) -> Round:
+    """The fast loader, all distortions on the CPU; uint8 out."""
+    return _fast(task, task.views())
+
+
+def ours_geometric(task: Task) -> Round:
+    """The part that is left to the CPU when a GPU distorts; uint8 out."""
+    from barlowctl.data.batched import geometric
+
+    return _fast(task, [geometric(view) for view in task.views()])
+
+
+def _fast(task: Task, views: Any) -> Round:
+    from barlowctl.data.beton import Beton
+    from barlowctl.data.loader import FastLoader
+
+    source = Beton.open(task.packed)
+    loader = FastLoader(source, views=views, batch_size=task.batch, seed=0, threads=task.workers)
+    batches = -(-task.images // task.batch)
+
+    def run(number: int) -> int:
+        start = max(0, loader.batches_per_epoch - batches)  # the last batches of an epoch's order: any will do
+        return sum(len(batch.indices) for batch in loader.epoch(number, start_batch=start))
+
+    return run
+
+
+BUILDERS = {
+    "authors": rivals.authors,
+    "torchvision-v2": rivals.torchvision_v2,
+    "ffcv-stock": rivals.ffcv_stock,
+    "ours": ours,
+    "ours-geometric": ours_geometric,
+    "lightly": rivals.lightly,
+    "dali": rivals.dali,
+}
+
+
+def build(settings: dict[str, Any]) -> Round:
+    """The pipeline that the settings name."""
+    import torch
+
+    torch.set_num_threads(1)
+    task = Task(
+        folder=Path(settings["folder"]),
+        packed=Path(settings["packed"]),
+        **{key: settings[key] for key in ("images", "batch", "size", "workers")},
+    )
+    return BUILDERS[settings["name"]](task)
+
+
+if __name__ == "__main__":
+    turns.serve(build)

@@ -1,0 +1,148 @@
+"""Measures pipelines in turns: each lives in a process of its own, and they run round by round, A B A B ...
+
+A process of its own gives each pipeline its own memory to be measured; turns spread whatever else the
+machine does over all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from barlowctl.bench.process_tree import cpu_seconds, memory_bytes
+from barlowctl.errors import UserError
+
+POLL_SECONDS = 0.1
+"""How often memory is looked at."""
+
+
+@dataclass
+class Measured:
+    """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds."""
+
+    name: str
+    rates: list[float] = field(default_factory=list)  # images per second
+    cpu_ms: list[float] = field(default_factory=list)  # CPU milliseconds per image
+    peak: int = 0
+
+
+class Turn:
+    """A pipeline in its own process, idle between rounds.
+
+    Args:
+        module: run as `python -m MODULE`; it calls `serve`. settings: what it is told, JSON values.
+    """
+
+    def __init__(self, name: str, module: str, settings: Mapping[str, Any]) -> None:
+        self.measured = Measured(name)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._settings = {"name": name, **settings}
+
+    def start(self) -> None:
+        """Build the pipeline.
+
+        Raises:
+            UserError: it cannot be built, or its process ended.
+        """
+        self._ask(self._settings)
+
+    def run(self, number: int, *, keep: bool) -> None:
+        """One round; `keep` is False for a warm-up."""
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop,))
+        watcher.start()
+        try:
+            cpu = cpu_seconds(self._process.pid)
+            answer = self._ask({"round": number})
+            cpu = cpu_seconds(self._process.pid) - cpu
+        finally:
+            stop.set()
+            watcher.join()
+        if keep:
+            self.measured.rates.append(answer["images"] / answer["seconds"])
+            self.measured.cpu_ms.append(1e3 * cpu / answer["images"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
+        if "error" in answer:
+            raise UserError(f"the pipeline '{self.measured.name}' failed: {answer['error']}")
+        return answer
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.wait(POLL_SECONDS):
+            self.measured.peak = max(self.measured.peak, memory_bytes(self._process.pid))
+
+
+def measure(turns: Sequence[Turn], rounds: int, progress: Callable[[str], None]) -> list[Measured]:
+    """A round of warm-up and `rounds` more, each of every pipeline in turn."""
+    try:
+        for turn in turns:
+            progress(f"{turn.measured.name}: starting")
+            turn.start()
+        for number in range(rounds + 1):
+            for turn in turns:
+                turn.run(number, keep=number > 0)
+                done = f"round {number} of {rounds}, {turn.measured.rates[-1]:.0f} images/s" if number else "warm-up"
+                progress(f"{turn.measured.name}: {done}")
+    finally:
+        for turn in turns:
+            turn.close()
+    return [turn.measured for turn in turns]
+
+
+def serve(build: Callable[[dict[str, Any]], Callable[[int], int]]) -> None:
+    """The other side, in the pipeline's process: build it from the settings, then run rounds as asked.
+
+    Args:
+        build: settings -> a function that runs round n and returns how many images it made.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not get between the answers
+    run: Callable[[int], int] | None = None
+    for question in _questions():
+        try:
+            if run is not None:
+                begin = time.perf_counter()
+                images = run(question["round"])
+                answer: dict[str, Any] = {"images": images, "seconds": time.perf_counter() - begin}
+            else:
+                run = build(question)
+                answer = {"ready": True}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _questions() -> Iterator[dict[str, Any]]:
+    for line in sys.stdin:
+        yield json.loads(line)

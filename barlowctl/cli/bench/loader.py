@@ -1,0 +1,85 @@
+"""`barlowctl bench loader`: the two-view loader against the alternatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+EPILOG = (
+    "Examples: barlowctl bench loader | barlowctl bench loader --rows authors,ours --rounds 3 | "
+    "barlowctl bench loader --images /data/imagenet/train --json > loader.json"
+)
+
+COLUMNS = ("pipeline", "images/s", "CPU ms/image", "CPU ratio", "wall ratio", "peak MB", "n")
+
+
+def loader(
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="JPEGs in class folders. Default: crops of scikit-image's photographs."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=8, help="JPEGs to make when no --images are given.")] = 2048,
+    rows: Annotated[
+        str, typer.Option("--rows", help="Some of authors,torchvision-v2,ffcv-stock,ours,ours-geometric,lightly,dali.")
+    ] = "",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
+    per_round: Annotated[int, typer.Option("--per-round", min=8, help="Images each pipeline reads in a round.")] = 512,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a batch.")] = 256,
+    size: Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of a view, in pixels.")] = 224,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads or processes of each pipeline. Default: the cores.")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the two-view loader against the authors' pipeline and others, in turns on the same JPEGs.
+
+    Every pipeline makes two views of each image with the paper's distortions, in its own process; the processes
+    take turns, so that whatever else the machine does is spread over all. Ratios are to the authors' pipeline
+    (PIL, ImageFolder, DataLoader), round by round: above 1 is better. lightly and DALI are measured when installed.
+    ours-geometric is what is left to the CPU when a GPU applies the photometric chain.
+    """
+    from barlowctl.bench.loader import compare
+    from barlowctl.data.loader import usable_cores
+
+    if images is not None and not images.is_dir():
+        raise UserError(f"{images} is not a folder", next="give a folder with class folders of JPEGs")
+    console = Console(json=json, quiet=quiet)
+    found = compare(
+        images,
+        names=[name.strip() for name in rows.split(",") if name.strip()],
+        count=count,
+        images=per_round,
+        rounds=rounds,
+        batch=batch,
+        size=size,
+        workers=workers or usable_cores(),
+        progress=console.say,
+    )
+    for name, reason in found["left_out"].items():
+        console.say(f"{name} was left out: {reason}")
+    machine, of = found["machine"], found["set"]
+    console.table(
+        f"{of['images']} JPEGs of {of['mean_pixels']:,} pixels and {of['mean_bytes']:,} bytes, two views of {size}; "
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']} before; median (range)",
+        COLUMNS,
+        [_cells(row) for row in found["rows"]],
+    )
+    console.result(found)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    def cell(key: str, digits: int) -> str:
+        if row[key] is None:
+            return "-"
+        low, high = row[f"{key}_range"]
+        return f"{row[key]:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+    parts = (cell("images_per_second", 0), cell("cpu_ms_per_image", 2), cell("ratio_cpu", 1), cell("ratio_wall", 1))
+    return (row["name"], *parts, str(row["peak_mb"]), str(row["n"]))

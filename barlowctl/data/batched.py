@@ -1,0 +1,198 @@
+"""The photometric chain on a whole batch in torch, each image with its own parameters: for GPUs.
+
+The draws are those of the compiled chain (`photometric`), so a view looks the same wherever it is distorted;
+the slow twin of both is `plain.distort`. All that decides shapes is known on the host, so nothing here waits
+for the device: the images that a rare operation concerns are gathered by index lists made from the draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from barlowctl.data import draws
+from barlowctl.data.photometric import ORDERS
+from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # jitter's operations, as in `photometric.ORDERS`
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601 as in `photometric`
+THRESHOLD = 128.0  # of solarisation
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The draws of a view for n images: numpy on the host, where they decide shapes, one row per image.
+
+    steps: int64 (n, 4), which operation of jitter comes when; factors: float32 (n, 4), by operation (hue's is
+    its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur.
+    """
+
+    steps: np.ndarray
+    factors: np.ndarray
+    jitter: np.ndarray
+    grayscale: np.ndarray
+    sigma: np.ndarray
+    solarize: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.jitter)
+
+
+def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> Parameters:
+    """The photometric draws of view `view` of the samples `keys`, int64 (n,)."""
+    rows = np.empty((len(keys), draws.PHOTOMETRIC_LENGTH))
+    draws.draw_photometric(draws.encode(spec), seed, epoch, np.ascontiguousarray(keys, dtype=np.int64), view, rows)
+    jitter, order, factors, grayscale, sigma, solarize = np.split(rows, [1, 2, 6, 7, 8], axis=1)
+    return Parameters(
+        steps=ORDERS[order[:, 0].astype(np.int64)],
+        factors=factors.astype(np.float32),
+        jitter=jitter[:, 0] > 0,
+        grayscale=grayscale[:, 0] > 0,
+        sigma=sigma[:, 0].astype(np.float32),
+        solarize=solarize[:, 0] > 0,
+    )
+
+
+def geometric(spec: Spec) -> Spec:
+    """The same view without its photometric chain: what is left for the CPU when a device runs the chain."""
+    if isinstance(spec, CenterSpec):
+        return spec
+    return ViewSpec(
+        size=spec.size,
+        interpolation=spec.interpolation,
+        crop_scale=spec.crop_scale,
+        crop_ratio=spec.crop_ratio,
+        flip=spec.flip,
+        jitter=0.0,
+        grayscale=0.0,
+        blur=0.0,
+        solarize=0.0,
+    )
+
+
+def distort(images: Tensor, parameters: Parameters) -> Tensor:
+    """Jitter, grayscale, blur, solarise.
+
+    Args:
+        images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
+        parameters: of these N images.
+
+    Returns:
+        float32 (N, C, H, W) in 0..255; may be `images`.
+    """
+    assert len(images) == len(parameters)
+    colour = images.shape[1] == 3
+    if parameters.jitter.any():
+        images = jitter(images, parameters)
+    if colour and parameters.grayscale.any():
+        chosen = _where(parameters.grayscale, images)
+        images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
+    if (parameters.sigma > 0).any():
+        chosen = _where(parameters.sigma > 0, images)
+        images[chosen] = gaussian_blur(images[chosen], parameters.sigma[parameters.sigma > 0])
+    if parameters.solarize.any():
+        chosen = _where(parameters.solarize, images)
+        images[chosen] = solarize(images[chosen])
+    return images
+
+
+def jitter(images: Tensor, parameters: Parameters) -> Tensor:
+    """Colour jitter, its four operations in each image's own order.
+
+    Brightness, contrast and saturation are one formula, clamp(factor x + (1 - factor) base), with a base of 0, the
+    mean of the grey image, or the grey pixel: at each of the four steps one pass serves all images. A step at
+    which an image turns its hue (or is not jittered) has factor 1 for it.
+    """
+    colour = images.shape[1] == 3
+    for step in range(4):
+        operation = np.where(parameters.jitter, parameters.steps[:, step], -1)
+        factors = parameters.factors[np.arange(len(operation)), operation]
+        blended = (operation == BRIGHTNESS) | (operation == CONTRAST) | ((operation == SATURATION) & colour)
+        factor = _column(np.where(blended, factors, 1.0), images)
+        rest = 1.0 - factor
+        grey = luma(images) if colour else images
+        weight = _column(operation == CONTRAST, images) * rest
+        base = weight * grey.mean(dim=(2, 3), keepdim=True)
+        if colour:
+            base = base + _column(operation == SATURATION, images) * rest * grey
+        images = torch.addcmul(base, images, factor).clamp_(0.0, 255.0)
+        turned = operation == HUE
+        if colour and turned.any():
+            chosen = _where(turned, images)
+            images[chosen] = turn_hue(images[chosen], _column(factors[turned], images))
+    return images
+
+
+def luma(images: Tensor) -> Tensor:
+    """The grey image, (N, 1, H, W)."""
+    red, green, blue = images.unbind(1)
+    return torch.add(LUMA[0] * red, green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(1)
+
+
+def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of (N, 3, H, W) by `shift` turns (N, 1, 1, 1), through HSV as `photometric.adjust_hue`."""
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    inverse = torch.where(chroma > 0, chroma, 1.0).reciprocal_()
+    hue = torch.where(green == value, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse)
+    hue = torch.where(red == value, (green - blue) * inverse, hue) + 6.0 * shift[:, 0]
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        k = torch.remainder(hue + offset, 6.0)
+        channels.append(value - chroma * torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0))
+    return torch.stack(channels, 1)
+
+
+def gaussian_blur(images: Tensor, sigma: np.ndarray) -> Tensor:
+    """Separable Gaussian blur of (N, C, H, W), image n with sigma[n] > 0 and radius ceil(3 sigma), borders mirrored.
+
+    A radius is at most the side less 1, as in `photometric.gaussian_weights`.
+    """
+    height, width = images.shape[2:]
+    for axis, length in ((2, height), (3, width)):
+        weights = torch.from_numpy(_half_kernels(sigma, length)).to(images.device, non_blocking=True)
+        radius = weights.shape[1] - 1
+        if radius == 0:
+            continue
+        padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
+        padded = torch.nn.functional.pad(images, padding, mode="reflect")
+        column = weights[:, :, None, None, None]
+        images = padded.narrow(axis, radius, length) * column[:, 0]
+        for k in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
+            images.addcmul_(pair, column[:, k])
+    return images
+
+
+def _half_kernels(sigma: np.ndarray, length: int) -> np.ndarray:
+    """float32 (n, largest radius + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
+    radius = np.minimum(np.ceil(3.0 * sigma.astype(np.float64)), length - 1)
+    k = np.arange(int(radius.max()) + 1)
+    weights = np.exp(-0.5 * (k / sigma.astype(np.float64)[:, None]) ** 2) * (k <= radius[:, None])
+    total = weights[:, :1] + 2.0 * weights[:, 1:].sum(1, keepdims=True)
+    return (weights / total).astype(np.float32)
+
+
+def solarize(images: Tensor) -> Tensor:
+    """Values of 128 and more are inverted."""
+    return torch.where(images >= THRESHOLD, 255.0 - images, images)
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    """float32 (n, 1, 1, 1) on the device of `like`."""
+    column = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    if like.device.type == "cuda":
+        column = column.pin_memory()
+    return column.to(like.device, non_blocking=True).view(-1, 1, 1, 1)
+
+
+def _where(chosen: np.ndarray, like: Tensor) -> Tensor:
+    """Positions that are True, int64, on the device of `like`."""
+    index = torch.from_numpy(np.flatnonzero(chosen))
+    if like.device.type == "cuda":
+        index = index.pin_memory()
+    return index.to(like.device, non_blocking=True)

@@ -1,0 +1,120 @@
+"""The benchmark of the loader: real rows in turns on a few images, and arithmetic that can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barlowctl.bench import loader as module
+from barlowctl.bench.photographs import write_photographs
+from barlowctl.bench.process_tree import cpu_seconds, members, memory_bytes
+from barlowctl.bench.turns import Measured
+from barlowctl.cli.app import run
+from barlowctl.data import decode
+from barlowctl.errors import UserError
+
+needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
+KEYS = {"name", "images_per_second", "cpu_ms_per_image", "ratio_cpu", "ratio_wall", "peak_mb", "n"}
+
+
+@needs_ffcv
+def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--count", "24", "--per-round", "16", "--batch", "8", "--size", "48", "--rounds", "2", "--workers", "1"]
+    assert run(["bench", "loader", "--rows", "ours,authors", "--json", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["authors", "ours"]
+    for row in rows.values():
+        assert set(row) >= KEYS
+        assert row["n"] == 2
+        assert row["images_per_second"] > 0
+        assert 30 < row["peak_mb"] < 4000
+    assert rows["authors"]["ratio_cpu"] == rows["authors"]["ratio_wall"] == 1.0
+    assert rows["ours"]["ratio_cpu"] > 1.0
+    assert found["set"]["images"] == 24
+    assert found["round"] == {"images": 16, "batch": 8, "size": 48, "workers": 1}
+
+
+@needs_ffcv
+def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photographs(tmp_path / "jpegs", 8)
+    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1"]
+    assert run(["bench", "loader", "--images", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "ours-geometric" in shown
+    assert "8 JPEGs" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
+        (["--images", "nowhere"], "nowhere is not a folder"),
+    ],
+)
+def test_bad_input(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "loader", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_not_installed_is_left_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_is_installed", lambda name: name != "lightly")
+    chosen, left_out = module.choose_rows([])
+    assert chosen == [row for row in module.ROWS if row != "lightly"]
+    assert left_out == {"lightly": "lightly is not installed"}
+    with pytest.raises(UserError, match="needs lightly"):
+        module.choose_rows(["ours", "lightly"])
+
+
+def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
+    from barlowctl.bench.turns import Turn, measure
+
+    turns = [Turn("ours", module.PIPELINE, {"folder": "x", "packed": str(tmp_path / "no.beton")})]
+    with pytest.raises(UserError, match="the pipeline 'ours' failed"):
+        measure(turns, 1, lambda text: None)
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    theirs = Measured("authors", rates=[10.0, 20.0, 10.0], cpu_ms=[8.0, 4.0, 6.0], peak=2_000_000)
+    ours = Measured("ours", rates=[40.0, 40.0, 30.0], cpu_ms=[1.0, 1.0, 2.0], peak=1_000_000)
+    first, second = module.summarize([theirs, ours])
+    assert first["ratio_cpu_range"] == [1.0, 1.0]
+    assert (second["ratio_cpu"], second["ratio_cpu_range"]) == (4.0, [3.0, 8.0])
+    assert (second["ratio_wall"], second["ratio_wall_range"]) == (3.0, [2.0, 4.0])
+    assert (second["images_per_second"], second["cpu_ms_per_image"], second["peak_mb"]) == (40.0, 1.0, 1)
+    assert module.summarize([ours])[0]["ratio_cpu"] is None
+
+
+def test_a_process_tree_is_counted_with_its_children() -> None:
+    script = (
+        "import subprocess, sys; child = [sys.executable, '-c', 'x = bytearray(10**8)\\nwhile True: pass'];"
+        "p = subprocess.Popen(child); print(p.pid, flush=True); input(); p.kill()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        while cpu_seconds(process.pid) < 0.3:
+            pass
+        assert set(members(process.pid)) == {process.pid, child}
+        assert memory_bytes(process.pid) > 10**8
+        assert cpu_seconds(process.pid) > 0.25
+        process.communicate("\n")
+
+
+def test_the_photographs_are_near_imagenets_size(tmp_path: Path) -> None:
+    from PIL import Image
+
+    write_photographs(tmp_path / "jpegs", 20)
+    sizes = []
+    for path in sorted((tmp_path / "jpegs").glob("?/*.jpg")):
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert len(sizes) == 20
+    assert all(330 < min(size) < 420 < max(size) < 560 for size in sizes)
+    assert any(height > width for width, height in sizes)
