@@ -1,6 +1,7 @@
 """The loss: pure functions from embeddings to a scalar and its terms, and methods built on it."""
 
 from barlowctl.objective.barlow_twins import LossTerms, barlow_twins_loss, choose_form
+from barlowctl.objective.classification import Classifier
 from barlowctl.objective.method import BarlowTwins, Method
 
-__all__ = ["BarlowTwins", "LossTerms", "Method", "barlow_twins_loss", "choose_form"]
+__all__ = ["BarlowTwins", "Classifier", "LossTerms", "Method", "barlow_twins_loss", "choose_form"]

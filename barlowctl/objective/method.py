@@ -29,6 +29,12 @@ class Method(nn.Module):
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
         raise NotImplementedError
 
+    def take_labels(self, labels: Tensor) -> None:
+        """Called before every step with the labels `(N,)` of the batch's images, on the CPU; -1: unlabelled.
+
+        Self-supervised methods leave them alone.
+        """
+
     def after_step(self) -> None:
         """Called after every optimizer step; moving averages and queues are updated here."""
 

@@ -38,6 +38,7 @@ class Settings:
     checkpoint_every_epochs: int
     keep_checkpoints: int
     evaluate_every_epochs: int
+    epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: warm-up and cosine by step
 
     @property
     def total_steps(self) -> int:
@@ -45,6 +46,8 @@ class Settings:
 
     def lr_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step, counted from 0."""
+        if self.epoch_schedule is not None:
+            return self.epoch_schedule(step // self.steps_per_epoch)
         return warmup_cosine(
             step,
             total_steps=self.total_steps,
@@ -54,9 +57,10 @@ class Settings:
 
 
 class Batch(Protocol):
-    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached."""
+    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached; labels `(N,)`."""
 
     views: Sequence[Tensor]
+    labels: Tensor
 
     def hold(self, event: Any) -> None: ...
 
@@ -146,6 +150,7 @@ def train(
                 arrived = time.perf_counter()
                 factor = settings.lr_factor(step)
                 set_learning_rates(optimizer, factor)
+                method.take_labels(batch.labels)  # type: ignore[operator]
                 views = [to_input(view) for view in _to_device(batch, device)]
                 with autocast(device, settings.precision):
                     terms = method(views)
@@ -277,8 +282,7 @@ def _metrics(
     means = sums.values()
     return {
         "loss": loss,
-        "invariance": terms.invariance.item(),
-        "redundancy": terms.redundancy.item(),
+        **{name: value.item() for name, value in terms._asdict().items() if name != "loss"},
         **rates,
         "grad_norm": math.nan if grad_norm is None else grad_norm.item(),
         "images_per_second": means["images_per_second"],

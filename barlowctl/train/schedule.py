@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from barlowctl.errors import UserError
 
@@ -33,3 +34,13 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: float, final_sca
         return final_scale
     q = 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
     return q + final_scale * (1.0 - q)
+
+
+def epoch_cosine(epoch: int, *, epochs: int) -> float:
+    """`(1 + cos(pi epoch / epochs)) / 2`, constant within an epoch: linear evaluation, as in the authors' code."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))
+
+
+def epoch_drops(epoch: int, *, drops: Sequence[int], factor: float) -> float:
+    """`factor` to the number of `drops` (epochs, counted from 0) that `epoch` has reached."""
+    return float(factor ** sum(epoch >= drop for drop in drops))

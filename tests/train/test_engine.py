@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import RunStopped
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import BarlowTwins, Method
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, StepDone
 from barlowctl.train.optim import build_optimizer
@@ -34,7 +34,8 @@ SETTINGS = engine.Settings(
 
 @dataclass
 class Batch:
-    views: tuple[Tensor, Tensor]
+    views: tuple[Tensor, ...]
+    labels: Tensor = field(default_factory=lambda: torch.full((ROWS,), -1))
 
     def hold(self, event: Any) -> None:
         raise AssertionError("nothing is copied on a CPU")
@@ -191,7 +192,7 @@ class Terms(NamedTuple):
     redundancy: Tensor
 
 
-class Diverging(nn.Module):
+class Diverging(Method):
     """Its loss is not a number from the fourth call on."""
 
     def __init__(self) -> None:
@@ -203,9 +204,6 @@ class Diverging(nn.Module):
         self.calls += 1
         loss = self.weight.square().sum() * (math.nan if self.calls == 4 else 1.0)
         return Terms(loss, loss, loss)
-
-    def after_step(self) -> None:
-        """Nothing."""
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_sound_weights(tmp_path: Path) -> None:

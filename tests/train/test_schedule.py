@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.train.schedule import warmup_cosine
+from barlowctl.train.schedule import epoch_cosine, epoch_drops, warmup_cosine
 from tests.oracles.schedule import learning_rate
 
 
@@ -52,3 +53,18 @@ def test_a_warm_up_may_fill_the_run_or_end_between_steps() -> None:
 def test_impossible_schedules_are_refused(step: int, total: int, warmup: float) -> None:
     with pytest.raises(UserError):
         warmup_cosine(step, total_steps=total, warmup_steps=warmup)
+
+
+def test_schedules_by_epoch() -> None:
+    """torch's own schedulers, stepped once per epoch as in the authors' evaluate.py, are the oracle."""
+    import torch
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
+    for epoch in range(7):
+        assert 0.3 * epoch_cosine(epoch, epochs=7) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        cosine.step()
+    factors = [epoch_drops(epoch, drops=(12, 16), factor=0.2) for epoch in range(20)]
+    assert factors == pytest.approx([1.0] * 12 + [0.2] * 4 + [0.04] * 4)
+    assert math.isclose(epoch_cosine(0, epochs=1), 1.0)
