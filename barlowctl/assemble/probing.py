@@ -1,106 +1,267 @@
-"""kNN and linear evaluation of a run's frozen backbone, and of the floors it must beat."""
+"""A network measured on labelled images: kNN, linear evaluation in two protocols, fine-tuning, diagnostics."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from barlowctl.assemble.data import Source, count_classes, has_labels, open_source
+from barlowctl.assemble.classification import fit
 from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.finished import FinishedRun
+from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import build_recipe_backbone
+from barlowctl.assemble.subjects import Pixels, Subject, floor
 from barlowctl.data.beton import Beton
 from barlowctl.errors import UserError
-from barlowctl.eval import diagnostics, features, knn, linear
+from barlowctl.eval import classes, diagnostics, features, knn, linear, pictures, subsets
 from barlowctl.recipe import load
+from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
 from barlowctl.recipe.schema import Recipe
+from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
 RANK_SAMPLES = 25_600  # of RankMe, as its authors take
 
-
-class Pixels(nn.Module):
-    """The pixels themselves as features, in [0, 1] and not normalised: the floor that needs no network."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1).float() / 255
+__all__ = ["Labelled", "Tasks", "measure", "open_labelled", "probe"]
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A training and a test split with labels."""
+class Tasks:
+    """What to measure.
 
-    train: Source
-    test: Source
-    num_classes: int
-
-    def facts(self) -> dict[str, Any]:
-        """For the result: which images were used."""
-        return {
-            "train": {"path": str(self.train.path), "images": self.train.num_samples},
-            "test": {"path": str(self.test.path), "images": self.test.num_samples},
-            "classes": self.num_classes,
-        }
-
-
-def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
-    """The labelled splits to probe on.
-
-    Raises:
-        UserError: a split is missing, or has no labels.
+    Attributes:
+        knn, linear: on features that are extracted once.
+        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "semi-10", "finetune".
+        seeds: how often what depends on chance is repeated: seeds 0, 1, ...
+        subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
+        overrides: `key=value` on the protocols of `trained`.
     """
-    train, test = open_source(recipe, "train", data), open_source(recipe, "test", data)
-    for split, source in (("train", train), ("test", test)):
-        if not has_labels(source):
+
+    knn: bool = True
+    linear: bool = True
+    trained: tuple[str, ...] = ()
+    seeds: int = 1
+    subset: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    def protocols(self) -> dict[str, Protocol]:
+        """The protocols of `trained`, with the overrides."""
+        if self.overrides and not self.trained:
             raise UserError(
-                f"the {split} images in '{source.path}' have no labels, and a probe needs them",
-                allowed="class folders, or a packed file made from them",
-                next="barlowctl probe RUN --data DATASET",
+                f"--set {self.overrides[0]} changes a protocol that is not asked for",
+                next="add --protocol paper, --semi or --finetune",
             )
-    if train.path == test.path:
-        raise UserError(
-            f"training and test images are the same, '{train.path}'",
-            allowed="a dataset with a train and a test (or val) split",
-            next="barlowctl probe RUN --data FOLDER   (a folder with train/ and test/)",
-        )
-    if train.class_names and test.class_names and train.class_names != test.class_names:
-        raise UserError(
-            f"'{train.path}' and '{test.path}' have different classes ({len(train.class_names)} and "
-            f"{len(test.class_names)})",
-            next="pack both splits from one dataset folder, so that they share its class list",
-        )
-    return Labelled(train, test, max(count_classes(train), count_classes(test)))
+        return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+
+
+@dataclass
+class _Desk:
+    """Where a measurement happens: the machine, the data, where files go and who is told."""
+
+    data: Labelled
+    runtime: Runtime
+    device: torch.device
+    tasks: Tasks
+    folder: Path | None
+    emit: Callable[[str], Sink]
+    files: list[str] = field(default_factory=list)
 
 
 def probe(
     run: FinishedRun, data: Labelled, runtime: Runtime, *, floors: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Measure the run's backbone, then each of `floors` ("pixels", "random-init"), under one protocol.
+    """kNN and fast linear evaluation of a run's backbone, then of each of `floors`, writing nothing."""
+    subject = Subject(run.recipe.name, "run", run.method.backbone, run.recipe, run.path)
+    return measure(subject, data, runtime, floors=floors)
+
+
+def measure(
+    subject: Subject,
+    data: Labelled,
+    runtime: Runtime,
+    *,
+    tasks: Tasks | None = None,
+    floors: tuple[str, ...] = (),
+    folder: Path | None = None,
+    emit: Callable[[str], Sink] = lambda task: lambda event: None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure a subject, then each of `floors` ("pixels", "random-init"), under one protocol.
+
+    Args:
+        folder: for tables by class, pictures, and what is trained; None: none are written.
+        emit: task -> a sink of its training events.
 
     Yields names and measurements. The backbone's bytes are the same afterwards (asserted).
     """
+    tasks = tasks or Tasks()
+    tasks.protocols()  # what can be refused is refused before anything is computed
     device = choose_device(runtime.device)
     set_threads(runtime)
-    subjects: list[tuple[str, Callable[[], nn.Module]]] = [(run.recipe.name, lambda: run.method.backbone)]
-    for floor in floors:
-        match floor:
-            case "pixels":
-                subjects.append(("raw pixels", Pixels))
-            case "random-init":
-                subjects.append(("random backbone", lambda: _random_backbone(run.recipe)))
-            case _:
-                raise AssertionError(floor)
-    for name, build in subjects:
-        backbone = build().to(device).eval()
-        before = features.backbone_digest(backbone)
-        yield name, _measure(backbone, data, run.recipe, runtime, device)
-        assert features.backbone_digest(backbone) == before, "probing changed the backbone"
+    if tasks.trained and folder is None:
+        raise AssertionError("what is trained needs a folder")
+    for one in (None, *floors):
+        measured = subject if one is None else floor(subject, one)
+        own = folder if one is None or folder is None else folder / one
+        desk = _Desk(data, runtime, device, tasks, own, emit)
+        measured.backbone.to(device).eval()
+        before = features.backbone_digest(measured.backbone)
+        yield measured.name, _measure(measured, desk)
+        assert features.backbone_digest(measured.backbone) == before, "probing changed the backbone"
+
+
+def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
+    start = time.process_time()
+    recipe, as_it_is, data, tasks = subject.recipe, None, desk.data, desk.tasks
+    if isinstance(subject.backbone, Pixels):
+        recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
+    bank, bank_labels = extract(subject.backbone, data.train, recipe, desk.runtime, desk.device, to_input=as_it_is)
+    queries, labels = extract(subject.backbone, data.test, recipe, desk.runtime, desk.device, to_input=as_it_is)
+    sample = bank[_sample(len(bank), RANK_SAMPLES)]
+    result: dict[str, Any] = {
+        "features": bank.shape[1],
+        "feature_spread": diagnostics.feature_spread(bank),
+        "effective_rank": diagnostics.effective_rank(sample),
+        "alpha": diagnostics.spectrum_decay(sample),
+    }
+    if tasks.knn:
+        result["knn"] = _knn(desk, bank, bank_labels, queries, labels)
+    if tasks.linear:
+        result["linear"] = _linear(desk, recipe, bank, bank_labels, queries, labels)
+    if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
+        for name, protocol in tasks.protocols().items():
+            result["linear_paper" if name == "linear" else name.replace("-", "_")] = _trained(subject, desk, protocol)
+    result["cpu_seconds"] = time.process_time() - start
+    result["files"] = desk.files
+    return result
+
+
+def _sample(count: int, at_most: int) -> Tensor:
+    """Evenly spread positions: all classes are among them also where the images lie class by class."""
+    return torch.linspace(0, count - 1, min(count, at_most)).round().long()
+
+
+def _knn(desk: _Desk, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> dict[str, Any]:
+    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=desk.data.num_classes)
+    first = votes[KS[0]].scores
+    return {
+        "top1": _percent(knn.accuracy(first, labels)),
+        **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
+        "top5": _percent(knn.accuracy(first, labels, top=5)),
+        "per_class": _by_class(desk, "knn", votes[KS[0]].predictions, labels),
+        "notes": [vote.note for vote in votes.values() if vote.note],
+    }
+
+
+def _linear(
+    desk: _Desk, recipe: Recipe, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+) -> dict[str, Any]:
+    fits = []
+    for seed in _seeds(recipe, desk.tasks):
+        fits.append(
+            linear.linear_probe(
+                bank, bank_labels, queries, labels, num_classes=desk.data.num_classes, seed=seed, device=desk.device
+            )
+        )
+    first = fits[0]
+    return {
+        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(recipe, desk.tasks)),
+        "validation_top1": _percent(first.validation_top1),
+        "per_class": _by_class(desk, "linear", first.scores.argmax(dim=1), labels),
+        "lr": first.lr,
+        "weight_decay": first.weight_decay,
+        "lr_at_edge": first.lr_at_edge,
+        "epochs": first.epochs,
+        "batch_size": first.batch_size,
+    }
+
+
+def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any]:
+    assert desk.folder is not None
+    seeds, reached, first = _seeds(subject.recipe, desk.tasks), [], None
+    lists = []
+    for seed in seeds:
+        members = None
+        if protocol.name.startswith("semi-"):
+            members, file = _subset(desk, protocol, seed)
+            lists.append(str(file))
+        fitted = fit(
+            subject,
+            desk.data,
+            protocol,
+            desk.runtime,
+            desk.device,
+            folder=desk.folder,
+            seed=seed,
+            subset=members,
+            emit=desk.emit(f"{protocol.name}, seed {seed}"),
+        )
+        first = first or fitted
+        top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
+        reached.append((_percent(top1), _percent(top5)))
+    assert first is not None
+    stem = "linear-paper" if protocol.frozen else protocol.name
+    result = {
+        **_over_seeds(reached, seeds),
+        "images": first.images,
+        "per_class": _by_class(desk, stem, first.scores.argmax(dim=1), first.labels),
+        "protocol": protocol.model_dump(mode="json"),
+        "describe": protocol.describe(),
+        "folder": str(first.folder),
+    }
+    return {**result, "lists": lists} if lists else result
+
+
+def _subset(desk: _Desk, protocol: Protocol, seed: int) -> tuple[np.ndarray, Path]:
+    """Positions of the labelled images of a semi-supervised task, and the list that was written of them."""
+    assert desk.folder is not None
+    names = image_names(desk.data.train, "train")
+    if desk.tasks.subset is not None:
+        members = subsets.read_list(desk.tasks.subset, names)
+    else:
+        percent = float(protocol.name.removeprefix("semi-"))
+        members = subsets.balanced_draw(torch.from_numpy(desk.data.train.labels), percent, seed=seed)
+    file = desk.folder / f"{protocol.name}-seed{seed}.txt"
+    subsets.write_list(file, [names[index] for index in members.tolist()])
+    return members.numpy(), file
+
+
+def _seeds(recipe: Recipe, tasks: Tasks) -> list[int]:
+    """The recipe's own seed, or 0, 1, ... where there are several."""
+    return [recipe.seed] if tasks.seeds == 1 else list(range(tasks.seeds))
+
+
+def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds, or the one value."""
+    if len(reached) == 1:
+        return {"top1": reached[0][0], "top5": reached[0][1]}
+    columns = {"top1": [top1 for top1, _ in reached], "top5": [top5 for _, top5 in reached]}
+    return {
+        **{name: round(statistics.fmean(values), 4) for name, values in columns.items()},
+        **{f"{name}_sd": round(statistics.stdev(values), 4) for name, values in columns.items()},
+        "seeds": [
+            {"seed": seed, "top1": top1, "top5": top5} for seed, (top1, top5) in zip(seeds, reached, strict=True)
+        ],
+    }
+
+
+def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:
+    """Accuracy of every class, in percent; tables and a picture of the confusion go into the folder."""
+    matrix = classes.confusion_matrix(predictions, labels, desk.data.num_classes)
+    if desk.folder is not None:
+        files = classes.write_tables(desk.folder, stem, matrix, desk.data.class_names)
+        picture = desk.folder / f"{stem}-confusion.png"
+        title = f"{stem}: percent of each true class (row) that was given each class (column)"
+        pictures.confusion_picture(matrix.numpy(), desk.data.class_names, title).save(picture)
+        desk.files += [str(file) for file in (*files, picture)]
+    return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 
 def _at_native_size(recipe: Recipe, data: Labelled) -> Recipe:
@@ -111,47 +272,6 @@ def _at_native_size(recipe: Recipe, data: Labelled) -> Recipe:
     if len(sides) > 1 or (side := sides.pop()) < 8:
         return recipe
     return load.override(recipe, [f"eval.resize={side}", f"eval.crop={side}"])
-
-
-def _random_backbone(recipe: Recipe) -> nn.Module:
-    torch.manual_seed(recipe.seed)
-    return build_recipe_backbone(recipe)
-
-
-def _measure(
-    backbone: nn.Module, data: Labelled, recipe: Recipe, runtime: Runtime, device: torch.device
-) -> dict[str, Any]:
-    start = time.process_time()
-    as_it_is = None
-    if isinstance(backbone, Pixels):
-        recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
-    bank, bank_labels = extract(backbone, data.train, recipe, runtime, device, to_input=as_it_is)
-    queries, labels = extract(backbone, data.test, recipe, runtime, device, to_input=as_it_is)
-    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=data.num_classes)
-    fitted = linear.linear_probe(bank, bank_labels, queries, labels, num_classes=data.num_classes, seed=recipe.seed)
-    return {
-        "features": bank.shape[1],
-        "feature_spread": diagnostics.feature_spread(bank),
-        "effective_rank": diagnostics.effective_rank(bank[:RANK_SAMPLES]),
-        "knn": {
-            "top1": _percent(knn.accuracy(votes[KS[0]].scores, labels)),
-            **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
-            "top5": _percent(knn.accuracy(votes[KS[0]].scores, labels, top=5)),
-            "notes": [vote.note for vote in votes.values() if vote.note],
-        },
-        "linear": {
-            "top1": _percent(fitted.top1),
-            "top5": _percent(fitted.top5),
-            "validation_top1": _percent(fitted.validation_top1),
-            "per_class": [None if share is None else _percent(share) for share in fitted.per_class],
-            "lr": fitted.lr,
-            "weight_decay": fitted.weight_decay,
-            "lr_at_edge": fitted.lr_at_edge,
-            "epochs": fitted.epochs,
-            "batch_size": fitted.batch_size,
-        },
-        "cpu_seconds": time.process_time() - start,
-    }
 
 
 def _percent(share: float) -> float:

@@ -1,24 +1,76 @@
-"""`barlowctl probe`: kNN and linear evaluation of frozen features."""
+"""`barlowctl probe`: kNN, linear evaluation and fine-tuning of a network, as in the paper's tables 1 and 2."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
 
-EPILOG = "Examples: barlowctl probe | barlowctl probe runs/NAME --data cifar10 --pixels --random-init"
-COLUMNS = ("features of", "kNN k 20", "kNN k 200", "linear top-1", "linear top-5")
+if TYPE_CHECKING:
+    from barlowctl.assemble.probing import Tasks
+    from barlowctl.assemble.subjects import Subject
+    from barlowctl.train.events import Event, Sink
+
+EPILOG = (
+    "Examples: barlowctl probe | barlowctl probe runs/NAME --data cifar10 --pixels --random-init | "
+    "barlowctl probe runs/NAME --protocol paper --seeds 5 | barlowctl probe runs/NAME --semi 1 --semi 10 | "
+    "barlowctl probe resnet50.a1_in1k --data imagenette | barlowctl probe resnet50.pth --data imagenet --protocol paper"
+)
+PROTOCOL_NAMES = ("fast", "paper", "both")
+WIDEST = 4  # measures that fit beside one another
+TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
 
 
 def probe(
-    run: Annotated[Path | None, typer.Argument(help="A run directory. Default: the newest finished run.")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|FILE|MODEL]",
+            help="A run directory, an exported file or folder, the authors' .pth, or a timm model (resnet50: random "
+            "weights; resnet50.a1_in1k: published ones). Default: the newest finished run.",
+        ),
+    ] = None,
     data: options.Data = None,
+    knn: Annotated[bool, typer.Option("--knn", help="k nearest neighbours, k 20 and 200.")] = False,
+    linear: Annotated[bool, typer.Option("--linear", help="A linear classifier on frozen features.")] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="Of --linear. fast: features extracted once, several rates and decays at once; paper: SGD with random "
+            "crops, 100 epochs, on the training engine; both.",
+        ),
+    ] = None,
+    semi: Annotated[
+        list[int] | None,
+        typer.Option("--semi", help="Fine-tune on 1 or 10 percent of the labels, the paper's schedule. Repeatable."),
+    ] = None,
+    semi_list: Annotated[
+        Path | None,
+        typer.Option("--semi-list", help="SimCLR's list of labelled files. Default: a balanced draw by the seed."),
+    ] = None,
+    finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune the network on all labels.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repeat with seeds 0, 1, ...: mean and spread.")] = 1,
     pixels: Annotated[bool, typer.Option("--pixels", help="Measure raw pixels too.")] = False,
     random_init: Annotated[bool, typer.Option("--random-init", help="Measure the untrained backbone too.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override the protocol of what is trained (epochs=10, lr_head=0.1) or eval.resize, eval.crop. "
+            "Repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -26,46 +78,156 @@ def probe(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a run's frozen backbone on labelled images: kNN and a linear classifier.
+    """Measure a frozen or fine-tuned network on labelled images; without --knn, --linear ...: kNN and linear.
 
-    Features are extracted once from undistorted images. kNN: cosine similarity, votes weighted by
-    exp(similarity / 0.07). Linear: logistic regression, its settings chosen on a tenth of the training set.
-    The result goes into the run directory as probe-DATASET.json.
+    Nothing is chosen on test images: the settings of the fast linear classifier are chosen on a tenth of the
+    training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
+    go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    from barlowctl.assemble.finished import open_run
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.probing import open_labelled
-    from barlowctl.assemble.probing import probe as measure
+    from barlowctl.assemble.probing import measure, open_labelled
+    from barlowctl.assemble.subjects import open_subject
     from barlowctl.train import rundir
 
     console = Console(json=json, quiet=quiet)
-    if run is None:
-        run = rundir.newest_finished()
-        console.say(f"no run was named: taking the newest finished one, {run}")
-    opened = open_run(run)
+    if subject is None:
+        subject = str(rundir.newest_finished())
+        console.say(f"no run was named: taking the newest finished one, {subject}")
+    geometry = [value for value in overrides or [] if value.startswith("eval.")]
+    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, overrides)
+    opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
     labelled = open_labelled(opened.recipe, data)
-    console.say(f"bank: {labelled.train.num_samples:,} images of {labelled.train.path}")
+    console.say(f"train: {labelled.train.num_samples:,} images of {labelled.train.path}")
     console.say(f"test: {labelled.test.num_samples:,} images of {labelled.test.path}")
+    folder = out or opened.folder
+    stem = f"probe-{Path(data or opened.recipe.data.dataset).stem}"
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
-    rows, measured = [], []
+    measured = []
     with console.progress("probing", 1 + len(floors)) as progress:
-        subjects = measure(opened, labelled, Runtime(device, threads, workers, loader), floors=floors)
-        for name, values in subjects:
+        for name, values in measure(
+            opened,
+            labelled,
+            Runtime(device, threads, workers, loader),
+            tasks=tasks,
+            floors=floors,
+            folder=folder / stem,
+            emit=_teller(console),
+        ):
             progress.advance()
             measured.append({"name": name, **values})
-            knn, linear = values["knn"], values["linear"]
-            rows.append((name, knn["top1"], knn["k200"], linear["top1"], linear["top5"]))
-    file = run / f"probe-{Path(data or opened.recipe.data.dataset).stem}.json"
     result = {
-        "run": str(run),
-        "step": opened.step,
+        "subject": subject,
+        "kind": opened.kind,
+        **opened.facts,
         "data": labelled.facts(),
-        **{key: value for key, value in measured[0].items() if key != "name"},
+        **measured[0],
         "floors": measured[1:],
     }
-    rundir.write_json(file, result)
-    console.table(f"{opened.recipe.name}: top-1 in percent on {labelled.test.num_samples:,} test images", COLUMNS, rows)
-    console.say(f"written to {file}")
+    file = _write(folder, stem, result)
+    _show(console, opened, result, measured, labelled.test.num_samples)
+    console.say(f"written to {file}; by class and confusion: {folder / stem}")
     console.result({**result, "file": str(file)})
+
+
+def _tasks(
+    knn: bool,
+    linear: bool,
+    protocol: str | None,
+    semi: list[int] | None,
+    semi_list: Path | None,
+    finetune: bool,
+    seeds: int,
+    overrides: list[str] | None,
+) -> Tasks:
+    from barlowctl.assemble.probing import Tasks
+    from barlowctl.errors import did_you_mean
+
+    if protocol is not None and protocol not in PROTOCOL_NAMES:
+        near = did_you_mean(protocol, PROTOCOL_NAMES)
+        raise UserError(f"--protocol is '{protocol}'{near}", allowed=", ".join(PROTOCOL_NAMES))
+    for percent in semi or []:
+        if percent not in (1, 10):
+            raise UserError(f"--semi is {percent}", allowed="1 or 10 (percent of the labels), as in the paper")
+    if semi_list is not None and len(semi or []) != 1:
+        raise UserError("--semi-list is the list of one subset", next="--semi 1 --semi-list 1percent.txt")
+    named = knn or linear or protocol is not None or bool(semi) or finetune
+    wanted = protocol or "fast"
+    trained = ["linear"] if wanted in ("paper", "both") else []
+    trained += [f"semi-{percent}" for percent in dict.fromkeys(semi or [])]
+    return Tasks(
+        knn=knn or not named,
+        linear=(linear and wanted != "paper") or protocol in ("fast", "both") or not named,
+        trained=(*trained, *(["finetune"] if finetune else [])),
+        seeds=seeds,
+        subset=semi_list,
+        overrides=tuple(value for value in overrides or [] if not value.startswith("eval.")),
+    )
+
+
+def _teller(console: Console) -> Callable[[str], Sink]:
+    """Task -> a sink that says a line per epoch."""
+
+    def of(task: str) -> Sink:
+        from barlowctl.train.events import EpochDone, Notice, StepDone
+
+        last: dict[str, float] = {}
+
+        def tell(event: Event) -> None:
+            match event:
+                case StepDone(logged=True):
+                    last.update(event.values)
+                case EpochDone():
+                    accuracy = f"  batch accuracy {last['accuracy']:.1%}" if "accuracy" in last else ""
+                    loss, rate = event.values["loss"], event.values["images_per_second"]
+                    console.say(f"{task}: epoch {event.epoch + 1}  loss {loss:.4f}{accuracy}  {rate:,.0f} images/s")
+                case Notice():
+                    console.say(f"note: {event.text}")
+
+        return tell
+
+    return of
+
+
+def _write(folder: Path, stem: str, result: dict[str, Any]) -> Path:
+    """The result as JSON; what an earlier command measured of the same network and images is kept beside it."""
+    from barlowctl.train import rundir
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stem}.json"
+    before = rundir.read_json(file) if file.is_file() else {}
+    same = all(before.get(key) == result.get(key) for key in ("subject", "data", "step", "weights"))
+    measures = ("knn", "linear", *TRAINED)
+    kept = {key: before[key] for key in measures if same and key in before and key not in result}
+    floors = result["floors"] or (before.get("floors", []) if same else [])
+    rundir.write_json(file, {**result, **kept, "floors": floors})
+    return file
+
+
+def _show(
+    console: Console, opened: Subject, result: dict[str, Any], measured: list[dict[str, Any]], images: int
+) -> None:
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = []
+    if "knn" in result:
+        columns += [("kNN k 20", lambda m: _cell(m, "knn", "top1")), ("kNN k 200", lambda m: _cell(m, "knn", "k200"))]
+    for key, label in {"linear": "linear", **TRAINED}.items():
+        if key in result:
+            columns.append((f"{label} top-1", lambda m, key=key: _cell(m, key, "top1")))  # type: ignore[misc]
+            columns.append(("top-5", lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
+    rows = [(one["name"], *(value(one) for _, value in columns)) for one in measured]
+    title = f"{opened.name}: percent of {images:,} test images"
+    console.table(title, ("features of", *(name for name, _ in columns)), rows)
+    for key in TRAINED:
+        if key in result:
+            console.say(f"{TRAINED[key]}: {result[key]['describe']}")
+    spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
+    console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
+
+
+def _cell(measured: dict[str, Any], key: str, name: str) -> Any:
+    values = measured.get(key)
+    if values is None:
+        return None
+    deviation = values.get(f"{name}_sd")
+    return values[name] if deviation is None else f"{values[name]:.2f} ± {deviation:.2f}"

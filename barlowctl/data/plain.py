@@ -51,6 +51,10 @@ class Pictures:
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)
 
+    def name_of(self, index: int) -> str:
+        """What to call an image: for files, the path below the folder."""
+        return self._source.describe(index)[0]
+
     def image(self, index: int) -> np.ndarray:
         """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ class LinearResult:
         validation_top1: what they reached on the held-out part of the training set.
         sweep: all settings that were tried.
         epochs, batch_size, seed: the rest of the protocol.
+        scores: `(M, C)` logits of the test samples, on the CPU.
     """
 
     top1: float
@@ -60,6 +61,7 @@ class LinearResult:
     epochs: int
     batch_size: int
     seed: int
+    scores: Tensor = field(repr=False, compare=False)
 
     @property
     def lr_at_edge(self) -> bool:
@@ -180,6 +182,7 @@ def linear_probe(
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
+        scores=scores,
     )
 
 

@@ -6,6 +6,7 @@ report = export(model, Path("resnet50.safetensors"), "timm")  # model: an Export
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import FORMATS, TORCHVISION_NAMES
 from barlowctl.export.official import read_official
+from barlowctl.export.reader import read_export
 from barlowctl.export.snippet import python_line
 from barlowctl.export.writer import export
 
@@ -16,5 +17,6 @@ __all__ = [
     "ExportedModel",
     "export",
     "python_line",
+    "read_export",
     "read_official",
 ]

@@ -1,0 +1,231 @@
+"""A classifier trained on the engine: the paper's linear protocol, semi-supervised and full fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from barlowctl.assemble.data import build_loader
+from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.labelled import Labelled, source_facts
+from barlowctl.assemble.machine import Runtime, usable_precision
+from barlowctl.assemble.model import normalization
+from barlowctl.assemble.subjects import Subject
+from barlowctl.data.views import ViewSpec
+from barlowctl.errors import RunStopped, UserError
+from barlowctl.eval.features import backbone_digest
+from barlowctl.model import feature_width
+from barlowctl.objective import Classifier
+from barlowctl.recipe.protocol import Protocol
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import checkpoint, engine, rundir, sinks
+from barlowctl.train.events import Sink, broadcast
+from barlowctl.train.schedule import epoch_cosine, epoch_drops
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier's scores `(M, C)` on the test images and their labels, and where its records lie."""
+
+    scores: Tensor
+    labels: Tensor
+    folder: Path
+    images: int
+    cpu_seconds: float
+
+
+class _Logits(nn.Module):
+    """The classifier as a module from images to scores, so that it can be run over a split like a backbone."""
+
+    def __init__(self, method: Classifier) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.method.logits(images)
+
+
+def fit(
+    subject: Subject,
+    data: Labelled,
+    protocol: Protocol,
+    runtime: Runtime,
+    device: torch.device,
+    *,
+    folder: Path,
+    seed: int,
+    subset: np.ndarray | None = None,
+    emit: Sink = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Train a classifier on the subject's backbone and score the test images with its last epoch.
+
+    The subject stays as it is: its backbone is copied. The state is saved after every epoch below `folder`, in a
+    folder named after everything that decides the result: the same call goes on where it was stopped, and one
+    that was finished is read back.
+
+    Args:
+        subset: positions of the training images to use; None: all.
+        seed: of the classifier's first weights and of the order and crops of training images.
+
+    Raises:
+        UserError: fewer images than one batch can be made of.
+        RunStopped: `stop()` became true, or the loss is not finite.
+    """
+    recipe = _recipe(subject.recipe, protocol, seed)
+    members = np.arange(data.train.num_samples) if subset is None else np.asarray(subset)
+    before = backbone_digest(subject.backbone)
+    about = {
+        "protocol": protocol.model_dump(mode="json"),
+        "seed": seed,
+        "backbone": before,
+        "train": source_facts(data.train),
+        "test": source_facts(data.test),
+        "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
+        "geometry": [recipe.eval.resize, recipe.eval.crop, list(recipe.views.mean), list(recipe.views.std)],
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
+    if (folder / "result.json").is_file() and (folder / "scores.safetensors").is_file():
+        found = load_file(folder / "scores.safetensors")
+        values = rundir.read_json(folder / "result.json")
+        return Fitted(found["scores"], found["labels"], folder, len(members), values["cpu_seconds"])
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with rundir.lock(folder):
+        rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
+        method = _build(subject, data, protocol, seed, device)
+        values = _train(
+            method, data, members, recipe, protocol, runtime, device, folder=folder, digest=digest, emit=emit, stop=stop
+        )
+        if protocol.frozen:
+            assert backbone_digest(method.backbone) == before, "linear evaluation changed the backbone"
+        scores, labels = extract(_Logits(method), data.test, recipe, runtime, device)
+        save_file({"scores": scores, "labels": labels}, folder / "scores.safetensors")
+        rundir.write_json(folder / "result.json", values)
+    return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]))
+
+
+def _recipe(recipe: Recipe, protocol: Protocol, seed: int) -> Recipe:
+    """The subject's recipe with the seed and the interpolation of the protocol."""
+    views = recipe.views.model_copy(update={"interpolation": protocol.interpolation})
+    return recipe.model_copy(update={"seed": seed, "views": views})
+
+
+def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, device: torch.device) -> Classifier:
+    torch.manual_seed(seed)
+    backbone = copy.deepcopy(subject.backbone).to(device)
+    try:
+        width = feature_width(backbone)
+    except AttributeError:  # no timm model: what it returns for one image says it
+        raise UserError(f"'{subject.name}' cannot be trained on: only networks can") from None
+    return Classifier(backbone, width=width, num_classes=data.num_classes, frozen=protocol.frozen).to(device)
+
+
+def _train(
+    method: Classifier,
+    data: Labelled,
+    members: np.ndarray,
+    recipe: Recipe,
+    protocol: Protocol,
+    runtime: Runtime,
+    device: torch.device,
+    *,
+    folder: Path,
+    digest: str,
+    emit: Sink,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    batch_size = min(protocol.batch_size, len(members))
+    whole, rest = divmod(len(members), batch_size)
+    drop_last = rest == 1 and not protocol.frozen  # batch norm needs two images
+    steps = whole + (1 if rest and not drop_last else 0)
+    if len(members) < 2:
+        raise UserError(f"{len(members)} training image", allowed="at least 2", next="use more labelled images")
+    settings = engine.Settings(
+        epochs=protocol.epochs,
+        steps_per_epoch=steps,
+        warmup_epochs=0.0,
+        final_lr_scale=0.0,
+        precision=usable_precision(protocol.precision, device),
+        log_every_steps=max(1, min(50, steps)),
+        checkpoint_every_epochs=1,
+        keep_checkpoints=1,
+        evaluate_every_epochs=0,
+        epoch_schedule=schedule(protocol),
+    )
+    loader = build_loader(
+        data.train,
+        [training_view(protocol, recipe.eval.crop)],
+        recipe,
+        runtime,
+        device,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        subset=members,
+    )
+    resume = bool(checkpoint.list_checkpoints(folder / "checkpoints"))
+    start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0
+    record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
+    try:
+        with loader:
+            return engine.train(
+                method,
+                loader,
+                optimizer(method, protocol),
+                settings,
+                to_input=normalization(recipe).to(device),
+                device=device,
+                emit=broadcast(emit, record),
+                checkpoints=folder / "checkpoints",
+                recipe_digest=digest,
+                stop=stop,
+                resume=resume,
+            )
+    except RunStopped as stopped:
+        if "stopped at step" in stopped.message:
+            raise RunStopped(stopped.message, next="run the same command again to go on") from None
+        raise UserError(stopped.message, next="lower the learning rates: --set lr_head=0.03") from None
+
+
+def training_view(protocol: Protocol, size: int) -> ViewSpec:
+    """RandomResizedCrop and flip, and nothing else."""
+    return ViewSpec(
+        size=size,
+        interpolation=protocol.interpolation,
+        crop_scale=protocol.crop_scale,
+        flip=protocol.flip,
+        jitter=0.0,
+        grayscale=0.0,
+        blur=0.0,
+        solarize=0.0,
+    )
+
+
+def schedule(protocol: Protocol) -> Callable[[int], float]:
+    """Epoch -> share of the learning rates."""
+    if protocol.schedule == "cosine":
+        return lambda epoch: epoch_cosine(epoch, epochs=protocol.epochs)
+    return lambda epoch: epoch_drops(epoch, drops=protocol.drops, factor=protocol.drop_factor)
+
+
+def optimizer(method: Classifier, protocol: Protocol) -> torch.optim.SGD:
+    """SGD over the classifier and, where it is trained, the backbone; weight decay on everything, as the authors'."""
+    groups: list[dict[str, Any]] = [_group("head", method.head, protocol.lr_head)]
+    if not protocol.frozen:
+        groups.append(_group("backbone", method.backbone, protocol.lr_backbone))
+    return torch.optim.SGD(groups, lr=protocol.lr_head, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+
+
+def _group(name: str, module: nn.Module, lr: float) -> dict[str, Any]:
+    return {"name": name, "params": list(module.parameters()), "lr": lr, "peak_lr": lr}

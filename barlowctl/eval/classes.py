@@ -1,0 +1,55 @@
+"""Results by class: confusion matrix and accuracy of every class, from scores or predictions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from barlowctl.errors import UserError
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Counts `(C, C)` int64: row = true class, column = predicted class.
+
+    Args:
+        predictions, labels: `(N,)` integers in [0, num_classes).
+    """
+    if predictions.shape != labels.shape or predictions.ndim != 1:
+        raise UserError(
+            f"{tuple(predictions.shape)} predictions against {tuple(labels.shape)} labels", allowed="one each"
+        )
+    pairs = labels.long() * num_classes + predictions.long()
+    return torch.bincount(pairs, minlength=num_classes * num_classes).view(num_classes, num_classes)
+
+
+def per_class(matrix: Tensor) -> list[float | None]:
+    """Share of each true class that was predicted right, None for a class without samples."""
+    totals = matrix.sum(dim=1).tolist()
+    right = matrix.diagonal().tolist()
+    return [hit / total if total else None for hit, total in zip(right, totals, strict=True)]
+
+
+def class_names(names: Sequence[str], num_classes: int) -> list[str]:
+    """One name per class: those known, numbers for the others."""
+    return [names[label] if label < len(names) else str(label) for label in range(num_classes)]
+
+
+def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) -> list[Path]:
+    """`<stem>-per-class.csv` and `<stem>-confusion.csv` (rows: true class) in `folder`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{stem}-per-class.csv", folder / f"{stem}-confusion.csv"]
+    with open(files[0], "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["class", "images", "right", "top1"])
+        for name, row, share, hit in zip(names, matrix, per_class(matrix), matrix.diagonal().tolist(), strict=True):
+            writer.writerow([name, int(row.sum()), hit, "" if share is None else f"{100 * share:.4f}"])
+    with open(files[1], "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["true \\ predicted", *names])
+        for name, row in zip(names, matrix.tolist(), strict=True):
+            writer.writerow([name, *row])
+    return files

@@ -1,0 +1,87 @@
+"""Subsets of labels: SimCLR's file lists, and seeded class-balanced draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+import torch
+from torch import Tensor
+
+from barlowctl.errors import UserError
+
+
+def balanced_draw(labels: Tensor, percent: float, *, seed: int) -> Tensor:
+    """Ascending positions of `percent` of every class, rounded, at least one image each.
+
+    Args:
+        labels: `(N,)` class of each image.
+        percent: in (0, 100].
+    """
+    if not 0.0 < percent <= 100.0:
+        raise UserError(f"{percent:g} percent of the labels", allowed="more than 0, at most 100")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        count = max(1, round(percent / 100 * len(members)))
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(chosen).sort().values
+
+
+def read_list(path: Path, names: Sequence[str]) -> Tensor:
+    """Ascending positions of the images that a file list names, one per line.
+
+    SimCLR's lists (`imagenet_subsets/1percent.txt`) have bare file names (`n02389026_9347.JPEG`), as the
+    authors' code reads them; a path below the data folder is understood too.
+
+    Args:
+        names: of all images, relative to the data folder, in their order.
+
+    Raises:
+        UserError: the file is missing, empty, or names an image that is not there, or twice.
+    """
+    try:
+        wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"the list '{path}' cannot be read: {error}", allowed="a text file, a file name a line"
+        ) from error
+    if not wanted:
+        raise UserError(f"the list '{path}' is empty", allowed="a text file with one file name per line")
+    whole = {name: index for index, name in enumerate(names)}
+    bare: dict[str, int] = {}
+    ambiguous = set()
+    for index, name in enumerate(names):
+        base = PurePath(name).name
+        if base in bare:
+            ambiguous.add(base)
+        bare[base] = index
+    positions = []
+    for number, name in enumerate(wanted, start=1):
+        found = whole.get(name, None if name in ambiguous else bare.get(name))
+        if found is None:
+            why = "more than one image has that name" if name in ambiguous else "no training image has that name"
+            raise UserError(
+                f"{path}, line {number}: '{name}': {why}",
+                allowed=f"names such as '{names[0]}'",
+                next="name the folder of images that the list belongs to with --data",
+            )
+        positions.append(found)
+    if len(set(positions)) != len(positions):
+        raise UserError(f"the list '{path}' names {len(positions) - len(set(positions))} images twice")
+    return torch.tensor(sorted(positions))
+
+
+def write_list(path: Path, names: Sequence[str]) -> None:
+    """One name a line, in the form that `read_list` reads back.
+
+    Bare file names, SimCLR's form, where each begins with its class folder's name and none comes twice; else
+    paths below the data folder.
+    """
+    paths = [PurePath(name) for name in names]
+    bare = all(len(one.parts) == 2 and one.name.split("_")[0] == one.parts[0] for one in paths)
+    if bare and len({one.name for one in paths}) == len(paths):
+        names = [one.name for one in paths]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")

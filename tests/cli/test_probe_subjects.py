@@ -1,0 +1,183 @@
+"""`barlowctl probe` on everything that can be probed, and what is trained on labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+SMALL = ["--set", "eval.resize=32", "--set", "eval.crop=32", "--threads", "1", "--json"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty training and six test images of two easy classes, named as ImageNet's."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 6)):
+        for label, name in enumerate(("n01", "n02")):
+            (tmp_path / "tiny" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 120, (12, 14, 3)) + 130 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "tiny" / split / name / f"{name}_{number}.png")
+    return tmp_path / "tiny"
+
+
+def measured(arguments: list[str], capsys: Captured) -> dict[str, Any]:
+    code = barlowctl(["probe", *arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+def test_a_timm_model_from_random_weights(folder: Path, recipe: Path, capsys: Captured) -> None:
+    result = measured(["resnet10t", "--data", str(folder), "--random-init", *SMALL], capsys)
+    assert result["kind"] == "random"
+    assert result["features"] == 512
+    assert result["floors"][0]["name"] == "random backbone"
+    assert result["knn"]["top1"] == 100.0  # brightness alone tells them apart
+    file = Path(result["file"])
+    assert file.name == "probe-tiny.json"
+    assert json.loads(file.read_text())["knn"] == result["knn"]
+    per_class = (file.parent / "probe-tiny" / "linear-per-class.csv").read_text().splitlines()
+    assert per_class[1:] == [f"n0{k},6,6,100.0000" for k in (1, 2)]
+
+
+def test_an_export_measures_like_its_run(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    from barlowctl.assemble.subjects import open_subject
+    from barlowctl.eval.features import backbone_digest
+
+    for format, name in (("timm", "backbone.safetensors"), ("hub", "folder")):
+        assert barlowctl(["export", str(trained), "--format", format, "--out", str(tmp_path / name), "--quiet"]) == 0
+        exported, original = open_subject(str(tmp_path / name)), open_subject(str(trained))
+        assert backbone_digest(exported.backbone) == backbone_digest(original.backbone)
+        assert exported.recipe.eval == original.recipe.eval.model_copy(
+            update={"every_epochs": 1, "queries": "off", "bank": 10000}
+        )
+        assert exported.recipe.views.mean == original.recipe.views.mean
+    capsys.readouterr()
+    ours = measured([str(tmp_path / "backbone.safetensors"), "--data", "digits", "--threads", "1", "--json"], capsys)
+    runs = measured([str(trained), "--knn", "--linear", "--threads", "1", "--json"], capsys)
+    assert ours["knn"] == runs["knn"]
+    assert ours["linear"] == runs["linear"]
+    assert ours["kind"] == "export"
+
+
+def test_the_authors_checkpoint(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    import timm
+
+    state = timm.create_model("resnet18", num_classes=0).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    result = measured([str(tmp_path / "resnet18.pth"), "--data", str(folder), "--knn", *SMALL], capsys)
+    assert result["kind"] == "official"
+    assert "linear" not in result
+    assert result["architecture"] == "resnet18"
+
+
+def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsys: Captured) -> None:
+    """Linear (paper), 10 % and fine-tuning over two seeds; a second command reads back what was finished."""
+    options = ["resnet10t", "--data", str(folder), "--seeds", "2", "--set", "epochs=2", "--set", "batch_size=8", *SMALL]
+    result = measured([*options, "--protocol", "paper", "--semi", "10", "--finetune"], capsys)
+    assert "knn" not in result
+    assert "linear" not in result
+    for key, images in (("linear_paper", 40), ("semi_10", 4), ("finetune", 40)):
+        values = result[key]
+        assert values["images"] == images
+        assert [one["seed"] for one in values["seeds"]] == [0, 1]
+        both = [one["top1"] for one in values["seeds"]]
+        assert values["top1"] == pytest.approx(np.mean(both), abs=1e-3)
+        assert values["top1_sd"] == pytest.approx(np.std(both, ddof=1), abs=1e-3)
+        assert values["protocol"]["epochs"] == 2
+    first = Path(result["linear_paper"]["folder"])
+    written = (first / "result.json").stat().st_mtime_ns
+    lists = [Path(name).read_text().split() for name in result["semi_10"]["lists"]]
+    assert lists[0] != lists[1]
+    assert all(name.startswith(("n01_", "n02_")) for name in lists[0])
+
+    again = measured([*options, "--protocol", "paper", "--knn"], capsys)
+    assert again["linear_paper"]["seeds"] == result["linear_paper"]["seeds"]
+    assert (first / "result.json").stat().st_mtime_ns == written
+    kept = json.loads(Path(again["file"]).read_text())
+    assert kept["semi_10"] == result["semi_10"]  # measured before, of the same network and images
+
+
+def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_path: Path) -> None:
+    """Interrupted after the first epoch and continued, it scores as one that went through."""
+    from barlowctl.assemble.classification import fit
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.probing import open_labelled
+    from barlowctl.assemble.subjects import open_subject
+    from barlowctl.errors import RunStopped
+    from barlowctl.eval.features import backbone_digest
+    from barlowctl.recipe.protocol import PROTOCOLS, override
+
+    subject = open_subject("resnet10t", data=str(folder), geometry=["eval.resize=32", "eval.crop=32"])
+    data, protocol = open_labelled(subject.recipe, None), override(PROTOCOLS["linear"], ["epochs=3", "batch_size=16"])
+    before = backbone_digest(subject.backbone)
+    events: list[Any] = []
+
+    def stop() -> bool:
+        return sum(type(event).__name__ == "StepDone" for event in events) >= 4
+
+    options: dict[str, Any] = {"seed": 0}
+    with pytest.raises(RunStopped, match="stopped at step") as stopped:
+        fit(subject, data, protocol, Runtime(), torch.device("cpu"), folder=tmp_path / "parts", emit=events.append,
+            stop=stop, **options)  # fmt: skip
+    assert "same command again" in (stopped.value.next or "")
+    parts = fit(subject, data, protocol, Runtime(), torch.device("cpu"), folder=tmp_path / "parts", **options)
+    whole = fit(subject, data, protocol, Runtime(), torch.device("cpu"), folder=tmp_path / "whole", **options)
+    assert torch.equal(parts.scores, whole.scores)
+    assert backbone_digest(subject.backbone) == before
+    assert len((whole.folder / "metrics.jsonl").read_text().splitlines()) > 3
+
+
+def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "1percent.txt").write_text("n01_3.png\nn02_4.png\nn02_5.png\n")
+    options = ["resnet10t", "--data", str(folder), "--semi", "1", "--set", "epochs=1", *SMALL]
+    result = measured([*options, "--semi-list", str(tmp_path / "1percent.txt")], capsys)
+    assert result["semi_1"]["images"] == 3
+    assert Path(result["semi_1"]["lists"][0]).read_text() == "n01_3.png\nn02_4.png\nn02_5.png\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["resnet10x", "--data", "tiny"], "did you mean 'resnet10t'"),
+        (["resnet10t.nothing", "--data", "tiny"], "no weights 'nothing'"),
+        (["resnet10t"], "--data DATASET"),
+        (["runs/none"], "does not exist"),
+        (["resnet10t", "--data", "tiny", "--semi", "5"], "1 or 10"),
+        (["resnet10t", "--data", "tiny", "--protocol", "papr"], "did you mean 'paper'"),
+        (["resnet10t", "--data", "tiny", "--set", "epochs=1"], "add --protocol paper"),
+        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epoch=1"], "did you mean 'epochs'"),
+        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epochs=0"], "greater than or equal to 1"),
+        (["resnet10t", "--data", "tiny", "--semi", "1", "--semi", "10", "--semi-list", "x"], "one subset"),
+    ],
+)
+def test_refusals(
+    folder: Path, recipe: Path, tmp_path: Path, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    assert barlowctl(["probe", *[str(folder) if word == "tiny" else word for word in arguments]]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_an_empty_class_and_a_foreign_file(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    for file in (folder / "train" / "n02").iterdir():
+        file.unlink()
+    assert barlowctl(["probe", "resnet10t", "--data", str(folder), *SMALL]) == 2
+    assert "have no training image: 'n02'" in capsys.readouterr().err
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    assert barlowctl(["probe", str(tmp_path / "foreign.safetensors"), "--data", str(folder)]) == 2
+    assert "does not say which network" in capsys.readouterr().err
