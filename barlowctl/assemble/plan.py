@@ -112,7 +112,7 @@ def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
     return estimate_memory(
         _Loss(method),
         lambda: (torch.zeros(shape), torch.zeros(shape)),
-        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,
+        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
         autocast=engine.AUTOCAST[precision],
     )
 

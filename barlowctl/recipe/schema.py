@@ -4,7 +4,7 @@ Imports the standard library and pydantic only. Names are the paper's and timm's
 
     data       which images            views      how they are distorted (the paper's table)
     model      backbone and projector  objective  the loss and its ablations (Tables 5 and 6)
-    optimizer  LARS, SGD, AdamW        train      epochs, batch, precision, checkpoints
+    optimizer  LARS, SGD, AdamW, Muon  train      epochs, batch, precision, checkpoints
     eval       what is measured while training, and the geometry of evaluation images
 """
 
@@ -113,11 +113,11 @@ class Objective(Section):
 class Optimizer(Section):
     """Learning rates are per 256 images: the peak is lr x batch_size / 256."""
 
-    name: Literal["lars", "sgd", "adamw"] = "lars"
+    name: Literal["lars", "sgd", "adamw", "muon"] = "lars"
     lr: Positive = Field(0.2, description="of weights, per 256 images")
     lr_biases: Positive = Field(0.0048, description="of biases and norm parameters, per 256 images")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="LARS and SGD")
-    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="LARS, SGD and Muon")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW, and Muon's biases")
     eta: Positive = Field(0.001, description="trust coefficient of LARS")
     clip_trust_ratio: bool = Field(
         False, description="LARS steps are at most lr times the gradient (LARC); small benchmarks use it"

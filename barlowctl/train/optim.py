@@ -1,4 +1,4 @@
-"""Optimizers: LARS as in the authors' code, and torch's own SGD and AdamW over the same groups."""
+"""Optimizers: LARS as in the authors' code, Muon, and torch's own SGD and AdamW, over the same groups."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError, did_you_mean
+from barlowctl.train.muon import Muon
 
-OPTIMIZERS = ("lars", "sgd", "adamw")
+OPTIMIZERS = ("lars", "sgd", "adamw", "muon")
 
 
 class LARS(torch.optim.Optimizer):
@@ -138,7 +139,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 def build_optimizer(
     module: nn.Module,
-    name: Literal["lars", "sgd", "adamw"] | str,
+    name: Literal["lars", "sgd", "adamw", "muon"] | str,
     *,
     lr: float,
     lr_biases: float,
@@ -148,7 +149,7 @@ def build_optimizer(
     eta: float = 0.001,
     clip_trust_ratio: bool = False,
 ) -> torch.optim.Optimizer:
-    """LARS, or torch's SGD (`momentum`) or AdamW (`betas`), over `parameter_groups(module)`.
+    """LARS, Muon (`momentum`, `betas`), torch's SGD (`momentum`) or AdamW (`betas`) over `parameter_groups(module)`.
 
     `lr` and `lr_biases` are the peaks, already multiplied by batch / 256.
     """
@@ -163,6 +164,8 @@ def build_optimizer(
         raise UserError("the model has no trainable parameters", next="check which layers are frozen")
     if name == "lars":
         return LARS(groups, lr=lr, momentum=momentum, eta=eta, clip=clip_trust_ratio)
+    if name == "muon":
+        return Muon(groups, lr=lr, momentum=momentum, betas=betas)
     for group in groups:
         del group["adapt"]
     if name == "sgd":

@@ -141,7 +141,7 @@ def test_a_closure_is_evaluated_with_gradients() -> None:
     torch.testing.assert_close(p.detach(), torch.full((2, 2), 1 - 0.1 * 0.001 * 1.0))
 
 
-@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
 def test_state_goes_through_json_and_resumes_bit_for_bit(name: str) -> None:
     settings: dict[str, Any] = {"lr": 0.2, "lr_biases": 0.01, "weight_decay": 0.01}
     straight = Odd()

@@ -1,0 +1,116 @@
+"""Muon for weights, Adam for biases and norm parameters: the most progress per step in short runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from barlowctl.errors import UserError
+
+# The quintic iteration x -> a x + b x³ + c x⁵ of Jordan et al. 2024, section "The Newton-Schulz iteration".
+A, B, C = 3.4445, -4.7750, 2.0315
+ITERATIONS = 5
+SMALLEST_NORM = 1e-7
+EPSILON = 1e-8  # of Adam
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+
+    In a group with `adapt=True`, for each parameter p of shape (out, ...) with gradient g:
+
+        m = momentum m + (1 - momentum) g
+        u = (1 - momentum) g + momentum m                  (Nesterov)
+        o = U S' Vᵀ of u = U S Vᵀ as a matrix (out, rest)    (singular values S' near 1)
+        p = p - lr weight_decay p - lr sqrt(max(1, out / rest)) o
+
+    In a group with `adapt=False` (biases, norm parameters), Adam with `betas`, bias-corrected, and the same
+    decoupled weight decay. A convolution's weight (out, in, h, w) is the matrix (out, in h w), as in the
+    author's own code; torch's Muon, which it equals on matrices, takes only those.
+
+    State of a parameter: `m` of its shape; for Adam also `v`, and `step`.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        adapt: bool = True,
+    ) -> None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
+            if not value >= 0.0:
+                raise UserError(f"Muon: {name} is {value}, but must not be negative", allowed="0 or more")
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "betas": betas,
+            "adapt": adapt,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            if group["adapt"] and any(p.ndim < 2 for p in group["params"]):
+                raise UserError("Muon orthogonalises matrices: a parameter has fewer than two dimensions")
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            update = _orthogonal_step if group["adapt"] else _adam_step
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1.0 - group["lr"] * group["weight_decay"])
+                    update(p, p.grad, self.state[p], group)
+        return loss
+
+
+def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    if "m" not in state:
+        state["m"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+    momentum = group["momentum"]
+    state["m"].lerp_(grad, 1.0 - momentum)
+    direction = orthogonalize(grad.lerp(state["m"], momentum).flatten(1))
+    out, rest = direction.shape
+    p.add_(direction.view(p.shape), alpha=-group["lr"] * max(1.0, out / rest) ** 0.5)
+
+
+def _adam_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    if "m" not in state:
+        state["m"], state["v"], state["step"] = torch.zeros_like(p), torch.zeros_like(p), torch.tensor(0.0)
+    first, second = group["betas"]
+    state["step"] += 1.0
+    state["m"].lerp_(grad, 1.0 - first)
+    state["v"].mul_(second).addcmul_(grad, grad, value=1.0 - second)
+    steps = float(state["step"])
+    denominator = (state["v"] / (1.0 - second**steps)).sqrt_().add_(EPSILON)
+    p.addcdiv_(state["m"], denominator, value=-group["lr"] / (1.0 - first**steps))
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """`U S' Vᵀ` of a matrix `U S Vᵀ`, same shape and dtype, with singular values S' between about 0.7 and 1.2.
+
+    Five Newton-Schulz iterations in bfloat16, on the side of the smaller dimension. Zeros stay zeros.
+    """
+    wide = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
+    x = (wide / wide.norm().clamp_min(SMALLEST_NORM)).bfloat16()
+    for _ in range(ITERATIONS):
+        gram = x @ x.t()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    x = x.to(matrix.dtype)
+    return (x.t() if matrix.shape[0] > matrix.shape[1] else x).contiguous()
