@@ -91,8 +91,8 @@ def drop_augmentations() -> Study:
             Variant("baseline", (), (71.4, 90.2)),
             Variant("no-grayscale", without("grayscale")),
             Variant("no-color", without(*color)),
-            Variant("crop-and-blur", without(*color, "solarize", "flip")),
-            Variant("crop-only", without(*color, "solarize", "flip", "blur")),
+            Variant("crop-and-blur", without(*color, "solarize", "erase", "flip")),
+            Variant("crop-only", without(*color, "solarize", "erase", "flip", "blur")),
         ),
     )
 

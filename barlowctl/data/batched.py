@@ -27,7 +27,9 @@ class Parameters:
     """The draws of a view for n images: numpy on the host, where they decide shapes, one row per image.
 
     steps: int64 (n, 4), which operation of jitter comes when; factors: float32 (n, 4), by operation (hue's is
-    its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur.
+    its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur; gamma:
+    float32 (n,); erased: int64 (n, 4), top, left, height, width, zeros for nothing; levels: float32 (n, 3), the
+    colour of what is erased, in 0..255.
     """
 
     steps: np.ndarray
@@ -36,6 +38,9 @@ class Parameters:
     grayscale: np.ndarray
     sigma: np.ndarray
     solarize: np.ndarray
+    gamma: np.ndarray
+    erased: np.ndarray
+    levels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.jitter)
@@ -45,7 +50,9 @@ def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, vie
     """The photometric draws of view `view` of the samples `keys`, int64 (n,)."""
     rows = np.empty((len(keys), draws.PHOTOMETRIC_LENGTH))
     draws.draw_photometric(draws.encode(spec), seed, epoch, np.ascontiguousarray(keys, dtype=np.int64), view, rows)
-    jitter, order, factors, grayscale, sigma, solarize = np.split(rows, [1, 2, 6, 7, 8], axis=1)
+    jitter, order, factors, grayscale, sigma, solarize, gamma, erased, levels = np.split(
+        rows, [1, 2, 6, 7, 8, 9, 10, 14], axis=1
+    )
     return Parameters(
         steps=ORDERS[order[:, 0].astype(np.int64)],
         factors=factors.astype(np.float32),
@@ -53,6 +60,9 @@ def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, vie
         grayscale=grayscale[:, 0] > 0,
         sigma=sigma[:, 0].astype(np.float32),
         solarize=solarize[:, 0] > 0,
+        gamma=gamma[:, 0].astype(np.float32),
+        erased=erased.astype(np.int64),
+        levels=levels.astype(np.float32),
     )
 
 
@@ -70,11 +80,13 @@ def geometric(spec: Spec) -> Spec:
         grayscale=0.0,
         blur=0.0,
         solarize=0.0,
+        gamma=0.0,
+        erase=0.0,
     )
 
 
 def distort(images: Tensor, parameters: Parameters) -> Tensor:
-    """Jitter, grayscale, blur, solarise.
+    """Jitter, grayscale, blur, solarise; then gamma and erasing.
 
     Args:
         images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
@@ -96,7 +108,22 @@ def distort(images: Tensor, parameters: Parameters) -> Tensor:
     if parameters.solarize.any():
         chosen = _where(parameters.solarize, images)
         images[chosen] = solarize(images[chosen])
+    if (parameters.gamma != 1.0).any():
+        images = images.div_(255.0).pow_(_column(parameters.gamma, images)).mul_(255.0)
+    if (parameters.erased[:, 2] > 0).any():
+        images = erase(images, parameters)
     return images
+
+
+def erase(images: Tensor, parameters: Parameters) -> Tensor:
+    """Each image's rectangle gets its colour; a rectangle of height 0 covers nothing."""
+    top, left, height, width = (_column(column, images) for column in parameters.erased.T)
+    y = torch.arange(images.shape[2], device=images.device).view(1, 1, -1, 1)
+    x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+    channels = images.shape[1]
+    colour = torch.cat([_column(parameters.levels[:, c], images) for c in range(channels)], dim=1)
+    return torch.where(inside, colour, images)
 
 
 def jitter(images: Tensor, parameters: Parameters) -> Tensor:

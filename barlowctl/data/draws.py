@@ -25,18 +25,24 @@ CROP_TRIES = 10
 SLOT_TOP, SLOT_LEFT, SLOT_FLIP, SLOT_JITTER, SLOT_ORDER = 20, 21, 22, 23, 24
 SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = 25, 26, 27, 28
 SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = 29, 30, 31, 32, 33
+SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_ERASE_LEFT = 34, 35, 36, 37, 38, 39
+SLOT_ERASE_LEVEL = 40  # and the two after it, one a channel
+
+ERASE_RATIO = 2.5  # height / width of an erased rectangle: log-uniform in [1 / ERASE_RATIO, ERASE_RATIO]
 
 # A spec as an array of float64: what kernels read.
 CENTER, SIZE, BICUBIC, RESIZE = 0, 1, 2, 3
 SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH = 4, 5, 6, 7
 FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
 GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
-SPEC_LENGTH = 19
-PHOTOMETRIC_LENGTH = 9  # of a row of `draw_photometric`
+GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
+SPEC_LENGTH = 23
+PHOTOMETRIC_LENGTH = 17  # of a row of `draw_photometric`
 
 
 class Draw(NamedTuple):
-    """The parameters of one view. Crop in source pixels; a factor of 1, a hue or sigma of 0: nothing to do."""
+    """The parameters of one view. Crop in source pixels; a factor or gamma of 1, a hue or sigma of 0, an erased
+    height of 0: nothing to do. The erased rectangle is in pixels of the view, its levels in 0..255."""
 
     top: int
     left: int
@@ -52,6 +58,14 @@ class Draw(NamedTuple):
     grayscale: bool
     sigma: float
     solarize: bool
+    gamma: float = 1.0
+    erase_top: int = 0
+    erase_left: int = 0
+    erase_height: int = 0
+    erase_width: int = 0
+    erase_red: float = 0.0
+    erase_green: float = 0.0
+    erase_blue: float = 0.0
 
 
 def encode(spec: Spec) -> np.ndarray:
@@ -69,6 +83,8 @@ def encode(spec: Spec) -> np.ndarray:
     row[[SATURATION, HUE]] = spec.saturation, spec.hue
     row[BLUR], row[SOLARIZE] = spec.blur, spec.solarize
     row[[SIGMA_LOW, SIGMA_HIGH]] = spec.blur_sigma
+    row[GAMMA], row[ERASE] = spec.gamma, spec.erase
+    row[[ERASE_LOW, ERASE_HIGH]] = spec.erase_scale
     return row
 
 
@@ -136,6 +152,24 @@ def draw_crop(spec, key, height, width):
 
 
 @njit(cache=True, nogil=True)
+def draw_erased(spec, key):
+    """(top, left, height, width) of the erased rectangle in a view; zeros where nothing is erased.
+
+    Area and ratio as torchvision's RandomErasing draws them. Deviation: a side that does not fit is cut to the
+    view's instead of drawn again.
+    """
+    if uniform(key, SLOT_ERASE) >= spec[ERASE]:
+        return 0, 0, 0, 0
+    size = np.int64(spec[SIZE])
+    area = size * size * between(key, SLOT_ERASE_AREA, spec[ERASE_LOW], spec[ERASE_HIGH])
+    ratio = math.exp(between(key, SLOT_ERASE_RATIO, -math.log(ERASE_RATIO), math.log(ERASE_RATIO)))
+    height = min(max(np.int64(np.rint(math.sqrt(area * ratio))), 1), size)
+    width = min(max(np.int64(np.rint(math.sqrt(area / ratio))), 1), size)
+    top = below(key, SLOT_ERASE_TOP, size - height + 1)
+    return top, below(key, SLOT_ERASE_LEFT, size - width + 1), height, width
+
+
+@njit(cache=True, nogil=True)
 def draw(spec, seed, epoch, sample, view, height, width):
     """The parameters of view `view` of sample `sample`, an image of height x width pixels.
 
@@ -145,16 +179,18 @@ def draw(spec, seed, epoch, sample, view, height, width):
     key = stream_key(seed, epoch, sample, view)
     top, left, h, w = draw_crop(spec, key, height, width)
     jitter = uniform(key, SLOT_JITTER) < spec[JITTER]
-    brightness = contrast = saturation = 1.0
+    brightness = contrast = saturation = gamma = 1.0
     hue = 0.0
     if jitter:
         brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
         contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
         saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
         hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
+        gamma = math.exp(between(key, SLOT_GAMMA, -spec[GAMMA], spec[GAMMA]))
     sigma = 0.0
     if uniform(key, SLOT_BLUR) < spec[BLUR]:
         sigma = between(key, SLOT_SIGMA, spec[SIGMA_LOW], spec[SIGMA_HIGH])
+    erase_top, erase_left, erase_height, erase_width = draw_erased(spec, key)
     return Draw(
         top,
         left,
@@ -170,6 +206,14 @@ def draw(spec, seed, epoch, sample, view, height, width):
         uniform(key, SLOT_GRAYSCALE) < spec[GRAYSCALE],
         sigma,
         uniform(key, SLOT_SOLARIZE) < spec[SOLARIZE],
+        gamma,
+        erase_top,
+        erase_left,
+        erase_height,
+        erase_width,
+        between(key, SLOT_ERASE_LEVEL, 0.0, 255.0),
+        between(key, SLOT_ERASE_LEVEL + 1, 0.0, 255.0),
+        between(key, SLOT_ERASE_LEVEL + 2, 0.0, 255.0),
     )
 
 
@@ -180,13 +224,16 @@ def draw_photometric(spec, seed, epoch, keys, view, out):
     Args:
         spec, seed, epoch, view: as in `draw`; keys: int64 (n,).
         out: float64 (n, PHOTOMETRIC_LENGTH), written: jitter, order, brightness, contrast, saturation, hue,
-            grayscale, sigma, solarize.
+            grayscale, sigma, solarize, gamma, then the erased rectangle's top, left, height, width and levels.
     """
     for i in range(keys.shape[0]):
         drawn = draw(spec, seed, epoch, keys[i], view, 1, 1)  # these draws do not depend on the image's size
         out[i, 0], out[i, 1] = drawn.jitter, drawn.order
         out[i, 2], out[i, 3], out[i, 4], out[i, 5] = drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue
-        out[i, 6], out[i, 7], out[i, 8] = drawn.grayscale, drawn.sigma, drawn.solarize
+        out[i, 6], out[i, 7], out[i, 8], out[i, 9] = drawn.grayscale, drawn.sigma, drawn.solarize, drawn.gamma
+        out[i, 10], out[i, 11] = drawn.erase_top, drawn.erase_left
+        out[i, 12], out[i, 13] = drawn.erase_height, drawn.erase_width
+        out[i, 14], out[i, 15], out[i, 16] = drawn.erase_red, drawn.erase_green, drawn.erase_blue
 
 
 def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from barlowctl.data import decode, draws, photometric, resize
+from barlowctl.data import corruption, decode, draws, photometric, resize
+from barlowctl.data.corruption import corrupt
 from barlowctl.data.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, draw
 from barlowctl.data.photometric import blur_scratch, distort
@@ -137,11 +138,12 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
     resample(source, offset, stride, channels, vertical, horizontal, bicubic, flip, lines, planes)
     if spec[CENTER] == 0.0:
         distort(planes, spare, parameters)
+        corrupt(planes, parameters)
 
 
 def source_digest() -> int:
     """A positive number that changes with the source of any kernel."""
-    modules = [decode, draws, photometric, resize, sys.modules[__name__]]
+    modules = [corruption, decode, draws, photometric, resize, sys.modules[__name__]]
     text = "".join(inspect.getsource(module) for module in modules)
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 

@@ -96,7 +96,7 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
 
 
 def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, grayscale, blur, solarise."""
+    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, grayscale, blur, solarise; then `corrupt`."""
     if parameters.jitter:
         adjust = (
             lambda x: F.adjust_brightness(x, parameters.brightness),
@@ -113,7 +113,20 @@ def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
         if radius > 0:
             kernel = [2 * radius + 1, 2 * radius + 1]
             image = F.gaussian_blur(image, kernel, [parameters.sigma, parameters.sigma])
-    return F.solarize(image, 128 / 255) if parameters.solarize else image
+    if parameters.solarize:
+        image = F.solarize(image, 128 / 255)
+    return corrupt(image, parameters)
+
+
+def corrupt(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
+    """What goes beyond the paper's chain: gamma, then the erased rectangle."""
+    if parameters.gamma != 1.0:
+        image = F.adjust_gamma(image, parameters.gamma)
+    if parameters.erase_height == 0:
+        return image
+    box = (parameters.erase_top, parameters.erase_left, parameters.erase_height, parameters.erase_width)
+    levels = (parameters.erase_red, parameters.erase_green, parameters.erase_blue)[: image.shape[0]]
+    return F.erase(image, *box, torch.tensor(levels, dtype=image.dtype)[:, None, None] / 255)
 
 
 class _Rows(torch.utils.data.Dataset[Any]):

@@ -18,7 +18,9 @@ class ViewSpec:
 
     Probabilities: flip, jitter, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
     are half-widths of a factor around 1, hue that of a shift around 0 in turns of the colour circle.
-    `blur_sigma` is in pixels of the output.
+    `blur_sigma` is in pixels of the output. Beyond the paper's table, and off by default: `gamma` is the
+    half-width of the logarithm of an exponent that jitter raises pixels in [0, 1] to; `erase` is the probability
+    that a rectangle of one colour covers a share `erase_scale` of the view.
 
     Raises:
         UserError: a value outside its range.
@@ -38,21 +40,25 @@ class ViewSpec:
     blur: float = 1.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
+    gamma: float = 0.0
+    erase: float = 0.0
+    erase_scale: tuple[float, float] = (0.05, 0.3)
 
     def __post_init__(self) -> None:
         check_interpolation(self.interpolation)
         if self.size < 1:
             raise UserError(f"a view's size is {self.size}", allowed="1 or more pixels")
-        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize", "erase"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="a probability, 0 to 1")
-        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+        for name in ("crop_scale", "crop_ratio", "blur_sigma", "erase_scale"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise UserError(f"a view's {name} is ({low}, {high})", allowed="0 < first <= second")
-        if self.crop_scale[1] > 1.0:
-            raise UserError(f"a view's crop_scale ends at {self.crop_scale[1]}", allowed="at most 1")
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("crop_scale", "erase_scale"):
+            if getattr(self, name)[1] > 1.0:
+                raise UserError(f"a view's {name} ends at {getattr(self, name)[1]}", allowed="at most 1")
+        for name in ("brightness", "contrast", "saturation", "gamma"):
             if not getattr(self, name) >= 0.0:
                 raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="0 or more")
         if not 0.0 <= self.hue <= 0.5:

@@ -56,15 +56,22 @@ class View(Section):
     blur: Probability = Field(1.0, description="probability of a Gaussian blur")
     blur_sigma: tuple[Positive, Positive] = Field((0.1, 2.0), description="range of sigma, in output pixels")
     solarize: Probability = Field(0.0, description="probability of solarisation (threshold 128)")
+    gamma: NonNegative = Field(
+        0.0, description="beyond the paper: jitter also raises pixels in [0, 1] to the power exp(u), u from [-x, x]"
+    )
+    erase: Probability = Field(0.0, description="beyond the paper: probability that one rectangle is erased")
+    erase_scale: tuple[Positive, Positive] = Field((0.05, 0.3), description="share of the view that is erased")
 
     @model_validator(mode="after")
     def _ordered(self) -> View:
-        for key in ("crop_scale", "crop_ratio", "blur_sigma"):
+        for key in ("crop_scale", "crop_ratio", "blur_sigma", "erase_scale"):
             low, high = getattr(self, key)
             if low > high:
                 raise ValueError(f"{key} is [{low}, {high}]: the first number must not exceed the second")
         if self.crop_scale[1] > 1.0:
             raise ValueError(f"crop_scale ends at {self.crop_scale[1]}: a crop has at most the image's area, 1.0")
+        if self.erase_scale[1] > 1.0:
+            raise ValueError(f"erase_scale ends at {self.erase_scale[1]}: a rectangle has at most the view's area, 1.0")
         return self
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from barlowctl.data import batched, draws, photometric
+from barlowctl.data import batched, corruption, draws, photometric
 from barlowctl.data.views import CenterSpec, ViewSpec
 from tests.data.views_double import photograph
 
@@ -29,6 +29,9 @@ def one_by_one(images: np.ndarray, spec: ViewSpec, seed: int, epoch: int, keys: 
     for one, key in zip(planes, keys, strict=True):
         drawn = draws.draw(draws.encode(spec), seed, epoch, key, view, 50, 70)
         photometric.distort(one, spare, drawn)
+        turned = np.ascontiguousarray(one.transpose(0, 2, 1))  # corruption's planes are (C, x, y)
+        corruption.corrupt(turned, drawn)
+        one[:] = turned.transpose(0, 2, 1)
     return planes
 
 
@@ -44,6 +47,7 @@ SPECS = {
     "everything, wide": ViewSpec(SIZE, jitter=1.0, hue=0.5, saturation=1.5, grayscale=0.5, blur=0.7, solarize=0.5),
     "jitter alone": ViewSpec(SIZE, jitter=0.5, grayscale=0.0, blur=0.0),
     "wide blur": ViewSpec(SIZE, jitter=0.0, blur=0.5, blur_sigma=(0.1, 30.0)),
+    "gamma and erasing": ViewSpec(SIZE, jitter=0.5, gamma=0.7, blur=0.0, erase=0.6),
     "nothing": ViewSpec(SIZE, jitter=0.0, grayscale=0.0, blur=0.0),
 }
 
@@ -76,15 +80,16 @@ def test_frequencies_are_those_of_the_table() -> None:
     drawn = batched.draw_parameters(spec, 0, 0, np.arange(20_000), 1)
     for values, p in ((drawn.jitter, 0.8), (drawn.grayscale, 0.2), (drawn.sigma > 0, 0.1), (drawn.solarize, 0.2)):
         assert values.mean() == pytest.approx(p, abs=0.012)
+    assert not drawn.erased.any()
     assert len(np.unique(drawn.steps, axis=0)) == 24
 
 
 def test_the_geometric_part_draws_the_same_crop() -> None:
-    spec = ViewSpec(SIZE, crop_scale=(0.2, 0.9), interpolation="bilinear", blur_sigma=(0.5, 1.0))
+    spec = ViewSpec(SIZE, crop_scale=(0.2, 0.9), interpolation="bilinear", blur_sigma=(0.5, 1.0), gamma=0.5, erase=0.9)
     left = batched.geometric(spec)
     for key in range(50):
         whole, rest = (draws.draw(draws.encode(s), 1, 2, key, 0, 60, 90) for s in (spec, left))
         assert rest[:5] == whole[:5]
-        assert not any((rest.jitter, rest.grayscale, rest.solarize, rest.sigma))
+        assert not any((rest.jitter, rest.grayscale, rest.solarize, rest.sigma, rest.erase_height))
     center = CenterSpec(48, SIZE)
     assert batched.geometric(center) is center

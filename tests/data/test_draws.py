@@ -60,6 +60,30 @@ def test_sigma_is_uniform(drawn: list[draws.Draw]) -> None:
     assert_uniform(np.array([d.sigma for d in drawn if d.sigma > 0]), 0.1, 2.0)
 
 
+def test_gamma_is_log_uniform_and_part_of_jitter() -> None:
+    drawn = draw_many(ViewSpec(32, jitter=0.7, gamma=0.6))
+    assert_uniform(np.array([math.log(d.gamma) for d in drawn if d.jitter]), -0.6, 0.6)
+    assert {d.gamma for d in drawn if not d.jitter} == {1.0}
+
+
+def test_erased_rectangles() -> None:
+    """Frequency, area and ratio (where no side is cut), place uniform, inside the view, levels uniform."""
+    spec = ViewSpec(1000, erase=0.4, erase_scale=(0.05, 0.3))
+    drawn = draw_many(spec)
+    erased = [d for d in drawn if d.erase_height]
+    assert abs(len(erased) / COUNT - 0.4) < 4 * math.sqrt(0.24 / COUNT)
+    assert all(d.erase_width == d.erase_top == d.erase_left == 0 for d in drawn if not d.erase_height)
+    assert_uniform(np.array([d.erase_height * d.erase_width / 1e6 for d in erased]), 0.05, 0.3)
+    assert_uniform(np.array([math.log(d.erase_height / d.erase_width) for d in erased]), -math.log(2.5), math.log(2.5))
+    assert_uniform(np.array([d.erase_top / (1000 - d.erase_height) for d in erased]), 0, 1)
+    assert_uniform(np.array([d.erase_left / (1000 - d.erase_width) for d in erased]), 0, 1)
+    for level in (19, 20, 21):
+        assert_uniform(np.array([d[level] for d in erased]), 0, 255)
+    for d in draw_many(ViewSpec(8, erase=1.0, erase_scale=(0.9, 1.0)), 1000):
+        assert 1 <= d.erase_height <= 8 - d.erase_top
+        assert 1 <= d.erase_width <= 8 - d.erase_left
+
+
 def test_a_factor_never_turns_negative() -> None:
     spec = ViewSpec(32, jitter=1.0, brightness=3.0)
     assert_uniform(np.array([d.brightness for d in draw_many(spec)]), 0.0, 4.0)

@@ -56,6 +56,18 @@ def test_fast_equals_plain_on_raw_pixels(channels: int, interpolation: str) -> N
             assert (difference == 0).mean() > 0.99
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fast_equals_plain_beyond_the_papers_table(channels: int) -> None:
+    """Gamma and erasing, where the axes of the compiled planes are swapped."""
+    views = [ViewSpec(24, gamma=0.8, jitter=1.0, erase=1.0), ViewSpec(20, blur=0.0, erase=0.5)]
+    arguments = {**SHARED, "views": views, "channels": channels}
+    source = MemoryBeton(photographs())
+    with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
+        difference = differences(read(fast), read(plain))
+    assert (difference <= 1).mean() >= 0.999
+    assert (difference == 0).mean() > 0.99
+
+
 class SameDecoder(MemoryBeton):
     """Decodes for the plain loader with libffcv too."""
 
