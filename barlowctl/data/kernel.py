@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from barlowctl.data import corruption, decode, draws, photometric, resize
+from barlowctl.data import corruption, decode, draws, photometric, resize, vector
 from barlowctl.data.corruption import corrupt
 from barlowctl.data.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, draw
 from barlowctl.data.photometric import blur_scratch, distort
-from barlowctl.data.resize import center_axis, crop_axis, resample, scratch_length, store
+from barlowctl.data.resize import axis_taps, center_axis, crop_axis, resample, scratch_length, store, store_scratch
+from barlowctl.data.vector import SLACK
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Scratch:
         self.pixels = self.width = 0
         self._planes = np.empty(channels * side * side, np.float32)
         self._spare = np.empty(blur_scratch(side), np.float32)
-        self._packed = np.empty(2 * side * side, np.uint32)
+        self._packed = np.empty(store_scratch(side), np.uint32)
         self.arrays: tuple[Any, ...] = ()
 
     def grow(self, heights: np.ndarray, widths: np.ndarray, indices: np.ndarray) -> None:
@@ -86,10 +87,10 @@ class Scratch:
         if pixels <= self.pixels and width <= self.width:
             return
         self.pixels, self.width = max(pixels, self.pixels), max(width, self.width)
-        image = np.empty(4 * self.pixels, np.uint8)  # RGB, then luminance
+        image = np.empty(4 * self.pixels + SLACK, np.uint8)  # RGB, then luminance
         readonly = image.view()
         readonly.flags.writeable = False
-        lines = np.empty(scratch_length.py_func(self.width, self.channels), np.float32)
+        lines = np.empty(scratch_length.py_func(self.width), np.float32)
         self.arrays = (image, readonly, lines, self._planes, self._spare, self._packed)
 
 
@@ -111,7 +112,12 @@ def read_sample(data, pointer, length, mode, height, width, decoder, image):
         return decode_jpeg(decoder, data, pointer, length, height, width, image), True
     if mode != RAW:
         return BAD_MODE, False
-    return (OK if length == height * width * 3 else BAD_LENGTH), False
+    if length != height * width * 3:
+        return BAD_LENGTH, False
+    if pointer + length + SLACK <= data.shape[0]:
+        return OK, False
+    image[:length] = data[pointer : pointer + length]  # too near to the file's end for whole vectors
+    return OK, True
 
 
 @njit(nogil=True)
@@ -135,7 +141,8 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
         flip = parameters.flip
     bicubic = spec[BICUBIC] != 0.0
     stride = width * channels
-    resample(source, offset, stride, channels, vertical, horizontal, bicubic, flip, lines, planes)
+    rows, columns = axis_taps(vertical, size, bicubic, False), axis_taps(horizontal, size, bicubic, flip)
+    resample(source, offset, stride, channels, rows, columns, lines, planes)
     if spec[CENTER] == 0.0:
         distort(planes, spare, parameters)
         corrupt(planes, parameters)
@@ -143,7 +150,7 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
 
 def source_digest() -> int:
     """A positive number that changes with the source of any kernel."""
-    modules = [corruption, decode, draws, photometric, resize, sys.modules[__name__]]
+    modules = [corruption, decode, draws, photometric, resize, vector, sys.modules[__name__]]
     text = "".join(inspect.getsource(module) for module in modules)
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 
@@ -198,7 +205,7 @@ def _keyed_fill(sources: int) -> Any:
                 continue
             source, offset = (readonly, 0) if decoded else (data, pointers[sample])
             if channels == 1:
-                grey = 3 * (image.shape[0] // 4)
+                grey = 3 * ((image.shape[0] - SLACK) // 4)
                 luminance(source, offset, image, grey, height * width)
                 source, offset = readonly, grey
             for view in range(specs.shape[0]):

@@ -13,6 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
+from barlowctl.data.vector import SLACK, copy, sum_lines
+
 FAST = {"contract", "nsz"}
 REDUCE = {"contract", "nsz", "reassoc"}  # sums in vector lanes; the order is fixed by the compiled code
 
@@ -115,49 +117,22 @@ def solarize(values):
 
 @njit(cache=True, nogil=True)
 def gaussian_weights(sigma, size):
-    """Half a kernel: weights[k] of the pixels k away, float32 (radius + 1,), radius ceil(3 sigma).
+    """The kernel, float32 (2 radius + 1,), radius ceil(3 sigma).
 
     Deviation: reflection needs radius < size, so the radius is at most size - 1 (torchvision refuses).
     """
     radius = min(np.int64(math.ceil(3.0 * sigma)), size - 1)
-    weights = np.empty(radius + 1, np.float32)
+    weights = np.empty(2 * radius + 1, np.float32)
     total = 0.0
     for k in range(radius + 1):
         value = math.exp(-0.5 * (k / sigma) ** 2)
         total += value if k == 0 else 2.0 * value
     for k in range(radius + 1):
-        weights[k] = math.exp(-0.5 * (k / sigma) ** 2) / total
+        weights[radius + k] = weights[radius - k] = math.exp(-0.5 * (k / sigma) ** 2) / total
     return weights
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def sum_pairs(values, begin, step, weights, out, at, length):
-    """out[at : ] = w[0] v[begin : ] + sum_k w[k] (v[begin - k step : ] + v[begin + k step : ]), `length` long.
-
-    Flat float32 arrays, unsigned positions (see `resize.sum_lines`). Two k at a time.
-    """
-    at, begin, step = np.uint64(at), np.uint64(begin), np.uint64(step)
-    n = np.uint64(length)
-    radius = weights.shape[0] - 1
-    w = weights[0]
-    for x in range(n):
-        out[at + x] = w * values[begin + x]
-    k = 1
-    while k + 1 <= radius:
-        a, b = begin - np.uint64(k) * step, begin + np.uint64(k) * step
-        c, d = a - step, b + step
-        w, u = weights[k], weights[k + 1]
-        for x in range(n):
-            out[at + x] += w * (values[a + x] + values[b + x]) + u * (values[c + x] + values[d + x])
-        k += 2
-    if k <= radius:
-        a, b = begin - np.uint64(k) * step, begin + np.uint64(k) * step
-        w = weights[k]
-        for x in range(n):
-            out[at + x] += w * (values[a + x] + values[b + x])
-
-
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def gaussian_blur(plane, spare, sigma):
     """Separable Gaussian blur of one plane (S, S) in place, borders mirrored.
 
@@ -167,26 +142,26 @@ def gaussian_blur(plane, spare, sigma):
     size = plane.shape[0]
     flat = plane.reshape(size * size)
     weights = gaussian_weights(sigma, size)
-    radius = weights.shape[0] - 1
+    taps = weights.shape[0]
+    radius = taps // 2
     border = radius * size
-    spare[border : border + size * size] = flat
+    copy(flat, 0, spare, border, size * size)
     for k in range(1, radius + 1):
-        spare[border - k * size : border - (k - 1) * size] = plane[k]
-        bottom = border + (size - 1 + k) * size
-        spare[bottom : bottom + size] = plane[size - 1 - k]
-    wide = size + 2 * radius
+        copy(flat, k * size, spare, border - k * size, size)
+        copy(flat, (size - 1 - k) * size, spare, border + (size - 1 + k) * size, size)
     line = spare[(size + 2 * radius) * size :]
+    last = radius + size - 1
     for y in range(size):
-        sum_pairs(spare, border + y * size, size, weights, line, radius, size)
+        sum_lines(spare, y * size, size, weights, 0, taps, line, radius, size, ZERO, TOP)
         for k in range(1, radius + 1):
             line[radius - k] = line[radius + k]
-            line[wide - 1 - radius + k] = line[wide - 1 - radius - k]
-        sum_pairs(line, radius, 1, weights, flat, y * size, size)
+            line[last + k] = line[last - k]
+        sum_lines(line, 0, 1, weights, 0, taps, flat, y * size, size, ZERO, TOP)
 
 
 def blur_scratch(size: int) -> int:
     """How many float32 `gaussian_blur` needs for planes of this side."""
-    return 3 * size * size + 3 * size
+    return 3 * size * size + 3 * size + SLACK
 
 
 @njit(cache=True, nogil=True)
@@ -209,7 +184,7 @@ def jitter(planes, parameters):
             adjust_hue(flat[0], flat[1], flat[2], parameters.hue)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def distort(planes, spare, parameters):
     """Apply a `Draw` (but for its crop and flip) to planes (C, S, S) in place.
 

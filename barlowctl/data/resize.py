@@ -18,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-BLOCK = 32  # output rows resampled together; their transposed lines stay in cache
+from barlowctl.data.vector import LANES, SLACK, TILE, sum_lines, turn
+
+BLOCK = 192  # values of a column that are resampled together, rows times channels; they stay in cache
+ZERO, TOP = np.float32(0), np.float32(255)
+LEAST, MOST = np.float32(-np.inf), np.float32(np.inf)
 FAST = {"contract", "nsz"}  # fused multiply-add; no reordering: the same pixels everywhere
 
 
@@ -69,151 +73,112 @@ def max_taps(scale, bicubic):
     return np.int64(2 * math.ceil((2.0 if bicubic else 1.0) * max(1.0, scale)) + 1)
 
 
-@njit(cache=True, nogil=True)
-def axis_weights(axis, size, bicubic, flip):
-    """The taps of every output pixel.
+class Taps(NamedTuple):
+    """Which source pixels make an output pixel, and with what weights.
 
-    Returns:
-        first (size,) int64: source pixel of the first tap; count (size,) int64; weights (size, taps)
-        float32, each row's first `count` sum to 1. With `flip`, output pixel i is size - 1 - i.
+    first, number: int64 (size,), the first source pixel and how many. weights: float32 (size, taps), each row's first
+    `number` sum to 1.
     """
+
+    first: np.ndarray
+    number: np.ndarray
+    weights: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def axis_taps(axis, size, bicubic, flip):
+    """The taps of every output pixel of an axis. With `flip`, output pixel i is size - 1 - i."""
     stretch = max(1.0, axis.scale)
     support = (2.0 if bicubic else 1.0) * stretch
+    narrow = 1.0 / stretch
     first = np.empty(size, np.int64)
-    count = np.empty(size, np.int64)
-    weights = np.zeros((size, max_taps(axis.scale, bicubic)), np.float32)
+    number = np.empty(size, np.int64)
+    weights = np.empty((size, max_taps(axis.scale, bicubic)), np.float32)
     for i in range(size):
         center = axis.start + (i + 0.5) * axis.scale
         low = max(axis.low, np.int64(math.floor(center - support + 0.5)))
         high = min(axis.high, np.int64(math.floor(center + support + 0.5)))
-        total = 0.0
-        for x in range(low, high):
-            total += filter_value((x + 0.5 - center) / stretch, bicubic)
         row = size - 1 - i if flip else i
-        first[row], count[row] = low, high - low
-        for x in range(low, high):
-            weights[row, x - low] = filter_value((x + 0.5 - center) / stretch, bicubic) / total
-    return first, count, weights
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def sum_lines(source, begin, stride, weights, tap, count, out, at, length):
-    """out[at : at + length] = sum_k weights[tap + k] source[begin + k stride : ... + length], in float32.
-
-    Flat arrays and unsigned positions: numba slices count references atomically and signed indices may
-    wrap around, and either would cost more than the sum itself.
-    """
-    n, at, begin, stride = np.uint64(length), np.uint64(at), np.uint64(begin), np.uint64(stride)
-    k = 0
-    if count >= 4:
-        b = begin + stride
-        c = b + stride
-        d = c + stride
-        wa, wb, wc, wd = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
-        for x in range(n):
-            out[at + x] = (
-                wa * np.float32(source[begin + x])
-                + wb * np.float32(source[b + x])
-                + wc * np.float32(source[c + x])
-                + wd * np.float32(source[d + x])
-            )
-        k = 4
-    else:
-        wa = weights[tap]
-        for x in range(n):
-            out[at + x] = wa * np.float32(source[begin + x])
-        k = 1
-    while k + 4 <= count:
-        a = begin + np.uint64(k) * stride
-        b = a + stride
-        c = b + stride
-        d = c + stride
-        wa, wb, wc, wd = weights[tap + k], weights[tap + k + 1], weights[tap + k + 2], weights[tap + k + 3]
-        for x in range(n):
-            out[at + x] += (
-                wa * np.float32(source[a + x])
-                + wb * np.float32(source[b + x])
-                + wc * np.float32(source[c + x])
-                + wd * np.float32(source[d + x])
-            )
-        k += 4
-    while k < count:
-        a = begin + np.uint64(k) * stride
-        wa = weights[tap + k]
-        for x in range(n):
-            out[at + x] += wa * np.float32(source[a + x])
-        k += 1
+        first[row], number[row] = low, high - low
+        total = 0.0
+        for k in range(high - low):
+            value = filter_value((low + k + 0.5 - center) * narrow, bicubic)
+            weights[row, k] = value
+            total += value
+        scale = 1.0 / total
+        for k in range(high - low):
+            weights[row, k] *= scale
+    return Taps(first, number, weights)
 
 
 @njit(cache=True, nogil=True)
-def turn(lines, length, turned):
-    """lines float32 (BLOCK, length) -> turned (length, BLOCK), both flat."""
-    block, length = np.uint64(BLOCK), np.uint64(length)
-    for x in range(length):
-        for r in range(block):
-            turned[x * block + r] = lines[r * length + x]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def keep_clamped(column, begin, planes, at, count):
-    """planes[at : at + count] = column[begin : begin + count] clamped to [0, 255]; flat float32."""
-    begin, at = np.uint64(begin), np.uint64(at)
-    for i in range(np.uint64(count)):
-        planes[at + i] = min(max(column[begin + i], np.float32(0)), np.float32(255))
+def whole_vectors(length):
+    """`length` rounded up to whole vectors."""
+    return (np.int64(length) + LANES - 1) // LANES * LANES
 
 
 @njit(cache=True, nogil=True)
-def resample(source, offset, stride, channels, vertical, horizontal, bicubic, flip, scratch, planes):
-    """Crop and resize one interleaved uint8 image into planes.
+def block_rows(size, channels):
+    """How many output rows are resampled together: a multiple of `vector.TILE`."""
+    return min(np.int64(BLOCK // channels), (np.int64(size) + TILE - 1) // TILE * TILE)
+
+
+@njit(nogil=True)
+def resample(source, offset, stride, channels, rows, columns, scratch, planes):
+    """Crop and resize one interleaved uint8 image, or one plane, into planes.
 
     Args:
-        source: uint8 (bytes,), the image begins at `offset`, its rows are `stride` bytes apart.
-        vertical, horizontal: the axes; flip: mirror left and right.
+        source: uint8 (bytes,), the image begins at `offset`, its rows are `stride` bytes apart; `vector.SLACK` bytes
+            after its last pixel are read too.
+        rows, columns: `Taps` of the vertical and the horizontal axis.
         scratch: float32 (>= `scratch_length`,).
         planes: float32 (C, S, S), written: [c, x, y], clamped to [0, 255].
     """
     size = planes.shape[1]
     flat = planes.reshape(planes.size)
-    row_first, row_count, row_weights = axis_weights(vertical, size, bicubic, False)
-    first, count, weights = axis_weights(horizontal, size, bicubic, flip)
-    row_taps, taps = row_weights.shape[1], weights.shape[1]
-    row_weights, weights = row_weights.reshape(row_weights.size), weights.reshape(weights.size)
+    first, number = columns.first, columns.number
+    row_taps, taps = rows.weights.shape[1], columns.weights.shape[1]
+    row_weights, weights = rows.weights.reshape(rows.weights.size), columns.weights.reshape(columns.weights.size)
     left = min(first[0], first[size - 1])
-    right = max(first[0] + count[0], first[size - 1] + count[size - 1])
+    right = max(first[0] + number[0], first[size - 1] + number[size - 1])
     length = (right - left) * channels
-    lines = scratch[: BLOCK * length]
-    turned = scratch[BLOCK * length : 2 * BLOCK * length]
-    column = scratch[2 * BLOCK * length : 2 * BLOCK * length + BLOCK * channels]
-    for block in range(0, size, BLOCK):
-        rows = min(BLOCK, size - block)
-        for r in range(rows):
-            y = block + r
-            begin = offset + row_first[y] * stride + left * channels
-            sum_lines(source, begin, stride, row_weights, y * row_taps, row_count[y], lines, r * length, length)
-        turn(lines, length, turned)
-        step = channels * BLOCK
+    block = block_rows(size, channels)
+    wide = whole_vectors(length)
+    step = channels * block
+    lines = scratch[: block * wide]
+    turned = scratch[block * wide : 2 * block * wide + SLACK]
+    for top in range(0, size, block):
+        height = min(block, size - top)
+        for r in range(height):
+            y = top + r
+            begin = offset + rows.first[y] * stride + left * channels
+            tap, many = y * row_taps, rows.number[y]
+            sum_lines(source, begin, stride, row_weights, tap, many, lines, r * wide, length, LEAST, MOST)
+        turn(lines, 0, wide, height, length, turned, 0, block)
         for x in range(size):
-            sum_lines(turned, (first[x] - left) * step, step, weights, x * taps, count[x], column, 0, step)
+            begin = (first[x] - left) * step
             for c in range(channels):
-                keep_clamped(column, c * BLOCK, flat, (c * size + x) * size + block, rows)
+                at = (c * size + x) * size + top
+                sum_lines(turned, begin + c * block, step, weights, x * taps, number[x], flat, at, height, ZERO, TOP)
 
 
 @njit(cache=True, nogil=True)
-def scratch_length(width, channels):
+def scratch_length(width):
     """How many float32 `resample` needs for images of this width."""
-    return BLOCK * channels * (2 * width + 1)
+    return 2 * BLOCK * (np.int64(width) + LANES) + SLACK
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def store(planes, packed, out):
     """Planes float32 (C, x, y) in [0, 255] -> out uint8 (y, x, C), rounded.
 
     Three channels go through one uint32 per pixel: the transposition moves a third as many elements.
 
     Args:
-        packed: uint32 (>= 2 S S,), scratch.
+        packed: uint32 (>= `store_scratch`,).
     """
     size = np.uint64(planes.shape[1])
+    side = whole_vectors(planes.shape[1])
     n = size * size
     flat, target = planes.reshape(planes.size), out.reshape(out.size)
     half = np.float32(0.5)
@@ -226,25 +191,24 @@ def store(planes, packed, out):
     else:
         for i in range(n):
             packed[i] = np.uint32(np.int32(flat[i] + half))
-    turn_square(packed, size)
+    begin = side * side
+    turn(packed, 0, size, size, size, packed, begin, side)
     three = np.uint64(3)
-    if planes.shape[0] == 3:
-        for i in range(n):
-            v = packed[n + i]
-            target[three * i] = np.uint8(v & np.uint32(255))
-            target[three * i + np.uint64(1)] = np.uint8((v >> np.uint32(8)) & np.uint32(255))
-            target[three * i + np.uint64(2)] = np.uint8((v >> np.uint32(16)) & np.uint32(255))
-    else:
-        for i in range(n):
-            target[i] = np.uint8(packed[n + i])
+    for y in range(size):
+        line, at = np.uint64(begin) + y * np.uint64(side), y * size
+        if planes.shape[0] == 3:
+            at *= three
+            for x in range(size):
+                v = packed[line + x]
+                target[at + three * x] = np.uint8(v & np.uint32(255))
+                target[at + three * x + np.uint64(1)] = np.uint8((v >> np.uint32(8)) & np.uint32(255))
+                target[at + three * x + np.uint64(2)] = np.uint8((v >> np.uint32(16)) & np.uint32(255))
+        else:
+            for x in range(size):
+                target[at + x] = np.uint8(packed[line + x])
 
 
-@njit(cache=True, nogil=True)
-def turn_square(packed, size):
-    """packed[n:] = packed[:n] transposed, n = size size; in strips that stay in cache."""
-    n, strip = size * size, np.uint64(16)
-    for block in range(np.uint64(0), size, strip):
-        stop = min(size, block + strip)
-        for x in range(size):
-            for y in range(block, stop):
-                packed[n + y * size + x] = packed[x * size + y]
+def store_scratch(size: int) -> int:
+    """How many uint32 `store` needs for a view of this side."""
+    side = -(-size // LANES) * LANES
+    return 2 * side * side

@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
-from barlowctl.data import decode, draws, kernel, photometric, resize
+from barlowctl.data import corruption, decode, draws, kernel, photometric, resize, vector
 
-MODULES = [decode, draws, photometric, resize]
+MODULES = [corruption, decode, draws, photometric, resize, vector]
 
 
 def test_the_cache_key_holds_the_sources_of_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

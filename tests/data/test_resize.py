@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from barlowctl.data import resize
+from barlowctl.data import resize, vector
 from tests.data.views_double import photograph
 from tests.oracles import views_resample as oracle
 
@@ -21,22 +21,13 @@ def run(
 ) -> np.ndarray:
     """Our kernel on (H, W, C): float32 (size, size, C)."""
     width, channels = image.shape[1:]
-    source = np.ascontiguousarray(image).ravel().copy()
+    source = np.concatenate([np.ascontiguousarray(image).ravel(), np.full(vector.SLACK, 255, np.uint8)])
     source.flags.writeable = False
     planes = np.full((channels, size, size), np.nan, np.float32)
-    scratch = np.full(resize.scratch_length(width, channels), np.nan, np.float32)
-    resize.resample(
-        source,
-        0,
-        width * channels,
-        channels,
-        vertical,
-        horizontal,
-        kernel == "bicubic",
-        flip,
-        scratch,
-        planes,
-    )
+    scratch = np.full(resize.scratch_length(width), np.nan, np.float32)
+    rows = resize.axis_taps(vertical, size, kernel == "bicubic", False)
+    columns = resize.axis_taps(horizontal, size, kernel == "bicubic", flip)
+    resize.resample(source, 0, width * channels, channels, rows, columns, scratch, planes)
     return planes.transpose(2, 1, 0)
 
 
@@ -124,6 +115,6 @@ def test_store_turns_and_rounds(channels: int, size: int) -> None:
     planes = np.random.default_rng(0).uniform(0, 255, (channels, size, size)).astype(np.float32)
     planes.flat[0], planes.flat[-1] = 0.0, 255.0
     out = np.zeros(size * size * channels, np.uint8)
-    resize.store(planes, np.empty(2 * size * size, np.uint32), out)
+    resize.store(planes, np.empty(resize.store_scratch(size), np.uint32), out)
     expected = np.floor(planes + np.float32(0.5)).astype(np.uint8).transpose(2, 1, 0)
     assert np.array_equal(out.reshape(size, size, channels), expected)
