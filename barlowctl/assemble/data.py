@@ -9,7 +9,9 @@ import torch
 
 from barlowctl.assemble.machine import Runtime, cores
 from barlowctl.data import decode, home, sources
+from barlowctl.data.batched import geometric
 from barlowctl.data.beton import Beton
+from barlowctl.data.device import DeviceLoader
 from barlowctl.data.loader import FastLoader, Loader
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.views import CenterSpec, Spec, ViewSpec
@@ -62,7 +64,10 @@ def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
 def build_loader(
     source: Source, specs: list[Spec], recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any
 ) -> Loader:
-    """A loader of `specs` over `source`. `options`: batch_size, drop_last, shuffle, subset."""
+    """A loader of `specs` over `source`. `options`: batch_size, drop_last, shuffle, subset.
+
+    On a CUDA device the fast loader's threads make the crops only, and the photometric chain runs on the device.
+    """
     name, _ = explain_loader(source, runtime.loader)
     workers = runtime.workers or (1 if device.type == "cpu" else cores())
     shared: dict[str, Any] = {
@@ -75,7 +80,10 @@ def build_loader(
     match name:
         case "fast":
             assert isinstance(source, Beton)
-            return FastLoader(source, threads=workers, **shared)
+            if device.type != "cuda" or not any(isinstance(spec, ViewSpec) for spec in specs):
+                return FastLoader(source, threads=workers, **shared)
+            shared["views"] = [geometric(spec) for spec in specs]
+            return DeviceLoader(FastLoader(source, threads=workers, **shared), specs, device)
         case _:
             return PlainLoader(source, threads=0 if workers == 1 else workers, **shared)
 

@@ -50,16 +50,29 @@ class Batch:
             batch is asked for; clone them to keep them, or `hold` them until a copy has finished.
         labels: int64 (N,), -1 where unlabelled.
         indices: int64 (N,), positions in the source.
+        keys: int64 (N,), whose random numbers were used: `indices` but for samples that stand in for unreadable ones.
     """
 
     views: tuple[torch.Tensor, ...]
     labels: torch.Tensor
     indices: torch.Tensor
+    keys: torch.Tensor
+    _pixels: torch.Tensor | None = field(default=None, repr=False, compare=False)  # all views, one after another
     _held_by: list[Event] = field(default_factory=list, repr=False, compare=False)
 
     def hold(self, event: Event) -> None:
         """Let the buffers be overwritten only after `event.synchronize()` has returned."""
         self._held_by.append(event)
+
+    def to(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The views on a device, in one copy where they lie together; it may still be under way (see `hold`)."""
+        if self._pixels is None:
+            return tuple(view.to(device, non_blocking=True) for view in self.views)
+        pixels = self._pixels.to(device, non_blocking=True)
+        begins = [view.storage_offset() for view in self.views]
+        return tuple(
+            pixels.as_strided(view.shape, view.stride(), at) for view, at in zip(self.views, begins, strict=True)
+        )
 
 
 class Loader(abc.ABC):
@@ -313,6 +326,8 @@ class FastLoader(Loader):
             views=tuple(view[:count] for view in slot.views),
             labels=torch.from_numpy(self._index.labels[indices]),
             indices=torch.from_numpy(indices),
+            keys=torch.from_numpy(slot.keys[:count].copy()),
+            _pixels=slot.pixels,
             _held_by=slot.held_by,
         )
 

@@ -151,7 +151,7 @@ class _Rows(torch.utils.data.Dataset[Any]):
                     target[row] = self._view(image, epoch, int(sample), view)
         except UserError as error:  # as a value: re-raised from a worker it would lose its parts
             return error
-        return tuple(out), torch.from_numpy(indices), [int(s) for s in rows[indices != rows]]
+        return tuple(out), torch.from_numpy(indices), torch.from_numpy(rows.copy())
 
     def _read(self, epoch: int, sample: int) -> tuple[np.ndarray, int]:
         """The pixels of a sample, or of its substitute, and whose they are."""
@@ -259,10 +259,10 @@ class PlainLoader(Loader):
             for made in iterator:
                 if isinstance(made, UserError):
                     raise made
-                views, indices, replaced = made
-                self._unreadable.update(replaced)
+                views, indices, keys = made
+                self._unreadable.update(keys[keys != indices].tolist())
                 labels = torch.from_numpy(self._labels[indices.numpy()])
-                yield Batch(views=tuple(views), labels=labels, indices=indices)
+                yield Batch(views=tuple(views), labels=labels, indices=indices, keys=keys)
         finally:  # an exception's traceback would keep the iterator, and with it the workers, alive
             getattr(iterator, "_shutdown_workers", lambda: None)()
 

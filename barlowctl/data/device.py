@@ -1,0 +1,107 @@
+"""A loader's crops with the photometric chain on a device: what a GPU machine trains from.
+
+The CPU decodes, crops and resizes; one copy per batch brings the crops over, and the chain (`batched`) runs there on
+a stream of its own, a batch ahead of the step. What comes out is what the CPU's loader gives: uint8 views, the same
+draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from barlowctl.data import batched
+from barlowctl.data.loader import Batch, FastLoader, Loader
+from barlowctl.data.views import Spec, ViewSpec
+
+
+@dataclass
+class _Sent:
+    """A batch on its way: its views are there once `ready` (a CUDA event) is reached."""
+
+    views: tuple[Tensor, ...]
+    batch: Batch
+    ready: Any = None
+
+
+class DeviceLoader(Loader):
+    """Batches on `device`: uint8 views (N, S, S, C) as `FastLoader` makes them, labels and indices on the host.
+
+    Its batches are copies: they stay valid, and `Batch.hold` has nothing to do. On a CUDA device the copy and the chain
+    run on a stream of their own while the caller works on the batch before; the caller's current stream waits for
+    them. A slot of the CPU's ring is written again only after its copy has completed.
+
+    Args:
+        loader: makes the geometric part (`batched.geometric` of each spec), into pinned buffers for a CUDA device.
+        specs: the views in full. Rounding the crops to whole levels first is the only difference to the CPU's chain.
+    """
+
+    def __init__(self, loader: FastLoader, specs: Sequence[Spec], device: torch.device) -> None:
+        super().__init__(loader.plan)
+        self.name = loader.name
+        self.loader, self.specs, self.device = loader, tuple(specs), device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @property
+    def unreadable(self) -> list[int]:
+        """Source indices of the samples that could not be read and were replaced."""
+        return self.loader.unreadable
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+        """See `Loader.epoch`."""
+        return self._epoch(epoch, self.loader.epoch(epoch, start_batch=start_batch))
+
+    def _epoch(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+        before: _Sent | None = None
+        try:
+            for batch in batches:
+                sent = self._send(epoch, batch)  # queued before the batch before it is given away
+                if before is not None:
+                    yield self._receive(before)
+                before = sent
+            if before is not None:
+                yield self._receive(before)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """End the CPU's threads and drop its buffers."""
+        self.loader.close()
+
+    def _send(self, epoch: int, batch: Batch) -> _Sent:
+        if self._stream is None:
+            return _Sent(self._distort(epoch, batch, [view.to(self.device, copy=True) for view in batch.views]), batch)
+        with torch.cuda.stream(self._stream):
+            views = batch.to(self.device)
+            copied = torch.cuda.Event()
+            copied.record(self._stream)
+            batch.hold(copied)
+            made = self._distort(epoch, batch, views)
+            ready = torch.cuda.Event()
+            ready.record(self._stream)
+        return _Sent(made, batch, ready)
+
+    def _receive(self, sent: _Sent) -> Batch:
+        if sent.ready is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_event(sent.ready)
+            for view in sent.views:
+                view.record_stream(current)  # allocated on the other stream: not to be reused while this one reads it
+        return Batch(views=sent.views, labels=sent.batch.labels, indices=sent.batch.indices, keys=sent.batch.keys)
+
+    def _distort(self, epoch: int, batch: Batch, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The chain on uint8 views (N, S, S, C), which it leaves alone."""
+        made = []
+        for number, (pixels, spec) in enumerate(zip(views, self.specs, strict=True)):
+            if not isinstance(spec, ViewSpec) or not len(pixels):
+                made.append(pixels)
+                continue
+            parameters = batched.draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)
+            planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+            planes = batched.distort(planes, parameters).add_(0.5)
+            made.append(planes.to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+        return tuple(made)

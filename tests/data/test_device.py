@@ -1,0 +1,98 @@
+"""The chain on a device behind the loader: the CPU loader's views, resumable, with its own copies. On the CPU here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from barlowctl.data.batched import geometric
+from barlowctl.data.device import DeviceLoader
+from barlowctl.data.loader import Batch, FastLoader
+from barlowctl.data.views import CenterSpec, ViewSpec
+from tests.data.views_double import MemoryBeton, noise_images, photograph
+
+VIEWS = [ViewSpec(24), ViewSpec(16, blur=0.1, solarize=0.2)]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def source() -> MemoryBeton:
+    return MemoryBeton([*noise_images(20), *(photograph(name, 60, 80) for name in ("astronaut", "coffee", "chelsea"))])
+
+
+def pair(source: MemoryBeton, views: list, **changes: object) -> tuple[FastLoader, DeviceLoader]:
+    """The CPU's loader, and the same with its chain on the device."""
+    shared = {"batch_size": 6, "seed": 3, **changes}
+    left = FastLoader(source, views=[geometric(view) for view in views], **shared)  # type: ignore[arg-type]
+    return FastLoader(source, views=views, **shared), DeviceLoader(left, views, CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_views_are_those_of_the_cpu(source: MemoryBeton, channels: int) -> None:
+    """But for the crops' rounding to whole levels, which contrast and brightness enlarge by up to 1.96."""
+    fast, device = pair(source, VIEWS, channels=channels)
+    with fast, device:
+        assert (device.batches_per_epoch, device.samples_per_epoch, device.name) == (4, 23, "fast")
+        kept = list(device.epoch(2))  # copies: none is overwritten
+        for expected, found in zip(fast.epoch(2), kept, strict=True):
+            assert torch.equal(expected.indices, found.indices)
+            assert torch.equal(expected.labels, found.labels)
+            for theirs, ours in zip(expected.views, found.views, strict=True):
+                assert ours.shape == theirs.shape
+                assert ours.dtype == torch.uint8
+                difference = (ours.int() - theirs.int()).abs()
+                assert (difference <= 2).float().mean() > 0.995
+                assert difference.float().mean() < 0.7
+
+
+def test_it_goes_on_in_the_middle_of_an_epoch(source: MemoryBeton) -> None:
+    _, device = pair(source, VIEWS)
+    with device:
+        whole, rest = list(device.epoch(1)), list(device.epoch(1, start_batch=2))
+    for expected, found in zip(whole[2:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected.views, found.views, strict=True))
+
+
+def test_stopping_early_stops_the_loader_behind_it(source: MemoryBeton) -> None:
+    _, device = pair(source, VIEWS)
+    with device:
+        batches = device.epoch(0)
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+        run = device.loader._run
+        assert run is not None
+        assert run.stopped
+        assert run.in_flight == 0
+
+
+def test_views_that_draw_nothing_pass_through(source: MemoryBeton) -> None:
+    fast, device = pair(source, [CenterSpec(20, 16), ViewSpec(16)])
+    with fast, device:
+        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
+            assert torch.equal(expected.views[0], found.views[0])
+
+
+def test_a_substitute_is_distorted_by_the_missing_samples_numbers() -> None:
+    """`keys` says whose numbers: the views are the CPU's for replaced samples too."""
+    source = MemoryBeton(noise_images(12))
+    source.modes[5] = 9
+    fast, device = pair(source, VIEWS, on_unreadable="replace", batch_size=12)
+    with fast, device:
+        expected, found = next(iter(fast.epoch(0))), next(iter(device.epoch(0)))
+        assert device.unreadable == [5]
+        row = int(np.flatnonzero(found.keys.numpy() == 5)[0])
+        assert int(found.indices[row]) != 5
+        difference = (found.views[0][row].int() - expected.views[0][row].int()).abs()
+        assert (difference <= 2).float().mean() > 0.99
+
+
+def test_one_copy_brings_all_views() -> None:
+    """A batch whose views lie together is moved as one tensor; a shorter last batch too."""
+    pixels = torch.arange(2 * 4 * 4 * 3 + 2 * 2 * 2 * 3, dtype=torch.uint8)
+    views = (pixels[: 2 * 48].view(2, 4, 4, 3)[:1], pixels[2 * 48 :].view(2, 2, 2, 3)[:1])
+    numbers = torch.zeros(1, dtype=torch.int64)
+    batch = Batch(views=views, labels=numbers, indices=numbers, keys=numbers, _pixels=pixels)
+    moved = batch.to(torch.device("meta"))
+    assert [view.shape for view in moved] == [view.shape for view in views]
+    assert all(torch.equal(a, b) for a, b in zip(batch.to(CPU), views, strict=True))
