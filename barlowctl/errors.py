@@ -12,6 +12,7 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
+EXIT_RANK_LOST = 4
 
 
 class UserError(Exception):
@@ -21,6 +22,10 @@ class UserError(Exception):
         message: one sentence that names the offending value and where it came from.
         allowed: what would have been accepted, when that can be said shortly.
         next: the command (or step) to try next.
+
+    Attributes:
+        told: among several processes of one run: whether another one says it, so that this one is silent.
+            None: raised before the processes knew of one another, so all raise it; one per machine says it.
     """
 
     exit_code = EXIT_BAD_INPUT
@@ -30,6 +35,7 @@ class UserError(Exception):
         self.message = message
         self.allowed = allowed
         self.next = next
+        self.told: bool | None = None
 
 
 class RunStopped(UserError):

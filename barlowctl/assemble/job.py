@@ -14,12 +14,13 @@ from torch import nn
 
 from barlowctl.assemble.data import Source, build_loader, explain_loader, held_out, open_source, view_specs
 from barlowctl.assemble.evaluation import online_evaluation
-from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices, set_threads, usable_precision
+from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
 from barlowctl.data.beton import Beton
 from barlowctl.data.loader import Loader
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.model import InputNormalization
+from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, choose_form
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
@@ -37,6 +38,7 @@ class Job:
     device: torch.device
     threads: int
     source: Source
+    ranks: Ranks = ALONE
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +47,7 @@ class Job:
 
     @cached_property
     def settings(self) -> engine.Settings:
-        return settings(self.recipe, len(self.split[0]), self.device)
+        return settings(self.recipe, len(self.split[0]), self.device, self.ranks.size)
 
     @cached_property
     def loader(self) -> Loader:
@@ -58,11 +60,16 @@ class Job:
             batch_size=self.recipe.train.batch_size,
             drop_last=self.recipe.data.drop_last,
             subset=self.split[0],
+            rank=self.ranks.rank,
+            world_size=self.ranks.size,
         )
 
     @cached_property
     def method(self) -> BarlowTwins:
-        return place(build_method(self.recipe), self.recipe, self.device)
+        method = build_method(self.recipe, self.ranks)
+        if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
+            synchronize_batch_norm(method, self.ranks, self.device)
+        return place(method, self.recipe, self.device)
 
     @cached_property
     def to_input(self) -> InputNormalization:
@@ -80,26 +87,27 @@ class Job:
             "recipe": self.recipe.name,
             "data": f"{self.source.path}: {len(self.split[0]):,} images{held}",
             "loader": f"{name} ({why})",
-            **describe(self.recipe, self.settings, self.method),
+            **describe(self.recipe, self.settings, self.method, self.ranks.size),
             "device": describe_device(self.device, self.threads, self.recipe),
+            **describe_ranks(self.recipe, self.ranks),
         }
 
 
-def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None) -> Job:
-    """Find the images and the device of a run, and check that it can be.
+def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ranks = ALONE) -> Job:
+    """Find the images and the device of a run (of this rank's part of it), and check that it can be.
 
     Raises:
         UserError: no such images or device, or sizes that do not fit together.
     """
-    refuse_several_devices()
-    device = choose_device(runtime.device)
+    device = device_of_rank(runtime.device, ranks)
     job = Job(
         recipe,
         runtime,
         data,
         device,
-        set_threads(runtime, recipe.train.cpu_threads),
+        set_threads(runtime, recipe.train.cpu_threads, ranks),
         open_source(recipe, "train", data),
+        ranks,
     )
     assert job.settings.total_steps > 0
     return job
@@ -111,6 +119,8 @@ def pretrain(
     """Train a job in its run directory; returns the values of its result. See `engine.train`."""
     recipe, method = job.recipe, job.method
     optimizer = build_optimizer(recipe, method)
+    if job.ranks.rank:
+        torch.manual_seed(recipe.seed + (job.ranks.rank << 32))  # weights are drawn; dropout differs between ranks
     if recipe.train.compile:
         method.backbone.compile()
         method.projector.compile()
@@ -130,14 +140,16 @@ def pretrain(
             ),
             stop=stop,
             resume=resume,
+            ranks=job.ranks,
         )
 
 
-def settings(recipe: Recipe, images: int, device: torch.device) -> engine.Settings:
-    """The length of a run over `images` images.
+def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> engine.Settings:
+    """The length of a run over `images` images, each batch shared by `ranks`.
 
     Raises:
-        UserError: not one batch of them, or a last batch of one image.
+        UserError: not one batch of them, a batch that cannot be shared equally, or a last batch with less than
+            two images for each rank (batch norm and the loss need two).
     """
     train = recipe.train
     whole, rest = divmod(images, train.batch_size)
@@ -147,10 +159,17 @@ def settings(recipe: Recipe, images: int, device: torch.device) -> engine.Settin
             f"the data has {images} images, not one batch of {train.batch_size}",
             next=f"--set train.batch_size={max(2, images // 2)}",
         )
-    if rest == 1 and not recipe.data.drop_last:
+    if train.batch_size % ranks or train.batch_size < 2 * ranks:
         raise UserError(
-            f"the last batch of an epoch would have one image ({images} images, batch {train.batch_size}), "
-            "and the loss needs two",
+            f"a batch of {train.batch_size} images cannot be shared equally by {ranks} ranks",
+            allowed="a multiple of the number of ranks, at least two images each",
+            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}, or another number of ranks",
+        )
+    if 0 < rest < 2 * ranks and not recipe.data.drop_last:
+        each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"
+        count = "one image" if rest == 1 else f"{rest} images"
+        raise UserError(
+            f"the last batch of an epoch would have {count} ({images} images, batch {train.batch_size}), and {each}",
             next="--set data.drop_last=true",
         )
     return engine.Settings(
@@ -163,6 +182,10 @@ def settings(recipe: Recipe, images: int, device: torch.device) -> engine.Settin
         checkpoint_every_epochs=train.checkpoint_every_epochs,
         keep_checkpoints=train.keep_checkpoints,
         evaluate_every_epochs=recipe.eval.every_epochs,
+        checkpoint_every_steps=train.checkpoint_every_steps,
+        micro_batch=train.micro_batch,
+        activation_checkpointing=train.activation_checkpointing,
+        gradient_scale=train.gradient_scale,
     )
 
 
@@ -195,16 +218,19 @@ def build_optimizer(recipe: Recipe, method: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins) -> dict[str, str]:
+def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks: int = 1) -> dict[str, str]:
     """Model, objective, optimizer and length of a run, for people."""
     width, batch = recipe.model.projector[-1], recipe.train.batch_size
-    form = choose_form(batch, width) if recipe.objective.form == "auto" else recipe.objective.form
+    form = choose_form(batch, width, ranks) if recipe.objective.form == "auto" else recipe.objective.form
+    if recipe.objective.criterion == "cross-entropy":
+        form = "primal"
+    over = f" over {ranks} ranks" if ranks > 1 else ""
     rates = ", ".join(f"{group} {rate:.4g}" for group, rate in learning_rates(recipe).items())
     widths = "-".join(map(str, recipe.model.projector))
     return {
         "model": f"{recipe.model.backbone}, {_count(method.backbone):,} parameters; "
         f"projector {widths}, {_count(method.projector):,}",
-        "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch} and width {width}",
+        "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch}{over} and width {width}",
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
         "length": f"{length.epochs:,} epochs of {length.steps_per_epoch:,} steps: {length.total_steps:,} steps",
     }
@@ -217,6 +243,24 @@ def describe_device(device: torch.device, threads: int, recipe: Recipe) -> str:
     if device.type == "cpu":
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"
+
+
+def describe_ranks(recipe: Recipe, ranks: Ranks) -> dict[str, str]:
+    """How a run is spread and what its memory is spared, for people; only what applies."""
+    train, facts = recipe.train, {}
+    if ranks.size > 1:
+        norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
+        gradient = {
+            "exact": "of the global batch's loss (exact)",
+            "reference": f"1/{ranks.size} of the global batch's loss (reference)",
+        }[train.gradient_scale]
+        facts["ranks"] = f"{ranks.size}, {train.batch_size // ranks.size} images each; batch norm {norm}"
+        facts["gradient"] = gradient
+    if train.micro_batch:
+        facts["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
+    if train.activation_checkpointing:
+        facts["activations"] = "computed again in the backward pass"
+    return facts
 
 
 def _count(module: nn.Module) -> int:

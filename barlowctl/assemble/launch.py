@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from barlowctl.assemble.job import Job, pretrain
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.train import checkpoint, rundir, sinks
-from barlowctl.train.events import RunFinished, RunStarted, Sink, broadcast
+from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
 
 
 def launch(
@@ -30,35 +30,54 @@ def launch(
         show: shows events to whoever watches.
         record: further sinks, made for the run directory (TensorBoard, W&B).
 
+    Over several ranks all of them make this call; rank 0 alone touches the directory and shows and records.
+
     Returns:
-        The values of result.json.
+        The values of result.json (on rank 0).
 
     Raises:
         UserError: the directory exists already, or is in use, or holds a run of other images.
         RunStopped: interrupted, or the loss is not finite; the state is saved.
+        RankLost: another rank is gone.
     """
     facts = job.facts()  # what can be refused is refused before anything is written
-    digest, data_hash = load.digest(job.recipe), job.data_hash()
-    start = 0
-    if resume:
-        assert run is not None
-        _check_same_data(run, data_hash)
-        start = checkpoint.load_latest(run / "checkpoints", model_only=True).state.step
-    else:
-        run = rundir.create(run, job.recipe.name)
-        (run / "recipe.toml").write_text(load.dump(job.recipe), encoding="utf-8")
-        data = {"path": str(job.source.path), "images": job.source.num_samples, "content_hash": data_hash}
-        about = {**rundir.environment(), "recipe_digest": digest, "data": data, "facts": facts}
-        rundir.write_json(run / "run.json", about)
-    with rundir.lock(run), _stop_on_signals() as stop:
-        extra = [make(run) for make in record]
-        emit = broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *extra)
-        emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
-        values = pretrain(job, run, emit, digest=digest, stop=stop, resume=resume)
+    digest, ranks = load.digest(job.recipe), job.ranks
+    with _stop_on_signals() as stop, ExitStack() as held:
+        emit: Sink = _ignore
+        start, found = 0, False
+        if ranks.first:
+            if resume:
+                assert run is not None
+                _check_same_data(run, job.data_hash())
+            else:
+                run = rundir.create(run, job.recipe.name, _first_files(job, facts))
+            held.enter_context(rundir.lock(run))
+            found = bool(checkpoint.list_checkpoints(run / "checkpoints"))
+            start = checkpoint.load_latest(run / "checkpoints", model_only=True).state.step if found else 0
+            extra = [make(run) for make in record]
+            emit = broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *extra)
+            emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
+            if resume and not found:
+                emit(Notice("the run was stopped before its first checkpoint: it starts from the beginning"))
+        run, found = ranks.from_first((run, found))
+        values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found)
+        if not ranks.first:
+            return {}
         result = {"run": str(run), **values}
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))
     return result
+
+
+def _ignore(event: Event) -> None:
+    """What ranks other than the first do with events."""
+
+
+def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str]:
+    """What a run directory holds from its first moment: the recipe, and what explains the run."""
+    data = {"path": str(job.source.path), "images": job.source.num_samples, "content_hash": job.data_hash()}
+    about = {**rundir.environment(), "recipe_digest": load.digest(job.recipe), "data": data, "facts": facts}
+    return {"recipe.toml": load.dump(job.recipe), "run.json": rundir.json_text({**about, "ranks": job.ranks.size})}
 
 
 def _check_same_data(run: Path, data_hash: str | None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from barlowctl.distributed import ALONE, Ranks, launched_size
 from barlowctl.errors import UserError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
@@ -46,15 +47,38 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_of_rank(name: str, ranks: Ranks) -> torch.device:
+    """`choose_device`, and with several ranks on GPUs one GPU each, by the rank's number on its machine.
+
+    Raises:
+        UserError: more ranks than GPUs on this machine.
+    """
+    device = choose_device(name)
+    if device.type != "cuda" or ranks.size == 1:
+        return device
+    if ranks.local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"{ranks.local_size} ranks on a machine with {torch.cuda.device_count()} GPUs",
+            allowed="one rank per GPU, or --device cpu",
+            next=f"torchrun --nproc-per-node {torch.cuda.device_count()} -m barlowctl pretrain ...",
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
+
+
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def set_threads(runtime: Runtime, recipe_threads: int = 0) -> int:
-    """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers)."""
+def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE) -> int:
+    """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers).
+
+    Ranks on one machine share its cores.
+    """
     keep_freed_memory()
-    threads = min(runtime.threads or recipe_threads or cores(), cores())
+    share = max(1, cores() // ranks.local_size)
+    threads = min(runtime.threads or recipe_threads or share, share)
     torch.set_num_threads(threads)
     return threads
 
@@ -79,11 +103,10 @@ def usable_precision(precision: str, device: torch.device) -> str:
     return "fp32" if precision == "fp16" and device.type == "cpu" else precision
 
 
-def refuse_several_devices() -> None:
-    """Training over several processes is not built yet: say so instead of training W separate models."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
+def refuse_several_devices(command: str) -> None:
+    """Refuse to run W copies of a command that works on one device."""
+    if launched_size() > 1:
         raise UserError(
-            f"WORLD_SIZE is {world}, but this version trains on one device",
-            next="barlowctl pretrain ... without torchrun; train.batch_size and the learning rates stay as they are",
+            f"WORLD_SIZE is {launched_size()}, but `barlowctl {command}` runs on one device",
+            next=f"barlowctl {command} ... without torchrun (`barlowctl pretrain` takes several)",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.model import (
     InputNormalization,
     build_backbone,
@@ -13,6 +14,7 @@ from barlowctl.model import (
     check_backbone_args,
     check_input,
     feature_width,
+    recompute_activations,
 )
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
@@ -34,11 +36,13 @@ def build_recipe_backbone(recipe: Recipe) -> nn.Module:
     return backbone
 
 
-def build_method(recipe: Recipe) -> BarlowTwins:
-    """The network and its objective; weights are drawn by the recipe's seed."""
+def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> BarlowTwins:
+    """The network and its objective over `ranks`; weights are drawn by the recipe's seed."""
     torch.manual_seed(recipe.seed)
     model, objective = recipe.model, recipe.objective
     backbone = build_recipe_backbone(recipe)
+    if recipe.train.activation_checkpointing:
+        recompute_activations(backbone)
     projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
     predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
     return BarlowTwins(
@@ -53,6 +57,7 @@ def build_method(recipe: Recipe) -> BarlowTwins:
         normalization=objective.normalization,
         criterion=objective.criterion,
         temperature=objective.temperature,
+        ranks=ranks,
     )
 
 

@@ -23,7 +23,7 @@ from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import engine
+from barlowctl.train import gradient
 
 # Training images of datasets whose size is published, for plans made before the data is there.
 PUBLISHED_SIZES = {
@@ -106,14 +106,15 @@ class _Loss(nn.Module):
 
 
 def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
-    """Memory of one training step at the recipe's batch size."""
-    size = recipe.views.size
-    shape = (recipe.train.batch_size, recipe.data.channels, size, size)
+    """Memory of one training step at the recipe's batch size, or at its micro-batch where it has one."""
+    size, train = recipe.views.size, recipe.train
+    rows = min(train.micro_batch or train.batch_size, train.batch_size)
+    shape = (rows, recipe.data.channels, size, size)
     return estimate_memory(
         _Loss(method),
         lambda: (torch.zeros(shape), torch.zeros(shape)),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
-        autocast=engine.AUTOCAST[precision],
+        autocast=gradient.AUTOCAST[precision],
     )
 
 
@@ -127,7 +128,7 @@ def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, prec
     pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(2)]
 
     def step() -> None:
-        with engine.autocast(device, precision):
+        with gradient.autocast(device, precision):
             terms = method([to_input(view) for view in pixels])
         optimizer.zero_grad(set_to_none=True)
         terms.loss.backward()

@@ -11,7 +11,7 @@ from barlowctl.ablate.studies import Variant
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.launch import launch
-from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.machine import Runtime, refuse_several_devices
 from barlowctl.assemble.probing import open_labelled, probe
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -26,6 +26,7 @@ def cell_runner(
     Raises:
         UserError: the data has no labelled splits to measure on.
     """
+    refuse_several_devices("ablate")
     labelled = open_labelled(base, data)
 
     def run_cell(variant: Variant, seed: int, path: Path) -> Measures:
@@ -33,7 +34,7 @@ def cell_runner(
         if not (path / "result.json").is_file():
             job = prepare(recipe, runtime, data)
             with show() as sink:
-                launch(job, path, sink, resume=(path / "checkpoints").is_dir())
+                launch(job, path, sink, resume=(path / "recipe.toml").is_file())
         run = open_run(path)
         _, values = next(probe(run, labelled, runtime))
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -13,7 +14,10 @@ from barlowctl.cli import ablate, bench, data, doctor, export, pretrain, probe, 
 from barlowctl.cli.console import show_error
 from barlowctl.errors import EXIT_BAD_INPUT, UserError
 
-EPILOG = "Exit codes: 0 done, 2 bad input, 3 stopped with saved state. BARLOWCTL_DEBUG=1 shows tracebacks."
+EPILOG = (
+    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost. "
+    "BARLOWCTL_DEBUG=1 shows tracebacks."
+)
 
 app = typer.Typer(
     name="barlowctl",
@@ -49,19 +53,27 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `assemble.processes`, which started this rank
+        with contextlib.suppress(OSError), open(os.path.join(folder, os.environ["RANK"]), "w") as file:
+            file.write(str(code))
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     if os.environ.get("BARLOWCTL_DEBUG") == "1":
-        return app(arguments, standalone_mode=False, prog_name="barlowctl") or 0
+        return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     as_json = "--json" in arguments
+    if "WORLD_SIZE" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
-        return app(arguments, standalone_mode=False, prog_name="barlowctl") or 0
+        return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         error.next = error.next or f"barlowctl {arguments[0]} --help"
-        show_error(error, json=as_json)
+        other_rank = os.environ.get("LOCAL_RANK", "0") != "0"
+        if not (other_rank if error.told is None else error.told):
+            show_error(error, json=as_json and not other_rank)
         return error.exit_code
     except typer.TyperException as error:
         show_error(_usage_error(error, arguments), json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: barlowctl pretrain --recipe quickstart | "
     "barlowctl pretrain --recipe resnet50 --data IMAGENET --dry-run | "
-    "barlowctl pretrain --resume runs/NAME"
+    "barlowctl pretrain --resume runs/NAME | "
+    "barlowctl pretrain --recipe resnet50 --gpus 8"
 )
 
 SHOWN = ("epochs", "steps", "loss", "knn", "feature_spread", "effective_rank", "images_per_second", "cpu_seconds")
 
 
 def pretrain(
+    context: typer.Context,
     recipe: Annotated[
         str | None, typer.Option("--recipe", "-r", help="A shipped recipe's name, or a TOML file.")
     ] = None,
@@ -39,6 +42,15 @@ def pretrain(
     threads: options.Threads = None,
     workers: options.Workers = None,
     loader: Annotated[str, typer.Option("--loader", help="auto, fast (packed file) or plain (torchvision).")] = "auto",
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="Train on this many GPUs of this machine (torchrun's agent).")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Train in this many processes on this machine's CPU.")
+    ] = None,
+    rank_timeout: Annotated[
+        float, typer.Option("--rank-timeout", min=1.0, help="Seconds until a rank that does not answer is given up.")
+    ] = 900.0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files into the run.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases.")] = False,
     json: options.Json = False,
@@ -47,10 +59,15 @@ def pretrain(
     """Pre-train a backbone on unlabelled images.
 
     Writes a run directory with the resolved recipe, metrics.jsonl, checkpoints and result.json. Stop it
-    with Ctrl-C (exit code 3, state saved) and continue with --resume.
+    with Ctrl-C, SIGTERM or SIGUSR1 (exit code 3, state saved) and continue with --resume.
+
+    Several devices: --gpus, or torchrun with any number of nodes. The batch is shared by them, and the
+    gradient is that of the whole batch.
     """
     from barlowctl.recipe import catalog, load
 
+    if (count := gpus or processes) and not _is_rank(gpus, processes):
+        raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
     if resume is not None:
         value = _recipe_of_run(resume, recipe, overrides, out)
@@ -63,23 +80,67 @@ def pretrain(
 
     from barlowctl.assemble.job import prepare
     from barlowctl.assemble.launch import launch
-    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.machine import Runtime, choose_device
     from barlowctl.assemble.plan import plan
+    from barlowctl.distributed import joined
     from barlowctl.train import sinks
 
-    runtime = Runtime(device=device, threads=threads, workers=workers, loader=loader)
+    runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
     if dry_run:
         _dry_run(console, plan(value, runtime, data))
         return
     record = [lambda run: sinks.tensorboard(run / "tensorboard")] if tensorboard else []
     record += [lambda run: sinks.wandb(run, value.model_dump(mode="json"))] if wandb else []
-    job = prepare(value, runtime, data)
-    with show(console) as display:
-        result = launch(job, resume or out, display, resume=resume is not None, record=record)
-    console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
-    console.say(f"run: {result['run']}")
-    console.say(f"next: barlowctl probe {result['run']}   barlowctl export {result['run']} --format timm")
-    console.result(result)
+    with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
+        if not ranks.first:
+            console = Console(quiet=True)
+        job = prepare(value, runtime, data, ranks)
+        with show(console) as display:
+            result = launch(job, resume or out, display, resume=resume is not None, record=record)
+    if ranks.first:
+        console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
+        console.say(f"run: {result['run']}")
+        console.say(f"next: barlowctl probe {result['run']}   barlowctl export {result['run']} --format timm")
+        console.result(result)
+
+
+def _is_rank(gpus: int | None, processes: int | None) -> bool:
+    """Whether this process is a rank of --gpus or --processes already.
+
+    Raises:
+        UserError: both were given, or a launcher started other ranks.
+    """
+    if gpus and processes:
+        raise UserError("--gpus and --processes exclude each other", next="barlowctl pretrain --gpus 2 ...")
+    started = os.environ.get("WORLD_SIZE")
+    if started is None or os.environ.get("BARLOWCTL_EXIT_CODES"):
+        return started is not None
+    raise UserError(
+        f"torchrun started {started} ranks already, and --gpus or --processes would start more in each",
+        next="leave them out under torchrun",
+    )
+
+
+def _run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
+    """Run the same command in `count` processes; returns the exit code.
+
+    Raises:
+        UserError: fewer GPUs, or cores, than ranks.
+    """
+    import torch
+
+    from barlowctl.assemble.machine import cores
+    from barlowctl.assemble.processes import run_ranks
+
+    there = torch.cuda.device_count() if on_gpus else cores()
+    if count > there:
+        kind = "GPUs" if on_gpus else "cores"
+        raise UserError(
+            f"{count} {kind} were asked for, and this machine has {there}",
+            allowed=f"1 to {there}" if there else None,
+            next="barlowctl pretrain --processes 2 ...   (ranks on the CPU)" if on_gpus else "barlowctl doctor",
+        )
+    return run_ranks(arguments, count)
 
 
 def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, out: Path | None) -> Recipe:

@@ -12,9 +12,11 @@ from barlowctl.model.backbone import (
     feature_width,
     zero_initialized_norms,
 )
+from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.projector import build_predictor, build_projector
+from barlowctl.model.recompute import recompute_activations
 
 __all__ = [
     "RESERVED_ARGS",
@@ -28,5 +30,7 @@ __all__ = [
     "check_input",
     "estimate_memory",
     "feature_width",
+    "recompute_activations",
+    "synchronize_batch_norm",
     "zero_initialized_norms",
 ]

@@ -4,7 +4,8 @@
     L    = sum_i (1 - C_ii)² + lambd * sum_i sum_{j != i} C_ij²         eq. 1
 
 The same value is computed in two ways (`form`): from the `D x D` matrix ("primal"), or from the two
-`N x N` Gram matrices ("gram"), which is cheaper when the batch is smaller than the embedding.
+`N x N` Gram matrices ("gram"), which is cheaper when the batch is smaller than the embedding. Over several
+ranks N is the global batch, of which each rank holds its own rows (`docs/scale.md`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple, TypedDict, get_args
 import torch
 from torch import Tensor
 
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.objective.correlation import (
     center,
@@ -39,6 +41,7 @@ class LossOptions(TypedDict, total=False):
     normalization: Normalization
     criterion: Criterion
     temperature: float
+    ranks: Ranks
 
 
 class LossTerms(NamedTuple):
@@ -49,12 +52,29 @@ class LossTerms(NamedTuple):
     redundancy: Tensor
 
 
-def choose_form(n: int, d: int) -> Literal["primal", "gram"]:
-    """The form that costs fewer operations for `n` samples of `d` dimensions.
+OPERATIONS_PER_NUMBER_SENT = 10_000
+"""Multiply-adds that a device does in the time that one float32 takes over the wire: 60e12 flop/s against
+25 GB/s is 4,800; 300e12 against 50 GB/s is 12,000. It decides between the forms only for 3 D / 4 < N < D."""
 
-    Forward and backward together: primal 6 n d², Gram 8 n² d. Gram when 4 n <= 3 d.
+
+def form_costs(n: int, d: int, ranks: int = 1) -> dict[Literal["primal", "gram"], float]:
+    """Multiply-adds a rank spends on each form, forward and backward, what it sends included.
+
+    For `n` samples over all ranks, of `d` dimensions: primal `3 n d² / W`, and an all-reduce of `d²` numbers
+    that passes `2 (W - 1) / W` of them through each rank; Gram `4 n² d / W`, and an all-gather of `2 n d`
+    numbers of which `(W - 1) / W` reach each rank.
     """
-    return "gram" if 4 * n <= 3 * d else "primal"
+    foreign = (ranks - 1) / ranks * OPERATIONS_PER_NUMBER_SENT
+    return {"primal": 3 * n * d * d / ranks + 2 * d * d * foreign, "gram": 4 * n * n * d / ranks + 2 * n * d * foreign}
+
+
+def choose_form(n: int, d: int, ranks: int = 1) -> Literal["primal", "gram"]:
+    """The form that costs less for `n` samples (over all ranks) of `d` dimensions: see `form_costs`.
+
+    Alone: Gram when 4 n <= 3 d. With many ranks the wire decides: Gram when n <= d.
+    """
+    costs = form_costs(n, d, ranks)
+    return "gram" if costs["gram"] <= costs["primal"] else "primal"
 
 
 def barlow_twins_loss(
@@ -67,27 +87,32 @@ def barlow_twins_loss(
     normalization: Normalization = "batch",
     criterion: Criterion = "cross-correlation",
     temperature: float = 0.1,
+    ranks: Ranks = ALONE,
 ) -> LossTerms:
     """Barlow Twins loss of two `(N, D)` batches of embeddings, row b of both from the same image.
 
     Computed in float32 (float64 for float64 input) also under autocast. Both terms are always
     returned; a term that is not part of the loss carries no gradient.
 
+    Over several ranks each gives its own rows, gets the loss of the whole batch, and the gradient of its
+    rows without a factor of the number of ranks (see `distributed`).
+
     Args:
-        z1, z2: embeddings `(N, D)`, floating point, N >= 2; standardised in here.
+        z1, z2: embeddings `(N, D)`, floating point, N >= 2 over all ranks; standardised in here.
         lambd: weight of the redundancy term (0.005 in the paper, 0.0051 in the authors' code).
         form: "primal" (`D x D`), "gram" (two `N x N`), or "auto": what `choose_form` says.
         terms: Table 5, rows 2 and 3: keep one term only ("redundancy" keeps its weight `lambd`).
         normalization: what is done to the embeddings and to the matrix, see `normalize`.
         criterion: "cross-entropy" is the last row of Table 5; it needs the primal form and D >= 2.
         temperature: tau of "cross-entropy".
+        ranks: those that share the batch; every one of them makes the same call.
 
     Raises:
         UserError: fewer than two samples, shapes that differ, or an unknown option.
     """
     _check_options(form, terms, normalization, criterion, temperature)
-    _check_embeddings(z1, z2)
-    n, d = z1.shape
+    _check_embeddings(z1, z2, ranks)
+    n, d = sum(ranks.shares(len(z1))), z1.shape[1]
     if criterion == "cross-entropy" and (form == "gram" or d < 2):
         reason = "form is 'gram'" if form == "gram" else f"the embeddings have {d} dimension"
         raise UserError(
@@ -96,14 +121,14 @@ def barlow_twins_loss(
         )
     dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
     with full_precision(z1):
-        a, b = normalize(z1.to(dtype), normalization), normalize(z2.to(dtype), normalization)
+        a, b = (normalize(z.to(dtype), normalization, ranks) for z in (z1, z2))
         count = 1.0 if normalization == "feature" else float(n)
         if criterion == "cross-entropy":
-            invariance, redundancy = cross_entropy_terms(a, b, count=count, temperature=temperature)
-        elif (choose_form(n, d) if form == "auto" else form) == "gram":
-            invariance, redundancy = gram_terms(a, b, count=count)
+            invariance, redundancy = cross_entropy_terms(a, b, count=count, temperature=temperature, ranks=ranks)
+        elif (choose_form(n, d, ranks.size) if form == "auto" else form) == "gram":
+            invariance, redundancy = gram_terms(a, b, count=count, ranks=ranks)
         else:
-            invariance, redundancy = primal_terms(a, b, count=count)
+            invariance, redundancy = primal_terms(a, b, count=count, ranks=ranks)
     if terms == "invariance":
         return LossTerms(invariance, invariance, redundancy.detach())
     if terms == "redundancy":
@@ -111,7 +136,7 @@ def barlow_twins_loss(
     return LossTerms(invariance + lambd * redundancy, invariance, redundancy)
 
 
-def normalize(z: Tensor, normalization: Normalization) -> Tensor:
+def normalize(z: Tensor, normalization: Normalization, ranks: Ranks = ALONE) -> Tensor:
     """Embeddings `(N, D)` as the matrix C is built from.
 
     - "batch": mean 0 and variance 1 along the batch; `C = z1ᵀ z2 / N`, the cross-correlation.
@@ -126,8 +151,8 @@ def normalize(z: Tensor, normalization: Normalization) -> Tensor:
     be switched off, which by row 2 of the table costs 14 points where row 4 lost 1.6.
     """
     if normalization == "none":
-        return center(z)
-    standardized = standardize(z)
+        return center(z, ranks)
+    standardized = standardize(z, ranks)
     if normalization == "feature":
         return torch.nn.functional.normalize(standardized, dim=1)
     return standardized
@@ -151,7 +176,7 @@ def _check_options(form: str, terms: str, normalization: str, criterion: str, te
         raise UserError(f"temperature is {temperature}, but must be positive", allowed="a number above 0")
 
 
-def _check_embeddings(z1: Tensor, z2: Tensor) -> None:
+def _check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
     shapes = f"{tuple(z1.shape)} and {tuple(z2.shape)}"
     if z1.ndim != 2 or z2.ndim != 2:
         raise UserError(f"the embeddings have shapes {shapes}", allowed="two matrices (samples, dimensions)")
@@ -159,7 +184,7 @@ def _check_embeddings(z1: Tensor, z2: Tensor) -> None:
         raise UserError(f"the embeddings of the two views differ in shape: {shapes}", allowed="equal shapes")
     if not (z1.is_floating_point() and z2.is_floating_point()):
         raise UserError(f"the embeddings are {z1.dtype} and {z2.dtype}", allowed="floating point tensors")
-    if z1.shape[0] < 2:
+    if z1.shape[0] < 2 and ranks.size == 1:
         raise UserError(
             f"the loss needs at least 2 samples to correlate over, got {z1.shape[0]}",
             next="use a larger train.batch_size, or drop the last, smaller batch (data.drop_last = true)",

@@ -1,12 +1,16 @@
 """Batch statistics of embeddings, and the terms of the loss with closed-form gradients.
 
-Every function here takes normalised or raw embeddings `(N, D)`, float32 or float64, and returns a
+Every function here takes normalised or raw embeddings `(n, D)`, float32 or float64, and returns a
 tensor of the same dtype. The terms are `torch.autograd.Function`s, so that what is kept for the
-backward pass is one `D x D` matrix (primal) or two `N x N` ones (Gram) and nothing else.
+backward pass is one `D x D` matrix (primal) or two `n x N` ones (Gram) and nothing else.
 
-Seams for several devices: `batch_moments` is the only place where statistics over the batch are
-formed, `_Standardize.backward` the only place where their gradient is, and the terms take `count`,
-the number by which sums over the batch are divided, instead of reading it off the shape.
+Over several ranks `(n, D)` is the rank's own rows of a batch of N. Statistics and terms are those of the
+whole batch, the same on every rank, and a backward pass gives dL / d(own rows) without a factor of the
+number of ranks, provided that the gradient of the terms that comes in is the same on every rank:
+
+    standardise     forward: one all-reduce of 2 D numbers; backward: another
+    primal terms    forward: one all-reduce of D² numbers; backward: none
+    Gram terms      forward: an all-gather of 2 N D numbers, an all-reduce of D + 1; backward: none
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from barlowctl.distributed import ALONE, Ranks
 
 EPS = 1e-5
 """Added to the variance, as `torch.nn.BatchNorm1d` does and the authors' code therefore does."""
@@ -31,63 +37,99 @@ def wide_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
-def batch_moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred embeddings `(N, D)` and their biased variance `(D,)`, from two passes over `z`.
+def batch_moments(z: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor, int]:
+    """Centred own rows `(n, D)`, the batch's biased variance `(D,)`, and N.
 
-    The second pass also takes out what rounding left of the mean, so a large offset costs no accuracy
-    beyond that of `z` itself.
+    Alone, from two passes over `z`; the second one also takes out what rounding left of the mean, so a
+    large offset costs no accuracy beyond that of `z` itself. Over ranks, from sums in float64 that are
+    reduced once.
     """
-    centered = center(z)
-    centered -= centered.mean(dim=0)
-    variance = centered.square().mean(dim=0, dtype=wide_dtype(z)).to(z.dtype)
-    return centered, variance
+    if ranks.size == 1:
+        centered = z - z.mean(dim=0, dtype=wide_dtype(z)).to(z.dtype)
+        centered -= centered.mean(dim=0)
+        return centered, centered.square().mean(dim=0, dtype=wide_dtype(z)).to(z.dtype), len(z)
+    wide = z.to(wide_dtype(z))
+    rows = wide.new_full((1,), float(len(z)))
+    sums = ranks.add(torch.cat([rows, wide.sum(dim=0), wide.square().sum(dim=0)]))
+    count, (total, squares) = sums[0], sums[1:].chunk(2)
+    mean = total / count
+    variance = (squares / count - mean.square()).clamp_min(0.0)
+    return (wide - mean).to(z.dtype), variance.to(z.dtype), round(count.item())
 
 
 class _Standardize(torch.autograd.Function):
     """Batch norm without affine parameters; its closed-form gradient keeps only the output."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        centered, variance = batch_moments(z)
+    def forward(ctx: Any, z: Tensor, ranks: Ranks) -> Tensor:
+        centered, variance, ctx.count = batch_moments(z, ranks)
         inverse_std = torch.rsqrt(variance + EPS)
         standardized = centered.mul_(inverse_std)
         ctx.save_for_backward(standardized, inverse_std)
+        ctx.ranks = ranks
         return standardized
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         standardized, inverse_std = ctx.saved_tensors
-        projection = (grad * standardized).mean(dim=0)
-        return torch.addcmul(grad - grad.mean(dim=0), standardized, projection, value=-1).mul_(inverse_std)
+        if ctx.ranks.size == 1:
+            mean, projection = grad.mean(dim=0), (grad * standardized).mean(dim=0)
+        else:
+            sums = torch.cat([grad.sum(dim=0), (grad * standardized).sum(dim=0)])
+            mean, projection = ctx.ranks.add(sums).div_(ctx.count).chunk(2)
+        return torch.addcmul(grad - mean, standardized, projection, value=-1).mul_(inverse_std), None
 
 
-def standardize(z: Tensor) -> Tensor:
-    """`(z - mean) / sqrt(variance + 1e-5)` along the batch, biased variance. `(N, D)` -> `(N, D)`.
+def standardize(z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """`(z - mean) / sqrt(variance + 1e-5)` along the batch, biased variance. `(n, D)` -> `(n, D)`.
 
     A constant dimension comes out as zeros, and its gradient is finite.
     """
-    outcome: Tensor = _Standardize.apply(z)
+    outcome: Tensor = _Standardize.apply(z, ranks)
     return outcome
 
 
-def center(z: Tensor) -> Tensor:
-    """`z - mean` along the batch. `(N, D)` -> `(N, D)`."""
-    return z - z.mean(dim=0, dtype=wide_dtype(z)).to(z.dtype)
+class _Center(torch.autograd.Function):
+    """Subtract the batch's mean; the gradient loses its own mean."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return z - _batch_mean(z, ranks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad - _batch_mean(grad, ctx.ranks), None
+
+
+def _batch_mean(z: Tensor, ranks: Ranks) -> Tensor:
+    """Mean over all ranks' rows, `(D,)`."""
+    total = z.sum(dim=0, dtype=wide_dtype(z))
+    sums = ranks.add(torch.cat([total.new_full((1,), float(len(z))), total]))
+    return (sums[1:] / sums[0]).to(z.dtype)
+
+
+def center(z: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """`z - mean` along the batch. `(n, D)` -> `(n, D)`."""
+    outcome: Tensor = _Center.apply(z, ranks)
+    return outcome
 
 
 class _PrimalTerms(torch.autograd.Function):
     """Both terms from `C = aᵀ b / count`; with C0 = C without its diagonal and d = diag(C),
 
     dL/da = (2 red b C0ᵀ + 2 inv (d - 1) b) / count, the mirror image for b,
-    where `inv` and `red` are the gradients of the two terms.
+    where `inv` and `red` are the gradients of the two terms. Over ranks, aᵀ b is summed; a and b in the
+    gradient are own rows.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, a: Tensor, b: Tensor, count: float, ranks: Ranks) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         with full_precision(a):
-            c = (a.t() @ b).div_(count)
+            c = ranks.add(a.t() @ b).div_(count)
             d = c.diagonal().clone()
             c.fill_diagonal_(0.0)
             wide = wide_dtype(a)
@@ -114,7 +156,7 @@ class _PrimalTerms(torch.autograd.Function):
         with full_precision(a):
             grad_a = gradient(b, c.t()) if ctx.needs_input_grad[0] else None
             grad_b = gradient(a, c) if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b, None
+        return grad_a, grad_b, None, None
 
 
 class _GramTerms(torch.autograd.Function):
@@ -123,28 +165,34 @@ class _GramTerms(torch.autograd.Function):
     sum_ij C_ij² = sum(GA * GB) / count²,
     dL/da = 2 red GB a / count² + (2 inv (d - 1) - 2 red d) b / count, the mirror image for b,
     where `inv` and `red` are the gradients of the two terms.
+
+    Over ranks, a and b are gathered, each rank forms its own n rows of GA and GB against them, and the two
+    sums are reduced; the gradient of own rows then needs nothing more from the others.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, a: Tensor, b: Tensor, count: float, ranks: Ranks) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
+        shares = ranks.shares(len(a))
         with full_precision(a):
-            gram_a, gram_b = (a @ a.t()).div_(count), (b @ b.t()).div_(count)
+            every_a, every_b = ranks.gather(a, shares), ranks.gather(b, shares)  # (N, D)
+            gram_a, gram_b = (a @ every_a.t()).div_(count), (b @ every_b.t()).div_(count)  # (n, N)
             wide = wide_dtype(a)
-            d = (a * b).sum(dim=0, dtype=wide).div_(count)
-            everything = (gram_a * gram_b).sum(dim=1).to(wide).sum()
+            own = torch.cat([(gram_a * gram_b).sum(dim=1).to(wide).sum()[None], (a * b).sum(dim=0, dtype=wide)])
+            sums = ranks.add(own)
+            everything, d = sums[0], sums[1:] / count
             redundancy = (everything - d.square().sum()).clamp_min(0.0)
             invariance = (1.0 - d).square().sum()
-        ctx.save_for_backward(a, b, gram_a, gram_b, d.to(a.dtype))
+        ctx.save_for_backward(a, b, every_a, every_b, gram_a, gram_b, d.to(a.dtype))
         ctx.count = count
         return invariance.to(a.dtype), redundancy.to(a.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_inv: Tensor | None, grad_red: Tensor | None) -> tuple[Tensor | None, ...]:
-        a, b, gram_a, gram_b, d = ctx.saved_tensors
+        a, b, every_a, every_b, gram_a, gram_b, d = ctx.saved_tensors
         if grad_inv is None and grad_red is None:
-            return None, None, None
+            return None, None, None, None
         diagonal = torch.zeros_like(d)
         if grad_inv is not None:
             diagonal += grad_inv * (d - 1.0)
@@ -152,16 +200,16 @@ class _GramTerms(torch.autograd.Function):
             diagonal -= grad_red * d
         diagonal *= 2.0 / ctx.count
 
-        def gradient(own: Tensor, other: Tensor, other_gram: Tensor) -> Tensor:
+        def gradient(other: Tensor, every: Tensor, other_gram: Tensor) -> Tensor:
             straight = other * diagonal
             if grad_red is None:
                 return straight
-            return torch.addmm(straight, other_gram * ((2.0 / ctx.count) * grad_red), own)
+            return torch.addmm(straight, other_gram * ((2.0 / ctx.count) * grad_red), every)
 
         with full_precision(a):
-            grad_a = gradient(a, b, gram_b) if ctx.needs_input_grad[0] else None
-            grad_b = gradient(b, a, gram_a) if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b, None
+            grad_a = gradient(b, every_a, gram_b) if ctx.needs_input_grad[0] else None
+            grad_b = gradient(a, every_b, gram_a) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b, None, None
 
 
 class _CrossEntropyTerms(torch.autograd.Function):
@@ -171,10 +219,12 @@ class _CrossEntropyTerms(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, count: float, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, count: float, temperature: float, ranks: Ranks
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         with full_precision(a):
-            c = (a.t() @ b).div_(count)
+            c = ranks.add(a.t() @ b).div_(count)
             d = c.diagonal().clone()
             exponents = c.clamp_min(0.0).div_(temperature).fill_diagonal_(-torch.inf)
             redundancy = torch.logsumexp(torch.logsumexp(exponents, dim=1), dim=0)
@@ -189,7 +239,7 @@ class _CrossEntropyTerms(torch.autograd.Function):
         a, b, c, d, redundancy = ctx.saved_tensors
         tau = ctx.temperature
         if grad_inv is None and grad_red is None:
-            return None, None, None, None
+            return None, None, None, None, None
         with full_precision(a):
             if grad_red is None:
                 grad_c = torch.zeros_like(c)
@@ -202,22 +252,24 @@ class _CrossEntropyTerms(torch.autograd.Function):
             grad_c.div_(ctx.count)
             grad_a = b @ grad_c.t() if ctx.needs_input_grad[0] else None
             grad_b = a @ grad_c if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b, None, None
+        return grad_a, grad_b, None, None, None
 
 
-def primal_terms(a: Tensor, b: Tensor, *, count: float) -> tuple[Tensor, Tensor]:
+def primal_terms(a: Tensor, b: Tensor, *, count: float, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
     """`sum_i (1 - C_ii)²` and `sum_{i != j} C_ij²` of `C = aᵀ b / count`, through the `D x D` matrix."""
-    outcome: tuple[Tensor, Tensor] = _PrimalTerms.apply(a, b, count)
+    outcome: tuple[Tensor, Tensor] = _PrimalTerms.apply(a, b, count, ranks)
     return outcome
 
 
-def gram_terms(a: Tensor, b: Tensor, *, count: float) -> tuple[Tensor, Tensor]:
-    """The same two terms through two `N x N` matrices."""
-    outcome: tuple[Tensor, Tensor] = _GramTerms.apply(a, b, count)
+def gram_terms(a: Tensor, b: Tensor, *, count: float, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
+    """The same two terms through two `N x N` matrices, of which a rank holds its own rows."""
+    outcome: tuple[Tensor, Tensor] = _GramTerms.apply(a, b, count, ranks)
     return outcome
 
 
-def cross_entropy_terms(a: Tensor, b: Tensor, *, count: float, temperature: float) -> tuple[Tensor, Tensor]:
+def cross_entropy_terms(
+    a: Tensor, b: Tensor, *, count: float, temperature: float, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
     """`-log sum_i exp(C_ii / tau)` and `log sum_{i != j} exp(max(C_ij, 0) / tau)` (Table 5, last row)."""
-    outcome: tuple[Tensor, Tensor] = _CrossEntropyTerms.apply(a, b, count, temperature)
+    outcome: tuple[Tensor, Tensor] = _CrossEntropyTerms.apply(a, b, count, temperature, ranks)
     return outcome

@@ -27,6 +27,14 @@ class Method(nn.Module):
 
     def forward(self, views: Sequence[Tensor]) -> LossTerms:
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
+        return self.compare(self.embeddings(views))
+
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Views of some images of a batch -> what `compare` takes, row by row (micro-batches call it in parts)."""
+        raise NotImplementedError
+
+    def compare(self, embeddings: Sequence[Tensor]) -> LossTerms:
+        """Embeddings of the whole batch, each `(N, D)` -> the loss and its terms. It has no parameters."""
         raise NotImplementedError
 
     def take_labels(self, labels: Tensor) -> None:
@@ -78,8 +86,8 @@ class BarlowTwins(Method):
         self.scale = scale
         self.loss_options = loss_options
 
-    def forward(self, views: Sequence[Tensor]) -> LossTerms:
-        """Two views `(N, C, H, W)` of the same images -> scaled loss, unscaled terms."""
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Two views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`; a constant has no graph."""
         if len(views) != 2:
             raise UserError(f"Barlow Twins compares 2 views of each image, got {len(views)}", allowed="2")
         z1 = self.projector(self.backbone(views[0]))
@@ -87,5 +95,9 @@ class BarlowTwins(Method):
             z1 = self.predictor(z1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
             z2 = self.projector(self.backbone(views[1]))
-        terms = barlow_twins_loss(z1, z2, **self.loss_options)
+        return [z1, z2]
+
+    def compare(self, embeddings: Sequence[Tensor]) -> LossTerms:
+        """Embeddings `(N, D)` of both views -> scaled loss, unscaled terms."""
+        terms = barlow_twins_loss(embeddings[0], embeddings[1], **self.loss_options)
         return terms._replace(loss=self.scale * terms.loss)

@@ -148,8 +148,20 @@ class Train(Section):
     )
     compile: bool = Field(False, description="torch.compile the backbone and projector")
     sync_batch_norm: bool = Field(False, description="batch norm over all devices")
+    gradient_scale: Literal["exact", "reference"] = Field(
+        "exact",
+        description="exact: the gradient of the global batch's loss on any number of devices W; "
+        "reference: 1/W of it, as in the authors' code",
+    )
+    micro_batch: Annotated[int, Field(ge=0)] = Field(
+        0, description="images per pass on each device, in two passes with the full batch's gradient; 0: one pass"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="compute the backbone's activations again in the backward pass instead of keeping them"
+    )
     log_every_steps: Count = 10
     checkpoint_every_epochs: Count = 1
+    checkpoint_every_steps: CountOrZero = Field(0, description="also within an epoch; 0: at its end only")
     keep_checkpoints: Count = 2
 
     @model_validator(mode="after")
@@ -159,6 +171,12 @@ class Train(Section):
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs} epochs: "
                 "the warm-up must end before the run does"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batch_normalizes(self) -> Train:
+        if 0 < self.micro_batch < 4:
+            raise ValueError(f"micro_batch is {self.micro_batch}: 0 (one pass), or 4 and more for batch norm to work")
         return self
 
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from barlowctl.distributed import ALONE, GradientScale, Ranks
 from barlowctl.errors import RunStopped
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Notice, Sink, StepDone
+from barlowctl.train.gradient import Gradient
 from barlowctl.train.optim import set_learning_rates
 from barlowctl.train.schedule import warmup_cosine
-
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,10 @@ class Settings:
     keep_checkpoints: int
     evaluate_every_epochs: int
     epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: warm-up and cosine by step
+    checkpoint_every_steps: int = 0
+    micro_batch: int = 0
+    activation_checkpointing: bool = False
+    gradient_scale: GradientScale = "exact"
 
     @property
     def total_steps(self) -> int:
@@ -102,8 +105,12 @@ def train(
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float | int]:
     """Train to the end of `settings`, or until `stop()`; resume continues exactly where a checkpoint was.
+
+    Over several ranks every one of them makes this call, with its own share of each batch from its loader.
+    Rank 0 alone evaluates, reads and writes checkpoints; `stop()` on any rank stops all at the same step.
 
     Args:
         method: views -> loss and terms; its whole state is saved.
@@ -118,13 +125,35 @@ def train(
 
     Raises:
         RunStopped: `stop()` became true, or the loss is not finite; the state is saved in both cases.
+        RankLost: another rank is gone; the state is that of the last checkpoint.
     """
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     clock = Clock()
-    step = _restore(checkpoints, method, optimizer, scaler, clock, emit) if resume else 0
+    step, sums = 0, _EpochMeans()
     last: dict[str, float] = {}
+    if resume:
+        step, sums, last = _restore(checkpoints, method, optimizer, scaler, clock, emit, ranks)
+    else:
+        ranks.copy_from_first(list(method.state_dict().values()))
+    gradient = Gradient(
+        method,
+        to_input=to_input,
+        device=device,
+        precision=settings.precision,
+        scaler=scaler,
+        ranks=ranks,
+        scale=settings.gradient_scale,
+        micro_batch=settings.micro_batch,
+        recomputes=settings.activation_checkpointing,
+    )
 
     def save(at: int) -> None:
+        told = ranks.objects((checkpoint.random_state(), clock.cpu))
+        if ranks.first:
+            write(at, told)
+        ranks.table([at])  # nobody leaves, or goes on, before it is on the disk
+
+    def write(at: int, told: list[tuple[dict[str, Tensor], float]]) -> None:
         epoch, batch = divmod(at, settings.steps_per_epoch)
         clocks = {"wall_seconds": clock.wall, "wait_seconds": clock.waited, "images": clock.images}
         state = checkpoint.TrainingState(
@@ -134,29 +163,44 @@ def train(
             recipe_digest=recipe_digest,
             model=method.state_dict(),
             optimizer=optimizer.state_dict(),
-            random=checkpoint.random_state(),
-            extra={"scaler": scaler.state_dict(), "cpu_seconds": clock.cpu, **clocks},
+            random=_random_of_ranks([random for random, _ in told]),
+            extra={
+                "scaler": scaler.state_dict(),
+                "cpu_seconds": sum(cpu for _, cpu in told),
+                **clocks,
+                "ranks": ranks.size,
+                "epoch_sums": asdict(sums),
+                "last": last,
+            },
         )
         emit(CheckpointSaved(at, checkpoint.save(checkpoints, state, keep=settings.keep_checkpoints)))
+
+    def stop_here(at: int) -> NoReturn:
+        save(at)
+        raise RunStopped(
+            f"stopped at step {at} of {settings.total_steps}; the state is saved",
+            next=f"barlowctl pretrain --resume {checkpoints.parent}",
+        )
 
     method.train()
     while step < settings.total_steps:
         epoch, start_batch = divmod(step, settings.steps_per_epoch)
-        sums = _EpochMeans()
+        if start_batch == 0:
+            sums = _EpochMeans()
         batches = loader.epoch(epoch, start_batch=start_batch)
         try:
             mark = time.perf_counter()
             for batch in batches:
                 arrived = time.perf_counter()
+                told = ranks.table([len(batch.views[0]), stop()])
+                if any(stopping for _, stopping in told):
+                    stop_here(step)
+                shares = [rows for rows, _ in told]
                 factor = settings.lr_factor(step)
                 set_learning_rates(optimizer, factor)
                 method.take_labels(batch.labels)  # type: ignore[operator]
-                views = [to_input(view) for view in _to_device(batch, device)]
-                with autocast(device, settings.precision):
-                    terms = method(views)
-                read_loss = _read_soon(terms.loss)
                 optimizer.zero_grad(set_to_none=True)
-                scaler.scale(terms.loss).backward()
+                terms, read_loss = gradient(_to_device(batch, device), shares)
                 loss = read_loss()
                 if not math.isfinite(loss):
                     save(step)
@@ -172,38 +216,37 @@ def train(
                 done = time.perf_counter()
                 clock.wall += done - mark
                 clock.waited += arrived - mark
-                clock.images += len(views[0])
-                sums.add(loss, done - mark, arrived - mark, len(views[0]))
+                clock.images += sum(shares)
+                sums.add(loss, done - mark, arrived - mark, sum(shares))
                 values = {"loss": loss}
                 if logged:
                     values = last = _metrics(terms, loss, grad_norm, optimizer, sums)
                 emit(StepDone(step, epoch, logged, values))
-                if stop() and step < settings.total_steps:
+                every = settings.checkpoint_every_steps
+                if every and step % every == 0 and step % settings.steps_per_epoch:
                     save(step)
-                    raise RunStopped(
-                        f"stopped at step {step} of {settings.total_steps}; the state is saved",
-                        next=f"barlowctl pretrain --resume {checkpoints.parent}",
-                    )
                 mark = time.perf_counter()
         finally:
             batches.close()  # type: ignore[attr-defined]
         emit(EpochDone(step, epoch, sums.values()))
         final = step == settings.total_steps
+        if not final and any(stopping for (stopping,) in ranks.table([stop()])):
+            stop_here(step)
         every = settings.evaluate_every_epochs
-        if evaluate is not None and every and ((epoch + 1) % every == 0 or final):
+        if evaluate is not None and every and ((epoch + 1) % every == 0 or final) and ranks.first:
             measured = evaluate()
             last = {**last, **measured}
             emit(Evaluated(step, epoch, measured))
+        last = {**last, "loss": sums.values()["loss"]}
         if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
             save(step)
-        last["loss"] = sums.values()["loss"]
     return {
         **last,
         "epochs": settings.epochs,
         "steps": step,
         "images_per_second": clock.images / clock.wall if clock.wall else 0.0,
         "data_wait": clock.waited / clock.wall if clock.wall else 0.0,
-        "cpu_seconds": clock.cpu,
+        "cpu_seconds": sum(ranks.objects(clock.cpu)),
         "wall_seconds": clock.wall,
     }
 
@@ -244,32 +287,6 @@ def _to_device(batch: Batch, device: torch.device) -> list[Tensor]:
     return views
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The precision of a forward pass: fp32, bf16 or fp16."""
-    dtype = AUTOCAST[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-def _read_soon(loss: Tensor) -> Callable[[], float]:
-    """Start to copy a scalar to the host; the returned function waits for that copy only.
-
-    The forward pass is waited for while the device goes on with the backward pass, so that the loss of
-    every step can be checked before the optimizer takes it.
-    """
-    if loss.device.type != "cuda":
-        return loss.item
-    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
-    host.copy_(loss.detach(), non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-
-    def read() -> float:
-        copied.synchronize()
-        return host.item()
-
-    return read
-
-
 def _grad_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.stack(torch._foreach_norm(grads)).norm()
@@ -297,20 +314,42 @@ def _restore(
     scaler: torch.amp.GradScaler,
     clock: Clock,
     emit: Sink,
-) -> int:
-    """Put the newest sound checkpoint back and return its step."""
-    loaded = checkpoint.load_latest(checkpoints)
+    ranks: Ranks,
+) -> tuple[int, _EpochMeans, dict[str, float]]:
+    """Put the newest sound checkpoint back, which rank 0 reads for all; returns its step and running values."""
+    loaded = ranks.from_first(checkpoint.load_latest(checkpoints) if ranks.first else None)
     for note in loaded.notes:
         emit(Notice(note))
     state = loaded.state
     method.load_state_dict(dict(state.model))
     optimizer.load_state_dict(dict(state.optimizer))
     scaler.load_state_dict(state.extra["scaler"])
-    checkpoint.restore_random_state(state.random)
-    clock.cpu_before = state.extra["cpu_seconds"]
+    before = state.extra.get("ranks", 1)
+    if before != ranks.size:
+        emit(Notice(f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}"))
+    checkpoint.restore_random_state(_random_of_rank(state.random, ranks.rank))
+    if ranks.first:
+        clock.cpu_before = state.extra["cpu_seconds"]
     clock.wall, clock.waited = state.extra["wall_seconds"], state.extra["wait_seconds"]
     clock.images = state.extra["images"]
-    return state.step
+    return state.step, _EpochMeans(**state.extra.get("epoch_sums", {})), dict(state.extra.get("last", {}))
+
+
+CHANGED_RANKS = (
+    "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
+    "that is not synchronised (train.sync_batch_norm) and for dropout"
+)
+
+
+def _random_of_ranks(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Random states of all ranks in one dictionary: rank 0's under their own names."""
+    return {f"{name}@{rank}" if rank else name: state for rank, own in enumerate(states) for name, state in own.items()}
+
+
+def _random_of_rank(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """The states that `_random_of_ranks` took from a rank; none where there was no such rank."""
+    named = [(*name.partition("@"), state) for name, state in states.items()]
+    return {name: state for name, _, owner, state in named if int(owner or 0) == rank}
 
 
 def _explain_divergence(loss: float, step: int, factor: float, optimizer: torch.optim.Optimizer) -> str:

@@ -7,10 +7,12 @@ result.json      written when the run is complete   lock            held while a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -30,38 +32,65 @@ def runs_home() -> Path:
     return Path(os.environ.get("BARLOWCTL_RUNS", "runs"))
 
 
-def create(path: Path | None, name: str) -> Path:
-    """A new, empty run directory: `path`, else `<runs home>/<name>-<date>-<time>`.
+def create(path: Path | None, name: str, files: Mapping[str, str]) -> Path:
+    """A new run directory with `files` (name -> text): `path`, else `<runs home>/<name>-<date>-<time>`.
+
+    It is filled under another name and renamed: whoever sees the directory sees all of it.
 
     Raises:
         UserError: `path` exists already, or cannot be made.
     """
-    given = path is not None
     stem = runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path = path or stem
-    for attempt in range(100):
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            if given:
-                raise UserError(
-                    f"'{path}' exists already, and a run is never overwritten",
-                    next=f"barlowctl pretrain --resume {path}   (or another --out)",
-                ) from None
-            path = stem.with_name(f"{stem.name}-{attempt + 2}")
-        except OSError as error:
-            raise UserError(
-                f"the run directory '{path}' cannot be made: {error.strerror}", next="name another place with --out"
-            ) from error
-    raise UserError(f"'{runs_home()}' has too many runs named '{stem.name}'", next="name the run with --out")
+    wanted = path or stem
+    temporary = wanted.with_name(f".{wanted.name}.{os.getpid()}")
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(2, 100):
+            if not os.path.lexists(wanted):
+                break
+            if path is not None:
+                raise _exists(path)
+            wanted = stem.with_name(f"{stem.name}-{attempt}")
+        temporary.mkdir()
+        for file, text in files.items():
+            (temporary / file).write_text(text, encoding="utf-8")
+        os.rename(temporary, wanted)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
+            raise _exists(wanted) from None
+        raise UserError(
+            f"the run directory '{wanted}' cannot be made: {error.strerror}", next="name another place with --out"
+        ) from error
+    return wanted
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(
+        f"'{path}' exists already, and a run is never overwritten",
+        next=f"barlowctl pretrain --resume {path}   (or another --out)",
+    )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json_text(values), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be written: {error.strerror}", next=f"barlowctl pretrain --resume {path.parent}"
+        ) from error
+
+
+def json_text(values: Mapping[str, Any]) -> str:
+    """How values are written into a run's JSON files."""
+    return json.dumps(values, indent=2, default=str) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,8 +130,14 @@ def lock(run: Path) -> Iterator[None]:
     """Hold the run for this process, so that no second one trains in it.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the directory cannot be written to.
     """
+    try:
+        (run / "lock").touch()
+    except OSError as error:
+        raise UserError(
+            f"'{run}' cannot be written to: {error.strerror}", next="make it writable, or start a run elsewhere"
+        ) from error
     with open(run / "lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

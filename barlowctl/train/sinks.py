@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,44 @@ def _record(event: Event) -> dict[str, Any] | None:
 
 
 def json_lines(path: Path, *, start_step: int = 0) -> Sink:
-    """Append each record to `path`. On resume, records of steps that will be done again are dropped."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start_step]
-        path.write_text("".join(kept), encoding="utf-8")
+    """Append each record to `path`. On resume, records of steps that will be done again are dropped.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        if path.exists():
+            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _is_before(line, start_step)]
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_bytes(b"".join(kept))
+            os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
     def sink(event: Event) -> None:
         if record := _record(event):
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            try:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+            except OSError as error:
+                raise _unwritable(path, error) from error
 
     return sink
+
+
+def _is_before(line: bytes, start_step: int) -> bool:
+    """Whether a line is a whole record of a step that will not be done again."""
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= start_step
+    except (ValueError, KeyError, TypeError):  # what a crash of the machine left
+        return False
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"'{path}' cannot be written: {error.strerror}",
+        next=f"free space or make it writable, then barlowctl pretrain --resume {path.parent}",
+    )
 
 
 def tensorboard(directory: Path) -> Sink:

@@ -243,6 +243,21 @@ def test_auto_takes_the_cheaper_form() -> None:
         assert ours(z1, z2, torch.float32)[0] == ours(z1, z2, torch.float32, form=chosen)[0]
 
 
+def test_over_many_ranks_the_wire_moves_the_crossing_from_three_quarters_of_d_to_d() -> None:
+    """Per rank 4 n² d / W + 2 n d k against 3 n d² / W + 2 d² k, k the price of a number sent."""
+    assert choose_form(7000, 8192, 1) == "primal"
+    assert choose_form(7000, 8192, 8) == "gram"
+    assert choose_form(8192, 8192, 1000) == "primal"
+    assert choose_form(8100, 8192, 1000) == "gram"
+    assert choose_form(32_000, 8192, 1000) == "primal"
+    crossings = []
+    for ranks in (1, 2, 8, 64, 1024):
+        crossings.append(max(n for n in range(6000, 8300) if choose_form(n, 8192, ranks) == "gram"))
+    assert crossings == sorted(crossings)
+    assert crossings[0] == 6144
+    assert 8150 < crossings[-1] <= 8192
+
+
 @pytest.mark.parametrize(
     ("shapes", "options", "message"),
     [

@@ -1,0 +1,56 @@
+"""Several processes on this machine, one per rank: the command line again, under torchrun's agent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import elastic_launch
+from torch.distributed.run import config_from_args, parse_args
+
+from barlowctl.distributed import EXIT_CODES_FOLDER
+from barlowctl.errors import EXIT_RANK_LOST
+
+# What `torchrun --standalone` means, and the signals that it passes on.
+STANDALONE = (
+    "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "localhost",
+    "--signals-to-handle", "SIGTERM,SIGINT,SIGQUIT,SIGUSR1",
+)  # fmt: skip
+
+
+def run_ranks(arguments: Sequence[str], count: int) -> int:
+    """Run `python -m barlowctl <arguments>` in `count` processes as `torchrun --standalone` does.
+
+    Signals are passed on to the ranks, which save and leave.
+
+    Returns:
+        The exit code of the run: 0, or that of the rank which failed by itself.
+    """
+    config, command, command_arguments = config_from_args(
+        parse_args([*STANDALONE, "--nproc-per-node", str(count), "-m", "barlowctl", *arguments])
+    )
+    assert command == sys.executable, command
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[EXIT_CODES_FOLDER] = folder
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; `--threads` is what counts
+        logging.disable(logging.CRITICAL)  # the ranks say what went wrong
+        otherwise = EXIT_RANK_LOST
+        try:
+            elastic_launch(config, command)(*command_arguments)
+            return 0
+        except ChildFailedError:
+            pass
+        except SignalException as signaled:
+            otherwise = 128 + signaled.sigval  # as a shell says it: before training began there is no state to save
+        finally:
+            logging.disable(logging.NOTSET)
+            del os.environ[EXIT_CODES_FOLDER]
+        codes = [int(file.read_text() or otherwise) for file in sorted(Path(folder).iterdir())]
+    own = [code for code in codes if code not in (0, EXIT_RANK_LOST)]  # not only because another one was lost
+    return own[0] if own else otherwise

@@ -1,0 +1,329 @@
+"""Ranks: the processes that train one model together, and what they say to one another.
+
+Gradient scale, stated once: L is the loss of the global batch, one number that every rank knows. A
+differentiable function that communicates returns on each rank dL / d(its own rows), without a factor W.
+The gradient of L by a parameter is then the sum over ranks of what their backward passes leave, and
+`GradientSync` takes that sum ("exact"), or 1/W of it ("reference", the authors' data-parallel average).
+
+A rank that is gone, or does not answer within the time limit, ends a collective of the others with
+`RankLost`, which says who is missing and why, as far as they told. A leaf: torch and `errors` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from barlowctl.errors import EXIT_RANK_LOST, UserError
+
+GradientScale = Literal["exact", "reference"]
+
+TIME_LIMIT = 900.0
+"""Seconds that a rank waits for the others; evaluation on rank 0 must fit in."""
+LAST_WORDS = 3.0
+"""Seconds that a rank which lost another one waits for the others to say what they know."""
+BUCKET_BYTES = 25 << 20
+
+EXIT_CODES_FOLDER = "BARLOWCTL_EXIT_CODES"
+"""Environment variable: where a rank leaves its exit code for the launcher, which else sees the agent's only."""
+
+
+class RankLost(UserError):
+    """Another rank is gone or does not answer; nothing was saved since the last checkpoint.
+
+    `explained`: that rank said why, and says so to the user itself.
+    """
+
+    exit_code = EXIT_RANK_LOST
+    explained = False
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train one model. Alone (size 1) every method is a no-op.
+
+    Control values (`table`, `objects`) travel over gloo on the CPU and never wait for a device.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    store: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank shows, records and saves."""
+        return self.rank == 0
+
+    def table(self, values: Sequence[int]) -> list[list[int]]:
+        """Every rank's row of integers, in the order of ranks; every rank gives equally many."""
+        if self.size == 1:
+            return [list(values)]
+        own = torch.tensor(list(values), dtype=torch.int64)
+        rows = torch.empty(self.size * len(values), dtype=torch.int64)
+        with self._answers():
+            dist.all_gather_into_tensor(rows, own)
+        return rows.view(self.size, len(values)).tolist()
+
+    def shares(self, rows: int) -> list[int]:
+        """How many rows of the batch each rank holds."""
+        return [row[0] for row in self.table([rows])]
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks, in place. No gradient: callers state theirs."""
+        if self.size > 1:
+            with self._answers():
+                dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, rows: Tensor, shares: Sequence[int]) -> Tensor:
+        """All ranks' rows `(n_r, ...)`, in the order of ranks: `(sum n_r, ...)`. No gradient: callers state theirs."""
+        if self.size == 1:
+            return rows
+        largest = max(shares)
+        padded = rows.contiguous()
+        if len(rows) < largest:
+            padded = torch.cat([padded, padded.new_zeros(largest - len(rows), *rows.shape[1:])])
+        everything = rows.new_empty(self.size * largest, *rows.shape[1:])
+        with self._answers():
+            dist.all_gather_into_tensor(everything, padded)
+        if min(shares) == largest:
+            return everything
+        parts = [everything[r * largest : r * largest + share] for r, share in enumerate(shares)]
+        return torch.cat(parts)
+
+    def objects(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of ranks (small Python values; never on disk)."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with self._answers():
+            dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's value on every rank; what the others give is ignored."""
+        if self.size == 1:
+            return value
+        box = [value]
+        with self._answers():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors in place with rank 0's."""
+        if self.size > 1:
+            with self._answers(), torch.no_grad():
+                for tensor in tensors:
+                    row_major = tensor.detach().contiguous()
+                    dist.broadcast(row_major, src=0)
+                    tensor.copy_(row_major)
+
+    def report(self, reason: str) -> None:
+        """Leave the reason of this rank's failure where the others look for it."""
+        if self.store is not None:
+            with contextlib.suppress(Exception):  # the store may be what is gone
+                self.store.set(f"failed/{self.rank}", reason)
+
+    def leave(self) -> None:
+        """The last thing before a failed rank exits; rank 0, which may hold the store, lets the others read it."""
+        if self.store is None:
+            return
+        with contextlib.suppress(Exception):  # the store may be what is gone
+            self.store.set(f"left/{self.rank}", "")
+            others = [f"left/{rank}" for rank in range(1, self.size)]
+            deadline = time.monotonic() + LAST_WORDS
+            while self.first and not self.store.check(others) and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+    def reason_of_first(self) -> str | None:
+        """Why rank 0 failed, if it says so within a moment."""
+        return self._last_words(time.monotonic() + 1.0, wanted=(0,)).get(0)
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn the failure of a collective into `RankLost`."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise self.lost(error) from error
+
+    def lost(self, error: BaseException) -> RankLost:
+        """What to raise when a collective failed: who is missing, and what they said."""
+        self.report("")
+        others = tuple(rank for rank in range(self.size) if rank != self.rank)
+        words = self._last_words(time.monotonic() + LAST_WORDS, wanted=others)
+        reasons = [f"rank {rank} failed: {text}" for rank, text in sorted(words.items()) if text]
+        silent = [str(rank) for rank in others if rank not in words]
+        explained = bool(reasons)
+        if silent and not explained:
+            reasons = [f"rank {', '.join(silent)} is gone or does not answer"]
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        why = "; ".join(reasons) or f"the connection to another rank broke ({cause})"
+        lost = RankLost(f"rank {self.rank} of {self.size} stopped: {why}")
+        lost.explained = explained
+        return lost
+
+    def _last_words(self, deadline: float, wanted: Sequence[int]) -> dict[int, str]:
+        words: dict[int, str] = {}
+        while self.store is not None and len(words) < len(wanted):
+            try:
+                for rank in wanted:
+                    if rank not in words and self.store.check([f"failed/{rank}"]):
+                        words[rank] = self.store.get(f"failed/{rank}").decode()
+            except Exception:  # the store's host is gone: nobody will say more
+                break
+            if any(words.values()) or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        return words
+
+
+ALONE = Ranks()
+
+
+def launched_size() -> int:
+    """The number of processes that a launcher (torchrun, srun) says there are; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
+    """The ranks that a launcher started, read from torchrun's environment variables; alone without them.
+
+    Args:
+        cuda: tensors on GPUs are reduced too (NCCL); control values use gloo in both cases.
+        time_limit: seconds that a rank waits for the others before it gives up.
+
+    Raises:
+        UserError: variables that are missing or wrong, or ranks that cannot be reached.
+    """
+    if launched_size() == 1:
+        yield ALONE
+        return
+    try:
+        numbers = [int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        waited = datetime.timedelta(seconds=time_limit)
+        store, rank, size = next(rendezvous("env://", timeout=waited))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
+        )
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the ranks could not find one another: {error}",
+            allowed="torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT",
+            next="torchrun --standalone --nproc-per-node 2 -m barlowctl pretrain ...",
+        ) from error
+    ranks = Ranks(rank, size, numbers[2], local_size, PrefixStore("barlowctl", store))
+    try:
+        yield ranks
+    except BaseException as error:
+        if isinstance(error, UserError):
+            _tell(ranks, error)
+        else:
+            ranks.report(f"{type(error).__name__}: {error}")
+        # Closes the connections, which ends the others' waiting. It may wait for a rank itself: not for long.
+        threading.Thread(target=dist.destroy_process_group, daemon=True).start()
+        ranks.leave()
+        raise
+    else:
+        dist.destroy_process_group()
+
+
+def _tell(ranks: Ranks, error: UserError) -> None:
+    """Tell the others why this rank leaves, and let an error be said once: by the rank that it began on."""
+    if isinstance(error, RankLost):
+        error.told = error.explained
+        return
+    ranks.report(error.message)
+    error.told = not ranks.first and ranks.reason_of_first() == error.message
+    if not ranks.first and not error.told:
+        error.message = f"rank {ranks.rank}: {error.message}"
+
+
+class GradientSync:
+    """Sums the gradients of parameters over ranks while the backward pass is still going on.
+
+    Parameters are taken in buckets, last ones first, and a bucket is sent when all its gradients are there.
+    Buckets go out in one fixed order, so every rank sends the same ones at the same place. A parameter
+    without a gradient (on every rank, since all run the same graph) stays without. `finish` waits and writes
+    the sums back.
+
+    Args:
+        parameters: those that are trained, in the same order on every rank.
+        scale: "exact", the gradient of the global batch's loss; "reference", 1/W of it.
+    """
+
+    def __init__(self, ranks: Ranks, parameters: Sequence[Tensor], scale: GradientScale = "exact") -> None:
+        self.ranks = ranks
+        self.factor = 1.0 if scale == "exact" else 1.0 / ranks.size
+        self.active = False
+        self._buckets = _buckets(parameters) if ranks.size > 1 else []
+        self._where = {p: number for number, bucket in enumerate(self._buckets) for p in bucket}
+        self._missing: list[int] = []
+        self._sent: list[tuple[Tensor, Any]] = []
+        for parameter in self._where:
+            parameter.register_post_accumulate_grad_hook(self._arrived)
+
+    def start(self) -> None:
+        """The next backward pass is the last one of this step: send what it completes."""
+        self.active = True
+        self._missing = [len(bucket) for bucket in self._buckets]
+        self._sent = []
+
+    def finish(self) -> None:
+        """Wait for the sums; every parameter's `grad` is then the global one."""
+        self.active = False
+        self._send(len(self._buckets))
+        for bucket, (flat, work) in zip(self._buckets, self._sent, strict=True):
+            with self.ranks._answers():
+                work.wait()
+            if self.factor != 1.0:
+                flat.mul_(self.factor)
+            parts = zip(bucket, flat.split([p.numel() for p in bucket]), strict=True)
+            summed = [(p.grad, part.view_as(p)) for p, part in parts if p.grad is not None]
+            if summed:
+                torch._foreach_copy_([grad for grad, _ in summed], [part for _, part in summed])
+        self._sent = []
+
+    def _arrived(self, parameter: Tensor) -> None:
+        if self.active:
+            self._missing[self._where[parameter]] -= 1
+            ready = len(self._sent)
+            while ready < len(self._missing) and self._missing[ready] == 0:
+                ready += 1
+            self._send(ready)
+
+    def _send(self, until: int) -> None:
+        for bucket in self._buckets[len(self._sent) : until]:
+            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket])
+            with self.ranks._answers():
+                self._sent.append((flat, dist.all_reduce(flat, async_op=True)))
+
+
+def _buckets(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Parameters of one dtype and device, last ones first, cut where a bucket has its size."""
+    buckets: list[list[Tensor]] = []
+    size = 0
+    for p in reversed(list(parameters)):
+        fits = buckets and buckets[-1][0].dtype == p.dtype and buckets[-1][0].device == p.device
+        if not fits or size >= BUCKET_BYTES:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(p)
+        size += p.numel() * p.element_size()
+    return buckets
