@@ -66,7 +66,7 @@ class Classifier(Method):
             raise UserError(f"a classifier takes 1 view of each image, got {len(views)}", allowed="1")
         return [self.logits(views[0])]
 
-    def compare(self, embeddings: Sequence[Tensor]) -> ClassificationTerms:
+    def compare(self, embeddings: Sequence[Tensor]) -> ClassificationTerms:  # type: ignore[override]
         """Logits `(N, num_classes)` against the labels that were taken."""
         (logits,) = embeddings
         assert self._labels is not None, "take_labels comes first"
