@@ -60,7 +60,7 @@ def check_labelled(train: Source, test: Source) -> Labelled:
                 allowed="class folders, or a packed file made from them",
                 next="barlowctl probe RUN --data DATASET",
             )
-    if train.path == test.path and type(train) is type(test) and train.num_samples == test.num_samples:
+    if _same_images(train, test):
         raise UserError(
             f"training and test images are the same, '{train.path}'",
             allowed="a dataset with a train and a test (or val) split",
@@ -84,6 +84,14 @@ def check_labelled(train: Source, test: Source) -> Labelled:
             next="put images into these class folders, or remove the folders",
         )
     return data
+
+
+def _same_images(train: Source, test: Source) -> bool:
+    if train.path != test.path or train.num_samples != test.num_samples:
+        return False
+    if isinstance(train, Beton) or isinstance(test, Beton):
+        return True
+    return all(train.name_of(index) == test.name_of(index) for index in (0, train.num_samples - 1))
 
 
 def source_facts(source: Source) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.assemble.classification import fit
+from barlowctl.assemble.data import Source
 from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
@@ -122,9 +123,16 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     recipe, as_it_is, data, tasks = subject.recipe, None, desk.data, desk.tasks
     if isinstance(subject.backbone, Pixels):
         recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
-    bank, bank_labels = extract(subject.backbone, data.train, recipe, desk.runtime, desk.device, to_input=as_it_is)
-    queries, labels = extract(subject.backbone, data.test, recipe, desk.runtime, desk.device, to_input=as_it_is)
-    sample = bank[_sample(len(bank), RANK_SAMPLES)]
+
+    def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        return extract(subject.backbone, source, recipe, desk.runtime, desk.device, subset, as_it_is)
+
+    # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
+    kept = tasks.knn or tasks.linear
+    sampled = _sample(data.train.num_samples, RANK_SAMPLES)
+    bank, bank_labels = features_of(data.train, None if kept else sampled.numpy())
+    queries, labels = features_of(data.test) if kept else (bank, bank_labels)
+    sample = bank[sampled] if kept else bank
     result: dict[str, Any] = {
         "features": bank.shape[1],
         "feature_spread": diagnostics.feature_spread(bank),
@@ -137,7 +145,7 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         result["linear"] = _linear(desk, recipe, bank, bank_labels, queries, labels)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for name, protocol in tasks.protocols().items():
-            result["linear_paper" if name == "linear" else name.replace("-", "_")] = _trained(subject, desk, protocol)
+            result["linear_paper" if protocol.frozen else name.replace("-", "_")] = _trained(subject, desk, protocol)
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = desk.files
     return result

@@ -113,7 +113,7 @@ def probe(
             tasks=tasks,
             floors=floors,
             folder=folder / stem,
-            emit=_teller(console),
+            emit=tell_training(console),
         ):
             progress.advance()
             measured.append({"name": name, **values})
@@ -166,7 +166,7 @@ def _tasks(
     )
 
 
-def _teller(console: Console) -> Callable[[str], Sink]:
+def tell_training(console: Console) -> Callable[[str], Sink]:
     """Task -> a sink that says a line per epoch."""
 
     def of(task: str) -> Sink:

@@ -1,0 +1,127 @@
+"""`barlowctl transfer`: fixed features on other datasets, as in the paper's table 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+EPILOG = (
+    "Examples: barlowctl transfer runs/NAME --task voc07 --data VOCdevkit | "
+    "barlowctl transfer runs/NAME --task places205 --data /data/places205 | "
+    "barlowctl transfer resnet50.pth --task inat18 --data /data/inat18 --set epochs=10 | "
+    "barlowctl transfer runs/NAME --task folder --data ~/flowers"
+)
+
+
+def transfer(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|FILE|MODEL]", help="What to measure, as in `probe`. Default: the newest finished run."
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="places205, inat18, voc07 or folder.")] = "folder",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="The benchmark's folder as published; for `folder` any labelled dataset. Default: data home."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="paper (random crops, SGD; of folder: Table 1's) or fast (features extracted once). Default: paper; "
+            "for folder: fast.",
+        ),
+    ] = None,
+    low_shot: Annotated[
+        bool, typer.Option("--low-shot", help="voc07: also from 1 to 96 positives per class, five draws each.")
+    ] = False,
+    cost: Annotated[
+        list[float] | None, typer.Option("--cost", help="voc07: costs to choose from. Default: the field's 26.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repeat with seeds 0, 1, ...: mean and spread.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override the protocol (epochs=5) or eval.resize, eval.crop."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure fixed features on other datasets: linear classifiers, or SVMs for VOC07's many labels per image.
+
+    Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
+    train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
+    """
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.probing import Tasks
+    from barlowctl.assemble.subjects import open_subject
+    from barlowctl.assemble.transfer import SvmOptions
+    from barlowctl.assemble.transfer import transfer as measure
+    from barlowctl.cli.probe import tell_training
+    from barlowctl.eval import svm
+    from barlowctl.train import rundir
+
+    console = Console(json=json, quiet=quiet)
+    protocol = protocol or ("fast" if task == "folder" else "paper")
+    if protocol not in ("fast", "paper"):
+        raise UserError(f"--protocol is '{protocol}'", allowed="fast, paper")
+    if any(not value > 0 for value in cost or []):
+        raise UserError("--cost must be positive")
+    if subject is None:
+        subject = str(rundir.newest_finished())
+        console.say(f"no run was named: taking the newest finished one, {subject}")
+    geometry = [value for value in overrides or [] if value.startswith("eval.")]
+    opened = open_subject(subject, data=data, geometry=geometry)
+    for note in opened.notes:
+        console.say(f"note: {note}")
+    folder = out or opened.folder
+    found = measure(
+        opened,
+        task,
+        data,
+        Runtime(device, threads, workers, "auto"),
+        protocol=protocol,
+        tasks=Tasks(seeds=seeds, overrides=tuple(value for value in overrides or [] if not value.startswith("eval."))),
+        options=SvmOptions(tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else ()),
+        folder=folder,
+        emit=tell_training(console),
+    )
+    result = {"subject": subject, "kind": opened.kind, **opened.facts, **found}
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"transfer-{task}.json"
+    rundir.write_json(file, result)
+    _show(console, opened.name, result)
+    console.say(f"written to {file}")
+    console.result({**result, "file": str(file)})
+
+
+def _show(console: Console, name: str, result: dict[str, Any]) -> None:
+    value = f"{result['value']:.2f} ± {result['sd']:.2f}" if "sd" in result else f"{result['value']:.2f}"
+    rows = [
+        (f"{method} (paper, ImageNet ResNet-50)", f"{number:.1f}") for method, number in result["published"].items()
+    ]
+    console.table(
+        f"{result['task']}: {result['metric']}, percent", ("features of", result["metric"]), [(name, value), *rows]
+    )
+    console.say(f"protocol: {result['protocol']}")
+    if "map_area" in result:
+        console.say(f"area under the interpolated curve, which the benchmark's code reports: {result['map_area']:.2f}")
+    if result.get("not_converged"):
+        console.say(f"note: {result['not_converged']} fits of the search over costs reached 2,000 iterations")
+    if result.get("low_shot"):
+        few = [(str(one["shots"]), f"{one['map']:.2f} ± {one['sd']:.2f}") for one in result["low_shot"]]
+        console.table("few positives per class, five draws", ("positives", "mAP (11 points)"), few)

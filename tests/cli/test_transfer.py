@@ -1,0 +1,166 @@
+"""`barlowctl transfer` on small sets in the benchmarks' real layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.benchmarks import VOC_CLASSES, open_inat18, open_places205, open_voc07
+
+Captured = pytest.CaptureFixture[str]
+SMALL = ["--set", "eval.resize=32", "--set", "eval.crop=32", "--threads", "1", "--json"]
+
+
+def picture(path: Path, shade: int, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    pixels = np.clip(random.normal(shade, 15, (18, 20, 3)), 0, 255)
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """Three scenes, of which one has two levels of folders, as published."""
+    root, scenes = tmp_path / "places205", ("a/abbey", "a/airport_terminal", "b/bakery/shop")
+    lists = root / "trainvalsplit_places205"
+    lists.mkdir(parents=True)
+    for split, count in (("train", 8), ("val", 3)):
+        lines = []
+        for number in range(count):
+            for label, scene in enumerate(scenes):
+                name = f"{scene}/gsun_{split}{number}.jpg"
+                picture(root / "data/vision/torralba/deeplearning/images256" / name, 40 + 80 * label, number)
+                lines.append(f"{name} {label}")
+        (lists / f"{split}_places205.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def inat(tmp_path: Path) -> Path:
+    """Three categories in the published JSON; their numbers have a gap."""
+    root, categories = tmp_path / "inat18", (0, 3, 8141)
+    identity = 0
+    for split, count in (("train", 7), ("val", 2)):
+        images, annotations = [], []
+        for label, category in enumerate(categories):
+            for number in range(count):
+                identity += 1
+                name = f"train_val2018/Aves/{category}/{split}{number}.jpg"
+                picture(root / name, 40 + 80 * label, number)
+                images.append({"id": identity, "file_name": name, "width": 20, "height": 18})
+                annotations.append({"id": identity, "image_id": identity, "category_id": category})
+        document = {
+            "info": {},
+            "images": images,
+            "annotations": annotations[::-1],
+            "categories": [{"id": one, "name": f"species {one}", "supercategory": "Aves"} for one in categories],
+        }
+        (root / f"{split}2018.json").write_text(json.dumps(document))
+    return root
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Every image shows one of the 20 classes by its shade; some of the next class are difficult."""
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for split, count, start in (("trainval", 80, 0), ("test", 40, 500)):
+        marks: dict[str, list[str]] = {name: [] for name in VOC_CLASSES}
+        for index in range(count):
+            image = f"{start + index:06d}"
+            picture(root / "JPEGImages" / f"{image}.jpg", 10 + 12 * (index % 20), index)
+            for label, name in enumerate(VOC_CLASSES):
+                mark = 1 if index % 20 == label else 0 if (index + 1) % 20 == label and index % 3 == 0 else -1
+                marks[name].append(f"{image} {mark:2d}")
+        for name, lines in marks.items():
+            (root / "ImageSets" / "Main" / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
+    return root.parent
+
+
+def measured(arguments: list[str], capsys: Captured) -> dict[str, Any]:
+    code = barlowctl(["transfer", "resnet10t", *arguments, *SMALL])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Captured) -> None:
+    source = open_places205(places, "train")
+    assert source.class_names == ["abbey", "airport_terminal", "bakery/shop"]
+    assert [source.describe(i)[1] for i in range(4)] == [0, 1, 2, 0]
+    result = measured(["--task", "places205", "--data", str(places), "--set", "epochs=3"], capsys)
+    assert result["metric"] == "top-1"
+    assert result["published"]["Barlow Twins"] == 54.1
+    assert "lr 0.01" in result["protocol"]
+    assert "epochs [1, 2]" in result["protocol"]
+    assert result["data"]["train"]["images"] == 24
+    assert json.loads(Path(result["file"]).read_text())["value"] == result["value"]
+
+
+def test_inat18_reads_categories_by_number(recipe: Path, inat: Path, capsys: Captured) -> None:
+    source = open_inat18(inat, "train")
+    assert source.class_names == ["species 0", "species 3", "species 8141"]
+    assert {source.describe(i) for i in range(21)} >= {("train_val2018/Aves/8141/train0.jpg", 2)}
+    result = measured(["--task", "inat18", "--data", str(inat), "--protocol", "fast"], capsys)
+    assert result["published"]["BYOL"] == 47.6
+    assert result["data"]["classes"] == 3
+    assert result["value"] > 60.0  # three shades
+
+
+def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> None:
+    source = open_voc07(voc.parent, "test")
+    assert source.targets.shape == (40, 20)
+    assert (source.targets == 1).sum() == 40
+    assert source.targets[0].tolist()[:2] == [1, -1]  # image 000500: aeroplane; a difficult bicycle
+    result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1", "--cost", "100"], capsys)
+    assert result["metric"] == "mAP (11 points)"
+    assert list(result["per_class"]) == list(VOC_CLASSES)
+    assert result["value"] == pytest.approx(np.mean(list(result["per_class"].values())), abs=1e-3)
+    assert result["value"] > 15.0  # chance is about 5 to 10
+    assert set(result["costs"].values()) <= {1.0, 100.0}
+
+
+def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys: Captured) -> None:
+    for split, count in (("train", 9), ("test", 3)):
+        for label, name in enumerate(("dark", "light")):
+            for number in range(count):
+                picture(tmp_path / "own" / split / name / f"{number}.png", 60 + 120 * label, number)
+    result = measured(["--data", str(tmp_path / "own")], capsys)
+    assert result["task"] == "folder"
+    assert result["value"] == 100.0
+    assert result["published"] == {}
+    code = barlowctl(["transfer", "resnet10t", "--data", str(tmp_path / "own"), *SMALL[:-1]])
+    assert code == 0
+    assert "protocol: logistic regression" in capsys.readouterr().out
+
+
+def test_wrong_layouts(recipe: Path, places: Path, inat: Path, voc: Path, tmp_path: Path, capsys: Captured) -> None:
+    def refused(task: str, path: Path) -> str:
+        assert barlowctl(["transfer", "resnet10t", "--task", task, "--data", str(path), *SMALL]) == 2
+        return capsys.readouterr().err
+
+    assert "has no train_places205.csv" in refused("places205", inat)
+    assert "has no train2018.json" in refused("inat18", places)
+    assert "VOCtrainval_06-Nov-2007.tar" in refused("voc07", places)
+    assert "did you mean 'voc07'" in refused("voc7", voc)
+    assert "no folder" in refused("voc07", tmp_path / "none")
+    main = voc / "VOC2007" / "ImageSets" / "Main"
+    (main / "cat_trainval.txt").write_text((main / "cat_trainval.txt").read_text().replace(" 1\n", "-1\n"))
+    assert "no trainval image shows cat" in refused("voc07", voc)
+    for file in main.glob("*_test.txt"):
+        file.unlink()
+    assert "VOCtest_06-Nov-2007.tar" in refused("voc07", voc)
+    lists = places / "trainvalsplit_places205"
+    (lists / "val_places205.csv").unlink()
+    assert "has no val_places205.csv" in refused("places205", places)
+    (lists / "train_places205.csv").write_text("a/abbey/gsun_train0.jpg\n")
+    assert "line 1: 'a/abbey/gsun_train0.jpg'" in refused("places205", places)
+    (inat / "val2018.json").write_text('{"images": []}')
+    assert "not an annotation file" in refused("inat18", inat)
