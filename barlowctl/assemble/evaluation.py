@@ -57,10 +57,12 @@ def online_evaluation(
     runtime: Runtime,
     device: torch.device,
     data: str | None,
+    notify: Callable[[str], None],
 ) -> Evaluate:
     """A function that measures kNN top-1 (percent, where labels exist) and the diagnostics, now.
 
-    The bank is a fixed draw of the images trained on; the queries are held-out images or the val split.
+    The bank is a fixed draw of the images trained on; the queries are held-out images or the val split. `notify`
+    is told when there will be no kNN though the recipe asks for one.
     """
     kept, held = split
     generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
@@ -73,12 +75,18 @@ def online_evaluation(
         case "val":
             try:
                 queries = open_source(recipe, "val", data)
+            except UserError as error:  # monitoring only: without a val split the diagnostics remain
+                notify(f"no online kNN: {error}")
+            if queries is not None and queries.path == source.path:
+                notify(f"no online kNN: '{source.path}' is the training images, and there is no val split beside them")
+                queries = None
+            if queries is not None:
                 chosen = np.sort(generator.permutation(queries.num_samples)[: recipe.eval.max_queries])
-            except UserError:
-                pass  # monitoring only: without a val split the diagnostics remain
         case "off":
             pass
     labelled = queries is not None and has_labels(queries) and has_labels(source)
+    if queries is not None and not labelled:
+        notify("no online kNN: the images have no labels")
 
     def measure() -> dict[str, float]:
         bank_features, bank_labels = extract(backbone, source, recipe, runtime, device, bank)

@@ -24,7 +24,7 @@ from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, choose_form
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
-from barlowctl.train.events import Sink
+from barlowctl.train.events import Notice, Sink
 from barlowctl.train.optim import build_optimizer as build
 
 
@@ -136,7 +136,14 @@ def pretrain(
             checkpoints=run / "checkpoints",
             recipe_digest=digest,
             evaluate=online_evaluation(
-                method.backbone, job.source, job.split, recipe, job.runtime, job.device, job.data
+                method.backbone,
+                job.source,
+                job.split,
+                recipe,
+                job.runtime,
+                job.device,
+                job.data,
+                notify=lambda text: emit(Notice(text)),
             ),
             stop=stop,
             resume=resume,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,3 +220,20 @@ def test_the_papers_recipe_takes_two_steps_on_an_imagenet_layout(
     result = last_json(capsys)
     assert result["steps"] == 2
     assert 0.0 <= result["knn"] <= 100.0  # the val split was found
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_missing_val_split_is_said(
+    as_file: bool, recipe: Path, digits: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """The run goes on with the diagnostics, and says why there is no kNN."""
+    alone = tmp_path / "alone" / "train.beton"
+    alone.parent.mkdir()
+    shutil.copy(digits / "digits" / "train.beton", alone)
+    data = str(alone if as_file else alone.parent)
+    assert pretrain(recipe, "--data", data, "--set", "eval.queries=val", "--set", "train.epochs=1", "--json") == 0
+    captured = capsys.readouterr()
+    assert "no online kNN" in captured.err
+    result = json.loads(captured.out)
+    assert "knn" not in result
+    assert result["effective_rank"] > 1.0
