@@ -246,7 +246,7 @@ def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks
 def describe_device(device: torch.device, threads: int, recipe: Recipe) -> str:
     """The device and the precision, for people."""
     asked, used = recipe.train.precision, usable_precision(recipe.train.precision, device)
-    precision = used if used == asked else f"{used} (the recipe's {asked} is far slower on a CPU)"
+    precision = used if used == asked else f"{used} (the recipe's {asked} is slower on this CPU)"
     if device.type == "cpu":
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"

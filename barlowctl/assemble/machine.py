@@ -95,12 +95,22 @@ def keep_freed_memory() -> None:
 
 
 def usable_precision(precision: str, device: torch.device) -> str:
-    """The precision that a device computes in: fp16 on a CPU becomes fp32.
+    """The precision that a device computes in: on a CPU fp16 becomes fp32, and so does bf16 where it is emulated.
 
     Deviation from the recipe, said in the run's first lines: a CPU's fp16 convolutions are about a hundred
-    times slower backward than its fp32 ones, and fp32 has all of fp16's range and more.
+    times slower backward than its fp32 ones, bf16 without instructions for it (AVX512-BF16, AMX) is slower too,
+    and fp32 has all of their range and more.
     """
-    return "fp32" if precision == "fp16" and device.type == "cpu" else precision
+    if device.type != "cpu":
+        return precision
+    if precision == "bf16" and computes_in_bf16():
+        return "bf16"
+    return "fp32"
+
+
+def computes_in_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def refuse_several_devices(command: str) -> None:
