@@ -26,14 +26,16 @@ SHOWN = 10  # unreadable images that are listed on the terminal
 @app.command(
     "pack",
     epilog="Examples: barlowctl data pack ~/photos my-photos | "
-    "barlowctl data pack /path/to/imagenet imagenet --split val | barlowctl data pack scans/ scans.beton",
+    "barlowctl data pack /path/to/imagenet imagenet --split val | barlowctl data pack scans/ scans.beton | "
+    "barlowctl data pack shards/ photos --shorter-side 256",
 )
 def pack(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder of images (class folders, train/ and val/, or a flat pile), IDX, CIFAR or STL-10 files.",
+            help="A folder of images (class folders, train/ and val/, or a flat pile), tar shards, Parquet files, a "
+            "zip file, a .txt list of paths, IDX, CIFAR or STL-10 files.",
         ),
     ],
     out: Annotated[
@@ -45,6 +47,10 @@ def pack(
         str, typer.Option("--store", help="auto: JPEGs as they are; jpeg: never pixels; raw: always pixels.")
     ] = "auto",
     quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of images stored anew as JPEG.")] = 95,
+    shorter_side: Annotated[
+        int | None,
+        typer.Option("--shorter-side", min=8, help="Make larger images smaller: their shorter side to this."),
+    ] = None,
     on_unreadable: Annotated[str, typer.Option("--on-unreadable", help="skip (and report) or fail.")] = "skip",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json: options.Json = False,
@@ -73,6 +79,7 @@ def pack(
             workers=workers or _cores(),
             store=store,
             quality=quality,
+            shorter_side=shorter_side,
             on_unreadable=on_unreadable,  # type: ignore[arg-type]
             overwrite=overwrite,
             progress=bar.advance,
@@ -216,6 +223,7 @@ def _show_report(console: Console, report: PackReport) -> None:
         ("stored as they were", report.passed_through),
         ("stored anew as JPEG", report.encoded),
         ("stored as pixels", report.raw),
+        *([("made smaller", report.resized)] if report.resized else []),
         ("unreadable, left out", len(report.unreadable)),
         ("size", megabytes),
         ("content hash", report.content_hash),

@@ -23,6 +23,8 @@ STORES = ("auto", "jpeg", "raw")
 RAW_PIXELS = 128 * 128
 """`auto` stores a decoded image of at most so many pixels raw: 48 KiB, and no loss."""
 
+NOT_JPEG, RESIZED = "not JPEG", "made smaller"  # why bytes are not the source's
+
 _ORIENTATION = 0x0112
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 
@@ -49,10 +51,11 @@ class Stored:
     damaged: bool = False
 
 
-def encode(picture: Picture, *, store: str = "auto", quality: int = 95) -> Stored:
+def encode(picture: Picture, *, store: str = "auto", quality: int = 95, shorter_side: int | None = None) -> Stored:
     """Decide how a picture is stored, and do it.
 
     Args:
+        shorter_side: a picture whose shorter side is longer than this is made smaller, its shape kept.
         store: "auto" keeps fitting JPEGs, and stores the rest raw when small, else as JPEG; "jpeg": the rest
             is always JPEG; "raw": pixels, of JPEGs too (several times the bytes, faster to read).
         quality: of JPEGs encoded here, 1 to 100.
@@ -64,10 +67,16 @@ def encode(picture: Picture, *, store: str = "auto", quality: int = 95) -> Store
         pixels, grey, changed, damaged = picture.data, picture.data.ndim == 2, "pixels", False
     else:
         fitting, changed, damaged = _fitting_jpeg(picture.data)
-        if fitting is not None and store != "raw":
+        small = fitting is None or shorter_side is None or min(fitting.width, fitting.height) <= shorter_side
+        if fitting is not None and store != "raw" and small:
             return fitting
-        pixels, grey = decode_picture(picture.data)
-        changed = changed or "JPEG, decoded"
+        pixels, grey, notes = decode_picture(picture.data)
+        changed = changed or ("JPEG, decoded" if small else "JPEG")
+        if changed == NOT_JPEG and notes:
+            changed = f"{NOT_JPEG}: {', '.join(notes)}"
+    if shorter_side is not None and min(pixels.shape[:2]) > shorter_side:
+        pixels = _make_smaller(pixels, shorter_side)
+        changed = f"{changed}, {RESIZED}"
     height, width = pixels.shape[:2]
     _check_size(width, height)
     if store == "raw" or (store == "auto" and width * height <= RAW_PIXELS):
@@ -92,7 +101,7 @@ def _fitting_jpeg(data: bytes) -> tuple[Stored | None, str, bool]:
     """
     frame = _jpeg_frame(data)
     if frame is None:
-        return None, "not JPEG", False
+        return None, NOT_JPEG, False
     marker, precision, height, width, components = frame
     if marker not in _HUFFMAN_FRAMES or precision != 8:
         return None, "JPEG of a rare kind", False
@@ -172,27 +181,50 @@ def _open(data: bytes) -> Any:
         raise Unreadable(_reason(error)) from error
 
 
-def decode_picture(data: bytes) -> tuple[np.ndarray, bool]:
-    """Upright pixels, uint8 (H, W) or (H, W, 3), and whether the image is grey."""
+def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
+    """Upright pixels, uint8 (H, W) or (H, W, 3); whether the image is grey; what was done to it beside decoding.
+
+    Rotation in EXIF data is applied; 16 bits become the upper 8; palettes and CMYK become RGB; of an animation the
+    first picture is taken; transparency is dropped.
+    """
     from PIL import ImageOps
 
     with _open(data) as opened:
         try:
-            opened.load()
-            image = opened
-            if _orientation_of(opened) != 1:
+            turned = _orientation_of(opened) != 1
+            opened.load()  # a TIFF turns itself here
+            image, notes = opened, []
+            if turned:
                 image = ImageOps.exif_transpose(opened)
+                notes.append("EXIF rotation")
+            if getattr(opened, "n_frames", 1) > 1:
+                notes.append("first of several pictures")
+            if image.mode.endswith(("A", "a")) or "transparency" in image.info:
+                notes.append("transparency dropped")
             if image.mode in ("1", "L", "LA", "La"):
-                return np.array(image.convert("L")), True
+                return np.array(image.convert("L")), True, notes
             if image.mode.startswith("I") or image.mode == "F":
-                return _to_8_bits(np.array(image)), True
+                return _to_8_bits(np.array(image)), True, [*notes, "16 bits to 8"]
             if image.mode in ("P", "PA"):
+                notes.append("palette")
                 image = image.convert("RGBA")  # by way of RGBA: Pillow warns of transparency otherwise
-            return np.array(image.convert("RGB")), False
+            elif image.mode not in ("RGB", "RGBA", "RGBa", "RGBX"):
+                notes.append(f"{image.mode} to RGB")
+            return np.array(image.convert("RGB")), False, notes
         except Unreadable:
             raise
         except Exception as error:  # decoders raise all kinds of errors for damaged files
             raise Unreadable(_reason(error)) from error
+
+
+def _make_smaller(pixels: np.ndarray, shorter_side: int) -> np.ndarray:
+    """The shorter side to `shorter_side`, the longer in proportion; Lanczos, antialiased."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    scale = shorter_side / min(height, width)
+    size = max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def _orientation_of(image: Any) -> int:

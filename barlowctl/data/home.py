@@ -94,7 +94,7 @@ def _resolve_path(path: Path, split: str) -> Path:
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
             raise UserError(f"data '{path}' has no {split} split", next="give a folder with train/ and val/ folders")
-    elif not sources.is_image_folder(path):
+    elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
     elif split != "train":
         raise UserError(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from barlowctl.data.beton import BetonWriter
 from barlowctl.data.beton_format import JPEG
-from barlowctl.data.encode import STORES, Stored, Unreadable, checked_with, encode
+from barlowctl.data.encode import RESIZED, STORES, Stored, Unreadable, checked_with, encode
 from barlowctl.data.picture import Source
 from barlowctl.errors import UserError
 
@@ -33,7 +33,8 @@ class PackReport:
     """What became of a source.
 
     samples: images in the file.    passed_through: JPEGs stored byte for byte.
-    encoded, raw: images stored anew as JPEG, or as pixels.    changed: why not byte for byte -> how many.
+    encoded, raw: images stored anew as JPEG, or as pixels.    resized: those made smaller.    changed: why not
+    byte for byte -> how many.
     unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
     gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.
     """
@@ -47,6 +48,7 @@ class PackReport:
     passed_through: int = 0
     encoded: int = 0
     raw: int = 0
+    resized: int = 0
     changed: dict[str, int] = field(default_factory=dict)
     unreadable: list[Problem] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
@@ -66,6 +68,7 @@ def pack(
     workers: int = 1,
     store: str = "auto",
     quality: int = 95,
+    shorter_side: int | None = None,
     on_unreadable: OnUnreadable = "skip",
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -74,7 +77,7 @@ def pack(
 
     Args:
         workers: threads that decode; the result does not depend on it.
-        store, quality: see `encode.encode`.
+        store, quality, shorter_side: see `encode.encode`.
         on_unreadable: leave such images out and report them, or stop at the first.
         overwrite: replace an existing file.
         progress: called with 1 for every image dealt with.
@@ -82,14 +85,15 @@ def pack(
     Raises:
         UserError: the file exists or cannot be written, an unreadable image with "fail", or nothing readable.
     """
-    _check_options(workers, store, quality, on_unreadable)
+    _check_options(workers, store, quality, shorter_side, on_unreadable)
+    how = {"store": store, "quality": quality, "shorter_side": shorter_side}
     out = Path(out)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
     started = time.perf_counter()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer:
-            colour = _write_all(source, writer, report, workers, store, quality, on_unreadable, progress)
+            colour = _write_all(source, writer, report, workers, how, on_unreadable, progress)
             if writer.count == 0:
                 name, reason = report.unreadable[0]
                 raise UserError(
@@ -97,7 +101,7 @@ def pack(
                     next="check the files, or give another folder",
                 )
             report.channels, report.samples = 3 if colour else 1, writer.count
-            report.content_hash = writer.finish(**_notes(source, report))
+            report.content_hash = writer.finish(**_notes(source, report), shorter_side=shorter_side)
     except OSError as error:
         raise UserError(
             f"cannot write {out}: {error.strerror or error} after {report.samples} images; nothing was kept",
@@ -113,14 +117,13 @@ def _write_all(
     writer: BetonWriter,
     report: PackReport,
     workers: int,
-    store: str,
-    quality: int,
+    how: dict[str, Any],
     on_unreadable: OnUnreadable,
     progress: Callable[[int], None] | None,
 ) -> bool:
     """Append every readable image; whether any has colour."""
     colour, changed = False, Counter[str]()
-    for name, label, stored in _encoded(source, workers, store, quality):
+    for name, label, stored in _encoded(source, workers, how):
         if progress is not None:
             progress(1)
         try:
@@ -139,6 +142,7 @@ def _write_all(
         report.passed_through += not stored.changed
         report.encoded += bool(stored.changed) and stored.mode == JPEG
         report.raw += stored.mode != JPEG
+        report.resized += RESIZED in stored.changed
         if stored.changed:
             changed[stored.changed] += 1
         if stored.damaged:
@@ -155,14 +159,17 @@ def _append(writer: BetonWriter, stored: Stored, label: int) -> None:
         raise Unreadable(str(error)) from error
 
 
-def _encoded(source: Source, workers: int, store: str, quality: int) -> Iterator[tuple[str, int, Stored | Unreadable]]:
-    """(name, label, what to store or why not) of every picture, in order; a bounded number ahead."""
+def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tuple[str, int, Stored | Unreadable]]:
+    """(name, label, what to store or why not) of every picture, in order; a bounded number ahead.
+
+    how: `encode`'s options.
+    """
 
     def work(index: int) -> tuple[str, int, Stored | Unreadable]:
         name, label = source.describe(index)
         name = name.encode(errors="backslashreplace").decode()  # file names need not be Unicode; messages must
         try:
-            return name, label, encode(source[index], store=store, quality=quality)
+            return name, label, encode(source[index], **how)
         except Unreadable as error:
             return name, label, error
         except OSError as error:
@@ -203,11 +210,13 @@ def _notes(source: Source, report: PackReport) -> dict[str, Any]:
     }
 
 
-def _check_options(workers: int, store: str, quality: int, on_unreadable: str) -> None:
+def _check_options(workers: int, store: str, quality: int, shorter_side: int | None, on_unreadable: str) -> None:
     if workers < 1:
         raise UserError(f"workers is {workers}", allowed="1 or more")
     if store not in STORES:
         raise UserError(f"store is '{store}'", allowed=", ".join(STORES))
+    if shorter_side is not None and shorter_side < 1:
+        raise UserError(f"shorter_side is {shorter_side}", allowed="1 or more pixels")
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}", allowed="1 to 100")
     if on_unreadable not in ("skip", "fail"):

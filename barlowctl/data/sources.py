@@ -1,4 +1,4 @@
-"""What can be packed: image folders, IDX files, CIFAR's python batches, STL-10's binaries.
+"""What can be packed: image folders, arrays in files, archives, Parquet files, lists of paths.
 
 A source is a lazy, ordered list of pictures. `open_source` looks at a path and says which kind it is.
 """
@@ -10,19 +10,17 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
-from barlowctl.data.picture import Picture, Source
+from barlowctl.data.parquet_source import open_parquet
+from barlowctl.data.picture import Picture, Source, is_image
 from barlowctl.errors import UserError
 
 SPLITS = ("train", "val", "test", "unlabelled")
-# fmt: off
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-)
-# fmt: on
 UNDERSTOOD = (
     "a folder of images (with class folders or without, or with train/ and val/ folders), IDX files "
-    "(MNIST, Fashion-MNIST; .gz or not), CIFAR-10/100 python batches, STL-10 binaries"
+    "(MNIST, Fashion-MNIST; .gz or not), CIFAR-10/100 python batches, STL-10 binaries, tar shards (WebDataset), "
+    "Parquet files with images, a zip file of images, a text file of paths"
 )
 # Where torchvision's downloads put things below the folder that one names.
 _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary")
@@ -104,6 +102,7 @@ def open_source(path: str | Path, split: str = "train") -> Source:
         raise UserError(f"{path} does not exist", allowed=UNDERSTOOD)
     if path.is_file():
         opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
+        opened = opened or open_archive(path, split) or open_parquet(path, split)
         if opened is None:
             hint = f"tar xf {path}, then give the folder" if ".t" in path.name and "gz" in path.name else None
             raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
@@ -114,6 +113,9 @@ def open_source(path: str | Path, split: str = "train") -> Source:
                 opened = opener(folder, split)
                 if opened is not None:
                     return opened
+        opened = None if has_images(path) else open_archive(path, split) or open_parquet(path, split)
+        if opened is not None:
+            return opened
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         return _open_images(inside[0] if inside else path, split)
     except OSError as error:
@@ -150,7 +152,7 @@ def has_split_folders(path: Path) -> bool:
     )
 
 
-def is_image_folder(path: Path) -> bool:
+def has_images(path: Path) -> bool:
     """Whether a folder, or one of its sub-folders, directly holds an image file."""
     if not path.is_dir():
         return False
@@ -195,7 +197,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not _hidden(name)
+    return is_image(name) and not _hidden(name)
 
 
 def _hidden(name: str) -> bool:

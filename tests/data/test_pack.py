@@ -172,6 +172,13 @@ def small(mode: str) -> tuple[bytes, np.ndarray]:
             return encoded(image, mode, **({"lossless": True} if mode == "WEBP" else {})), np.array(image)
 
 
+DONE_TO = {  # what the report says
+    "palette": "not JPEG: palette",
+    "palette, transparent": "not JPEG: transparency dropped, palette",
+    "grey with alpha": "not JPEG: transparency dropped",
+    "RGB with alpha": "not JPEG: transparency dropped",
+    "16 bit": "not JPEG: 16 bits to 8",
+}
 GREY_MODES = ("grey", "grey with alpha", "1 bit", "16 bit")
 
 
@@ -183,6 +190,7 @@ def test_other_kinds_of_images(tmp_path, mode):
     report, beton = packed(tmp_path, {"a.png": content})
     assert np.array_equal(beton.image(0), expected)
     assert report.channels == (1 if mode in GREY_MODES else 3)
+    assert report.changed == {DONE_TO.get(mode, "not JPEG"): 1}
 
 
 def test_a_png_named_jpg_and_a_jpeg_named_png(tmp_path):
@@ -196,6 +204,54 @@ def test_16_bit_grey_uses_the_whole_range(tmp_path):
     levels = np.array([[0, 128, 129, 32768, 65406, 65407, 65535]], dtype=np.uint16)
     _, beton = packed(tmp_path, {"a.png": encoded(Image.fromarray(levels), "PNG")})
     assert beton.image(0)[0, :, 0].tolist() == [round(v / 257) for v in levels[0].tolist()]
+
+
+def test_a_cmyk_tiff_turned_by_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(scene(20, 30)).convert("CMYK")
+    report, beton = packed(tmp_path, {"a.tif": encoded(image, "TIFF", exif=exif)})
+    assert report.changed == {"not JPEG: EXIF rotation, CMYK to RGB": 1}
+    assert np.array_equal(beton.image(0), np.rot90(np.array(image.convert("RGB")), -1))
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (64, 900)])
+def test_larger_images_are_made_smaller(tmp_path, size):
+    files = {
+        "a.jpg": encoded(Image.fromarray(scene(*size)), quality=95),
+        "b.png": encoded(Image.fromarray(scene(*size)), "PNG"),
+    }
+    files["c.jpg"] = encoded(Image.fromarray(scene(50, 70)))
+    report, beton = packed(tmp_path, files, shorter_side=50)
+    expected = tuple(max(50, round(side * 50 / min(size))) for side in size)
+    assert list(zip(beton.heights, beton.widths, strict=True)) == [expected, expected, (50, 70)]
+    assert report.resized == 2
+    assert report.changed == {"JPEG, made smaller": 1, "not JPEG, made smaller": 1}
+    assert beton.stored(2).tobytes() == files["c.jpg"]
+    assert beton.info["shorter_side"] == 50
+    theirs = np.array(Image.fromarray(scene(*size)).resize(expected[::-1], Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(beton.image(1) - theirs).mean() < 4
+
+
+def test_a_killed_pack_leaves_nothing_under_the_name_and_starts_again(tmp_path):
+    """SIGKILL in the middle: the partial file stays hidden, and the next run takes its place."""
+    for number in range(40):
+        Image.fromarray(scene(200, 200)).save(tmp_path / f"{number}.png")
+    script = (
+        "import sys, time, barlowctl.data.pack as p; from barlowctl.data.sources import open_source\n"
+        "def slow(n): sys.stdout.write('x'); sys.stdout.flush(); time.sleep(0.1)\n"
+        "p.pack(open_source(sys.argv[1]), sys.argv[2], progress=slow)"
+    )
+    out = tmp_path / "out" / "x.beton"
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(out)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == b"xxxxx"
+        process.kill()
+    assert [file.name for file in out.parent.iterdir()] == [".x.beton.partial"]
+    report = pack(open_source(tmp_path), out)
+    assert report.samples == 40
+    assert [file.name for file in out.parent.iterdir()] == ["x.beton"]
+    assert Beton.open(out).compute_hash() == report.content_hash
 
 
 def test_store_and_quality(tmp_path):

@@ -1,0 +1,143 @@
+"""Images in Parquet files, as Hugging Face data sets are stored: a column of encoded images, a column of labels."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.archive_sources import of_split
+from barlowctl.data.picture import Picture, Source
+from barlowctl.errors import UserError
+
+GROUPS_KEPT = 2
+"""Row groups in memory: images are read in order, by threads that are a few images apart."""
+
+
+def open_parquet(path: Path, split: str) -> Source | None:
+    """A `.parquet` file, or a folder of them (also below its data/ folder); None for anything else."""
+    if path.is_file():
+        return ParquetImages([path], split) if path.suffix == ".parquet" else None
+    for folder in (path, path / "data"):
+        if folder.is_dir() and (files := sorted(folder.glob("*.parquet"))):
+            return ParquetImages(of_split(files, split), split)
+    return None
+
+
+class ParquetImages(Source):
+    """Rows of Parquet files; the images of `GROUPS_KEPT` row groups are in memory at a time.
+
+    The image column is the first that holds bytes, or a struct with a field `bytes`; labels are the whole numbers of
+    a column called label, labels, fine_label, or the like. Class names come from Hugging Face's note in the file.
+
+    Raises:
+        UserError: pyarrow is missing, no such column, or a damaged file.
+    """
+
+    def __init__(self, files: list[Path], split: str) -> None:
+        self.kind, self.split = "images in Parquet files", split
+        self.path = files[0] if len(files) == 1 else files[0].parent
+        parquet, failure = _pyarrow()
+        self._files = []
+        groups: list[tuple[int, int, int]] = []  # file, group, rows
+        labels: list[np.ndarray] = []
+        for number, file in enumerate(files):
+            try:
+                opened = parquet.ParquetFile(file)
+                schema = opened.schema_arrow
+                self._column, label = _image_column(schema, file), _label_column(schema)
+                for group in range(opened.num_row_groups):
+                    groups.append((number, group, opened.metadata.row_group(group).num_rows))
+                labels.append(np.full(opened.metadata.num_rows, -1, dtype=np.int64))
+                if label is not None:
+                    labels[-1][:] = opened.read(columns=[label]).column(0).fill_null(-1).to_numpy()
+            except (OSError, failure) as error:
+                raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
+            self._files.append(opened)
+        rows = np.array([count for _, _, count in groups], dtype=np.int64)
+        self._groups, self._ends = groups, np.cumsum(rows)
+        count = int(self._ends[-1]) if len(rows) else 0
+        if count == 0:
+            raise UserError(f"{self.path} has no rows")
+        self._labels = np.concatenate(labels)
+        self.class_names = _class_names(schema, label) if label is not None else []
+        largest = int(self._labels.max())
+        if largest >= len(self.class_names):
+            self.class_names = [str(i) for i in range(largest + 1)]
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return f"row {index}", int(self._labels[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        begin = int(self._ends[group]) - self._groups[group][2]
+        value = self._read(group)[index - begin].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            data = (self.path.parent / value["path"]).read_bytes()
+        if data is None:
+            raise OSError("no image in this row")
+        return Picture(*self.describe(index), data)
+
+    def _read(self, group: int) -> Any:
+        """The image column of a row group."""
+        with self._lock:
+            if group not in self._kept:
+                while len(self._kept) >= GROUPS_KEPT:
+                    self._kept.popitem(last=False)
+                file, number, _ = self._groups[group]
+                table = self._files[file].read_row_group(number, columns=[self._column])
+                self._kept[group] = table.column(0)
+            self._kept.move_to_end(group)
+            return self._kept[group]
+
+
+def _pyarrow() -> tuple[Any, type[Exception]]:
+    """Its module for Parquet files, and what it raises."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("Parquet files need pyarrow, which is not installed", next="pip install pyarrow") from error
+    return pyarrow.parquet, pyarrow.ArrowException
+
+
+def _image_column(schema: Any, file: Path) -> str:
+    import pyarrow as pa
+
+    for field in schema:
+        kind = field.type
+        if pa.types.is_struct(kind) and any(kind.field(i).name == "bytes" for i in range(kind.num_fields)):
+            return str(field.name)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return str(field.name)
+    raise UserError(f"{file} has no column of images", allowed="bytes, or a struct with a field 'bytes'")
+
+
+def _label_column(schema: Any) -> str | None:
+    import pyarrow as pa
+
+    named = [field for field in schema if pa.types.is_integer(field.type)]
+    for wanted in ("label", "labels", "fine_label", "class", "target"):
+        for field in named:
+            if field.name == wanted:
+                return str(field.name)
+    return None
+
+
+def _class_names(schema: Any, label: str) -> list[str]:
+    """From {"info": {"features": {LABEL: {"names": [...]}}}}, which Hugging Face's datasets writes."""
+    try:
+        note = json.loads((schema.metadata or {})[b"huggingface"])
+        return [str(name) for name in note["info"]["features"][label]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
