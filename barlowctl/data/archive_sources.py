@@ -6,9 +6,11 @@ image; images themselves are read when they are asked for.
 
 from __future__ import annotations
 
+import lzma
 import os
 import posixpath
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -28,6 +30,13 @@ SPLIT_WORDS = {
     "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
 }
 """How splits are called in the names of shards, best first."""
+
+
+# What the standard library's readers raise for damaged archives.
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, OSError, RuntimeError, ValueError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
@@ -92,7 +101,7 @@ class TarShards(Source):
                     elif member.name.endswith(".cls"):
                         content = shard.extractfile(member)
                         labels[_key(member.name)] = _label(content.read(32) if content else b"", file, member.name)
-        except (tarfile.TarError, OSError) as error:
+        except _DAMAGED as error:
             raise UserError(
                 f"{file} is not a readable tar file: {error}",
                 next="copy it again",
@@ -143,7 +152,7 @@ class ZipFolder(Source):
         try:
             self._zip = zipfile.ZipFile(path)
             names = sorted(name for name in self._zip.namelist() if is_image(name) and "__MACOSX" not in name)
-        except (zipfile.BadZipFile, OSError) as error:
+        except _DAMAGED as error:
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
         if not names:
             raise UserError(f"no images in {path}", next="give a zip file that holds image files")
@@ -181,7 +190,7 @@ class ZipFolder(Source):
         name, label = self._files[index]
         try:
             return Picture(name, label, self._zip.read(name))  # a ZipFile locks its file between threads
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        except _DAMAGED as error:
             raise OSError(f"damaged in the zip file: {error}") from error
 
 

@@ -41,7 +41,7 @@ class ParquetImages(Source):
     def __init__(self, files: list[Path], split: str) -> None:
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
-        parquet, failure = _pyarrow()
+        parquet, self._failure = _pyarrow()
         self._files = []
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: list[np.ndarray] = []
@@ -55,7 +55,7 @@ class ParquetImages(Source):
                 labels.append(np.full(opened.metadata.num_rows, -1, dtype=np.int64))
                 if label is not None:
                     labels[-1][:] = opened.read(columns=[label]).column(0).fill_null(-1).to_numpy()
-            except (OSError, failure) as error:
+            except (OSError, self._failure) as error:
                 raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
             self._files.append(opened)
         rows = np.array([count for _, _, count in groups], dtype=np.int64)
@@ -80,7 +80,10 @@ class ParquetImages(Source):
     def __getitem__(self, index: int) -> Picture:
         group = int(np.searchsorted(self._ends, index, side="right"))
         begin = int(self._ends[group]) - self._groups[group][2]
-        value = self._read(group)[index - begin].as_py()
+        try:
+            value = self._read(group)[index - begin].as_py()
+        except self._failure as error:
+            raise OSError(f"damaged in the Parquet file: {error}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and value.get("path"):
             data = (self.path.parent / value["path"]).read_bytes()
