@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.data import Source, build_loader, evaluation_spec, has_labels, open_source
+from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn
+from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
+from barlowctl.train.events import Evaluated, Event, Sink
 
 EVALUATION_BATCH = 500
 ONLINE_K = 20
-
-Evaluate = Callable[[], Mapping[str, float]]
 
 
 def extract(
@@ -49,58 +51,83 @@ def extract(
         return features.extract(backbone, loader.epoch(0), to_input or normalization(recipe).to(device), device)
 
 
-def online_evaluation(
-    backbone: nn.Module,
-    source: Source,
-    split: tuple[np.ndarray, np.ndarray],
-    recipe: Recipe,
-    runtime: Runtime,
-    device: torch.device,
-    data: str | None,
-    notify: Callable[[str], None],
-) -> Evaluate:
-    """A function that measures kNN top-1 (percent, where labels exist) and the diagnostics, now.
+class OnlineEvaluation:
+    """Measures kNN top-1 (percent, where labels exist) and the diagnostics of a method when called.
 
-    The bank is a fixed draw of the images trained on; the queries are held-out images or the val split. `notify`
-    is told when there will be no kNN though the recipe asks for one.
+    The bank is a fixed draw of the images trained on; the queries are held-out images or the val split. `record`
+    keeps the spectra and a look at C of every evaluation in the run's folder `diagnostics`. `notify` is told when
+    there will be no kNN though the recipe asks for one.
     """
-    kept, held = split
-    generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
-    bank = np.sort(generator.permutation(kept)[: recipe.eval.bank])
-    queries: Source | None = None
-    chosen = held[: recipe.eval.max_queries]
-    match recipe.eval.queries:
-        case "holdout":
-            queries = source
-        case "val":
-            try:
-                queries = open_source(recipe, "val", data)
-            except UserError as error:  # monitoring only: without a val split the diagnostics remain
-                notify(f"no online kNN: {error}")
-            if queries is not None and queries.path == source.path:
-                notify(f"no online kNN: '{source.path}' is the training images, and there is no val split beside them")
-                queries = None
-            if queries is not None:
-                chosen = np.sort(generator.permutation(queries.num_samples)[: recipe.eval.max_queries])
-        case "off":
-            pass
-    labelled = queries is not None and has_labels(queries) and has_labels(source)
-    if queries is not None and not labelled:
-        notify("no online kNN: the images have no labels")
 
-    def measure() -> dict[str, float]:
-        bank_features, bank_labels = extract(backbone, source, recipe, runtime, device, bank)
+    def __init__(
+        self,
+        method: BarlowTwins,
+        source: Source,
+        split: tuple[np.ndarray, np.ndarray],
+        recipe: Recipe,
+        runtime: Runtime,
+        device: torch.device,
+        data: str | None,
+        notify: Callable[[str], None],
+    ) -> None:
+        self.method, self.source, self.recipe = method, source, recipe
+        self.runtime, self.device = runtime, device
+        kept, held = split
+        generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
+        self.bank = np.sort(generator.permutation(kept)[: recipe.eval.bank])
+        self.queries: Source | None = None
+        self.chosen = held[: recipe.eval.max_queries]
+        match recipe.eval.queries:
+            case "holdout":
+                self.queries = source
+            case "val":
+                try:
+                    self.queries = open_source(recipe, "val", data)
+                except UserError as error:  # monitoring only: without a val split the diagnostics remain
+                    notify(f"no online kNN: {error}")
+                if self.queries is not None and self.queries.path == source.path:
+                    notify(
+                        f"no online kNN: '{source.path}' is the training images, and there is no val split beside them"
+                    )
+                    self.queries = None
+                if self.queries is not None:
+                    drawn = generator.permutation(self.queries.num_samples)[: recipe.eval.max_queries]
+                    self.chosen = np.sort(drawn)
+            case "off":
+                pass
+        self.labelled = self.queries is not None and has_labels(self.queries) and has_labels(source)
+        if self.queries is not None and not self.labelled:
+            notify("no online kNN: the images have no labels")
+        self._latest: tuple[Diagnosis, Tensor] | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """Measure now; the method's state and modes are left as they were."""
+        found = diagnose(self.method, self.source, self.recipe, self.runtime, self.device, self.bank)
+        bank, bank_labels = self._features(self.source, self.bank)
+        self._latest = (found, diagnostics.eigenspectrum(bank))
         values = {
-            "feature_spread": diagnostics.feature_spread(bank_features),
-            "effective_rank": diagnostics.effective_rank(bank_features),
+            "feature_spread": diagnostics.feature_spread(bank),
+            "effective_rank": diagnostics.effective_rank(bank),
+            "alpha": diagnostics.spectrum_decay(bank),
+            **found.values(),
         }
-        if labelled:
-            assert queries is not None
-            found, labels = extract(backbone, queries, recipe, runtime, device, chosen)
-            values["knn"] = knn_accuracy(bank_features, bank_labels, found, labels)
+        if self.labelled:
+            assert self.queries is not None
+            queries, labels = self._features(self.queries, self.chosen)
+            values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)
         return values
 
-    return measure
+    def record(self, folder: Path) -> Sink:
+        """A sink that saves the spectra of an evaluation under its step."""
+
+        def sink(event: Event) -> None:
+            if isinstance(event, Evaluated) and self._latest is not None:
+                save(folder / f"step-{event.step:08d}.safetensors", *self._latest)
+
+        return sink
+
+    def _features(self, source: Source, subset: np.ndarray) -> tuple[Tensor, Tensor]:
+        return extract(self.method.backbone, source, self.recipe, self.runtime, self.device, subset)
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from barlowctl.assemble.data import Source, build_loader, explain_loader, held_out, open_source, view_specs
-from barlowctl.assemble.evaluation import online_evaluation
+from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
 from barlowctl.data.beton import Beton
@@ -24,7 +24,7 @@ from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, choose_form
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
-from barlowctl.train.events import Notice, Sink
+from barlowctl.train.events import Notice, Sink, broadcast
 from barlowctl.train.optim import build_optimizer as build
 
 
@@ -124,6 +124,16 @@ def pretrain(
     if recipe.train.compile:
         method.backbone.compile()
         method.projector.compile()
+    evaluation = OnlineEvaluation(
+        method,
+        job.source,
+        job.split,
+        recipe,
+        job.runtime,
+        job.device,
+        job.data,
+        notify=lambda text: emit(Notice(text)),
+    )
     with job.loader as loader:
         return engine.train(
             method,
@@ -132,19 +142,10 @@ def pretrain(
             job.settings,
             to_input=job.to_input,
             device=job.device,
-            emit=emit,
+            emit=broadcast(emit, evaluation.record(run / "diagnostics")),
             checkpoints=run / "checkpoints",
             recipe_digest=digest,
-            evaluate=online_evaluation(
-                method.backbone,
-                job.source,
-                job.split,
-                recipe,
-                job.runtime,
-                job.device,
-                job.data,
-                notify=lambda text: emit(Notice(text)),
-            ),
+            evaluate=evaluation,
             stop=stop,
             resume=resume,
             ranks=job.ranks,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from barlowctl.assemble.classification import fit
 from barlowctl.assemble.data import Source
+from barlowctl.assemble.diagnosis import diagnose, draw, save
 from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
@@ -23,6 +24,7 @@ from barlowctl.assemble.subjects import Pixels, Subject, floor
 from barlowctl.data.beton import Beton
 from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, pictures, subsets
+from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
 from barlowctl.recipe.schema import Recipe
@@ -139,6 +141,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         "effective_rank": diagnostics.effective_rank(sample),
         "alpha": diagnostics.spectrum_decay(sample),
     }
+    if subject.method is not None and desk.folder is not None:
+        result["correlation"] = _correlation(subject.method, recipe, desk, sample)
     if tasks.knn:
         result["knn"] = _knn(desk, bank, bank_labels, queries, labels)
     if tasks.linear:
@@ -149,6 +153,16 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = desk.files
     return result
+
+
+def _correlation(method: BarlowTwins, recipe: Recipe, desk: _Desk, sample: Tensor) -> dict[str, Any]:
+    """The cross-correlation of a run's embeddings, in numbers and in pictures."""
+    assert desk.folder is not None
+    found = diagnose(method.to(desk.device), desk.data.train, recipe, desk.runtime, desk.device)
+    eigenvalues = diagnostics.eigenspectrum(sample)
+    save(desk.folder / "spectra.safetensors", found, eigenvalues)
+    desk.files += [str(file) for file in draw(desk.folder, found, eigenvalues, recipe.model.projector[-1])]
+    return {**found.values(), "samples": found.samples}
 
 
 def _sample(count: int, at_most: int) -> Tensor:

@@ -83,6 +83,47 @@ def correlation_summary(z1: Tensor, z2: Tensor) -> CorrelationSummary:
     return CorrelationSummary(float(diagonal.mean()), (off_diagonal / (d * (d - 1))) ** 0.5)
 
 
+@torch.inference_mode()
+def correlation_spectrum(z1: Tensor, z2: Tensor) -> Tensor:
+    """Singular values `(min(N, D),)` of the cross-correlation of `(N, D)` views, descending, float64.
+
+    All are 1 for a loss of zero. Their squares add up to the sum of squares of all entries, which is what the
+    redundancy term (and the diagonal) is made of. With N < D samples only N of them can differ from 0, and with N of
+    the order of D they spread by chance alone: read the shape, and compare at equal N. `D²` numbers are held only
+    where D <= N: for D > N, sigma(aᵀ b) are those of an N x N matrix made of the factors of a aᵀ and b bᵀ.
+    """
+    if z1.shape != z2.shape:
+        raise UserError(f"embeddings of two views differ in shape: {tuple(z1.shape)} and {tuple(z2.shape)}")
+    a, b = (_standardized(_checked(z)) for z in (z1, z2))
+    n, d = a.shape
+    product = a.t() @ b if d <= n else _gram_factor(a).t() @ _gram_factor(b)
+    return torch.linalg.svdvals(product / n)
+
+
+def _gram_factor(a: Tensor) -> Tensor:
+    """A symmetric `(N, N)` matrix r with r rᵀ = a aᵀ."""
+    values, vectors = torch.linalg.eigh(a @ a.t())
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.t()
+
+
+@torch.inference_mode()
+def correlation_block(z1: Tensor, z2: Tensor, *, size: int = 128) -> Tensor:
+    """The cross-correlation of the first `size` dimensions of `(N, D)` views, float32: a look at C.
+
+    Dimensions have no order, so the first ones stand for all.
+    """
+    a, b = (_standardized(_checked(z[:, :size])) for z in (z1, z2))
+    return (a.t() @ b / len(a)).float()
+
+
+@torch.inference_mode()
+def eigenspectrum(features: Tensor) -> Tensor:
+    """Eigenvalues of the covariance of features `(N, F)` as shares of their sum, descending, float64."""
+    features = _checked(features)
+    eigenvalues = _singular_values(features - features.mean(dim=0)).square()
+    return eigenvalues / eigenvalues.sum().clamp_min(1e-300)
+
+
 def _standardized(z: Tensor) -> Tensor:
     centered = z - z.mean(dim=0)
     return centered / centered.square().mean(dim=0).sqrt().clamp_min(1e-12)

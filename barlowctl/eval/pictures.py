@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -71,6 +71,42 @@ def heat_map(
             place = (left + column * side + side // 2, top + row * side + side // 2)
             draw.text(place, str(texts[row, column]), BACKGROUND if dark else INK, font, anchor="mm")
     return image
+
+
+def curves(series: Mapping[str, np.ndarray], title: str, *, x_label: str = "rank", side: int = 460) -> Image.Image:
+    """Descending positive sequences against their rank, both axes logarithmic, each with a name."""
+    scale, left, top, bottom = 2, 64, 40, 44
+    width = side + left + 30
+    image = Image.new("RGB", (width * scale, (side + top + bottom) * scale), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    longest = max(max(len(values) for values in series.values()), 2)
+    positive = np.concatenate([values[values > 0] for values in series.values()])
+    high = np.ceil(np.log10(positive.max())) if len(positive) else 0.0
+    low = max(np.floor(np.log10(positive.min())), high - 8) if len(positive) else -1.0
+    low = min(low, high - 1)
+
+    def at(rank: np.ndarray, value: np.ndarray) -> list[tuple[float, float]]:
+        x = left + side * np.log10(rank) / np.log10(longest)
+        y = top + side * (high - np.log10(np.maximum(value, 10.0 ** (low - 1)))) / (high - low)
+        return [(float(u) * scale, float(min(v, top + side)) * scale) for u, v in zip(x, y, strict=True)]
+
+    font = _font(12 * scale)
+    for power in range(int(low), int(high) + 1):
+        ((x, y),) = at(np.array([1.0]), np.array([10.0**power]))
+        draw.line((x, y, (left + side) * scale, y), (225, 225, 225), scale)
+        draw.text((x - 6 * scale, y), f"1e{power}", INK, font, anchor="rm")
+    for power in range(int(np.log10(longest)) + 1):
+        ((x, _),) = at(np.array([10.0**power]), np.array([10.0**low]))
+        draw.line((x, top * scale, x, (top + side) * scale), (225, 225, 225), scale)
+        draw.text((x, (top + side + 6) * scale), str(10**power), INK, font, anchor="mt")
+    for number, (name, values) in enumerate(series.items()):
+        color = class_color(number, max(len(series), 3))
+        kept = values > 0
+        draw.line(at(np.arange(1, len(values) + 1)[kept], values[kept]), color, 2 * scale, joint="curve")
+        draw.text(((left + 12) * scale, (top + side - 18 * (len(series) - number)) * scale), name, color, font)
+    draw.text((left * scale, 12 * scale), title, INK, _font(14 * scale))
+    draw.text(((left + side) * scale, (top + side + 24) * scale), x_label, INK, font, anchor="rt")
+    return image.resize((image.width // scale, image.height // scale), Image.Resampling.LANCZOS)
 
 
 def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> Image.Image:

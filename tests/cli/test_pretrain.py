@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from barlowctl.cli.app import run as barlowctl
 
@@ -56,7 +57,14 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
         step
     )
     evaluation = [record for record in records if record["event"] == "evaluation"][-1]
-    assert {"knn", "feature_spread", "effective_rank"} <= set(evaluation)
+    assert {"knn", "feature_spread", "effective_rank", "alpha"} <= set(evaluation)
+    assert 0.0 < evaluation["mean_diagonal"] <= 1.0
+    assert 0.0 < evaluation["rms_off_diagonal"] < 1.0
+    spectra = sorted((run / "diagnostics").iterdir())
+    assert [file.name for file in spectra] == ["step-00000010.safetensors", "step-00000020.safetensors"]
+    saved = load_file(spectra[-1])
+    assert saved["singular_values"].shape == (64,)
+    assert saved["block"].diagonal().mean() == pytest.approx(evaluation["mean_diagonal"], abs=1e-4)
     assert evaluation["knn"] > 30.0  # ten classes
     assert not list(run.rglob("*.pt")) + list(run.rglob("*.pkl"))
     # the saved recipe is complete, and is the run

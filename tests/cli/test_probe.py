@@ -14,7 +14,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 def test_it_measures_the_run_and_the_floors(recipe: Path, trained: Path, capsys: Captured) -> None:
-    before = {path: path.read_bytes() for path in trained.rglob("*.safetensors")}
+    before = {path: path.read_bytes() for path in (trained / "checkpoints").rglob("*.safetensors")}
     code = barlowctl(["probe", str(trained), "--pixels", "--random-init", "--json", "--threads", "1"])
     assert code == 0
     result = json.loads(capsys.readouterr().out)
@@ -22,9 +22,13 @@ def test_it_measures_the_run_and_the_floors(recipe: Path, trained: Path, capsys:
     assert result["knn"]["top1"] == result["knn"]["k20"]
     assert 30.0 < result["knn"]["top1"] <= 100.0
     assert result["linear"]["top1"] <= result["linear"]["top5"] <= 100.0
+    assert 0.0 < result["correlation"]["mean_diagonal"] <= 1.0
+    assert result["alpha"] > 0.0
+    for name in ("spectra.png", "correlation.png", "linear-confusion.png", "linear-per-class.csv"):
+        assert (trained / "probe-digits" / name).is_file()
     assert [floor["name"] for floor in result["floors"]] == ["raw pixels", "random backbone"]
     assert json.loads((trained / "probe-digits.json").read_text()) == {k: v for k, v in result.items() if k != "file"}
-    assert {path: path.read_bytes() for path in trained.rglob("*.safetensors")} == before
+    assert {path: path.read_bytes() for path in (trained / "checkpoints").rglob("*.safetensors")} == before
 
 
 def test_the_pixel_floor_is_scikit_learns_knn(recipe: Path, digits: Path, trained: Path, capsys: Captured) -> None:

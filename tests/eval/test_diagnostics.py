@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from barlowctl.errors import UserError
-from barlowctl.eval.diagnostics import correlation_summary, effective_rank, feature_spread, spectrum_decay
+from barlowctl.eval.diagnostics import (
+    correlation_block,
+    correlation_spectrum,
+    correlation_summary,
+    effective_rank,
+    eigenspectrum,
+    feature_spread,
+    spectrum_decay,
+)
 
 
 def features(n: int, f: int, seed: int = 0) -> np.ndarray:
@@ -76,6 +84,37 @@ def test_correlation_summary_matches_numpy(n: int, d: int) -> None:
     assert summary.rms_off_diagonal == pytest.approx(math.sqrt((off**2).mean()) if d > 1 else 0.0, rel=1e-8)
 
 
+@pytest.mark.parametrize(("n", "d"), [(40, 6), (5, 12), (30, 150)])
+def test_the_spectrum_of_c_is_numpys(n: int, d: int) -> None:
+    """Also where D exceeds N and no D x D matrix is made."""
+    z1 = features(n, d)
+    z2 = z1 + 0.3 * features(n, d, seed=1)
+    c = np.corrcoef(z1.T, z2.T)[:d, d:]
+    expected = np.linalg.svd(c, compute_uv=False)
+    ours = correlation_spectrum(torch.tensor(z1), torch.tensor(z2)).numpy()
+    assert len(ours) == min(n, d)
+    # The centred embeddings have one rank less than samples; square roots of rounding remain there.
+    np.testing.assert_allclose(ours, expected[: len(ours)], rtol=1e-6, atol=1e-6)
+    block = correlation_block(torch.tensor(z1), torch.tensor(z2), size=5).numpy()
+    np.testing.assert_allclose(block, c[:5, :5], atol=1e-6)
+
+
+def test_spectra_of_a_healthy_and_a_collapsed_representation() -> None:
+    random = np.random.default_rng(0)
+    whitened = np.linalg.qr(random.normal(size=(400, 20)) - 0.0)[0]
+    whitened -= whitened.mean(0)
+    whitened = np.linalg.qr(whitened)[0]
+    np.testing.assert_allclose(correlation_spectrum(*[torch.tensor(whitened)] * 2).numpy(), 1.0, atol=1e-9)
+    one = torch.tensor(random.normal(size=(400, 1)) @ np.ones((1, 20)))
+    spectrum = correlation_spectrum(one, one)
+    assert spectrum[0] == pytest.approx(20.0)
+    assert spectrum[1] < 1e-6
+    assert eigenspectrum(one)[0] == pytest.approx(1.0)
+    x = features(50, 7)
+    expected = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
+    np.testing.assert_allclose(eigenspectrum(torch.tensor(x)).numpy(), expected / expected.sum(), rtol=1e-8)
+
+
 def test_a_constant_dimension_has_correlation_zero() -> None:
     z = torch.tensor(features(30, 4))
     z[:, 0] = 3.0
@@ -90,3 +129,5 @@ def test_bad_input_is_named() -> None:
             function(torch.full((3, 4), float("nan")))
     with pytest.raises(UserError, match="differ in shape"):
         correlation_summary(torch.zeros(3, 4), torch.zeros(3, 5))
+    with pytest.raises(UserError, match="differ in shape"):
+        correlation_spectrum(torch.zeros(3, 4), torch.zeros(3, 5))

@@ -1,0 +1,116 @@
+"""Diagnostics of a method: of its features, and of the cross-correlation of its embeddings of two views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from barlowctl.assemble.data import Source, build_loader, view_specs
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.model import normalization
+from barlowctl.eval import diagnostics, pictures
+from barlowctl.eval.features import evaluating
+from barlowctl.objective import BarlowTwins
+from barlowctl.recipe.schema import Recipe
+
+SAMPLES = 2048
+"""Images whose two views are embedded: enough for D up to about a thousand, and a second or two of a CPU."""
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What C looks like.
+
+    Attributes:
+        mean_diagonal: of C: the share of an embedding's variance that survives the distortions; healthy near 1.
+        rms_off_diagonal: root mean square of the rest; healthy near chance, 1 / sqrt(samples).
+        singular_values: of C, descending. block: C of the first 128 dimensions.
+        samples: images they were computed from.
+    """
+
+    mean_diagonal: float
+    rms_off_diagonal: float
+    singular_values: Tensor
+    block: Tensor
+    samples: int
+
+    def values(self) -> dict[str, float]:
+        """As metrics."""
+        return {"mean_diagonal": self.mean_diagonal, "rms_off_diagonal": self.rms_off_diagonal}
+
+
+def diagnose(
+    method: BarlowTwins,
+    source: Source,
+    recipe: Recipe,
+    runtime: Runtime,
+    device: torch.device,
+    members: np.ndarray | None = None,
+) -> Diagnosis:
+    """Embed two distorted views of the same images, always the same views, and look at their cross-correlation.
+
+    Runs in evaluation mode and without gradients; the method's state and modes are left as they were.
+
+    Args:
+        members: positions of the images to draw from; None: all.
+    """
+    pool = np.arange(source.num_samples) if members is None else members
+    chosen = pool[np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(np.int64)]
+    loader = build_loader(
+        source,
+        view_specs(recipe),
+        recipe,
+        runtime,
+        device,
+        batch_size=min(_BATCH, len(chosen)),
+        shuffle=False,
+        subset=chosen,
+    )
+    to_input = normalization(recipe).to(device)
+    embedded: tuple[list[Tensor], list[Tensor]] = ([], [])
+    with loader, evaluating(method), torch.inference_mode():
+        for batch in loader.epoch(0):
+            for found, view in zip(embedded, batch.views, strict=True):
+                z = method.projector(method.backbone(to_input(view.to(device))))
+                found.append(z.detach().to("cpu", torch.float32, copy=True))
+    z1, z2 = (torch.cat(parts) for parts in embedded)
+    summary = diagnostics.correlation_summary(z1, z2)
+    return Diagnosis(
+        mean_diagonal=summary.mean_diagonal,
+        rms_off_diagonal=summary.rms_off_diagonal,
+        singular_values=diagnostics.correlation_spectrum(z1, z2),
+        block=diagnostics.correlation_block(z1, z2),
+        samples=len(chosen),
+    )
+
+
+def save(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
+    """Spectra and the block of C as safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "singular_values": found.singular_values.float(),
+        "block": found.block,
+        "eigenvalues": eigenvalues.float(),
+    }
+    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
+
+
+def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
+    """`correlation.png` (the block of C) and `spectra.png` in `folder`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / "correlation.png", folder / "spectra.png"]
+    shown = len(found.block)
+    title = f"C of the first {shown} of {width} dimensions, {found.samples:,} images (red 1, white 0, blue -1)"
+    pictures.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True).save(files[0])
+    series = {
+        "singular values of C (embeddings)": found.singular_values.numpy(),
+        "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
+    }
+    pictures.curves(series, "Spectra").save(files[1])
+    return files

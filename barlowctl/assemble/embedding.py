@@ -1,0 +1,144 @@
+"""Any images through a frozen network: features for other tools, neighbours and a map to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from barlowctl.assemble.data import Source, open_source
+from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.labelled import image_names
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.assemble.subjects import Subject
+from barlowctl.data.benchmarks import ListedFiles
+from barlowctl.data.plain import Pictures
+from barlowctl.errors import UserError
+from barlowctl.eval import pictures
+from barlowctl.eval.embeddings import Embeddings, nearest
+from barlowctl.eval.projection import project
+from barlowctl.report.map_page import map_page
+
+
+def embed(subject: Subject, source: Source, split: str, runtime: Runtime) -> Embeddings:
+    """Features of every image of a source, in its order."""
+    device = choose_device(runtime.device)
+    set_threads(runtime)
+    backbone = subject.backbone.to(device).eval()
+    features, labels = extract(backbone, source, subject.recipe, runtime, device)
+    facts = {
+        "network": subject.name,
+        "images": str(source.path),
+        "split": split,
+        "resize": str(subject.recipe.eval.resize),
+        "crop": str(subject.recipe.eval.crop),
+        **{key: str(value) for key, value in subject.facts.items()},
+    }
+    return Embeddings(features.numpy(), image_names(source, split), labels.numpy(), list(source.class_names), facts)
+
+
+def open_images(subject: Subject, images: str, split: str) -> Source:
+    """The images to embed: a dataset of the data home, a packed file, or any folder of images."""
+    return open_source(subject.recipe, split, images)
+
+
+def draw_neighbours(
+    subject: Subject,
+    source: Source,
+    found: Embeddings,
+    queries: Sequence[str],
+    runtime: Runtime,
+    *,
+    top: int,
+    out: Path,
+) -> list[dict[str, Any]]:
+    """A picture with a row per query: the image, then its `top` nearest among the others.
+
+    Args:
+        queries: each a position, the name of one of the images, or an image file from anywhere.
+
+    Raises:
+        UserError: no such image, or fewer images than neighbours asked for.
+    """
+    bank = torch.from_numpy(found.features)
+    rows, captions, listed = [], [], []
+    for query in queries:
+        position = _position(query, found)
+        if position is None:
+            first, feature = _outside(subject, Path(query), runtime)
+        else:
+            first, feature = _picture(source, position), bank[position : position + 1]
+        wanted = top + (0 if position is None else 1)
+        similarity, index = nearest(bank, feature, top=min(wanted, len(bank)))
+        pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
+        if not pairs:
+            raise UserError("an image alone has no neighbours", allowed="at least 2 images")
+        rows.append([first, *(_picture(source, i) for i, _ in pairs)])
+        name = query if position is None else (found.class_of(position) or found.names[position])
+        captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
+        near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
+        listed.append({"query": query, "neighbours": near})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures.grid(rows, captions).save(out)
+    return listed
+
+
+def draw_map(
+    source: Source, found: Embeddings, outs: Sequence[Path], projection: str, *, at_most: int, seed: int
+) -> int:
+    """A 2-D map as `.png` or `.html` files; returns the number of images on it."""
+    members = np.arange(len(found.features))
+    if len(members) > at_most:
+        order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(members))
+        members = np.sort(order[:at_most])
+    points = project(found.features[members], projection, seed=seed)
+    labels = found.labels[members]
+    classes = [
+        found.class_names[i] if i < len(found.class_names) else str(i) for i in range(int(labels.max(initial=-1)) + 1)
+    ]
+    network = found.facts.get("network", "features")
+    title = (
+        f"{network}: {Path(found.facts.get('images', 'images')).stem} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
+    )
+    for out in outs:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".png":
+            pictures.scatter(points, labels, classes, title).save(out)
+        else:
+            names = [found.names[index] for index in members]
+            thumbnails = [_picture(source, int(index)) for index in members]
+            out.write_text(map_page(points, labels, classes, names, thumbnails, title), encoding="utf-8")
+    return len(members)
+
+
+def _picture(source: Source, index: int) -> Image.Image:
+    return Image.fromarray(source.image(index))
+
+
+def _position(query: str, found: Embeddings) -> int | None:
+    """Where a query is among the images; None for a file from elsewhere."""
+    if query in found.names:
+        return found.names.index(query)
+    if query.isdigit():
+        if int(query) < len(found.names):
+            return int(query)
+        raise UserError(f"image {query} does not exist", allowed=f"0 to {len(found.names) - 1}")
+    if Path(query).is_file():
+        return None
+    raise UserError(
+        f"'{query}' is neither one of the images nor a file",
+        allowed=f"a position, a name such as '{found.names[0]}', or an image file",
+    )
+
+
+def _outside(subject: Subject, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
+    """An image file from anywhere, and its features."""
+    source = Pictures(ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), []))
+    device = choose_device(runtime.device)
+    plain = Runtime(runtime.device, runtime.threads, 1, "auto")
+    feature, _ = extract(subject.backbone.to(device).eval(), source, subject.recipe, plain, device)
+    return Image.fromarray(source.image(0)), feature

@@ -1,0 +1,118 @@
+"""`barlowctl embed`: features of any images for other tools, nearest neighbours, and a map to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+EPILOG = (
+    "Examples: barlowctl embed runs/NAME ~/photos --out photos.parquet | "
+    "barlowctl embed runs/NAME fashion-mnist --split test --map map.html --map map.png | "
+    "barlowctl embed runs/NAME ~/photos --neighbours ~/holiday.jpg --neighbours 12 | "
+    "barlowctl embed resnet50.a1_in1k ~/photos --out photos.npz"
+)
+
+
+def embed(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="RUN|FILE|MODEL", help="A run, an export, a .pth or a timm model, as in `probe`."),
+    ],
+    images: Annotated[str, typer.Argument(help="A folder of images, a .beton file, or a dataset's name.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write features: .parquet, .npz or .safetensors.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Which split of a dataset.")] = "train",
+    neighbours: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--neighbours",
+            "-n",
+            metavar="IMAGE",
+            help="Draw the nearest images of this one: a position, a name, or a file from anywhere. Repeatable.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many neighbours.")] = 8,
+    neighbours_out: Annotated[Path, typer.Option("--neighbours-out", help="The picture of the neighbours.")] = Path(
+        "neighbours.png"
+    ),
+    map: Annotated[
+        list[Path] | None,
+        typer.Option("--map", help="Write a 2-D map: .png, or .html where pointing shows the image. Repeatable."),
+    ] = None,
+    projection: Annotated[str, typer.Option("--projection", help="tsne or umap.")] = "tsne",
+    at_most: Annotated[
+        int, typer.Option("--map-images", min=4, help="Images on the map at most, drawn by seed.")
+    ] = 3000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of that draw and of the map.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize or eval.crop.")
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute features of images with a frozen network, and write or draw them.
+
+    At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
+    """
+    from barlowctl.assemble import embedding
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.subjects import open_subject
+    from barlowctl.eval.embeddings import check_path, write
+    from barlowctl.eval.projection import check_projection
+
+    console = Console(json=json, quiet=quiet)
+    maps, queries = map or [], neighbours or []
+    if out is None and not maps and not queries:
+        raise UserError(
+            "nothing to do", allowed="at least one of --out, --neighbours, --map", next="--out features.npz"
+        )
+    if out is not None:
+        check_path(out)
+    for path in maps:
+        if path.suffix not in (".png", ".html"):
+            raise UserError(f"--map is '{path}'", allowed="a name that ends in .png or .html")
+    if maps:
+        check_projection(projection)
+    foreign = [value for value in overrides or [] if not value.startswith("eval.")]
+    if foreign:
+        raise UserError(f"--set {foreign[0]}", allowed="eval.resize=..., eval.crop=...")
+    opened = open_subject(subject, data=images, geometry=overrides or [])
+    for note in opened.notes:
+        console.say(f"note: {note}")
+    runtime = Runtime(device, threads, workers, "auto")
+    source = embedding.open_images(opened, images, split)
+    console.say(f"{source.num_samples:,} images of {source.path}")
+    found = embedding.embed(opened, source, split, runtime)
+    result: dict[str, Any] = {
+        "subject": subject,
+        **opened.facts,
+        "images": str(source.path),
+        "count": len(found.features),
+        "features": found.features.shape[1],
+        "files": [],
+    }
+    if out is not None:
+        write(out, found)
+        result["files"].append(str(out))
+        console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
+    if queries:
+        listed = embedding.draw_neighbours(opened, source, found, queries, runtime, top=top, out=neighbours_out)
+        result["neighbours"] = listed
+        result["files"].append(str(neighbours_out))
+        console.say(f"neighbours drawn to {neighbours_out}")
+    if maps:
+        count = embedding.draw_map(source, found, maps, projection, at_most=at_most, seed=seed)
+        result["files"] += [str(path) for path in maps]
+        result["map_images"] = count
+        console.say(f"map of {count:,} images ({projection}) drawn to {', '.join(str(path) for path in maps)}")
+    console.result(result)

@@ -1,0 +1,142 @@
+"""Features with the names and labels of their images, written for other tools, and their nearest neighbours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from barlowctl.errors import UserError
+
+FORMATS = (".parquet", ".npz", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Features `(N, F)` float32 and what they are of.
+
+    Attributes:
+        names: of the images. labels: `(N,)` int64, -1 unlabelled. class_names: of labels 0, 1, ...
+        facts: what made them; strings, kept in the file where the format can.
+    """
+
+    features: np.ndarray
+    names: list[str]
+    labels: np.ndarray
+    class_names: list[str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def class_of(self, index: int) -> str:
+        """Name of an image's class, empty where unlabelled."""
+        label = int(self.labels[index])
+        if label < 0:
+            return ""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
+
+
+def check_path(path: Path) -> None:
+    """Refuse a file that could not be written in the end, before anything is computed."""
+    if path.suffix not in FORMATS:
+        raise UserError(f"--out is '{path}'", allowed=f"a name that ends in {', '.join(FORMATS)}")
+    if path.exists():
+        raise UserError(f"'{path}' exists and is not overwritten", next="name another file with --out")
+    if path.suffix == ".parquet":
+        _pyarrow()
+
+
+def write(path: Path, found: Embeddings) -> None:
+    """Write `.parquet` (a row per image), `.npz` or `.safetensors`.
+
+    Parquet columns: name, label, class, features (a list of F float32). npz arrays: names, labels, class_names,
+    features. Safetensors tensors: features, labels, and names as UTF-8 bytes, a name a line; class names and facts in
+    the metadata.
+
+    Raises:
+        UserError: another ending, a file that exists, no space, or a missing package.
+    """
+    check_path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[path.suffix](temporary, found)
+        temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error}", next="name another place with --out") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]:
+    """Cosine similarities and positions `(Q, top)` of the most similar rows of `bank` `(N, F)`, best first.
+
+    Raises:
+        UserError: fewer images than neighbours asked for.
+    """
+    if not 1 <= top <= len(bank):
+        raise UserError(f"{top} nearest of {len(bank)} images", allowed=f"1 to {len(bank)}")
+    a, b = (torch.nn.functional.normalize(one.float(), dim=1) for one in (queries, bank))
+    similarity, index = (a @ b.t()).topk(top, dim=1)
+    return similarity, index
+
+
+def _write_parquet(path: Path, found: Embeddings) -> None:
+    arrow, parquet = _pyarrow()
+    flat = arrow.array(np.ascontiguousarray(found.features, dtype=np.float32).reshape(-1))
+    columns = {
+        "name": arrow.array(found.names, arrow.string()),
+        "label": arrow.array(found.labels, arrow.int64()),
+        "class": arrow.array([found.class_of(index) or None for index in range(len(found.names))], arrow.string()),
+        "features": arrow.FixedSizeListArray.from_arrays(flat, found.features.shape[1]),
+    }
+    table = arrow.table(columns).replace_schema_metadata({"barlowctl": json.dumps(dict(found.facts))})
+    parquet.write_table(table, path, compression="zstd")
+
+
+def _write_npz(path: Path, found: Embeddings) -> None:
+    with open(path, "wb") as stream:
+        np.savez(
+            stream,
+            features=found.features.astype(np.float32),
+            labels=found.labels,
+            names=np.array(found.names, dtype=np.str_),
+            class_names=np.array(found.class_names, dtype=np.str_),
+            facts=np.array(json.dumps(dict(found.facts))),
+        )
+
+
+def _write_safetensors(path: Path, found: Embeddings) -> None:
+    names = "\n".join(found.names).encode("utf-8", "backslashreplace")
+    tensors: dict[str, np.ndarray] = {
+        "features": np.ascontiguousarray(found.features, dtype=np.float32),
+        "labels": found.labels.astype(np.int64),
+        "names": np.frombuffer(names, dtype=np.uint8).copy(),
+    }
+    metadata = {"class_names": json.dumps(found.class_names), **{key: str(value) for key, value in found.facts.items()}}
+    save_file(tensors, path, metadata=metadata)
+
+
+_WRITERS: dict[str, Callable[[Path, Embeddings], None]] = {
+    ".parquet": _write_parquet,
+    ".npz": _write_npz,
+    ".safetensors": _write_safetensors,
+}
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            "parquet needs the package pyarrow, which is not installed",
+            allowed="or .npz, .safetensors",
+            next="pip install 'barlowctl[embed]'",
+        ) from error
+    return pyarrow, pyarrow.parquet

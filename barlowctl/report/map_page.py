@@ -1,0 +1,74 @@
+"""A 2-D map as one HTML page without a network: hovering shows the image, classes can be hidden, the wheel zooms."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from barlowctl.eval.pictures import class_color
+
+TILE = 56
+"""Side of a thumbnail in the page's one sheet of thumbnails, in pixels."""
+
+
+def map_page(
+    points: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    names: Sequence[str],
+    thumbnails: Sequence[Image.Image],
+    title: str,
+) -> str:
+    """The page.
+
+    Args:
+        points: `(N, 2)`. labels: `(N,)`, -1 unlabelled. names: of the images. thumbnails: one each.
+    """
+    per_row = max(1, math.ceil(math.sqrt(len(thumbnails))))
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = float(max((high - low).max(), 1e-12))
+    placed = (points - (low + high) / 2) / span
+    data = {
+        "x": [round(float(x), 5) for x in placed[:, 0]],
+        "y": [round(float(y), 5) for y in placed[:, 1]],
+        "label": [int(label) for label in labels],
+        "name": list(names),
+        "classes": list(class_names),
+        "colors": [_hex(label, len(class_names)) for label in range(len(class_names))],
+        "perRow": per_row,
+        "tile": TILE,
+    }
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    template = Path(__file__).with_name("map.html").read_text(encoding="utf-8")
+    page = template.replace("{{title}}", html.escape(title)).replace("{{count}}", f"{len(points):,}")
+    return page.replace("{{sheet}}", _sheet(thumbnails, per_row)).replace("{{data}}", text)
+
+
+def _sheet(thumbnails: Sequence[Image.Image], per_row: int) -> str:
+    """All thumbnails in one picture, as a data URI."""
+    rows = math.ceil(len(thumbnails) / per_row)
+    sheet = Image.new("RGB", (per_row * TILE, rows * TILE), (255, 255, 255))
+    for index, picture in enumerate(thumbnails):
+        scale = TILE / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        left, top = (index % per_row) * TILE, (index // per_row) * TILE
+        how = Image.Resampling.NEAREST if scale > 1.5 else Image.Resampling.LANCZOS
+        sheet.paste(
+            picture.convert("RGB").resize(size, how), (left + (TILE - size[0]) // 2, top + (TILE - size[1]) // 2)
+        )
+    stream = io.BytesIO()
+    sheet.save(stream, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _hex(label: int, count: int) -> str:
+    red, green, blue = class_color(label, count)
+    return f"#{red:02x}{green:02x}{blue:02x}"

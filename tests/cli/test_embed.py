@@ -1,0 +1,151 @@
+"""`barlowctl embed`: what other tools read, neighbours, and the map."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve images of three shades, two of them with a name that HTML must not believe."""
+    for index in range(12):
+        shade, name = index % 3, ("dark", "grey", "light")[index % 3]
+        pixels = np.random.default_rng(index).integers(0, 40, (20, 24)) + 100 * shade
+        path = tmp_path / "photos" / name / f"{name}_{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    light = tmp_path / "photos" / "light"
+    (light / "light_2.png").rename(light / "light_2<script>alert(1)<!--.png")
+    return tmp_path / "photos"
+
+
+def embed(arguments: list[str], capsys: Captured) -> dict[str, Any]:
+    code = barlowctl(["embed", *arguments, "--threads", "1", "--json"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    import pyarrow.parquet
+    import torch
+
+    from barlowctl.assemble.data import open_source
+    from barlowctl.assemble.evaluation import extract
+    from barlowctl.assemble.finished import open_run
+    from barlowctl.assemble.machine import Runtime
+
+    for name in ("x.parquet", "x.npz", "x.safetensors"):
+        assert embed([str(trained), str(photos), "--out", name], capsys)["files"] == [name]
+    opened = open_run(trained)
+    source = open_source(opened.recipe, "train", str(photos))
+    expected, labels = extract(opened.method.backbone, source, opened.recipe, Runtime("cpu", 1), torch.device("cpu"))
+    table = pyarrow.parquet.read_table("x.parquet")
+    features = np.array(table["features"].to_pylist(), dtype=np.float32)
+    np.testing.assert_allclose(features, expected.numpy(), rtol=1e-5, atol=1e-6)
+    assert table["label"].to_pylist() == labels.tolist()
+    assert table["class"].to_pylist()[:4] == ["dark"] * 4
+    names = table["name"].to_pylist()
+    assert names[0] == "dark/dark_0.png"
+    assert json.loads(table.schema.metadata[b"barlowctl"])["network"] == "digits"
+    archive = np.load("x.npz")
+    np.testing.assert_array_equal(archive["features"], features)
+    assert archive["names"].tolist() == names
+    tensors = load_file("x.safetensors")
+    np.testing.assert_array_equal(tensors["features"], features)
+    assert tensors["names"].tobytes().decode().split("\n") == names
+
+
+def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    outside = photos.parent / "elsewhere.png"
+    Image.fromarray(np.full((30, 30), 215, np.uint8)).save(outside)
+    embed([str(trained), str(photos), "--out", "x.npz"], capsys)
+    result = embed(
+        [str(trained), str(photos), "-n", "4", "-n", "dark/dark_0.png", "-n", str(outside), "--top", "3"], capsys
+    )
+    archive = np.load("x.npz")
+    unit = archive["features"] / np.linalg.norm(archive["features"], axis=1, keepdims=True)
+    similarity = unit @ unit[4]
+    similarity[4] = -2  # not itself
+    first = result["neighbours"][0]["neighbours"]
+    assert [one["name"] for one in first] == archive["names"][np.argsort(-similarity)[:3]].tolist()
+    assert first[0]["similarity"] == pytest.approx(similarity.max(), abs=1e-5)
+    assert all(one["name"] != "dark/dark_0.png" for one in result["neighbours"][1]["neighbours"])
+    assert len(result["neighbours"][2]["neighbours"]) == 3
+    with Image.open("neighbours.png") as picture:
+        assert picture.width > 4 * 112
+        assert picture.height > 3 * 112
+
+
+def test_the_map_shows_every_image_and_runs_nothing_foreign(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured
+) -> None:
+    result = embed([str(trained), str(photos), "--map", "map.html", "--map", "map.png"], capsys)
+    assert result["map_images"] == 12
+    page = Path("map.html").read_text()
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
+    assert len(data["x"]) == len(data["y"]) == 12
+    assert "light/light_2<script>alert(1)<!--.png" in data["name"]
+    assert page.count("<script") - page.count("light_2<script") == 2  # its own two
+    assert "data:image/jpeg;base64," in page
+    assert not re.search(r"(src|href)=[\"']?http", page)
+    with Image.open("map.png") as picture:
+        assert picture.width > 500
+    fewer = embed([str(trained), str(photos), "--map", "few.html", "--map-images", "5"], capsys)
+    assert fewer["map_images"] == 5
+
+
+@pytest.mark.slow
+def test_umap_where_it_is_installed(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    pytest.importorskip("umap")
+    embed([str(trained), str(photos), "--map", "map.png", "--projection", "umap"], capsys)
+    assert Path("map.png").is_file()
+
+
+def test_one_image(trained: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "one").mkdir()
+    Image.new("L", (9, 9), 30).save(tmp_path / "one" / "a.png")
+    one = str(tmp_path / "one")
+    assert embed([str(trained), one, "--out", "one.npz"], capsys)["count"] == 1
+    assert barlowctl(["embed", str(trained), one, "--map", "map.png"]) == 2
+    assert "a map of 1 images" in capsys.readouterr().err
+    assert barlowctl(["embed", str(trained), one, "-n", "0"]) == 2
+    assert "no neighbours" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--out, --neighbours, --map"),
+        (["--out", "x.csv"], ".parquet, .npz, .safetensors"),
+        (["--map", "x.svg"], ".png or .html"),
+        (["--map", "x.png", "--projection", "tsn"], "did you mean 'tsne'"),
+        (["--out", "x.npz", "--split", "test"], "test split"),
+        (["-n", "99"], "0 to 11"),
+        (["-n", "nothing.png"], "neither one of the images"),
+        (["--out", "x.npz", "--set", "epochs=3"], "eval.crop"),
+    ],
+)
+def test_refusals(trained: Path, recipe: Path, photos: Path, capsys: Captured, arguments: list[str], says: str) -> None:
+    assert barlowctl(["embed", str(trained), str(photos), *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_is_not_overwritten(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    Path("x.npz").write_text("mine")
+    assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz"]) == 2
+    assert "not overwritten" in capsys.readouterr().err
+    assert Path("x.npz").read_text() == "mine"
