@@ -166,7 +166,8 @@ def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
         return decode_picture(data)[0].shape[:2] == (height, width)
     target = np.empty(height * width * 3, dtype=np.uint8)
     source = np.frombuffer(data, dtype=np.uint8)
-    return decode.decode_jpeg(address, source, 0, len(source), height, width, target) == decode.OK
+    handle = decode.thread_handle()
+    return decode.decode_jpeg(address, handle, source, 0, len(source), height, width, target) == decode.OK
 
 
 # ---- everything else through Pillow ----------------------------------------------------------------------

@@ -104,12 +104,12 @@ def luminance(source, offset, target, begin, count):
 
 
 @njit(nogil=True)
-def read_sample(data, pointer, length, mode, height, width, decoder, image):
+def read_sample(data, pointer, length, mode, height, width, decoder, handle, image):
     """Bring one sample within reach: (status, whether it lies in `image` rather than in `data`)."""
     if pointer < 0 or length < 0 or pointer + length > data.shape[0]:
         return BAD_LENGTH, False
     if mode == JPG:
-        return decode_jpeg(decoder, data, pointer, length, height, width, image), True
+        return decode_jpeg(decoder, handle, data, pointer, length, height, width, image), True
     if mode != RAW:
         return BAD_MODE, False
     if length != height * width * 3:
@@ -178,6 +178,7 @@ def _keyed_fill(sources: int) -> Any:
         low,
         high,
         decoder,
+        handle,
         image,
         readonly,
         lines,
@@ -191,7 +192,7 @@ def _keyed_fill(sources: int) -> Any:
             data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
             keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
             specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
-            decoder: address of imdecode or 0. The rest: a `Scratch`'s arrays.
+            decoder, handle: `decode.decoder_address`, `decode.thread_handle`. The rest: a `Scratch`'s arrays.
         """
         if sources == 0:
             return
@@ -199,7 +200,7 @@ def _keyed_fill(sources: int) -> Any:
             sample = indices[row]
             height, width = heights[sample], widths[sample]
             status[row], decoded = read_sample(
-                data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, image
+                data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, handle, image
             )
             if status[row] != OK:
                 continue

@@ -186,8 +186,7 @@ class FastLoader(Loader):
     """Views from a `.beton` file through compiled kernels.
 
     Pixels depend on (seed, epoch, sample, view) only: not on threads, ranks, batch size or start.
-    The threads start with the first epoch, wait between epochs and end with `close`; JPEG handles of
-    libffcv belong to a thread for ever, so threads are kept rather than started anew each epoch.
+    The threads start with the first epoch, wait between epochs and end with `close`.
 
     Args:
         source: an opened `Beton`.
@@ -362,6 +361,7 @@ class FastLoader(Loader):
             low,
             high,
             index.decoder,
+            decode.thread_handle() if index.decoder else 0,
             *scratch.arrays,
         )
 
