@@ -13,6 +13,7 @@ EXIT_DONE = 0
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
 EXIT_RANK_LOST = 4
+EXIT_DIVERGED = 5
 
 
 class UserError(Exception):
@@ -39,9 +40,15 @@ class UserError(Exception):
 
 
 class RunStopped(UserError):
-    """A run that ended early with its state saved (interrupted, or a non-finite loss)."""
+    """A run that ended early with its state saved, at a signal: resumed, it goes on."""
 
     exit_code = EXIT_STOPPED
+
+
+class RunDiverged(RunStopped):
+    """A run whose loss is not finite, with its state saved: resumed, it would come to the same."""
+
+    exit_code = EXIT_DIVERGED
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

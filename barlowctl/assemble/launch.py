@@ -37,7 +37,7 @@ def launch(
 
     Raises:
         UserError: the directory exists already, or is in use, or holds a run of other images.
-        RunStopped: interrupted, or the loss is not finite; the state is saved.
+        RunStopped: interrupted, or the loss is not finite (RunDiverged); the state is saved.
         RankLost: another rank is gone.
     """
     facts = job.facts()  # what can be refused is refused before anything is written
@@ -76,8 +76,16 @@ def _ignore(event: Event) -> None:
 def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
     data = {"path": str(job.source.path), "images": job.source.num_samples, "content_hash": job.data_hash()}
-    about = {**rundir.environment(), "recipe_digest": load.digest(job.recipe), "data": data, "facts": facts}
-    return {"recipe.toml": load.dump(job.recipe), "run.json": rundir.json_text({**about, "ranks": job.ranks.size})}
+    length = {"epochs": job.settings.epochs, "steps_per_epoch": job.settings.steps_per_epoch}
+    about = {
+        **rundir.environment(),
+        "recipe_digest": load.digest(job.recipe),
+        "data": data,
+        "length": length,
+        "ranks": job.ranks.size,
+        "facts": facts,
+    }
+    return {"recipe.toml": load.dump(job.recipe), "run.json": rundir.json_text(about)}
 
 
 def _check_same_data(run: Path, data_hash: str | None) -> None:

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from barlowctl import __version__
-from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, transfer
+from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, runs, transfer
 from barlowctl.cli.console import show_error
 from barlowctl.errors import EXIT_BAD_INPUT, UserError
 
 EPILOG = (
-    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost. "
+    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
+    "5 the loss is not finite. "
     "BARLOWCTL_DEBUG=1 shows tracebacks."
 )
 
@@ -36,6 +37,7 @@ app.command("ablate", epilog=ablate.EPILOG)(ablate.ablate)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,15 @@ from barlowctl.cli.live import duration, show
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
+    from barlowctl.assemble.slurm import Slurm
     from barlowctl.recipe.schema import Recipe
 
 EPILOG = (
     "Examples: barlowctl pretrain --recipe quickstart | "
     "barlowctl pretrain --recipe resnet50 --data IMAGENET --dry-run | "
     "barlowctl pretrain --resume runs/NAME | "
-    "barlowctl pretrain --recipe resnet50 --gpus 8"
+    "barlowctl pretrain --recipe resnet50 --gpus 8 | "
+    "barlowctl pretrain --recipe resnet50 --nodes 4 --gpus 8 --time 24:00:00 --print-sbatch"
 )
 
 SHOWN = ("epochs", "steps", "loss", "knn", "feature_spread", "effective_rank", "images_per_second", "cpu_seconds")
@@ -51,6 +54,18 @@ def pretrain(
     rank_timeout: Annotated[
         float, typer.Option("--rank-timeout", min=1.0, help="Seconds until a rank that does not answer is given up.")
     ] = 900.0,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit as a Slurm job that resumes by itself; --gpus are per node.")
+    ] = False,
+    print_sbatch: Annotated[bool, typer.Option("--print-sbatch", help="Print that job's script instead.")] = False,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines of the Slurm job.")] = 1,
+    time_limit: Annotated[
+        str | None, typer.Option("--time", help="Time limit of the Slurm job, e.g. 24:00:00.")
+    ] = None,
+    slurm_options: Annotated[
+        list[str] | None,
+        typer.Option("--slurm-option", metavar="NAME=VALUE", help="Another sbatch option, e.g. partition=gpu."),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files into the run.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases.")] = False,
     json: options.Json = False,
@@ -66,7 +81,9 @@ def pretrain(
     """
     from barlowctl.recipe import catalog, load
 
-    if (count := gpus or processes) and not _is_rank(gpus, processes):
+    if slurm or print_sbatch:
+        options_of_job = _slurm_options(slurm_options)
+    elif (count := gpus or processes) and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
     if resume is not None:
@@ -89,6 +106,16 @@ def pretrain(
     if dry_run:
         _dry_run(console, plan(value, runtime, data))
         return
+    if slurm or print_sbatch:
+        from barlowctl.assemble.slurm import Slurm
+
+        _check_ranks(value, nodes * (gpus or processes or 1))
+        asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
+        named = str(resume / "recipe.toml") if resume else recipe or value.name
+        start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
+        every_turn = _every_turn(data, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb)
+        _slurm(console, asked, value.name, resume or out, start, every_turn, submit=slurm)
+        return
     record = [lambda run: sinks.tensorboard(run / "tensorboard")] if tensorboard else []
     record += [lambda run: sinks.wandb(run, value.model_dump(mode="json"))] if wandb else []
     with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
@@ -102,6 +129,85 @@ def pretrain(
         console.say(f"run: {result['run']}")
         console.say(f"next: barlowctl probe {result['run']}   barlowctl export {result['run']} --format timm")
         console.result(result)
+
+
+def _slurm_options(texts: list[str] | None) -> dict[str, str]:
+    """sbatch options from NAME=VALUE.
+
+    Raises:
+        UserError: one without a value.
+    """
+    pairs = [text.lstrip("-").partition("=") for text in texts or ()]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UserError(f"--slurm-option is '{name}'", allowed="NAME=VALUE", next="--slurm-option partition=gpu")
+    return {name: value for name, _, value in pairs}
+
+
+def _check_ranks(recipe: Recipe, ranks: int) -> None:
+    """Refuse on the login node what the job would refuse after hours in the queue."""
+    if recipe.train.batch_size % ranks:
+        raise UserError(
+            f"a batch of {recipe.train.batch_size} images cannot be shared equally by {ranks} ranks",
+            allowed="nodes times GPUs that divide train.batch_size",
+        )
+
+
+def _absolute(name: str) -> str:
+    """A recipe's file with its whole path, a shipped one by its name: a job may start elsewhere."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
+def _every_turn(
+    data: str | None,
+    device: str,
+    threads: int | None,
+    workers: int | None,
+    loader: str,
+    processes: int | None,
+    rank_timeout: float,
+    tensorboard: bool,
+    wandb: bool,
+) -> list[str]:
+    """The arguments of this command that each turn of a job takes."""
+    valued = {
+        "--data": str(Path(data).resolve()) if data and Path(data).exists() else data,
+        "--device": "cpu" if processes else device,
+        "--threads": threads,
+        "--workers": workers,
+        "--loader": loader,
+        "--rank-timeout": rank_timeout,
+    }
+    arguments = [text for flag, value in valued.items() if value is not None for text in (flag, str(value))]
+    return [*arguments, *(["--tensorboard"] if tensorboard else []), *(["--wandb"] if wandb else [])]
+
+
+def _slurm(
+    console: Console,
+    asked: Slurm,
+    name: str,
+    run: Path | None,
+    start: list[str],
+    every_turn: list[str],
+    *,
+    submit: bool,
+) -> None:
+    """Print the job's script, or submit it."""
+    from barlowctl.assemble import slurm
+    from barlowctl.train import rundir
+
+    place = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
+    text = slurm.script(place, asked, start, every_turn)
+    if not submit:
+        if not console.json:
+            typer.echo(text, nl=False)
+        console.result({"script": text, "run": str(place)})
+        return
+    path = place.with_name(f"{place.name}.sbatch")
+    job = slurm.submit(text, path)
+    console.say(f"job {job}: {place}")
+    console.say(f"next: squeue -j {job}   tail -f {place}.slurm.log   barlowctl runs watch {place}")
+    console.result({"job": job, "script": str(path), "run": str(place)})
 
 
 def _is_rank(gpus: int | None, processes: int | None) -> bool:

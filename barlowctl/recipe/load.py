@@ -27,7 +27,10 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: no such recipe, TOML that does not parse, an unknown key, a value not allowed.
     """
     path = catalog.find(name_or_path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the recipe '{path}' cannot be read: {error.strerror}", next=f"ls -l {path}") from error
     return parse(text, overrides, origin=_Origin(str(path), text))
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, GradientScale, Ranks
-from barlowctl.errors import RunStopped
+from barlowctl.errors import RunDiverged, RunStopped
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Notice, Sink, StepDone
 from barlowctl.train.gradient import Gradient
@@ -124,7 +124,8 @@ def train(
         The values of the run's result.
 
     Raises:
-        RunStopped: `stop()` became true, or the loss is not finite; the state is saved in both cases.
+        RunStopped: `stop()` became true; the state is saved.
+        RunDiverged: the loss is not finite; the state before it is saved.
         RankLost: another rank is gone; the state is that of the last checkpoint.
     """
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -203,8 +204,9 @@ def train(
                 terms, read_loss = gradient(_to_device(batch, device), shares)
                 loss = read_loss()
                 if not math.isfinite(loss):
+                    gradient.undo()
                     save(step)
-                    raise RunStopped(_explain_divergence(loss, step, factor, optimizer), next=_lower_rate(checkpoints))
+                    raise RunDiverged(_explain_divergence(loss, step, factor, optimizer), next=_lower_rate(checkpoints))
                 scaler.unscale_(optimizer)
                 logged = (step + 1) % settings.log_every_steps == 0 or step == 0
                 grad_norm = _grad_norm(optimizer) if logged else None

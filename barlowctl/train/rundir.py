@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from barlowctl.errors import UserError
 
@@ -139,14 +139,10 @@ def lock(run: Path) -> Iterator[None]:
             f"'{run}' cannot be written to: {error.strerror}", next="make it writable, or start a run elsewhere"
         ) from error
     with open(run / "lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(file, fcntl.LOCK_EX):
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise UserError(
-                f"'{run}' is being trained by {holder}", next="wait for it, or stop it, then resume"
-            ) from None
+            raise UserError(f"'{run}' is being trained by {holder}", next="wait for it, or stop it, then resume")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
@@ -154,6 +150,28 @@ def lock(run: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def is_held(run: Path) -> bool:
+    """Whether a process trains in the run now."""
+    try:
+        with open(run / "lock", encoding="utf-8") as file:
+            return not _take(file, fcntl.LOCK_SH, patience=0.0)
+    except OSError:
+        return False
+
+
+def _take(file: IO[str], kind: int, patience: float = 0.5) -> bool:
+    """Lock an open file; within `patience` seconds, since whoever asks `is_held` has it for an instant."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
 
 
 def environment() -> dict[str, Any]:

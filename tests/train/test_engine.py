@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from barlowctl.errors import RunStopped
+from barlowctl.errors import RunDiverged, RunStopped
 from barlowctl.objective import BarlowTwins, Method
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, StepDone
@@ -207,9 +207,9 @@ class Diverging(Method):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_sound_weights(tmp_path: Path) -> None:
-    with pytest.raises(RunStopped, match="loss is nan at step 3") as stopped:
+    with pytest.raises(RunDiverged, match="loss is nan at step 3") as stopped:
         train(tmp_path, method=Diverging())
-    assert stopped.value.exit_code == 3
+    assert stopped.value.exit_code == 5
     assert "optimizer.lr" in (stopped.value.next or "")
     saved = checkpoint.load_latest(tmp_path / "checkpoints").state
     assert saved.step == 3

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from barlowctl.cli.bench import loader
+from barlowctl.cli.bench import loader, loss
 
 app = typer.Typer(help="Measure speed against the alternatives, on this machine.", no_args_is_help=True)
 app.command("loader", epilog=loader.EPILOG)(loader.loader)
+app.command("loss", epilog=loss.EPILOG)(loss.loss)

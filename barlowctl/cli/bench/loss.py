@@ -1,0 +1,103 @@
+"""`barlowctl bench loss`: time and memory of the loss against the alternatives, and bytes on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+EPILOG = (
+    "Examples: barlowctl bench loss | barlowctl bench loss --sizes 256x8192,1024x8192 --rows ours --rounds 7 | "
+    "barlowctl bench loss --json > loss.json"
+)
+
+COLUMNS = ("N", "D", "loss", "ms (range)", "peak MB", "times faster (range)", "times less memory")
+
+
+def loss(
+    sizes: Annotated[str, typer.Option("--sizes", help="NxD, comma-separated.")] = (
+        "256x2048,256x8192,512x8192,1024x8192,2048x8192"
+    ),
+    rows: Annotated[
+        str, typer.Option("--rows", help="Some of ours,ours-gram,ours-primal,lightly,solo-learn; authors always.")
+    ] = "ours,ours-gram,ours-primal,lightly,solo-learn",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the mathematics on a CPU.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure the loss, forward and backward, against the authors' formulation and others, in turns.
+
+    Every contestant has its own process per size. Times are of the CPU, so that other work on the machine
+    matters less; peak memory is what a pass adds to its inputs. Ratios are to the authors' formulation, round
+    by round: above 1 is better. lightly and solo-learn are measured when installed. The second table is what one
+    of W ranks receives per step for the loss.
+    """
+    console = Console(json=json, quiet=quiet)
+    wanted = [_size(text.strip()) for text in sizes.split(",") if text.strip()]
+
+    from barlowctl.assemble.machine import choose_device
+    from barlowctl.bench.loss import compare
+
+    found = compare(
+        wanted,
+        [name.strip() for name in rows.split(",") if name.strip()],
+        rounds=rounds,
+        threads=threads,
+        device=str(choose_device(device)),
+        progress=console.say,
+    )
+    for name, reason in found["left_out"].items():
+        console.say(f"{name} was left out: {reason}")
+    machine = found["machine"]
+    console.table(
+        f"Loss, forward and backward, on {machine['device']}: torch {machine['torch']}, {threads} thread(s), "
+        f"n = {rounds}, medians, load {machine['load_before']} before",
+        COLUMNS,
+        [_cells(row) for row in found["rows"]],
+    )
+    console.table(
+        "What one of W ranks receives per step, MB",
+        ("W", "N", "D", "gram", "primal", "authors' C", "chosen"),
+        [
+            (
+                row["w"],
+                row["n"],
+                row["d"],
+                *(f"{row[key] / 1e6:,.1f}" for key in ("gram_bytes", "primal_bytes", "authors_bytes")),
+                row["form"],
+            )
+            for row in found["wire"]
+        ],
+    )
+    console.result(found)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """N and D of `NxD`."""
+    n, _, d = text.partition("x")
+    if not (n.isdigit() and d.isdigit() and int(n) >= 2 and int(d) >= 2):
+        raise UserError(f"--sizes has '{text}'", allowed="NxD, both at least 2", next="--sizes 256x8192")
+    return int(n), int(d)
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    name = f"{row['name']} ({row['form']})" if row["form"] else row["name"]
+    low, high = row["ms_range"]
+    slow, fast = row["ratio_time_range"]
+    memory = "-" if row["ratio_memory"] is None else f"{row['ratio_memory']:.1f}"
+    ms = f"{row['ms']:,.1f} ({low:,.1f}-{high:,.1f})"
+    return (
+        row["n"],
+        row["d"],
+        name,
+        ms,
+        f"{row['peak_mb']:,.0f}",
+        f"{row['ratio_time']:.1f} ({slow:.1f}-{fast:.1f})",
+        memory,
+    )

@@ -1,0 +1,221 @@
+"""`barlowctl runs`: list, show, compare and watch runs, from any terminal, while they train or after."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.chart import chart, legend
+from barlowctl.cli.console import Console
+from barlowctl.cli.live import duration
+from barlowctl.errors import UserError
+
+if TYPE_CHECKING:
+    from barlowctl.train.history import History
+
+app = typer.Typer(help="List, show, compare and watch runs.", no_args_is_help=True)
+
+Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name or directory. Default: the newest run.")]
+SHOWN = (
+    "loss", "invariance", "redundancy", "knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm",
+    "images_per_second", "data_wait",
+)  # fmt: skip
+
+
+@app.command("list", epilog="Example: barlowctl runs list")
+def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """The runs in BARLOWCTL_RUNS (else ./runs), newest first: state, progress, loss, kNN."""
+    from barlowctl.train import history, rundir
+
+    console = Console(json=json, quiet=quiet)
+    runs = history.find_all(rundir.runs_home())
+    rows = [_summary(run) for run in runs]
+    if runs:
+        columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
+        console.table(f"Runs in {rundir.runs_home()}", columns, [_cells(row) for row in rows])
+        console.say("next: barlowctl runs show NAME, barlowctl runs compare NAME NAME")
+    else:
+        console.say(f"no run in {rundir.runs_home()}; next: barlowctl pretrain --recipe quickstart")
+    console.result({"runs": rows})
+
+
+@app.command("show", epilog="Example: barlowctl runs show quickstart-20261125-101500")
+def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """One run: what it is, how far it is, its newest numbers and its curves."""
+    from barlowctl.train import history
+
+    console = Console(json=json, quiet=quiet)
+    found = history.read(history.find(run))
+    facts = found.about.get("facts", {})
+    rows = [("run", str(found.path)), ("state", _state(found)), *facts.items()]
+    rows += [(key, f"{found.last[key]:.5g}") for key in SHOWN if key in found.last]
+    rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(found)) or "none yet")]
+    console.table("", ("", "value"), rows)
+    for key in ("loss", "knn"):
+        if points := found.curve(key):
+            for line in chart(key, {found.name: points}):
+                console.say(line)
+    values = {key: found.last[key] for key in SHOWN if key in found.last}
+    console.result({**_summary(found), "facts": dict(facts), "values": values, "result": dict(found.result)})
+
+
+@app.command("compare", epilog="Example: barlowctl runs compare quickstart-a quickstart-b --out curves.png")
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or directories of runs.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the curves as a picture, e.g. curves.png.")] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Loss, its terms and kNN of several runs: in the terminal, and as a picture with --out."""
+    from barlowctl.recipe import load
+    from barlowctl.train import history
+
+    console = Console(json=json, quiet=quiet)
+    if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"--out is '{out}'", allowed="a name that ends in .png, .jpg or .webp", next="--out curves.png")
+    paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
+    runs = [history.read(path) for path in paths]
+    shown = _titles(runs)
+    panels = {
+        key: {title: points for title, run in shown.items() if (points := run.curve(key))} for key in history.CURVES
+    }
+    panels = {key: series for key, series in panels.items() if series}
+    recipes = [load.load(str(run.path / "recipe.toml")) for run in runs]
+    changes = {
+        title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
+        for title, recipe in zip(shown, recipes, strict=True)
+    }
+    columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
+    console.table("", columns, [(title, *_cells(_summary(run))[1:]) for title, run in shown.items()])
+    for title, different in list(changes.items())[1:]:
+        says = ", ".join(f"{key} = {value}" for key, value in different.items()) or "the same recipe"
+        console.say(f"{title} against {next(iter(shown))}: {says}")
+    for key, series in panels.items():
+        every = {title: series.get(title, []) for title in shown}  # a run keeps its mark
+        for line in ["", *chart(key, every)]:
+            console.say(line)
+    if not panels:
+        console.say("nothing recorded yet")
+    console.say(legend(list(shown)))
+    if out is not None:
+        _write_picture(out, panels)
+        console.say(f"curves: {out}")
+    console.result(
+        {
+            "runs": [{**_summary(run), "title": title, "changes": changes[title]} for title, run in shown.items()],
+            "curves": panels,
+            "picture": None if out is None else str(out),
+        }
+    )
+
+
+@app.command("watch", epilog="Example: barlowctl runs watch")
+def watch(
+    run: Run = None,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between looks.")] = 2.0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Follow a run that another process trains, until it is finished or stopped. Ctrl-C stops watching only."""
+    from barlowctl.train import history
+
+    console = Console(json=json, quiet=quiet)
+    path = history.find(run)
+    found = history.read(path)
+    if console.live:
+        from rich.live import Live
+
+        with Live(console=console.rich, auto_refresh=False) as live:
+            while True:
+                found = history.read(path)
+                live.update("\n".join(_screen(found)), refresh=True)
+                if found.state != "running":
+                    break
+                time.sleep(every)
+    else:
+        said = 0
+        while True:
+            found = history.read(path)
+            for record in found.records[said:]:
+                console.say(_line(record))
+            said = len(found.records)
+            if found.state != "running":
+                break
+            time.sleep(every)
+    console.say(f"{found.name}: {_state(found)}")
+    console.result(_summary(found))
+
+
+def _screen(run: History) -> list[str]:
+    """What `watch` redraws."""
+    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in SHOWN if key in run.last)
+    lines = [f"{run.name}: {_state(run)}", values, ""]
+    for key in ("loss", "knn"):
+        if len(points := run.curve(key)) > 1:
+            lines += chart(key, {run.name: points}, height=8)
+    return lines
+
+
+def _line(record: Any) -> str:
+    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in SHOWN)
+    return f"{record['event']:<10} step {record['step']:<8} {values}"
+
+
+def _summary(run: History) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "state": run.state,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "loss": run.last.get("loss"),
+        "knn": run.last.get("knn"),
+        "best_knn": run.best("knn"),
+        "seconds_since_record": round(run.seen, 1),
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    progress = f"{row['step']:,}" + (f" of {row['total_steps']:,}" if row["total_steps"] else "")
+    ago = f"{duration(row['seconds_since_record'])} ago"
+    numbers = tuple("-" if row[key] is None else f"{row[key]:.4g}" for key in ("loss", "knn", "best_knn"))
+    return (row["name"], row["state"], progress, *numbers, ago)
+
+
+def _state(run: History) -> str:
+    of = f" of {run.total_steps:,}" if run.total_steps else ""
+    where = f"step {run.step:,}{of}"
+    match run.state:
+        case "running":
+            rate = run.last.get("images_per_second")
+            speed = f", {rate:,.0f} images/s" if rate else ""
+            return f"running, {where}{speed}, last record {duration(run.seen)} ago"
+        case "finished":
+            return f"finished, {where}"
+        case _:
+            return f"stopped at {where}; barlowctl pretrain --resume {run.path}"
+
+
+def _titles(runs: list[History]) -> dict[str, History]:
+    """Runs by name; by path where names repeat."""
+    names = [run.name for run in runs]
+    return {run.name if names.count(run.name) == 1 else str(run.path): run for run in runs}
+
+
+def _checkpoints(run: History) -> list[Path]:
+    return sorted(path for path in (run.path / "checkpoints").glob("step-*") if path.is_dir())
+
+
+def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
+    from barlowctl.train.curves import draw
+
+    if not panels:
+        raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
+    try:
+        draw(panels).save(out)
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error

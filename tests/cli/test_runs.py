@@ -1,0 +1,180 @@
+"""`barlowctl runs`: what another terminal sees of runs that are finished, stopped, and going on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.cli.chart import chart
+from barlowctl.train.curves import Axis, draw
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs home with `first`, finished, and `second`: stopped half-way, with another seed."""
+    home = tmp_path / "runs"
+    for name in ("first", "second"):
+        shutil.copytree(trained, home / name)
+    second = home / "second"
+    (second / "result.json").unlink()
+    text = (second / "recipe.toml").read_text()
+    (second / "recipe.toml").write_text(text.replace("seed = 0", "seed = 1", 1))
+    lines = (second / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (second / "metrics.jsonl").write_text("".join(lines[: len(lines) // 2]) + '{"event": "st')
+    about = json.loads((second / "run.json").read_text())
+    (second / "run.json").write_text(json.dumps({**about, "started": "2999-01-01T00:00:00+0000"}))
+    (home / "damaged").mkdir()
+    (home / "damaged" / "run.json").write_text("{")
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(home))
+    return home
+
+
+def document(capsys: Captured, *arguments: str) -> dict:
+    assert barlowctl(["runs", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_says_state_and_progress_newest_first(runs: Path, capsys: Captured) -> None:
+    found = document(capsys, "list")["runs"]
+    assert [(run["name"], run["state"]) for run in found] == [("second", "stopped"), ("first", "finished")]
+    assert found[1]["step"] == found[1]["total_steps"] == 20
+    assert 0 < found[0]["step"] < 20
+    assert found[1]["knn"] == found[1]["best_knn"] or found[1]["best_knn"] > found[1]["knn"]
+    assert barlowctl(["runs", "list"]) == 0
+    assert "20 of 20" in capsys.readouterr().out
+
+
+def test_a_run_that_is_held_is_running(runs: Path, capsys: Captured) -> None:
+    with open(runs / "second" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert document(capsys, "list")["runs"][0]["state"] == "running"
+        assert document(capsys, "show", "second")["state"] == "running"
+    assert document(capsys, "show", "second")["state"] == "stopped"
+
+
+def test_looking_does_not_disturb_the_process_that_trains(runs: Path) -> None:
+    from barlowctl.train import rundir
+
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            rundir.is_held(runs / "second")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(20):
+            with rundir.lock(runs / "second"):
+                pass
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_show_has_facts_values_and_curves(runs: Path, capsys: Captured) -> None:
+    found = document(capsys, "show", "first")
+    assert found["facts"]["recipe"] == "digits"
+    assert {"loss", "invariance", "redundancy", "knn"} <= set(found["values"])
+    assert barlowctl(["runs", "show", str(runs / "first")]) == 0
+    text = capsys.readouterr().out
+    assert "finished, step 20 of 20" in text
+    assert "step-00000020" in text
+    assert document(capsys, "show")["name"] == "second"  # the newest
+
+
+def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "curves.png"
+    found = document(capsys, "compare", "first", "second", "--out", str(out))
+    assert set(found["curves"]) == {"loss", "invariance", "redundancy", "knn"}
+    assert set(found["curves"]["loss"]) == {"first", "second"}
+    assert found["runs"][1]["changes"] == {"seed": 1}
+    with Image.open(out) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image, dtype=np.int64).reshape(-1, 3)
+        for color in ((0, 114, 178), (213, 94, 0)):  # a line of each
+            assert (np.abs(pixels - color).max(axis=1) < 20).sum() > 100
+    assert barlowctl(["runs", "compare", "first", "second"]) == 0
+    text = capsys.readouterr().out
+    assert "o first   x second" in text
+    assert "second against first: seed = 1" in text
+    same = document(capsys, "compare", str(runs / "first"), "first")
+    assert len(same["curves"]["loss"]) == 1  # one run twice is one run
+
+
+def test_watch_follows_until_the_run_stops(runs: Path, capsys: Captured) -> None:
+    metrics = runs / "second" / "metrics.jsonl"
+    metrics.write_text("")
+    lock = open(runs / "second" / "lock", "w")  # noqa: SIM115 - closed by the thread
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def train() -> None:
+        for step in (1, 2, 3):
+            time.sleep(0.2)
+            with open(metrics, "a") as file:
+                file.write(json.dumps({"event": "step", "step": step, "epoch": 0, "loss": 10.0 / step}) + "\n")
+        time.sleep(0.2)
+        lock.close()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert barlowctl(["runs", "watch", "second", "--every", "0.1"]) == 0
+    thread.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines if line.startswith("step ")] == ["1", "2", "3"]
+    assert lines[-1].startswith("second: stopped at step 3 of 20")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", "frist"], "did you mean 'first'"),
+        (["compare", "first", "--out", "curves.pdf"], "ends in .png"),
+        (["watch", "nowhere"], "not a run"),
+    ],
+)
+def test_wrong_input_is_refused(runs: Path, capsys: Captured, arguments: list[str], says: str) -> None:
+    assert barlowctl(["runs", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_without_runs_the_next_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path / "none"))
+    assert barlowctl(["runs", "list"]) == 0
+    assert "barlowctl pretrain --recipe quickstart" in capsys.readouterr().out
+    assert barlowctl(["runs", "show"]) == 2
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_axes_are_by_decades_when_values_span_them() -> None:
+    assert not Axis.around([1.0, 2.0]).logarithmic
+    wide = Axis.around([1.0, 1000.0])
+    assert wide.logarithmic
+    assert wide.ticks() == [1.0, 10.0, 100.0, 1000.0]
+    assert wide.share(1.0) < wide.share(30.0) < wide.share(1000.0) < 1.0
+    assert not Axis.around([-1.0, 1000.0]).logarithmic
+    level = Axis.around([3.0, 3.0])
+    assert level.low < 3.0 < level.high
+    assert all(level.low <= tick <= level.high for tick in level.ticks())
+
+
+def test_charts_leave_out_what_is_not_finite() -> None:
+    lines = chart("loss", {"a": [(1, 1.0), (2, float("nan")), (3, 3.0)], "b": []})
+    assert sum(line.count("o") for line in lines[1:-2]) == 2
+    assert chart("loss", {"a": []}) == ["loss: nothing recorded yet"]
+    assert draw({"loss": {"a": [(1, 1.0), (2, float("inf"))]}}).size[0] > 0

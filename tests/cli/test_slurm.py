@@ -1,0 +1,153 @@
+"""A run as a Slurm job: the script is run for real, with small stand-ins for Slurm's programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.train import checkpoint
+
+Captured = pytest.CaptureFixture[str]
+
+PROGRAMS = {
+    "sbatch": '#!/bin/bash\ncp "$2" "$FAKE/submitted"\necho "77;cluster"\n',
+    "scontrol": '#!/bin/bash\nif [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> "$FAKE/requeued"; fi\n',
+    # Slurm's way with tasks: each its number, the worst exit code of all.
+    "srun": """#!/bin/bash
+shift
+for task in $(seq 0 $((SLURM_NTASKS - 1))); do
+    SLURM_PROCID=$task SLURM_LOCALID=$task "$@" & echo $! >> "$FAKE/tasks"
+done
+worst=0
+for task in $(cat "$FAKE/tasks"); do wait "$task"; code=$?; [ $code -gt $worst ] && worst=$code; done
+rm "$FAKE/tasks"
+exit $worst
+""",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of stand-ins first on the PATH."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, text in PROGRAMS.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE", str(folder))
+    for name, value in {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_JOB_NODELIST": "here"}.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def job(recipe: Path, *arguments: str) -> int:
+    return barlowctl(["pretrain", "--recipe", str(recipe), "--processes", "1", *arguments])
+
+
+def turn(script: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
+    recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured
+) -> None:
+    overrides = ("--set", "train.checkpoint_every_steps=1", "--set", "eval.every_epochs=0", "--set", "train.epochs=3")
+    assert job(recipe, "--slurm", "--out", "runs/mine", "--threads", "1", "--json", *overrides) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["job"] == "77"
+    run, script = Path(document["run"]), Path(document["script"])
+    assert run == tmp_path / "runs" / "mine"
+    assert (slurm / "submitted").read_text() == script.read_text()
+    first = turn(script)
+    deadline = time.monotonic() + 240
+    while not checkpoint.list_checkpoints(run / "checkpoints"):
+        assert first.poll() is None, first.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(int((slurm / "tasks").read_text()), signal.SIGUSR1)  # what --signal=USR1@120 does
+    said, _ = first.communicate(timeout=120)
+    assert first.returncode == 3, said
+    assert "the state is saved" in said
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
+    second = turn(script)
+    said, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, said
+    assert ", resumed at step" in said
+    assert json.loads((run / "result.json").read_text())["steps"] == 30
+    third = turn(script)
+    assert "is finished" in third.communicate(timeout=60)[0]
+    assert third.returncode == 0
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
+
+
+def test_a_lost_rank_is_another_turn_but_not_for_ever(
+    recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job(recipe, "--print-sbatch", "--out", "runs/mine") == 0
+    script = tmp_path / "job.sh"
+    script.write_text(capsys.readouterr().out)
+    python = slurm / "python"
+    script.write_text(script.read_text().replace(sys.executable, str(python)))
+    turns = 0
+    for code, restarts, again in ((4, "0", True), (4, "5", False), (5, "0", False), (2, "0", False), (3, "9", True)):
+        python.write_text(f"#!/bin/bash\nexit {code}\n")
+        python.chmod(python.stat().st_mode | stat.S_IXUSR | 0o755)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        process = turn(script)
+        process.communicate(timeout=60)
+        assert process.returncode == code
+        turns += again
+        requeued = (slurm / "requeued").read_text() if turns else ""
+        assert requeued.count("requeue 77") == turns, (code, restarts)
+
+
+def test_the_script_asks_for_what_it_is_told(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    code = barlowctl(
+        ["pretrain", "--recipe", str(recipe), "--nodes", "4", "--gpus", "8", "--time", "24:00:00", "--print-sbatch",
+         "--slurm-option", "partition=gpu", "--slurm-option", "cpus-per-task=10", "--workers", "9",
+         "--set", "model.projector=[64, 64]", "--out", "a run"]
+    )  # fmt: skip
+    assert code == 0
+    script = capsys.readouterr().out
+    for line in (
+        "nodes=4", "ntasks-per-node=8", "gpus-per-node=8", "time=24:00:00", "partition=gpu", "cpus-per-task=10",
+        "signal=USR1@120", "requeue",
+    ):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in script
+    assert f"run='{tmp_path}/a run'\n" in script
+    assert "'model.projector=[64, 64]'" in script
+    assert "--workers 9" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    assert not (tmp_path / "a run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--gpus", "3", "--print-sbatch"], "cannot be shared equally by 3 ranks"),
+        (["--print-sbatch", "--slurm-option", "partition"], "--slurm-option is 'partition'"),
+        (["--slurm"], "there is no sbatch on this machine"),
+    ],
+)
+def test_what_a_job_would_refuse_is_refused_at_once(
+    recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert barlowctl(["pretrain", "--recipe", str(recipe), *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_slurms_refusal_is_passed_on(recipe: Path, slurm: Path, capsys: Captured) -> None:
+    (slurm / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    assert job(recipe, "--slurm") == 2
+    assert "invalid partition" in capsys.readouterr().err
