@@ -1,0 +1,99 @@
+"""`barlowctl pretrain` with several processes, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.dist
+
+Captured = pytest.CaptureFixture[str]
+SYNCHRONISED = ("--set", "train.sync_batch_norm=true", "--set", "train.log_every_steps=1", "--set", "eval.every_epochs=0")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "barlowctl", "pretrain", *arguments]
+    return subprocess.Popen(
+        command, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 240.0) -> tuple[int, str, str]:
+    out, errors = process.communicate(timeout=timeout)
+    return process.returncode, out, errors
+
+
+def losses(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if record["event"] == "step"]
+
+
+def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsys: Captured) -> None:  # noqa: F811
+    two = start("--recipe", str(recipe), "--processes", "2", "--out", "runs/two", "--json", *SYNCHRONISED)
+    code, out, errors = finish(two)
+    assert code == 0, errors
+    result: dict[str, Any] = json.loads(out)  # one document, from rank 0
+    assert result["steps"] == 20
+    assert "ranks      2, 64 images each; batch norm over all ranks" in errors
+    assert "primal form at batch 128 over 2 ranks" in errors
+    assert errors.count("run runs/two") == 1
+    assert json.loads((tmp_path / "runs/two/run.json").read_text())["ranks"] == 2
+    arguments = ["--recipe", str(recipe), "--threads", "1", "--out", "runs/one", "--quiet", *SYNCHRONISED]
+    assert barlowctl(["pretrain", *arguments]) == 0
+    one, both = losses(tmp_path / "runs/one"), losses(tmp_path / "runs/two")
+    assert len(both) == 20
+    assert both == pytest.approx(one, rel=1e-3)
+
+
+def test_an_error_of_all_ranks_is_said_once(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+    process = start("--recipe", str(recipe), "--processes", "2", "--set", "train.batch_size=125")
+    code, out, errors = finish(process)
+    assert code == 2
+    assert out == ""
+    assert errors.count("error: ") == 1
+    assert "a batch of 125 images cannot be shared equally by 2 ranks" in errors
+    assert "--set train.batch_size=124" in errors
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["--gpus", "2", "--processes", "2"], {}, "exclude each other"),
+        (["--gpus", "64"], {}, "64 GPUs were asked for"),
+        (["--processes", "4096"], {}, "4096 cores were asked for"),
+        (["--processes", "2"], {"WORLD_SIZE": "2"}, "torchrun started 2 ranks already"),
+        ([], {"WORLD_SIZE": "2"}, "the ranks could not find one another"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    recipe: Path,  # noqa: F811
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    environment: dict[str, str],
+    says: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert barlowctl(["pretrain", "--recipe", str(recipe), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "next: " in captured.err
+
+
+def test_other_commands_refuse_torchrun(
+    recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert barlowctl(["ablate", "--loss", "--recipe", str(recipe), "--seeds", "1"]) == 2
+    assert "`barlowctl ablate` runs on one device" in capsys.readouterr().err

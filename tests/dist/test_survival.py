@@ -1,0 +1,227 @@
+"""Nothing lost: killed at random moments and resumed, full disks, read-only folders, damage, two at once, NaN."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from barlowctl.train import checkpoint
+from tests.cli.conftest import RECIPE, digits  # noqa: F401 - a fixture
+from tests.dist.lives import Life, kill_and_resume, until
+
+pytestmark = pytest.mark.dist
+
+SAVING_OFTEN = (
+    "--set", "train.batch_size=128", "--set", "train.epochs=3", "--set", "train.checkpoint_every_steps=1",
+    "--set", "train.sync_batch_norm=true", "--set", "eval.every_epochs=2", "--set", "eval.bank=200",
+)  # fmt: skip
+QUIET = ("--threads", "1", "--quiet")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to train in: `data` is the data home, `digits.toml` the recipe, runs go to `runs`."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.folder / "digits.toml"
+
+    @classmethod
+    def make(cls, folder: Path, data: Path) -> Place:
+        (folder / "data").symlink_to(data)
+        (folder / "digits.toml").write_text(RECIPE)
+        (folder / "runs").mkdir()
+        return cls(folder)
+
+    def start(self, name: str, *extra: str, ranks: int = 1) -> tuple[Path, Life]:
+        run = self.folder / "runs" / name
+        return run, Life(self.folder, "pretrain", "--recipe", str(self.recipe), *extra, "--out", str(run), ranks=ranks)
+
+    def whole(self, name: str, *extra: str, ranks: int = 1) -> Path:
+        run, life = self.start(name, *extra, *QUIET, ranks=ranks)
+        assert [code for code, _ in life.wait(300.0)] == [0] * ranks
+        return run
+
+    def resume(self, run: Path, *extra: str, **limits: int) -> tuple[int | None, str]:
+        [answer] = Life(self.folder, "pretrain", "--resume", str(run), "--threads", "1", *extra, **limits).wait(240.0)
+        return answer
+
+
+@pytest.fixture
+def place(tmp_path: Path, digits: Path) -> Place:  # noqa: F811
+    return Place.make(tmp_path, digits)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Place:  # noqa: F811
+    """A whole run `whole`, and `stopped`: by SIGUSR1 after a few steps, with two checkpoints."""
+    place = Place.make(tmp_path_factory.mktemp("survival"), digits)
+    place.whole("whole", *SAVING_OFTEN)
+    run, life = place.start("stopped", *SAVING_OFTEN, *QUIET)
+    assert until(lambda: len(checkpoint.list_checkpoints(run / "checkpoints")) == 2, life)
+    life.signal(signal.SIGUSR1)
+    [(code, said)] = life.wait()
+    assert code == 3, said
+    assert f"barlowctl pretrain --resume {run}" in said
+    return place
+
+
+@pytest.fixture
+def stopped(shared: Place, place: Place) -> Path:
+    """A stopped run of one's own."""
+    run = place.folder / "runs" / "stopped"
+    shutil.copytree(shared.folder / "runs" / "stopped", run)
+    return run
+
+
+def weights(run: Path) -> list[bytes]:
+    last = checkpoint.list_checkpoints(run / "checkpoints")[-1]
+    return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors")]
+
+
+def assert_survives(place: Place, *, kills: int, ranks: int) -> dict[str, int]:
+    whole = place.whole("whole", *SAVING_OFTEN, ranks=ranks)
+    runs, hit = kill_and_resume(
+        place.folder, place.recipe, kills=kills, ranks=ranks, seed=kills, extra=SAVING_OFTEN
+    )
+    for run in runs:
+        assert weights(run) == weights(whole), run
+        assert not list(run.glob("checkpoints/.partial*"))
+        records = [(run / "metrics.jsonl").read_text().splitlines() for run in (run, whole)]
+        assert len(records[0]) == len(records[1])
+    assert hit["kills"] == kills
+    return hit
+
+
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 4), (2, 2)])
+def test_killed_at_random_moments_and_resumed(place: Place, ranks: int, kills: int) -> None:
+    assert_survives(place, kills=kills, ranks=ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_fifty_times(place: Place, ranks: int) -> None:
+    hit = assert_survives(place, kills=50, ranks=ranks)
+    print(f"{ranks} processes: {hit}")
+    assert hit["writing"] >= 5
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(shared: Place, place: Place, stopped: Path) -> None:
+    newest = checkpoint.list_checkpoints(stopped / "checkpoints")[-1]
+    data = bytearray((newest / "model.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest / "model.safetensors").write_bytes(data)
+    code, said = place.resume(stopped)
+    assert code == 0, said
+    assert f"checkpoint {newest.name} is not usable (model.safetensors was altered or cut short)" in said
+    assert weights(stopped) == weights(shared.folder / "runs" / "whole")
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(shared: Place, place: Place, stopped: Path) -> None:
+    """Files may not grow beyond what a checkpoint needs: the next save fails in the middle."""
+    kept = checkpoint.list_checkpoints(stopped / "checkpoints")
+    size = (kept[-1] / "optimizer.safetensors").stat().st_size
+    code, said = place.resume(stopped, "--quiet", file_bytes=size - 1)
+    assert code == 2
+    assert "could not be written" in said
+    assert "--resume" in said
+    assert checkpoint.list_checkpoints(stopped / "checkpoints") == kept
+    assert not list(stopped.glob("checkpoints/.partial*"))
+    code, said = place.resume(stopped, "--quiet")
+    assert code == 0, said
+    assert weights(stopped) == weights(shared.folder / "runs" / "whole")
+
+
+def _make_read_only(run: Path) -> dict[str, int]:
+    for path in [run, *run.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return {"user": 65534} if os.geteuid() == 0 else {}
+
+
+def test_a_read_only_run_is_refused(place: Place, stopped: Path) -> None:
+    if os.geteuid() == 0:  # root may write anywhere: the process becomes another user, who may look
+        data = (place.folder / "data").resolve()
+        for folder in {*stopped.parents, data, *data.parents} - {Path("/")}:
+            folder.chmod(folder.stat().st_mode | 0o55)
+    limits = _make_read_only(stopped)
+    code, said = place.resume(stopped, "--quiet", **limits)
+    stopped.chmod(0o755)
+    assert code == 2, said
+    assert f"'{stopped}' cannot be written to: Permission denied" in said
+
+
+def test_the_second_process_on_a_run_is_refused(place: Place) -> None:
+    run, life = place.start("held", "--set", "train.epochs=400", "--set", "train.checkpoint_every_steps=1", *QUIET)
+    assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
+    code, said = place.resume(run)
+    assert code == 2
+    assert f"is being trained by process {life.processes[0].pid} on " in said
+    life.signal(signal.SIGTERM)
+    assert life.wait()[0][0] == 3
+
+
+def test_a_run_resumed_on_more_ranks_says_what_changes(place: Place, stopped: Path) -> None:
+    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait(240.0)
+    assert [code for code, _ in found] == [0, 0], found
+    assert "note: trained on 1 ranks until here, on 2 now: the order of images and every batch stay" in found[0][1]
+    assert found[1][1] == ""
+
+
+def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(place: Place, stopped: Path) -> None:
+    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=3).wait(240.0)
+    assert [code for code, _ in found] == [2, 2, 2]
+    assert "a batch of 128 images cannot be shared equally by 3 ranks" in found[0][1]
+    assert found[1][1] == found[2][1] == ""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_loss_that_is_not_a_number_stops_all_with_the_state_saved(place: Place, ranks: int) -> None:
+    wild = ("--set", "optimizer.name=sgd", "--set", "optimizer.lr=1e30", "--set", "train.warmup_epochs=0")
+    run, life = place.start("diverging", *wild, *QUIET, ranks=ranks)
+    found = life.wait()
+    assert [code for code, _ in found] == [5] * ranks
+    assert "the loss is nan at step" in found[0][1] or "the loss is inf at step" in found[0][1]
+    assert all(said == "" for _, said in found[1:])
+    saved = checkpoint.load_latest(run / "checkpoints").state
+    assert all(tensor.isfinite().all() for name, tensor in saved.model.items() if "running" in name)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_rank_ends_the_other_with_the_reason(place: Place, lost: int) -> None:
+    long = ("--set", "train.epochs=400", "--set", "train.checkpoint_every_steps=1")
+    run, life = place.start("lost", *long, *QUIET, ranks=2)
+    assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
+    life.signal(signal.SIGKILL, lost)
+    found = life.wait(60.0)
+    assert found[lost][0] is None
+    code, said = found[1 - lost]
+    assert code == 4
+    assert f"rank {1 - lost} of 2 stopped: rank {lost} is gone or does not answer" in said
+    assert checkpoint.load_latest(run / "checkpoints").state.step > 0
+
+
+UNFINISHED: dict[str, Callable[[Path], None]] = {
+    "nothing but the recipe": lambda run: None,
+    "half a first checkpoint": lambda run: (run / "checkpoints" / ".partial-step-00000001-ab").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize("state", UNFINISHED)
+def test_a_run_killed_before_its_first_checkpoint_starts_again(shared: Place, place: Place, state: str) -> None:
+    whole, run = shared.folder / "runs" / "whole", place.folder / "runs" / "young"
+    run.mkdir()
+    for name in ("recipe.toml", "run.json"):
+        shutil.copy(whole / name, run / name)
+    UNFINISHED[state](run)
+    code, said = place.resume(run)
+    assert code == 0, said
+    assert "stopped before its first checkpoint" in said
+    assert weights(run) == weights(whole)

@@ -1,0 +1,246 @@
+"""What the ranks of a gang do: the same calls alone give what they are compared with. Returns numpy arrays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from barlowctl.distributed import ALONE, GradientSync, Ranks
+from barlowctl.model import synchronize_batch_norm
+from barlowctl.objective import BarlowTwins, barlow_twins_loss
+from barlowctl.train import checkpoint, engine
+from barlowctl.train.events import StepDone
+from barlowctl.train.optim import build_optimizer
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def share(rows: Tensor, ranks: Ranks) -> Tensor:
+    """A rank's rows, as the loader's plan cuts them: uneven where they must be."""
+    return rows[len(rows) * ranks.rank // ranks.size : len(rows) * (ranks.rank + 1) // ranks.size]
+
+
+def embeddings(n: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(n + d)
+    z1 = torch.randn(n, d, generator=generator, dtype=torch.float64) * 3 + 5
+    z2 = 0.6 * z1 + torch.randn(n, d, generator=generator, dtype=torch.float64)
+    return z1.to(dtype), z2.to(dtype)
+
+
+def loss_and_gradients(ranks: Ranks, cases: Sequence[tuple[int, int, str, dict[str, Any]]]) -> list[list[np.ndarray]]:
+    """For each (n, d, dtype, options): loss, both terms, and dL/dz1, dL/dz2 of own rows."""
+    found = []
+    for n, d, dtype, options in cases:
+        z1, z2 = (share(z, ranks).clone().requires_grad_() for z in embeddings(n, d, DTYPES[dtype]))
+        terms = barlow_twins_loss(z1, z2, lambd=0.02, ranks=ranks, **options)
+        terms.loss.backward()
+        found.append([t.detach().numpy() for t in (*terms, z1.grad, z2.grad)])
+    return found
+
+
+class Images:
+    """A loader of distinct images per rank: its share of batches that depend on epoch and number only."""
+
+    def __init__(self, ranks: Ranks, batches: int, rows: int) -> None:
+        self.ranks, self.batches, self.rows = ranks, batches, rows
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]:
+        for number in range(start_batch, self.batches):
+            generator = torch.Generator().manual_seed(1000 * epoch + number)
+            images = torch.randint(0, 256, (self.rows, 6, 6, 1), dtype=torch.uint8, generator=generator)
+            noise = torch.randint(0, 60, (self.rows, 6, 6, 1), dtype=torch.uint8, generator=generator)
+            yield _Batch((share(images, self.ranks), share(images // 2 + noise, self.ranks)))
+
+
+@dataclass
+class _Batch:
+    views: tuple[Tensor, Tensor]
+    labels: Tensor | None = None
+
+    def hold(self, event: Any) -> None:
+        raise AssertionError("nothing is copied on a CPU")
+
+
+def network(ranks: Ranks, *, dtype: str, norm: bool = True, dropout: float = 0.0, **options: Any) -> BarlowTwins:
+    """Convolutions, batch norm of images and of vectors, biases; batch norm over all ranks."""
+    torch.manual_seed(3)
+    norms = [nn.BatchNorm2d(5), nn.BatchNorm1d(24)] if norm else [nn.Identity(), nn.Identity()]
+    convolution = nn.Conv2d(1, 5, 3, bias=not norm)  # ahead of a batch norm a bias has no gradient but rounding
+    backbone = nn.Sequential(
+        convolution, norms[0], nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(80, 20), nn.Tanh()
+    )
+    projector = nn.Sequential(nn.Linear(20, 24, bias=False), norms[1], nn.ReLU(), nn.Linear(24, 16, bias=False))
+    method = BarlowTwins(backbone, projector, lambd=0.02, ranks=ranks, **options).to(DTYPES[dtype])
+    if ranks.size > 1:
+        synchronize_batch_norm(method, ranks, torch.device("cpu"))
+    return method
+
+
+@dataclass(frozen=True)
+class Run:
+    """Ten steps of LARS; the learning rates are the peaks."""
+
+    dtype: str = "float64"
+    lr: float = 0.5
+    lr_biases: float = 0.02
+    weight_decay: float = 1e-2
+    norm: bool = True
+    rows: int = 22  # not a multiple of four: shares differ
+    batches: int = 5
+    epochs: int = 2
+    micro_batch: int = 0
+    scale: str = "exact"
+    form: str = "auto"
+    dropout: float = 0.0
+    every_steps: int = 0
+
+
+def settings(run: Run) -> engine.Settings:
+    return engine.Settings(
+        epochs=run.epochs,
+        steps_per_epoch=run.batches,
+        warmup_epochs=0.2,
+        final_lr_scale=0.001,
+        precision="fp32",
+        log_every_steps=1,
+        checkpoint_every_epochs=1,
+        keep_checkpoints=2,
+        evaluate_every_epochs=0,
+        checkpoint_every_steps=run.every_steps,
+        micro_batch=run.micro_batch,
+        gradient_scale=run.scale,  # type: ignore[arg-type]
+    )
+
+
+def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resume: bool = False) -> dict[str, Any]:
+    """Train with the engine; the loss and the weights after every step, and the whole state at the end."""
+    method = network(ranks, dtype=run.dtype, norm=run.norm, dropout=run.dropout, form=run.form)
+    if ranks.rank:
+        torch.manual_seed(100 + ranks.rank)
+    optimizer = build_optimizer(
+        method, "lars", lr=run.lr, lr_biases=run.lr_biases, weight_decay=run.weight_decay, eta=0.02
+    )
+    losses: list[float] = []
+    path: list[Tensor] = []
+
+    def sink(event: Any) -> None:
+        if isinstance(event, StepDone):
+            losses.append(event.values["loss"])
+            path.append(torch.cat([p.detach().flatten() for p in method.parameters()]))
+
+    engine.train(
+        method,
+        Images(ranks, run.batches, run.rows),
+        optimizer,
+        settings(run),
+        to_input=lambda views: views.permute(0, 3, 1, 2).to(DTYPES[run.dtype]) / 255,
+        device=torch.device("cpu"),
+        emit=sink,
+        checkpoints=Path(folder),
+        recipe_digest="d",
+        # a signal reaches one rank only: the last one
+        stop=lambda: stop_at is not None and len(losses) >= stop_at and ranks.rank == ranks.size - 1,
+        resume=resume,
+        ranks=ranks,
+    )
+    steps = {"loss": np.array(losses), "path": torch.stack(path).numpy()}
+    return {**steps, **{k: v.numpy() for k, v in method.state_dict().items()}}
+
+
+def gradients(ranks: Ranks, run: Run) -> dict[str, np.ndarray]:
+    """Every parameter's gradient of the first batch, as the optimizer gets it."""
+    method = network(ranks, dtype=run.dtype, norm=run.norm, form=run.form)
+    batch = next(Images(ranks, run.batches, run.rows).epoch(0))
+    sync = GradientSync(ranks, list(method.parameters()), run.scale)  # type: ignore[arg-type]
+    sync.start()
+    method([view.permute(0, 3, 1, 2).to(DTYPES[run.dtype]) / 255 for view in batch.views]).loss.backward()
+    sync.finish()
+    return {name: p.grad.numpy() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def unused_parameters(ranks: Ranks) -> dict[str, Any]:
+    """Small buckets, a parameter that no rank uses, and two dtypes."""
+    from barlowctl import distributed
+
+    distributed.BUCKET_BYTES = 64
+    torch.manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(3, 4, dtype=dtype)) for dtype in (torch.float32, torch.float64) * 3]
+    sync = GradientSync(ranks, parameters)
+    for _ in range(2):  # the second step starts anew
+        for p in parameters:
+            p.grad = None
+        sync.start()
+        sum((p.double() * (ranks.rank + 1)).sum() for p in parameters[1:]).backward()  # type: ignore[union-attr]
+        sync.finish()
+    return {"unused": parameters[0].grad is None, "grads": [p.grad.numpy() for p in parameters[1:]]}
+
+
+def collectives(ranks: Ranks) -> dict[str, Any]:
+    shares = ranks.shares(ranks.rank + 1)
+    rows = torch.full((ranks.rank + 1, 2), float(ranks.rank))
+    drawn = torch.full((2, 3, 4, 4), float(ranks.rank)).to(memory_format=torch.channels_last)
+    ranks.copy_from_first([drawn])
+    return {
+        "shares": shares,
+        "gathered": ranks.gather(rows, shares).numpy(),
+        "sum": ranks.add(torch.ones(2)).numpy(),
+        "objects": ranks.objects({"rank": ranks.rank}),
+        "first": ranks.from_first(f"from {ranks.rank}"),
+        "copied": float(drawn.sum()),
+        "strides": drawn.stride(),
+    }
+
+
+def lose_a_rank(ranks: Ranks, how: str) -> None:
+    """The last rank is killed, fails, or falls silent; the others are in a collective."""
+    ranks.add(torch.ones(1))
+    if ranks.rank == ranks.size - 1:
+        match how:
+            case "killed":
+                os.kill(os.getpid(), 9)
+            case "fails":
+                raise ValueError("no such image")
+            case "silent":
+                time.sleep(1000)
+    sync = GradientSync(ranks, [parameter := nn.Parameter(torch.ones(4))])
+    sync.start()
+    parameter.sum().backward()
+    sync.finish()
+
+
+def bytes_sent(ranks: Ranks, n: int, d: int, form: str) -> int:
+    """What this rank receives in a forward and backward pass of the loss, by the ring's arithmetic."""
+    received = 0.0
+    foreign = (ranks.size - 1) / ranks.size
+
+    class Counting(Ranks):
+        def add(self, tensor: Tensor) -> Tensor:
+            nonlocal received
+            received += 2 * foreign * tensor.numel() * tensor.element_size()
+            return super().add(tensor)
+
+        def gather(self, rows: Tensor, shares: Sequence[int]) -> Tensor:
+            nonlocal received
+            everything = super().gather(rows, shares)
+            received += foreign * everything.numel() * everything.element_size()
+            return everything
+
+    counting = Counting(ranks.rank, ranks.size, store=ranks.store)
+    z1, z2 = (share(z, ranks).clone().requires_grad_() for z in embeddings(n, d, torch.float32))
+    barlow_twins_loss(z1, z2, form=form, ranks=counting).loss.backward()  # type: ignore[arg-type]
+    return round(received)
+
+
+def alone(function: Any, *arguments: Any) -> Any:
+    return function(ALONE, *arguments)
+
+
+__all__ = ["Run", "replace"]
