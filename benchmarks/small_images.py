@@ -19,7 +19,9 @@ from PIL import Image
 
 from barlowctl.assemble.data import view_specs
 from barlowctl.bench.photographs import write_photographs
-from barlowctl.data.beton import RAW, Beton, BetonWriter
+from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import RAW
+from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.data.loader import FastLoader
 from barlowctl.recipe import load
 

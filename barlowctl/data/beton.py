@@ -1,47 +1,33 @@
-"""The `.beton` file: FFCV's dataset format (version 2), read and written without importing ffcv.
+"""The `.beton` file: FFCV's dataset format (version 2), read without importing ffcv; `beton_writer` writes it.
 
 `beton_format` has the layout. FFCV ignores what lies between the metadata and the first image, so our JSON
 block (class names, source, content hash, counts, skipped names, date) sits there; see `Beton.info`.
-
-`BetonWriter` is our own: FFCV's writer recompresses JPEGs, keeps all metadata in shared memory, and waits
-for ever when one sample fails. Files written here are read by stock FFCV and the other way round.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import fcntl
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from barlowctl import __version__
 from barlowctl.data.beton_format import (
     DESCRIPTOR,
     FIELD_RECORDS,
     FORMAT_VERSION,
     HEADER,
     IMAGE_FIELD,
-    IMAGE_RECORD,
     INFO_MAGIC,
     INT_FIELD,
     JPEG,
-    MAX_PAGE_SIZE,
-    MAX_SIDE,
-    PAGE_SIZE,
     RAW,
     TABLE_ENTRY,
     hash_sample,
 )
 from barlowctl.errors import UserError
-
-__all__ = ["JPEG", "MAX_SIDE", "PAGE_SIZE", "RAW", "Beton", "BetonWriter"]
 
 _REPACK = "barlowctl data pack SOURCE OUT.beton --overwrite"
 
@@ -242,183 +228,3 @@ def _map_file(path: Path) -> np.ndarray:
         raise UserError(
             f"cannot open {path}: {error.strerror}", next="barlowctl data pack SOURCE OUT.beton writes one"
         ) from error
-
-
-class BetonWriter:
-    """Writes a `.beton` sample by sample, in order; nothing appears under the final name before the end.
-
-    Use as a context manager: leaving it without `finish` removes what was written. Room for `capacity`
-    samples is reserved up front; fewer may be appended (the unused rest becomes part of the gap). Bytes go
-    to `.NAME.partial` in the same folder, locked against a second writer; a killed process may leave it, and
-    the next one reuses it.
-
-    Args:
-        path: the final name.
-        capacity: the most samples that will be appended.
-        class_names: names of labels 0, 1, ...
-        page_size: bytes, a power of two; doubled as often as an image needs it.
-        overwrite: replace an existing file (at the very end, atomically).
-
-    Raises:
-        UserError: the file exists, its folder cannot be written, or another process is writing it.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        capacity: int,
-        *,
-        class_names: list[str] | tuple[str, ...] = (),
-        page_size: int = PAGE_SIZE,
-        overwrite: bool = False,
-    ) -> None:
-        assert page_size & (page_size - 1) == 0
-        assert 2 << 20 <= page_size <= MAX_PAGE_SIZE
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise UserError(f"{self.path} is a folder", next="give a file name, e.g. images.beton")
-        if self.path.exists() and not overwrite:
-            raise UserError(f"{self.path} exists already", next="pass --overwrite to replace it")
-        self.class_names = list(class_names)
-        self.count = 0
-        self._page_size = page_size
-        self._record = np.dtype([("f0", IMAGE_RECORD), ("f1", "<i8")], align=True)
-        self._metadata = np.zeros(capacity, dtype=self._record)
-        self._table = np.zeros(capacity, dtype=TABLE_ENTRY)
-        self._digest = hashlib.sha256()
-        self._metadata_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
-        room = (1 << 20) + len(json.dumps(self.class_names))
-        self._position = _round_up(self._metadata_start + self._metadata.nbytes + room, page_size)
-        self._data_start = self._position
-        self._partial = self.path.with_name(f".{self.path.name}.partial")
-        self._file: IO[bytes] | None = self._open_partial()
-        self._file.seek(self._position)
-
-    def __enter__(self) -> BetonWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.abort()
-
-    def append(self, payload: Any, *, mode: int, width: int, height: int, label: int = -1) -> None:
-        """Add one image.
-
-        Args:
-            payload: a JPEG's bytes, or H x W x 3 uint8 pixels (bytes or a contiguous array).
-            mode: `JPEG` or `RAW`.
-            width, height: pixels, at most `MAX_SIDE`.
-            label: class index, -1 for none.
-
-        Raises:
-            ValueError: an image that the format cannot hold. The writer stays usable.
-            OSError: the disk is full or failing.
-        """
-        assert self._file is not None
-        assert self.count < len(self._metadata)
-        view = memoryview(payload).cast("B")
-        size = len(view)
-        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-            raise ValueError(f"{width}x{height} pixels: the .beton format holds at most {MAX_SIDE} a side")
-        if size > MAX_PAGE_SIZE:
-            raise ValueError(f"{size} bytes stored: the .beton format holds at most {MAX_PAGE_SIZE} an image")
-        assert (mode == JPEG and size > 0) or (mode == RAW and size == width * height * 3)
-        while self._page_size < size:  # page borders of a doubled size are borders of the smaller one too
-            self._page_size *= 2
-        if self._position % self._page_size + size > self._page_size:
-            self._position = _round_up(self._position, self._page_size)
-            self._file.seek(self._position)
-        self._file.write(view)
-        self._metadata[self.count] = ((mode, width, height, self._position), label)
-        self._table[self.count] = (self.count, self._position, size)
-        hash_sample(self._digest, mode, width, height, label, view)
-        self._position += size
-        self.count += 1
-
-    def finish(self, **info: Any) -> str:
-        """Write tables, header and the information block, then give the file its name.
-
-        Args:
-            info: anything JSON can hold, kept in the file beside class names, hash, version and date.
-
-        Returns:
-            The content hash.
-
-        Raises:
-            OSError: the disk is full or failing (leave the context manager to clean up).
-        """
-        assert self._file is not None
-        assert self.count > 0
-        content_hash = self._digest.hexdigest()
-        self._file.write(self._table[: self.count].tobytes())
-        self._file.seek(self._metadata_start)
-        self._file.write(self._metadata[: self.count].tobytes())
-        self._file.write(self._info_block({"content_hash": content_hash, **info}))
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self._partial, self.path)
-        self._file.close()
-        self._file = None
-        return content_hash
-
-    def abort(self) -> None:
-        """Remove everything written so far; does nothing after `finish`."""
-        if self._file is None:
-            return
-        self._partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the last buffered bytes need not fit on the disk
-            self._file.close()
-        self._file = None
-
-    def _open_partial(self) -> IO[bytes]:
-        try:
-            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {self.path.parent}: {error.strerror}",
-                next="create the folder, or check access",
-            ) from error
-        file = os.fdopen(descriptor, "r+b", buffering=1 << 20)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise UserError(
-                f"another process is writing {self.path}",
-                next="wait for it to end, or write under another name",
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        file.truncate(0)
-        return file
-
-    def _header(self) -> bytes:
-        header = np.zeros(1, dtype=HEADER)
-        header["version"], header["num_fields"] = FORMAT_VERSION, 2
-        header["page_size"], header["num_samples"] = self._page_size, self.count
-        header["alloc_table_ptr"] = self._position
-        descriptors = np.zeros(2, dtype=DESCRIPTOR)
-        for descriptor, type_id, name in zip(descriptors, (IMAGE_FIELD, INT_FIELD), (b"image", b"label"), strict=True):
-            descriptor["type_id"] = type_id
-            descriptor["name"][: len(name)] = np.frombuffer(name, dtype=np.uint8)
-        return header.tobytes() + descriptors.tobytes()
-
-    def _info_block(self, info: dict[str, Any]) -> bytes:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        info = {
-            "written_by": f"barlowctl {__version__}",
-            "date": now,
-            "class_names": self.class_names,
-            **info,
-        }
-        text = json.dumps(info).encode()
-        block = INFO_MAGIC + len(text).to_bytes(8, "little") + text
-        room = self._data_start - self._metadata_start - self.count * self._record.itemsize
-        if len(block) > room:
-            raise ValueError(f"information block of {len(block)} bytes: there is room for {room}")
-        return block
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

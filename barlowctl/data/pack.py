@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from barlowctl.data.beton import BetonWriter
 from barlowctl.data.beton_format import JPEG
+from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.data.encode import RESIZED, STORES, Stored, Unreadable, checked_with, encode
 from barlowctl.data.picture import Source
 from barlowctl.errors import UserError

@@ -55,7 +55,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home with `digits`: 1,400 training and 397 test images of 8 x 8 grey pixels, ten classes."""
     from sklearn.datasets import load_digits
 
-    from barlowctl.data.beton import RAW, BetonWriter
+    from barlowctl.data.beton_format import RAW
+    from barlowctl.data.beton_writer import BetonWriter
 
     home = tmp_path_factory.mktemp("data-home")
     loaded = load_digits()

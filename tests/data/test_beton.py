@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from barlowctl.data.beton import JPEG, RAW, Beton, BetonWriter
-from barlowctl.data.beton_format import HEADER
+from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import HEADER, JPEG, RAW
+from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.errors import UserError
 
 
@@ -116,7 +117,7 @@ def test_exception_leaves_nothing_and_keeps_the_old_file(tmp_path):
 def test_killed_writer_leaves_no_final_file_and_does_not_block_the_next(tmp_path):
     code = (
         "import os, signal, numpy as np\n"
-        "from barlowctl.data.beton import BetonWriter\n"
+        "from barlowctl.data.beton_writer import BetonWriter\n"
         f"writer = BetonWriter({str(tmp_path / 'a.beton')!r}, 3)\n"
         "writer.append(np.zeros((2000, 2000, 3), np.uint8), mode=1, width=2000, height=2000)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

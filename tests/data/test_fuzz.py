@@ -19,7 +19,9 @@ import pytest
 from PIL import Image
 
 from barlowctl.data import decode
-from barlowctl.data.beton import JPEG, RAW, Beton, BetonWriter
+from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import JPEG, RAW
+from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.data.encode import Stored, Unreadable, encode
 from barlowctl.data.loader import FastLoader
 from barlowctl.data.picture import Picture

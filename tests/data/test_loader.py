@@ -461,7 +461,9 @@ def test_ffcv_is_not_imported() -> None:
 
 
 def test_a_real_file(tmp_path) -> None:
-    from barlowctl.data.beton import RAW, Beton, BetonWriter
+    from barlowctl.data.beton import Beton
+    from barlowctl.data.beton_format import RAW
+    from barlowctl.data.beton_writer import BetonWriter
 
     images = noise_images(5)
     path = tmp_path / "small.beton"

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from barlowctl.data import decode, encode
-from barlowctl.data.beton import JPEG, RAW, Beton
+from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import JPEG, RAW
 from barlowctl.data.encode import Unreadable
 from barlowctl.data.pack import pack
 from barlowctl.data.picture import Picture, Source

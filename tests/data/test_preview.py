@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from barlowctl.data.beton import RAW, Beton, BetonWriter
+from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import RAW
+from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.data.loader import FastLoader
 from barlowctl.data.preview import CELL, SMALLEST, contact_sheet, preview
 from barlowctl.data.views import CenterSpec, ViewSpec
