@@ -74,6 +74,7 @@ def build_loader(
         "views": specs,
         "seed": recipe.seed,
         "channels": recipe.data.channels,
+        "on_unreadable": recipe.data.on_unreadable,
         "pin_memory": device.type == "cuda",
         **options,
     }

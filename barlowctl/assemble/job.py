@@ -135,7 +135,7 @@ def pretrain(
         notify=lambda text: emit(Notice(text)),
     )
     with job.loader as loader:
-        return engine.train(
+        result: dict[str, Any] = engine.train(
             method,
             loader,
             optimizer,
@@ -150,6 +150,11 @@ def pretrain(
             resume=resume,
             ranks=job.ranks,
         )
+        if loader.unreadable:
+            result["replaced"] = len(loader.unreadable)
+            shown = ", ".join(map(str, loader.unreadable[:10]))
+            emit(Notice(f"images that could not be read and were replaced: {result['replaced']} (sample {shown})"))
+        return result
 
 
 def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> engine.Settings:

@@ -37,6 +37,9 @@ class Data(Section):
     channels: Literal[1, 3] = Field(3, description="1: grey images, 3: RGB")
     holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
     drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
+    on_unreadable: Literal["raise", "replace"] = Field(
+        "raise", description="a damaged image stops the run, or another one, drawn by its key, stands in for it"
+    )
 
 
 class View(Section):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -245,3 +246,34 @@ def test_a_missing_val_split_is_said(
     result = json.loads(captured.out)
     assert "knn" not in result
     assert result["effective_rank"] > 1.0
+
+
+@pytest.mark.parametrize("loader", ["fast", "plain"])
+def test_damaged_images_stop_the_run_or_are_replaced_as_the_recipe_says(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], loader: str
+) -> None:
+    from sklearn.datasets import load_digits
+
+    from barlowctl.data import decode
+    from barlowctl.data.beton_format import JPEG
+    from barlowctl.data.beton_writer import BetonWriter
+    from tests.data.views_double import jpeg
+
+    if loader == "fast" and not decode.available()[0]:
+        pytest.skip(decode.available()[1])
+    images = np.repeat((load_digits().images[:300] * 15.9).astype(np.uint8)[..., None], 3, axis=3)
+    with BetonWriter(tmp_path / "damaged.beton", len(images)) as writer:
+        for number, image in enumerate(images):
+            data = jpeg(image)
+            payload = data[: len(data) // 2] if number == 7 else data
+            writer.append(payload, mode=JPEG, width=8, height=8, label=0)
+        writer.finish(channels=1)
+    flags = ["--recipe", str(recipe), "--data", str(tmp_path / "damaged.beton"), "--loader", loader, "--threads", "1"]
+    values = ("train.epochs=1", "data.holdout=0", "data.drop_last=false", "eval.queries=off", "eval.every_epochs=0")
+    flags += [part for value in values for part in ("--set", value)]
+    assert barlowctl(["pretrain", *flags]) == 2
+    assert "sample 7" in capsys.readouterr().err
+    assert barlowctl(["pretrain", *flags, "--set", "data.on_unreadable=replace", "--json"]) == 0
+    written = capsys.readouterr()
+    assert "images that could not be read and were replaced: 1 (sample 7)" in written.err
+    assert '"replaced": 1' in written.out
