@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from barlowctl import __version__
-from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, runs, transfer
+from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
 from barlowctl.cli.console import show_error
 from barlowctl.errors import EXIT_BAD_INPUT, UserError
 
@@ -33,6 +33,7 @@ app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)
 app.command("transfer", epilog=transfer.EPILOG)(transfer.transfer)
 app.command("embed", epilog=embed.EPILOG)(embed.embed)
+app.command("report", epilog=report.EPILOG)(report.report)
 app.command("ablate", epilog=ablate.EPILOG)(ablate.ablate)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(data.app, name="data")

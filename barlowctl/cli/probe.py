@@ -84,11 +84,12 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.machine import Runtime, refuse_several_devices
     from barlowctl.assemble.probing import measure, open_labelled
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.train import rundir
 
+    refuse_several_devices("probe")
     console = Console(json=json, quiet=quiet)
     if subject is None:
         subject = str(rundir.newest_finished())

@@ -66,7 +66,7 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
-    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.machine import Runtime, refuse_several_devices
     from barlowctl.assemble.probing import Tasks
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.assemble.transfer import SvmOptions
@@ -75,6 +75,7 @@ def transfer(
     from barlowctl.eval import svm
     from barlowctl.train import rundir
 
+    refuse_several_devices("transfer")
     console = Console(json=json, quiet=quiet)
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if protocol not in ("fast", "paper"):

@@ -83,6 +83,21 @@ def correlation_summary(z1: Tensor, z2: Tensor) -> CorrelationSummary:
     return CorrelationSummary(float(diagonal.mean()), (off_diagonal / (d * (d - 1))) ** 0.5)
 
 
+def read_correlation(mean_diagonal: float, rms_off_diagonal: float, rank: float) -> str:
+    """What the numbers of C and the effective rank of the features say, in a sentence.
+
+    The limits are rules of thumb from the runs in docs/evaluation.md, not results of the paper.
+    """
+    numbers = f"mean diagonal {mean_diagonal:.2f}, off-diagonal {rms_off_diagonal:.2f}, effective rank {rank:.0f}"
+    if rms_off_diagonal > 0.6 or rank < 5:
+        return f"collapsed: dimensions say the same thing ({numbers})"
+    if mean_diagonal < 0.3:
+        return f"not invariant: little of the embeddings survives the distortions ({numbers})"
+    if rms_off_diagonal > 0.3:
+        return f"redundant: dimensions still share much; more training or a larger lambd ({numbers})"
+    return f"healthy: invariant and spread over many directions ({numbers})"
+
+
 @torch.inference_mode()
 def correlation_spectrum(z1: Tensor, z2: Tensor) -> Tensor:
     """Singular values `(min(N, D),)` of the cross-correlation of `(N, D)` views, descending, float64.

@@ -1,0 +1,244 @@
+"""Runs gathered for a report: what their directories hold, and pictures made of their images where these are here."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import load_file
+
+import barlowctl
+from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
+from barlowctl.assemble.embedding import draw_neighbours, embed
+from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.subjects import open_subject
+from barlowctl.data.plain import Pictures
+from barlowctl.data.preview import preview
+from barlowctl.errors import UserError
+from barlowctl.eval import pictures
+from barlowctl.eval.diagnostics import read_correlation
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+from barlowctl.report.page import Picture, RunPage, page
+from barlowctl.train import rundir
+
+NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
+SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
+SUMMARY = ("epochs", "steps", "loss", "knn", "effective_rank", "mean_diagonal", "images_per_second", "cpu_seconds")
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    runtime: Runtime,
+    *,
+    data: str | None = None,
+    images: bool = True,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write one self-contained HTML page about runs.
+
+    Args:
+        data: images instead of the recipes' datasets, for previews and neighbours.
+        images: whether to draw previews of the views and neighbours, which needs the images and a little time.
+        notify: is told what had to be left out.
+
+    Raises:
+        UserError: not a run, or the page cannot be written.
+    """
+    recipes = [_recipe(run) for run in runs]
+    names = _names(runs)
+    gathered = [
+        _gather(run, name, recipe, runtime, data, images, notify)
+        for run, name, recipe in zip(runs, names, recipes, strict=True)
+    ]
+    title = names[0] if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)}"
+    made = f"barlowctl {barlowctl.__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
+    text = page(gathered, title=title, made=made, differences=_differences(recipes))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
+    return out
+
+
+def _recipe(run: Path) -> Recipe:
+    if not (run / "recipe.toml").is_file():
+        raise UserError(
+            f"'{run}' is not a run: it has no recipe.toml",
+            allowed="directories that `barlowctl pretrain` made",
+            next="ls -d runs/*",
+        )
+    return load.load(str(run / "recipe.toml"))
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The directories' names, with their parents where two are alike."""
+    short = [run.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run) for name, run in zip(short, runs, strict=True)]
+
+
+def _differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[str]]]:
+    flat = [load.flatten(recipe) for recipe in recipes]
+    keys = list(dict.fromkeys(key for values in flat for key in values if key not in ("name", "description")))
+    rows = [(key, [str(values.get(key, "–")) for values in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _gather(
+    run: Path,
+    name: str,
+    recipe: Recipe,
+    runtime: Runtime,
+    data: str | None,
+    images: bool,
+    notify: Callable[[str], None],
+) -> RunPage:
+    metrics = read_metrics(run / "metrics.jsonl")
+    finished = (run / "result.json").is_file()
+    result = rundir.read_json(run / "result.json") if finished else {k: v[1][-1] for k, v in metrics.items() if v[1]}
+    drawn: list[Picture] = []
+    notes: list[str] = []
+    readings: list[str] = []
+    spectra: dict[str, list[float]] = {}
+    spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))
+    if spectrum_files:
+        saved = load_file(spectrum_files[-1])
+        for key in ("singular_values", "eigenvalues"):
+            values = saved[key].tolist()
+            spectra[key] = [value for value in values if value > SMALLEST * max(values)]
+        drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], int(spectrum_files[-1].stem[5:])))
+    if "mean_diagonal" in metrics:
+        readings.append(
+            read_correlation(
+                metrics["mean_diagonal"][1][-1], metrics["rms_off_diagonal"][1][-1], metrics["effective_rank"][1][-1]
+            )
+        )
+    if images:
+        try:
+            drawn += _of_images(run, recipe, runtime, data)
+        except UserError as error:
+            notes.append(f"no previews or neighbours: {error.message}")
+            notify(f"{name}: no previews or neighbours: {error.message}")
+    about = rundir.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    facts = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
+    if "packages" in about:
+        facts["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
+    return RunPage(
+        name=name,
+        status="finished" if finished else "not finished",
+        summary={key.replace("_", " "): _plain(result[key]) for key in SUMMARY if key in result},
+        facts=facts,
+        recipe=load.dump(recipe),
+        metrics=metrics,
+        singular_values=spectra.get("singular_values", ()),
+        eigenvalues=spectra.get("eigenvalues", ()),
+        probes=[rundir.read_json(file) for file in sorted(run.glob("probe-*.json"))],
+        transfers=[rundir.read_json(file) for file in sorted(run.glob("transfer-*.json"))],
+        pictures=[*drawn, *_confusions(run)],
+        readings=readings,
+        notes=notes,
+    )
+
+
+def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is passed over."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    if not path.is_file():
+        return found
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        if record.get("event") == "epoch":
+            continue  # means of what the steps say
+        for key, value in record.items():
+            if key not in ("event", "step", "epoch") and isinstance(value, int | float):
+                steps, values = found.setdefault(key, ([], []))
+                steps.append(record["step"])
+                values.append(float(value))
+    return found
+
+
+def _block(block: np.ndarray, width: int, step: int) -> Picture:
+    image = pictures.heat_map(block, low=-1, high=1, diverging=True)
+    caption = f"red 1, white 0, blue −1; the first {len(block)} of {width} dimensions, at step {step}"
+    return Picture("Cross-correlation matrix C", caption, image)
+
+
+def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None) -> list[Picture]:
+    """Views as the network sees them, and nearest neighbours of a few test images (or training images)."""
+    device = choose_device(runtime.device)
+    train = open_source(recipe, "train", data)
+
+    def loader_of(indices: np.ndarray) -> Any:
+        return build_loader(
+            train, view_specs(recipe), recipe, runtime, device, batch_size=len(indices), shuffle=False, subset=indices
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = preview(
+            train, view_specs(recipe), Path(folder) / "views.png", samples=6, seed=recipe.seed, make_loader=loader_of
+        )
+        with Image.open(file) as opened:
+            views = opened.convert("RGB")
+        shown = [Picture("Views", "originals and the two distorted views of epoch 0", views)]
+        try:
+            split, source = "test", open_source(recipe, "test", data)
+        except UserError:
+            split, source = "train", train
+        neighbours = _neighbours(run, source, split, runtime, Path(folder) / "neighbours.png")
+        caption = (
+            f"of {split} images among {NEIGHBOUR_IMAGES} of them at most, cosine similarity; the first is the query"
+        )
+        return [*shown, Picture("Nearest neighbours", caption, neighbours)]
+
+
+class _Some(Pictures):
+    """Some images of a source, evenly spread, for the plain loader."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        self._all = source
+        self._chosen = np.linspace(0, source.num_samples - 1, min(count, source.num_samples)).round().astype(int)
+        self.path, self.num_samples = source.path, len(self._chosen)
+        self.labels = np.asarray(source.labels)[self._chosen]
+        self.class_names = list(source.class_names)
+
+    def name_of(self, index: int) -> str:
+        return f"image {int(self._chosen[index])}"
+
+    def image(self, index: int) -> np.ndarray:
+        pixels: np.ndarray = self._all.image(int(self._chosen[index]))
+        return pixels
+
+
+def _neighbours(run: Path, source: Source, split: str, runtime: Runtime, out: Path) -> Image.Image:
+    subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
+    found = embed(subject, some, split, runtime)
+    step = max(1, some.num_samples // NEIGHBOUR_QUERIES)
+    queries = [str(index) for index in range(step // 2, some.num_samples, step)][:NEIGHBOUR_QUERIES]
+    draw_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS, out=out)
+    with Image.open(out) as opened:
+        return opened.convert("RGB")
+
+
+def _confusions(run: Path) -> list[Picture]:
+    """The confusion of the linear probe of each dataset, where it was drawn and is not too large."""
+    found = []
+    for file in sorted(run.glob("probe-*/linear-confusion.png")):
+        with Image.open(file) as opened:
+            caption = f"linear probe on {file.parent.name.removeprefix('probe-')}"
+            found.append(Picture("Confusion", caption, opened.convert("RGB")))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

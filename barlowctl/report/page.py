@@ -1,0 +1,262 @@
+"""One or more runs as one HTML page: plain values in, text out. Everything is inside the page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
+from barlowctl.report.charts import Line, line_chart
+
+# metric -> (heading, what it means, logarithmic)
+CURVES = {
+    "loss": ("Loss", "of each logged step", True),
+    "invariance": ("Invariance term", "Σ (1 − Cᵢᵢ)²: what the distortions change", True),
+    "redundancy": ("Redundancy term", "Σ Cᵢⱼ², before lambd: what dimensions share", True),
+    "knn": ("Online kNN", "top-1 in percent, images not trained on", False),
+    "mean_diagonal": ("Mean diagonal of C", "share of variance that survives distortions; healthy: towards 1", False),
+    "rms_off_diagonal": ("Off-diagonal of C", "root mean square; healthy: falls towards chance", True),
+    "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
+    "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
+    "alpha": ("alpha", "decay of the features' eigenspectrum; healthy: about 1 to 2", False),
+    "lr_weights": ("Learning rate", "of weights", False),
+    "grad_norm": ("Gradient norm", "of each logged step", True),
+    "images_per_second": ("Images per second", "while training", False),
+}
+MEASURES = {
+    "knn": "kNN, k 20",
+    "linear": "linear (fast)",
+    "linear_paper": "linear (paper's protocol)",
+    "semi_1": "fine-tuned, 1 % labels",
+    "semi_10": "fine-tuned, 10 % labels",
+    "finetune": "fine-tuned, all labels",
+}
+
+NUMBER = re.compile(r"-?[\d.,]+( ± [\d.]+)?")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with a heading and a line below."""
+
+    heading: str
+    caption: str
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the page says of one run.
+
+    Attributes:
+        metrics: name -> (steps, values). facts: label -> value. recipe: its TOML.
+        singular_values, eigenvalues: of the last evaluation, descending.
+        probes, transfers: result documents, as written by the commands.
+    """
+
+    name: str
+    status: str
+    summary: Mapping[str, Any]
+    facts: Mapping[str, str]
+    recipe: str
+    metrics: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    singular_values: Sequence[float] = ()
+    eigenvalues: Sequence[float] = ()
+    probes: Sequence[Mapping[str, Any]] = ()
+    transfers: Sequence[Mapping[str, Any]] = ()
+    pictures: Sequence[Picture] = ()
+    readings: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+SPECTRA: tuple[tuple[str, str, Callable[[RunPage], Sequence[float]]], ...] = (
+    (
+        "Singular values of C",
+        "of the embeddings; healthy: flat, near 1; collapsed: one large, then nothing",
+        lambda run: run.singular_values,
+    ),
+    (
+        "Eigenvalues of the covariance",
+        "of the features, as shares; alpha is the slope",
+        lambda run: run.eigenvalues,
+    ),
+)
+
+
+def page(
+    runs: Sequence[RunPage], *, title: str, made: str, differences: Sequence[tuple[str, Sequence[str]]] = ()
+) -> str:
+    """The whole page.
+
+    Args:
+        made: when and with what. differences: recipe keys that differ, with each run's value.
+    """
+    body = [
+        _section("Summary", _summary(runs) + _readings(runs)),
+        _section("Differences of the recipes", _differences(runs, differences)),
+        _section("Curves", _curves(runs)),
+        _section("Spectra", _spectra(runs)),
+        _section("Probes", _probes(runs), "Percent on test images; nothing was chosen on them."),
+        _section("Transfer", _transfers(runs), "Fixed features on other datasets; percent."),
+        _section("Pictures", _pictures(runs)),
+        _section("Recipe and environment", _details(runs)),
+    ]
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    legend = "" if len(runs) == 1 else _legend(runs)
+    values = {"title": html.escape(title), "made": html.escape(made), "legend": legend, "body": "".join(body)}
+    for key, value in values.items():
+        template = template.replace("{{" + key + "}}", value)
+    return template
+
+
+def _legend(runs: Sequence[RunPage]) -> str:
+    items = (f'<li><i class="c{index % 6}"></i>{html.escape(run.name)}</li>' for index, run in enumerate(runs))
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _section(heading: str, content: str, lead: str = "") -> str:
+    if not content:
+        return ""
+    said = f'<p class="lead">{html.escape(lead)}</p>' if lead else ""
+    return f"<section><h2>{html.escape(heading)}</h2>{said}{content}</section>"
+
+
+def _summary(runs: Sequence[RunPage]) -> str:
+    keys = list(dict.fromkeys(key for run in runs for key in run.summary))
+    rows = [[run.name, run.status, *(run.summary.get(key) for key in keys)] for run in runs]
+    return _table(["run", "status", *keys], rows)
+
+
+def _differences(runs: Sequence[RunPage], differences: Sequence[tuple[str, Sequence[str]]]) -> str:
+    rows = [[key, *values] for key, values in differences]
+    return _table(["key", *(run.name for run in runs)], rows) if rows else ""
+
+
+def _readings(runs: Sequence[RunPage]) -> str:
+    items = [
+        f"<li><b>{html.escape(run.name)}</b>: {html.escape(text)}</li>"
+        for run in runs
+        for text in (*run.readings, *run.notes)
+    ]
+    return f"<ul>{''.join(items)}</ul>" if items else ""
+
+
+def _curves(runs: Sequence[RunPage]) -> str:
+    charts = []
+    for key, (heading, meaning, log) in CURVES.items():
+        lines = [Line(run.name, *run.metrics[key], index % 6) for index, run in enumerate(runs) if key in run.metrics]
+        if svg := line_chart(lines, x_label="step", log=log):
+            charts.append(_figure(heading, meaning, svg))
+    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def _spectra(runs: Sequence[RunPage]) -> str:
+    parts = []
+    for heading, meaning, attribute in (
+        (
+            "Singular values of C",
+            "of the embeddings; healthy: flat, near 1; collapsed: one large, then nothing",
+            "singular_values",
+        ),
+        ("Eigenvalues of the covariance", "of the features, as shares; alpha is the slope", "eigenvalues"),
+    ):
+        lines = []
+        for index, run in enumerate(runs):
+            values = getattr(run, attribute)
+            lines.append(Line(run.name, range(1, len(values) + 1), values, index % 6))
+        if svg := line_chart(lines, x_label="rank", log=True, log_x=True):
+            parts.append(_figure(heading, meaning, svg))
+    return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
+
+
+def _probes(runs: Sequence[RunPage]) -> str:
+    rows = []
+    for run in runs:
+        for probe in run.probes:
+            data = Path(str(probe.get("data", {}).get("test", {}).get("path", ""))).parent.name
+            for one in ({**probe, "name": run.name}, *probe.get("floors", ())):
+                for key, label in MEASURES.items():
+                    if key in one:
+                        rows.append([one["name"], data, label, _spread(one[key], "top1"), _spread(one[key], "top5")])
+    if not rows:
+        return ""
+    own = _table(["features of", "images", "measure", "top-1", "top-5"], rows)
+    return own + _published(LINEAR) + _published(SEMI)
+
+
+def _transfers(runs: Sequence[RunPage]) -> str:
+    rows = []
+    for run in runs:
+        for one in run.transfers:
+            value = f"{one['value']:.2f}" + (f" ± {one['sd']:.2f}" if "sd" in one else "")
+            rows.append([run.name, one["task"], one["metric"], value, one["protocol"]])
+    own = _table(["features of", "task", "metric", "value", "protocol"], rows)
+    return own + _published(TRANSFER) if rows else ""
+
+
+def _published(table: Table) -> str:
+    rows = [[row.method, *(None if value is None else f"{value:.1f}" for value in row.values)] for row in table.rows]
+    said = f"<summary>The paper's {html.escape(table.title[0].lower() + table.title[1:])}</summary>"
+    return f"<details>{said}{_table(['method', *table.columns], rows)}</details>"
+
+
+def _spread(measured: Mapping[str, Any], key: str) -> str | None:
+    if measured.get(key) is None:
+        return None
+    deviation = measured.get(f"{key}_sd")
+    return f"{measured[key]:.2f}" if deviation is None else f"{measured[key]:.2f} ± {deviation:.2f}"
+
+
+def _pictures(runs: Sequence[RunPage]) -> str:
+    figures = []
+    for run in runs:
+        for picture in run.pictures:
+            heading = picture.heading if len(runs) == 1 else f"{run.name}: {picture.heading}"
+            size = f'width="{picture.image.width}" height="{picture.image.height}"'
+            tag = f'<img alt="{html.escape(heading)}" {size} src="{data_uri(picture.image)}">'
+            figures.append(_figure(heading, picture.caption, tag))
+    return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
+
+
+def _details(runs: Sequence[RunPage]) -> str:
+    parts = []
+    for run in runs:
+        facts = _table(["", ""], list(run.facts.items()))
+        text = f"<pre>{html.escape(run.recipe)}</pre>"
+        opened = " open" if len(runs) == 1 else ""
+        parts.append(f"<details{opened}><summary>{html.escape(run.name)}: facts</summary>{facts}</details>")
+        parts.append(f"<details><summary>{html.escape(run.name)}: recipe</summary>{text}</details>")
+    return "".join(parts)
+
+
+def _figure(heading: str, caption: str, content: str) -> str:
+    said = f"<figcaption><b>{html.escape(heading)}</b> {html.escape(caption)}</figcaption>"
+    return f"<figure>{said}{content}</figure>"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns) if any(columns) else ""
+    lines = []
+    for row in rows:
+        cells = []
+        for value in row:
+            text = "–" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
+            numeric = isinstance(value, int | float) or (text[:1].isdigit() and " " not in text.replace(" ± ", "±"))
+            cells.append(f'<td class="n">{html.escape(text)}</td>' if numeric else f"<td>{html.escape(text)}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture inside the page."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

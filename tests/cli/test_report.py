@@ -1,0 +1,114 @@
+"""`barlowctl report`: one page that holds everything, and stands alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+VOID = {"meta", "img"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and keeps the text and what the page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.fetched: list[str] = []
+        self.counts: dict[str, int] = {}
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.fetched += [value or "" for key, value in attributes if key in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert reader.open == []
+    assert all(value.startswith("data:") for value in reader.fetched)  # nothing from anywhere else
+    return reader
+
+
+def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "<b>run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("probe-*"))
+    assert barlowctl(["probe", str(run), "--pixels", "--threads", "1", "--quiet"]) == 0
+    transferred = {"task": "voc07", "metric": "mAP (11 points)", "value": 12.345, "protocol": "SVMs"}
+    (run / "transfer-voc07.json").write_text(json.dumps(transferred))
+    capsys.readouterr()
+    assert barlowctl(["report", str(run), "--threads", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    page = read(run / "report.html")
+    assert result["bytes"] == (run / "report.html").stat().st_size
+    probe = json.loads((run / "probe-digits.json").read_text())
+    for said in (
+        "<b>run",  # escaped, so it is text
+        f"{probe['linear']['top1']:.2f}",
+        f"{probe['floors'][0]['knn']['top1']:.2f}",
+        "12.35",
+        "Barlow Twins",
+        "73.2",  # Table 1
+        "Nearest neighbours",
+        "Singular values of C",
+        'dataset = "digits"',
+    ):
+        assert said in page.text, said
+    assert page.counts["svg"] >= 12  # curves and spectra
+    assert page.counts["img"] == 4  # C, views, neighbours, confusion
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [record for record in metrics if record["event"] == "evaluation"][-1]
+    assert f"kNN: {last['knn']:.4g} at step 20" in page.text.replace("run: ", "kNN: ")
+
+
+def test_several_runs_and_what_differs(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    text = (other / "recipe.toml").read_text()
+    (other / "recipe.toml").write_text(text.replace("lambd = 0.02", "lambd = 0.5"))
+    (other / "result.json").unlink()  # stopped
+    with open(other / "metrics.jsonl", "a") as stream:
+        stream.write('{"event": "step", "st')  # cut short
+    out = tmp_path / "both.html"
+    assert barlowctl(["report", str(trained), str(other), "--no-images", "--out", str(out)]) == 0
+    page = read(out)
+    assert "objective.lambd0.020.5" in page.text
+    assert "not finished" in page.text
+    assert re.search(r"run.*other", page.text)
+
+
+def test_without_the_images_the_rest_remains(trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    """No data home here: the dataset is not found, which is said."""
+    out = tmp_path / "page.html"
+    assert barlowctl(["report", str(trained), "--out", str(out)]) == 0
+    assert "no previews or neighbours: data set 'digits'" in capsys.readouterr().out
+    assert "no previews or neighbours" in read(out).text
+
+
+def test_refusals(trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert barlowctl(["report", str(tmp_path)]) == 2
+    assert "is not a run" in capsys.readouterr().err
+    assert barlowctl(["report", str(trained), "--out", "page.pdf"]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+    assert barlowctl(["report"]) == 2
+    assert "no finished run" in capsys.readouterr().err
