@@ -13,14 +13,14 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack
 
 import numpy as np
 import torch
 
 from barlowctl.data import decode, draws
 from barlowctl.data.kernel import FileIndex, Scratch, fill
-from barlowctl.data.plan import EpochPlan
+from barlowctl.data.plan import EpochPlan, Sharing
 from barlowctl.data.views import Spec
 from barlowctl.errors import UserError
 
@@ -190,13 +190,13 @@ class FastLoader(Loader):
 
     Args:
         source: an opened `Beton`.
-        views: one spec per view. batch_size: over all ranks.
+        views: one spec per view.
         channels: 3, or 1 for luminance. threads: clamped to the machine's cores.
-        subset: source indices to read. shuffle: False keeps their order (evaluation).
         pin_memory: page-locked buffers, for copies to a GPU.
         on_unreadable: "raise" a UserError naming file and sample, or "replace" by another sample, drawn by
             (seed, epoch, sample), and remember it in `unreadable`.
         buffers: batches in the ring, 2 or more.
+        sharing: batch_size, seed, rank, world_size, drop_last, shuffle, subset (see `plan.Sharing`).
 
     Raises:
         UserError: bad arguments, or JPEGs where ffcv's decoder is not available.
@@ -209,33 +209,15 @@ class FastLoader(Loader):
         source: Beton,
         *,
         views: Sequence[Spec],
-        batch_size: int,
-        seed: int,
         channels: int = 3,
         threads: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        shuffle: bool = True,
-        subset: np.ndarray | None = None,
         pin_memory: bool = False,
         on_unreadable: OnUnreadable = "raise",
         buffers: int = BUFFERS,
+        **sharing: Unpack[Sharing],
     ) -> None:
         check_common(views, channels, on_unreadable)
-        super().__init__(
-            EpochPlan(
-                source.num_samples,
-                batch_size=batch_size,
-                seed=seed,
-                rank=rank,
-                world_size=world_size,
-                drop_last=drop_last,
-                shuffle=shuffle,
-                subset=subset,
-                path=source.path,
-            )
-        )
+        super().__init__(EpochPlan(source.num_samples, path=source.path, **sharing))
         self.source = source
         self.channels = channels
         self.threads = max(1, min(threads, usable_cores()))

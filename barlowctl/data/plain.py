@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from barlowctl.data import draws, photometric
 from barlowctl.data.encode import Unreadable, decode_picture
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.picture import Source
-from barlowctl.data.plan import EpochPlan
+from barlowctl.data.plan import EpochPlan, Sharing
 from barlowctl.data.views import CenterSpec, Spec, ViewSpec
 from barlowctl.errors import UserError
 
@@ -206,32 +206,14 @@ class PlainLoader(Loader):
         source: ImageSource,
         *,
         views: Sequence[Spec],
-        batch_size: int,
-        seed: int,
         channels: int = 3,
         threads: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        shuffle: bool = True,
-        subset: np.ndarray | None = None,
         pin_memory: bool = False,
         on_unreadable: OnUnreadable = "raise",
+        **sharing: Unpack[Sharing],
     ) -> None:
         check_common(views, channels, on_unreadable)
-        super().__init__(
-            EpochPlan(
-                source.num_samples,
-                batch_size=batch_size,
-                seed=seed,
-                rank=rank,
-                world_size=world_size,
-                drop_last=drop_last,
-                shuffle=shuffle,
-                subset=subset,
-                path=source.path,
-            )
-        )
+        super().__init__(EpochPlan(source.num_samples, path=source.path, **sharing))
         self.source = source
         self._rows = _Rows(source, views, channels, self.plan, on_unreadable == "replace")
         self._labels = np.asarray(source.labels, dtype=np.int64)

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Required, TypedDict
+
 import numpy as np
 
 from barlowctl.data import draws
 from barlowctl.errors import UserError
+
+
+class Sharing(TypedDict, total=False):
+    """How an epoch is cut up, for a loader: the arguments of an `EpochPlan` but for what it is of.
+
+    batch_size: over all ranks. seed: of order and pixels. subset: source indices to read. shuffle: False keeps their
+    order (evaluation). drop_last: without the last, smaller batch. rank of world_size: whose share.
+    """
+
+    batch_size: Required[int]
+    seed: Required[int]
+    rank: int
+    world_size: int
+    drop_last: bool
+    shuffle: bool
+    subset: np.ndarray | None
 
 
 class EpochPlan:
