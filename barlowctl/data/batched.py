@@ -181,7 +181,7 @@ def gaussian_blur(images: Tensor, sigma: np.ndarray) -> Tensor:
     """
     height, width = images.shape[2:]
     for axis, length in ((2, height), (3, width)):
-        weights = torch.from_numpy(_half_kernels(sigma, length)).to(images.device, non_blocking=True)
+        weights = _bring(_half_kernels(sigma, length), images)
         radius = weights.shape[1] - 1
         if radius == 0:
             continue
@@ -211,15 +211,15 @@ def solarize(images: Tensor) -> Tensor:
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
     """float32 (n, 1, 1, 1) on the device of `like`."""
-    column = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    if like.device.type == "cuda":
-        column = column.pin_memory()
-    return column.to(like.device, non_blocking=True).view(-1, 1, 1, 1)
+    return _bring(np.ascontiguousarray(values, dtype=np.float32), like).view(-1, 1, 1, 1)
 
 
 def _where(chosen: np.ndarray, like: Tensor) -> Tensor:
     """Positions that are True, int64, on the device of `like`."""
-    index = torch.from_numpy(np.flatnonzero(chosen))
-    if like.device.type == "cuda":
-        index = index.pin_memory()
-    return index.to(like.device, non_blocking=True)
+    return _bring(np.flatnonzero(chosen), like)
+
+
+def _bring(values: np.ndarray, like: Tensor) -> Tensor:
+    """The values on the device of `like`; from page-locked memory to a GPU, so that nobody waits for the copy."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(like.device, non_blocking=True) if like.device.type == "cuda" else tensor
