@@ -33,7 +33,7 @@ PUBLISHED_SIZES = {
     "cifar100": 50_000,
     "fashion-mnist": 60_000,
 }
-MICRO_BATCH = {"cpu": 16, "cuda": 256}  # images of a timed step at most
+TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of one view of a timed step, about
 TIMED_STEPS = 2
 
 
@@ -120,7 +120,7 @@ def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
 
 def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, precision: str) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
-    batch = max(2, min(recipe.train.batch_size, MICRO_BATCH[device.type]))
+    batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))
     method = place(method, recipe, device)
     optimizer = build_optimizer(recipe, method)
     to_input = normalization(recipe).to(device)

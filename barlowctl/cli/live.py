@@ -62,6 +62,11 @@ def duration(seconds: float) -> str:
     return f"{days:.1f} days" if days < 730 else f"{days / 365.25:.1f} years"
 
 
+def binary_size(count: int) -> str:
+    """`1.5 GiB`, `312 MiB`: bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
 def _say_start(console: Console, event: RunStarted) -> None:
     width = max(len(label) for label in event.facts)
     console.say(f"run {event.run}" + (f", resumed at step {event.start_step}" if event.start_step else ""))

@@ -11,7 +11,7 @@ import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
-from barlowctl.cli.live import duration, show
+from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -280,13 +280,12 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
 def _dry_run(console: Console, plan: dict[str, Any]) -> None:
     """Show a plan: facts, memory and, where a rate is known, time."""
     rows = list(plan["facts"].items())
-    gib = 1 << 30
     memory = plan["memory"]
     rows.append(
         (
             "memory",
-            f"about {memory['total'] / gib:.1f} GiB a step (activations {memory['activations'] / gib:.1f}, "
-            f"weights, gradients and optimizer {(memory['total'] - memory['activations']) / gib:.1f})",
+            f"about {binary_size(memory['total'])} a step (activations {binary_size(memory['activations'])}, "
+            f"weights, gradients and optimizer {binary_size(memory['total'] - memory['activations'])})",
         )
     )
     rate = plan["rate"]

@@ -17,6 +17,7 @@ import pytest
 from safetensors.torch import load_file
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.cli.live import binary_size
 
 Captured = pytest.CaptureFixture[str]
 
@@ -173,7 +174,13 @@ def test_a_dry_run_says_what_would_be(recipe: Path, tmp_path: Path, capsys: Capt
     assert plan["peak_learning_rates"]["weights"] == pytest.approx(1e-3)
     assert plan["memory"]["total"] > 0
     assert plan["rate"]["seconds"] > 0
+    assert "steps of 128 images" in plan["rate"]["source"]  # small views are timed at the batch they train with
     assert not (tmp_path / "runs").exists()
+
+
+def test_memory_is_said_in_a_unit_that_shows_it() -> None:
+    assert binary_size(312 * 2**20) == "312 MiB"
+    assert binary_size(3 * 2**29) == "1.5 GiB"
 
 
 def test_a_dry_run_needs_no_data_where_its_size_is_published(recipe: Path, capsys: Captured) -> None:
