@@ -229,21 +229,21 @@ def _pass(loss: Loss, z1: Tensor, z2: Tensor, device: torch.device) -> dict[str,
         torch.cuda.synchronize(device)
         ms = 1e3 * (time.perf_counter() - start)
         return {"ms": ms, "peak_mb": (torch.cuda.max_memory_allocated(device) - before) / 1e6, "value": value.item()}
-    before = _reset_peak()
+    before = reset_peak()
     start = time.process_time()
     value = loss(z1, z2)
     value.backward()
     ms = 1e3 * (time.process_time() - start)
-    return {"ms": ms, "peak_mb": (_peak() - before) / 1e6, "value": value.item()}
+    return {"ms": ms, "peak_mb": (peak_bytes() - before) / 1e6, "value": value.item()}
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Start Linux's high-water mark of this process anew; returns the bytes resident now."""
     Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
+    return peak_bytes()
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
     """The high-water mark of resident memory, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

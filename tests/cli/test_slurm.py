@@ -69,23 +69,23 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     assert run == tmp_path / "runs" / "mine"
     assert (slurm / "submitted").read_text() == script.read_text()
     first = turn(script)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not checkpoint.list_checkpoints(run / "checkpoints"):
         assert first.poll() is None, first.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(int((slurm / "tasks").read_text()), signal.SIGUSR1)  # what --signal=USR1@120 does
-    said, _ = first.communicate(timeout=120)
+    said, _ = first.communicate(timeout=900)
     assert first.returncode == 3, said
     assert "the state is saved" in said
     assert (slurm / "requeued").read_text() == "requeue 77\n"
     second = turn(script)
-    said, _ = second.communicate(timeout=240)
+    said, _ = second.communicate(timeout=900)
     assert second.returncode == 0, said
     assert ", resumed at step" in said
     assert json.loads((run / "result.json").read_text())["steps"] == 30
     third = turn(script)
-    assert "is finished" in third.communicate(timeout=60)[0]
+    assert "is finished" in third.communicate(timeout=300)[0]
     assert third.returncode == 0
     assert (slurm / "requeued").read_text() == "requeue 77\n"
 
@@ -104,7 +104,7 @@ def test_a_lost_rank_is_another_turn_but_not_for_ever(
         python.chmod(python.stat().st_mode | stat.S_IXUSR | 0o755)
         monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
         process = turn(script)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == code
         turns += again
         requeued = (slurm / "requeued").read_text() if turns else ""

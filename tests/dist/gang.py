@@ -44,7 +44,7 @@ def _member(
         pipe.send((type(error).__name__, str(error) + "\n" + traceback.format_exc()))
 
 
-def start(function: Callable[..., Any], size: int, *arguments: Any, limit: float = 30.0) -> list[tuple[Any, Connection]]:
+def start(function: Callable[..., Any], size: int, *arguments: Any, limit: float = 120.0) -> list[tuple[Any, Connection]]:
     """Processes and their pipes; `function(ranks, *arguments)` is named, so it lives in a module."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -59,7 +59,7 @@ def start(function: Callable[..., Any], size: int, *arguments: Any, limit: float
     return members
 
 
-def answers(members: list[tuple[Any, Connection]], timeout: float = 120.0) -> list[tuple[str, Any]]:
+def answers(members: list[tuple[Any, Connection]], timeout: float = 600.0) -> list[tuple[str, Any]]:
     """(kind, value) of every process: "result", the name of what it raised, or "died"."""
     found = []
     for process, pipe in members:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.dist.gang import PRELOADED, free_port
 
+PATIENCE = 900.0  # seconds; a machine may be busy with other things
 COMMANDS = [*PRELOADED, "barlowctl.cli.app", "barlowctl.assemble.launch", "tests.dist.lives"]
 
 
@@ -65,7 +66,7 @@ class Life:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.processes[rank].pid or 0, number)
 
-    def wait(self, timeout: float = 120.0) -> list[tuple[int | None, str]]:
+    def wait(self, timeout: float = PATIENCE) -> list[tuple[int | None, str]]:
         """(exit code, what it said) of every rank; None: killed."""
         deadline = time.monotonic() + timeout
         found: list[tuple[int | None, str]] = []
@@ -83,7 +84,7 @@ class Life:
         return all(not process.is_alive() for process in self.processes)
 
 
-def until(condition: Callable[[], Any], life: Life, timeout: float = 60.0) -> bool:
+def until(condition: Callable[[], Any], life: Life, timeout: float = PATIENCE) -> bool:
     """Wait until something is so; False when the life ended, or the time, before."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -124,7 +125,7 @@ def kill_and_resume(
             where = ["--recipe", str(recipe), *extra, "--out", str(run)] if new else ["--resume", str(run)]
             life = Life(folder, "pretrain", *where, "--threads", "1", "--quiet", ranks=ranks)
             if hit["kills"] == kills:
-                for code, said in life.wait(300.0):
+                for code, said in life.wait():
                     assert code == 0, said
                 return runs, hit
             records = run / "metrics.jsonl"
@@ -140,7 +141,7 @@ def kill_and_resume(
             everyone = ranks > 1 and draw.random() < 0.5
             for rank in range(ranks) if everyone else [draw.randrange(ranks)]:
                 life.signal(signal.SIGKILL, rank)
-            found = life.wait(60.0)
+            found = life.wait()
             if all(code == 0 for code, _ in found):
                 break  # it was faster
             assert all(code in (None, 4, 0) for code, _ in found), found

@@ -27,7 +27,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 240.0) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 900.0) -> tuple[int, str, str]:
     out, errors = process.communicate(timeout=timeout)
     return process.returncode, out, errors
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,10 +144,7 @@ def test_collectives_keep_the_order_of_ranks() -> None:
     ("how", "says"), [("killed", "rank 2 is gone"), ("fails", "rank 2 failed: ValueError: no such image")]
 )
 def test_a_rank_that_is_gone_stops_the_others_with_the_reason(how: str, says: str) -> None:
-    members = gang.start(work.lose_a_rank, 3, how)
-    start = time.monotonic()
-    found = gang.answers(members, timeout=60.0)
-    assert time.monotonic() - start < 40.0
+    found = gang.answers(gang.start(work.lose_a_rank, 3, how, limit=600.0), timeout=300.0)  # less than the limit
     for kind, text in found[:2]:
         assert kind == "RankLost", found
         assert says in text
@@ -156,11 +152,9 @@ def test_a_rank_that_is_gone_stops_the_others_with_the_reason(how: str, says: st
 
 
 def test_a_rank_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    members = gang.start(work.lose_a_rank, 2, "silent", limit=3.0)
-    start = time.monotonic()
-    found = gang.answers(members[:1], timeout=60.0)
+    members = gang.start(work.lose_a_rank, 2, "silent", limit=5.0)  # it would be silent for a thousand
+    found = gang.answers(members[:1], timeout=300.0)
     members[1][0].kill()
-    assert time.monotonic() - start < 30.0
     assert found[0][0] == "RankLost"
     assert "rank 1 is gone or does not answer" in found[0][1]
 

@@ -47,11 +47,11 @@ class Place:
 
     def whole(self, name: str, *extra: str, ranks: int = 1) -> Path:
         run, life = self.start(name, *extra, *QUIET, ranks=ranks)
-        assert [code for code, _ in life.wait(300.0)] == [0] * ranks
+        assert [code for code, _ in life.wait()] == [0] * ranks
         return run
 
     def resume(self, run: Path, *extra: str, **limits: int) -> tuple[int | None, str]:
-        [answer] = Life(self.folder, "pretrain", "--resume", str(run), "--threads", "1", *extra, **limits).wait(240.0)
+        [answer] = Life(self.folder, "pretrain", "--resume", str(run), "--threads", "1", *extra, **limits).wait()
         return answer
 
 
@@ -169,14 +169,14 @@ def test_the_second_process_on_a_run_is_refused(place: Place) -> None:
 
 
 def test_a_run_resumed_on_more_ranks_says_what_changes(place: Place, stopped: Path) -> None:
-    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait(240.0)
+    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait()
     assert [code for code, _ in found] == [0, 0], found
     assert "note: trained on 1 ranks until here, on 2 now: the order of images and every batch stay" in found[0][1]
     assert found[1][1] == ""
 
 
 def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(place: Place, stopped: Path) -> None:
-    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=3).wait(240.0)
+    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=3).wait()
     assert [code for code, _ in found] == [2, 2, 2]
     assert "a batch of 128 images cannot be shared equally by 3 ranks" in found[0][1]
     assert found[1][1] == found[2][1] == ""
@@ -200,7 +200,7 @@ def test_a_lost_rank_ends_the_other_with_the_reason(place: Place, lost: int) -> 
     run, life = place.start("lost", *long, *QUIET, ranks=2)
     assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
     life.signal(signal.SIGKILL, lost)
-    found = life.wait(60.0)
+    found = life.wait()
     assert found[lost][0] is None
     code, said = found[1 - lost]
     assert code == 4

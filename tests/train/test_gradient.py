@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -139,6 +141,26 @@ def test_recomputed_activations_leave_gradient_and_running_statistics(micro_batc
     assert_same(found, expected, 1e-6)
     for (name, buffer), other in zip(plain.named_buffers(), recomputing.buffers(), strict=True):
         assert torch.equal(buffer, other), name
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_large_batch_is_close_to_that_of_the_micro_batch() -> None:
+    """ResNet-50 at 32 pixels, one step each in its own process; what a batch of 2048 adds is its embeddings."""
+
+    def measure(batch: int, micro_batch: int, recompute: int = 0) -> float:
+        command = [sys.executable, "-m", "tests.train.peak", *map(str, (batch, micro_batch, recompute, 32))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        megabytes, seconds = map(float, done.stdout.split())
+        print(
+            f"batch {batch}, micro-batch {micro_batch}, recompute {recompute}: {megabytes:.0f} MB, {seconds:.1f} CPU-s"
+        )
+        return megabytes
+
+    small, full, two_passes = measure(64, 0), measure(256, 0), measure(2048, 64)
+    embeddings = 2048 * 2048 * 4 / 1e6
+    assert two_passes < small + 14 * embeddings  # both views, their gradients, what the loss makes of them
+    assert two_passes < full
+    assert measure(256, 0, 1) < 0.7 * full
 
 
 def test_a_family_that_cannot_recompute_is_refused() -> None:
