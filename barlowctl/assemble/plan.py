@@ -13,12 +13,14 @@ from barlowctl.assemble.job import (
     build_optimizer,
     describe,
     describe_device,
+    describe_ranks,
     learning_rates,
     place,
     settings,
 )
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, normalization
+from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
 from barlowctl.objective import BarlowTwins
@@ -37,8 +39,8 @@ TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of one view of a ti
 TIMED_STEPS = 2
 
 
-def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str, Any]:
-    """Everything `--dry-run` shows, as JSON-able values.
+def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int = 1) -> dict[str, Any]:
+    """Everything `--dry-run` shows, as JSON-able values; memory is that of one of `ranks`, time that of one device.
 
     Raises:
         UserError: what would be refused when the run starts; data that is missing and of unknown size.
@@ -46,15 +48,16 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None) -> dict[str,
     device = choose_device(runtime.device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
     images, facts = _data(recipe, runtime, data)
-    length = settings(recipe, images - recipe.data.holdout, device)
+    length = settings(recipe, images - recipe.data.holdout, device, ranks)
     method = build_method(recipe)
     facts = {
         "recipe": recipe.name,
         **facts,
-        **describe(recipe, length, method),
+        **describe(recipe, length, method, ranks),
         "device": describe_device(device, threads, recipe),
+        **describe_ranks(recipe, Ranks(size=ranks)),
     }
-    memory = footprint(recipe, method, length.precision)
+    memory = footprint(recipe, method, length.precision, ranks)
     seen = length.epochs * min(images - recipe.data.holdout, length.steps_per_epoch * recipe.train.batch_size)
     rate, how = measure_rate(recipe, method, device, length.precision)
     return {
@@ -105,10 +108,11 @@ class _Loss(nn.Module):
         return loss
 
 
-def footprint(recipe: Recipe, method: BarlowTwins, precision: str) -> Footprint:
-    """Memory of one training step at the recipe's batch size, or at its micro-batch where it has one."""
+def footprint(recipe: Recipe, method: BarlowTwins, precision: str, ranks: int = 1) -> Footprint:
+    """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
     size, train = recipe.views.size, recipe.train
-    rows = min(train.micro_batch or train.batch_size, train.batch_size)
+    share = train.batch_size // ranks
+    rows = min(train.micro_batch or share, share)
     shape = (rows, recipe.data.channels, size, size)
     return estimate_memory(
         _Loss(method),

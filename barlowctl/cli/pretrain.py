@@ -83,7 +83,7 @@ def pretrain(
 
     if slurm or print_sbatch:
         options_of_job = _slurm_options(slurm_options)
-    elif (count := gpus or processes) and not _is_rank(gpus, processes):
+    elif (count := gpus or processes) and not dry_run and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
     if resume is not None:
@@ -104,7 +104,7 @@ def pretrain(
 
     runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
     if dry_run:
-        _dry_run(console, plan(value, runtime, data))
+        _dry_run(console, plan(value, runtime, data, nodes * (gpus or processes or 1)))
         return
     if slurm or print_sbatch:
         from barlowctl.assemble.slurm import Slurm

@@ -37,8 +37,8 @@ def wide_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
-def batch_moments(z: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor, int]:
-    """Centred own rows `(n, D)`, the batch's biased variance `(D,)`, and N.
+def batch_moments(z: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Centred own rows `(n, D)`, the batch's biased variance `(D,)`, and N (over ranks a tensor: no waiting).
 
     Alone, from two passes over `z`; the second one also takes out what rounding left of the mean, so a
     large offset costs no accuracy beyond that of `z` itself. Over ranks, from sums in float64 that are
@@ -54,7 +54,7 @@ def batch_moments(z: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor, int]
     count, (total, squares) = sums[0], sums[1:].chunk(2)
     mean = total / count
     variance = (squares / count - mean.square()).clamp_min(0.0)
-    return (wide - mean).to(z.dtype), variance.to(z.dtype), round(count.item())
+    return (wide - mean).to(z.dtype), variance.to(z.dtype), count.to(z.dtype)
 
 
 class _Standardize(torch.autograd.Function):

@@ -37,7 +37,7 @@ def _member(
     )
     module, _, function = name.rpartition(".")
     try:
-        with joined(cuda=False, time_limit=limit) as ranks:
+        with joined(cuda=torch.cuda.is_available(), time_limit=limit) as ranks:
             result = getattr(importlib.import_module(module), function)(ranks, *arguments)
         pipe.send(("result", result))
     except BaseException as error:

@@ -152,7 +152,7 @@ def test_a_rank_that_is_gone_stops_the_others_with_the_reason(how: str, says: st
 
 
 def test_a_rank_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    members = gang.start(work.lose_a_rank, 2, "silent", limit=5.0)  # it would be silent for a thousand
+    members = gang.start(work.lose_a_rank, 2, "silent", limit=10.0)  # it would be silent for a thousand
     found = gang.answers(members[:1], timeout=300.0)
     members[1][0].kill()
     assert found[0][0] == "RankLost"

@@ -35,15 +35,28 @@ def embeddings(n: int, d: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return z1.to(dtype), z2.to(dtype)
 
 
-def loss_and_gradients(ranks: Ranks, cases: Sequence[tuple[int, int, str, dict[str, Any]]]) -> list[list[np.ndarray]]:
+def loss_and_gradients(
+    ranks: Ranks, cases: Sequence[tuple[int, int, str, dict[str, Any]]], device: str = "cpu"
+) -> list[list[np.ndarray]]:
     """For each (n, d, dtype, options): loss, both terms, and dL/dz1, dL/dz2 of own rows."""
     found = []
     for n, d, dtype, options in cases:
-        z1, z2 = (share(z, ranks).clone().requires_grad_() for z in embeddings(n, d, DTYPES[dtype]))
+        pair = embeddings(n, d, DTYPES[dtype])
+        z1, z2 = (share(z, ranks).to(device, copy=True).requires_grad_() for z in pair)
         terms = barlow_twins_loss(z1, z2, lambd=0.02, ranks=ranks, **options)
         terms.loss.backward()
-        found.append([t.detach().numpy() for t in (*terms, z1.grad, z2.grad)])
+        assert z1.grad is not None
+        assert z2.grad is not None
+        found.append([t.detach().cpu().numpy() for t in (*terms, z1.grad, z2.grad)])
     return found
+
+
+def loss_and_gradients_on_gpus(
+    ranks: Ranks, cases: Sequence[tuple[int, int, str, dict[str, Any]]]
+) -> list[list[np.ndarray]]:
+    """The same, one GPU per rank; the gang has joined with CUDA."""
+    torch.cuda.set_device(ranks.rank)
+    return loss_and_gradients(ranks, cases, f"cuda:{ranks.rank}")
 
 
 class Images:
