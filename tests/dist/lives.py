@@ -94,9 +94,9 @@ def until(condition: Callable[[], Any], life: Life, timeout: float = PATIENCE) -
     return True
 
 
-def being_written(run: Path) -> bool:
-    """Whether a checkpoint is half written."""
-    return any(path.name.startswith(".partial-step") for path in _listed(run / "checkpoints"))
+def half_written(run: Path) -> set[str]:
+    """Names of checkpoints that are being written, or were when their process was killed."""
+    return {path.name for path in _listed(run / "checkpoints") if path.name.startswith(".partial-step")}
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -128,6 +128,7 @@ def kill_and_resume(
                 for code, said in life.wait():
                     assert code == 0, said
                 return runs, hit
+            left = half_written(run)
             records = run / "metrics.jsonl"
             before = records.stat().st_size if records.is_file() else 0
             if draw.random() < 0.15:  # anywhere, start-up included
@@ -136,7 +137,7 @@ def kill_and_resume(
                 until(lambda: records.is_file() and records.stat().st_size != before, life)  # noqa: B023
                 time.sleep(draw.uniform(0.0, 0.3))
                 if draw.random() < 0.4:
-                    until(lambda: being_written(run), life, timeout=5.0)  # noqa: B023
+                    until(lambda: half_written(run) - left, life, timeout=5.0)  # noqa: B023
                     time.sleep(draw.uniform(0.0, 0.004))
             everyone = ranks > 1 and draw.random() < 0.5
             for rank in range(ranks) if everyone else [draw.randrange(ranks)]:
@@ -147,5 +148,5 @@ def kill_and_resume(
             assert all(code in (None, 4, 0) for code, _ in found), found
             hit["kills"] += 1
             hit["all ranks"] += everyone
-            hit["writing"] += being_written(run)
+            hit["writing"] += bool(half_written(run) - left)
             hit["before the first checkpoint"] += not (run / "checkpoints").is_dir()
