@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.train import checkpoint
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.dist
@@ -52,6 +55,26 @@ def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsy
     one, both = losses(tmp_path / "runs/one"), losses(tmp_path / "runs/two")
     assert len(both) == 20
     assert both == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_saves_and_says_so_once(
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+    number: int,
+) -> None:
+    run = tmp_path / "runs" / "signalled"
+    process = start("--recipe", str(recipe), "--processes", "2", "--out", str(run), "--set", "train.epochs=5000")
+    while not (run / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    code, _, errors = finish(process)
+    assert code == 3, errors
+    assert errors.count("the state is saved") == 1
+    assert "Traceback" not in errors
+    assert checkpoint.list_checkpoints(run / "checkpoints")
 
 
 def test_an_error_of_all_ranks_is_said_once(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
