@@ -6,44 +6,108 @@ paper prints none (its figures 3, 4 and 5 show Barlow Twins as curves only).
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, did_you_mean
+from barlowctl.recipe.schema import Recipe
 
 Override = str  # key=value, as for --set
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+PAPER_WIDTH = 8192  # of the projector, with which Fig. 5 was made
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a study."""
+    """One row of a study. `x` places it on the axis of a curve."""
 
     name: str
     overrides: tuple[Override, ...] = ()
     published: tuple[float | None, float | None] = (None, None)
+    x: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers that the paper prints for another method: variant -> top-1."""
+
+    label: str
+    points: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Several variants of one recipe. `source` says which table or figure of the paper it is."""
+    """Several variants of one recipe.
+
+    Attributes:
+        source: which table or figure of the paper it is.
+        baseline: the variant that the others are compared with.
+        form: how it is drawn: "rows" (a table), "steps" (Fig. 3: one change after another), "curve" (over `axis`).
+        axis: what `Variant.x` is, for a curve; drawn logarithmically.
+        series: what the paper prints of other methods.
+        note: what has to be known to read it.
+    """
 
     name: str
     title: str
     source: str
     variants: tuple[Variant, ...]
+    baseline: str
+    form: Literal["rows", "steps", "curve"] = "rows"
+    axis: str | None = None
+    series: tuple[Series, ...] = ()
+    note: str | None = None
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
         for name in names:
+            if not NAME.fullmatch(name):
+                raise UserError(
+                    f"study '{self.name}': a variant cannot be named '{name}'",
+                    allowed="letters, digits and . _ + - (it names a directory)",
+                )
             if names.count(name) > 1:
                 raise UserError(f"study '{self.name}' has two variants named '{name}'", next="rename one of them")
+        assert self.baseline in names
+
+
+def build(name: str, base: Recipe) -> Study:
+    """The study of that name (one of `NAMES`) for a base recipe."""
+    match name:
+        case "loss":
+            return loss()
+        case "asymmetry":
+            return asymmetry(base.model.projector)
+        case "drop-aug":
+            return drop_augmentations()
+        case "batch-size":
+            return batch_size(base.optimizer.name, base.train.batch_size)
+        case "projector":
+            return projector(base.model.projector)
+        case "depth":
+            return depth(base.model.projector)
+        case "lambd":
+            return lambd(base.objective.lambd, base.model.projector[-1])
+        case _:
+            raise AssertionError(name)
+
+
+NAMES = ("loss", "asymmetry", "drop-aug", "batch-size", "projector", "depth", "lambd")
 
 
 def loss() -> Study:
-    """Table 5: the terms of the loss and its normalisations."""
+    """Table 5: the terms of the loss and its normalisations.
+
+    The cross-entropy row has tau 0.1 (the recipe's) and lambd 1, which the paper does not print: docs/objective.md
+    says why.
+    """
     no_norm = ("model.projector_batch_norm=false", "objective.normalization=none")
+    cross_entropy = ("objective.criterion=cross-entropy", "objective.lambd=1.0")
     return Study(
         "loss",
         "Loss",
@@ -55,12 +119,14 @@ def loss() -> Study:
             Variant("feature-normalization", ("objective.normalization=feature",), (69.8, 88.8)),
             Variant("no-bn-in-mlp", ("model.projector_batch_norm=false",), (71.2, 89.7)),
             Variant("no-bn-no-normalization", no_norm, (53.4, 76.7)),
-            Variant("cross-entropy", ("objective.criterion=cross-entropy",), (63.3, 85.7)),
+            Variant("cross-entropy", cross_entropy, (63.3, 85.7)),
         ),
+        baseline="baseline",
+        note="cross-entropy: tau 0.1 and lambd 1 are ours, the paper prints neither",
     )
 
 
-def asymmetry(projector: tuple[int, ...]) -> Study:
+def asymmetry(projector: Sequence[int]) -> Study:
     """Table 6: stop-gradient and predictor on one branch. The predictor is as wide as the projector."""
     predictor = f"model.predictor=[{projector[-1]}]"
     return Study(
@@ -73,19 +139,24 @@ def asymmetry(projector: tuple[int, ...]) -> Study:
             Variant("predictor", (predictor,), (70.2, 89.0)),
             Variant("stop-gradient-and-predictor", ("objective.stop_gradient=true", predictor), (61.3, 83.5)),
         ),
+        baseline="baseline",
     )
 
 
 def drop_augmentations() -> Study:
-    """Figure 3: distortions removed one after another, from both views."""
+    """Figure 3: distortions removed one after another, from both views.
+
+    "Crop and blur" drops whatever else there is: solarisation and flips, and what a recipe has beyond the paper.
+    """
 
     def without(*names: str) -> tuple[Override, ...]:
         return tuple(f"views.{view}.{name}=0" for name in names for view in ("first", "second"))
 
     color = ("grayscale", "jitter")
+    names = ("baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only")
     return Study(
         "drop-aug",
-        "Distortions removed",
+        "Distortions removed one after another",
         "Figure 3",
         (
             Variant("baseline", (), (71.4, 90.2)),
@@ -94,6 +165,13 @@ def drop_augmentations() -> Study:
             Variant("crop-and-blur", without(*color, "solarize", "erase", "flip")),
             Variant("crop-only", without(*color, "solarize", "erase", "flip", "blur")),
         ),
+        baseline="baseline",
+        form="steps",
+        series=(
+            Series("BYOL", dict(zip(names, (72.5, 70.3, 63.4, 61.1, 59.4), strict=True))),
+            Series("SimCLR", dict(zip(names, (67.9, 61.9, 45.7, 41.7, 40.3), strict=True))),
+        ),
+        note="Barlow Twins itself is published as a curve only",
     )
 
 
@@ -108,54 +186,93 @@ BATCH_SIZES = {
 }
 
 
-def batch_size(optimizer: str) -> Study:
-    """Figure 2: batch sizes with the paper's learning rates (which are LARS's; others keep their own)."""
+def batch_size(optimizer: str, base: int) -> Study:
+    """Figure 2: batch sizes with the paper's learning rates (which are LARS's; others keep their own, per 256)."""
 
     def overrides(size: int, rate: float) -> tuple[Override, ...]:
         return (f"train.batch_size={size}", *((f"optimizer.lr={rate}",) if optimizer == "lars" else ()))
 
-    rows = (Variant(str(size), overrides(size, rate), (top1, None)) for size, (rate, top1) in BATCH_SIZES.items())
-    return Study("batch-size", "Batch size", "Figure 2", tuple(rows))
+    rows = tuple(
+        Variant(str(size), overrides(size, rate), (top1, None), float(size))
+        for size, (rate, top1) in BATCH_SIZES.items()
+    )
+    others = (Series("BYOL, its best", {"4096": 72.5}), Series("SimCLR, its best", {"4096": 67.1}))
+    note = None if optimizer == "lars" else f"learning rates are the recipe's ({optimizer}), in proportion to the batch"
+    baseline = str(base) if base in BATCH_SIZES else "2048"
+    return Study("batch-size", "Batch size", "Figure 2", rows, baseline, "curve", "batch size", others, note)
 
 
-def projector(layers: int) -> Study:
-    """Figure 4: the projector's width, all layers alike; and its depth at the base width's middle."""
-    widths = [2**power for power in range(4, 15)]
-    wide = (Variant(f"width-{width}", (f"model.projector={[width] * layers}",)) for width in widths)
-    return Study("projector", "Projector width", "Figure 4", tuple(wide))
+def projector(widths: Sequence[int]) -> Study:
+    """Figure 4: the projector's width, all layers alike; every power of two from 16 to 16384."""
+    powers = [2**power for power in range(4, 15)]
+    rows = tuple(
+        Variant(f"width-{width}", (f"model.projector={[width] * len(widths)}",), x=float(width)) for width in powers
+    )
+    base = widths[-1] if widths[-1] in powers else PAPER_WIDTH
+    note = "lambd stays the recipe's at every width; published as a curve only"
+    return Study(
+        "projector", "Projector width", "Figure 4", rows, f"width-{base}", "curve", "projector width", note=note
+    )
 
 
-def depth(width: int) -> Study:
+def depth(widths: Sequence[int]) -> Study:
     """Beside figure 4: one to four projector layers of the base width."""
-    rows = (Variant(f"depth-{count}", (f"model.projector={[width] * count}",)) for count in (1, 2, 3, 4))
-    return Study("depth", "Projector depth", "beside Figure 4", tuple(rows))
+    rows = tuple(
+        Variant(f"depth-{count}", (f"model.projector={[widths[-1]] * count}",), x=float(count)) for count in range(1, 5)
+    )
+    base = min(len(widths), 4)
+    note = "not in the paper, whose projector has three layers"
+    return Study(
+        "depth", "Projector depth", "beside Figure 4", rows, f"depth-{base}", "curve", "projector layers", note=note
+    )
 
 
-def lambd() -> Study:
-    """Figure 5: the weight of the redundancy reduction term."""
-    values = (0.002, 0.0035, 0.005, 0.0075, 0.01, 0.015, 0.02)
-    rows = (Variant(f"lambd-{value:g}", (f"objective.lambd={value:g}",)) for value in values)
-    return Study("lambd", "Weight of the redundancy term", "Figure 5", tuple(rows))
+def lambd(base: float, width: int) -> Study:
+    """Figure 5: the weight of the redundancy reduction term.
+
+    With the paper's projector (8192 wide) its own values, 0.002 to 0.02. With another one the same multiples of
+    the recipe's value that they are of the paper's 0.005: the term has D^2 members against D, so that the values
+    for another width are others.
+    """
+    values: tuple[float, ...] = (0.002, 0.0035, 0.005, 0.0075, 0.01, 0.015, 0.02)
+    if width != PAPER_WIDTH:
+        values = tuple(float(f"{base * value / 0.005:.4g}") for value in values)
+    rows = tuple(Variant(f"lambd-{value:g}", (f"objective.lambd={value!r}",), x=value) for value in values)
+    return Study(
+        "lambd",
+        "Weight of the redundancy term",
+        "Figure 5",
+        rows,
+        rows[2].name,
+        "curve",
+        "lambd",
+        note="published as a curve only",
+    )
 
 
 def grid(path: Path) -> Study:
     """One's own study from a TOML file: each table is a variant, its entries are recipe overrides.
 
         title = "Crop size"          # optional
+        [baseline]
         [small]
         "views.first.crop_scale" = [0.08, 0.5]
-        [baseline]
+
+    The first variant is the one that the others are compared with.
 
     Raises:
         UserError: no such file, not TOML, or no variants.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"grid file '{path}' cannot be read: {error.strerror}", next="name a TOML file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"grid file '{path}' cannot be read: {reason}", next="name a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"grid file '{path}' is not valid TOML: {error}") from error
     title = values.pop("title", path.stem)
+    if not isinstance(title, str):
+        raise UserError(f"{path}: title is {title!r}", allowed="a text; variants are tables, e.g. [baseline]")
     variants = []
     for name, settings in values.items():
         if not isinstance(settings, dict):
@@ -164,7 +281,35 @@ def grid(path: Path) -> Study:
         variants.append(Variant(name, overrides))
     if not variants:
         raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]")
-    return Study(path.stem, title, str(path.name), tuple(variants))
+    if path.stem in NAMES or not NAME.fullmatch(path.stem):
+        raise UserError(
+            f"the study in '{path}' would be named '{path.stem}'",
+            allowed="a file name of letters, digits and . _ + - that is none of the paper's studies",
+            next="rename the file",
+        )
+    return Study(path.stem, title, path.name, tuple(variants), variants[0].name)
+
+
+def select(studies: Sequence[Study], only: Sequence[str]) -> list[Study]:
+    """The studies with the named variants and their baselines alone; a study of which none is named is left out.
+
+    Raises:
+        UserError: no study has a variant of that name.
+    """
+    if not only:
+        return list(studies)
+    known = [variant.name for study in studies for variant in study.variants]
+    for name in only:
+        if name not in known:
+            raise UserError(
+                f"no variant is named '{name}'{did_you_mean(name, known)}", allowed=", ".join(dict.fromkeys(known))
+            )
+    kept = []
+    for study in studies:
+        variants = tuple(variant for variant in study.variants if variant.name in {*only, study.baseline})
+        if any(variant.name in only for variant in variants):
+            kept.append(replace(study, variants=variants))
+    return kept
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
@@ -175,17 +320,13 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, obj
 
 
 def _toml(value: object) -> str:
+    """A value as one line of TOML. What JSON can say in a line is the same in TOML."""
     import tomli_w
 
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if "{" not in text:
+            return text
+    except (TypeError, ValueError):  # dates, infinity
+        pass
     return tomli_w.dumps({"value": value}, multiline_strings=False).removeprefix("value = ").replace("\n", " ").strip()
-
-
-SHIPPED: dict[str, Callable[..., Study]] = {
-    "loss": loss,
-    "asymmetry": asymmetry,
-    "drop-aug": drop_augmentations,
-    "batch-size": batch_size,
-    "projector": projector,
-    "depth": depth,
-    "lambd": lambd,
-}

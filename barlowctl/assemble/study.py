@@ -1,48 +1,128 @@
-"""One cell of a study: a recipe with a variant's overrides and a seed, trained and measured."""
+"""A study's cells: each a recipe with a seed, trained, measured and recorded; and the files its results go into."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
-from barlowctl.ablate.runner import Measures, RunCell
-from barlowctl.ablate.studies import Variant
-from barlowctl.assemble.finished import open_run
+from barlowctl.ablate import figure, table
+from barlowctl.ablate.ledger import Cell, Ledger, write_text
+from barlowctl.assemble.diagnosis import diagnose
+from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
+from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
-from barlowctl.assemble.machine import Runtime, refuse_several_devices
-from barlowctl.assemble.probing import open_labelled, probe
-from barlowctl.recipe import load
+from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices
+from barlowctl.assemble.probing import probe
+from barlowctl.errors import RunDiverged, UserError
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 
+Show = Callable[[Cell], AbstractContextManager[Sink]]
 
-def cell_runner(
-    base: Recipe, runtime: Runtime, data: str | None, show: Callable[[], AbstractContextManager[Sink]]
-) -> RunCell:
-    """A function that trains a cell in its directory (resuming what is there) and measures it.
+
+def open_images(base: Recipe, data: str | None) -> tuple[Labelled, dict[str, Any]]:
+    """The labelled splits that cells are measured on, and what identifies them.
 
     Raises:
-        UserError: the data has no labelled splits to measure on.
+        UserError: a split is missing or has no labels; several processes share the command.
     """
     refuse_several_devices("ablate")
     labelled = open_labelled(base, data)
+    facts = labelled.facts()
+    identity = {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")}
+    return labelled, identity
 
-    def run_cell(variant: Variant, seed: int, path: Path) -> Measures:
-        recipe = load.override(base, (*variant.overrides, f"seed={seed}"))
-        if not (path / "result.json").is_file():
-            job = prepare(recipe, runtime, data)
-            with show() as sink:
-                launch(job, path, sink, resume=(path / "recipe.toml").is_file())
-        run = open_run(path)
-        _, values = next(probe(run, labelled, runtime))
-        return {
-            "knn": values["knn"]["top1"],
-            "linear_top1": values["linear"]["top1"],
-            "linear_top5": values["linear"]["top5"],
-            "effective_rank": values["effective_rank"],
-            "feature_spread": values["feature_spread"],
+
+def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:
+    """Train (or go on training) and measure a cell unless it is finished; False where another process has it.
+
+    A run whose loss diverges is a result: it is recorded as failed, with the reason, and not run again.
+
+    Raises:
+        RunStopped: a signal came; the state is saved and the cell stays open.
+    """
+    with cell.claim() as free:
+        if not free:
+            return False
+        if cell.record is not None:
+            return True
+        try:
+            if not (cell.path / "result.json").is_file():
+                job = prepare(cell.recipe, runtime, data)
+                with show(cell) as sink:
+                    launch(job, cell.path, sink, resume=(cell.path / "recipe.toml").is_file())
+        except RunDiverged as diverged:
+            cell.finish(_record(cell) | {"failed": diverged.message, "seconds": {}})
+            return True
+        trained = time.monotonic()
+        measures = measure(open_run(cell.path), labelled, runtime)
+        seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
+        cell.finish(_record(cell) | {"measures": measures, "seconds": seconds})
+    return True
+
+
+def _record(cell: Cell) -> dict[str, Any]:
+    return {"variant": cell.variant.name, "overrides": list(cell.variant.overrides), "seed": cell.seed}
+
+
+def _training(run: Path) -> dict[str, float]:
+    """How long the whole training took, by its own account."""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
+
+
+def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> dict[str, float]:
+    """kNN and linear accuracy in percent, and the numbers in which collapse shows first."""
+    _, values = next(probe(run, labelled, runtime))
+    device = choose_device(runtime.device)
+    found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
+    return {
+        "knn": values["knn"]["top1"],
+        "linear_top1": values["linear"]["top1"],
+        "linear_top5": values["linear"]["top5"],
+        "effective_rank": values["effective_rank"],
+        "feature_spread": values["feature_spread"],
+        **found.values(),  # mean_diagonal and rms_off_diagonal of C
+    }
+
+
+def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], str | None]:
+    """The table (JSON, CSV, Markdown) and the figure (PNG, SVG) of every study, as far as it is.
+
+    Returns:
+        The files, and why there are no figures where there are none.
+    """
+    files, why = [], None
+    for study in ledger.studies:
+        rows = table.rows(ledger, study)
+        stem = ledger.out / study.name
+        texts = {
+            "json": json.dumps(table.document(ledger, study, rows), indent=2) + "\n",
+            "csv": table.as_csv(rows),
+            "md": table.markdown(study, rows),
         }
+        for suffix, text in texts.items():
+            write_text(Path(f"{stem}.{suffix}"), text)
+            files.append(Path(f"{stem}.{suffix}"))
+        if figures:
+            try:
+                files += figure.save(study, rows, ledger.base.name, stem)
+            except UserError as error:
+                why = f"no figures: {error.message}; {error.next}"
+    return files, why
 
-    return run_cell
+
+def read_progress(cell: Cell) -> tuple[int, int] | None:
+    """(steps done, steps in all) of a cell that is training, from what its run has recorded; None if nothing is."""
+    with suppress(OSError, ValueError, KeyError, IndexError):
+        about = json.loads((cell.path / "run.json").read_text(encoding="utf-8"))
+        with (cell.path / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            last = json.loads(file.read().splitlines()[-1])
+        return int(last["step"]), about["length"]["epochs"] * about["length"]["steps_per_epoch"]
+    return None

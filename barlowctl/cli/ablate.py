@@ -1,7 +1,8 @@
-"""`barlowctl ablate`: the paper's studies, or one's own, as one command that can be stopped and resumed."""
+"""`barlowctl ablate`: the paper's studies, or one's own, as one command that can be stopped and goes on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,16 +10,20 @@ import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
-from barlowctl.cli.live import duration, show
-from barlowctl.errors import UserError
+from barlowctl.cli.live import duration
+from barlowctl.cli.study_live import show_study
+from barlowctl.errors import RunStopped, UserError
 
 if TYPE_CHECKING:
-    from barlowctl.ablate.studies import Study
-    from barlowctl.recipe.schema import Recipe
+    from barlowctl.ablate.ledger import Cell, Ledger
+    from barlowctl.assemble.crew import Place
+    from barlowctl.assemble.machine import Runtime
 
 EPILOG = (
     "Examples: barlowctl ablate --drop-aug --dry-run | "
-    "barlowctl ablate --loss --recipe quickstart --seeds 3 --out studies/loss"
+    "barlowctl ablate --loss --asymmetry --recipe quickstart --seeds 3 --parallel 2 | "
+    "barlowctl ablate --projector --only width-64,width-256 --recipe quickstart | "
+    "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh"
 )
 
 
@@ -29,29 +34,54 @@ def ablate(
         bool, typer.Option("--drop-aug", help="Figure 3: distortions removed one after another.")
     ] = False,
     batch_size: Annotated[bool, typer.Option("--batch-size", help="Figure 2: batch sizes.")] = False,
-    projector: Annotated[bool, typer.Option("--projector", help="Figure 4: projector width.")] = False,
-    depth: Annotated[bool, typer.Option("--depth", help="Projector depth, one to four layers.")] = False,
+    projector: Annotated[
+        bool, typer.Option("--projector", help="Figure 4: the projector's width, and beside it its depth.")
+    ] = False,
     lambd: Annotated[bool, typer.Option("--lambd", help="Figure 5: weight of the redundancy term.")] = False,
     grid: Annotated[Path | None, typer.Option("--grid", help="Your own variants, a TOML file.")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="NAMES", help="These variants alone, with their baselines.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", "-r", help="The base recipe. Default: resnet50-300ep.")
     ] = None,
     overrides: options.Overrides = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each variant, with seeds 0, 1, ...")] = 1,
     data: options.Data = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Directory of the study; the same one resumes it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; train nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of the studies. Default: studies/RECIPE.")
+    ] = None,
+    parallel: Annotated[
+        int, typer.Option("--parallel", min=1, help="Cells at a time: on the GPUs in turn, or shares of the cores.")
+    ] = 1,
+    cell: Annotated[
+        int | None, typer.Option("--cell", min=0, help="Run this cell of the plan alone, from 0 (for arrays of jobs).")
+    ] = None,
+    print_sbatch: Annotated[
+        bool, typer.Option("--print-sbatch", help="Print a Slurm array script, a task per open cell; run nothing.")
+    ] = False,
+    slurm_option: Annotated[
+        list[str] | None, typer.Option("--slurm-option", metavar="NAME=VALUE", help="For the script. Repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what it costs; train nothing.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Tables and figures of what is finished; train nothing.")
+    ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train and probe variants of a recipe, and tabulate them beside the paper's numbers.
+    """Train and measure variants of a recipe, and tabulate and draw them beside the paper's numbers.
 
-    Finished cells are kept: run the same command again to continue a study that was stopped.
+    Several studies at once share the cells that are the same. Finished cells are kept: run the same command again to
+    go on with what was stopped, from as many terminals or jobs as you like. A study's directory gets a table (JSON,
+    CSV, Markdown) and a figure (PNG, SVG) for each of its studies.
     """
     from barlowctl.ablate import studies
+    from barlowctl.ablate.ledger import Ledger
+    from barlowctl.assemble.machine import Runtime
     from barlowctl.recipe import load
 
     console = Console(json=json, quiet=quiet)
@@ -61,131 +91,236 @@ def ablate(
         "drop-aug": drop_aug,
         "batch-size": batch_size,
         "projector": projector,
-        "depth": depth,
         "lambd": lambd,
     }
     chosen = [name for name, given in flags.items() if given]
-    if len(chosen) + (grid is not None) != 1:
+    if not chosen and grid is None:
         missing = UserError(
-            "no study was named" if not chosen and grid is None else "name one study at a time",
+            "no study was named",
             allowed=", ".join(f"--{name}" for name in flags) + ", --grid FILE",
             next="barlowctl ablate --drop-aug --dry-run",
         )
-        if chosen or grid is not None:
-            raise missing
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
     base = load.load(recipe or "resnet50-300ep", overrides or ())
-    match chosen:
-        case ["asymmetry"]:
-            study = studies.asymmetry(base.model.projector)
-        case ["batch-size"]:
-            study = studies.batch_size(base.optimizer.name)
-        case ["projector"]:
-            study = studies.projector(len(base.model.projector))
-        case ["depth"]:
-            study = studies.depth(base.model.projector[-1])
-        case [name]:
-            study = studies.SHIPPED[name]()
-        case _:
-            assert grid is not None
-            study = studies.grid(grid)
-    variants = {variant.name: load.override(base, variant.overrides) for variant in study.variants}
+    names = [part for name in chosen for part in ((name, "depth") if name == "projector" else (name,))]
+    found = [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
+    kept = studies.select(found, [name.strip() for name in only.split(",")] if only else [])
+    ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
+    command = _Command(console, ledger, Runtime(device, threads, workers), data, parallel)
+    if cell is not None and cell >= len(ledger.cells):
+        raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
+    flags_given = [f"--{name}" for name in chosen] + (["--grid", str(grid)] if grid else [])
+    flags_given += ["--only", only] if only else []
+    again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers)
     if dry_run:
-        _plan(console, study, base, variants, seeds, device, threads, data)
-        return
-    _run(console, study, base, seeds, out, data, device, threads, workers)
+        command.plan()
+    elif print_sbatch:
+        command.sbatch([*again, *_place_arguments(device, threads)], slurm_option or [])
+    elif show:
+        command.results()
+    elif cell is not None:
+        command.run([(cell, ledger.cells[cell])])
+    else:
+        command.run(list(enumerate(ledger.cells)), again if parallel > 1 else None)
 
 
-def _plan(
-    console: Console,
-    study: Study,
-    base: Recipe,
-    variants: dict[str, Recipe],
-    seeds: int,
-    device: str,
-    threads: int | None,
-    data: str | None,
-) -> None:
-    from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.plan import plan
-
-    one = plan(base, Runtime(device=device, threads=threads), data)
-    total = one["rate"]["seconds"] * seeds * len(study.variants)
-    rows = [
-        (variant.name, " ".join(variant.overrides) or "(the recipe as it is)", variant.published[0])
-        for variant in study.variants
-    ]
-    console.table(
-        f"{study.title} ({study.source}) on recipe {base.name}", ("variant", "overrides", "paper top-1"), rows
-    )
-    for label in ("data", "device", "length"):
-        console.say(f"{label}: {one['facts'][label]}")
-    console.say(
-        f"{len(rows)} variants x {seeds} seeds; about {duration(total)} at the base recipe's rate "
-        f"({one['rate']['source']})"
-    )
-    console.result(
-        {
-            "study": study.name,
-            "recipe": base.name,
-            "seeds": seeds,
-            "variants": [
-                {"name": v.name, "overrides": v.overrides, "published_top1": v.published[0]} for v in study.variants
-            ],
-            "seconds": total,
-        }
-    )
-
-
-def _run(
-    console: Console,
-    study: Study,
-    base: Recipe,
-    seeds: int,
-    out: Path | None,
-    data: str | None,
-    device: str,
-    threads: int | None,
+def _again(
+    flags: list[str], recipe: str | None, overrides: list[str], seeds: int, data: str | None, out: Path,
     workers: int | None,
-) -> None:
-    from barlowctl.ablate import runner
-    from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.study import cell_runner
-    from barlowctl.recipe import load
-
-    out = out or Path("studies") / f"{base.name}-{study.name}"
-    run_cell = cell_runner(base, Runtime(device, threads, workers), data, lambda: show(console))
-    runner.check_same_study(study, load.digest(base), out)
-    cells = runner.cells(study, range(seeds), out)
-    for number, cell in enumerate(cells, start=1):
-        state = "already measured" if cell.measures else " ".join(cell.variant.overrides) or "the recipe as it is"
-        console.say(f"[{number}/{len(cells)}] {cell.variant.name}, seed {cell.seed}: {state}")
-        runner.run_once(cell, run_cell)
-    rows = runner.table(study, cells)
-    columns = ("variant", "kNN", "linear top-1", "difference", "rank", "spread", "paper top-1")
-    console.table(
-        f"{study.title} ({study.source}) on recipe {base.name}, {seeds} seeds", columns, [_row(row) for row in rows]
-    )
-    file = out / "table.json"
-    runner.write_table(file, study, base.name, rows)
-    console.say(f"written to {file}")
-    console.result({"study": study.name, "recipe": base.name, "seeds": seeds, "out": str(out), "rows": rows})
+) -> list[str]:  # fmt: skip
+    """The command's own arguments, for processes that do one of its cells."""
+    arguments = [*flags, "--seeds", str(seeds), "--out", str(out), "--quiet"]
+    arguments += ["--recipe", recipe] if recipe else []
+    arguments += ["--data", data] if data else []
+    arguments += ["--workers", str(workers)] if workers else []
+    return arguments + [part for override in overrides for part in ("--set", override)]
 
 
-def _row(row: dict[str, Any]) -> tuple[Any, ...]:
-    def cell(column: str) -> str:
-        if column not in row:
-            return "-"
-        spread = row.get(f"{column}_std")
-        return f"{row[column]:.2f}" + (f" ± {spread:.2f}" if spread is not None else "")
+def _place_arguments(device: str, threads: int | None) -> list[str]:
+    return ["--device", device, *(["--threads", str(threads)] if threads else [])]
 
-    difference = row.get("linear_top1_difference")
-    return (
-        row["variant"],
-        cell("knn"),
-        cell("linear_top1"),
-        "-" if difference is None else f"{difference:+.2f}",
-        cell("effective_rank"),
-        cell("feature_spread"),
-        row["published_top1"],
-    )
+
+@dataclass
+class _Command:
+    """What was asked for, and what the command does with it."""
+
+    console: Console
+    ledger: Ledger
+    runtime: Runtime
+    data: str | None
+    parallel: int
+
+    def run(self, cells: list[tuple[int, Cell]], again: list[str] | None = None) -> None:
+        """Run the open cells of `cells`: here, one after another, or in processes of the command `again`."""
+        from barlowctl.assemble import crew
+        from barlowctl.assemble.study import open_images, write_results
+
+        labelled, images = open_images(self.ledger.base, self.data)
+        self.ledger.open(images)
+        todo = [(number, cell) for number, cell in cells if cell.record is None]
+        done = len(cells) - len(todo)
+        said = f" ({done} finished before)" if done else ""
+        self.console.say(f"{len(cells)} cells{said}, in {self.ledger.out}")
+        wrong: dict[str, str] = {}
+        with show_study(self.console, self.ledger, self.parallel) as display:
+
+            def tell(cell: Cell, what: str | None) -> None:
+                display.tell(cell, what)
+                if what != "started":
+                    write_results(self.ledger, figures=False)
+
+            if again is not None:
+                recipe_threads = self.ledger.base.train.cpu_threads
+                places = crew.places(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
+
+                def arguments(number: int, place: Place) -> list[str]:
+                    return ["ablate", *again, "--cell", str(number), *_place_arguments(place.device, place.threads)]
+
+                wrong = crew.run_cells(todo, places, arguments, tell)
+            else:
+                wrong = self._run_here([cell for _, cell in todo], labelled, display, tell)
+        if wrong:
+            write_results(self.ledger)
+            first, reason = next(iter(wrong.items()))
+            raise UserError(
+                f"{len(wrong)} cells could not be run; {first}: {reason}", next="mend that and run the same command"
+            )
+        self.results(only_if_complete=len(cells) == 1)
+
+    def _run_here(self, cells: list[Cell], labelled: Any, display: Any, tell: Any) -> dict[str, str]:
+        from barlowctl.assemble.study import run_cell
+
+        wrong: dict[str, str] = {}
+        for cell in cells:
+            if cell.record is not None:  # another process was quicker
+                continue
+            tell(cell, "started")
+            what = None
+            try:
+                if not run_cell(cell, labelled, self.runtime, self.data, display.sink):
+                    what = "another process has it"
+            except RunStopped as stopped:
+                raise RunStopped(
+                    f"{cell.label}: {stopped.message}", next="run the same command again to go on"
+                ) from None
+            except UserError as error:
+                what = wrong[cell.label] = error.message
+            tell(cell, what)
+        return wrong
+
+    def results(self, *, only_if_complete: bool = False) -> None:
+        """Tables and figures of what is finished. `only_if_complete`: no figures and no tables shown before that."""
+        from barlowctl.ablate import table
+        from barlowctl.assemble.study import write_results
+
+        ledger, console = self.ledger, self.console
+        finished = sum(cell.record is not None for cell in ledger.cells)
+        quick = only_if_complete and finished < len(ledger.cells)
+        if not finished and not quick:
+            raise UserError(
+                f"nothing is finished in '{ledger.out}'",
+                next="run the same command without --show, or name another --out",
+            )
+        files, why = write_results(ledger, figures=not quick)
+        documents = []
+        for study in ledger.studies:
+            rows = table.rows(ledger, study)
+            documents.append(table.document(ledger, study, rows))
+            if not quick:
+                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {len(ledger.seeds)} seeds"
+                console.table(title, *table.shown(rows, table.ACCURACY))
+                console.table("", *table.shown(rows, table.EMBEDDINGS))
+                for line in table.notes(study, rows):
+                    console.say(line)
+        if why:
+            console.say(why)
+        console.say(f"{finished} of {len(ledger.cells)} cells are finished; written into {ledger.out}:")
+        console.say("  " + ", ".join(file.name for file in files))
+        console.result(
+            {
+                "recipe": ledger.base.name,
+                "seeds": list(ledger.seeds),
+                "out": str(ledger.out),
+                "cells": len(ledger.cells),
+                "finished": finished,
+                "studies": documents,
+                "files": [str(file) for file in files],
+            }
+        )
+
+    def sbatch(self, arguments: list[str], given: list[str]) -> None:
+        """The array script, on standard output."""
+        from barlowctl.ablate import slurm
+        from barlowctl.assemble.study import open_images
+
+        for option in given:
+            if "=" not in option:
+                raise UserError(f"--slurm-option '{option}' is not NAME=VALUE", allowed="e.g. partition=gpu")
+        _, images = open_images(self.ledger.base, self.data)
+        self.ledger.open(images)
+        cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
+        if not cells:
+            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="the same command with --show")
+        text = slurm.array(
+            cells,
+            arguments,
+            out=self.ledger.out,
+            at_once=self.parallel if self.parallel > 1 else None,
+            gpu=self.runtime.device != "cpu",
+            options=dict(option.split("=", 1) for option in given),
+        )
+        if self.console.json:
+            self.console.result({"script": text, "cells": cells})
+        else:
+            typer.echo(text, nl=False)
+
+    def plan(self) -> None:
+        """What would be run, and what it would cost."""
+        from barlowctl.assemble.estimate import estimate
+
+        ledger, console = self.ledger, self.console
+        costs = estimate(ledger.base, ledger.cells, self.runtime, self.data)
+        open_cells = [cell for cell in ledger.cells if cell.record is None]
+        seconds = sum(costs[cell.path.parent.name].total for cell in open_cells)
+        documents = []
+        for study in ledger.studies:
+            rows, variants = [], []
+            for variant in study.variants:
+                cost = costs[ledger.cell(study, variant, ledger.seeds[0]).path.parent.name]
+                same = ledger.same_as(study, variant)
+                does = " ".join(variant.overrides) or "(the recipe as it is)"
+                rows.append((variant.name, does + (f"   = {same}" if same else ""),
+                             duration(cost.train), duration(cost.measure), variant.published[0]))  # fmt: skip
+                variants.append(
+                    {
+                        "name": variant.name,
+                        "overrides": variant.overrides,
+                        "same_as": same,
+                        "published_top1": variant.published[0],
+                        "seconds": {"train": cost.train, "measure": cost.measure, "source": cost.source},
+                    }
+                )
+            title = f"{study.title} ({study.source}) on recipe {ledger.base.name}"
+            console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
+            documents.append({"study": study.name, "variants": variants})
+        for source in dict.fromkeys(cost.source for cost in costs.values()):
+            console.say(f"estimate: {source}")
+        finished = len(ledger.cells) - len(open_cells)
+        at_once = f", {duration(seconds / self.parallel)} with {self.parallel} at a time" if self.parallel > 1 else ""
+        said = f", {finished} of them finished" if finished else ""
+        console.say(
+            f"{len(ledger.cells)} cells ({len(ledger.seeds)} seeds; equal recipes once){said}: "
+            f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is"
+        )
+        console.result(
+            {
+                "recipe": ledger.base.name,
+                "seeds": list(ledger.seeds),
+                "studies": documents,
+                "cells": len(ledger.cells),
+                "finished": finished,
+                "seconds": seconds,
+                "parallel": self.parallel,
+                "wall_seconds": seconds / self.parallel,
+            }
+        )

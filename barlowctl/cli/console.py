@@ -56,18 +56,21 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table for people; shown with --quiet too, since it is the result, but not with --json."""
+        if not (self.json and self.quiet):
+            self.rich.print(self.drawn_table(title, columns, rows))
+
+    def drawn_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+        """A table as a Rich object, for displays that are redrawn."""
         from rich import box
         from rich.table import Table
 
-        if self.json and self.quiet:
-            return
         table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
-        self.rich.print(table)
+        return table
 
     def result(self, values: Mapping[str, Any]) -> None:
         """The command's result: the one JSON document with --json, else nothing."""

@@ -1,14 +1,12 @@
-"""The paper's studies as values, and the runner: finished cells stay, killed ones are run again."""
+"""The paper's studies as values, and one's own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from barlowctl.ablate import runner, studies
+from barlowctl.ablate import studies
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 
@@ -16,15 +14,7 @@ BASE = load.load("resnet50-300ep")
 
 
 def all_studies() -> list[studies.Study]:
-    return [
-        studies.loss(),
-        studies.asymmetry(BASE.model.projector),
-        studies.drop_augmentations(),
-        studies.batch_size("lars"),
-        studies.projector(3),
-        studies.depth(8192),
-        studies.lambd(),
-    ]
+    return [studies.build(name, BASE) for name in studies.NAMES]
 
 
 @pytest.mark.parametrize("study", all_studies(), ids=lambda study: study.name)
@@ -62,13 +52,54 @@ def test_figure_3_removes_one_distortion_after_another() -> None:
         assert probabilities[4] == (0, 0, 0, 0, 0)
 
 
-def test_figure_2_pairs_batch_sizes_with_the_papers_rates() -> None:
-    variants = studies.batch_size("lars").variants
+def test_figure_2_pairs_batch_sizes_with_the_papers_rates_and_numbers() -> None:
+    study = studies.batch_size("lars", 2048)
+    variants = study.variants
+    assert [variant.published[0] for variant in variants] == [69.7, 70.7, 71.4, 71.7, 71.4, 70.7]
+    assert study.baseline == "2048"
+    assert {series.label: series.points for series in study.series} == {
+        "BYOL, its best": {"4096": 72.5},
+        "SimCLR, its best": {"4096": 67.1},
+    }
     recipes = [load.override(BASE, variant.overrides) for variant in variants]
     rates = {recipe.train.batch_size: recipe.optimizer.lr for recipe in recipes}
     assert rates == {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2, 4096: 0.2}
-    other = studies.batch_size("adamw").variants[0]
+    other = studies.batch_size("adamw", 128).variants[0]
     assert load.override(BASE, other.overrides).optimizer.lr == BASE.optimizer.lr
+
+
+def test_figure_3_has_the_papers_numbers_of_the_other_methods_and_none_of_its_own_curve() -> None:
+    study = studies.drop_augmentations()
+    points = {series.label: list(series.points.values()) for series in study.series}
+    assert points == {"BYOL": [72.5, 70.3, 63.4, 61.1, 59.4], "SimCLR": [67.9, 61.9, 45.7, 41.7, 40.3]}
+    assert [variant.published[0] for variant in study.variants] == [71.4, None, None, None, None]
+
+
+def test_figures_4_and_5_have_the_papers_values_and_no_numbers() -> None:
+    widths = studies.build("projector", BASE)
+    assert [variant.x for variant in widths.variants] == [2**power for power in range(4, 15)]
+    assert widths.baseline == "width-8192"
+    lambds = studies.build("lambd", BASE)
+    assert [variant.x for variant in lambds.variants] == [0.002, 0.0035, 0.005, 0.0075, 0.01, 0.015, 0.02]
+    assert all(variant.published == (None, None) for variant in (*widths.variants, *lambds.variants))
+    assert [len(load.override(BASE, v.overrides).model.projector) for v in studies.depth([64] * 3).variants] == [
+        1, 2, 3, 4,
+    ]  # fmt: skip
+
+
+def test_another_width_of_the_projector_keeps_the_multiples_of_lambd() -> None:
+    narrow = studies.lambd(0.04, 256)
+    assert [variant.x for variant in narrow.variants] == [0.016, 0.028, 0.04, 0.06, 0.08, 0.12, 0.16]
+    assert narrow.baseline == "lambd-0.04"
+
+
+def test_selected_variants_keep_their_baseline() -> None:
+    found = [studies.loss(), studies.build("projector", BASE)]
+    (kept,) = studies.select(found, ["width-64"])
+    assert [variant.name for variant in kept.variants] == ["width-64", "width-8192"]
+    assert studies.select(found, []) == found
+    with pytest.raises(UserError, match="no variant is named 'widht-64', did you mean 'width-64'"):
+        studies.select(found, ["widht-64"])
 
 
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
@@ -82,68 +113,20 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     recipe = load.override(BASE, study.variants[1].overrides)
     assert recipe.views.first.crop_scale == (0.08, 0.5)
     assert recipe.optimizer.name == "sgd"
-    for text, says in (("x = 1\n", "not a variant"), ("", "no variants"), ("[a\n", "not valid TOML")):
+    assert study.baseline == "baseline"
+    refusals = {
+        "x = 1\n": "not a variant",
+        "": "no variants",
+        "[a\n": "not valid TOML",
+        "title = 3\n[a]\n": "title is 3",
+        '["../a"]\n': "cannot be named",
+    }
+    for text, says in refusals.items():
         file.write_text(text)
         with pytest.raises(UserError, match=says):
             studies.grid(file)
     with pytest.raises(UserError, match="cannot be read"):
         studies.grid(tmp_path / "none.toml")
-
-
-class Cells:
-    """Stands in for training: accuracy from variant and seed, and a record of what was run."""
-
-    def __init__(self, dies_at: tuple[str, int] | None = None) -> None:
-        self.ran: list[tuple[str, int]] = []
-        self.dies_at = dies_at
-
-    def __call__(self, variant: studies.Variant, seed: int, path: Path) -> Mapping[str, float]:
-        self.ran.append((variant.name, seed))
-        path.mkdir(parents=True, exist_ok=True)
-        if (variant.name, seed) == self.dies_at:
-            raise KeyboardInterrupt
-        return {"knn": len(variant.name) + 2.0 * seed, "linear_top1": 50.0 + seed}
-
-
-def run_all(cells: list[runner.Cell], run_cell: Cells) -> None:
-    for cell in cells:
-        runner.run_once(cell, run_cell)
-
-
-def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    study = studies.asymmetry((64,))
-    cells = runner.cells(study, range(2), tmp_path)
-    assert len(cells) == 8
-    first = Cells(dies_at=("stop-gradient", 1))
-    with pytest.raises(KeyboardInterrupt):
-        run_all(cells, first)
-    second = Cells()
-    run_all(cells, second)
-    assert second.ran[0] == ("stop-gradient", 1)
-    assert sorted(first.ran[:-1] + second.ran) == sorted((v.name, seed) for v in study.variants for seed in (0, 1))
-    third = Cells()
-    run_all(cells, third)
-    assert third.ran == []
-
-
-def test_the_table_has_mean_spread_and_difference(tmp_path: Path) -> None:
-    study = studies.asymmetry((64,))
-    cells = runner.cells(study, range(3), tmp_path)
-    run_all(cells, Cells())
-    rows = runner.table(study, cells)
-    baseline, stop = rows[0], rows[1]
-    assert baseline["knn"] == pytest.approx(len("baseline") + 2.0)
-    assert baseline["knn_std"] == pytest.approx(2.0)  # sample standard deviation of 0, 2, 4
-    assert stop["knn_difference"] == pytest.approx(len("stop-gradient") - len("baseline"))
-    assert (stop["published_top1"], stop["published_top5"]) == (70.5, 89.0)
-    runner.write_table(tmp_path / "table.json", study, "digits", rows)
-    assert json.loads((tmp_path / "table.json").read_text())["rows"] == rows
-
-
-def test_a_directory_holds_one_study(tmp_path: Path) -> None:
-    runner.check_same_study(studies.loss(), "abc", tmp_path / "s")
-    runner.check_same_study(studies.loss(), "abc", tmp_path / "s")
-    with pytest.raises(UserError, match="recipe_digest"):
-        runner.check_same_study(studies.loss(), "abd", tmp_path / "s")
-    with pytest.raises(UserError, match="study"):
-        runner.check_same_study(studies.lambd(), "abc", tmp_path / "s")
+    file.write_text("[a]\n")
+    with pytest.raises(UserError, match="would be named 'loss'"):
+        studies.grid(file.rename(tmp_path / "loss.toml"))

@@ -1,15 +1,35 @@
-"""`barlowctl ablate`: the plan, a small real study, resuming it, and refusals."""
+"""`barlowctl ablate`: the plan, a small real study, killing and resuming it, several processes, and refusals."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
+SHORT = ("--set", "train.epochs=1", "--set", "eval.every_epochs=0", "--set", "data.holdout=400",
+         "--set", "eval.queries=off", "--threads", "1")  # fmt: skip
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text('[baseline]\n[same]\n"model.projector" = [64, 64]\n[narrow]\n"model.projector" = [16, 16]\n')
+    return file
+
+
+def document(capsys: Captured) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 def test_drop_aug_as_it_stands_says_what_is_missing(recipe: Path, capsys: Captured) -> None:
@@ -17,40 +37,157 @@ def test_drop_aug_as_it_stands_says_what_is_missing(recipe: Path, capsys: Captur
     assert "barlowctl data pack" in capsys.readouterr().err
 
 
-def test_the_plan_lists_the_variants(recipe: Path, capsys: Captured, tmp_path: Path) -> None:
-    command = ["ablate", "--drop-aug", "--recipe", str(recipe), "--seeds", "3", "--dry-run", "--json", "--threads", "1"]
-    assert barlowctl(command) == 0
-    plan = json.loads(capsys.readouterr().out)
-    names = [variant["name"] for variant in plan["variants"]]
-    assert names == ["baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only"]
-    assert plan["seconds"] > 0
+def test_the_plan_lists_the_variants_and_what_they_cost(recipe: Path, capsys: Captured, tmp_path: Path) -> None:
+    command = ["ablate", "--drop-aug", "--batch-size", "--only", "crop-only,no-color,256", "--recipe", str(recipe)]
+    assert barlowctl([*command, "--seeds", "3", "--dry-run", "--json", "--threads", "1", "--parallel", "2"]) == 0
+    plan = document(capsys)
+    drop, batch = plan["studies"]
+    assert [variant["name"] for variant in drop["variants"]] == ["baseline", "no-color", "crop-only"]
+    assert [variant["name"] for variant in batch["variants"]] == ["128", "256"]
+    # crop-only is no-color here (no flip, no blur), and batch 128 is the recipe's own
+    assert plan["cells"] == 3 * 3
+    assert all(variant["seconds"]["train"] > 0 for variant in drop["variants"])
+    assert plan["wall_seconds"] == pytest.approx(plan["seconds"] / 2)
     assert not (tmp_path / "studies").exists()
 
 
-def test_a_study_is_trained_measured_and_resumed(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
-    grid = tmp_path / "grid.toml"
-    grid.write_text('[baseline]\n[narrow]\n"model.projector" = [16, 16]\n')
-    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", "--json", "--threads", "1"]
-    command += ["--set", "train.epochs=1", "--set", "eval.every_epochs=0"]
-    assert barlowctl(command) == 0
-    first = json.loads(capsys.readouterr().out)
-    assert [row["variant"] for row in first["rows"]] == ["baseline", "narrow"]
-    for row in first["rows"]:
+def test_a_study_is_trained_measured_drawn_and_resumed(
+    recipe: Path, grid: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]
+    assert barlowctl([*command, "--show"]) == 2
+    assert "nothing is finished" in capsys.readouterr().err
+    assert barlowctl([*command, "--json"]) == 0
+    first = document(capsys)
+    rows = {row["variant"]: row for row in first["studies"][0]["rows"]}
+    assert first["cells"] == 2
+    assert rows["same"]["same_as"] == "baseline"
+    assert rows["same"]["knn"] == rows["baseline"]["knn"]
+    for row in rows.values():
         assert 0.0 < row["knn"] <= 100.0
-        assert row["effective_rank"] > 1.0
+        assert 1.0 < row["effective_rank"] < 33.0
+        assert 0.0 < row["feature_spread"] <= 1.01
+        assert -1.0 < row["mean_diagonal"] < 1.0
+        assert 0.0 < row["rms_off_diagonal"] < 1.0
+    assert {Path(file).name for file in first["files"]} == {
+        f"mine.{end}" for end in ("json", "csv", "md", "png", "svg")
+    }
+    assert all(Path(file).is_file() for file in first["files"])
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*.safetensors")}
-    assert barlowctl([*command, "--seeds", "2"]) == 0
-    second = json.loads(capsys.readouterr().out)
-    assert [row["seeds"] for row in second["rows"]] == [2, 2]
-    assert second["rows"][0]["knn_std"] is not None
+    assert barlowctl([*command, "--json", "--seeds", "2"]) == 0
+    second = document(capsys)
+    assert [row["finished"] for row in second["studies"][0]["rows"]] == [[0, 1]] * 3
+    assert second["studies"][0]["rows"][0]["knn_sd"] is not None
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # nothing was trained again
+    # a plan of what is finished takes its costs from there, and there is nothing to submit
+    assert barlowctl([*command, "--seeds", "2", "--dry-run", "--json"]) == 0
+    plan = document(capsys)
+    assert (plan["finished"], plan["seconds"]) == (4, 0)
+    assert "2 finished cells" in plan["studies"][0]["variants"][0]["seconds"]["source"]
+    assert barlowctl([*command, "--seeds", "2", "--print-sbatch"]) == 2
+    assert "all cells" in capsys.readouterr().err
+    assert barlowctl([*command, "--seeds", "3", "--print-sbatch", "--slurm-option", "time=2:00:00"]) == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --array=4-5\n" in script
+    assert "#SBATCH --time=2:00:00\n" in script
+    # the line that a task runs is a command that runs
+    line = next(line for line in script.splitlines() if line.startswith("srun"))
+    words = line.removeprefix("srun ").replace('"$SLURM_ARRAY_TASK_ID"', "4")
+    subprocess.run(["bash", "-c", words], check=True, timeout=300)
+    assert len(list((tmp_path / "study" / "cells").rglob("cell.json"))) == 5
+    # a study of another recipe has another directory
+    assert barlowctl([*command, "--set", "train.epochs=2"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "barlowctl", *command],
+        env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    assert condition()
+
+
+def test_a_killed_study_goes_on_where_it_was_in_several_processes(
+    recipe: Path, grid: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """SIGKILL in the second cell's training, SIGTERM to two processes at once, then to the end."""
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", "--seeds", "2", *SHORT]
+    command += [
+        "--set",
+        "train.epochs=8",
+        "--set",
+        "train.checkpoint_every_epochs=1",
+        "--set",
+        "train.keep_checkpoints=1",
+    ]
+    cells = tmp_path / "study" / "cells"
+    process = start(command)
+    wait_for(process, lambda: len(list(cells.glob("*/seed-*/checkpoints/*/*.json"))) and list(cells.rglob("cell.json"))
+             and len(list(cells.glob("*/seed-*/metrics.jsonl"))) == 2)  # fmt: skip
+    process.kill()
+    process.communicate()
+    (first,) = cells.rglob("cell.json")
+    stamp = first.stat().st_mtime_ns
+
+    process = start([*command, "--parallel", "2"])
+    wait_for(process, lambda: len(list(cells.glob("*/seed-*/metrics.jsonl"))) >= 3)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 3, errors
+    assert "run the same command again" in errors
+    assert not any(cell.claimed for cell in _cells(recipe, grid, tmp_path))  # no process was left behind
+
+    assert barlowctl([*command, "--json"]) == 0
+    result = document(capsys)
+    assert (result["cells"], result["finished"]) == (4, 4)
+    assert first.stat().st_mtime_ns == stamp  # what was finished was not run again
+    for metrics in cells.rglob("metrics.jsonl"):
+        steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+        logged = [record["step"] for record in steps if record["event"] == "step"]
+        assert logged == sorted(set(logged))
+
+
+def _cells(recipe: Path, grid: Path, tmp_path: Path) -> list[Any]:
+    from barlowctl.ablate import studies
+    from barlowctl.ablate.ledger import Ledger
+    from barlowctl.recipe import load
+
+    sets = [*SHORT[1:-2:2], "train.epochs=8", "train.checkpoint_every_epochs=1", "train.keep_checkpoints=1"]
+    base = load.load(str(recipe), sets)
+    return Ledger(tmp_path / "study", base, (studies.grid(grid),), (0, 1)).cells
+
+
+def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
+    recipe: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    grid = tmp_path / "big.toml"
+    grid.write_text('[baseline]\n[too-big]\n"train.batch_size" = 4096\n')
+    assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]) == 2
+    error = capsys.readouterr().err
+    assert "1 cells could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
+    assert len(list((tmp_path / "study").rglob("cell.json"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [([], "no study was named"), (["--loss", "--lambd"], "one study at a time")]
+    ("arguments", "says"),
+    [
+        ([], "no study was named"),
+        (["--loss", "--only", "only-invarianc"], "did you mean 'only-invariance'"),
+        (["--loss", "--cell", "99"], "the plan has 7 cells"),
+        (["--loss", "--print-sbatch", "--slurm-option", "gpu"], "NAME=VALUE"),
+        (["--loss", "--recipe", "quikstart"], "quickstart"),
+    ],
 )
-def test_one_study_is_named(recipe: Path, capsys: Captured, arguments: list[str], says: str) -> None:
+def test_bad_input_is_named(recipe: Path, capsys: Captured, arguments: list[str], says: str) -> None:
     assert barlowctl(["ablate", *arguments]) == 2
     captured = capsys.readouterr().err
     assert says in captured
-    assert "--drop-aug" in captured
+    assert "next: " in captured or "allowed: " in captured

@@ -1,0 +1,174 @@
+"""What of a study is on disk: its cells, which of them are finished, and who works on one.
+
+OUT/study.json, recipe.toml                   the base recipe, the images
+OUT/cells/<variant>-<digest>/seed-<seed>/     the run of one cell, with cell.json once it is measured
+OUT/<study>.json, .csv, .md, .png, .svg       see `table` and `figure`
+
+A cell is one recipe with one seed. Variants whose recipes are the same, in one study or in several, share it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from barlowctl.ablate.studies import Study, Variant
+from barlowctl.errors import UserError
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe with one seed. `variant` is the first of the studies' that is this recipe."""
+
+    variant: Variant
+    seed: int
+    recipe: Recipe
+    path: Path
+
+    @property
+    def record(self) -> Record | None:
+        """What cell.json holds: "measures" (or "failed", a reason) and "seconds"; None while it is not finished."""
+        file = self.path / "cell.json"
+        if not file.is_file():
+            return None
+        values: Record = json.loads(file.read_text(encoding="utf-8"))
+        return values
+
+    def finish(self, record: Record) -> None:
+        """Keep what was measured; the cell is not run again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "cell.json", json.dumps(dict(record), indent=2) + "\n")
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Hold the cell for this process; False where another one holds it."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            if not _locks(file):
+                yield False
+                return
+            yield True
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a process holds the cell now."""
+        with self.claim() as free:
+            return not free
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.variant.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Studies of one recipe in one directory, with some seeds."""
+
+    out: Path
+    base: Recipe
+    studies: tuple[Study, ...]
+    seeds: tuple[int, ...]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells once, seed by seed: a study that is stopped early has every row, with fewer seeds."""
+        once: dict[Path, Cell] = {}
+        for cell in self._cells.values():
+            once.setdefault(cell.path, cell)
+        return list(once.values())
+
+    def cell(self, study: Study, variant: Variant, seed: int) -> Cell:
+        """The cell of a variant of one of the studies; equal recipes have the same one."""
+        return self._cells[study.name, variant.name, seed]
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str, int], Cell]:
+        found: dict[tuple[str, str, int], Cell] = {}
+        for seed in self.seeds:
+            for study in self.studies:
+                for variant in study.variants:
+                    recipe, folder = self._variants[study.name, variant.name]
+                    seeded = load.override(recipe, [f"seed={seed}"])
+                    found[study.name, variant.name, seed] = Cell(variant, seed, seeded, folder / f"seed-{seed}")
+        return found
+
+    def same_as(self, study: Study, variant: Variant) -> str | None:
+        """The earlier variant of the study whose recipe this one's is, if there is one."""
+        folder = self._variants[study.name, variant.name][1]
+        first = next(other.name for other in study.variants if self._variants[study.name, other.name][1] == folder)
+        return None if first == variant.name else first
+
+    @cached_property
+    def _variants(self) -> dict[tuple[str, str], tuple[Recipe, Path]]:
+        """(study, variant) -> the recipe, with the base's seed, and the folder of its cells."""
+        found: dict[tuple[str, str], tuple[Recipe, Path]] = {}
+        folders: dict[str, Path] = {}
+        for study in self.studies:
+            for variant in study.variants:
+                recipe = load.override(self.base, variant.overrides)
+                mark = load.digest(recipe)[:8]
+                there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
+                own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
+                found[study.name, variant.name] = recipe, folders.setdefault(mark, own)
+        return found
+
+    def open(self, images: Mapping[str, Any]) -> None:
+        """Make the directory, or check that it is of the same recipe and images.
+
+        Raises:
+            UserError: it is of others, or cannot be written to.
+        """
+        identity = {"recipe": self.base.name, "recipe_digest": load.digest(self.base), "images": dict(images)}
+        file = self.out / "study.json"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            if not file.is_file():
+                write_text(self.out / "recipe.toml", load.dump(self.base))
+                write_text(file, json.dumps(identity, indent=2) + "\n")
+                return
+        except OSError as error:
+            raise UserError(
+                f"'{self.out}' cannot be written to: {error.strerror}", next="name another directory with --out"
+            ) from error
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if before.get("recipe_digest") != identity["recipe_digest"]:
+            raise UserError(
+                f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
+                next=f"name another --out, or go on with --recipe {self.out / 'recipe.toml'}",
+            )
+        if before.get("images") != identity["images"]:
+            raise UserError(
+                f"'{self.out}' holds a study of other images", next="name another --out, or those images with --data"
+            )
+
+
+def _locks(file: IO[str]) -> bool:
+    """Lock a file; a lock that is only being looked at (`Cell.claimed`) is free again in a moment."""
+    for _ in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02)
+    return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,214 @@
+"""A study's table: mean and spread over seeds, the difference to the baseline, the paper's numbers beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from barlowctl.ablate.ledger import Ledger
+from barlowctl.ablate.studies import Study
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "knn": "kNN",
+    "linear_top1": "linear top-1",
+    "linear_top5": "linear top-5",
+    "effective_rank": "effective rank",
+    "feature_spread": "feature spread",
+    "mean_diagonal": "mean C_ii",
+    "rms_off_diagonal": "rms C_ij",
+}
+DECIMALS = {"top1": 1, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the last one is used.
+T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10)
+
+
+def rows(ledger: Ledger, study: Study) -> list[Row]:
+    """A row per variant.
+
+    For every column that was measured: its mean, `<column>_sd` (sample standard deviation over seeds, None for one),
+    `<column>_difference` to the baseline's mean, `<column>_margin`: half the 95 % interval of that difference
+    (Welch), None with one seed. Then `finished` and `missing` seeds, `failed` ones with the reason, `published_top1`,
+    `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
+    """
+    measured = {variant.name: _measured(ledger, study, variant.name) for variant in study.variants}
+    base = measured[study.baseline]
+    published_base = next(v.published[0] for v in study.variants if v.name == study.baseline)
+    table = []
+    for variant in study.variants:
+        records = {seed: ledger.cell(study, variant, seed).record for seed in ledger.seeds}
+        row: Row = {
+            "variant": variant.name,
+            "overrides": list(variant.overrides),
+            "x": variant.x,
+            "finished": [seed for seed, record in records.items() if record and "measures" in record],
+            "missing": [seed for seed, record in records.items() if record is None],
+            "failed": {seed: record["failed"] for seed, record in records.items() if record and "failed" in record},
+            "same_as": ledger.same_as(study, variant),
+        }
+        for column in COLUMNS:
+            if values := measured[variant.name].get(column):
+                row |= _statistics(column, values, base.get(column, []))
+        if study.baseline in (variant.name, row["same_as"]):
+            row |= {f"{column}_margin": None for column in COLUMNS if column in row}
+        row["published_top1"], row["published_top5"] = variant.published
+        both = None not in (variant.published[0], published_base)
+        row["published_difference"] = variant.published[0] - published_base if both else None  # type: ignore[operator]
+        table.append(row)
+    return table
+
+
+def _measured(ledger: Ledger, study: Study, name: str) -> dict[str, list[float]]:
+    variant = next(variant for variant in study.variants if variant.name == name)
+    found: dict[str, list[float]] = {}
+    for seed in ledger.seeds:
+        record = ledger.cell(study, variant, seed).record or {}
+        for column, value in record.get("measures", {}).items():
+            found.setdefault(column, []).append(value)
+    return found
+
+
+def _statistics(column: str, values: Sequence[float], base: Sequence[float]) -> Row:
+    mean = statistics.fmean(values)
+    return {
+        column: mean,
+        f"{column}_sd": statistics.stdev(values) if len(values) > 1 else None,
+        f"{column}_difference": mean - statistics.fmean(base) if base else None,
+        f"{column}_margin": margin(values, base),
+    }
+
+
+def margin(values: Sequence[float], base: Sequence[float]) -> float | None:
+    """Half the 95 % interval of the difference of two means (Welch); None where one has a single value."""
+    if min(len(values), len(base)) < 2:
+        return None
+    parts = [statistics.variance(sample) / len(sample) for sample in (values, base)]
+    if sum(parts) == 0.0:
+        return 0.0
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(sample) - 1) for part, sample in zip(parts, (values, base), strict=True)
+    )
+    return T95[min(max(int(freedom), 1), len(T95)) - 1] * math.sqrt(sum(parts))
+
+
+def verdict(row: Row, metric: str = "linear_top1") -> str | None:
+    """Against the paper's difference to the baseline: "agrees", "opposite", or "not resolved" (within the margin).
+
+    None where the paper prints none, for the baseline itself, or with one seed.
+    """
+    ours, published, room = (row.get(k) for k in (f"{metric}_difference", "published_difference", f"{metric}_margin"))
+    if not published or ours is None or room is None:
+        return None
+    if abs(ours) <= room:
+        return "not resolved"
+    return "agrees" if (ours > 0) == (published > 0) else "opposite"
+
+
+def number(value: float | None, column: str, *, signed: bool = False) -> str:
+    """A number as tables show it."""
+    if value is None:
+        return "-"
+    return f"{value:{'+' if signed else ''}.{DECIMALS.get(column, 2)}f}"
+
+
+def mean_and_spread(row: Row, column: str) -> str:
+    """`85.51 ± 0.30`, or without the spread for one seed."""
+    if column not in row:
+        return "-"
+    spread = row[f"{column}_sd"]
+    return number(row[column], column) + ("" if spread is None else f" ± {number(spread, column)}")
+
+
+def state(row: Row) -> str:
+    """Seeds finished of those wanted, and what is wrong."""
+    total = len(row["finished"]) + len(row["missing"]) + len(row["failed"])
+    text = f"{len(row['finished'])}/{total}"
+    return text + (f", {len(row['failed'])} failed" if row["failed"] else "")
+
+
+ACCURACY = ("knn", "linear_top1")
+EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
+
+
+def shown(table: Sequence[Row], wanted: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people: those of the wanted columns that somebody measured, and the paper's beside top-1."""
+    columns = [column for column in wanted if any(column in row for row in table)]
+    published = "linear_top1" in wanted and any(row["published_top1"] is not None for row in table)
+    header = ["variant", "seeds"]
+    for column in columns:
+        header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
+    header += ["paper", "difference", "verdict"] if published else []
+    lines = []
+    for row in table:
+        line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]
+        for column in columns:
+            line.append(mean_and_spread(row, column))
+            if column == "linear_top1":
+                line.append(_difference(row))
+        if published:
+            line += [number(row["published_top1"], "top1"), number(row["published_difference"], "top1", signed=True)]
+            line.append(verdict(row) or "-")
+        lines.append(line)
+    return header, lines
+
+
+def _difference(row: Row) -> str:
+    if row.get("linear_top1_difference") is None:
+        return "-"
+    room = row["linear_top1_margin"]
+    value = number(row["linear_top1_difference"], "linear_top1", signed=True)
+    return value if room is None else f"{value} (± {room:.2f})"
+
+
+def markdown(study: Study, table: Sequence[Row]) -> str:
+    """The table as Markdown, with what is missing said below it."""
+    header, lines = shown(table)
+    text = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([*text, "", *notes(study, table)]) + "\n"
+
+
+def notes(study: Study, table: Sequence[Row]) -> list[str]:
+    """What has to be known to read a table, a line each: what it is of, what failed, what is missing."""
+    lines = [f"Note: {study.note}."] if study.note else []
+    for row in table:
+        for seed, reason in row["failed"].items():
+            lines.append(f"Failed: {row['variant']}, seed {seed}: {reason}")
+    missing = [f"{row['variant']} (seed{'s' * (len(row['missing']) > 1)} {', '.join(map(str, row['missing']))})"
+               for row in table if row["missing"]]  # fmt: skip
+    return lines + ([f"Missing: {'; '.join(missing)}."] if missing else [])
+
+
+def as_csv(table: Sequence[Row]) -> str:
+    """Every number of the rows, unrounded."""
+    stream = io.StringIO()
+    keys = list(dict.fromkeys(key for row in table for key in row))
+    writer = csv.DictWriter(stream, [*keys, "verdict"], lineterminator="\n")
+    writer.writeheader()
+    for row in table:
+        flat = {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
+        flat["failed"] = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
+        writer.writerow(flat | {"verdict": verdict(row)})
+    return stream.getvalue()
+
+
+def document(ledger: Ledger, study: Study, table: Sequence[Row]) -> dict[str, Any]:
+    """The study as JSON: what it is, how it was made, and its rows."""
+    return {
+        "study": study.name,
+        "title": study.title,
+        "source": study.source,
+        "recipe": ledger.base.name,
+        "seeds": list(ledger.seeds),
+        "baseline": study.baseline,
+        "note": study.note,
+        "published_series": {series.label: dict(series.points) for series in study.series},
+        "protocol": "frozen features of the test images: kNN (k 20, cosine) and the fast linear classifier "
+        "(docs/evaluation.md); sd over seeds; margins are half the 95 % interval of the difference (Welch)",
+        "rows": [{**row, "verdict": verdict(row)} for row in table],
+    }

@@ -1,0 +1,235 @@
+"""What a study will cost, from steps that are timed now and cells that are finished already."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from barlowctl.ablate.ledger import Cell
+from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source, view_specs
+from barlowctl.assemble.job import build_optimizer, place, settings
+from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads, usable_precision
+from barlowctl.assemble.model import build_method, normalization
+from barlowctl.assemble.plan import PUBLISHED_SIZES
+from barlowctl.errors import UserError
+from barlowctl.eval import knn, linear
+from barlowctl.model import feature_width
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import gradient
+
+LONGEST_STEP = 4.0
+"""Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
+ROWS = 2000  # images of the timed parts of an evaluation
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one cell, and where they come from."""
+
+    train: float
+    measure: float
+    source: str
+
+    @property
+    def total(self) -> float:
+        return self.train + self.measure
+
+
+def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None) -> dict[str, Cost]:
+    """The cost of a cell of each recipe among `cells`, by the name of the cell's folder.
+
+    Finished cells are their own estimate. Of the others a step is timed at the recipe's batch, on random pixels, and
+    the loader beside it; a step that would take longer than `LONGEST_STEP` is scaled from the base recipe's by its
+    count of multiply-adds instead.
+
+    Raises:
+        UserError: what would be refused when the study starts; data that is missing and of unknown size.
+    """
+    device = choose_device(runtime.device)
+    threads = set_threads(runtime, base.train.cpu_threads)
+    source, images, tests = _sizes(base, data)
+    stopwatch = _Stopwatch(base, runtime, device, threads, source)
+    evaluation = stopwatch.evaluation(images, tests)
+    costs: dict[str, Cost] = {}
+    timed: dict[str, tuple[float, str]] = {}
+    for cell in cells:
+        key = cell.path.parent.name
+        if key in costs:
+            continue
+        if before := _recorded([other for other in cells if other.path.parent == cell.path.parent]):
+            costs[key] = before
+            continue
+        same_cost = str(_cost_relevant(cell.recipe))
+        if same_cost not in timed:
+            timed[same_cost] = stopwatch.step(cell.recipe)
+        seconds, source_of_it = timed[same_cost]
+        length = settings(cell.recipe, images - cell.recipe.data.holdout, device)
+        costs[key] = Cost(seconds * length.total_steps, evaluation, source_of_it)
+    return costs
+
+
+def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
+    """What a step's time depends on: recipes that agree in it are timed once."""
+    views = recipe.views.model_dump(mode="json")
+    parts = {"model": recipe.model, "optimizer": recipe.optimizer.name, "batch": recipe.train.batch_size}
+    loss = (recipe.objective.criterion, recipe.objective.form, recipe.objective.stop_gradient)
+    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": views["size"]}
+
+
+def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
+    """The training images where they are here, their number, and that of the test images."""
+    try:
+        source = open_source(base, "train", data)
+    except UserError:
+        size = PUBLISHED_SIZES.get(base.data.dataset)
+        if data is not None or size is None:
+            raise
+        return None, size, size // 6
+    try:
+        return source, source.num_samples, open_source(base, "test", data).num_samples
+    except UserError:  # the study itself will say it
+        return source, source.num_samples, source.num_samples // 6
+
+
+def _recorded(cells: Sequence[Cell]) -> Cost | None:
+    found = [record["seconds"] for cell in cells if (record := cell.record) and record.get("seconds")]
+    if not found:
+        return None
+    train, rest = (statistics.fmean(seconds[key] for seconds in found) for key in ("train", "measure"))
+    return Cost(train, rest, f"{len(found)} finished cell{'s' * (len(found) > 1)} of it")
+
+
+class _Stopwatch:
+    """Times steps of recipes on a device, the base recipe's first."""
+
+    def __init__(
+        self, base: Recipe, runtime: Runtime, device: torch.device, threads: int, source: Source | None
+    ) -> None:
+        self.base, self.runtime, self.device, self.source = base, runtime, device, source
+        self.beside = device.type == "cuda" or cores() > threads  # loading happens while the step is computed
+        self.loading = self._load()  # seconds an image
+        self.compute: float | None = None
+        self.base_operations = operations(base)
+
+    def step(self, recipe: Recipe) -> tuple[float, str]:
+        """Seconds of a step, and how they came about."""
+        if self.compute is None:
+            batch = self._affordable(self.base)
+            self.compute = self._time(self.base, batch) * self.base.train.batch_size / batch
+        expected = self.compute * operations(recipe) / self.base_operations
+        batch = recipe.train.batch_size
+        if expected <= LONGEST_STEP and self._affordable(recipe) == batch:
+            compute, source = self._time(recipe, batch), "steps timed at its batch"
+        else:
+            compute, source = expected, "scaled from the base recipe's step by multiply-adds"
+        load = self.loading * batch
+        return (max(compute, load) if self.beside else compute + load), source
+
+    def _affordable(self, recipe: Recipe) -> int:
+        """The batch, or a smaller one where activations of the whole would be too many for a quick look."""
+        pixels = {"cpu": 64, "cuda": 256}[self.device.type] * 224**2
+        return max(2, min(recipe.train.batch_size, pixels // recipe.views.size**2))
+
+    def _time(self, recipe: Recipe, batch: int) -> float:
+        """The median of a few steps after the first, in seconds."""
+        method = place(build_method(recipe), recipe, self.device)
+        optimizer, to_input = build_optimizer(recipe, method), normalization(recipe).to(self.device)
+        shape = (batch, recipe.views.size, recipe.views.size, recipe.data.channels)
+        pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device) for _ in range(2)]
+        precision = usable_precision(recipe.train.precision, self.device)
+        seconds: list[float] = []
+        while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
+            start = time.perf_counter()
+            with gradient.autocast(self.device, precision):
+                terms = method([to_input(view) for view in pixels])
+            optimizer.zero_grad(set_to_none=True)
+            terms.loss.backward()
+            optimizer.step()
+            _wait(self.device)
+            seconds.append(time.perf_counter() - start)
+            if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
+                break
+        return statistics.median(seconds[1:])
+
+    def _load(self) -> float:
+        """Seconds an image of the training loader, 0 where the images are not here."""
+        if self.source is None:
+            return 0.0
+        count = min(self.source.num_samples, 2 * ROWS, 16 * self.base.train.batch_size)
+        with self._loader(view_specs(self.base), count, min(self.base.train.batch_size, count // 2)) as loader:
+            return _seconds_an_image(loader)
+
+    def evaluation(self, images: int, tests: int) -> float:
+        """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
+        backbone = build_method(self.base).backbone.to(self.device).eval()
+        side = self.base.eval.crop
+        pixels = torch.zeros((64, self.base.data.channels, side, side), device=self.device)
+        with torch.inference_mode():
+            backbone(pixels)
+            start = time.perf_counter()
+            for _ in range(3):
+                backbone(pixels)
+            _wait(self.device)
+            forward = (time.perf_counter() - start) / (3 * len(pixels))
+        load = 0.0
+        if self.source is not None:
+            with self._loader([evaluation_spec(self.base)], min(ROWS, self.source.num_samples), 100) as loader:
+                load = _seconds_an_image(loader)
+        extraction = (max(forward, load) if self.beside else forward + load) * (images + tests)
+        return extraction + self._classifiers(feature_width(backbone), images, tests)
+
+    def _classifiers(self, width: int, images: int, tests: int) -> float:
+        classes = 10 if self.source is None else max(2, int(self.source.labels.max()) + 1)
+        rows, queries = max(min(ROWS, images), 2 * classes), min(500, tests)
+        generator = torch.Generator().manual_seed(0)
+        bank, asked = (torch.randn(count, width, generator=generator) for count in (rows, queries))
+        labels = torch.arange(rows) % classes
+        start = time.perf_counter()
+        linear.linear_probe(
+            bank, labels, asked, labels[:queries], num_classes=classes, seed=0, epochs=6, device=self.device
+        )
+        fit = (time.perf_counter() - start) * 5 * images / rows
+        start = time.perf_counter()
+        knn.knn_predict(bank, labels, asked, num_classes=classes)
+        return fit + (time.perf_counter() - start) * images / rows * tests / queries
+
+    def _loader(self, specs: Any, count: int, batch: int) -> Any:
+        assert self.source is not None
+        return build_loader(
+            self.source, specs, self.base, self.runtime, self.device,
+            batch_size=batch, shuffle=False, subset=np.arange(count),
+        )  # fmt: skip
+
+
+def _seconds_an_image(loader: Any) -> float:
+    """Of a loader's epoch after its first batch, which compiles."""
+    count, start = 0, 0.0
+    for number, batch in enumerate(loader.epoch(0)):
+        if number == 0:
+            start = time.perf_counter()
+        else:
+            count += len(batch.views[0])
+    return (time.perf_counter() - start) / max(count, 1)
+
+
+def operations(recipe: Recipe) -> float:
+    """Multiply-adds of both views' forward pass and of the loss at the recipe's batch, counted without computing."""
+    with torch.device("meta"):
+        method = build_method(recipe)
+        images = torch.empty((2, recipe.data.channels, recipe.views.size, recipe.views.size))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        method.projector(method.backbone(images))
+    n, d = recipe.train.batch_size, recipe.model.projector[-1]
+    return float(counter.get_total_flops() / 2 * n + min(n * d * d, 2 * n * n * d))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,118 @@
+"""A study as it is shown while it runs: its tables redrawn on a terminal, a line per cell elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from barlowctl.cli.console import Console
+from barlowctl.cli.live import duration
+from barlowctl.train.events import Event, Notice, Sink
+
+if TYPE_CHECKING:
+    from barlowctl.ablate.ledger import Cell, Ledger
+
+SECONDS_BETWEEN_READS = 2.0
+
+
+class StudyDisplay:
+    """Shows cells as they start and end; what the tables show is read from the study's directory."""
+
+    def __init__(self, console: Console, ledger: Ledger, at_once: int) -> None:
+        self.console, self.ledger, self.at_once = console, ledger, at_once
+        self.open = [cell for cell in ledger.cells if cell.record is None]
+        self.done = 0
+        self.started = time.monotonic()
+
+    def tell(self, cell: Cell, what: str | None) -> None:
+        """A cell has started ("started") or ended (None, or what went wrong)."""
+        number = self.ledger.cells.index(cell) + 1
+        head = f"[{number}/{len(self.ledger.cells)}] {cell.label}"
+        if what == "started":
+            self.console.say(f"{head}: {' '.join(cell.variant.overrides) or 'the recipe as it is'}")
+            return
+        self.done += 1
+        record = cell.record
+        if what is None and record is not None:
+            what = _measured(record)
+        left = self.left()
+        more = f"; {duration(left)} left at this rate" if left else ""
+        self.console.say(f"{head}: {what or 'stopped'}{more}")
+
+    def left(self) -> float:
+        """Seconds until all cells are finished, by those that were finished since the start."""
+        still = len(self.open) - self.done
+        return (time.monotonic() - self.started) / self.done * still if self.done else 0.0
+
+    @contextmanager
+    def sink(self, cell: Cell) -> Iterator[Sink]:
+        """Events of a cell that trains in this process: only what has to be known is said."""
+
+        def show(event: Event) -> None:
+            if isinstance(event, Notice):
+                self.console.say(f"{cell.label}: note: {event.text}")
+
+        yield show
+
+
+def _measured(record: Any) -> str:
+    if "failed" in record:
+        return f"failed: {record['failed']}"
+    values = record["measures"]
+    return (
+        f"kNN {values['knn']:.2f}, linear {values['linear_top1']:.2f}, effective rank {values['effective_rank']:.1f}, "
+        f"C_ii {values['mean_diagonal']:.2f}, C_ij {values['rms_off_diagonal']:.2f}"
+    )
+
+
+class _Tables:
+    """What Rich redraws: the tables, and a line for every cell that is running."""
+
+    def __init__(self, display: StudyDisplay) -> None:
+        self.display = display
+        self.read = float("-inf")
+        self.shown: Any = ""
+
+    def __call__(self) -> Any:
+        if time.monotonic() - self.read > SECONDS_BETWEEN_READS:
+            self.shown, self.read = self._draw(), time.monotonic()
+        return self.shown
+
+    def _draw(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        from barlowctl.ablate import table
+        from barlowctl.assemble.study import read_progress
+
+        ledger, console = self.display.ledger, self.display.console
+        parts: list[Any] = []
+        for study in ledger.studies:
+            shown = table.shown(table.rows(ledger, study), (*table.ACCURACY, "effective_rank"))
+            parts.append(console.drawn_table(f"{study.title} ({study.source})", *shown))
+        finished = sum(cell.record is not None for cell in ledger.cells)
+        left = self.display.left()
+        parts.append(Text(f"{finished} of {len(ledger.cells)} cells" + (f", {duration(left)} left" if left else "")))
+        for cell in ledger.cells:
+            if cell.record is None and cell.claimed:
+                steps = read_progress(cell)
+                where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
+                if (cell.path / "result.json").is_file():
+                    where = "measuring"
+                parts.append(Text(f"  {cell.label}: {where}"))
+        return Group(*parts)
+
+
+@contextmanager
+def show_study(console: Console, ledger: Ledger, at_once: int) -> Iterator[StudyDisplay]:
+    """The display of a study, for as long as the context lasts."""
+    display = StudyDisplay(console, ledger, at_once)
+    if not console.live:
+        yield display
+        return
+    from rich.live import Live
+
+    with Live(console=console.rich, refresh_per_second=1, get_renderable=_Tables(display), transient=True):
+        yield display

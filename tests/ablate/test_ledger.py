@@ -1,0 +1,183 @@
+"""A study's directory: cells shared by equal recipes, finished ones kept, one process each; its tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from barlowctl.ablate import figure, slurm, studies, table
+from barlowctl.ablate.ledger import Ledger
+from barlowctl.errors import UserError
+from barlowctl.recipe import load
+
+OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
+BASE = load.load("quickstart", OVERRIDES)
+# Two-sided 95 % quantiles of Student's t, from a table (degrees of freedom -> quantile).
+STUDENT = {2: 4.303, 4: 2.776}
+
+
+def ledger(out: Path, *names: str, seeds: int = 2) -> Ledger:
+    return Ledger(out, BASE, tuple(studies.build(name, BASE) for name in names), tuple(range(seeds)))
+
+
+def fill(book: Ledger, *, but: tuple[str, ...] = (), top1: Any = lambda cell: 80.0 + cell.seed) -> None:
+    for cell in book.cells:
+        if cell.variant.name not in but:
+            value = top1(cell)
+            cell.finish({"measures": {"knn": value - 5, "linear_top1": value, "effective_rank": 10.0}, "seconds": {}})
+
+
+def test_equal_recipes_share_a_cell_within_a_study_and_among_studies(tmp_path: Path) -> None:
+    book = ledger(tmp_path, "loss", "asymmetry", "drop-aug", seeds=3)
+    recipes = {load.digest(cell.recipe) for cell in book.cells}
+    assert len(recipes) == len(book.cells)
+    # 7 + 4 + 5 variants; the baseline three times; no-grayscale is the baseline, as the recipe has no grayscale
+    assert BASE.views.first.grayscale == 0
+    assert len(book.cells) == 3 * (7 + 3 + 3)
+    drop = book.studies[2]
+    assert book.same_as(drop, drop.variants[1]) == "baseline"
+    assert book.same_as(drop, drop.variants[0]) is None
+    assert book.cells[0].seed == 0
+    assert {cell.seed for cell in book.cells[:13]} == {0}  # every row has its first seed before the second
+
+
+def test_a_cell_is_found_again_whatever_study_is_named_first(tmp_path: Path) -> None:
+    before = ledger(tmp_path, "loss")
+    before.cells[0].finish({"measures": {"knn": 1.0}, "seconds": {}})
+    after = Ledger(tmp_path, BASE, (studies.depth(BASE.model.projector),), (0,))
+    base = next(v for v in after.studies[0].variants if v.name == "depth-2")
+    assert after.cell(after.studies[0], base, 0).record == {"measures": {"knn": 1.0}, "seconds": {}}
+
+
+def test_only_one_process_has_a_cell(tmp_path: Path) -> None:
+    cell = ledger(tmp_path, "loss").cells[0]
+    script = f"""
+import pathlib, sys
+from barlowctl.ablate import studies
+from barlowctl.ablate.ledger import Ledger
+from barlowctl.recipe import load
+base = load.load("quickstart", {OVERRIDES!r})
+with Ledger(pathlib.Path({str(tmp_path)!r}), base, (studies.build("loss", base),), (0, 1)).cells[0].claim() as free:
+    print(free, flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "True"
+    with cell.claim() as free:
+        assert not free
+    assert cell.claimed
+    process.kill()
+    process.communicate()
+    with cell.claim() as free:
+        assert free  # a killed process holds nothing
+    assert not cell.claimed
+
+
+def test_a_directory_is_of_one_recipe_and_its_images(tmp_path: Path) -> None:
+    book = ledger(tmp_path / "s", "loss")
+    book.open({"train": "abc"})
+    book.open({"train": "abc"})
+    ledger(tmp_path / "s", "lambd", seeds=5).open({"train": "abc"})  # more studies and seeds: welcome
+    with pytest.raises(UserError, match="other images"):
+        book.open({"train": "abd"})
+    other = load.override(BASE, ["train.epochs=9"])
+    with pytest.raises(UserError, match="another recipe"):
+        Ledger(tmp_path / "s", other, book.studies, (0,)).open({"train": "abc"})
+    assert load.digest(load.load(str(tmp_path / "s" / "recipe.toml"))) == load.digest(BASE)
+
+
+def test_the_table_has_mean_spread_difference_and_margin(tmp_path: Path) -> None:
+    book = ledger(tmp_path, "asymmetry", seeds=3)
+    values = {"baseline": (80.0, 82.0, 84.0), "stop-gradient": (70.0, 71.0, 75.0)}
+    fill(book, top1=lambda cell: values.get(cell.variant.name, (81.0, 83.0, 82.0))[cell.seed])
+    rows = {row["variant"]: row for row in table.rows(book, book.studies[0])}
+    base, stop = rows["baseline"], rows["stop-gradient"]
+    assert (base["linear_top1"], base["linear_top1_sd"]) == (82.0, pytest.approx(2.0))
+    assert stop["linear_top1_difference"] == pytest.approx(72.0 - 82.0)
+    assert stop["linear_top1_sd"] == pytest.approx(statistics.stdev(values["stop-gradient"]))
+    # Welch by hand: variances 4 and 7, three values each: 3.9 degrees of freedom, taken as 3
+    error = (4 / 3 + 7 / 3) ** 0.5
+    assert stop["linear_top1_margin"] == pytest.approx(3.18 * error)
+    assert (stop["published_top1"], stop["published_difference"]) == (70.5, pytest.approx(-0.9))
+    assert table.verdict(stop) == "agrees"
+    assert table.verdict(rows["predictor"]) == "not resolved"
+    assert table.verdict(base) is None
+    assert table.verdict({**stop, "published_difference": 1.0}) == "opposite"
+
+
+@pytest.mark.parametrize(("seeds", "freedom"), [(2, 2), (3, 4)])
+def test_margins_of_equal_spreads_are_students(seeds: int, freedom: int) -> None:
+    values = [float(number) for number in range(seeds)]
+    error = (2 * statistics.variance(values) / seeds) ** 0.5
+    assert table.margin(values, values) == pytest.approx(STUDENT[freedom] * error, rel=2e-3)
+    assert table.margin(values, [1.0]) is None
+
+
+def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path) -> None:
+    book = ledger(tmp_path, "loss")
+    fill(book, but=("cross-entropy", "only-redundancy"))
+    failed = [cell for cell in book.cells if cell.variant.name == "only-redundancy"]
+    failed[0].finish({"failed": "the loss is not finite", "seconds": {}})
+    rows = table.rows(book, book.studies[0])
+    text = table.markdown(book.studies[0], rows)
+    assert "Missing: only-redundancy (seed 1); cross-entropy (seeds 0, 1)." in text
+    assert "Failed: only-redundancy, seed 0: the loss is not finite" in text
+    assert "| only-redundancy | 0/2, 1 failed | - |" in text
+    assert "| baseline | 2/2 | 75.50 ± 0.71 | 80.50 ± 0.71 |" in text
+    records = list(csv.DictReader(io.StringIO(table.as_csv(rows))))
+    assert float(records[0]["linear_top1"]) == 80.5
+    assert records[-1]["missing"] == "0 1"
+    assert records[-1]["published_top1"] == "63.3"
+    json.dumps(table.document(book, book.studies[0], rows))
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_every_study_is_drawn_complete_and_in_part(tmp_path: Path, name: str) -> None:
+    book = ledger(tmp_path, name)
+    study = book.studies[0]
+    assert figure.save(study, table.rows(book, study), "digits", tmp_path / name) == []  # nothing measured: no figure
+    fill(book, but=(study.variants[1].name,))
+    png, svg = figure.save(study, table.rows(book, study), "digits", tmp_path / name)
+    with Image.open(png) as picture:
+        assert picture.width > 900
+        assert len(picture.convert("RGB").resize((200, 120)).getcolors(24_000) or []) > 10
+    assert xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg")
+    before = svg.read_bytes()
+    figure.save(study, table.rows(book, study), "digits", tmp_path / name)
+    assert svg.read_bytes() == before  # the same study, the same file
+
+
+def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) -> None:
+    """Read back from the axes: Fig. 2's six numbers and the two comparisons, level with ours at the baseline."""
+    book = Ledger(tmp_path, BASE, (studies.build("batch-size", BASE),), (0, 1))
+    fill(book)
+    axes, right = figure.draw(book.studies[0], table.rows(book, book.studies[0]), "digits").axes
+    published = {line.get_label(): list(line.get_ydata()) for line in right.get_lines()}
+    assert published[f"{figure.PAPER_LABEL}, right axis"] == [69.7, 70.7, 71.4, 71.7, 71.4, 70.7]
+    assert published["BYOL, its best, paper, right axis"] == [72.5]
+    assert right.get_ylim()[0] - axes.get_ylim()[0] == pytest.approx(69.7 - 80.5)  # baseline: batch 128
+    for name in ("projector", "lambd"):
+        one = Ledger(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
+        fill(one)
+        assert len(figure.draw(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
+
+
+def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:
+    text = slurm.array(
+        [0, 1, 2, 5], ["--loss", "--set", "a=b c"], out=tmp_path / "s", at_once=4, options={"time": "1:00"}
+    )
+    assert "#SBATCH --array=0-2,5%4\n" in text
+    assert "#SBATCH --time=1:00\n" in text
+    assert "-m barlowctl ablate --loss --set 'a=b c' --cell \"$SLURM_ARRAY_TASK_ID\"" in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
