@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart test test-slow lint format docs clean
+.PHONY: help setup data quickstart study study-plan test test-slow lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,21 @@ quickstart: data ## pre-train on Fashion-MNIST, measure the representation, expo
 	$(BARLOWCTL) pretrain --recipe quickstart
 	$(BARLOWCTL) probe --pixels --random-init
 	$(BARLOWCTL) export --format timm
+
+# The paper's studies on Fashion-MNIST. Stop it and run it again as you like: what is finished stays. docs/study says
+# what it costs; SEEDS=1 is a first look, PARALLEL=N runs N cells at a time.
+SEEDS ?= 3
+PARALLEL ?= 2
+STUDY := --loss --asymmetry --drop-aug --batch-size --projector --lambd --recipe docs/study/recipe.toml \
+	--without width-32,width-128,width-2048,width-4096,width-8192,width-16384 \
+	--out studies/fashion-mnist --seeds $(SEEDS)
+
+study-plan: data ## what `make study` would run, and what it costs on this machine
+	$(BARLOWCTL) ablate $(STUDY) --parallel $(PARALLEL) --dry-run
+
+study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, can be stopped and goes on
+	$(BARLOWCTL) ablate $(STUDY) --parallel $(PARALLEL)
+	$(BIN)/python docs/study/generate.py studies/fashion-mnist
 
 test: setup ## the tests, less the slow ones
 	@$(BIN)/python -m pytest -q -m "not slow"

@@ -7,6 +7,7 @@ paper prints none (its figures 3, 4 and 5 show Barlow Twins as curves only).
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -86,7 +87,7 @@ def build(name: str, base: Recipe) -> Study:
         case "drop-aug":
             return drop_augmentations()
         case "batch-size":
-            return batch_size(base.optimizer.name, base.train.batch_size)
+            return batch_size(base)
         case "projector":
             return projector(base.model.projector)
         case "depth":
@@ -186,19 +187,33 @@ BATCH_SIZES = {
 }
 
 
-def batch_size(optimizer: str, base: int) -> Study:
-    """Figure 2: batch sizes with the paper's learning rates (which are LARS's; others keep their own, per 256)."""
+def batch_size(base: Recipe) -> Study:
+    """Figure 2: batch sizes with the paper's learning rates, which are LARS's.
 
-    def overrides(size: int, rate: float) -> tuple[Override, ...]:
-        return (f"train.batch_size={size}", *((f"optimizer.lr={rate}",) if optimizer == "lars" else ()))
+    Other optimizers keep the recipe's at the recipe's batch, and its peak follows the batch: in proportion for SGD, by
+    the square root for AdamW and Muon, whose steps do not grow with the gradient (Malladi et al. 2022, arXiv
+    2205.10287, for Adam).
+    """
+    values = base.optimizer
+
+    def rates(size: int, paper: float) -> tuple[Override, ...]:
+        match values.name:
+            case "lars":
+                return (f"optimizer.lr={paper}",)
+            case "sgd":
+                return ()
+        factor = math.sqrt(base.train.batch_size / size)  # rates are per 256 images: the peak is lr x batch / 256
+        scaled = {"lr": values.lr * factor, "lr_biases": values.lr_biases * factor}
+        return () if factor == 1.0 else tuple(f"optimizer.{key}={rate:.4g}" for key, rate in scaled.items())
 
     rows = tuple(
-        Variant(str(size), overrides(size, rate), (top1, None), float(size))
+        Variant(str(size), (f"train.batch_size={size}", *rates(size, rate)), (top1, None), float(size))
         for size, (rate, top1) in BATCH_SIZES.items()
     )
     others = (Series("BYOL, its best", {"4096": 72.5}), Series("SimCLR, its best", {"4096": 67.1}))
-    note = None if optimizer == "lars" else f"learning rates are the recipe's ({optimizer}), in proportion to the batch"
-    baseline = str(base) if base in BATCH_SIZES else "2048"
+    rule = {"lars": None, "sgd": "in proportion to the batch"}.get(values.name, "by the square root of the batch")
+    note = rule and f"the peak learning rate ({values.name}'s, from the recipe) grows {rule}"
+    baseline = str(base.train.batch_size) if base.train.batch_size in BATCH_SIZES else "2048"
     return Study("batch-size", "Batch size", "Figure 2", rows, baseline, "curve", "batch size", others, note)
 
 
@@ -290,24 +305,25 @@ def grid(path: Path) -> Study:
     return Study(path.stem, title, path.name, tuple(variants), variants[0].name)
 
 
-def select(studies: Sequence[Study], only: Sequence[str]) -> list[Study]:
-    """The studies with the named variants and their baselines alone; a study of which none is named is left out.
+def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Study]:
+    """The studies with the variants of `only` (all where it is empty) less those of `without`.
+
+    Baselines stay, and a study of which nothing but its baseline is left is left out.
 
     Raises:
         UserError: no study has a variant of that name.
     """
-    if not only:
-        return list(studies)
     known = [variant.name for study in studies for variant in study.variants]
-    for name in only:
+    for name in (*only, *without):
         if name not in known:
             raise UserError(
                 f"no variant is named '{name}'{did_you_mean(name, known)}", allowed=", ".join(dict.fromkeys(known))
             )
     kept = []
     for study in studies:
-        variants = tuple(variant for variant in study.variants if variant.name in {*only, study.baseline})
-        if any(variant.name in only for variant in variants):
+        wanted = {variant.name for variant in study.variants if not only or variant.name in only} - set(without)
+        variants = tuple(variant for variant in study.variants if variant.name in wanted | {study.baseline})
+        if wanted & set(only) or wanted - {study.baseline} or (not only and not without):
             kept.append(replace(study, variants=variants))
     return kept
 

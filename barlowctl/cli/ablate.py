@@ -40,7 +40,11 @@ def ablate(
     lambd: Annotated[bool, typer.Option("--lambd", help="Figure 5: weight of the redundancy term.")] = False,
     grid: Annotated[Path | None, typer.Option("--grid", help="Your own variants, a TOML file.")] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="NAMES", help="These variants alone, with their baselines.")
+        str | None,
+        typer.Option("--only", metavar="NAMES", help="These variants alone (a,b), with their baselines."),
+    ] = None,
+    without: Annotated[
+        str | None, typer.Option("--without", metavar="NAMES", help="All variants but these (a,b).")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", "-r", help="The base recipe. Default: resnet50-300ep.")
@@ -104,13 +108,13 @@ def ablate(
     base = load.load(recipe or "resnet50-300ep", overrides or ())
     names = [part for name in chosen for part in ((name, "depth") if name == "projector" else (name,))]
     found = [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
-    kept = studies.select(found, [name.strip() for name in only.split(",")] if only else [])
+    kept = studies.select(found, _names(only), _names(without))
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
     command = _Command(console, ledger, Runtime(device, threads, workers), data, parallel)
     if cell is not None and cell >= len(ledger.cells):
         raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
     flags_given = [f"--{name}" for name in chosen] + (["--grid", str(grid)] if grid else [])
-    flags_given += ["--only", only] if only else []
+    flags_given += (["--only", only] if only else []) + (["--without", without] if without else [])
     again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers)
     if dry_run:
         command.plan()
@@ -122,6 +126,10 @@ def ablate(
         command.run([(cell, ledger.cells[cell])])
     else:
         command.run(list(enumerate(ledger.cells)), again if parallel > 1 else None)
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _again(

@@ -53,7 +53,7 @@ def test_figure_3_removes_one_distortion_after_another() -> None:
 
 
 def test_figure_2_pairs_batch_sizes_with_the_papers_rates_and_numbers() -> None:
-    study = studies.batch_size("lars", 2048)
+    study = studies.batch_size(BASE)
     variants = study.variants
     assert [variant.published[0] for variant in variants] == [69.7, 70.7, 71.4, 71.7, 71.4, 70.7]
     assert study.baseline == "2048"
@@ -64,8 +64,17 @@ def test_figure_2_pairs_batch_sizes_with_the_papers_rates_and_numbers() -> None:
     recipes = [load.override(BASE, variant.overrides) for variant in variants]
     rates = {recipe.train.batch_size: recipe.optimizer.lr for recipe in recipes}
     assert rates == {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2, 4096: 0.2}
-    other = studies.batch_size("adamw", 128).variants[0]
-    assert load.override(BASE, other.overrides).optimizer.lr == BASE.optimizer.lr
+
+
+@pytest.mark.parametrize(("optimizer", "growth"), [("sgd", 4.0), ("adamw", 2.0), ("muon", 2.0)])
+def test_peak_rates_of_other_optimizers_follow_the_batch(optimizer: str, growth: float) -> None:
+    base = load.override(BASE, [f"optimizer.name={optimizer}", "train.batch_size=256"])
+    variants = {variant.name: variant for variant in studies.batch_size(base).variants}
+    assert load.override(base, variants["256"].overrides) == base  # the baseline is the recipe itself
+    large = load.override(base, variants["1024"].overrides)
+    for key in ("lr", "lr_biases"):
+        peak, before = (getattr(r.optimizer, key) * r.train.batch_size for r in (large, base))
+        assert peak == pytest.approx(growth * before, rel=1e-3)
 
 
 def test_figure_3_has_the_papers_numbers_of_the_other_methods_and_none_of_its_own_curve() -> None:
@@ -97,7 +106,10 @@ def test_selected_variants_keep_their_baseline() -> None:
     found = [studies.loss(), studies.build("projector", BASE)]
     (kept,) = studies.select(found, ["width-64"])
     assert [variant.name for variant in kept.variants] == ["width-64", "width-8192"]
-    assert studies.select(found, []) == found
+    assert studies.select(found) == found
+    kept = studies.select(found, without=["width-16384", "width-8192", "cross-entropy"])
+    assert [variant.name for variant in kept[0].variants] == [v.name for v in found[0].variants[:-1]]
+    assert [variant.x for variant in kept[1].variants] == [2**power for power in range(4, 14)]  # the baseline stays
     with pytest.raises(UserError, match="no variant is named 'widht-64', did you mean 'width-64'"):
         studies.select(found, ["widht-64"])
 

@@ -1,0 +1,68 @@
+"""docs/study: its recipe and studies are valid, and its page is made from whatever of a study is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.ablate import studies
+from barlowctl.ablate.ledger import Ledger
+from barlowctl.assemble.study import write_results
+from barlowctl.recipe import load
+
+
+@pytest.fixture
+def generator(checkout: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("generate_study", checkout / "docs" / "study" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
+    generator: Any, checkout: Path, tmp_path: Path
+) -> None:
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    book = Ledger(tmp_path / "s", base, (studies.loss(), studies.build("lambd", base)), (0, 1))
+    with pytest.raises(SystemExit, match="make study"):
+        generator.generate(tmp_path / "s", tmp_path)
+    for cell in book.cells:
+        if cell.variant.name in ("baseline", "only-invariance"):
+            value = (90.0 if cell.variant.name == "baseline" else 80.0) + 0.1 * cell.seed
+            seconds = {"train": 3600.0, "train_cpu": 1800.0, "measure": 360.0}
+            cell.finish({"measures": {"knn": value, "linear_top1": value}, "seconds": seconds})
+    write_results(book)
+    generator.main([str(tmp_path / "s"), str(tmp_path / "page")])
+    text = (tmp_path / "page" / "results.md").read_text()
+    # 7 rows of the loss and 7 of lambd, whose third is the baseline, times 2 seeds; 3 rows are finished
+    assert "6 of 28 rows times seeds are measured. **22 are missing" in text
+    assert "Training took 4.0 hours of wall time (2.0 CPU-hours), measuring 0.4 hours" in text
+    assert "| Table 5 | only-invariance | -10.00 |" in text
+    assert "| Table 5 | cross-entropy | - | - | -8.1 | missing |" in text
+    assert "Missing: only-redundancy (seeds 0, 1)" in text
+    for link in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (tmp_path / "page" / link).is_file()
+
+
+def test_make_study_names_a_study_that_can_be_run(checkout: Path) -> None:
+    """The Makefile's flags against the command's own: every option exists, every variant that is left out too."""
+    text = (checkout / "Makefile").read_text()
+    flags = re.search(r"^STUDY := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert flags is not None
+    words = flags[1].replace("\\\n", " ").split()
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    found = [studies.build(name, base) for name in studies.NAMES]
+    kept = studies.select(found, without=words[words.index("--without") + 1].split(","))
+    assert [study.name for study in kept] == [study.name for study in found]
+    named = {name.removeprefix("--") for name in words if name.startswith("--")}
+    assert set(studies.NAMES) - {"depth"} <= named
+    cells = Ledger(Path("nowhere"), base, tuple(kept), (0,)).cells
+    assert f"{len(cells)} cells a seed" in (checkout / "docs" / "study" / "README.md").read_text()
+    assert json.dumps(sorted({cell.recipe.train.batch_size for cell in cells})) == "[128, 256, 512, 1024, 2048, 4096]"
