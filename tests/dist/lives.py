@@ -131,7 +131,8 @@ def kill_and_resume(
             left = half_written(run)
             records = run / "metrics.jsonl"
             before = records.stat().st_size if records.is_file() else 0
-            if draw.random() < 0.15:  # anywhere, start-up included
+            early = draw.random() < 0.15  # start-up included
+            if early:
                 time.sleep(draw.uniform(0.0, 1.0))
             else:
                 until(lambda: records.is_file() and records.stat().st_size != before, life)  # noqa: B023
@@ -139,7 +140,8 @@ def kill_and_resume(
                 if draw.random() < 0.4:
                     until(lambda: half_written(run) - left, life, timeout=5.0)  # noqa: B023
                     time.sleep(draw.uniform(0.0, 0.004))
-            everyone = ranks > 1 and draw.random() < 0.5
+            # Before they have met, a rank waits for the others as long as --rank-timeout says.
+            everyone = ranks > 1 and (early or draw.random() < 0.5)
             for rank in range(ranks) if everyone else [draw.randrange(ranks)]:
                 life.signal(signal.SIGKILL, rank)
             found = life.wait()
