@@ -22,7 +22,7 @@ from barlowctl.assemble.machine import Runtime, usable_precision
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data.views import ViewSpec
-from barlowctl.errors import RunStopped, UserError
+from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.model import feature_width
 from barlowctl.objective import Classifier
@@ -79,8 +79,8 @@ def fit(
         seed: of the classifier's first weights and of the order and crops of training images.
 
     Raises:
-        UserError: fewer images than one batch can be made of.
-        RunStopped: `stop()` became true, or the loss is not finite.
+        UserError: fewer images than one batch can be made of, or a loss that is not finite.
+        RunStopped: `stop()` became true; the state is saved.
     """
     recipe = _recipe(subject.recipe, protocol, seed)
     members = np.arange(data.train.num_samples) if subset is None else np.asarray(subset)
@@ -192,10 +192,10 @@ def _train(
                 stop=stop,
                 resume=resume,
             )
+    except RunDiverged as diverged:
+        raise UserError(diverged.message, next="lower the learning rates, e.g. --set lr_head=0.03") from None
     except RunStopped as stopped:
-        if "stopped at step" in stopped.message:
-            raise RunStopped(stopped.message, next="run the same command again to go on") from None
-        raise UserError(stopped.message, next="lower the learning rates: --set lr_head=0.03") from None
+        raise RunStopped(stopped.message, next="run the same command again to go on") from None
 
 
 def training_view(protocol: Protocol, size: int) -> ViewSpec:

@@ -109,12 +109,12 @@ def _gather(
     readings: list[str] = []
     spectra: dict[str, list[float]] = {}
     spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))
-    if spectrum_files:
-        saved = load_file(spectrum_files[-1])
-        for key in ("singular_values", "eigenvalues"):
+    for file in spectrum_files[:1] + spectrum_files[1:][-1:]:  # the first and the last
+        saved = load_file(file)
+        drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], int(file.stem.removeprefix("step-"))))
+        for key in ("singular_values", "eigenvalues"):  # the last file's remain
             values = saved[key].tolist()
             spectra[key] = [value for value in values if value > SMALLEST * max(values)]
-        drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], int(spectrum_files[-1].stem[5:])))
     if "mean_diagonal" in metrics:
         readings.append(
             read_correlation(

@@ -137,7 +137,7 @@ def _voc07(subject: Subject, path: Path, runtime: Runtime, options: SvmOptions) 
     targets = [source.targets.astype(np.int64) for source in sources]
     threads = min(runtime.threads or cores(), cores())
     everything = (features[0], targets[0], features[1], targets[1])
-    _name_empty_classes(targets)
+    _check_classes(targets, options.low_shot)
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = []
     for shots in options.low_shot:
@@ -175,12 +175,16 @@ def _voc07(subject: Subject, path: Path, runtime: Runtime, options: SvmOptions) 
     }
 
 
-def _name_empty_classes(targets: list[np.ndarray]) -> None:
-    for split, matrix in zip(("trainval", "test"), targets, strict=True):
-        empty = [name for name, column in zip(benchmarks.VOC_CLASSES, matrix.T, strict=True) if not (column == 1).any()]
-        if empty:
+def _check_classes(targets: list[np.ndarray], low_shot: tuple[int, ...]) -> None:
+    """Refuse splits in which a class has too few images, by name, before anything is fitted."""
+    needed = (max((svm.FOLDS, *low_shot)), 1)
+    for split, matrix, at_least in zip(("trainval", "test"), targets, needed, strict=True):
+        counts = (matrix == 1).sum(axis=0)
+        short = [f"{name} ({n})" for name, n in zip(benchmarks.VOC_CLASSES, counts, strict=True) if n < at_least]
+        if short:
+            more = "" if len(short) <= 5 else f" and {len(short) - 5} more"
             raise UserError(
-                f"no {split} image shows {', '.join(empty[:5])}",
-                allowed="every class in both splits",
+                f"too few {split} images show {', '.join(short[:5])}{more}",
+                allowed=f"at least {at_least} of every class" + (" with --low-shot" if at_least > svm.FOLDS else ""),
                 next="unpack the archives again",
             )

@@ -139,6 +139,14 @@ def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_pat
     assert len((whole.folder / "metrics.jsonl").read_text().splitlines()) > 3
 
 
+def test_a_loss_that_is_not_finite_is_explained(folder: Path, recipe: Path, capsys: Captured) -> None:
+    wild = ["--set", "epochs=2", "--set", "lr_head=1e38", "--set", "momentum=0.0"]
+    assert barlowctl(["probe", "resnet10t", "--data", str(folder), "--protocol", "paper", *wild, *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "the loss is" in error
+    assert "--set lr_head" in error
+
+
 def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "1percent.txt").write_text("n01_3.png\nn02_4.png\nn02_5.png\n")
     options = ["resnet10t", "--data", str(folder), "--semi", "1", "--set", "epochs=1", *SMALL]

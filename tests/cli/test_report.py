@@ -75,7 +75,7 @@ def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, ca
     ):
         assert said in page.text, said
     assert page.counts["svg"] >= 12  # curves and spectra
-    assert page.counts["img"] == 4  # C, views, neighbours, confusion
+    assert page.counts["img"] == 5  # C first and last, views, neighbours, confusion
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [record for record in metrics if record["event"] == "evaluation"][-1]
     assert f"kNN: {last['knn']:.4g} at step 20" in page.text.replace("run: ", "kNN: ")

@@ -125,6 +125,8 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     assert result["value"] == pytest.approx(np.mean(list(result["per_class"].values())), abs=1e-3)
     assert result["value"] > 15.0  # chance is about 5 to 10
     assert set(result["costs"].values()) <= {1.0, 100.0}
+    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--data", str(voc), "--low-shot", *SMALL]) == 2
+    assert "aeroplane (4), bicycle (4)" in capsys.readouterr().err  # 96 are needed
 
 
 def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -153,7 +155,7 @@ def test_wrong_layouts(recipe: Path, places: Path, inat: Path, voc: Path, tmp_pa
     assert "no folder" in refused("voc07", tmp_path / "none")
     main = voc / "VOC2007" / "ImageSets" / "Main"
     (main / "cat_trainval.txt").write_text((main / "cat_trainval.txt").read_text().replace(" 1\n", "-1\n"))
-    assert "no trainval image shows cat" in refused("voc07", voc)
+    assert "too few trainval images show cat (0)" in refused("voc07", voc)
     for file in main.glob("*_test.txt"):
         file.unlink()
     assert "VOCtest_06-Nov-2007.tar" in refused("voc07", voc)
