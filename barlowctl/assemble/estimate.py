@@ -42,8 +42,22 @@ class Cost:
         return self.train + self.measure
 
 
-def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None) -> dict[str, Cost]:
-    """The cost of a cell of each recipe among `cells`, by the name of the cell's folder.
+@dataclass(frozen=True)
+class Estimate:
+    """costs: folder of the cell -> its cost. cpu_share: CPU time per wall time while it was timed.
+
+    On a machine with other work the wall time is what it would be with as much of it; the CPU time is its own.
+    """
+
+    costs: dict[str, Cost]
+    cpu_share: float
+
+    def of(self, cell: Cell) -> Cost:
+        return self.costs[cell.path.parent.name]
+
+
+def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None) -> Estimate:
+    """The cost of a cell of each recipe among `cells`.
 
     Finished cells are their own estimate. Of the others a step is timed at the recipe's batch, on random pixels, and
     the loader beside it; a step that would take longer than `LONGEST_STEP` is scaled from the base recipe's by its
@@ -56,6 +70,7 @@ def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | 
     threads = set_threads(runtime, base.train.cpu_threads)
     source, images, tests = _sizes(base, data)
     stopwatch = _Stopwatch(base, runtime, device, threads, source)
+    wall, cpu = time.perf_counter(), time.process_time()
     evaluation = stopwatch.evaluation(images, tests)
     costs: dict[str, Cost] = {}
     timed: dict[str, tuple[float, str]] = {}
@@ -72,7 +87,7 @@ def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | 
         seconds, source_of_it = timed[same_cost]
         length = settings(cell.recipe, images - cell.recipe.data.holdout, device)
         costs[key] = Cost(seconds * length.total_steps, evaluation, source_of_it)
-    return costs
+    return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
 
 
 def _cost_relevant(recipe: Recipe) -> dict[str, Any]:

@@ -132,6 +132,10 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def _again(
     flags: list[str], recipe: str | None, overrides: list[str], seeds: int, data: str | None, out: Path,
     workers: int | None,
@@ -191,7 +195,8 @@ class _Command:
             write_results(self.ledger)
             first, reason = next(iter(wrong.items()))
             raise UserError(
-                f"{len(wrong)} cells could not be run; {first}: {reason}", next="mend that and run the same command"
+                f"{_count(len(wrong), 'cell')} could not be run; {first}: {reason}",
+                next="mend that and run the same command",
             )
         self.results(only_if_complete=len(cells) == 1)
 
@@ -235,7 +240,9 @@ class _Command:
             rows = table.rows(ledger, study)
             documents.append(table.document(ledger, study, rows))
             if not quick:
-                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {len(ledger.seeds)} seeds"
+                title = (
+                    f"{study.title} ({study.source}) on recipe {ledger.base.name}, {_count(len(ledger.seeds), 'seed')}"
+                )
                 console.table(title, *table.shown(rows, table.ACCURACY))
                 console.table("", *table.shown(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):
@@ -287,14 +294,14 @@ class _Command:
         from barlowctl.assemble.estimate import estimate
 
         ledger, console = self.ledger, self.console
-        costs = estimate(ledger.base, ledger.cells, self.runtime, self.data)
+        estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data)
         open_cells = [cell for cell in ledger.cells if cell.record is None]
-        seconds = sum(costs[cell.path.parent.name].total for cell in open_cells)
+        seconds = sum(estimated.of(cell).total for cell in open_cells)
         documents = []
         for study in ledger.studies:
             rows, variants = [], []
             for variant in study.variants:
-                cost = costs[ledger.cell(study, variant, ledger.seeds[0]).path.parent.name]
+                cost = estimated.of(ledger.cell(study, variant, ledger.seeds[0]))
                 same = ledger.same_as(study, variant)
                 does = " ".join(variant.overrides) or "(the recipe as it is)"
                 rows.append((variant.name, does + (f"   = {same}" if same else ""),
@@ -311,14 +318,15 @@ class _Command:
             title = f"{study.title} ({study.source}) on recipe {ledger.base.name}"
             console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
             documents.append({"study": study.name, "variants": variants})
-        for source in dict.fromkeys(cost.source for cost in costs.values()):
+        for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
             console.say(f"estimate: {source}")
         finished = len(ledger.cells) - len(open_cells)
         at_once = f", {duration(seconds / self.parallel)} with {self.parallel} at a time" if self.parallel > 1 else ""
         said = f", {finished} of them finished" if finished else ""
         console.say(
-            f"{len(ledger.cells)} cells ({len(ledger.seeds)} seeds; equal recipes once){said}: "
-            f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is"
+            f"{len(ledger.cells)} cells ({_count(len(ledger.seeds), 'seed')}; equal recipes once){said}: "
+            f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is; "
+            f"{duration(seconds * estimated.cpu_share)} of a CPU's time"
         )
         console.result(
             {
@@ -328,6 +336,7 @@ class _Command:
                 "cells": len(ledger.cells),
                 "finished": finished,
                 "seconds": seconds,
+                "cpu_seconds": seconds * estimated.cpu_share,
                 "parallel": self.parallel,
                 "wall_seconds": seconds / self.parallel,
             }

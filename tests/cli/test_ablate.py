@@ -48,6 +48,7 @@ def test_the_plan_lists_the_variants_and_what_they_cost(recipe: Path, capsys: Ca
     assert plan["cells"] == 3 * 3
     assert all(variant["seconds"]["train"] > 0 for variant in drop["variants"])
     assert plan["wall_seconds"] == pytest.approx(plan["seconds"] / 2)
+    assert 0 < plan["cpu_seconds"] <= 1.5 * plan["seconds"]  # one thread, and a loader beside it
     assert not (tmp_path / "studies").exists()
 
 
@@ -169,11 +170,14 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     recipe: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     grid = tmp_path / "big.toml"
-    grid.write_text('[baseline]\n[too-big]\n"train.batch_size" = 4096\n')
+    grid.write_text('[baseline]\n[too-big]\n"train.batch_size" = 4096\n[wild]\n"optimizer.lr" = 1e30\n')
     assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]) == 2
     error = capsys.readouterr().err
-    assert "1 cells could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
-    assert len(list((tmp_path / "study").rglob("cell.json"))) == 1
+    assert "1 cell could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
+    wild = next((tmp_path / "study" / "cells").glob("wild-*/seed-0/cell.json"))
+    assert "the loss is nan" in json.loads(wild.read_text())["failed"]  # a loss that diverges is a result
+    assert len(list((tmp_path / "study").rglob("cell.json"))) == 2
+    assert "the loss is nan" in (tmp_path / "study" / "big.md").read_text()
 
 
 @pytest.mark.parametrize(
