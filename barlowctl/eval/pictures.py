@@ -115,7 +115,7 @@ def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> I
     percent = 100.0 * matrix / totals
     texts = None
     if len(matrix) <= 20:
-        texts = np.array([[f"{value:.0f}" if value >= 0.5 else "" for value in row] for row in percent])
+        texts = np.array([[f"{value:.0f}" if round(value) else "" for value in row] for row in percent])
     return heat_map(percent, low=0, high=100, title=title, names=[name[:24] for name in names], texts=texts)
 
 
