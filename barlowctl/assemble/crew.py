@@ -66,6 +66,7 @@ def run_cells(
     """
     waiting, working = list(cells), dict[int, tuple[subprocess.Popen[bytes], Cell]]()
     wrong: dict[str, str] = {}
+    told: set[int] = set()
     with _signals() as stopping:
         try:
             while working or (waiting and not stopping()):
@@ -75,7 +76,7 @@ def run_cells(
                         working[slot] = (_start(arguments(number, place), _log(cell)), cell)
                         tell(cell, "started")
                 if stopping():
-                    _stop(working)
+                    _stop(working, told)
                 for slot, (process, cell) in list(working.items()):
                     if (code := process.poll()) is not None:
                         del working[slot]
@@ -84,7 +85,7 @@ def run_cells(
                         tell(cell, wrong.get(cell.label))
                 time.sleep(POLL_SECONDS)
         finally:
-            _stop(working)
+            _stop(working, told)
             for process, _ in working.values():
                 process.wait()
     if stopping():
@@ -110,11 +111,12 @@ def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(working: dict[int, tuple[subprocess.Popen[bytes], Cell]]) -> None:
+def _stop(working: dict[int, tuple[subprocess.Popen[bytes], Cell]], told: set[int]) -> None:
+    """SIGTERM to every process, once."""
     for process, _ in working.values():
-        if process.poll() is None and not getattr(process, "told", False):
+        if process.poll() is None and process.pid not in told:
             process.send_signal(signal.SIGTERM)
-            process.told = True  # type: ignore[attr-defined]
+            told.add(process.pid)
 
 
 def _last_line(log: Path) -> str:

@@ -88,9 +88,10 @@ def _verdicts(documents: Sequence[dict[str, Any]]) -> list[str]:
             if not row["published_difference"]:
                 continue
             ours, margin = row.get("linear_top1_difference"), row.get("linear_top1_margin")
+            verdict = row["verdict"] or ("missing" if ours is None else "needs two seeds")
             lines.append(
                 f"| {document['source']} | {row['variant']} | {_number(ours, '+')} | {_number(margin)} "
-                f"| {row['published_difference']:+.1f} | {row['verdict'] or 'missing'} |"
+                f"| {row['published_difference']:+.1f} | {verdict} |"
             )
     return lines
 

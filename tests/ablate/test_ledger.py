@@ -17,6 +17,7 @@ from PIL import Image
 
 from barlowctl.ablate import figure, slurm, studies, table
 from barlowctl.ablate.ledger import Ledger
+from barlowctl.assemble.study import write_results
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 
@@ -171,6 +172,18 @@ def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) 
         one = Ledger(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
         fill(one)
         assert len(figure.draw(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
+
+
+def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = ledger(tmp_path, "asymmetry")
+    fill(book)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    files, why = write_results(book)
+    assert {file.name for file in files} == {"asymmetry.json", "asymmetry.csv", "asymmetry.md"}
+    assert why is not None
+    assert 'pip install "barlowctl[plots]"' in why
 
 
 def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:
