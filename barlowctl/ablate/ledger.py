@@ -43,8 +43,7 @@ class Cell:
         file = self.path / "cell.json"
         if not file.is_file():
             return None
-        values: Record = json.loads(file.read_text(encoding="utf-8"))
-        return values
+        return _read(file)
 
     def finish(self, record: Record) -> None:
         """Keep what was measured; the cell is not run again."""
@@ -144,7 +143,7 @@ class Ledger:
             raise UserError(
                 f"'{self.out}' cannot be written to: {error.strerror}", next="name another directory with --out"
             ) from error
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _read(file)
         if before.get("recipe_digest") != identity["recipe_digest"]:
             raise UserError(
                 f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
@@ -165,6 +164,25 @@ def _locks(file: IO[str]) -> bool:
         except BlockingIOError:
             time.sleep(0.02)
     return False
+
+
+def _read(file: Path) -> Record:
+    """A record that `write_text` wrote.
+
+    Raises:
+        UserError: it was damaged since.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"'{file}' cannot be read: {error}",
+            allowed="what `barlowctl ablate` wrote there",
+            next=f"remove it (rm {file}) and run the study again: finished training is not repeated",
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f"'{file}' is not a record of a study", next=f"rm {file}")
+    return values
 
 
 def write_text(path: Path, text: str) -> None:

@@ -194,3 +194,15 @@ def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:
     assert "#SBATCH --time=1:00\n" in text
     assert "-m barlowctl ablate --loss --set 'a=b c' --cell \"$SLURM_ARRAY_TASK_ID\"" in text
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "\udcff"])
+def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
+    book = ledger(tmp_path, "asymmetry")
+    book.open({"train": "here"})
+    book.cells[0].finish({"measures": {"knn": 1.0}, "seconds": {}})
+    for file, read in ((tmp_path / "study.json", lambda: book.open({})), (book.cells[0].path / "cell.json", None)):
+        file.write_bytes(damage.encode(errors="surrogateescape"))
+        with pytest.raises(UserError, match=file.name) as raised:
+            read() if read else book.cells[0].record
+        assert str(file) in str(raised.value.next)
