@@ -10,10 +10,9 @@ the test.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -79,18 +78,9 @@ def voc_svm(
         truth = np.where(targets[:, label] == 1, 1, -1)
         cost, failed = _choose_cost(train, truth, costs, seed)
         scores, more = _fit(train, truth, test, cost, seed)
-        counted = test_targets[:, label] != -1
-        present = test_targets[counted, label] == 1
-        return (
-            eleven_point_precision(scores[counted], present),
-            area_precision(scores[counted], present),
-            cost,
-            failed + more,
-        )
+        return (*_precisions(scores, test_targets[:, label]), cost, failed + more)
 
-    found = _all_classes(one, targets.shape[1], threads)
-    eleven, area, chosen, failed = zip(*found, strict=True)
-    return SvmResult(eleven, area, chosen, sum(failed))
+    return _all_classes(one, targets.shape[1], threads)
 
 
 def low_shot(
@@ -128,18 +118,9 @@ def low_shot(
         truth = np.where(targets[members, label] == 1, 1, -1)
         cost, failed = _choose_cost(train[members], truth, costs, draw) if shots >= FOLDS else (PLAIN_COST, 0)
         scores, more = _fit(train[members], truth, test, cost, draw)
-        counted = test_targets[:, label] != -1
-        present = test_targets[counted, label] == 1
-        return (
-            eleven_point_precision(scores[counted], present),
-            area_precision(scores[counted], present),
-            cost,
-            failed + more,
-        )
+        return (*_precisions(scores, test_targets[:, label]), cost, failed + more)
 
-    found = _all_classes(one, targets.shape[1], threads)
-    eleven, area, used, failed = zip(*found, strict=True)
-    return SvmResult(eleven, area, used, sum(failed))
+    return _all_classes(one, targets.shape[1], threads)
 
 
 def precision_recall(scores: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +149,18 @@ def area_precision(scores: np.ndarray, present: np.ndarray) -> float:
     return float((steps * best).sum())
 
 
-def _all_classes(one: Any, classes: int, threads: int) -> list[tuple[float, float, float, int]]:
+def _all_classes(one: Callable[[int], tuple[float, float, float, int]], classes: int, threads: int) -> SvmResult:
+    """`one` class after another: (11 points, area, cost, fits that did not converge)."""
     with ThreadPoolExecutor(max(1, threads)) as pool:  # liblinear works with the interpreter lock released
-        return list(pool.map(one, range(classes)))
+        eleven, area, costs, failed = zip(*pool.map(one, range(classes)), strict=True)
+    return SvmResult(eleven, area, costs, sum(failed))
+
+
+def _precisions(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Both measures of one class on the images that count: targets `(n,)` 1, 0, or -1 for ignored."""
+    counted = targets != -1
+    present = targets[counted] == 1
+    return eleven_point_precision(scores[counted], present), area_precision(scores[counted], present)
 
 
 def _choose_cost(features: np.ndarray, truth: np.ndarray, costs: Sequence[float], seed: int) -> tuple[float, int]:

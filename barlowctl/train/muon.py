@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError
+from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
 
 # The quintic iteration x -> a x + b x³ + c x⁵ of Jordan et al. 2024, section "The Newton-Schulz iteration".
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -18,7 +18,7 @@ SMALLEST_NORM = 1e-7
 EPSILON = 1e-8  # of Adam
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(GroupwiseOptimizer):
     """Momentum, orthogonalised (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
 
     In a group with `adapt=True`, for each parameter p of shape (out, ...) with gradient g:
@@ -45,9 +45,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         adapt: bool = True,
     ) -> None:
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum)):
-            if not value >= 0.0:
-                raise UserError(f"Muon: {name} is {value}, but must not be negative", allowed="0 or more")
+        refuse_negative("Muon", lr=lr, weight_decay=weight_decay, momentum=momentum)
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -60,24 +58,13 @@ class Muon(torch.optim.Optimizer):
             if group["adapt"] and any(p.ndim < 2 for p in group["params"]):
                 raise UserError("Muon orthogonalises matrices: a parameter has fewer than two dimensions")
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            update = _orthogonal_step if group["adapt"] else _adam_step
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(1.0 - group["lr"] * group["weight_decay"])
-                    update(p, p.grad, self.state[p], group)
-        return loss
+    def update(self, group: dict[str, Any]) -> None:
+        """See `GroupwiseOptimizer`."""
+        update = _orthogonal_step if group["adapt"] else _adam_step
+        for p in group["params"]:
+            if p.grad is not None:
+                p.mul_(1.0 - group["lr"] * group["weight_decay"])
+                update(p, p.grad, self.state[p], group)
 
 
 def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, overload
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError, did_you_mean
+from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
 from barlowctl.train.muon import Muon
 
 OPTIMIZERS = ("lars", "sgd", "adamw", "muon")
 
 
-class LARS(torch.optim.Optimizer):
+class LARS(GroupwiseOptimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888), in the authors' order of steps.
 
     For each parameter p with gradient g, and per-group settings:
@@ -42,9 +43,7 @@ class LARS(torch.optim.Optimizer):
         adapt: bool = True,
         clip: bool = False,
     ) -> None:
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("momentum", momentum), ("eta", eta)):
-            if not value >= 0.0:
-                raise UserError(f"LARS: {name} is {value}, but must not be negative", allowed="0 or more")
+        refuse_negative("LARS", lr=lr, weight_decay=weight_decay, momentum=momentum, eta=eta)
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -55,22 +54,11 @@ class LARS(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            for same in _by_device_and_dtype(params):
-                self._update(same, group)
-        return loss
+    def update(self, group: dict[str, Any]) -> None:
+        """See `GroupwiseOptimizer`."""
+        params = [p for p in group["params"] if p.grad is not None]
+        for same in _by_device_and_dtype(params):
+            self._update(same, group)
 
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
         updates: list[Tensor] = [p.grad for p in params if p.grad is not None]
