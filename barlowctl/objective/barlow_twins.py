@@ -62,16 +62,21 @@ def form_costs(n: int, d: int, ranks: int = 1) -> dict[Literal["primal", "gram"]
 
     For `n` samples over all ranks, of `d` dimensions: primal `3 n d² / W`, and an all-reduce of `d²` numbers
     that passes `2 (W - 1) / W` of them through each rank; Gram `4 n² d / W`, and an all-gather of `2 n d`
-    numbers of which `(W - 1) / W` reach each rank.
+    numbers of which `(W - 1) / W` reach each rank. Alone the Gram matrices are symmetric: `3 n² d` (see
+    `symmetric_gram`).
     """
+    products = 3 if ranks == 1 else 4
     foreign = (ranks - 1) / ranks * OPERATIONS_PER_NUMBER_SENT
-    return {"primal": 3 * n * d * d / ranks + 2 * d * d * foreign, "gram": 4 * n * n * d / ranks + 2 * n * d * foreign}
+    return {
+        "primal": 3 * n * d * d / ranks + 2 * d * d * foreign,
+        "gram": products * n * n * d / ranks + 2 * n * d * foreign,
+    }
 
 
 def choose_form(n: int, d: int, ranks: int = 1) -> Literal["primal", "gram"]:
     """The form that costs less for `n` samples (over all ranks) of `d` dimensions: see `form_costs`.
 
-    Alone: Gram when 4 n <= 3 d. With many ranks the wire decides: Gram when n <= d.
+    Alone, and with many ranks, where the wire decides: Gram when n <= d. With a few: when 4 n <= 3 d, about.
     """
     costs = form_costs(n, d, ranks)
     return "gram" if costs["gram"] <= costs["primal"] else "primal"
