@@ -90,7 +90,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # a fault of ours: say so, keep the trace for whoever asks
-        text = f"internal error: {type(error).__name__}: {error}"
+        first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
+        text = f"internal error: {type(error).__name__}: {first}"
         show_error(UserError(text, next="run it again with BARLOWCTL_DEBUG=1 for the traceback"), json=as_json)
         return 1
 

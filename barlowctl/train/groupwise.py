@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -11,7 +11,7 @@ import torch
 from barlowctl.errors import UserError
 
 
-class GroupwiseOptimizer(torch.optim.Optimizer):
+class GroupwiseOptimizer(torch.optim.Optimizer, ABC):
     """`step` with torch's closure convention around `update(group)`, which a subclass defines."""
 
     @abstractmethod

@@ -59,13 +59,14 @@ def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.M
     from barlowctl.recipe import catalog
 
     def broken() -> dict[str, Path]:
-        raise ZeroDivisionError("oops")
+        raise ZeroDivisionError("oops\n" + "and a compiler's whole output\n" * 100)
 
     monkeypatch.setattr(catalog, "shipped", broken)
     assert barlowctl(["recipes", "list"]) == 1
     captured = capsys.readouterr().err
     assert captured.startswith("error: internal error: ZeroDivisionError: oops")
     assert "BARLOWCTL_DEBUG=1" in captured
+    assert "compiler" not in captured
     monkeypatch.setenv("BARLOWCTL_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         barlowctl(["recipes", "list"])
