@@ -98,7 +98,9 @@ class Turn:
         return answer
 
     def _watch(self, stop: threading.Event) -> None:
-        while not stop.wait(POLL_SECONDS):
+        ended = False
+        while not ended:  # looks once more at the end: a round may be shorter than the time between two looks
+            ended = stop.wait(POLL_SECONDS)
             self.measured.peak = max(self.measured.peak, memory_bytes(self._process.pid))
 
 
