@@ -7,6 +7,9 @@ from pathlib import Path
 
 _PARENT, _TIMES = 1, slice(11, 15)  # fields of /proc/PID/stat after the name: see proc(5)
 
+TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+"""Seconds: what the kernel counts CPU time in."""
+
 
 def _stat(pid: int) -> list[str] | None:
     """The fields after the name, None when the process has ended."""
@@ -30,11 +33,11 @@ def members(root: int) -> list[int]:
 
 def cpu_seconds(root: int) -> float:
     """User and system time so far, of descendants that have ended too (they must have been waited for)."""
-    tick, total = os.sysconf("SC_CLK_TCK"), 0
+    total = 0
     for pid in members(root):
         if fields := _stat(pid):
             total += sum(int(value) for value in fields[_TIMES])
-    return total / tick
+    return total * TICK
 
 
 def memory_bytes(root: int) -> int:

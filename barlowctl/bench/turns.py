@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from barlowctl.bench.process_tree import cpu_seconds, memory_bytes
+from barlowctl.bench.process_tree import TICK, cpu_seconds, memory_bytes
 from barlowctl.errors import UserError
 
 POLL_SECONDS = 0.1
@@ -70,7 +70,7 @@ class Turn:
             watcher.join()
         if keep:
             self.measured.rates.append(answer["images"] / answer["seconds"])
-            self.measured.cpu_ms.append(1e3 * cpu / answer["images"])
+            self.measured.cpu_ms.append(1e3 * max(cpu, TICK) / answer["images"])  # a short round may see no tick
 
     def close(self) -> None:
         """End the process."""
