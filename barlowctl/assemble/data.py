@@ -84,7 +84,9 @@ def build_loader(
             if device.type != "cuda" or not any(isinstance(spec, ViewSpec) for spec in specs):
                 return FastLoader(source, threads=workers, **shared)
             shared["views"] = [geometric(spec) for spec in specs]
-            return DeviceLoader(FastLoader(source, threads=workers, **shared), specs, device)
+            return DeviceLoader(
+                FastLoader(source, threads=workers, **shared), specs, device, compiles=recipe.train.compile
+            )
         case _:
             return PlainLoader(source, threads=0 if workers == 1 else workers, **shared)
 

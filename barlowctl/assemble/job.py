@@ -135,6 +135,7 @@ def pretrain(
         notify=lambda text: emit(Notice(text)),
     )
     with job.loader as loader:
+        loader.notify = lambda text: emit(Notice(text))
         result: dict[str, Any] = engine.train(
             method,
             loader,

@@ -67,7 +67,8 @@ def compare(
         {"rows": [one dictionary a row, see `summarize`], "left_out": {row: reason}, what was run on}.
 
     Raises:
-        UserError: unknown rows, no images, or a pipeline that fails.
+        UserError: unknown rows, no images, or a pipeline that fails. Other people's libraries that are installed and
+            fail are left out, unless they were asked for by name.
     """
     from barlowctl.data.beton import Beton
     from barlowctl.data.pack import pack
@@ -97,9 +98,11 @@ def compare(
             "workers": workers,
         }
         load = os.getloadavg()[0]
-        found = measure([Turn(row, PIPELINE, settings) for row in chosen], rounds, progress)
+        turns = [Turn(row, PIPELINE, settings, optional=not names and row in NEEDS) for row in chosen]
+        found = measure(turns, rounds, progress)
+    left_out |= {one.name: one.failed for one in found if one.failed is not None}
     return {
-        "rows": summarize(found),
+        "rows": summarize([one for one in found if one.failed is None]),
         "left_out": left_out,
         "set": facts,
         "round": {key: settings[key] for key in ("images", "batch", "size", "workers")},

@@ -26,12 +26,16 @@ POLL_SECONDS = 0.1
 
 @dataclass
 class Measured:
-    """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds."""
+    """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds.
+
+    failed: why an optional pipeline dropped out.
+    """
 
     name: str
     rates: list[float] = field(default_factory=list)  # images per second
     cpu_ms: list[float] = field(default_factory=list)  # CPU milliseconds per image
     peak: int = 0
+    failed: str | None = None
 
 
 class Turn:
@@ -39,10 +43,11 @@ class Turn:
 
     Args:
         module: run as `python -m MODULE`; it calls `serve`. settings: what it is told, JSON values.
+        optional: where it fails, the others go on without it.
     """
 
-    def __init__(self, name: str, module: str, settings: Mapping[str, Any]) -> None:
-        self.measured = Measured(name)
+    def __init__(self, name: str, module: str, settings: Mapping[str, Any], *, optional: bool = False) -> None:
+        self.measured, self.optional = Measured(name), optional
         self._process = subprocess.Popen(
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -105,16 +110,31 @@ class Turn:
 
 
 def measure(turns: Sequence[Turn], rounds: int, progress: Callable[[str], None]) -> list[Measured]:
-    """A round of warm-up and `rounds` more, each of every pipeline in turn."""
-    try:
-        for turn in turns:
-            progress(f"{turn.measured.name}: starting")
+    """A round of warm-up and `rounds` more, each of every pipeline in turn.
+
+    Raises:
+        UserError: a pipeline failed that is not optional; one that is says so in `Measured.failed`.
+    """
+
+    def step(turn: Turn, number: int) -> str:
+        if number < 0:
             turn.start()
-        for number in range(rounds + 1):
+            return "ready"
+        turn.run(number, keep=number > 0)
+        return f"round {number} of {rounds}, {turn.measured.rates[-1]:.0f} images/s" if number else "warm-up"
+
+    try:
+        for number in range(-1, rounds + 1):
             for turn in turns:
-                turn.run(number, keep=number > 0)
-                done = f"round {number} of {rounds}, {turn.measured.rates[-1]:.0f} images/s" if number else "warm-up"
-                progress(f"{turn.measured.name}: {done}")
+                if turn.measured.failed is None:
+                    try:
+                        done = step(turn, number)
+                    except UserError as error:
+                        if not turn.optional:
+                            raise
+                        done = turn.measured.failed = error.message.partition("\n")[0]
+                        turn.close()
+                    progress(f"{turn.measured.name}: {done}")
     finally:
         for turn in turns:
             turn.close()

@@ -7,6 +7,7 @@ for the device: the images that a rare operation concerns are gathered by index 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,26 +86,28 @@ def geometric(spec: Spec) -> Spec:
     )
 
 
-def distort(images: Tensor, parameters: Parameters) -> Tensor:
+def distort(images: Tensor, parameters: Parameters, operations: Operations | None = None) -> Tensor:
     """Jitter, grayscale, blur, solarise; then gamma and erasing.
 
     Args:
         images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
         parameters: of these N images.
+        operations: `compiled` ones; None: as torch runs them, one after another.
 
     Returns:
         float32 (N, C, H, W) in 0..255; may be `images`.
     """
     assert len(images) == len(parameters)
+    operations = operations or Operations()
     colour = images.shape[1] == 3
     if parameters.jitter.any():
-        images = jitter(images, parameters)
+        images = jitter(images, parameters, operations)
     if colour and parameters.grayscale.any():
         chosen = _where(parameters.grayscale, images)
         images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
     if (parameters.sigma > 0).any():
         chosen = _where(parameters.sigma > 0, images)
-        images[chosen] = gaussian_blur(images[chosen], parameters.sigma[parameters.sigma > 0])
+        images[chosen] = gaussian_blur(images[chosen], parameters.sigma[parameters.sigma > 0], operations)
     if parameters.solarize.any():
         chosen = _where(parameters.solarize, images)
         images[chosen] = solarize(images[chosen])
@@ -126,12 +129,11 @@ def erase(images: Tensor, parameters: Parameters) -> Tensor:
     return torch.where(inside, colour, images)
 
 
-def jitter(images: Tensor, parameters: Parameters) -> Tensor:
+def jitter(images: Tensor, parameters: Parameters, operations: Operations) -> Tensor:
     """Colour jitter, its four operations in each image's own order.
 
-    Brightness, contrast and saturation are one formula, clamp(factor x + (1 - factor) base), with a base of 0, the
-    mean of the grey image, or the grey pixel: at each of the four steps one pass serves all images. A step at
-    which an image turns its hue (or is not jittered) has factor 1 for it.
+    At each of the four steps one pass of `blend` serves all images. A step at which an image turns its hue (or is
+    not jittered) has factor 1 for it.
     """
     colour = images.shape[1] == 3
     for step in range(4):
@@ -139,18 +141,28 @@ def jitter(images: Tensor, parameters: Parameters) -> Tensor:
         factors = parameters.factors[np.arange(len(operation)), operation]
         blended = (operation == BRIGHTNESS) | (operation == CONTRAST) | ((operation == SATURATION) & colour)
         factor = _column(np.where(blended, factors, 1.0), images)
-        rest = 1.0 - factor
-        grey = luma(images) if colour else images
-        weight = _column(operation == CONTRAST, images) * rest
-        base = weight * grey.mean(dim=(2, 3), keepdim=True)
-        if colour:
-            base = base + _column(operation == SATURATION, images) * rest * grey
-        images = torch.addcmul(base, images, factor).clamp_(0.0, 255.0)
+        contrast = _column(operation == CONTRAST, images)
+        saturation = _column((operation == SATURATION) & colour, images)
+        images = operations.blend(images, factor, contrast, saturation)
         turned = operation == HUE
         if colour and turned.any():
             chosen = _where(turned, images)
-            images[chosen] = turn_hue(images[chosen], _column(factors[turned], images))
+            images[chosen] = operations.turn_hue(images[chosen], _column(factors[turned], images))
     return images
+
+
+def blend(images: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Brightness, contrast or saturation of (N, C, H, W): clamp(factor x + (1 - factor) base).
+
+    The base is 0, the mean of the grey image where `contrast` is 1, the grey pixel where `saturation` is 1; all three
+    are (N, 1, 1, 1).
+    """
+    grey = luma(images) if images.shape[1] == 3 else images
+    rest = 1.0 - factor
+    base = contrast * rest * grey.mean(dim=(2, 3), keepdim=True)
+    if images.shape[1] == 3:
+        base = base + saturation * rest * grey
+    return torch.addcmul(base, images, factor).clamp_(0.0, 255.0)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -174,25 +186,43 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     return torch.stack(channels, 1)
 
 
-def gaussian_blur(images: Tensor, sigma: np.ndarray) -> Tensor:
+def gaussian_blur(images: Tensor, sigma: np.ndarray, operations: Operations) -> Tensor:
     """Separable Gaussian blur of (N, C, H, W), image n with sigma[n] > 0 and radius ceil(3 sigma), borders mirrored.
 
     A radius is at most the side less 1, as in `photometric.gaussian_weights`.
     """
-    height, width = images.shape[2:]
-    for axis, length in ((2, height), (3, width)):
-        weights = _bring(_half_kernels(sigma, length), images)
-        radius = weights.shape[1] - 1
-        if radius == 0:
-            continue
-        padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
-        padded = torch.nn.functional.pad(images, padding, mode="reflect")
-        column = weights[:, :, None, None, None]
-        images = padded.narrow(axis, radius, length) * column[:, 0]
-        for k in range(1, radius + 1):
-            pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
-            images.addcmul_(pair, column[:, k])
+    for axis in (2, 3):
+        weights = _half_kernels(sigma, images.shape[axis])
+        if weights.shape[1] > 1:
+            images = operations.convolve(images, _bring(weights, images), axis)
     return images
+
+
+def convolve(images: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """(N, C, H, W) along axis 2 or 3 with image n's symmetric kernel, weights (N, radius + 1) from its middle on."""
+    radius, length = weights.shape[1] - 1, images.shape[axis]
+    padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
+    padded = torch.nn.functional.pad(images, padding, mode="reflect")
+    column = weights[:, :, None, None, None]
+    images = padded.narrow(axis, radius, length) * column[:, 0]
+    for k in range(1, radius + 1):
+        pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
+        images.addcmul_(pair, column[:, k])
+    return images
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The costly arithmetic of the chain: functions of tensors alone, which a compiler can have."""
+
+    blend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = blend
+    turn_hue: Callable[[Tensor, Tensor], Tensor] = turn_hue
+    convolve: Callable[[Tensor, Tensor, int], Tensor] = convolve
+
+
+def compiled() -> Operations:
+    """Compiled at their first call, for batches of any number of images. Values differ in rounding alone."""
+    return Operations(*(torch.compile(one, dynamic=True) for one in (blend, turn_hue, convolve)))
 
 
 def _half_kernels(sigma: np.ndarray, length: int) -> np.ndarray:

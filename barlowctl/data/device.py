@@ -7,6 +7,7 @@ draws.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from barlowctl.data import batched
 from barlowctl.data.loader import Batch, FastLoader, Loader
 from barlowctl.data.views import Spec, ViewSpec
+
+TRIALS = 5  # of the chain, compiled and not, when one of the two is chosen
 
 
 @dataclass
@@ -38,10 +41,16 @@ class DeviceLoader(Loader):
     Args:
         loader: makes the geometric part (`batched.geometric` of each spec), into pinned buffers for a CUDA device.
         specs: the views in full. Rounding the crops to whole levels first is the only difference to the CPU's chain.
+        compiles: whether the first batch also goes through a compiled chain, which stays if it was faster there;
+            `notify` is told what was found.
     """
 
-    def __init__(self, loader: FastLoader, specs: Sequence[Spec], device: torch.device) -> None:
+    def __init__(
+        self, loader: FastLoader, specs: Sequence[Spec], device: torch.device, *, compiles: bool = False
+    ) -> None:
         super().__init__(loader.plan)
+        self._operations = batched.Operations()
+        self._undecided = compiles
         self.name = loader.name
         self.loader, self.specs, self.device = loader, tuple(specs), device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -95,13 +104,59 @@ class DeviceLoader(Loader):
 
     def _distort(self, epoch: int, batch: Batch, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The chain on uint8 views (N, S, S, C), which it leaves alone."""
-        made = []
-        for number, (pixels, spec) in enumerate(zip(views, self.specs, strict=True)):
-            if not isinstance(spec, ViewSpec) or not len(pixels):
-                made.append(pixels)
-                continue
-            parameters = batched.draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)
-            planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-            planes = batched.distort(planes, parameters).add_(0.5)
-            made.append(planes.to(torch.uint8).permute(0, 2, 3, 1).contiguous())
-        return tuple(made)
+        parameters = [
+            batched.draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)
+            if isinstance(spec, ViewSpec) and len(batch.keys)
+            else None
+            for number, spec in enumerate(self.specs)
+        ]
+        if self._undecided and len(batch.keys):
+            self._undecided = False
+            self._operations, found = self._faster(views, parameters)
+            self.notify(found)
+        return _apply(views, parameters, self._operations)
+
+    def _faster(
+        self, views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None]
+    ) -> tuple[batched.Operations, str]:
+        """The chain as it is or compiled, whichever makes these views sooner, and what was found."""
+        plain, other = batched.Operations(), batched.compiled()
+        before = self._seconds(views, parameters, plain)
+        try:
+            after = self._seconds(views, parameters, other)
+        except Exception as error:  # a compiler's, of any kind: the run does without
+            return plain, f"the distortions run uncompiled: {str(error).strip().partition(chr(10))[0]}"
+        ratio = f"{before / after:.2f} times as fast as uncompiled (at {len(views[0])} images)"
+        if after < before:
+            return other, f"the distortions run compiled, {ratio}"
+        return plain, f"the distortions run uncompiled: compiled they were {ratio}"
+
+    def _seconds(
+        self,
+        views: Sequence[Tensor],
+        parameters: Sequence[batched.Parameters | None],
+        operations: batched.Operations,
+    ) -> float:
+        """The least of some runs, after one of warm-up."""
+        times = []
+        for _ in range(1 + TRIALS):
+            start = time.perf_counter()
+            _apply(views, parameters, operations)
+            if self._stream is not None:
+                self._stream.synchronize()
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+
+def _apply(
+    views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None], operations: batched.Operations
+) -> tuple[Tensor, ...]:
+    made = []
+    for pixels, drawn in zip(views, parameters, strict=True):
+        if drawn is None:
+            made.append(pixels)
+            continue
+        planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        planes = batched.distort(planes, drawn, operations).add_(0.5)
+        made.append(planes.to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+    return tuple(made)

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack
 
@@ -83,9 +83,11 @@ class Loader(abc.ABC):
         batches_per_epoch: the same on every rank.
         samples_per_epoch: over all ranks.
         unreadable: source indices of the samples that were replaced, sorted.
+        notify: told what a person may want to know about how batches are made; set it before the first one.
     """
 
     name: str
+    notify: Callable[[str], None] = staticmethod(lambda text: None)
 
     def __init__(self, plan: EpochPlan) -> None:
         self.plan = plan

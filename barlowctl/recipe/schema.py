@@ -149,7 +149,10 @@ class Train(Section):
     cpu_threads: CountOrZero = Field(
         0, description="threads of the mathematics on a CPU, which bit-identical results depend on; 0: the cores"
     )
-    compile: bool = Field(False, description="torch.compile the backbone and projector")
+    compile: bool = Field(
+        False,
+        description="torch.compile backbone and projector; on a GPU the distortions too, where that is faster",
+    )
     sync_batch_norm: bool = Field(False, description="batch norm over all devices")
     gradient_scale: Literal["exact", "reference"] = Field(
         "exact",

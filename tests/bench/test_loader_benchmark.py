@@ -78,6 +78,24 @@ def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
         measure(turns, 1, lambda text: None)
 
 
+def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Path) -> None:
+    from barlowctl.bench.turns import Turn, measure
+
+    write_photographs(tmp_path / "jpegs", 8)
+    settings = {"folder": str(tmp_path / "jpegs"), "images": 8, "batch": 4, "size": 32, "workers": 0}
+    turns = [
+        Turn("ours", module.PIPELINE, {**settings, "packed": str(tmp_path / "no.beton")}, optional=True),
+        Turn("authors", module.PIPELINE, {**settings, "packed": ""}),
+    ]
+    told: list[str] = []
+    broken, works = measure(turns, 1, told.append)
+    assert broken.failed is not None
+    assert "no.beton" in broken.failed
+    assert told[0] == f"ours: {broken.failed}"
+    assert works.failed is None
+    assert len(works.rates) == 1
+
+
 def test_ratios_are_taken_round_by_round() -> None:
     theirs = Measured("authors", rates=[10.0, 20.0, 10.0], cpu_ms=[8.0, 4.0, 6.0], peak=2_000_000)
     ours = Measured("ours", rates=[40.0, 40.0, 30.0], cpu_ms=[1.0, 1.0, 2.0], peak=1_000_000)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import numpy as np
 import pytest
 import torch
 
+from barlowctl.data import batched
 from barlowctl.data.batched import geometric
 from barlowctl.data.device import DeviceLoader
 from barlowctl.data.loader import Batch, FastLoader
@@ -96,3 +100,58 @@ def test_one_copy_brings_all_views() -> None:
     moved = batch.to(torch.device("meta"))
     assert [view.shape for view in moved] == [view.shape for view in views]
     assert all(torch.equal(a, b) for a, b in zip(batch.to(CPU), views, strict=True))
+
+
+def views_of(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch, other: object, **options: bool) -> tuple[list, list]:
+    """An epoch's views where compiling gives `other`, and what the loader said."""
+    monkeypatch.setattr(batched, "compiled", lambda: other)
+    _, made = pair(source, VIEWS)
+    told: list[str] = []
+    with DeviceLoader(made.loader, VIEWS, CPU, **options) as device:
+        device.notify = told.append
+        return [view for batch in device.epoch(0) for view in batch.views], told
+
+
+def slow(images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    time.sleep(0.03)
+    return batched.blend(images, *rest)
+
+
+def test_the_faster_chain_is_kept_and_said(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, told = views_of(source, monkeypatch, None)
+    assert told == []  # not asked for
+    quick = batched.Operations()
+    monkeypatch.setattr(batched, "Operations", lambda: dataclasses.replace(quick, blend=slow))  # uncompiled
+    found, told = views_of(source, monkeypatch, quick, compiles=True)
+    assert len(told) == 1
+    assert "run compiled" in told[0]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_slower_chain_is_dropped(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = views_of(source, monkeypatch, None)
+    found, told = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
+    assert "run uncompiled: compiled they were 0." in told[0]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_compiler_that_fails_is_done_without(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*tensors: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no compiler\nmany lines of it")
+
+    expected, _ = views_of(source, monkeypatch, None)
+    found, told = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
+    assert told == ["the distortions run uncompiled: no compiler"]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.slow
+def test_compiled_operations_are_those_that_torch_runs() -> None:
+    """For differing numbers of images, one of them 1, which compilers treat apart."""
+    compiled, spec = batched.compiled(), ViewSpec(24, jitter=1.0, grayscale=0.3, blur=0.7, solarize=0.0)
+    for count in (5, 1, 12):
+        images = torch.rand(count, 3, 24, 24, generator=torch.Generator().manual_seed(count)) * 255
+        drawn = batched.draw_parameters(spec, 0, 0, np.arange(count), 0)
+        expected = batched.distort(images.clone(), drawn)
+        found = batched.distort(images.clone(), drawn, compiled)
+        assert (found - expected).abs().max() < 0.01
