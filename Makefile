@@ -36,6 +36,7 @@ study-plan: data ## what `make study` would run, and what it costs on this machi
 
 study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, can be stopped and goes on
 	$(BARLOWCTL) ablate $(STUDY) --parallel $(PARALLEL)
+	$(BIN)/python docs/study/early.py studies/fashion-mnist
 	$(BIN)/python docs/study/generate.py studies/fashion-mnist
 
 test: setup ## the tests, less the slow ones

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ of the two differences where ours is larger than its interval.
 
 
 def generate(source: Path, folder: Path) -> str:
-    """Copy the figures of `source` into `folder` and return the text of results.md.
+    """Copy the figures of `source` into `folder`, write cells.csv there, and return the text of results.md.
 
     Raises:
         SystemExit: there is no study in `source`.
@@ -49,6 +50,8 @@ def generate(source: Path, folder: Path) -> str:
             lines += ["No figure yet: nothing of it is measured.\n"]
         lines += [(source / f"{name}.md").read_text(encoding="utf-8").rstrip()]
     lines += ["\n## Against the paper, row by row\n", *_verdicts(documents)]
+    lines += _early(source, documents)
+    (folder / "cells.csv").write_text(_cells(source), encoding="utf-8")
     return "\n".join(lines) + "\n"
 
 
@@ -94,6 +97,57 @@ def _verdicts(documents: Sequence[dict[str, Any]]) -> list[str]:
                 f"| {row['published_difference']:+.1f} | {verdict} |"
             )
     return lines
+
+
+def _early(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
+    """What `early.py` measured, where it did."""
+    rows: list[dict[str, Any]] = next((one["rows"] for one in documents if one["study"] == "loss"), [])
+    measured: dict[str, list[dict[str, Any]]] = {}
+    starts: list[dict[str, float]] = []
+    steps = 0
+    for file in sorted(source.glob("cells/*/*/early.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        cell = json.loads(file.with_name("cell.json").read_text(encoding="utf-8"))
+        measured.setdefault(cell["variant"], []).append(found["after"])
+        steps = found["steps"]
+        starts += [found["before"]] if "before" in found else []
+    if not measured:
+        return []
+    lines = [
+        f"\n## Table 5's variants after {steps} steps\n",
+        "The cells begun again and measured early (`early.py`); kNN at the end beside it.\n",
+        "| variant | seeds | mean C_ii | rms C_ij | effective rank | kNN then | kNN at the end |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        then = measured.get(row["variant"], [])
+        if then:
+            keys = (("mean_diagonal", 3), ("rms_off_diagonal", 3), ("effective_rank", 1), ("knn", 2))
+            values = " | ".join(_spread([one[key] for one in then], digits) for key, digits in keys)
+            lines.append(f"| {row['variant']} | {len(then)} | {values} | {_number(row['knn'])} |")
+    if starts:
+        at_random = (_spread([one[key] for one in starts], 2) for key in ("knn", "linear_top1"))
+        lines += ["\nThe random backbone before the first step: kNN {}, linear top-1 {}.".format(*at_random)]
+    return lines
+
+
+def _cells(source: Path) -> str:
+    """Every cell's measures, a line each."""
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("cells/*/*/cell.json")]
+    cells.sort(key=lambda cell: (cell["seed"], cell["variant"]))
+    names = list(next((cell["measures"] for cell in cells if "measures" in cell), {}))
+    lines = [",".join(["variant", "seed", *names, "train_cpu_seconds", "overrides"])]
+    for cell in cells:
+        values = [f"{cell.get('measures', {}).get(name, float('nan')):.6g}" for name in names]
+        spent = f"{cell['seconds'].get('train_cpu', float('nan')):.1f}"
+        lines.append(",".join([cell["variant"], str(cell["seed"]), *values, spent, f'"{" ".join(cell["overrides"])}"']))
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation over seeds."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -99,6 +100,33 @@ def test_a_study_is_trained_measured_drawn_and_resumed(
     # a study of another recipe has another directory
     assert barlowctl([*command, "--set", "train.epochs=2"]) == 2
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: Path, tmp_path: Path) -> None:
+    """docs/study/early.py: at the cell's last step it finds what the cell found, and earlier something else."""
+    variants = ("--loss", "--only", "baseline,only-invariance", "--set", "train.cpu_threads=1")
+    assert barlowctl(["ablate", *variants, "--recipe", str(recipe), "--out", "study", *SHORT, "--quiet"]) == 0
+    cells = {cell["variant"]: (cell, file) for file in Path("study").rglob("cell.json") if (cell := read(file))}
+    steps = read(cells["baseline"][1].with_name("result.json"))["steps"]
+    early = runpy.run_path(str(checkout / "docs" / "study" / "early.py"))["main"]
+    for at in (steps, steps - 3):
+        early(["study", str(at)])
+        for variant, (cell, file) in cells.items():
+            found = read(file.with_name("early.json"))
+            assert found["steps"] == at
+            same = {
+                key: found["after"][key] == pytest.approx(cell["measures"][key], rel=1e-6) for key in found["after"]
+            }
+            assert same["mean_diagonal"] == same["rms_off_diagonal"] == (at == steps)
+            assert all(same.values()) == (at == steps)
+            assert ("before" in found) == (variant == "baseline")
+    with pytest.raises(AssertionError, match=f"has {steps} steps"):
+        early(["study", str(steps + 1)])
+
+
+def read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

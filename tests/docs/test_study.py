@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from barlowctl.ablate import studies
-from barlowctl.ablate.ledger import Ledger
+from barlowctl.ablate.ledger import Cell, Ledger
 from barlowctl.assemble.study import write_results
 from barlowctl.recipe import load
 
@@ -26,6 +26,10 @@ def generator(checkout: Path) -> Any:
     return module
 
 
+def record(cell: Cell) -> dict[str, Any]:
+    return {"variant": cell.variant.name, "overrides": list(cell.variant.overrides), "seed": cell.seed}
+
+
 def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
     generator: Any, checkout: Path, tmp_path: Path
 ) -> None:
@@ -37,7 +41,7 @@ def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
         if cell.variant.name in ("baseline", "only-invariance"):
             value = (90.0 if cell.variant.name == "baseline" else 80.0) + 0.1 * cell.seed
             seconds = {"train": 3600.0, "train_cpu": 1800.0, "measure": 360.0}
-            cell.finish({"measures": {"knn": value, "linear_top1": value}, "seconds": seconds})
+            cell.finish(record(cell) | {"measures": {"knn": value, "linear_top1": value}, "seconds": seconds})
     write_results(book)
     generator.main([str(tmp_path / "s"), str(tmp_path / "page")])
     text = (tmp_path / "page" / "results.md").read_text()
@@ -47,6 +51,10 @@ def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
     assert "| Table 5 | only-invariance | -10.00 |" in text
     assert "| Table 5 | cross-entropy | - | - | -8.1 | missing |" in text
     assert "Missing: only-redundancy (seeds 0, 1)" in text
+    assert "after 120 steps" not in text
+    rows = (tmp_path / "page" / "cells.csv").read_text().splitlines()
+    assert rows[0] == "variant,seed,knn,linear_top1,train_cpu_seconds,overrides"
+    assert rows[1:3] == ['baseline,0,90,90,1800.0,""', 'only-invariance,0,80,80,1800.0,"objective.terms=invariance"']
     for link in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (tmp_path / "page" / link).is_file()
 
@@ -66,3 +74,19 @@ def test_make_study_names_a_study_that_can_be_run(checkout: Path) -> None:
     cells = Ledger(Path("nowhere"), base, tuple(kept), (0,)).cells
     assert f"{len(cells)} cells a seed" in (checkout / "docs" / "study" / "README.md").read_text()
     assert json.dumps(sorted({cell.recipe.train.batch_size for cell in cells})) == "[128, 256, 512, 1024, 2048, 4096]"
+
+
+def test_the_early_look_is_a_table_over_seeds(generator: Any, checkout: Path, tmp_path: Path) -> None:
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    book = Ledger(tmp_path / "s", base, (studies.loss(),), (0, 1))
+    for cell in book.cells[:1] + book.cells[len(book.cells) // 2 :][:1]:
+        cell.finish(record(cell) | {"measures": {"knn": 88.0, "linear_top1": 89.0}, "seconds": {}})
+        then = {"knn": 84.0 + cell.seed, "effective_rank": 9.0, "mean_diagonal": 0.5, "rms_off_diagonal": 0.1}
+        early = {"steps": 120, "after": then, "before": {"knn": 80.0, "linear_top1": 82.0 + 2 * cell.seed}}
+        (cell.path / "early.json").write_text(json.dumps(early))
+    write_results(book)
+    text = generator.generate(tmp_path / "s", tmp_path)
+    assert "## Table 5's variants after 120 steps" in text
+    line = "| baseline | 2 | 0.500 ± 0.000 | 0.100 ± 0.000 | 9.0 ± 0.0 | 84.50 ± 0.71 | 88.00 |"
+    assert line in text
+    assert "kNN 80.00 ± 0.00, linear top-1 83.00 ± 1.41" in text
