@@ -40,7 +40,7 @@ MEASURES = {
     "finetune": "fine-tuned, all labels",
 }
 
-NUMBER = re.compile(r"-?[\d.,]+( ± [\d.]+)?")
+NUMBER = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?( ± [\d.]+)?( %)?")
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         cells = []
         for value in row:
             text = "–" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
-            numeric = isinstance(value, int | float) or (text[:1].isdigit() and " " not in text.replace(" ± ", "±"))
+            numeric = isinstance(value, int | float) or NUMBER.fullmatch(text)
             cells.append(f'<td class="n">{html.escape(text)}</td>' if numeric else f"<td>{html.escape(text)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -1,0 +1,29 @@
+"""Tables of the report's page."""
+
+from __future__ import annotations
+
+import pytest
+
+from barlowctl.report.page import _table
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "number"),
+    [
+        (88.38, "88.38", True),
+        (1024, "1024", True),
+        ("88.6 ± 0.2", "88.6 ± 0.2", True),
+        ("10,000", "10,000", True),
+        ("−1.4", "−1.4", True),
+        ("12 %", "12 %", True),
+        ("2026-11-25T15:02:11", "2026-11-25T15:02:11", False),
+        ("20 of 31", "20 of 31", False),
+        ("1.0.2", "1.0.2", False),
+        ("resnet26", "resnet26", False),
+        ("<b>", "&lt;b&gt;", False),
+        (None, "–", False),
+    ],
+)
+def test_numbers_stand_right_and_text_left(value: object, shown: str, number: bool) -> None:
+    cell = f'<td class="n">{shown}</td>' if number else f"<td>{shown}</td>"
+    assert cell in _table(["a"], [[value]])
