@@ -15,11 +15,11 @@ pytestmark = pytest.mark.gpu
 VIEWS = [ViewSpec(32), ViewSpec(32, blur=0.1, solarize=0.2)]
 
 
-def loaders(device: torch.device) -> tuple[FastLoader, DeviceLoader]:
+def loaders(device: torch.device, **options: bool) -> tuple[FastLoader, DeviceLoader]:
     source = MemoryBeton(noise_images(100))
     shared = {"batch_size": 16, "seed": 0, "threads": 2}
     left = FastLoader(source, views=[geometric(view) for view in VIEWS], pin_memory=True, **shared)  # type: ignore[arg-type]
-    return FastLoader(source, views=VIEWS, **shared), DeviceLoader(left, VIEWS, device)  # type: ignore[arg-type]
+    return FastLoader(source, views=VIEWS, **shared), DeviceLoader(left, VIEWS, device, **options)  # type: ignore[arg-type]
 
 
 def test_views_on_the_device_are_those_of_the_cpu() -> None:
@@ -35,6 +35,18 @@ def test_views_on_the_device_are_those_of_the_cpu() -> None:
                 assert ours.device.type == "cuda"
                 difference = (ours.cpu().int() - theirs.int()).abs()
                 assert (difference <= 2).float().mean() > 0.99
+
+
+def test_the_chain_is_compiled_where_that_is_faster() -> None:
+    fast, device = loaders(torch.device("cuda"), compiles=True)
+    told: list[str] = []
+    device.notify = told.append
+    with fast, device:
+        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
+            for theirs, ours in zip(expected.views, found.views, strict=True):
+                assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
+    (said,) = told
+    assert "times as fast as uncompiled" in said
 
 
 def test_every_slot_waits_for_its_copy() -> None:
