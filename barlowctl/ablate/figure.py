@@ -5,6 +5,7 @@ Drawn with matplotlib (extra `plots`), without its global state. What the paper 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         figure = draw(study, table, recipe)
         files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
         for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
-            temporary = file.with_name(f".{file.name}")
+            temporary = file.with_name(f".{file.name}.{os.getpid()}")
             figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=facts)
             temporary.replace(file)
     return files
@@ -92,7 +93,9 @@ def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
         axes.set_xticks(
             [-100, -50, -20, -10, -5, -2, 0, 2, 5], ["-100", "-50", "-20", "-10", "-5", "-2", "0", "2", "5"]
         )
-        axes.set_xlim(min(-100.0, low * 1.2), 6.0)
+        ends = [row["linear_top1_difference"] + (row["linear_top1_margin"] or 0.0)
+                for row in table if row.get("linear_top1_difference") is not None]  # fmt: skip
+        axes.set_xlim(min(-100.0, low * 1.2), max(6.0, *(1.2 * end for end in ends)))
     _legend(axes)
 
 

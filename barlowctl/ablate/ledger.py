@@ -13,9 +13,9 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -91,8 +91,27 @@ class Ledger:
         return list(once.values())
 
     def cell(self, study: Study, variant: Variant, seed: int) -> Cell:
-        """The cell of a variant of one of the studies; equal recipes have the same one."""
-        return self._cells[study.name, variant.name, seed]
+        """The cell of a variant of one of the studies, of any seed; equal recipes have the same one."""
+        found = self._cells.get((study.name, variant.name, seed))
+        return found or self._make(study, variant, seed)
+
+    def seeds_of(self, study: Study, variant: Variant) -> list[int]:
+        """The ledger's seeds, and any others of which the variant has a finished cell."""
+        folder = self._variants[study.name, variant.name][1]
+        there = {int(file.parent.name.removeprefix("seed-")) for file in folder.glob("seed-*/cell.json")}
+        return sorted(there | set(self.seeds))
+
+    def with_finished(self, whole: Sequence[Study]) -> Ledger:
+        """The same, and of the studies `whole` every further variant that has a finished cell."""
+
+        def kept(study: Study) -> Study:
+            own = next(one for one in self.studies if one.name == study.name).variants
+            rest = replace(self, studies=(study,), seeds=())
+            variants = (one for one in study.variants if one in own or rest.seeds_of(study, one))
+            return replace(study, variants=tuple(variants))
+
+        names = [study.name for study in self.studies]
+        return replace(self, studies=tuple(kept(study) for study in whole if study.name in names))
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, int], Cell]:
@@ -100,10 +119,12 @@ class Ledger:
         for seed in self.seeds:
             for study in self.studies:
                 for variant in study.variants:
-                    recipe, folder = self._variants[study.name, variant.name]
-                    seeded = load.override(recipe, [f"seed={seed}"])
-                    found[study.name, variant.name, seed] = Cell(variant, seed, seeded, folder / f"seed-{seed}")
+                    found[study.name, variant.name, seed] = self._make(study, variant, seed)
         return found
+
+    def _make(self, study: Study, variant: Variant, seed: int) -> Cell:
+        recipe, folder = self._variants[study.name, variant.name]
+        return Cell(variant, seed, load.override(recipe, [f"seed={seed}"]), folder / f"seed-{seed}")
 
     def same_as(self, study: Study, variant: Variant) -> str | None:
         """The earlier variant of the study whose recipe this one's is, if there is one."""
@@ -118,7 +139,11 @@ class Ledger:
         folders: dict[str, Path] = {}
         for study in self.studies:
             for variant in study.variants:
-                recipe = load.override(self.base, variant.overrides)
+                try:
+                    recipe = load.override(self.base, variant.overrides)
+                except UserError as error:
+                    where = f"{study.source}, variant '{variant.name}'"
+                    raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
                 mark = load.digest(recipe)[:8]
                 there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
                 own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
@@ -128,6 +153,9 @@ class Ledger:
     def open(self, images: Mapping[str, Any]) -> None:
         """Make the directory, or check that it is of the same recipe and images.
 
+        The folders of all variants are made, so that whoever opens the directory next finds a shared cell where this
+        process will put it. Take `cells` after opening.
+
         Raises:
             UserError: it is of others, or cannot be written to.
         """
@@ -135,23 +163,37 @@ class Ledger:
         file = self.out / "study.json"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            if not file.is_file():
-                write_text(self.out / "recipe.toml", load.dump(self.base))
-                write_text(file, json.dumps(identity, indent=2) + "\n")
-                return
+            with (self.out / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not file.is_file():
+                    write_text(self.out / "recipe.toml", load.dump(self.base))
+                    write_text(file, json.dumps(identity, indent=2) + "\n")
+                self.check()
+                if _read(file).get("images") != identity["images"]:
+                    raise UserError(
+                        f"'{self.out}' holds a study of other images",
+                        next="name another --out, or those images with --data",
+                    )
+                for cached in ("_variants", "_cells", "cells"):  # another process may have named them meanwhile
+                    self.__dict__.pop(cached, None)
+                for _, folder in self._variants.values():
+                    folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
                 f"'{self.out}' cannot be written to: {error.strerror}", next="name another directory with --out"
             ) from error
-        before = _read(file)
-        if before.get("recipe_digest") != identity["recipe_digest"]:
+
+    def check(self) -> None:
+        """That the directory, if there is one, is of the ledger's recipe.
+
+        Raises:
+            UserError: it is of another.
+        """
+        file = self.out / "study.json"
+        if file.is_file() and _read(file).get("recipe_digest") != load.digest(self.base):
             raise UserError(
                 f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
                 next=f"name another --out, or go on with --recipe {self.out / 'recipe.toml'}",
-            )
-        if before.get("images") != identity["images"]:
-            raise UserError(
-                f"'{self.out}' holds a study of other images", next="name another --out, or those images with --data"
             )
 
 

@@ -23,7 +23,7 @@ srun {python} -m barlowctl ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID"
 code=$?
 if [ "$code" -eq {stopped} ]; then
     echo "stopped with its state saved: asking for another turn"
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"  # one task's SLURM_JOB_ID is the whole array's
 fi
 exit "$code"
 """

@@ -81,7 +81,7 @@ def build(name: str, base: Recipe) -> Study:
     """The study of that name (one of `NAMES`) for a base recipe."""
     match name:
         case "loss":
-            return loss()
+            return loss(base.objective.temperature)
         case "asymmetry":
             return asymmetry(base.model.projector)
         case "drop-aug":
@@ -101,11 +101,10 @@ def build(name: str, base: Recipe) -> Study:
 NAMES = ("loss", "asymmetry", "drop-aug", "batch-size", "projector", "depth", "lambd")
 
 
-def loss() -> Study:
+def loss(temperature: float = 0.1) -> Study:
     """Table 5: the terms of the loss and its normalisations.
 
-    The cross-entropy row has tau 0.1 (the recipe's) and lambd 1, which the paper does not print: docs/objective.md
-    says why.
+    The cross-entropy row has the recipe's tau and lambd 1, which the paper does not print: docs/objective.md says why.
     """
     no_norm = ("model.projector_batch_norm=false", "objective.normalization=none")
     cross_entropy = ("objective.criterion=cross-entropy", "objective.lambd=1.0")
@@ -123,7 +122,7 @@ def loss() -> Study:
             Variant("cross-entropy", cross_entropy, (63.3, 85.7)),
         ),
         baseline="baseline",
-        note="cross-entropy: tau 0.1 and lambd 1 are ours, the paper prints neither",
+        note=f"cross-entropy: tau {temperature:g} and lambd 1 are ours, the paper prints neither",
     )
 
 
@@ -188,57 +187,68 @@ BATCH_SIZES = {
 
 
 def batch_size(base: Recipe) -> Study:
-    """Figure 2: batch sizes with the paper's learning rates, which are LARS's.
+    """Figure 2: batch sizes with the paper's learning rates, which are those of LARS as the authors have it.
 
-    Other optimizers keep the recipe's at the recipe's batch, and its peak follows the batch: in proportion for SGD, by
-    the square root for AdamW and Muon, whose steps do not grow with the gradient (Malladi et al. 2022, arXiv
-    2205.10287, for Adam).
+    Other optimizers, and LARS with clipped trust ratios, keep the recipe's at the recipe's batch, and its peak follows
+    the batch: in proportion for LARS and SGD, by the square root for AdamW and Muon, whose steps do not grow with the
+    gradient (Malladi et al. 2022, arXiv 2205.10287, for Adam). The recipe itself is among the variants.
     """
-    values = base.optimizer
+    values, own = base.optimizer, base.train.batch_size
+    papers = values.name == "lars" and not values.clip_trust_ratio
+    in_proportion = values.name in ("lars", "sgd")
 
-    def rates(size: int, paper: float) -> tuple[Override, ...]:
-        match values.name:
-            case "lars":
-                return (f"optimizer.lr={paper}",)
-            case "sgd":
-                return ()
-        factor = math.sqrt(base.train.batch_size / size)  # rates are per 256 images: the peak is lr x batch / 256
+    def rates(size: int) -> tuple[Override, ...]:
+        if papers:
+            return (f"optimizer.lr={BATCH_SIZES[size][0]}",) if size in BATCH_SIZES else ()
+        factor = math.sqrt(own / size)  # rates are per 256 images: the peak is lr x batch / 256
         scaled = {"lr": values.lr * factor, "lr_biases": values.lr_biases * factor}
-        return () if factor == 1.0 else tuple(f"optimizer.{key}={rate:.4g}" for key, rate in scaled.items())
+        return () if in_proportion or factor == 1.0 else tuple(f"optimizer.{k}={v:.4g}" for k, v in scaled.items())
 
     rows = tuple(
-        Variant(str(size), (f"train.batch_size={size}", *rates(size, rate)), (top1, None), float(size))
-        for size, (rate, top1) in BATCH_SIZES.items()
-    )
+        Variant(str(size), (f"train.batch_size={size}", *rates(size)), (BATCH_SIZES.get(size, (0, None))[1], None),
+                float(size))
+        for size in sorted({*BATCH_SIZES, own})
+    )  # fmt: skip
     others = (Series("BYOL, its best", {"4096": 72.5}), Series("SimCLR, its best", {"4096": 67.1}))
-    rule = {"lars": None, "sgd": "in proportion to the batch"}.get(values.name, "by the square root of the batch")
-    note = rule and f"the peak learning rate ({values.name}'s, from the recipe) grows {rule}"
-    baseline = str(base.train.batch_size) if base.train.batch_size in BATCH_SIZES else "2048"
-    return Study("batch-size", "Batch size", "Figure 2", rows, baseline, "curve", "batch size", others, note)
+    rule = "in proportion to the batch" if in_proportion else "by the square root of the batch"
+    note: str | None = f"the peak learning rate ({values.name}'s, from the recipe) grows {rule}"
+    if papers:
+        rate = BATCH_SIZES.get(own, (values.lr, None))[0]
+        differs = f"; the recipe's own, {values.lr:g} at {own}, is another than its row's" if rate != values.lr else ""
+        note = "learning rates are the paper's" + differs
+    return Study("batch-size", "Batch size", "Figure 2", rows, str(own), "curve", "batch size", others, note)
 
 
 def projector(widths: Sequence[int]) -> Study:
-    """Figure 4: the projector's width, all layers alike; every power of two from 16 to 16384."""
-    powers = [2**power for power in range(4, 15)]
-    rows = tuple(
-        Variant(f"width-{width}", (f"model.projector={[width] * len(widths)}",), x=float(width)) for width in powers
-    )
-    base = widths[-1] if widths[-1] in powers else PAPER_WIDTH
+    """Figure 4: the projector's width, all layers alike; every power of two from 16 to 16384, and the recipe's own."""
+    powers = {2**power for power in range(4, 15)}
+    rows = [
+        Variant(f"width-{width}", (f"model.projector={[width] * len(widths)}",), x=float(width))
+        for width in sorted(powers | {widths[-1]})
+    ]
+    baseline = f"width-{widths[-1]}"
+    if len(set(widths)) > 1:  # layers of several widths are none of the rows
+        baseline = "recipe"
+        rows.append(Variant(baseline, (), x=float(widths[-1])))
     note = "lambd stays the recipe's at every width; published as a curve only"
     return Study(
-        "projector", "Projector width", "Figure 4", rows, f"width-{base}", "curve", "projector width", note=note
+        "projector", "Projector width", "Figure 4", tuple(rows), baseline, "curve", "projector width", note=note
     )
 
 
 def depth(widths: Sequence[int]) -> Study:
-    """Beside figure 4: one to four projector layers of the base width."""
-    rows = tuple(
-        Variant(f"depth-{count}", (f"model.projector={[widths[-1]] * count}",), x=float(count)) for count in range(1, 5)
-    )
-    base = min(len(widths), 4)
+    """Beside figure 4: one to four projector layers of the base width, and the recipe's own."""
+    rows = [
+        Variant(f"depth-{count}", (f"model.projector={[widths[-1]] * count}",), x=float(count))
+        for count in sorted({1, 2, 3, 4, len(widths)})
+    ]
+    baseline = f"depth-{len(widths)}"
+    if len(set(widths)) > 1:
+        baseline = "recipe"
+        rows.append(Variant(baseline, (), x=float(len(widths))))
     note = "not in the paper, whose projector has three layers"
     return Study(
-        "depth", "Projector depth", "beside Figure 4", rows, f"depth-{base}", "curve", "projector layers", note=note
+        "depth", "Projector depth", "beside Figure 4", tuple(rows), baseline, "curve", "projector layers", note=note
     )
 
 
@@ -296,10 +306,10 @@ def grid(path: Path) -> Study:
         variants.append(Variant(name, overrides))
     if not variants:
         raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]")
-    if path.stem in NAMES or not NAME.fullmatch(path.stem):
+    if path.stem in (*NAMES, "study") or not NAME.fullmatch(path.stem):
         raise UserError(
             f"the study in '{path}' would be named '{path.stem}'",
-            allowed="a file name of letters, digits and . _ + - that is none of the paper's studies",
+            allowed="a file name of letters, digits and . _ + - that is neither 'study' nor one of the paper's",
             next="rename the file",
         )
     return Study(path.stem, title, path.name, tuple(variants), variants[0].name)

@@ -24,8 +24,9 @@ COLUMNS = {
     "rms_off_diagonal": "rms C_ij",
 }
 DECIMALS = {"top1": 1, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond them the last one is used.
-T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10)
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for infinitely many.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+T95_NORMAL = 1.960
 
 
 def rows(ledger: Ledger, study: Study) -> list[Row]:
@@ -41,7 +42,7 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
     published_base = next(v.published[0] for v in study.variants if v.name == study.baseline)
     table = []
     for variant in study.variants:
-        records = {seed: ledger.cell(study, variant, seed).record for seed in ledger.seeds}
+        records = {seed: ledger.cell(study, variant, seed).record for seed in ledger.seeds_of(study, variant)}
         row: Row = {
             "variant": variant.name,
             "overrides": list(variant.overrides),
@@ -66,7 +67,7 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
 def _measured(ledger: Ledger, study: Study, name: str) -> dict[str, list[float]]:
     variant = next(variant for variant in study.variants if variant.name == name)
     found: dict[str, list[float]] = {}
-    for seed in ledger.seeds:
+    for seed in ledger.seeds_of(study, variant):
         record = ledger.cell(study, variant, seed).record or {}
         for column, value in record.get("measures", {}).items():
             found.setdefault(column, []).append(value)
@@ -84,20 +85,30 @@ def _statistics(column: str, values: Sequence[float], base: Sequence[float]) -> 
 
 
 def margin(values: Sequence[float], base: Sequence[float]) -> float | None:
-    """Half the 95 % interval of the difference of two means (Welch); None where one has a single value."""
+    """Half the 95 % interval of the difference of two means (Welch); None where one has a single value or no spread."""
     if min(len(values), len(base)) < 2:
         return None
     parts = [statistics.variance(sample) / len(sample) for sample in (values, base)]
-    if sum(parts) == 0.0:
-        return 0.0
+    if sum(parts) == 0.0:  # a chance of the rounding: it says nothing about other seeds
+        return None
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(sample) - 1) for part, sample in zip(parts, (values, base), strict=True)
     )
-    return T95[min(max(int(freedom), 1), len(T95)) - 1] * math.sqrt(sum(parts))
+    return quantile(freedom) * math.sqrt(sum(parts))
+
+
+def quantile(freedom: float) -> float:
+    """Two-sided 95 % quantile of Student's t, between whole degrees of freedom linear in their reciprocal."""
+    below = min(int(freedom), len(T95))
+    above = below + 1 if below < len(T95) else math.inf
+    low, high = T95[below - 1], T95[below] if below < len(T95) else T95_NORMAL
+    share = (1 / below - 1 / freedom) / (1 / below - 1 / above)
+    return low + share * (high - low)
 
 
 def verdict(row: Row, metric: str = "linear_top1") -> str | None:
-    """Against the paper's difference to the baseline: "agrees", "opposite", or "not resolved" (within the margin).
+    """Our difference to the baseline against the paper's: "same sign", "opposite sign", or "not resolved" (within the
+    margin). How large the two are it does not compare, and it knows of no other rows.
 
     None where the paper prints none, for the baseline itself, or with one seed.
     """
@@ -106,7 +117,7 @@ def verdict(row: Row, metric: str = "linear_top1") -> str | None:
         return None
     if abs(ours) <= room:
         return "not resolved"
-    return "agrees" if (ours > 0) == (published > 0) else "opposite"
+    return "same sign" if (ours > 0) == (published > 0) else "opposite sign"
 
 
 def number(value: float | None, column: str, *, signed: bool = False) -> str:
@@ -138,11 +149,11 @@ EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal"
 def shown(table: Sequence[Row], wanted: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
     """Header and cells for people: those of the wanted columns that somebody measured, and the paper's beside top-1."""
     columns = [column for column in wanted if any(column in row for row in table)]
-    published = "linear_top1" in wanted and any(row["published_top1"] is not None for row in table)
+    published = "linear_top1" in wanted and any(row["published_difference"] for row in table)
     header = ["variant", "seeds"]
     for column in columns:
         header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
-    header += ["paper", "difference", "verdict"] if published else []
+    header += ["paper", "paper difference", "verdict"] if published else []
     lines = []
     for row in table:
         line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]

@@ -46,6 +46,13 @@ def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
     return [Place(f"cuda:{number % torch.cuda.device_count()}", runtime.threads) for number in range(count)]
 
 
+def places_at_once(count: int, runtime: Runtime, recipe_threads: int) -> int:
+    """How many times as fast `count` processes are as one at most: no more than there are GPUs, or cores for them."""
+    if choose_device(runtime.device).type == "cuda":
+        return min(count, torch.cuda.device_count())
+    return min(count, max(1, cores() // (runtime.threads or recipe_threads or cores())))
+
+
 def run_cells(
     cells: Sequence[tuple[int, Cell]],
     crew: Sequence[Place],

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.assemble.job import Job, pretrain
+from barlowctl.assemble.machine import memory_explained
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.train import checkpoint, rundir, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
+
+LESS_MEMORY = (
+    "--set train.micro_batch=N (N images at a time, the whole batch's gradient), --set "
+    "train.activation_checkpointing=true, or a smaller train.batch_size; --dry-run estimates what a run needs"
+)
 
 
 def launch(
@@ -60,7 +66,8 @@ def launch(
             if resume and not found:
                 emit(Notice("the run was stopped before its first checkpoint: it starts from the beginning"))
         run, found = ranks.from_first((run, found))
-        values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found)
+        with memory_explained(LESS_MEMORY):
+            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found)
         if not ranks.first:
             return {}
         result = {"run": str(run), **values}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +83,20 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
     threads = min(runtime.threads or recipe_threads or share, share)
     torch.set_num_threads(threads)
     return threads
+
+
+@contextmanager
+def memory_explained(next: str) -> Iterator[None]:
+    """Memory that runs out, of a GPU or of the machine, is a `UserError` with `next` as what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"the GPU's memory ran out: {str(error).partition('. ')[0]}", next=next) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        asked = str(error).partition("can't allocate memory: ")[2].partition(". ")[0]
+        raise UserError(f"the machine's memory ran out: {asked}", next=next) from error
 
 
 def keep_freed_memory() -> None:

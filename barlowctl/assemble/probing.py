@@ -19,7 +19,7 @@ from barlowctl.assemble.diagnosis import diagnose, draw, save
 from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
-from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, set_threads
 from barlowctl.assemble.subjects import Pixels, Subject, floor
 from barlowctl.data.beton import Beton
 from barlowctl.errors import UserError
@@ -116,7 +116,9 @@ def measure(
         desk = _Desk(data, runtime, device, tasks, own, emit)
         measured.backbone.to(device).eval()
         before = features.backbone_digest(measured.backbone)
-        yield measured.name, _measure(measured, desk)
+        with memory_explained("--device cpu, or fewer images: --data with a smaller folder"):
+            found = _measure(measured, desk)
+        yield measured.name, found
         assert features.backbone_digest(measured.backbone) == before, "probing changed the backbone"
 
 

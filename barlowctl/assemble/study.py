@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices
 from barlowctl.assemble.probing import probe
-from barlowctl.errors import RunDiverged, UserError
+from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 
@@ -46,7 +47,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
     Raises:
         RunStopped: a signal came; the state is saved and the cell stays open.
     """
-    with cell.claim() as free:
+    with cell.claim() as free, _stopped_by_signals(cell):
         if not free:
             return False
         if cell.record is not None:
@@ -60,10 +61,28 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             cell.finish(_record(cell) | {"failed": diverged.message, "seconds": {}})
             return True
         trained = time.monotonic()
-        measures = measure(open_run(cell.path), labelled, runtime)
+        run = open_run(cell.path)
+        if run.notes:
+            raise UserError(f"'{cell.path}': {run.notes[0]}", next=f"rm -r {cell.path}, and the same command again")
+        measures = measure(run, labelled, runtime)
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
         cell.finish(_record(cell) | {"measures": measures, "seconds": seconds})
     return True
+
+
+@contextmanager
+def _stopped_by_signals(cell: Cell) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end what is done around the training too: there is no state in it to lose."""
+
+    def stop(number: int, frame: object) -> None:
+        raise RunStopped(f"stopped while '{cell.path}' was prepared or measured; what was trained is kept")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _record(cell: Cell) -> dict[str, Any]:

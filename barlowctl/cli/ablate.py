@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from barlowctl.errors import RunStopped, UserError
 
 if TYPE_CHECKING:
     from barlowctl.ablate.ledger import Cell, Ledger
+    from barlowctl.ablate.studies import Study
     from barlowctl.assemble.crew import Place
     from barlowctl.assemble.machine import Runtime
 
@@ -109,8 +111,10 @@ def ablate(
     names = [part for name in chosen for part in ((name, "depth") if name == "projector" else (name,))]
     found = [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
     kept = studies.select(found, _names(only), _names(without))
+    if base.seed != load.load(recipe or "resnet50-300ep").seed:
+        raise UserError("--set seed is not for studies", allowed="--seeds N: seeds 0 to N - 1")
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
-    command = _Command(console, ledger, Runtime(device, threads, workers), data, parallel)
+    command = _Command(console, ledger, tuple(found), Runtime(device, threads, workers), data, parallel)
     if cell is not None and cell >= len(ledger.cells):
         raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
     flags_given = [f"--{name}" for name in chosen] + (["--grid", str(grid)] if grid else [])
@@ -121,11 +125,12 @@ def ablate(
     elif print_sbatch:
         command.sbatch([*again, *_place_arguments(device, threads)], slurm_option or [])
     elif show:
+        ledger.check()
         command.results()
     elif cell is not None:
-        command.run([(cell, ledger.cells[cell])])
+        command.run([cell])
     else:
-        command.run(list(enumerate(ledger.cells)), again if parallel > 1 else None)
+        command.run(range(len(ledger.cells)), again if parallel > 1 else None)
 
 
 def _names(text: str | None) -> list[str]:
@@ -158,17 +163,19 @@ class _Command:
 
     console: Console
     ledger: Ledger
+    whole: tuple[Study, ...]  # the ledger's studies with all their variants
     runtime: Runtime
     data: str | None
     parallel: int
 
-    def run(self, cells: list[tuple[int, Cell]], again: list[str] | None = None) -> None:
-        """Run the open cells of `cells`: here, one after another, or in processes of the command `again`."""
+    def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
+        """Run the open cells among these: here, one after another, or in processes of the command `again`."""
         from barlowctl.assemble import crew
         from barlowctl.assemble.study import open_images, write_results
 
         labelled, images = open_images(self.ledger.base, self.data)
         self.ledger.open(images)
+        cells = [(number, self.ledger.cells[number]) for number in numbers]
         todo = [(number, cell) for number, cell in cells if cell.record is None]
         done = len(cells) - len(todo)
         said = f" ({done} finished before)" if done else ""
@@ -179,7 +186,7 @@ class _Command:
             def tell(cell: Cell, what: str | None) -> None:
                 display.tell(cell, what)
                 if what != "started":
-                    write_results(self.ledger, figures=False)
+                    write_results(self.ledger.with_finished(self.whole), figures=False)
 
             if again is not None:
                 recipe_threads = self.ledger.base.train.cpu_threads
@@ -191,14 +198,14 @@ class _Command:
                 wrong = crew.run_cells(todo, places, arguments, tell)
             else:
                 wrong = self._run_here([cell for _, cell in todo], labelled, display, tell)
+        if not wrong or any(cell.record is not None for cell in self.ledger.cells):
+            self.results(quick=len(cells) == 1, last=not wrong)
         if wrong:
-            write_results(self.ledger)
             first, reason = next(iter(wrong.items()))
             raise UserError(
                 f"{_count(len(wrong), 'cell')} could not be run; {first}: {reason}",
-                next="mend that and run the same command",
+                next="mend that and run the same command, or leave the variant out with --without",
             )
-        self.results(only_if_complete=len(cells) == 1)
 
     def _run_here(self, cells: list[Cell], labelled: Any, display: Any, tell: Any) -> dict[str, str]:
         from barlowctl.assemble.study import run_cell
@@ -221,18 +228,22 @@ class _Command:
             tell(cell, what)
         return wrong
 
-    def results(self, *, only_if_complete: bool = False) -> None:
-        """Tables and figures of what is finished. `only_if_complete`: no figures and no tables shown before that."""
+    def results(self, *, quick: bool = False, last: bool = True) -> None:
+        """Tables and figures of what is finished.
+
+        Args:
+            quick: until all is finished, no figures, and no tables shown. last: what the command says in the end.
+        """
         from barlowctl.ablate import table
         from barlowctl.assemble.study import write_results
 
-        ledger, console = self.ledger, self.console
-        finished = sum(cell.record is not None for cell in ledger.cells)
-        quick = only_if_complete and finished < len(ledger.cells)
+        console, cells, ledger = self.console, self.ledger.cells, self.ledger.with_finished(self.whole)
+        finished = sum(cell.record is not None for cell in cells)
+        quick = quick and finished < len(cells)
         if not finished and not quick:
             raise UserError(
-                f"nothing is finished in '{ledger.out}'",
-                next="run the same command without --show, or name another --out",
+                f"nothing of this is finished in '{ledger.out}'",
+                next="run the same command without --show (another process may be at it), or name another --out",
             )
         files, why = write_results(ledger, figures=not quick)
         documents = []
@@ -240,28 +251,27 @@ class _Command:
             rows = table.rows(ledger, study)
             documents.append(table.document(ledger, study, rows))
             if not quick:
-                title = (
-                    f"{study.title} ({study.source}) on recipe {ledger.base.name}, {_count(len(ledger.seeds), 'seed')}"
-                )
+                seeds = max(len(row["finished"]) for row in rows)
+                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {_count(seeds, 'seed')}"
                 console.table(title, *table.shown(rows, table.ACCURACY))
                 console.table("", *table.shown(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):
                     console.say(line)
         if why:
             console.say(why)
-        console.say(f"{finished} of {len(ledger.cells)} cells are finished; written into {ledger.out}:")
+        console.say(f"{finished} of {len(cells)} cells are finished; written into {ledger.out}:")
         console.say("  " + ", ".join(file.name for file in files))
-        console.result(
-            {
-                "recipe": ledger.base.name,
-                "seeds": list(ledger.seeds),
-                "out": str(ledger.out),
-                "cells": len(ledger.cells),
-                "finished": finished,
-                "studies": documents,
-                "files": [str(file) for file in files],
-            }
-        )
+        summary = {
+            "recipe": ledger.base.name,
+            "seeds": list(ledger.seeds),
+            "out": str(ledger.out),
+            "cells": len(cells),
+            "finished": finished,
+            "studies": documents,
+            "files": [str(file) for file in files],
+        }
+        if last:
+            console.result(summary)
 
     def sbatch(self, arguments: list[str], given: list[str]) -> None:
         """The array script, on standard output."""
@@ -291,6 +301,7 @@ class _Command:
 
     def plan(self) -> None:
         """What would be run, and what it would cost."""
+        from barlowctl.assemble.crew import places_at_once
         from barlowctl.assemble.estimate import estimate
 
         ledger, console = self.ledger, self.console
@@ -321,7 +332,8 @@ class _Command:
         for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
             console.say(f"estimate: {source}")
         finished = len(ledger.cells) - len(open_cells)
-        at_once = f", {duration(seconds / self.parallel)} with {self.parallel} at a time" if self.parallel > 1 else ""
+        speedup = places_at_once(self.parallel, self.runtime, ledger.base.train.cpu_threads)
+        at_once = f", {duration(seconds / speedup)} with {self.parallel} at a time" if self.parallel > 1 else ""
         said = f", {finished} of them finished" if finished else ""
         console.say(
             f"{len(ledger.cells)} cells ({_count(len(ledger.seeds), 'seed')}; equal recipes once){said}: "
@@ -338,6 +350,6 @@ class _Command:
                 "seconds": seconds,
                 "cpu_seconds": seconds * estimated.cpu_share,
                 "parallel": self.parallel,
-                "wall_seconds": seconds / self.parallel,
+                "wall_seconds": seconds / speedup,
             }
         )

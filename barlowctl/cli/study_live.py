@@ -35,11 +35,11 @@ class StudyDisplay:
             return
         self.done += 1
         record = cell.record
-        if what is None and record is not None:
-            what = _measured(record)
+        if what is None:
+            what = _measured(record) if record is not None else "stopped, or another process has it"
         left = self.left()
         more = f"; {duration(left)} left at this rate" if left else ""
-        self.console.say(f"{head}: {what or 'stopped'}{more}")
+        self.console.say(f"{head}: {what}{more}")
 
     def left(self) -> float:
         """Seconds until all cells are finished, by those that were finished since the start."""

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from barlowctl.ablate import studies
+from barlowctl.ablate.ledger import Ledger
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.job import prepare, pretrain
 from barlowctl.assemble.labelled import Labelled, open_labelled
@@ -40,9 +42,10 @@ def after(recipe: Recipe, steps: int, labelled: Labelled, runtime: Runtime) -> d
         done = event.step if isinstance(event, StepDone) else done
 
     job = prepare(recipe, runtime)
-    with tempfile.TemporaryDirectory() as folder, suppress(RunStopped):
+    with tempfile.TemporaryDirectory() as folder, suppress(RunStopped):  # a loss that is not finite ends here too
         pretrain(job, Path(folder), count, digest="", stop=lambda: done >= steps)
-    assert done == steps, f"the run has {done} steps"
+    if done < steps:
+        raise SystemExit(f"{recipe.name} with seed {recipe.seed} ended after {done} steps, before step {steps}")
     subject = Subject(recipe.name, "run", job.method.eval().backbone, recipe, Path())
     _, found = next(measure(subject, labelled, runtime, tasks=Tasks(linear=False)))
     seen = diagnose(job.method, labelled.train, recipe, runtime, choose_device(runtime.device))
@@ -61,25 +64,22 @@ def main(arguments: Sequence[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         raise SystemExit(__doc__)
     source, steps = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else STEPS
-    table = json.loads((source / "loss.json").read_text(encoding="utf-8"))
-    variants = [row["variant"] for row in table["rows"]]
-    cells = [file for file in source.glob("cells/*/*/cell.json") if _of(file)["variant"] in variants]
-    for file in sorted(cells, key=lambda file: (_of(file)["seed"], variants.index(_of(file)["variant"]))):
-        out = file.with_name("early.json")
-        if out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps:
+    book = Ledger(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
+    (study,) = book.studies
+    cells = [book.cell(study, variant, seed) for variant in study.variants for seed in book.seeds_of(study, variant)]
+    for cell in sorted(cells, key=lambda cell: cell.seed):
+        out = cell.path / "early.json"
+        measured = "measures" in (cell.record or {})  # one that failed has no later steps to compare with
+        if not measured or (out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps):
             continue
-        recipe = load.load(str(file.with_name("recipe.toml")))
-        runtime, labelled = Runtime(threads=recipe.train.cpu_threads or None), open_labelled(recipe, None)
-        result: dict[str, Any] = {"steps": steps, "after": after(recipe, steps, labelled, runtime)}
-        if not _of(file)["overrides"]:
-            result["before"] = before(recipe, labelled, runtime)
+        runtime = Runtime(threads=cell.recipe.train.cpu_threads or None)
+        labelled = open_labelled(cell.recipe, None)
+        result: dict[str, Any] = {"variant": cell.variant.name, "steps": steps}
+        result["after"] = after(cell.recipe, steps, labelled, runtime)
+        if cell.variant.name == study.baseline:
+            result["before"] = before(cell.recipe, labelled, runtime)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(f"{_of(file)['variant']}, seed {_of(file)['seed']}: {result['after']}", flush=True)
-
-
-def _of(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+        print(f"{cell.label}: {result['after']}", flush=True)
 
 
 if __name__ == "__main__":

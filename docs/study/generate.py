@@ -107,8 +107,7 @@ def _early(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     steps = 0
     for file in sorted(source.glob("cells/*/*/early.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
-        cell = json.loads(file.with_name("cell.json").read_text(encoding="utf-8"))
-        measured.setdefault(cell["variant"], []).append(found["after"])
+        measured.setdefault(found["variant"], []).append(found["after"])
         steps = found["steps"]
         starts += [found["before"]] if "before" in found else []
     if not measured:

@@ -24,7 +24,8 @@ from barlowctl.recipe import load
 OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
 BASE = load.load("quickstart", OVERRIDES)
 # Two-sided 95 % quantiles of Student's t, from a table (degrees of freedom -> quantile).
-STUDENT = {2: 4.303, 4: 2.776}
+STUDENT = {2: 4.303, 4: 2.776, 18: 2.101, 1000: 1.962}
+T_AT_3723 = 2.859  # by integrating its density
 
 
 def ledger(out: Path, *names: str, seeds: int = 2) -> Ledger:
@@ -58,6 +59,31 @@ def test_a_cell_is_found_again_whatever_study_is_named_first(tmp_path: Path) -> 
     after = Ledger(tmp_path, BASE, (studies.depth(BASE.model.projector),), (0,))
     base = next(v for v in after.studies[0].variants if v.name == "depth-2")
     assert after.cell(after.studies[0], base, 0).record == {"measures": {"knn": 1.0}, "seconds": {}}
+
+
+def test_studies_begun_at_the_same_time_share_their_cells(tmp_path: Path) -> None:
+    """The second finds the folder that the first one will use, under whatever name, before a cell is in it."""
+    first = Ledger(tmp_path, BASE, (studies.build("lambd", BASE),), (0,))
+    second = Ledger(tmp_path, BASE, (studies.build("loss", BASE),), (0,))
+    assert first.cells[2].path != second.cells[0].path  # what both would do alone
+    first.open({})
+    second.open({})
+    assert second.cells[0].path == first.cells[2].path
+
+
+def test_what_is_finished_stays_in_the_tables(tmp_path: Path) -> None:
+    """Fewer seeds or variants than before: those of before are shown, and are not missing where they are not there."""
+    whole = studies.build("loss", BASE)
+    before = Ledger(tmp_path, BASE, (whole,), (0, 1, 2))
+    fill(before, but=("cross-entropy",))
+    (few,) = studies.select([whole], ["only-invariance"])
+    now = Ledger(tmp_path, BASE, (few,), (0,)).with_finished([whole])
+    rows = {row["variant"]: row for row in table.rows(now, now.studies[0])}
+    assert list(rows) == [variant.name for variant in whole.variants if variant.name != "cross-entropy"]
+    assert all(row["finished"] == [0, 1, 2] and not row["missing"] for row in rows.values())
+    assert rows["only-invariance"]["linear_top1_sd"] == 1.0
+    every = Ledger(tmp_path, BASE, (whole,), (0,))
+    assert table.rows(every, whole)[-1]["missing"] == [0]
 
 
 def test_only_one_process_has_a_cell(tmp_path: Path) -> None:
@@ -107,22 +133,23 @@ def test_the_table_has_mean_spread_difference_and_margin(tmp_path: Path) -> None
     assert (base["linear_top1"], base["linear_top1_sd"]) == (82.0, pytest.approx(2.0))
     assert stop["linear_top1_difference"] == pytest.approx(72.0 - 82.0)
     assert stop["linear_top1_sd"] == pytest.approx(statistics.stdev(values["stop-gradient"]))
-    # Welch by hand: variances 4 and 7, three values each: 3.9 degrees of freedom, taken as 3
+    # Welch by hand: variances 4 and 7, three values each: (11/3)^2 / ((16 + 49) / 18) = 3.723 degrees of freedom
     error = (4 / 3 + 7 / 3) ** 0.5
-    assert stop["linear_top1_margin"] == pytest.approx(3.18 * error)
+    assert stop["linear_top1_margin"] == pytest.approx(T_AT_3723 * error, rel=5e-3)
     assert (stop["published_top1"], stop["published_difference"]) == (70.5, pytest.approx(-0.9))
-    assert table.verdict(stop) == "agrees"
+    assert table.verdict(stop) == "same sign"
     assert table.verdict(rows["predictor"]) == "not resolved"
     assert table.verdict(base) is None
-    assert table.verdict({**stop, "published_difference": 1.0}) == "opposite"
+    assert table.verdict({**stop, "published_difference": 1.0}) == "opposite sign"
 
 
-@pytest.mark.parametrize(("seeds", "freedom"), [(2, 2), (3, 4)])
+@pytest.mark.parametrize(("seeds", "freedom"), [(2, 2), (3, 4), (10, 18), (501, 1000)])
 def test_margins_of_equal_spreads_are_students(seeds: int, freedom: int) -> None:
     values = [float(number) for number in range(seeds)]
     error = (2 * statistics.variance(values) / seeds) ** 0.5
     assert table.margin(values, values) == pytest.approx(STUDENT[freedom] * error, rel=2e-3)
     assert table.margin(values, [1.0]) is None
+    assert table.margin([80.0, 80.0], [80.01, 80.01]) is None  # no spread: nothing is known of other seeds
 
 
 def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path) -> None:
@@ -172,6 +199,29 @@ def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) 
         one = Ledger(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
         fill(one)
         assert len(figure.draw(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
+
+
+def test_rows_and_steps_have_the_papers_points_in_their_places(tmp_path: Path) -> None:
+    book = ledger(tmp_path, "loss", "drop-aug")
+    fill(book, top1=lambda cell: {"only-redundancy": 60.0, "crop-only": 75.0}.get(cell.variant.name, 80.0) + cell.seed)
+    loss, drop = (figure.draw(study, table.rows(book, study), "digits").axes[0] for study in book.studies)
+    paper = [line for line in loss.get_lines() if line.get_label() == figure.PAPER_LABEL]
+    points = {float(line.get_ydata()[0]): float(line.get_xdata()[0]) for line in paper}  # type: ignore[index,arg-type]
+    names = [label.get_text() for label in loss.get_yticklabels()]
+    found = {names[round(place)]: value for place, value in points.items()}
+    assert found == pytest.approx(
+        {"baseline": 0, "only-invariance": -14.1, "only-redundancy": -71.3, "feature-normalization": -1.6,
+         "no-bn-in-mlp": -0.2, "no-bn-no-normalization": -18.0, "cross-entropy": -8.1}
+    )  # fmt: skip
+    ours = {names[round(float(box.lines[0].get_ydata()[0]))]: float(box.lines[0].get_xdata()[0])
+            for box in loss.containers}  # type: ignore[attr-defined]  # fmt: skip
+    assert ours["only-redundancy"] == pytest.approx(-20.0)
+    assert ours["cross-entropy"] == 0.0
+    lines = {line.get_label(): list(line.get_ydata()) for line in drop.get_lines()}
+    assert lines["BYOL, paper (ImageNet)"] == pytest.approx([0, -2.2, -9.1, -11.4, -13.1])
+    assert lines["SimCLR, paper (ImageNet)"] == pytest.approx([0, -6.0, -22.2, -26.2, -27.6])
+    (box,) = drop.containers
+    assert list(box.lines[0].get_ydata()) == [0, 0, 0, 0, -5]  # type: ignore[attr-defined]
 
 
 def test_without_matplotlib_there_are_tables_and_the_way_to_figures(

@@ -66,15 +66,36 @@ def test_figure_2_pairs_batch_sizes_with_the_papers_rates_and_numbers() -> None:
     assert rates == {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2, 4096: 0.2}
 
 
-@pytest.mark.parametrize(("optimizer", "growth"), [("sgd", 4.0), ("adamw", 2.0), ("muon", 2.0)])
-def test_peak_rates_of_other_optimizers_follow_the_batch(optimizer: str, growth: float) -> None:
-    base = load.override(BASE, [f"optimizer.name={optimizer}", "train.batch_size=256"])
+CLIPPED = ("optimizer.name=lars", "optimizer.clip_trust_ratio=true", "optimizer.lr=0.3")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "growth"),
+    [(("optimizer.name=sgd",), 4.0), (CLIPPED, 4.0), (("optimizer.name=adamw",), 2.0), (("optimizer.name=muon",), 2.0)],
+)
+def test_peak_rates_of_other_optimizers_follow_the_batch(optimizer: tuple[str, ...], growth: float) -> None:
+    base = load.override(BASE, [*optimizer, "train.batch_size=256"])
     variants = {variant.name: variant for variant in studies.batch_size(base).variants}
     assert load.override(base, variants["256"].overrides) == base  # the baseline is the recipe itself
     large = load.override(base, variants["1024"].overrides)
     for key in ("lr", "lr_biases"):
         peak, before = (getattr(r.optimizer, key) * r.train.batch_size for r in (large, base))
         assert peak == pytest.approx(growth * before, rel=1e-3)
+
+
+def test_the_baseline_is_the_recipe_whatever_it_is() -> None:
+    odd = load.override(BASE, ["train.batch_size=96", "model.projector=[100, 100]", "optimizer.name=adamw"])
+    mixed = load.override(BASE, ["model.projector=[512, 512, 128]"])
+    for base, names in ((odd, ("batch-size", "projector", "depth")), (mixed, ("projector", "depth"))):
+        for name in names:
+            study = studies.build(name, base)
+            variant = next(variant for variant in study.variants if variant.name == study.baseline)
+            assert load.override(base, variant.overrides) == base, (name, study.baseline)
+            assert variant.published == (None, None)
+    assert [v.x for v in studies.build("batch-size", odd).variants] == [96, 128, 256, 512, 1024, 2048, 4096]
+    note = studies.batch_size(load.override(BASE, ["optimizer.lr=0.35"])).note or ""
+    assert "the recipe's own, 0.35 at 2048, is another" in note
+    assert "tau 0.5 and" in (studies.build("loss", load.override(BASE, ["objective.temperature=0.5"])).note or "")
 
 
 def test_figure_3_has_the_papers_numbers_of_the_other_methods_and_none_of_its_own_curve() -> None:
@@ -139,6 +160,7 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
             studies.grid(file)
     with pytest.raises(UserError, match="cannot be read"):
         studies.grid(tmp_path / "none.toml")
-    file.write_text("[a]\n")
-    with pytest.raises(UserError, match="would be named 'loss'"):
-        studies.grid(file.rename(tmp_path / "loss.toml"))
+    for taken in ("loss", "study"):  # study.json says what the directory is of
+        (tmp_path / f"{taken}.toml").write_text("[a]\n")
+        with pytest.raises(UserError, match=f"would be named '{taken}'"):
+            studies.grid(tmp_path / f"{taken}.toml")

@@ -58,7 +58,7 @@ def test_a_study_is_trained_measured_drawn_and_resumed(
 ) -> None:
     command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]
     assert barlowctl([*command, "--show"]) == 2
-    assert "nothing is finished" in capsys.readouterr().err
+    assert "nothing of this is finished" in capsys.readouterr().err
     assert barlowctl([*command, "--json"]) == 0
     first = document(capsys)
     rows = {row["variant"]: row for row in first["studies"][0]["rows"]}
@@ -120,7 +120,7 @@ def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: 
             assert same["mean_diagonal"] == same["rms_off_diagonal"] == (at == steps)
             assert all(same.values()) == (at == steps)
             assert ("before" in found) == (variant == "baseline")
-    with pytest.raises(AssertionError, match=f"has {steps} steps"):
+    with pytest.raises(SystemExit, match=f"ended after {steps} steps"):
         early(["study", str(steps + 1)])
 
 
@@ -206,6 +206,57 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     assert "the loss is nan" in json.loads(wild.read_text())["failed"]  # a loss that diverges is a result
     assert len(list((tmp_path / "study").rglob("cell.json"))) == 2
     assert "the loss is nan" in (tmp_path / "study" / "big.md").read_text()
+    assert (tmp_path / "study" / "big.png").is_file()
+
+
+def test_a_task_of_an_array_that_is_warned_asks_for_its_own_turn(
+    recipe: Path, grid: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script run for real, the warning coming while the cell is measured. One task's job id is the array's."""
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT[:-2]]
+    assert barlowctl([*command, "--threads", "1", "--print-sbatch"]) == 0
+    (tmp_path / "array.sh").write_text(capsys.readouterr().out)
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    programs = {"srun": 'exec "$@"', "scontrol": f'echo "$@" >> {fake}/requeued'}
+    for name, text in programs.items():
+        (fake / name).write_text(f"#!/bin/bash\n{text}\n")
+        (fake / name).chmod(0o755)
+    # Measuring takes its time, so that the warning surely comes in the middle of it.
+    (fake / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "if 'ablate' in sys.orig_argv and os.environ.get('SLOW'):\n"
+        "    import barlowctl.eval.knn as knn\n"
+        "    real = knn.knn_predict\n"
+        f"    def slow(*a, **b):\n        open({str(fake / 'measuring')!r}, 'w').write(str(os.getpid()))\n"
+        "        time.sleep(120)\n        return real(*a, **b)\n"
+        "    knn.knn_predict = slow\n"
+    )
+    slurm = {"SLURM_JOB_ID": "77", "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1"}
+    ours = {"PATH": f"{fake}:{os.environ['PATH']}", "PYTHONPATH": str(fake), "SLOW": "1"}
+    for name, value in {**slurm, **ours}.items():
+        monkeypatch.setenv(name, value)
+    first = subprocess.Popen(["bash", "array.sh"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(first, lambda: (fake / "measuring").is_file() and (fake / "measuring").read_text())
+    os.kill(int((fake / "measuring").read_text()), signal.SIGUSR1)
+    said, _ = first.communicate(timeout=240)
+    assert first.returncode == 3, said
+    assert (fake / "requeued").read_text() == "requeue 77_1\n"
+    assert not list((tmp_path / "study").rglob("cell.json"))
+    monkeypatch.setenv("SLOW", "")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "study").rglob("*.safetensors")}
+    assert subprocess.run(["bash", "array.sh"], timeout=240).returncode == 0
+    (cell,) = (tmp_path / "study").rglob("cell.json")
+    assert cell.parent.parent.name.startswith("narrow-")  # task 1
+    assert {file: file.stat().st_mtime_ns for file in before} == before  # trained once
+
+
+def test_what_a_study_cannot_take_is_said(recipe: Path, grid: Path, capsys: Captured) -> None:
+    assert barlowctl(["ablate", "--loss", "--recipe", str(recipe), "--set", "seed=7"]) == 2
+    assert "--seeds N" in capsys.readouterr().err
+    grid.write_text('[baseline]\n[odd]\n"model.projektor" = [3]\n')
+    assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--dry-run"]) == 2
+    assert "mine.toml, variant 'odd': " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

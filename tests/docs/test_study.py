@@ -82,7 +82,12 @@ def test_the_early_look_is_a_table_over_seeds(generator: Any, checkout: Path, tm
     for cell in book.cells[:1] + book.cells[len(book.cells) // 2 :][:1]:
         cell.finish(record(cell) | {"measures": {"knn": 88.0, "linear_top1": 89.0}, "seconds": {}})
         then = {"knn": 84.0 + cell.seed, "effective_rank": 9.0, "mean_diagonal": 0.5, "rms_off_diagonal": 0.1}
-        early = {"steps": 120, "after": then, "before": {"knn": 80.0, "linear_top1": 82.0 + 2 * cell.seed}}
+        early = {
+            "variant": cell.variant.name,
+            "steps": 120,
+            "after": then,
+            "before": {"knn": 80.0, "linear_top1": 82.0 + 2 * cell.seed},
+        }
         (cell.path / "early.json").write_text(json.dumps(early))
     write_results(book)
     text = generator.generate(tmp_path / "s", tmp_path)
