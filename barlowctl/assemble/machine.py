@@ -28,7 +28,7 @@ class Runtime:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`.
+    """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`, which also becomes the current one.
 
     Raises:
         UserError: not a device, or not on this machine.
@@ -46,6 +46,8 @@ def choose_device(name: str) -> torch.device:
             f"--device is '{name}' but this machine has {torch.cuda.device_count()} CUDA devices",
             next="barlowctl doctor",
         )
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from barlowctl.bench.photographs import write_photographs
+from barlowctl.bench.photographs import sample_photographs, write_photographs
 from barlowctl.bench.turns import Measured, Turn, measure
 from barlowctl.errors import UserError, did_you_mean
 
@@ -58,7 +58,7 @@ def compare(
     """Run the rows in turns on the same JPEGs.
 
     Args:
-        folder: JPEGs in class folders, as torchvision's ImageFolder wants them; None: make `count` (`photographs`).
+        folder: JPEGs in folders of any kind, of which `count` are drawn; None: make `count` (`photographs`).
         names: the rows; none: all that are installed.
         images: of a round, drawn from all. rounds: that count; one of warm-up comes before.
         batch: images of a batch. size: side of a view. workers: of each pipeline.
@@ -77,10 +77,13 @@ def compare(
     chosen, left_out = choose_rows(names)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as name:
         place = Path(name)
-        if folder is None:
+        given, folder = folder, place / "images"
+        if given is None:
             progress(f"making {count} JPEGs")
-            folder = place / "images"
             write_photographs(folder, count)
+        else:
+            progress(f"drawing {count} of the JPEGs in {given}")
+            sample_photographs(given, folder, count)
         pack(open_source(folder), place / "images.beton", workers=workers)
         packed = Beton.open(place / "images.beton")
         images = min(images, packed.num_samples)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import random
+import shutil
 from pathlib import Path
 
 from barlowctl.errors import UserError
@@ -47,6 +49,34 @@ def write_photographs(folder: Path, count: int, seed: int = 0) -> None:
         crop = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
         path = folder / "ab"[number % 2] / f"{number:06d}.jpg"
         crop.save(path, "JPEG", quality=generator.randint(90, 95))
+
+
+def sample_photographs(source: Path, folder: Path, count: int, seed: int = 0) -> None:
+    """Link (or copy) at most `count` of the JPEGs below `source` into `folder`, in two class folders.
+
+    A draw of all of them, so that every pipeline reads the same ones whatever the layout of `source`.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    found = []
+    for place, folders, names in os.walk(source):
+        folders.sort()
+        found += [Path(place, name) for name in sorted(names) if name.lower().endswith((".jpg", ".jpeg"))]
+    if not found:
+        raise UserError(f"there are no JPEGs below '{source}'", allowed="files named .jpg or .jpeg")
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+    chosen = random.Random(seed).sample(found, min(count, len(found)))
+    for number, path in enumerate(chosen):
+        target = folder / "ab"[number % 2] / f"{number:06d}.jpg"
+        try:
+            try:
+                os.link(path.resolve(), target)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, target)
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be read: {error.strerror}", next="name another folder") from error
 
 
 def _photographs() -> list[Path]:

@@ -8,7 +8,7 @@ for the device: the images that a rare operation concerns are gathered by index 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ class Parameters:
     steps: int64 (n, 4), which operation of jitter comes when; factors: float32 (n, 4), by operation (hue's is
     its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur; gamma:
     float32 (n,); erased: int64 (n, 4), top, left, height, width, zeros for nothing; levels: float32 (n, 3), the
-    colour of what is erased, in 0..255.
+    colour of what is erased, in 0..255; largest_sigma: that the view can have, so that kernels of all batches are
+    equally long.
     """
 
     steps: np.ndarray
@@ -42,9 +43,15 @@ class Parameters:
     gamma: np.ndarray
     erased: np.ndarray
     levels: np.ndarray
+    largest_sigma: float
 
     def __len__(self) -> int:
         return len(self.jitter)
+
+    def part(self, low: int, high: int) -> Parameters:
+        """Of the images `low` to `high`."""
+        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "largest_sigma"}
+        return replace(self, **{name: array[low:high] for name, array in arrays.items()})
 
 
 def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> Parameters:
@@ -64,6 +71,7 @@ def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, vie
         gamma=gamma[:, 0].astype(np.float32),
         erased=erased.astype(np.int64),
         levels=levels.astype(np.float32),
+        largest_sigma=spec.blur_sigma[1],
     )
 
 
@@ -107,7 +115,7 @@ def distort(images: Tensor, parameters: Parameters, operations: Operations | Non
         images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
     if (parameters.sigma > 0).any():
         chosen = _where(parameters.sigma > 0, images)
-        images[chosen] = gaussian_blur(images[chosen], parameters.sigma[parameters.sigma > 0], operations)
+        images[chosen] = gaussian_blur(images[chosen], parameters, operations)
     if parameters.solarize.any():
         chosen = _where(parameters.solarize, images)
         images[chosen] = solarize(images[chosen])
@@ -186,13 +194,14 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     return torch.stack(channels, 1)
 
 
-def gaussian_blur(images: Tensor, sigma: np.ndarray, operations: Operations) -> Tensor:
-    """Separable Gaussian blur of (N, C, H, W), image n with sigma[n] > 0 and radius ceil(3 sigma), borders mirrored.
+def gaussian_blur(images: Tensor, parameters: Parameters, operations: Operations) -> Tensor:
+    """Separable Gaussian blur of those images (N, C, H, W) that have a sigma, radius ceil(3 sigma), borders mirrored.
 
     A radius is at most the side less 1, as in `photometric.gaussian_weights`.
     """
+    sigma = parameters.sigma[parameters.sigma > 0]
     for axis in (2, 3):
-        weights = _half_kernels(sigma, images.shape[axis])
+        weights = _half_kernels(sigma, images.shape[axis], parameters.largest_sigma)
         if weights.shape[1] > 1:
             images = operations.convolve(images, _bring(weights, images), axis)
     return images
@@ -225,10 +234,10 @@ def compiled() -> Operations:
     return Operations(*(torch.compile(one, dynamic=True) for one in (blend, turn_hue, convolve)))
 
 
-def _half_kernels(sigma: np.ndarray, length: int) -> np.ndarray:
-    """float32 (n, largest radius + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
-    radius = np.minimum(np.ceil(3.0 * sigma.astype(np.float64)), length - 1)
-    k = np.arange(int(radius.max()) + 1)
+def _half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
+    """float32 (n, radius of sigma `largest` + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
+    radius, longest = (np.minimum(np.ceil(3.0 * np.float64(value)), length - 1) for value in (sigma, largest))
+    k = np.arange(int(longest) + 1)
     weights = np.exp(-0.5 * (k / sigma.astype(np.float64)[:, None]) ** 2) * (k <= radius[:, None])
     total = weights[:, :1] + 2.0 * weights[:, 1:].sum(1, keepdims=True)
     return (weights / total).astype(np.float32)

@@ -19,6 +19,7 @@ from barlowctl.data import batched
 from barlowctl.data.loader import Batch, FastLoader, Loader
 from barlowctl.data.views import Spec, ViewSpec
 
+AT_ONCE = 128  # images that go through the chain together
 TRIALS = 5  # of the chain, compiled and not, when one of the two is chosen
 
 
@@ -114,7 +115,14 @@ class DeviceLoader(Loader):
             self._undecided = False
             self._operations, found = self._faster(views, parameters)
             self.notify(found)
-        return _apply(views, parameters, self._operations)
+        try:
+            return _apply(views, parameters, self._operations)
+        except Exception as error:
+            if self._operations == batched.Operations():
+                raise
+            self._operations = batched.Operations()  # a shape that the compiler met for the first time, say
+            self.notify(f"the distortions run uncompiled from here: {_first_line(error)}")
+            return _apply(views, parameters, self._operations)
 
     def _faster(
         self, views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None]
@@ -125,7 +133,7 @@ class DeviceLoader(Loader):
         try:
             after = self._seconds(views, parameters, other)
         except Exception as error:  # a compiler's, of any kind: the run does without
-            return plain, f"the distortions run uncompiled: {str(error).strip().partition(chr(10))[0]}"
+            return plain, f"the distortions run uncompiled: {_first_line(error)}"
         ratio = f"{before / after:.2f} times as fast as uncompiled (at {len(views[0])} images)"
         if after < before:
             return other, f"the distortions run compiled, {ratio}"
@@ -151,12 +159,21 @@ class DeviceLoader(Loader):
 def _apply(
     views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None], operations: batched.Operations
 ) -> tuple[Tensor, ...]:
+    """The chain on uint8 views (N, S, S, C), some images at a time: in float32 a large batch would take gigabytes."""
     made = []
     for pixels, drawn in zip(views, parameters, strict=True):
         if drawn is None:
             made.append(pixels)
             continue
-        planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        planes = batched.distort(planes, drawn, operations).add_(0.5)
-        made.append(planes.to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+        done = torch.empty_like(pixels, memory_format=torch.contiguous_format)
+        for low in range(0, len(pixels), AT_ONCE):
+            part = pixels[low : low + AT_ONCE]
+            planes = part.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+            planes = batched.distort(planes, drawn.part(low, low + len(part)), operations).add_(0.5)
+            done[low : low + len(part)] = planes.to(torch.uint8).permute(0, 2, 3, 1)
+        made.append(done)
     return tuple(made)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -284,7 +284,7 @@ def _to_device(batch: Batch, device: torch.device) -> list[Tensor]:
         return list(batch.views)
     views = [view.to(device, non_blocking=True) for view in batch.views]
     copied = torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(device))
     batch.hold(copied)
     return views
 

@@ -140,7 +140,7 @@ def _read_soon(loss: Tensor) -> Callable[[], float]:
     host = torch.empty((), dtype=loss.dtype, pin_memory=True)
     host.copy_(loss.detach(), non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record()
+    copied.record(torch.cuda.current_stream(loss.device))
 
     def read() -> float:
         copied.synchronize()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from barlowctl.assemble import crew
-from barlowctl.assemble.machine import Runtime, memory_explained, usable_precision
+from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, usable_precision
 from barlowctl.errors import UserError
 
 
@@ -52,5 +52,9 @@ def test_processes_take_the_gpus_in_turn_or_shares_of_the_cores(monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [place.device for place in crew.places(3, Runtime(), 0)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert crew.places_at_once(3, Runtime(), 0) == 2
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert current == [torch.device("cuda", 1)]  # streams and events that name no device are on it
     with pytest.raises(UserError, match="which is one device"):
         crew.places(2, Runtime(device="cuda:1"), 0)

@@ -40,13 +40,26 @@ def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) ->
 
 
 @needs_ffcv
-def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_photographs(tmp_path / "jpegs", 8)
-    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1"]
+@pytest.mark.parametrize("layout", ["class folders", "a pile", "splits"])
+def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str) -> None:
+    write_photographs(tmp_path / "made", 12)
+    names = {"class folders": "jpegs/{0}/{1}", "a pile": "jpegs/{1}", "splits": "jpegs/train/{0}/{1}"}
+    for path in (tmp_path / "made").rglob("*.jpg"):
+        target = tmp_path / names[layout].format(path.parent.name, path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    before = sorted((tmp_path / "jpegs").rglob("*"))
+    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--count", "8"]
     assert run(["bench", "loader", "--images", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *flags]) == 0
     shown = capsys.readouterr().out
     assert "ours-geometric" in shown
     assert "8 JPEGs" in shown
+    assert sorted((tmp_path / "jpegs").rglob("*")) == before
+
+
+def test_a_folder_without_jpegs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "loader", "--images", str(tmp_path)]) == 2
+    assert "there are no JPEGs below" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

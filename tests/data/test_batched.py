@@ -93,3 +93,19 @@ def test_the_geometric_part_draws_the_same_crop() -> None:
         assert not any((rest.jitter, rest.grayscale, rest.solarize, rest.sigma, rest.erase_height))
     center = CenterSpec(48, SIZE)
     assert batched.geometric(center) is center
+
+
+def test_blurs_of_all_batches_have_kernels_of_one_length(images: np.ndarray) -> None:
+    """Whatever sigmas a batch draws: a compiler would otherwise make one for every length."""
+    lengths: list[int] = []
+
+    def convolve(images: torch.Tensor, weights: torch.Tensor, axis: int) -> torch.Tensor:
+        lengths.append(weights.shape[1])
+        return batched.convolve(images, weights, axis)
+
+    spec, operations = ViewSpec(SIZE, blur=0.5, blur_sigma=(0.1, 2.0)), batched.Operations(convolve=convolve)
+    for epoch in range(8):
+        drawn = batched.draw_parameters(spec, 0, epoch, np.arange(4), 0)
+        batched.distort(torch.from_numpy(images[:4]).permute(0, 3, 1, 2).float(), drawn, operations)
+    assert len(lengths) > 8
+    assert set(lengths) == {1 + 6}  # the radius of sigma 2

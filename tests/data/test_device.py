@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from barlowctl.data import batched
+from barlowctl.data import device as device_module
 from barlowctl.data.batched import geometric
 from barlowctl.data.device import DeviceLoader
 from barlowctl.data.loader import Batch, FastLoader
@@ -98,6 +99,7 @@ def test_one_copy_brings_all_views() -> None:
     numbers = torch.zeros(1, dtype=torch.int64)
     batch = Batch(views=views, labels=numbers, indices=numbers, keys=numbers, _pixels=pixels)
     moved = batch.to(torch.device("meta"))
+    assert moved[0]._base is moved[1]._base is not None  # parts of one tensor
     assert [view.shape for view in moved] == [view.shape for view in views]
     assert all(torch.equal(a, b) for a, b in zip(batch.to(CPU), views, strict=True))
 
@@ -126,6 +128,50 @@ def test_the_faster_chain_is_kept_and_said(source: MemoryBeton, monkeypatch: pyt
     assert len(told) == 1
     assert "run compiled" in told[0]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def counted(calls: list[int]) -> batched.Operations:
+    """Operations that count how many images they are given."""
+
+    def blend(images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return plain(images, *rest)
+
+    plain = batched.blend
+    return batched.Operations(blend=blend)
+
+
+def test_the_compiled_chain_makes_all_batches_that_follow(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (counted(calls), "compiled"))
+    views_of(source, monkeypatch, None, compiles=True)
+    assert sum(calls) == 23 * 2 * 4  # every image of both views, at jitter's four steps
+
+
+def test_a_compiled_chain_that_fails_later_is_left(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = views_of(source, monkeypatch, None)
+    calls: list[int] = []
+
+    def blend(images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        if len(images) == 5:  # the last batch
+            raise RuntimeError("no kernel for this shape\nmore")
+        return batched.blend(images, *rest)
+
+    chosen = batched.Operations(blend=blend)
+    monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (chosen, "compiled"))
+    found, told = views_of(source, monkeypatch, None, compiles=True)
+    assert told == ["compiled", "the distortions run uncompiled from here: no kernel for this shape"]
+    assert calls.count(6) == 3 * 2 * 4
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = views_of(source, monkeypatch, None)
+    monkeypatch.setattr(device_module, "AT_ONCE", 4)
+    parts, _ = views_of(source, monkeypatch, None)
+    for a, b in zip(whole, parts, strict=True):
+        assert ((a.int() - b.int()).abs() <= 1).all()  # sums of other lengths round otherwise
 
 
 def test_a_slower_chain_is_dropped(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:

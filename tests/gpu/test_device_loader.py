@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,19 +24,35 @@ def loaders(device: torch.device, **options: bool) -> tuple[FastLoader, DeviceLo
     return FastLoader(source, views=VIEWS, **shared), DeviceLoader(left, VIEWS, device, **options)  # type: ignore[arg-type]
 
 
-def test_views_on_the_device_are_those_of_the_cpu() -> None:
-    """Kept to the end of the epoch, with work between: no slot is written before its copy, no batch overwritten."""
+def test_views_are_ready_when_they_are_given_and_stay_until_they_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The side stream is held up; the caller's copies each batch at once and drops it, itself still busy."""
     fast, device = loaders(torch.device("cuda"))
+    made = DeviceLoader._distort
+
+    def late(loader: DeviceLoader, *rest: Any) -> Any:
+        assert torch.cuda.current_stream() == loader._stream != torch.cuda.default_stream()
+        torch.cuda._sleep(20_000_000)  # some 10 ms
+        return made(loader, *rest)
+
+    monkeypatch.setattr(DeviceLoader, "_distort", late)
     with fast, device:
-        kept = []
+        copies = []
         for batch in device.epoch(0):
-            torch.randn(1024, 1024, device="cuda") @ torch.randn(1024, 1024, device="cuda")
-            kept.append(batch)
-        for expected, found in zip(fast.epoch(0), kept, strict=True):
-            for theirs, ours in zip(expected.views, found.views, strict=True):
-                assert ours.device.type == "cuda"
-                difference = (ours.cpu().int() - theirs.int()).abs()
-                assert (difference <= 2).float().mean() > 0.99
+            torch.cuda._sleep(20_000_000)
+            copies.append([view.clone() for view in batch.views])
+            del batch
+        for expected, found in zip(fast.epoch(0), copies, strict=True):
+            for theirs, ours in zip(expected.views, found, strict=True):
+                assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_another_gpu_than_the_current_one() -> None:
+    fast, device = loaders(torch.device("cuda", 1))
+    with fast, device:
+        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
+            assert found.views[0].device == torch.device("cuda", 1)
+            assert ((found.views[0].cpu().int() - expected.views[0].int()).abs() <= 2).float().mean() > 0.99
 
 
 def test_the_chain_is_compiled_where_that_is_faster() -> None:

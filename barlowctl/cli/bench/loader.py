@@ -22,9 +22,9 @@ COLUMNS = ("pipeline", "images/s", "CPU ms/image", "CPU ratio", "wall ratio", "p
 def loader(
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="JPEGs in class folders. Default: crops of scikit-image's photographs."),
+        typer.Option("--images", help="A folder of JPEGs. Default: crops of scikit-image's photographs."),
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=8, help="JPEGs to make when no --images are given.")] = 2048,
+    count: Annotated[int, typer.Option("--count", min=8, help="JPEGs to draw from --images, or to make.")] = 2048,
     rows: Annotated[
         str, typer.Option("--rows", help="Some of authors,torchvision-v2,ffcv-stock,ours,ours-geometric,lightly,dali.")
     ] = "",
@@ -49,7 +49,7 @@ def loader(
     from barlowctl.data.loader import usable_cores
 
     if images is not None and not images.is_dir():
-        raise UserError(f"{images} is not a folder", next="give a folder with class folders of JPEGs")
+        raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
     console = Console(json=json, quiet=quiet)
     found = compare(
         images,
