@@ -1,0 +1,71 @@
+"""What a terminal shows of a study while it runs: tables from the study's directory, and who is at what."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console as Rich
+
+from barlowctl.ablate import studies
+from barlowctl.ablate.ledger import Ledger
+from barlowctl.cli.console import Console
+from barlowctl.cli.study_live import StudyDisplay, _Tables
+from barlowctl.recipe import load
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Ledger:
+    base = load.load("quickstart")
+    study = studies.loss()
+    return Ledger(tmp_path, base, tuple(studies.select([study], ["only-invariance", "cross-entropy"])), (0, 1))
+
+
+def drawn(display: StudyDisplay) -> str:
+    stream = io.StringIO()
+    Rich(file=stream, width=200).print(_Tables(display)())
+    return stream.getvalue()
+
+
+def test_the_tables_fill_and_running_cells_say_where_they_are(book: Ledger) -> None:
+    display = StudyDisplay(Console(json=False, quiet=True), book, 2)
+    assert "0 of 6 cells" in drawn(display)
+    first, second, third = book.cells[:3]
+    measures = {
+        "knn": 81.25,
+        "linear_top1": 84.5,
+        "effective_rank": 33.3,
+        "mean_diagonal": 0.5,
+        "rms_off_diagonal": 0.1,
+    }
+    first.finish({"measures": measures, "seconds": {}})
+    display.started = time.monotonic() - 1000.0
+    display.tell(first, None)
+    with second.claim(), third.claim():
+        second.path.mkdir(parents=True, exist_ok=True)
+        (second.path / "run.json").write_text(json.dumps({"length": {"epochs": 3, "steps_per_epoch": 468}}))
+        (second.path / "metrics.jsonl").write_text('{"event": "step", "step": 20}\n{"event": "step", "step": 1040}\n')
+        third.path.mkdir(parents=True, exist_ok=True)
+        (third.path / "result.json").write_text("{}")
+        shown = drawn(display)
+    for said in ("81.25", "84.50", "33.3", "1/2", "57.3", "1 of 6 cells, 1 h 23 min left"):
+        assert said in shown, said
+    assert f"{second.label}: step 1,040 of 1,404" in shown
+    assert f"{third.label}: measuring" in shown
+    assert first.label not in shown
+
+
+def test_without_a_terminal_there_is_a_line_for_every_cell(book: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    display = StudyDisplay(Console(json=False, quiet=False), book, 1)
+    display.tell(book.cells[1], "started")
+    book.cells[1].finish({"failed": "the loss is nan at step 3", "seconds": {}})
+    display.tell(book.cells[1], None)
+    display.tell(book.cells[2], None)
+    said = capsys.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if line.startswith("[")]
+    assert lines[0] == "[2/6] only-invariance, seed 0: objective.terms=invariance"
+    assert lines[1].startswith("[2/6] only-invariance, seed 0: failed: the loss is nan at step 3; ")
+    assert lines[2].startswith("[3/6] cross-entropy, seed 0: stopped, or another process has it")
