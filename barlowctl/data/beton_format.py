@@ -22,6 +22,9 @@ JPEG, RAW = 0, 1
 MAX_SIDE = 65535
 """Pixels: the format keeps width and height in 16 bits."""
 
+MAX_PIXELS = 1 << 28
+"""Of one image, 805 MB when decoded: what is packed and what the fast loader reads."""
+
 PAGE_SIZE = 8 << 20
 MAX_PAGE_SIZE = 1 << 31  # the header keeps it in 32 bits, and it is a power of two
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from barlowctl.data import decode
-from barlowctl.data.beton_format import JPEG, MAX_SIDE, RAW
+from barlowctl.data.beton_format import JPEG, MAX_PIXELS, MAX_SIDE, RAW
 from barlowctl.data.picture import Picture
 
 STORES = ("auto", "jpeg", "raw")
@@ -27,6 +27,9 @@ NOT_JPEG, RESIZED = "not JPEG", "made smaller"  # why bytes are not the source's
 
 _ORIENTATION = 0x0112
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_PIXELS_PER_BYTE = 2048
+"""No Huffman-coded JPEG holds more: a block of 64 pixels takes a bit, and the largest component may have a quarter of
+the width or height."""
 
 
 class Unreadable(Exception):
@@ -61,7 +64,7 @@ def encode(picture: Picture, *, store: str = "auto", quality: int = 95, shorter_
         quality: of JPEGs encoded here, 1 to 100.
 
     Raises:
-        Unreadable: damaged, of an unknown kind, or larger than the format holds.
+        Unreadable: damaged, of an unknown kind, or larger than the format holds; said before pixels are decoded.
     """
     if isinstance(picture.data, np.ndarray):
         pixels, grey, changed, damaged = picture.data, picture.data.ndim == 2, "pixels", False
@@ -103,11 +106,11 @@ def _fitting_jpeg(data: bytes) -> tuple[Stored | None, str, bool]:
     if frame is None:
         return None, NOT_JPEG, False
     marker, precision, height, width, components = frame
+    _check_jpeg_size(data, marker, height, width)
     if marker not in _HUFFMAN_FRAMES or precision != 8:
         return None, "JPEG of a rare kind", False
     if components not in (1, 3):
         return None, "CMYK JPEG", False
-    _check_size(width, height)
     if _orientation(data) != 1:
         return None, "EXIF rotation", False
     if not _reads_cleanly(data, height, width):
@@ -138,6 +141,13 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(segment) >= 6:
             return marker, segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[5]
     raise Unreadable("a JPEG without a frame header (cut short or damaged)")
+
+
+def _check_jpeg_size(data: bytes, marker: int, height: int, width: int) -> None:
+    """Refuse a size that is too large, or that so few bytes cannot hold: decoders would fill all of it with grey."""
+    _check_size(width, height)
+    if marker in _HUFFMAN_FRAMES and width * height > _PIXELS_PER_BYTE * len(data):
+        raise Unreadable(f"it says {width}x{height} pixels, which {len(data)} bytes cannot hold (cut short or damaged)")
 
 
 def _orientation(data: bytes) -> int:
@@ -187,10 +197,16 @@ def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
 
     Rotation in EXIF data is applied; 16 bits become the upper 8; palettes and CMYK become RGB; of an animation the
     first picture is taken; transparency is dropped.
+
+    Raises:
+        Unreadable: damaged, of an unknown kind, or of too many pixels (said before they are decoded).
     """
     from PIL import ImageOps
 
+    if frame := _jpeg_frame(data):
+        _check_jpeg_size(data, frame[0], frame[2], frame[3])
     with _open(data) as opened:
+        _check_pixels(*opened.size)
         try:
             turned = _orientation_of(opened) != 1
             opened.load()  # a TIFF turns itself here
@@ -254,6 +270,12 @@ def _encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 def _check_size(width: int, height: int) -> None:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise Unreadable(f"{width}x{height} pixels: the .beton format holds 1 to {MAX_SIDE} a side")
+    _check_pixels(width, height)
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width}x{height} pixels: at most {MAX_PIXELS:,} an image are read")
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from barlowctl.data import corruption, decode, draws, photometric, resize, vector
+from barlowctl.data.beton_format import MAX_PIXELS
 from barlowctl.data.corruption import corrupt
 from barlowctl.data.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, draw
@@ -26,8 +27,6 @@ from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.data.beton import Beton
-
-MAX_PIXELS = 1 << 28  # of one image
 
 
 class FileIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -351,6 +352,69 @@ def test_too_wide_an_image_is_named(tmp_path):
     assert report.unreadable == [("picture 0", "65536x1 pixels: the .beton format holds 1 to 65535 a side")]
     with pytest.raises(Unreadable, match="float32 in an unknown range"):
         encode.encode(Picture("float", -1, encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")))
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A JPEG of 16 x 16 pixels, some 600 bytes, whose header says another size."""
+    content = bytearray(encoded(Image.new("RGB", (16, 16))))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = height.to_bytes(2) + width.to_bytes(2)
+    return bytes(content)
+
+
+BOMBS = {
+    "a.jpg": (claiming(6000, 6000), r"says 6000x6000 pixels, which \d+ bytes cannot hold"),
+    "b.jpg": (claiming(15000, 15000), "says 15000x15000 pixels"),
+    "c.jpg": (claiming(65500, 65500), "65500x65500 pixels: at most 268,435,456"),
+    "d.jpg": (claiming(65500, 65500).replace(b"\xff\xc0", b"\xff\xc9"), "at most 268,435,456"),  # arithmetic coding
+    "e.bmp": (encoded(Image.new("1", (8, 8)), "BMP").replace(bytes([8, 0, 0, 0]) * 2, b"\0\0\1\0" * 2), "too many"),
+}
+WATCHED = """
+import resource, sys, time
+from barlowctl.data.encode import Unreadable, decode_picture, encode
+from barlowctl.data.picture import Picture
+limit = 8 << 30
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+data = open(sys.argv[1], "rb").read()
+before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+for read in (lambda: encode(Picture("x", 0, data)), lambda: decode_picture(data)):
+    try:
+        print("read:", read())
+    except Unreadable as error:
+        print("unreadable:", error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.process_time() - cpu)
+"""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_size_that_cannot_be_is_refused_before_decoding(tmp_path, name):
+    content, message = BOMBS[name]
+    (tmp_path / name).write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", WATCHED, str(tmp_path / name)], capture_output=True, text=True)
+    *said, spent = done.stdout.splitlines() or [done.stderr]
+    assert len(said) == 2
+    assert all(line.startswith("unreadable:") and re.search(message, line) for line in said), done.stdout + done.stderr
+    kilobytes, seconds = map(float, spent.split())
+    assert kilobytes < 60_000
+    assert seconds < 2
+
+
+def test_an_image_the_loader_would_refuse_is_left_out_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "MAX_PIXELS", 200 * 150)
+    larger = scene(201, 150)
+    files = {"a.jpg": FITTING["baseline"], "b.jpg": encoded(Image.fromarray(larger))}
+    report, _ = packed(tmp_path, files | {"c.png": encoded(Image.fromarray(larger), "PNG")})
+    assert [name for name, _ in report.unreadable] == ["b.jpg", "c.png"]
+    with pytest.raises(Unreadable, match="at most 30,000 an image"):
+        encode.encode(Picture("x", 0, larger))
+    assert encode.encode(Picture("x", 0, larger), shorter_side=100).height == 134
+
+
+def test_a_flat_jpeg_as_small_as_its_kind_can_be_is_kept(tmp_path):
+    flat = Image.new("L", (4000, 3000), 128)
+    files = {"a.jpg": encoded(flat, quality=1, optimize=True), "b.jpg": encoded(flat, quality=1, progressive=True)}
+    report, _ = packed(tmp_path, files)
+    assert report.passed_through == 2
 
 
 def test_a_file_that_vanishes_is_unreadable(tmp_path):
