@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ RAW_PIXELS = 128 * 128
 """`auto` stores a decoded image of at most so many pixels raw: 48 KiB, and no loss."""
 
 NOT_JPEG, RESIZED = "not JPEG", "made smaller"  # why bytes are not the source's
+_DAMAGED_JPEG, _DAMAGED, _DEEP = "damaged JPEG", "damaged", "16 bits to 8"
 
 _ORIENTATION = 0x0112
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
@@ -42,7 +44,7 @@ class Stored:
 
     payload: a JPEG's bytes, or pixels (H, W, 3) uint8.    mode: `JPEG` or `RAW`.
     grey: it had no colour.    changed: why its bytes are not the source's ("" where they are).
-    damaged: the decoder complained although pixels came out.
+    damaged: the decoder complained, or a checksum is wrong, although pixels came out.
     """
 
     payload: bytes | np.ndarray
@@ -77,6 +79,7 @@ def encode(picture: Picture, *, store: str = "auto", quality: int = 95, shorter_
         changed = changed or ("JPEG, decoded" if small else "JPEG")
         if changed == NOT_JPEG and notes:
             changed = f"{NOT_JPEG}: {', '.join(notes)}"
+        damaged = damaged or _DAMAGED in notes
     if shorter_side is not None and min(pixels.shape[:2]) > shorter_side:
         pixels = _make_smaller(pixels, shorter_side)
         changed = f"{changed}, {RESIZED}"
@@ -107,14 +110,18 @@ def _fitting_jpeg(data: bytes) -> tuple[Stored | None, str, bool]:
         return None, NOT_JPEG, False
     marker, precision, height, width, components = frame
     _check_jpeg_size(data, marker, height, width)
+    known = marker in _HUFFMAN_FRAMES and precision == 8 and components in (1, 3)
+    whys = []
+    if known and not _reads_cleanly(data, height, width):
+        whys.append(_DAMAGED_JPEG)
     if marker not in _HUFFMAN_FRAMES or precision != 8:
-        return None, "JPEG of a rare kind", False
-    if components not in (1, 3):
-        return None, "CMYK JPEG", False
+        whys.append("JPEG of a rare kind")
+    elif components not in (1, 3):
+        whys.append("CMYK JPEG")
     if _orientation(data) != 1:
-        return None, "EXIF rotation", False
-    if not _reads_cleanly(data, height, width):
-        return None, "damaged JPEG", True
+        whys.append("EXIF rotation")
+    if whys:
+        return None, ", ".join(whys), _DAMAGED_JPEG in whys
     return Stored(data, JPEG, width, height, components == 1), "", False
 
 
@@ -173,7 +180,8 @@ def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
     """Whether the decoder that the loader will use reads every pixel without complaint."""
     address = decode.decoder_address()
     if not address:
-        return decode_picture(data)[0].shape[:2] == (height, width)
+        shape = decode_picture(data)[0].shape[:2]  # upright
+        return shape == ((width, height) if _orientation(data) > 4 else (height, width))
     target = np.empty(height * width * 3, dtype=np.uint8)
     source = np.frombuffer(data, dtype=np.uint8)
     handle = decode.thread_handle()
@@ -195,7 +203,7 @@ def _open(data: bytes) -> Any:
 def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
     """Upright pixels, uint8 (H, W) or (H, W, 3); whether the image is grey; what was done to it beside decoding.
 
-    Rotation in EXIF data is applied; 16 bits become the upper 8; palettes and CMYK become RGB; of an animation the
+    Rotation in EXIF data is applied; 16 bits become 8; palettes and CMYK become RGB; of an animation the
     first picture is taken; transparency is dropped.
 
     Raises:
@@ -208,9 +216,9 @@ def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
     with _open(data) as opened:
         _check_pixels(*opened.size)
         try:
-            turned = _orientation_of(opened) != 1
+            layout, turned = _layout(opened), _orientation_of(opened) != 1  # looking for EXIF data may load a PNG
             opened.load()  # a TIFF turns itself here
-            image, notes = opened, []
+            image, notes = opened, [_DAMAGED] if _png_is_damaged(data) else []
             if turned:
                 image = ImageOps.exif_transpose(opened)
                 notes.append("EXIF rotation")
@@ -218,10 +226,14 @@ def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
                 notes.append("first of several pictures")
             if image.mode.endswith(("A", "a")) or "transparency" in image.info:
                 notes.append("transparency dropped")
+            if image.mode.startswith("I") or image.mode == "F":
+                return _to_8_bits(np.array(image)), True, [*notes, _DEEP]
+            if ";16" in layout:
+                notes.append(_DEEP)
+            if layout.startswith("LA"):  # of 16 bits: Pillow makes it RGBA
+                image = image.convert("LA")
             if image.mode in ("1", "L", "LA", "La"):
                 return np.array(image.convert("L")), True, notes
-            if image.mode.startswith("I") or image.mode == "F":
-                return _to_8_bits(np.array(image)), True, [*notes, "16 bits to 8"]
             if image.mode in ("P", "PA"):
                 notes.append("palette")
                 image = image.convert("RGBA")  # by way of RGBA: Pillow warns of transparency otherwise
@@ -232,6 +244,33 @@ def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
             raise
         except Exception as error:  # decoders raise all kinds of errors for damaged files
             raise Unreadable(_reason(error)) from error
+
+
+def _layout(opened: Any) -> str:
+    """How pixels lie in the file, in Pillow's words ("RGB;16B": big-endian 16 bits); before it is loaded."""
+    for _, _, _, details in getattr(opened, "tile", ()):
+        parts = details if isinstance(details, tuple) else (details,)
+        if opened.format == "PPM" and len(parts) > 1 and parts[1] > 255:  # its largest value
+            return f"{parts[0]};16"
+        return str(parts[0]) if parts else ""
+    return ""
+
+
+def _png_is_damaged(data: bytes) -> bool:
+    """Whether a checksum of what pixels depend on is wrong, or the end is missing (PNG, 5.3): Pillow does not look."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        return False
+    at, view = 8, memoryview(data)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4])
+        if end + 4 > len(data):
+            return True  # cut short
+        if kind[:1].isupper() and zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return True
+        if kind == b"IEND":
+            return False
+        at = end + 4
+    return True
 
 
 def _make_smaller(pixels: np.ndarray, shorter_side: int) -> np.ndarray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +219,61 @@ def test_a_cmyk_tiff_turned_by_exif(tmp_path):
     assert np.array_equal(beton.image(0), np.rot90(np.array(image.convert("RGB")), -1))
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_cmyk_jpeg_turned_by_exif_says_both(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(scene(20, 30)).convert("CMYK")
+    report, beton = packed(tmp_path, {"a.jpg": encoded(image, quality=95, exif=exif)})
+    assert report.changed == {"CMYK JPEG, EXIF rotation": 1}
+    assert beton.heights[0] == (20 if orientation == 3 else 30)
+
+
+def png_of_16_bits(kind: str, pixels: np.ndarray) -> bytes:
+    """(H, W, C) uint16 as a PNG (PNG 1.2, 3 and 4.1); Pillow writes grey ones only."""
+    height, width, channels = pixels.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {"RGB": 2, "LA": 4, "RGBA": 6}[kind], 0, 0, 0)
+    assert channels == len(kind)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+def tiff_of_16_bits(order: str, pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint16 as an uncompressed TIFF (TIFF 6.0, section 6); `order` is "<" or ">"."""
+    height, width, _ = pixels.shape
+    bits, data = 8 + 2 + 9 * 12 + 4, 8 + 2 + 9 * 12 + 4 + 6
+    short, long = (3, "HH2x"), (4, "HI")
+    fields = [
+        *((256, short, 1, width), (257, short, 1, height), (258, long, 3, bits), (259, short, 1, 1)),
+        *((262, short, 1, 2), (273, long, 1, data), (277, short, 1, 3), (278, short, 1, height)),
+        (279, long, 1, pixels.nbytes),
+    ]
+    out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(fields))
+    for tag, (kind, form), count, value in fields:
+        kind = 3 if tag == 258 else kind
+        out += struct.pack(f"{order}HHI{form[1:]}", tag, kind, count, value)
+    return out + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + pixels.astype(f"{order}u2").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "LA", "TIFF <", "TIFF >", "PPM"])
+def test_16_bit_colour_is_made_8_bits_and_said(tmp_path, kind):
+    channels = {"LA": 2, "RGBA": 4}.get(kind, 3)
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), dtype=np.uint16)
+    if kind == "PPM":
+        content = b"P6 7 5 65535\n" + pixels.astype(">u2").tobytes()
+    else:
+        content = tiff_of_16_bits(kind[-1], pixels) if kind[:4] == "TIFF" else png_of_16_bits(kind, pixels)
+    report, beton = packed(tmp_path, {"a.png": content})
+    alpha = kind in ("LA", "RGBA")
+    assert report.changed == {f"not JPEG: {'transparency dropped, ' if alpha else ''}16 bits to 8": 1}
+    assert report.channels == (1 if kind == "LA" else 3)
+    expected = pixels[:, :, :1].repeat(3, axis=2) if kind == "LA" else pixels[:, :, :3]
+    assert np.abs(beton.image(0) - expected / 257).max() <= 1
+
+
 @pytest.mark.parametrize("size", [(300, 400), (400, 300), (64, 900)])
 def test_larger_images_are_made_smaller(tmp_path, size):
     files = {
@@ -344,6 +401,31 @@ def test_flipped_bits_are_reported_as_damage(tmp_path):
     assert report.damaged + [name for name, _ in report.unreadable] == ["flipped.jpg"]
     for i in range(beton.num_samples):
         fast_pixels(beton, i)
+
+
+@needs_decoder
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_damage_is_reported_whatever_else_is_done(tmp_path, orientation):
+    content = bytearray(rotated(orientation))
+    content[-3000:-2900] = bytes(range(100))
+    report, _ = packed(tmp_path, {"a.jpg": rotated(orientation), "bad.jpg": bytes(content)})
+    assert report.damaged == ["bad.jpg"]
+    turned = ", EXIF rotation" if orientation == 6 else ""
+    assert report.changed[f"damaged JPEG{turned}"] == 1
+
+
+@pytest.mark.parametrize("place", ["pixels", "end"])
+def test_a_png_with_a_wrong_checksum_is_reported(tmp_path, place):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)).convert("P")
+    content = bytearray(encoded(image, "PNG"))
+    assert packed(tmp_path / "sound", {"a.png": bytes(content)})[0].damaged == []
+    if place == "end":
+        del content[-12:]
+    else:
+        content[content.index(b"IDAT") + 40] ^= 16
+    report, _ = packed(tmp_path / "bad", {"a.png": bytes(content)})
+    assert report.damaged == ["a.png"]
+    assert report.changed == {"not JPEG: damaged, palette": 1}
 
 
 def test_too_wide_an_image_is_named(tmp_path):
