@@ -31,6 +31,9 @@ SPLIT_WORDS = {
 }
 """How splits are called in the names of shards, best first."""
 
+MAX_CLASSES = 1_000_000
+"""Of labels that are numbers: every class from 0 to the largest gets a name in memory and in the packed file."""
+
 
 # What the standard library's readers raise for damaged archives.
 _DAMAGED = (
@@ -59,6 +62,21 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     )
 
 
+def numbered_classes(largest: int, where: str) -> list[str]:
+    """Names of the classes 0 to `largest`, which are their numbers.
+
+    Raises:
+        UserError: more than `MAX_CLASSES`; `where` says which label it was.
+    """
+    if largest >= MAX_CLASSES:
+        raise UserError(
+            f"{where} has the class number {largest}",
+            allowed=f"0 to {MAX_CLASSES - 1:,}",
+            next="number the classes 0, 1, 2, ...",
+        )
+    return [str(i) for i in range(largest + 1)]
+
+
 # ---- tar shards (github.com/webdataset/webdataset: one sample is the files of one name) ------------------
 
 
@@ -81,8 +99,8 @@ class TarShards(Source):
         if not self._names:
             raise UserError(f"no images in {self.path}", next="give tar files that hold image files")
         largest = max(self._labels)
-        if largest >= 0:
-            self.class_names = [str(i) for i in range(largest + 1)]
+        name, _ = self.describe(self._labels.index(largest))
+        self.class_names = numbered_classes(largest, f"{self.path}: the label of {name}")
 
     def _look_over(self, number: int, file: Path) -> None:
         first, labels = len(self._names), {}
@@ -235,7 +253,7 @@ class PathList(Source):
                 allowed="a path, or a path and a label with a tab between, on every line alike",
             )
         self._names = [part[0].strip() for part in parts]
-        self.class_names, self._labels = _as_labels([part[1].strip() for part in parts if len(part) > 1])
+        self.class_names, self._labels = _as_labels([part[1].strip() for part in parts if len(part) > 1], path)
         self._labels = self._labels if self.class_names else np.full(len(parts), -1)
 
     def __len__(self) -> int:
@@ -249,13 +267,16 @@ class PathList(Source):
         return Picture(name, label, (self.path.parent / os.path.expanduser(name)).read_bytes())
 
 
-def _as_labels(words: list[str]) -> tuple[list[str], np.ndarray]:
+def _as_labels(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
     """Class names and positions among them: whole numbers are the positions, other words are sorted."""
     if not words:
         return [], np.empty(0, np.int64)
     if all(word.isdecimal() for word in words):
+        longest = max(words, key=lambda word: len(word.lstrip("0")))
+        if len(longest.lstrip("0")) > len(str(MAX_CLASSES)):  # before `int`, which refuses thousands of digits
+            raise UserError(f"{path} has the class number {longest[:40]}", allowed=f"0 to {MAX_CLASSES - 1:,}")
         labels = np.array([int(word) for word in words])
-        return [str(i) for i in range(int(labels.max()) + 1)], labels
+        return numbered_classes(int(labels.max()), str(path)), labels
     names = sorted(set(words))
     positions = {name: position for position, name in enumerate(names)}
     return names, np.array([positions[word] for word in words])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.data.archive_sources import of_split
+from barlowctl.data.archive_sources import numbered_classes, of_split
 from barlowctl.data.picture import Picture, Source
 from barlowctl.errors import UserError
 
@@ -41,23 +42,22 @@ class ParquetImages(Source):
     def __init__(self, files: list[Path], split: str) -> None:
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
-        parquet, self._failure = _pyarrow()
-        self._files = []
+        self._parquet, self._failure = _pyarrow()
+        self._files = files
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: list[np.ndarray] = []
         for number, file in enumerate(files):
             try:
-                opened = parquet.ParquetFile(file)
-                schema = opened.schema_arrow
-                self._column, label = _image_column(schema, file), _label_column(schema)
-                for group in range(opened.num_row_groups):
-                    groups.append((number, group, opened.metadata.row_group(group).num_rows))
-                labels.append(np.full(opened.metadata.num_rows, -1, dtype=np.int64))
-                if label is not None:
-                    labels[-1][:] = opened.read(columns=[label]).column(0).fill_null(-1).to_numpy()
+                with self._parquet.ParquetFile(file) as opened:
+                    schema = opened.schema_arrow
+                    self._column, label = _image_column(schema, file), _label_column(schema)
+                    for group in range(opened.num_row_groups):
+                        groups.append((number, group, opened.metadata.row_group(group).num_rows))
+                    labels.append(_read_labels(opened, label))
             except (OSError, self._failure) as error:
+                if isinstance(error, OSError) and error.errno:  # of the system, not of what is in the file
+                    raise UserError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
                 raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
-            self._files.append(opened)
         rows = np.array([count for _, _, count in groups], dtype=np.int64)
         self._groups, self._ends = groups, np.cumsum(rows)
         count = int(self._ends[-1]) if len(rows) else 0
@@ -65,10 +65,11 @@ class ParquetImages(Source):
             raise UserError(f"{self.path} has no rows")
         self._labels = np.concatenate(labels)
         self.class_names = _class_names(schema, label) if label is not None else []
-        largest = int(self._labels.max())
-        if largest >= len(self.class_names):
-            self.class_names = [str(i) for i in range(largest + 1)]
+        row = int(self._labels.argmax())
+        if (largest := int(self._labels[row])) >= len(self.class_names):
+            self.class_names = numbered_classes(largest, f"{self.path}: row {row}")
         self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._opened: tuple[int, Any] | None = None  # one file at a time: there may be thousands of shards
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -98,10 +99,26 @@ class ParquetImages(Source):
                 while len(self._kept) >= GROUPS_KEPT:
                     self._kept.popitem(last=False)
                 file, number, _ = self._groups[group]
-                table = self._files[file].read_row_group(number, columns=[self._column])
-                self._kept[group] = table.column(0)
+                self._kept[group] = self._open(file).read_row_group(number, columns=[self._column]).column(0)
             self._kept.move_to_end(group)
             return self._kept[group]
+
+    def _open(self, file: int) -> Any:
+        """A shard, kept open until another one is asked for."""
+        if self._opened is None or self._opened[0] != file:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+            self._opened = file, self._parquet.ParquetFile(self._files[file])
+        return self._opened[1]
+
+
+def _read_labels(opened: Any, column: str | None) -> np.ndarray:
+    """int64 (rows,), -1 where there is none."""
+    if column is None:
+        return np.full(opened.metadata.num_rows, -1, dtype=np.int64)
+    values = opened.read(columns=[column]).column(0)
+    return np.asarray(values.cast("int64").fill_null(-1).to_numpy(), dtype=np.int64)
 
 
 def _pyarrow() -> tuple[Any, type[Exception]]:

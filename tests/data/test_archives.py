@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -111,6 +113,35 @@ def test_a_tar_cut_short(tmp_path: Path) -> None:
     os.truncate(path, 512 + 1024 + 512 + 300)
     with pytest.raises(UserError, match="not a readable tar file: unexpected end of data"):
         open_source(path)
+
+
+HUGE = 2_147_483_000
+
+
+def test_a_huge_class_number_is_refused_and_named(tmp_path: Path) -> None:
+    """Every class up to the largest would get a name: gigabytes of them."""
+    write_tar(tmp_path / "x.tar", {"0.jpg": jpeg(1), "0.cls": b"3", "1.jpg": jpeg(1), "1.cls": str(HUGE).encode()})
+    write_parquet(tmp_path / "x.parquet", [jpeg(1), jpeg(1)], [0, HUGE])
+    for name, where in (("x.tar", "1.jpg"), ("x.parquet", "row 1")):
+        with pytest.raises(UserError, match=rf"{name}.*{where} has the class number {HUGE}") as caught:
+            open_source(tmp_path / name)
+        assert caught.value.allowed == "0 to 999,999"
+    for number in (str(HUGE), "9" * 30, "9" * 6000):
+        (tmp_path / "x.txt").write_text(f"a.jpg 0\nb.jpg {number}\n")
+        with pytest.raises(UserError, match=rf"x\.txt has the class number {number[:40]}$"):
+            open_source(tmp_path / "x.txt")
+    (tmp_path / "x.txt").write_text(f"a.jpg {'0' * 30}\nb.jpg 999999\n")
+    assert len(open_source(tmp_path / "x.txt").class_names) == 1_000_000
+
+
+def test_a_label_that_is_no_class_number_at_all(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    labels = pa.array([2**63 + 3], pa.uint64())
+    parquet.write_table(pa.table({"image": [jpeg(1)], "label": labels}), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="9223372036854775811"):
+        open_source(tmp_path / "x.parquet")
 
 
 # ---- zip -------------------------------------------------------------------------------------------------
@@ -229,6 +260,51 @@ def test_parquet_over_row_groups_and_files(tmp_path: Path, nested: bool) -> None
     assert report.samples == 9
     assert all(beton.stored(i).tobytes() == jpeg(i) for i in range(9))
     assert open_source(tmp_path, "test")[0].data == jpeg(9)
+
+
+FEW_FILES = """
+import resource, sys
+from barlowctl.data.pack import pack
+from barlowctl.data.sources import open_source
+import barlowctl.data.encode, PIL.JpegImagePlugin, pyarrow.parquet
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+report = pack(open_source(sys.argv[1]), sys.argv[2], workers=2)
+print(report.samples, report.unreadable)
+"""
+
+
+def test_more_parquet_shards_than_a_process_may_open(tmp_path: Path) -> None:
+    whole = write_parquet(tmp_path / "whole.parquet", [jpeg(1), jpeg(2)], [0, 1]).read_bytes()
+    (tmp_path / "shards").mkdir()
+    for number in range(60):
+        (tmp_path / "shards" / f"train-{number:05}.parquet").write_bytes(whole)
+    command = [sys.executable, "-c", FEW_FILES, str(tmp_path / "shards"), str(tmp_path / "out.beton")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "120 []\n", done.stderr
+
+
+def test_a_parquet_shard_that_cannot_be_opened_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    path = write_parquet(tmp_path / "x.parquet", [jpeg(1)], [0])
+    monkeypatch.setattr(parquet, "ParquetFile", refuse)
+    with pytest.raises(UserError, match=r"x\.parquet cannot be read: Too many open files") as caught:
+        open_source(path)
+    assert caught.value.next is None
+
+
+def test_a_parquet_shard_that_vanishes_is_unreadable(tmp_path: Path) -> None:
+    for number in range(3):
+        write_parquet(tmp_path / f"data/train-{number}.parquet", [jpeg(number)], [0])
+    source = open_source(tmp_path)
+    (tmp_path / "data/train-1.parquet").unlink()
+    report = pack(source, tmp_path / "out.beton")
+    assert (report.samples, [name for name, _ in report.unreadable]) == (2, ["row 1"])
 
 
 def test_parquet_rows_without_an_image_or_label(tmp_path: Path) -> None:
