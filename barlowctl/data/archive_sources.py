@@ -1,7 +1,7 @@
 """Images inside archives, and lists of paths: tar shards (WebDataset), zip files, a text file.
 
-Each `open_*` looks a file (or a folder of shards) over once and keeps where every image lies, about a hundred bytes an
-image; images themselves are read when they are asked for.
+Each `open_*` looks a file (or a folder of shards) over once and keeps where every image lies, 120 bytes an image of tar
+shards and 630 of a zip file (most of them zipfile's own); images themselves are read when they are asked for.
 """
 
 from __future__ import annotations
