@@ -51,7 +51,9 @@ def pack(
         int | None,
         typer.Option("--shorter-side", min=8, help="Make larger images smaller: their shorter side to this."),
     ] = None,
-    on_unreadable: Annotated[str, typer.Option("--on-unreadable", help="skip (and report) or fail.")] = "skip",
+    on_unreadable: Annotated[
+        str, typer.Option("--on-unreadable", help="skip (and report) or fail, at damaged ones too.")
+    ] = "skip",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -62,7 +64,10 @@ def pack(
     With a bare name such as my-photos the file becomes <data home>/my-photos/<split>.beton, which recipes
     and --data find by that name. The file appears under its name only when it is complete.
     """
+    import shlex
+
     from barlowctl.data import home
+    from barlowctl.data.pack import check_options
     from barlowctl.data.pack import pack as pack_source
     from barlowctl.data.sources import open_source
 
@@ -70,22 +75,27 @@ def pack(
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="pass --overwrite to replace it")
+    workers = workers or _cores()
+    check_options(workers, store, quality, shorter_side, on_unreadable)
+    console.say(f"looking for images in {source}")
     images = open_source(source, split)
     console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
     with console.progress(f"packing into {target}", len(images)) as bar:
         report = pack_source(
             images,
             target,
-            workers=workers or _cores(),
+            workers=workers,
             store=store,
             quality=quality,
             shorter_side=shorter_side,
             on_unreadable=on_unreadable,  # type: ignore[arg-type]
+            on_damaged="fail" if on_unreadable == "fail" else "keep",
             overwrite=overwrite,
             progress=bar.advance,
         )
     _show_report(console, report)
-    console.say(f"next: barlowctl data preview --data {out}")
+    of_split = "" if split == "train" or out.endswith(".beton") else f" --split {split}"
+    console.say(f"next: barlowctl data preview --data {shlex.quote(out)}{of_split}")
     console.result(report.as_dict())
 
 

@@ -26,6 +26,7 @@ NAMES_KEPT = 100
 
 Problem = tuple[str, str]
 OnUnreadable = Literal["skip", "fail"]
+OnDamaged = Literal["keep", "fail"]
 
 
 @dataclass
@@ -70,6 +71,7 @@ def pack(
     quality: int = 95,
     shorter_side: int | None = None,
     on_unreadable: OnUnreadable = "skip",
+    on_damaged: OnDamaged = "keep",
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> PackReport:
@@ -79,13 +81,15 @@ def pack(
         workers: threads that decode; the result does not depend on it.
         store, quality, shorter_side: see `encode.encode`.
         on_unreadable: leave such images out and report them, or stop at the first.
+        on_damaged: images whose decoder complained: store the pixels and report them, or stop at the first.
         overwrite: replace an existing file.
         progress: called with 1 for every image dealt with.
 
     Raises:
-        UserError: the file exists or cannot be written, an unreadable image with "fail", or nothing readable.
+        UserError: the file exists or cannot be written, an unreadable or damaged image with "fail", or nothing
+            readable.
     """
-    _check_options(workers, store, quality, shorter_side, on_unreadable)
+    check_options(workers, store, quality, shorter_side, on_unreadable, on_damaged)
     how = {"store": store, "quality": quality, "shorter_side": shorter_side}
     out = Path(out)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
@@ -93,7 +97,8 @@ def pack(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer:
-            colour = _write_all(source, writer, report, workers, how, on_unreadable, progress)
+            stop_at = on_unreadable == "fail", on_damaged == "fail"
+            colour = _write_all(source, writer, report, workers, how, stop_at, progress)
             if writer.count == 0:
                 name, reason = report.unreadable[0]
                 raise UserError(
@@ -118,10 +123,10 @@ def _write_all(
     report: PackReport,
     workers: int,
     how: dict[str, Any],
-    on_unreadable: OnUnreadable,
+    stop_at: tuple[bool, bool],
     progress: Callable[[int], None] | None,
 ) -> bool:
-    """Append every readable image; whether any has colour."""
+    """Append every readable image; whether any has colour. stop_at: the first unreadable, the first damaged one."""
     colour, changed = False, Counter[str]()
     for name, label, stored in _encoded(source, workers, how):
         if progress is not None:
@@ -131,13 +136,19 @@ def _write_all(
                 raise stored
             _append(writer, stored, label)
         except Unreadable as error:
-            if on_unreadable == "fail":
+            if stop_at[0]:
                 raise UserError(
                     f"{source.path}: {name} cannot be packed: {error}",
                     next="remove it, or pass --on-unreadable skip",
                 ) from error
             report.unreadable.append((name, str(error)))
             continue
+        if stop_at[1] and stored.damaged:
+            raise UserError(
+                f"{source.path}: {name} is damaged ({stored.changed})",
+                allowed="images that are read without complaint",
+                next="remove it, or pass --on-unreadable skip, which keeps the pixels that could be read",
+            )
         colour = colour or not stored.grey
         report.passed_through += not stored.changed
         report.encoded += bool(stored.changed) and stored.mode == JPEG
@@ -210,7 +221,14 @@ def _notes(source: Source, report: PackReport) -> dict[str, Any]:
     }
 
 
-def _check_options(workers: int, store: str, quality: int, shorter_side: int | None, on_unreadable: str) -> None:
+def check_options(
+    workers: int, store: str, quality: int, shorter_side: int | None, on_unreadable: str, on_damaged: str = "keep"
+) -> None:
+    """Refuse options that `pack` does not take, before a source is looked at.
+
+    Raises:
+        UserError: one of them.
+    """
     if workers < 1:
         raise UserError(f"workers is {workers}", allowed="1 or more")
     if store not in STORES:
@@ -221,3 +239,5 @@ def _check_options(workers: int, store: str, quality: int, shorter_side: int | N
         raise UserError(f"quality is {quality}", allowed="1 to 100")
     if on_unreadable not in ("skip", "fail"):
         raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="skip, fail")
+    if on_damaged not in ("keep", "fail"):
+        raise UserError(f"on_damaged is '{on_damaged}'", allowed="keep, fail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli import app
+from barlowctl.data import decode, sources
 from barlowctl.data.beton import Beton
 
 
@@ -67,6 +69,52 @@ def test_pack_fails_when_asked_and_leaves_nothing(photos, tmp_path, capsys):
     document = run_json(capsys, "pack", photos, tmp_path / "a.beton", "--on-unreadable", "fail", code=2)
     assert "dogs/bad.jpg" in document["error"]
     assert os.listdir(tmp_path) == ["photos"]
+
+
+@pytest.mark.parametrize("fault", ["png", "jpeg"])
+def test_pack_fails_at_a_damaged_image_when_asked(photos, tmp_path, capsys, fault):
+    (photos / "dogs/bad.jpg").unlink()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    image.save(photos / f"dogs/odd.{fault}")
+    content = bytearray((photos / f"dogs/odd.{fault}").read_bytes())
+    if fault == "png":
+        content[-900:-860] = bytes(40)
+    else:
+        del content[-900:-2]  # a part of its data; the end marker stays
+    (photos / f"dogs/odd.{fault}").write_bytes(content)
+    if fault == "jpeg" and not decode.available()[0]:
+        pytest.skip("ffcv is not installed: Pillow does not complain")
+    document = run_json(capsys, "pack", photos, tmp_path / "a.beton", "--on-unreadable", "fail", code=2)
+    assert f"dogs/odd.{fault} is damaged" in document["error"]
+    assert os.listdir(tmp_path) == ["photos"]
+    out, _ = run(capsys, "pack", photos, tmp_path / "a.beton")
+    assert f"damaged, but decoded: dogs/odd.{fault}" in out
+
+
+@pytest.mark.parametrize("options", [("--store", "png"), ("--on-unreadable", "ignore")])
+def test_bad_options_are_refused_before_the_source_is_looked_at(photos, capsys, monkeypatch, options):
+    monkeypatch.setattr(sources, "open_source", lambda *_: pytest.fail("looked at"))
+    out, err = run(capsys, "pack", photos, "x", *options, code=2)
+    assert options[1] in err
+    assert out == ""
+
+
+def test_pack_says_that_it_is_looking_before_it_looks(photos, capsys):
+    out, _ = run(capsys, "pack", photos / "nowhere", "x", code=2)
+    assert out == f"looking for images in {photos / 'nowhere'}\n"
+
+
+def test_the_next_command_works_for_a_held_out_split_alone(photos, tmp_path, capsys):
+    def suggested(*arguments: object) -> list[str]:
+        out, _ = run(capsys, "pack", photos, *arguments)
+        return shlex.split(next(line for line in out.splitlines() if line.startswith("next: ")))[3:]
+
+    command = suggested("my-photos", "--split", "val", "--store", "raw")
+    assert command == ["preview", "--data", "my-photos", "--split", "val"]
+    run(capsys, *command, "--samples", 1, "--out", tmp_path / "x.png", "--set", "views.size=32")
+    assert suggested("others") == ["preview", "--data", "others"]
+    spaced = tmp_path / "two words.beton"
+    assert suggested(spaced, "--split", "val") == ["preview", "--data", str(spaced)]
 
 
 def test_pack_does_not_overwrite_unasked(photos, tmp_path, capsys):
