@@ -127,7 +127,12 @@ def info(
     if path.suffix != ".beton":
         raise UserError(f"{path} is a folder of images, not packed", next=f"barlowctl data pack {path} OUT.beton")
     beton = Beton.open(path)
-    if verify and beton.compute_hash() != beton.content_hash:
+    if verify and beton.noted_hash is None:
+        raise UserError(
+            f"{path} has no content hash to compare with: barlowctl did not write it",
+            next="leave out --verify, or pack the images with `barlowctl data pack`, which notes one",
+        )
+    if verify and beton.compute_hash() != beton.noted_hash:
         raise UserError(f"{path} has changed since it was packed: its content hash differs", next="pack it again")
     values = _describe(beton)
     console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])
@@ -262,7 +267,7 @@ def _describe(beton: Any) -> dict[str, Any]:
         "height": [int(beton.heights.min()), int(beton.heights.max())],
         "mean_pixels": round(float(sides.mean())),
         "bytes": len(beton.bytes),
-        "content_hash": beton.content_hash,
+        "content_hash": beton.noted_hash,
         "source": beton.info.get("source"),
         "packed": beton.info.get("date"),
         "skipped": beton.info.get("counts", {}).get("skipped"),

@@ -104,10 +104,15 @@ class Beton:
         return int(self.info.get("channels", 3))
 
     @property
-    def content_hash(self) -> str:
-        """sha256 over modes, sizes, labels and stored bytes, in order; read from the file where noted."""
+    def noted_hash(self) -> str | None:
+        """The content hash that the packer wrote into the file; None where another program wrote it."""
         noted = self.info.get("content_hash")
-        return noted if isinstance(noted, str) else self.compute_hash()
+        return noted if isinstance(noted, str) else None
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 over modes, sizes, labels and stored bytes, in order; computed (reads it all) where not noted."""
+        return self.noted_hash or self.compute_hash()
 
     def compute_hash(self) -> str:
         """The content hash computed anew: reads the whole file."""

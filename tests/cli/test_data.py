@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from barlowctl.cli import app
 from barlowctl.data import decode, sources
 from barlowctl.data.beton import Beton
+from barlowctl.data.beton_format import INFO_MAGIC
 
 
 @pytest.fixture
@@ -160,6 +162,19 @@ def test_changed_content_is_noticed(photos, tmp_path, capsys):
     run(capsys, "info", tmp_path / "a.beton")
     _, err = run(capsys, "info", tmp_path / "a.beton", "--verify", code=2)
     assert "content hash differs" in err
+
+
+def test_a_file_without_a_noted_hash_is_not_called_verified(photos, tmp_path, capsys, monkeypatch):
+    """FFCV's own files: nothing is hashed without being asked, and nothing is compared with itself."""
+    run(capsys, "pack", photos, tmp_path / "a.beton")
+    content = (tmp_path / "a.beton").read_bytes()
+    (tmp_path / "a.beton").write_bytes(content.replace(INFO_MAGIC, bytes(len(INFO_MAGIC))))
+    monkeypatch.setattr(Beton, "compute_hash", lambda self: pytest.fail("hashed"))
+    out, _ = run(capsys, "info", tmp_path / "a.beton")
+    assert re.search(r"content_hash +-", out)
+    assert run_json(capsys, "info", tmp_path / "a.beton")["content_hash"] is None
+    _, err = run(capsys, "info", tmp_path / "a.beton", "--verify", code=2)
+    assert "no content hash to compare with" in err
 
 
 def test_get_from_a_folder(tmp_path, capsys):
