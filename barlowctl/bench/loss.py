@@ -62,19 +62,37 @@ def contestant(name: str) -> Loss:
             criterion: Loss = BarlowTwinsLoss(lambda_param=LAMBD)
             return criterion
         case "solo-learn":
-            from solo.losses.barlow import barlow_loss_func
-
-            return lambda z1, z2: barlow_loss_func(z1, z2, lamb=LAMBD, scale_loss=1.0)
+            function = _one_file("solo", "losses/barlow.py").barlow_loss_func
+            return lambda z1, z2: function(z1, z2, lamb=LAMBD, scale_loss=1.0)
     raise AssertionError(name)
 
 
+def _one_file(package: str, file: str) -> Any:
+    """A module of an installed package without the rest of it, which imports a training stack that may be broken."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    own = importlib.util.spec_from_file_location(f"{package}_alone", Path(spec.origin).parent / file)
+    assert own is not None
+    assert own.loader is not None
+    module = importlib.util.module_from_spec(own)
+    own.loader.exec_module(module)
+    return module
+
+
 def installed(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The names that can run here, and why the others cannot."""
-    left_out = {
-        name: f"{package} is not installed"
-        for name, package in PACKAGES.items()
-        if name in names and importlib.util.find_spec(package) is None
-    }
+    """The names that can run here, and why the others cannot: each library is tried in a process of its own."""
+    left_out = {}
+    for name in names:
+        if (package := PACKAGES.get(name)) is None:
+            continue
+        if importlib.util.find_spec(package) is None:
+            left_out[name] = f"{package} is not installed"
+            continue
+        script = f"from barlowctl.bench.loss import contestant; contestant({name!r})"
+        tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        if tried.returncode:
+            left_out[name] = f"{package} cannot be used: {(tried.stderr.strip().splitlines() or ['?'])[-1]}"
     return [name for name in names if name not in left_out], left_out
 
 

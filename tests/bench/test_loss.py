@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,18 @@ def test_rivals_compute_the_same_loss_where_installed(name: str) -> None:
     z1, z2 = work.embeddings(16, 24, torch.float32)
     expected = oracle.loss(z1.numpy(), z2.numpy(), lambd=loss.LAMBD)
     assert loss.contestant(name)(z1, z2).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_library_that_is_broken_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lightly").mkdir()
+    (tmp_path / "lightly" / "__init__.py").write_text("import a_module_that_is_gone\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    here, left_out = loss.installed(["ours", "lightly"])
+    assert here == ["ours"]
+    assert left_out == {
+        "lightly": "lightly cannot be used: ModuleNotFoundError: No module named 'a_module_that_is_gone'"
+    }
 
 
 def test_rows_as_json(capsys: Captured) -> None:
