@@ -139,12 +139,14 @@ class Beton:
         from PIL import Image
 
         try:
-            pixels = np.array(Image.open(io.BytesIO(self.stored(index).tobytes())).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+            with Image.open(io.BytesIO(self.stored(index).tobytes())) as opened:
+                if opened.size != (width, height):  # before so many pixels are decoded
+                    raise self._bad(
+                        f"sample {index} is {opened.size[0]}x{opened.size[1]} pixels, noted {width}x{height}"
+                    )
+                return np.array(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise self._bad(f"sample {index} is not a readable JPEG ({error})") from error
-        if pixels.shape != (height, width, 3):
-            raise self._bad(f"sample {index} decodes to {pixels.shape[1]}x{pixels.shape[0]}, noted {width}x{height}")
-        return pixels
 
     def _bad(self, what: str) -> UserError:
         return UserError(f"{self.path}: {what}", next=f"write it again: {_REPACK}")

@@ -176,8 +176,24 @@ def _orientation(data: bytes) -> int:
     return 1
 
 
+def _has_zero_step(data: bytes) -> bool:
+    """Whether a quantization table holds a zero (T.81, B.2.4.1 forbids it), which takes colours or detail away.
+
+    The loader's decoder does not complain; newer ones refuse the image.
+    """
+    for marker, tables in _segments(data):
+        while marker == 0xDB and tables:
+            width = 2 if tables[0] >> 4 else 1
+            steps, tables = tables[1 : 1 + 64 * width], tables[1 + 64 * width :]
+            if any(int.from_bytes(steps[i : i + width]) == 0 for i in range(0, len(steps), width)):
+                return True
+    return False
+
+
 def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
     """Whether the decoder that the loader will use reads every pixel without complaint."""
+    if _has_zero_step(data):
+        return False
     address = decode.decoder_address()
     if not address:
         shape = decode_picture(data)[0].shape[:2]  # upright
@@ -216,8 +232,10 @@ def decode_picture(data: bytes) -> tuple[np.ndarray, bool, list[str]]:
     with _open(data) as opened:
         _check_pixels(*opened.size)
         try:
-            layout, turned = _layout(opened), _orientation_of(opened) != 1  # looking for EXIF data may load a PNG
-            opened.load()  # a TIFF turns itself here
+            layout = _layout(opened)
+            turned = opened.format == "TIFF" and _orientation_of(opened) != 1  # it turns itself when loaded
+            opened.load()  # before others are asked for EXIF data: a PNG's would load it, and hide that it is damaged
+            turned = turned or _orientation_of(opened) != 1
             image, notes = opened, [_DAMAGED] if _png_is_damaged(data) else []
             if turned:
                 image = ImageOps.exif_transpose(opened)

@@ -80,7 +80,7 @@ def test_pack_fails_at_a_damaged_image_when_asked(photos, tmp_path, capsys, faul
     image.save(photos / f"dogs/odd.{fault}")
     content = bytearray((photos / f"dogs/odd.{fault}").read_bytes())
     if fault == "png":
-        content[-900:-860] = bytes(40)
+        del content[-12:]  # the end marker; the pixels are there
     else:
         del content[-900:-2]  # a part of its data; the end marker stays
     (photos / f"dogs/odd.{fault}").write_bytes(content)

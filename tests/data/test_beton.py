@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from barlowctl.data.beton import Beton
 from barlowctl.data.beton_format import HEADER, JPEG, RAW
@@ -290,3 +291,13 @@ def test_we_read_stock_ffcv_files(tmp_path):
     assert not unlabelled.has_labels
     assert unlabelled.modes.tolist() == [JPEG] * 9
     assert unlabelled.image(8).shape == (500, 700, 3)
+
+
+def test_a_stored_jpeg_of_another_size_is_named_before_it_is_decoded(tmp_path, monkeypatch):
+    """Its header may say thousands of megapixels."""
+    with BetonWriter(tmp_path / "a.beton", 1) as writer:
+        writer.append(jpeg(np.zeros((30, 40, 3), np.uint8)), mode=JPEG, width=16, height=16)
+        writer.finish()
+    monkeypatch.setattr(JpegImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(UserError, match=r"a\.beton: sample 0 is 40x30 pixels, noted 16x16"):
+        Beton.open(tmp_path / "a.beton").image(0)
