@@ -275,7 +275,7 @@ def _layout(opened: Any) -> str:
 
 
 def _png_is_damaged(data: bytes) -> bool:
-    """Whether a checksum of what pixels depend on is wrong, or the end is missing (PNG, 5.3): Pillow does not look."""
+    """Whether a checksum of what pixels depend on is wrong, or the end is missing (PNG, 5.3): Pillow looks in part."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return False
     at, view = 8, memoryview(data)
