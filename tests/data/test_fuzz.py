@@ -123,7 +123,7 @@ def check_batch(source: Beton, batch: Batch, plain: PlainLoader) -> None:
     Raises:
         PillowRefuses: it does not read an image.
     """
-    assert batch.labels.tolist() == source.labels[batch.indices].tolist()
+    assert batch.labels.tolist() == source.labels[batch.indices.numpy()].tolist()
     for row, (key, index) in enumerate(zip(batch.keys.tolist(), batch.indices.tolist(), strict=True)):
         try:
             image = source.image(index)
