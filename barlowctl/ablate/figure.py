@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl.ablate.studies import Study
-from barlowctl.ablate.table import Row
+from barlowctl.ablate.table import Row, seeds_text
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def draw(study: Study, table: Sequence[Row], recipe: str) -> Figure:
             _steps(axes, study, table)
         case "curve":
             _curve(axes, study, table)
-    seeds = max(len(row["finished"]) for row in table)
-    counted = f"{seeds} seed{'s' if seeds != 1 else ''}"
     incomplete = ", incomplete" if any(row["missing"] or row["failed"] for row in table) else ""
-    axes.set_title(f"{study.title} ({study.source}): recipe {recipe}, {counted}{incomplete}", fontsize=11, loc="left")
+    axes.set_title(
+        f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}", fontsize=11, loc="left"
+    )
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure

@@ -142,6 +142,13 @@ def state(row: Row) -> str:
     return text + (f", {len(row['failed'])} failed" if row["failed"] else "")
 
 
+def seeds_text(table: Sequence[Row]) -> str:
+    """`3 seeds`, or `3 to 8 seeds` where the rows with results differ."""
+    counts = [len(row["finished"]) for row in table if row["finished"]] or [0]
+    few, many = min(counts), max(counts)
+    return f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many != 1 else ''}"
+
+
 ACCURACY = ("knn", "linear_top1")
 EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
 
@@ -153,7 +160,7 @@ def shown(table: Sequence[Row], wanted: Sequence[str] = tuple(COLUMNS)) -> tuple
     header = ["variant", "seeds"]
     for column in columns:
         header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
-    header += ["paper", "paper difference", "verdict"] if published else []
+    header += ["paper", "paper diff.", "verdict"] if published else []
     lines = []
     for row in table:
         line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]

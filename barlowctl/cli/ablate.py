@@ -240,7 +240,8 @@ class _Command:
         console, cells, ledger = self.console, self.ledger.cells, self.ledger.with_finished(self.whole)
         finished = sum(cell.record is not None for cell in cells)
         quick = quick and finished < len(cells)
-        if not finished and not quick:
+        anything = any(row["finished"] for study in ledger.studies for row in table.rows(ledger, study))
+        if not anything and not quick:
             raise UserError(
                 f"nothing of this is finished in '{ledger.out}'",
                 next="run the same command without --show (another process may be at it), or name another --out",
@@ -251,8 +252,7 @@ class _Command:
             rows = table.rows(ledger, study)
             documents.append(table.document(ledger, study, rows))
             if not quick:
-                seeds = max(len(row["finished"]) for row in rows)
-                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {_count(seeds, 'seed')}"
+                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {table.seeds_text(rows)}"
                 console.table(title, *table.shown(rows, table.ACCURACY))
                 console.table("", *table.shown(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):

@@ -82,6 +82,9 @@ def test_what_is_finished_stays_in_the_tables(tmp_path: Path) -> None:
     assert list(rows) == [variant.name for variant in whole.variants if variant.name != "cross-entropy"]
     assert all(row["finished"] == [0, 1, 2] and not row["missing"] for row in rows.values())
     assert rows["only-invariance"]["linear_top1_sd"] == 1.0
+    assert table.seeds_text(list(rows.values())) == "3 seeds"
+    assert table.seeds_text([{"finished": [0]}, {"finished": []}]) == "1 seed"
+    assert table.seeds_text([{"finished": [0, 1]}, {"finished": [0, 1, 7]}]) == "2 to 3 seeds"
     every = Ledger(tmp_path, BASE, (whole,), (0,))
     assert table.rows(every, whole)[-1]["missing"] == [0]
 
