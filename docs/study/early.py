@@ -4,7 +4,8 @@
 
 A finished cell is begun again with its own recipe and seed, so it takes the same first STEPS steps (default 120),
 and is measured there as the study measures at the end, but for the linear classifier. Results go into the folder of
-the cell, `early.json`, and are not computed twice. `generate.py` makes the tables.
+the cell, `early.json`, and are not computed twice; seeds that only some variants have are left out. `generate.py`
+makes the tables.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def main(arguments: Sequence[str]) -> None:
     source, steps = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else STEPS
     book = Ledger(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
     (study,) = book.studies
-    cells = [book.cell(study, variant, seed) for variant in study.variants for seed in book.seeds_of(study, variant)]
-    for cell in sorted(cells, key=lambda cell: cell.seed):
+    shared = set.intersection(*(set(book.seeds_of(study, variant)) for variant in study.variants))
+    for cell in (book.cell(study, variant, seed) for seed in sorted(shared) for variant in study.variants):
         out = cell.path / "early.json"
         measured = "measures" in (cell.record or {})  # one that failed has no later steps to compare with
         if not measured or (out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps):

@@ -48,8 +48,10 @@ def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
     # 7 rows of the loss and 7 of lambd, whose third is the baseline, times 2 seeds; 3 rows are finished
     assert "6 of 28 rows times seeds are measured. **22 are missing" in text
     assert "Training took 4.0 hours of wall time (2.0 CPU-hours), measuring 0.4 hours" in text
-    assert "| Table 5 | only-invariance | -10.00 |" in text
-    assert "| Table 5 | cross-entropy | - | - | -8.1 | missing |" in text
+    # each of two rows has 0 and 0.1 above its mean: the same spread, pooled over the one that is near the baseline
+    assert "linear top-1 is 0.07 (1 degrees of freedom)" in text
+    assert "| Table 5 | only-invariance | -10.00 | 0.30 | 0.90 | -14.1 | same sign |" in text
+    assert "| Table 5 | cross-entropy | - | - | - | -8.1 | missing |" in text
     assert "Missing: only-redundancy (seeds 0, 1)" in text
     assert "after 120 steps" not in text
     rows = (tmp_path / "page" / "cells.csv").read_text().splitlines()
