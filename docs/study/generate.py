@@ -107,7 +107,9 @@ def _verdicts(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
                 continue
             ours, margin = row.get("linear_top1_difference"), row.get("linear_top1_margin")
             counts = [len(row["finished"]), len(base["finished"])]
-            pooled = quantile(freedom) * spread * sum(1 / n for n in counts) ** 0.5 if freedom and all(counts) else None
+            pooled = None
+            if freedom and all(counts) and ours is not None and abs(ours) < NEAR:
+                pooled = quantile(freedom) * spread * sum(1 / n for n in counts) ** 0.5
             verdict = row["verdict"] or ("missing" if ours is None else "needs two seeds")
             lines.append(
                 f"| {document['source']} | {row['variant']} | {_number(ours, '+')} | {_number(margin)} "
