@@ -67,8 +67,9 @@ def main(arguments: Sequence[str]) -> None:
     source, steps = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else STEPS
     book = Ledger(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
     (study,) = book.studies
-    shared = set.intersection(*(set(book.seeds_of(study, variant)) for variant in study.variants))
-    for cell in (book.cell(study, variant, seed) for seed in sorted(shared) for variant in study.variants):
+    seeds = {variant: found for variant in study.variants if (found := set(book.seeds_of(study, variant)))}
+    shared = set.intersection(*seeds.values()) if seeds else set()
+    for cell in (book.cell(study, variant, seed) for seed in sorted(shared) for variant in seeds):
         out = cell.path / "early.json"
         measured = "measures" in (cell.record or {})  # one that failed has no later steps to compare with
         if not measured or (out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps):
