@@ -75,12 +75,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Studies of one recipe in one directory, with some seeds."""
+    """Studies of one recipe in one directory, with some seeds.
+
+    asked: (study, variant) pairs of which all seeds are wanted; None: of every variant.
+    """
 
     out: Path
     base: Recipe
     studies: tuple[Study, ...]
     seeds: tuple[int, ...]
+    asked: frozenset[tuple[str, str]] | None = None
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -96,13 +100,14 @@ class Ledger:
         return found or self._make(study, variant, seed)
 
     def seeds_of(self, study: Study, variant: Variant) -> list[int]:
-        """The ledger's seeds, and any others of which the variant has a finished cell."""
+        """The seeds of which the variant has a finished cell, and those that are asked of it."""
         folder = self._variants[study.name, variant.name][1]
         there = {int(file.parent.name.removeprefix("seed-")) for file in folder.glob("seed-*/cell.json")}
-        return sorted(there | set(self.seeds))
+        wanted = self.asked is None or (study.name, variant.name) in self.asked
+        return sorted(there | set(self.seeds if wanted else ()))
 
     def with_finished(self, whole: Sequence[Study]) -> Ledger:
-        """The same, and of the studies `whole` every further variant that has a finished cell."""
+        """The same, and of the studies `whole` every further variant that has a finished cell (and nothing missing)."""
 
         def kept(study: Study) -> Study:
             own = next(one for one in self.studies if one.name == study.name).variants
@@ -111,7 +116,8 @@ class Ledger:
             return replace(study, variants=tuple(variants))
 
         names = [study.name for study in self.studies]
-        return replace(self, studies=tuple(kept(study) for study in whole if study.name in names))
+        asked = frozenset((study.name, variant.name) for study in self.studies for variant in study.variants)
+        return replace(self, studies=tuple(kept(study) for study in whole if study.name in names), asked=asked)
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, int], Cell]:

@@ -75,7 +75,8 @@ def run(arguments: list[str]) -> int:
     try:
         return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
-        error.next = error.next or f"barlowctl {arguments[0]} --help"
+        groups = {group.name for group in app.registered_groups}
+        error.next = error.next or f"barlowctl {' '.join(arguments[: 1 + (arguments[0] in groups)])} --help"
         other_rank = os.environ.get("LOCAL_RANK", "0") != "0"
         if not (other_rank if error.told is None else error.told):
             show_error(error, json=as_json and not other_rank)

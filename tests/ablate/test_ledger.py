@@ -85,6 +85,10 @@ def test_what_is_finished_stays_in_the_tables(tmp_path: Path) -> None:
     assert table.seeds_text(list(rows.values())) == "3 seeds"
     assert table.seeds_text([{"finished": [0]}, {"finished": []}]) == "1 seed"
     assert table.seeds_text([{"finished": [0, 1]}, {"finished": [0, 1, 7]}]) == "2 to 3 seeds"
+    (base,) = studies.select([whole], ["baseline"])  # more seeds of one variant: the others lack nothing for it
+    more = Ledger(tmp_path, BASE, (base,), (0, 1, 2, 3)).with_finished([whole])
+    missing = {row["variant"]: row["missing"] for row in table.rows(more, more.studies[0]) if row["missing"]}
+    assert missing == {"baseline": [3]}
     every = Ledger(tmp_path, BASE, (whole,), (0,))
     assert table.rows(every, whole)[-1]["missing"] == [0]
 
