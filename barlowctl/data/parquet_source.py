@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.data.archive_sources import numbered_classes, of_split
+from barlowctl.data.class_numbers import numbered_classes
 from barlowctl.data.picture import Picture, Source
+from barlowctl.data.splits import of_split
 from barlowctl.errors import UserError
 
 GROUPS_KEPT = 2
