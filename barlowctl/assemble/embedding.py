@@ -16,6 +16,7 @@ from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data.benchmarks import ListedFiles
+from barlowctl.data.names import written
 from barlowctl.data.plain import Pictures
 from barlowctl.errors import UserError
 from barlowctl.eval import pictures
@@ -32,7 +33,7 @@ def embed(subject: Subject, source: Source, split: str, runtime: Runtime) -> Emb
     features, labels = extract(backbone, source, subject.recipe, runtime, device)
     facts = {
         "network": subject.name,
-        "images": str(source.path),
+        "images": written(str(source.path)),
         "split": split,
         "resize": str(subject.recipe.eval.resize),
         "crop": str(subject.recipe.eval.crop),
@@ -121,8 +122,9 @@ def _picture(source: Source, index: int) -> Image.Image:
 
 def _position(query: str, found: Embeddings) -> int | None:
     """Where a query is among the images; None for a file from elsewhere."""
-    if query in found.names:
-        return found.names.index(query)
+    for name in (query, written(query)):  # as the files of `embed` have it, or as the file is called
+        if name in found.names:
+            return found.names.index(name)
     if query.isdigit():
         if int(query) < len(found.names):
             return int(query)

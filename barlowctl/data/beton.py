@@ -82,7 +82,8 @@ class Beton:
             beton.labels = metadata[label_key].astype(np.int64)
         beton._check_images()
         beton.info = beton._read_info(metadata_end)
-        beton.class_names = list(beton.info.get("class_names", []))
+        names = beton.info.get("class_names", [])
+        beton.class_names = [str(name).encode("utf-8", "backslashreplace").decode() for name in names]
         return beton
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.scan import holds_images, subfolders, walk
 from barlowctl.data.splits import FOLDERS
@@ -52,6 +53,7 @@ class ImageFolder(Source):
         for label, folder in enumerate(self.class_names):
             if folder in present:
                 self._files += [(name, label) for name in walk(path / folder, folder)]
+        self.class_names = [written(name) for name in self.class_names]
         if not self._files:
             raise UserError(
                 f"no images under {path}",

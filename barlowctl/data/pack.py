@@ -17,6 +17,7 @@ from typing import Any, Literal
 from barlowctl.data.beton_format import JPEG
 from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.data.encode import RESIZED, STORES, Stored, Unreadable, checked_with, encode
+from barlowctl.data.names import written
 from barlowctl.data.picture import Source
 from barlowctl.errors import UserError
 
@@ -178,7 +179,7 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
 
     def work(index: int) -> tuple[str, int, Stored | Unreadable]:
         name, label = source.describe(index)
-        name = name.encode(errors="backslashreplace").decode()  # file names need not be Unicode; messages must
+        name = written(name)
         try:
             return name, label, encode(source[index], **how)
         except Unreadable as error:

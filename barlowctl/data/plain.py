@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as F
 from barlowctl.data import draws, photometric
 from barlowctl.data.encode import Unreadable, decode_picture
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
+from barlowctl.data.names import written
 from barlowctl.data.picture import Source
 from barlowctl.data.plan import EpochPlan, Sharing
 from barlowctl.data.views import CenterSpec, Spec, ViewSpec
@@ -52,8 +53,8 @@ class Pictures:
         self.class_names = list(source.class_names)
 
     def name_of(self, index: int) -> str:
-        """What to call an image: for files, the path below the folder."""
-        return self._source.describe(index)[0]
+        """What to call an image, as `names.written` has it: for files, the path below the folder."""
+        return written(self._source.describe(index)[0])
 
     def image(self, index: int) -> np.ndarray:
         """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.
@@ -66,9 +67,8 @@ class Pictures:
             pixels = decode_picture(data)[0] if isinstance(data, bytes) else data
             return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
         except (OSError, Unreadable) as error:
-            name = self._source.describe(index)[0]
             raise UserError(
-                f"sample {index} of {self.path}, {name}, is not a readable image ({error})",
+                f"sample {index} of {self.path}, {self.name_of(index)}, is not a readable image ({error})",
                 next="remove it, or have unreadable images replaced",
             ) from error
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from barlowctl.data.names import written
 from barlowctl.errors import UserError
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -23,7 +24,8 @@ class Embeddings:
     """Features `(N, F)` float32 and what they are of.
 
     Attributes:
-        names: of the images. labels: `(N,)` int64, -1 unlabelled. class_names: of labels 0, 1, ...
+        names: of the images, one line each (`data.names.written`). labels: `(N,)` int64, -1 unlabelled.
+        class_names: of labels 0, 1, ...
         facts: what made them; strings, kept in the file where the format can.
     """
 
@@ -56,7 +58,7 @@ def write(path: Path, found: Embeddings) -> None:
 
     Parquet columns: name, label, class, features (a list of F float32). npz arrays: names, labels, class_names,
     features. Safetensors tensors: features, labels, and names as UTF-8 bytes, a name a line; class names and facts in
-    the metadata.
+    the metadata. Names are the same text in all three: one line, with escapes where a file's name is no such text.
 
     Raises:
         UserError: another ending, a file that exists, no space, or a missing package.
@@ -112,13 +114,14 @@ def _write_npz(path: Path, found: Embeddings) -> None:
 
 
 def _write_safetensors(path: Path, found: Embeddings) -> None:
-    names = "\n".join(found.names).encode("utf-8", "backslashreplace")
+    names = "\n".join(found.names).encode()
     tensors: dict[str, np.ndarray] = {
         "features": np.ascontiguousarray(found.features, dtype=np.float32),
         "labels": found.labels.astype(np.int64),
         "names": np.frombuffer(names, dtype=np.uint8).copy(),
     }
-    metadata = {"class_names": json.dumps(found.class_names), **{key: str(value) for key, value in found.facts.items()}}
+    facts = {key: written(str(value)) for key, value in found.facts.items()}
+    metadata = {"class_names": json.dumps(found.class_names), **facts}
     save_file(tensors, path, metadata=metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.names import as_found
 
 Captured = pytest.CaptureFixture[str]
 
@@ -67,6 +69,29 @@ def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Pa
     tensors = load_file("x.safetensors")
     np.testing.assert_array_equal(tensors["features"], features)
     assert tensors["names"].tobytes().decode().split("\n") == names
+
+
+def test_names_that_are_no_plain_text_keep_their_rows(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured
+) -> None:
+    """Not UTF-8, or with a line break: one line each, the same text in every format, and back to the file."""
+    import pyarrow.parquet
+
+    dark = photos / "dark"
+    odd = {"dark_0.png": b"caf\xe9.png", "dark_3.png": b"two\nlines.png", "dark_6.png": b"tab\t,'\".png"}
+    for name, other in odd.items():
+        os.rename(dark / name, os.fsencode(dark) + b"/" + other)
+    os.rename(dark, photos / os.fsdecode(b"d\xe4rk"))
+    for out in ("x.parquet", "x.npz", "x.safetensors"):
+        result = embed([str(trained), str(photos), "--out", out, "-n", r"d\xe4rk/caf\xe9.png"], capsys)
+    names = pyarrow.parquet.read_table("x.parquet")["name"].to_pylist()
+    assert np.load("x.npz")["names"].tolist() == names
+    assert load_file("x.safetensors")["names"].tobytes().decode().split("\n") == names
+    dark_names = (r"caf\xe9.png", "dark_9.png", "tab\\t,'\".png", r"two\nlines.png")
+    assert names[:4] == [rf"d\xe4rk/{name}" for name in dark_names]
+    assert all((photos / as_found(name)).is_file() for name in names)
+    assert pyarrow.parquet.read_table("x.parquet")["class"].to_pylist()[0] == r"d\xe4rk"
+    assert result["neighbours"][0]["query"] == names[0]
 
 
 def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
