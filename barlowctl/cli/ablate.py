@@ -297,7 +297,7 @@ class _Command:
         if self.console.json:
             self.console.result({"script": text, "cells": cells})
         else:
-            typer.echo(text, nl=False)
+            self.console.document(text)
 
     def plan(self) -> None:
         """What would be run, and what it would cost."""

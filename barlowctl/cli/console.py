@@ -3,11 +3,17 @@
 Human output goes to standard output; with `--json` standard output carries exactly one JSON
 document and everything human goes to standard error; with `--quiet` only the result is shown.
 Colours and live displays appear on a terminal only.
+
+Whatever is shown comes through as it is: no name is read as markup, control characters and what the terminal's
+encoding lacks are escaped, and no line is broken (the terminal does that, and a copied line stays one line).
+Only the cells of tables are folded to the terminal's width, so that commands never stand in a table.
 """
 
 from __future__ import annotations
 
 import json as jsonlib
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +47,9 @@ class Console:
 
             stream = sys.stderr if self.json else sys.stdout
             width = None if stream.isatty() else 120
-            self._rich = RichConsole(file=stream, highlight=False, width=width, soft_wrap=not stream.isatty())
+            self._rich = RichConsole(
+                file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=not stream.isatty()
+            )
         return self._rich
 
     @property
@@ -49,10 +57,32 @@ class Console:
         """Whether a moving display can be shown."""
         return self.rich.is_terminal and not self.quiet
 
-    def say(self, text: str, *, style: str | None = None) -> None:
-        """A line for people. Silent with --quiet."""
-        if not self.quiet:
-            self.rich.print(text, style=style, markup=False)
+    def say(self, text: str, *, style: str | None = None, result: bool = False) -> None:
+        """A line for people. Silent with --quiet, except where it belongs to the result."""
+        if not self.quiet or (result and not self.json):
+            self.rich.print(self.shown(text), style=style, soft_wrap=True)
+
+    def next(self, *commands: str) -> None:
+        """What to type next: one command to a line (see `shell.line`)."""
+        for command in commands:
+            self.say(f"next: {command}")
+
+    def paste(self, text: str) -> None:
+        """Lines to be copied as they are, of Python or of a shell: nothing in front, nothing broken."""
+        self.say(text, style="bold")
+
+    def document(self, text: str) -> None:
+        """A file's content on standard output, to be read by a person or redirected: UTF-8 on any terminal."""
+        sys.stdout.flush()
+        if (octets := getattr(sys.stdout, "buffer", None)) is None:
+            sys.stdout.write(text)
+        else:
+            octets.write(os.fsencode(text))
+            octets.flush()
+
+    def shown(self, text: str) -> str:
+        """Text as this terminal can show it."""
+        return showable(text, self.rich.file)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table for people; shown with --quiet too, since it is the result, but not with --json."""
@@ -64,13 +94,18 @@ class Console:
         from rich import box
         from rich.table import Table
 
-        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        table = Table(title=self.shown(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(self._cell(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row))
+            table.add_row(*(self._cell(value) for value in row))
         return table
+
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.2f}" if isinstance(value, float) else self.shown(str(value)).replace("\n", "\\n")
 
     def result(self, values: Mapping[str, Any]) -> None:
         """The command's result: the one JSON document with --json, else nothing."""
@@ -88,9 +123,14 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with RichProgress(*columns, console=self.rich, transient=True) as bars:
-            yield _RichProgress(bars, bars.add_task(description, total=total))
+            yield _RichProgress(bars, bars.add_task(self.shown(description), total=total))
 
     def choose(self, question: str, choices: Sequence[str], *, missing: UserError) -> str:
         """Ask for one of `choices` on a terminal; without one raise `missing`.
@@ -103,7 +143,7 @@ class Console:
         from rich.prompt import IntPrompt
 
         for number, choice in enumerate(choices, start=1):
-            self.rich.print(f"  {number}  {choice}", markup=False)
+            self.rich.print(self.shown(f"  {number}  {choice}"), soft_wrap=True)
         numbers = [str(number) for number in range(1, len(choices) + 1)]
         answer = IntPrompt.ask(question, console=self.rich, choices=numbers, show_choices=False, default=1)
         return choices[answer - 1]
@@ -119,13 +159,32 @@ def show_error(error: UserError, *, json: bool) -> None:
         lines.append(f"allowed: {error.allowed}")
     if error.next:
         lines.append(f"next: {error.next}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(showable("\n".join(lines), sys.stderr) + "\n")
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def showable(text: str, stream: Any) -> str:
+    """Text that a stream can show: control characters, and what its encoding lacks, as escapes.
+
+    Line breaks and tabs stay. A name of a file can hold anything, an instruction to the terminal too.
+    """
+    text = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def allow_any_text() -> None:
+    """Let standard output take any text: what its encoding lacks is escaped, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_ASCII_SIGNS = str.maketrans({"\u00b1": "+/-", "\u00d7": "x", "\u2026": "...", "\u2013": "-", "\u2192": "->"})
 
 
 class _NoProgress:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from barlowctl import shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -64,8 +65,6 @@ def pack(
     With a bare name such as my-photos the file becomes <data home>/my-photos/<split>.beton, which recipes
     and --data find by that name. The file appears under its name only when it is complete.
     """
-    import shlex
-
     from barlowctl.data import home
     from barlowctl.data.pack import check_options
     from barlowctl.data.pack import pack as pack_source
@@ -94,8 +93,8 @@ def pack(
             progress=bar.advance,
         )
     _show_report(console, report)
-    of_split = "" if split == "train" or out.endswith(".beton") else f" --split {split}"
-    console.say(f"next: barlowctl data preview --data {shlex.quote(out)}{of_split}")
+    of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
+    console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
     console.result(report.as_dict())
 
 
@@ -120,7 +119,8 @@ def info(
             f"Data home {home.data_home()}", ("name", "splits"), [(n, ", ".join(s)) for n, s in found.items()]
         )
         if not found:
-            console.say("empty; bring a data set with: barlowctl data get fashion-mnist")
+            console.say("empty: no data set was brought or packed yet")
+            console.next("barlowctl data get fashion-mnist")
         console.result({"home": str(home.data_home()), "datasets": found})
         return
     path = home.resolve(data, split)

@@ -32,9 +32,12 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     warned = [check.name for check in found if check.status == "warn"]
     if not json:
         shown = [check for check in found if check.status != "ok" or not quiet]
-        rows = [(check.name, check.status, check.value, check.advice) for check in shown]
+        rows = [(check.name, check.status, check.value) for check in shown]
         if rows:
-            console.table("This machine", ("check", "status", "found", "what to do"), rows)
+            console.table("This machine", ("check", "status", "found"), rows)
+            for check in shown:
+                if check.advice:
+                    console.say(f"{check.name}: {check.advice}", result=True)
         console.say(_summary(failed, warned))
     console.result({"ready": not failed, "checks": [asdict(check) for check in found]})
     if failed:

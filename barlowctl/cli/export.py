@@ -67,8 +67,7 @@ def export(
         f"of features {report.max_abs_diff:.2g}"
     )
     console.say("load it in Python with:")
-    for line in report.python_line.splitlines():
-        console.say(f"  {line}", style="bold")
+    console.paste(report.python_line)
     console.result(
         {
             "path": str(report.path),

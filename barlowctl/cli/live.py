@@ -127,7 +127,10 @@ class _Live:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.bars: Progress = Progress(
-            TextColumn("{task.description:<6}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn()
+            TextColumn("{task.description:<6}", markup=False),
+            BarColumn(40),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
         )
         self.live = Live(console=self.console.rich, refresh_per_second=4, get_renderable=self._draw, transient=False)
         self.live.__enter__()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from barlowctl import shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import binary_size, duration, show
@@ -127,7 +128,10 @@ def pretrain(
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")
-        console.say(f"next: barlowctl probe {result['run']}   barlowctl export {result['run']} --format timm")
+        console.next(
+            shell.line("barlowctl", "probe", result["run"]),
+            shell.line("barlowctl", "export", result["run"], "--format", "timm"),
+        )
         console.result(result)
 
 
@@ -200,13 +204,17 @@ def _slurm(
     text = slurm.script(place, asked, start, every_turn)
     if not submit:
         if not console.json:
-            typer.echo(text, nl=False)
+            console.document(text)
         console.result({"script": text, "run": str(place)})
         return
     path = place.with_name(f"{place.name}.sbatch")
     job = slurm.submit(text, path)
     console.say(f"job {job}: {place}")
-    console.say(f"next: squeue -j {job}   tail -f {place}.slurm.log   barlowctl runs watch {place}")
+    console.next(
+        shell.line("squeue", "-j", job),
+        shell.line("tail", "-f", f"{place}.slurm.log"),
+        shell.line("barlowctl", "runs", "watch", place),
+    )
     console.result({"job": job, "script": str(path), "run": str(place)})
 
 

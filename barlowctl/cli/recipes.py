@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from barlowctl import shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 
@@ -28,7 +29,7 @@ def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> No
     ]
     described = [(*row, loaded[row[0]].description) for row in rows]
     console.table("Recipes", ("name", "dataset", "backbone", "epochs", "batch", "what"), described)
-    console.say("next: barlowctl recipes show NAME, or barlowctl pretrain --recipe NAME --dry-run")
+    console.next("barlowctl recipes show NAME", "barlowctl pretrain --recipe NAME --dry-run")
     console.result(
         {
             "recipes": [
@@ -55,7 +56,7 @@ def show(
     plain = not resolved and not overrides
     text = catalog.find(recipe).read_text(encoding="utf-8") if plain else load.dump(value)
     if not json:
-        typer.echo(text.rstrip())
+        console.document(text.rstrip() + "\n")
     console.result({"recipe": value.model_dump(mode="json"), "digest": load.digest(value)})
 
 
@@ -71,7 +72,8 @@ def copy(
 
     console = Console(json=json, quiet=quiet)
     path = catalog.copy(recipe, target)
-    console.say(f"copied to {path}; run it with: barlowctl pretrain --recipe {path}")
+    console.say(f"copied to {path}")
+    console.next(shell.line("barlowctl", "pretrain", "--recipe", path))
     console.result({"path": str(path)})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from barlowctl import shell
 from barlowctl.cli import options
 from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
@@ -37,9 +38,10 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     if runs:
         columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
         console.table(f"Runs in {rundir.runs_home()}", columns, [_cells(row) for row in rows])
-        console.say("next: barlowctl runs show NAME, barlowctl runs compare NAME NAME")
+        console.next("barlowctl runs show NAME", "barlowctl runs compare NAME NAME")
     else:
-        console.say(f"no run in {rundir.runs_home()}; next: barlowctl pretrain --recipe quickstart")
+        console.say(f"no run in {rundir.runs_home()}")
+        console.next("barlowctl pretrain --recipe quickstart")
     console.result({"runs": rows})
 
 
@@ -59,6 +61,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
         if points := found.curve(key):
             for line in chart(key, {found.name: points}):
                 console.say(line)
+    _say_how_to_go_on(console, found)
     values = {key: found.last[key] for key in SHOWN if key in found.last}
     console.result({**_summary(found), "facts": dict(facts), "values": values, "result": dict(found.result)})
 
@@ -132,7 +135,7 @@ def watch(
         with Live(console=console.rich, auto_refresh=False) as live:
             while True:
                 found = history.read(path)
-                live.update("\n".join(_screen(found)), refresh=True)
+                live.update(console.shown("\n".join(_screen(found))), refresh=True)
                 if found.state != "running":
                     break
                 time.sleep(every)
@@ -147,7 +150,13 @@ def watch(
                 break
             time.sleep(every)
     console.say(f"{found.name}: {_state(found)}")
+    _say_how_to_go_on(console, found)
     console.result(_summary(found))
+
+
+def _say_how_to_go_on(console: Console, run: History) -> None:
+    if run.state not in ("running", "finished"):
+        console.next(shell.line("barlowctl", "pretrain", "--resume", run.path))
 
 
 def _screen(run: History) -> list[str]:
@@ -197,7 +206,7 @@ def _state(run: History) -> str:
         case "finished":
             return f"finished, {where}"
         case _:
-            return f"stopped at {where}; barlowctl pretrain --resume {run.path}"
+            return f"stopped at {where}"
 
 
 def _titles(runs: list[History]) -> dict[str, History]:

@@ -1,0 +1,75 @@
+"""Command lines as a shell reads them: what is printed to be typed again. A leaf: standard library only.
+
+A path may hold anything: spaces, quotes, brackets, a dash in front, line breaks, bytes that are no text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def line(*words: object) -> str:
+    """A command line of these words, each quoted where a shell needs it.
+
+    A path that begins with a dash gets `./` in front, or it would be read as a flag.
+    """
+    return " ".join(_quoted(_text(word)) for word in words)
+
+
+def repeated(arguments: Sequence[str], flags: Sequence[str]) -> str:
+    """The command `barlowctl ARGUMENTS` once more with other flags: those it has already get the new values.
+
+    Args:
+        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
+    """
+    replaced = {_identity(*pair) for pair in _pairs(flags)}
+    kept = [pair for pair in _pairs(arguments) if _identity(*pair) not in replaced]
+    return line("barlowctl", *(word for flag, value in kept for word in (flag, *value)), *flags)
+
+
+def _text(word: object) -> str:
+    text = str(word)
+    return f"./{text}" if isinstance(word, PurePath) and text.startswith("-") else text
+
+
+def _quoted(word: str) -> str:
+    if _UNPRINTABLE.search(word) or not _shown_as_it_is(word):
+        octets = os.fsencode(word)  # bash and zsh read $'...' with its escapes
+        return "$'" + "".join(chr(o) if 32 <= o < 127 and o not in b"'\\" else f"\\x{o:02x}" for o in octets) + "'"
+    return shlex.quote(word)
+
+
+def _shown_as_it_is(word: str) -> bool:
+    """Whether the terminal's encoding has all of a word's characters."""
+    try:
+        word.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each long flag with the value that follows it or is joined to it; other words alone."""
+    pairs: list[tuple[str, tuple[str, ...]]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if not word.startswith("--"):
+            pairs.append((word, ()))
+        elif equals:
+            pairs.append((flag, (value,)))
+        else:
+            pairs.append((word, (rest.pop(0),) if rest and not rest[0].startswith("-") else ()))
+    return pairs
+
+
+def _identity(flag: str, value: tuple[str, ...]) -> tuple[str, str]:
+    return (flag, value[0].partition("=")[0] if flag == "--set" and value else "")

@@ -1,0 +1,195 @@
+"""What is printed comes through as it is: names, on any terminal, and lines to be pasted in one piece."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from barlowctl import shell
+from barlowctl.cli import app
+from barlowctl.cli.console import Console, show_error, showable
+from barlowctl.errors import UserError
+
+LONG = "x" * 30 + " " + "y" * 70 + " z"
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output of 80 columns in a given encoding, with what was written to it."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, errors="strict", newline="")
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)  # type: ignore[attr-defined]
+
+
+def _terminal(monkeypatch: pytest.MonkeyPatch, encoding: str = "utf-8") -> Terminal:
+    made = Terminal(encoding)
+    monkeypatch.setattr("sys.stdout", made)
+    monkeypatch.setenv("COLUMNS", "80")
+    return made
+
+
+def _words(terminal: Terminal) -> list[str]:
+    """The lines that say something, without the rules of tables."""
+    lines = [line.strip("| ") for line in terminal.text.splitlines()]
+    return [line for line in lines if line.strip("-+|─")]
+
+
+def test_no_line_is_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    console = Console()
+    console.say(LONG)
+    console.next(f"barlowctl probe {LONG}")
+    console.paste(f"import timm\nmodel = timm.create_model({LONG!r})")
+    assert terminal.text.splitlines() == [
+        LONG,
+        f"next: barlowctl probe {LONG}",
+        "import timm",
+        f"model = timm.create_model({LONG!r})",
+    ]
+
+
+@pytest.mark.parametrize("name", ["lr [high]", "ph[/otos]", "[bold]x[/bold]", ":cat:", "[link=a]", "\\[red]"])
+def test_no_name_is_read_as_markup(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    console = Console()
+    console.say(name)
+    console.table(f"in {name}", ("name", name), [(name, 1.0), (f"{name}2", None)])
+    lines = _words(terminal)
+    assert lines[:2] == [name, f"in {name}"]
+    assert lines[2].split("  ")[0] == "name"
+    assert lines[2].endswith(name)
+    assert lines[3].startswith(f"{name} ")
+    assert lines[4].startswith(f"{name}2 ")
+
+
+@pytest.mark.parametrize("name", ["lr [high]", "ph[/otos]"])
+def test_no_name_is_read_as_markup_in_a_bar(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Console().progress(f"packing into {name}", 3) as bar:
+        bar.advance()
+    assert f"packing into {name}" in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "shown"),
+    [
+        ("ascii", "café", r"caf\xe9"),
+        ("ascii", "写真", r"\u5199\u771f"),
+        ("latin-1", "café", "café"),
+        ("latin-1", "写真", r"\u5199\u771f"),
+        ("utf-8", "写真", "写真"),
+        ("utf-8", os.fsdecode(b"caf\xe9"), r"caf\udce9"),
+        ("utf-8", "a\x1b[31mb\rc\x07", r"a\x1b[31mb\rc\x07"),
+        ("ascii", "85.0 ± 0.3", "85.0 +/- 0.3"),
+    ],
+)
+def test_what_a_terminal_lacks_is_escaped(
+    encoding: str, name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = _terminal(monkeypatch, encoding)
+    console = Console()
+    console.say(name)
+    console.table(name, ("name",), [(name,)])
+    assert _words(terminal) == [shown, shown, "name", shown]
+
+
+def test_a_line_break_in_a_cell_does_not_make_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    Console().table("", ("name", "loss"), [("a\nb", 1.0)])
+    assert r"a\nb" in terminal.text
+
+
+def test_a_command_with_a_name_outside_the_encoding_is_no_internal_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    terminal = _terminal(monkeypatch, "ascii")
+    target = tmp_path / "réçette.toml"
+    assert app.run(["recipes", "copy", "quickstart", str(target)]) == 0
+    said = terminal.text.splitlines()
+    assert said[0].endswith(r"r\xe9\xe7ette.toml")
+    command = said[1].removeprefix("next: ")
+    read = subprocess.run(["bash", "-c", f"printf %s {command.split()[-1]}"], capture_output=True, check=True)
+    assert read.stdout.decode() == str(target)
+
+
+def test_an_error_shows_no_instructions_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(UserError("'a\x1b[2Jb'\nis bad"), json=False)
+    assert capsys.readouterr().err == "error: 'a\\x1b[2Jb'\nis bad\n"
+
+
+def test_a_document_is_utf8_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch, "ascii")
+    Console().document("cd 'café'\n" + os.fsdecode(b"caf\xe9"))
+    assert terminal.buffer.getvalue() == "cd 'café'\n".encode() + b"caf\xe9"  # type: ignore[attr-defined]
+
+
+def test_a_table_is_drawn_in_ascii_where_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch, "ascii")
+    Console().table("runs", ("name", "kNN"), [("a", "85.00 ± 0.30"), ("b", 1.0)])
+    assert [line.split() for line in _words(terminal)] == [
+        ["runs"],
+        ["name", "|", "kNN"],
+        ["a", "|", "85.00", "+/-", "0.30"],
+        ["b", "|", "1.00"],
+    ]
+
+
+PATHS = [
+    "plain",
+    "lr [high]",
+    "it's",
+    'a "quoted" one',
+    "$HOME `id` \\ !x",
+    "-dash",
+    "a;b&c|d>e",
+    "~",
+    "été",
+    "two\nlines",
+    "tab\there",
+    os.fsdecode(b"latin\xe9"),
+    "*?",
+    "#x",
+]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_printed_path_is_read_back_by_the_shell(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    line = shell.line("ls", "-d", Path(name))
+    assert showable(line, io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) == line, "one printable line"
+    assert len(line.splitlines()) == 1
+    done = subprocess.run(["bash", "-c", f"{line} | tr '\\n' '\\n'"], cwd=tmp_path, capture_output=True, check=True)
+    assert os.fsdecode(done.stdout).removesuffix("\n").removeprefix("./") == name
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "again"),
+    [
+        ("pretrain -r r.toml", "--set train.batch_size=2", "pretrain -r r.toml --set train.batch_size=2"),
+        ("pretrain --set a.b=1 --set c.d=2 -q", "--set a.b=3", "pretrain --set c.d=2 -q --set a.b=3"),
+        ("pretrain --set=a.b=1 --set=c.d=2", "--set a.b=3", "pretrain --set c.d=2 --set a.b=3"),
+        ("export runs/a --format hub --json", "--format timm", "export runs/a --json --format timm"),
+        ("export 'runs/a b'", "--format timm", "export 'runs/a b' --format timm"),
+    ],
+)
+def test_the_same_command_with_other_flags(given: str, flags: str, again: str) -> None:
+    assert shell.repeated(shlex.split(given), shlex.split(flags)) == f"barlowctl {again}"
+
+
+def test_advice_that_is_flags_becomes_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["embed", "resnet18", "my photos"]) == 2
+    assert "next: barlowctl embed resnet18 'my photos' --out features.npz\n" in capsys.readouterr().err
