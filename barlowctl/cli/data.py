@@ -229,7 +229,9 @@ def _fetched(one: Fetched) -> dict[str, Any]:
 
 
 def _show_report(console: Console, report: PackReport) -> None:
-    """The outcome as a table; what was left out or doubtful by name."""
+    """The outcome as a table; what was left out, doubtful or passed over by name."""
+    from barlowctl.data.account import lines_of, total
+
     megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
     rows = [
         ("images", report.samples),
@@ -240,6 +242,7 @@ def _show_report(console: Console, report: PackReport) -> None:
         ("stored as pixels", report.raw),
         *([("made smaller", report.resized)] if report.resized else []),
         ("unreadable, left out", len(report.unreadable)),
+        *([("passed over", total(report.as_dict()))] if report.passed_over else []),
         ("size", megabytes),
         ("content hash", report.content_hash),
     ]
@@ -251,6 +254,8 @@ def _show_report(console: Console, report: PackReport) -> None:
         console.say(f"... and {len(report.unreadable) - SHOWN} more (data info --json lists up to 100)")
     for name in report.damaged[:SHOWN]:
         console.say(f"damaged, but decoded: {name}")
+    for line in lines_of(report.as_dict()):
+        console.say(line)
 
 
 def _describe(beton: Any) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class PackReport:
     encoded, raw: images stored anew as JPEG, or as pixels.    resized: those made smaller.    changed: why not
     byte for byte -> how many.
     unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
-    gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.
+    gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.    passed_over: kind -> count
+    and examples of what lies there and was not taken for an image.    notes: choices that were made.
     """
 
     path: str
@@ -54,6 +55,8 @@ class PackReport:
     changed: dict[str, int] = field(default_factory=dict)
     unreadable: list[Problem] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    passed_over: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     bytes: int = 0
     content_hash: str = ""
     seconds: float = 0.0
@@ -94,6 +97,8 @@ def pack(
     how = {"store": store, "quality": quality, "shorter_side": shorter_side}
     out = Path(out)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
+    account = source.account.as_dict()
+    report.passed_over, report.notes = account["passed_over"], account["notes"]
     started = time.perf_counter()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -218,6 +223,8 @@ def _notes(source: Source, report: PackReport) -> dict[str, Any]:
         "changed": report.changed,
         "skipped": [[name[-500:], reason[:200]] for name, reason in report.unreadable[:NAMES_KEPT]],
         "damaged": [name[-500:] for name in report.damaged[:NAMES_KEPT]],
+        "passed_over": report.passed_over,
+        "notes": report.notes,
         "checked_with": checked_with(),
     }
 

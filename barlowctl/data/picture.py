@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import abc
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from barlowctl.data.account import Account
 
 # fmt: off
 IMAGE_SUFFIXES = (
@@ -46,6 +49,11 @@ class Source(abc.ABC):
     path: Path
     split: str
     class_names: list[str]
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """What lies there and is not read, by kind, and the choices that were made: readers add to it."""
+        return Account()
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

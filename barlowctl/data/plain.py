@@ -42,12 +42,13 @@ class ImageSource(Protocol):
 class Pictures:
     """A `Source` (image folder, IDX files, ...) as it lies, decoded with Pillow when asked for.
 
-    path, num_samples, labels, class_names: as in `Beton`.
+    path, num_samples, labels, class_names: as in `Beton`.    account: of the source, what it passed over.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self.path = source.path
+        self.account = source.account
         self.num_samples = len(source)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)
