@@ -27,7 +27,7 @@ quickstart: data ## pre-train on Fashion-MNIST, measure the representation, expo
 # what it costs; SEEDS=1 is a first look, PARALLEL=N runs N cells at a time.
 SEEDS ?= 3
 PARALLEL ?= 2
-STUDY := --loss --asymmetry --drop-aug --batch-size --projector --lambd --recipe docs/study/recipe.toml \
+STUDY := --loss --asymmetry --drop-aug --batch-size --projector-width --lambd --recipe docs/study/recipe.toml \
 	--without width-32,width-128,width-2048,width-4096,width-8192,width-16384 \
 	--out studies/fashion-mnist --seeds $(SEEDS)
 # Every difference is one to the baseline, so that has more seeds.

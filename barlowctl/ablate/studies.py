@@ -21,6 +21,7 @@ from barlowctl.recipe.schema import Recipe
 Override = str  # key=value, as for --set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 PAPER_WIDTH = 8192  # of the projector, with which Fig. 5 was made
+POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def build(name: str, base: Recipe) -> Study:
             return batch_size(base)
         case "projector":
             return projector(base.model.projector)
+        case "projector-width":
+            return projector_width(base.model.projector)
         case "depth":
             return depth(base.model.projector)
         case "lambd":
@@ -98,7 +101,7 @@ def build(name: str, base: Recipe) -> Study:
             raise AssertionError(name)
 
 
-NAMES = ("loss", "asymmetry", "drop-aug", "batch-size", "projector", "depth", "lambd")
+NAMES = ("loss", "asymmetry", "drop-aug", "batch-size", "projector", "projector-width", "depth", "lambd")
 
 
 def loss(temperature: float = 0.1) -> Study:
@@ -175,7 +178,8 @@ def drop_augmentations() -> Study:
     )
 
 
-# Figure 2: batch size -> (best learning rate for weights, top-1)
+# Figure 2: batch size -> (best learning rate L for weights, top-1). The rates are from issue 7 of the authors'
+# repository, where biases have 0.024 L before the division by the number of devices W (docs/objective.md).
 BATCH_SIZES = {
     128: (0.7, 69.7),
     256: (0.4, 70.7),
@@ -189,9 +193,10 @@ BATCH_SIZES = {
 def batch_size(base: Recipe) -> Study:
     """Figure 2: batch sizes with the paper's learning rates, which are those of LARS as the authors have it.
 
-    Other optimizers, and LARS with clipped trust ratios, keep the recipe's at the recipe's batch, and its peak follows
-    the batch: in proportion for LARS and SGD, by the square root for AdamW and Muon, whose steps do not grow with the
-    gradient (Malladi et al. 2022, arXiv 2205.10287, for Adam). The recipe itself is among the variants.
+    Biases keep the recipe's share of the weights' rate: 0.024 / W in `resnet50-300ep`, as in issue 7 of the authors'
+    repository. Other optimizers, and LARS with clipped trust ratios, keep the recipe's rates at the recipe's batch, and
+    their peak follows the batch: in proportion for LARS and SGD, by the square root for AdamW and Muon, whose steps do
+    not grow with the gradient (Malladi et al. 2022, arXiv 2205.10287, for Adam). The recipe itself is a variant.
     """
     values, own = base.optimizer, base.train.batch_size
     papers = values.name == "lars" and not values.clip_trust_ratio
@@ -199,10 +204,15 @@ def batch_size(base: Recipe) -> Study:
 
     def rates(size: int) -> tuple[Override, ...]:
         if papers:
-            return (f"optimizer.lr={BATCH_SIZES[size][0]}",) if size in BATCH_SIZES else ()
-        factor = math.sqrt(own / size)  # rates are per 256 images: the peak is lr x batch / 256
+            if size not in BATCH_SIZES or BATCH_SIZES[size][0] == values.lr:
+                return ()
+            factor = BATCH_SIZES[size][0] / values.lr
+        else:
+            factor = (
+                1.0 if in_proportion else math.sqrt(own / size)
+            )  # rates are per 256 images: the peak is lr x batch / 256
         scaled = {"lr": values.lr * factor, "lr_biases": values.lr_biases * factor}
-        return () if in_proportion or factor == 1.0 else tuple(f"optimizer.{k}={v:.4g}" for k, v in scaled.items())
+        return () if factor == 1.0 else tuple(f"optimizer.{key}={rate:.4g}" for key, rate in scaled.items())
 
     rows = tuple(
         Variant(str(size), (f"train.batch_size={size}", *rates(size)), (BATCH_SIZES.get(size, (0, None))[1], None),
@@ -215,24 +225,52 @@ def batch_size(base: Recipe) -> Study:
     if papers:
         rate = BATCH_SIZES.get(own, (values.lr, None))[0]
         differs = f"; the recipe's own, {values.lr:g} at {own}, is another than its row's" if rate != values.lr else ""
-        note = "learning rates are the paper's" + differs
+        note = (
+            "learning rates of weights are the paper's (issue 7 of the authors' repository), of biases "
+            f"{values.lr_biases / values.lr:.3g} of them as in the recipe (published: 0.024 / W){differs}"
+        )
     return Study("batch-size", "Batch size", "Figure 2", rows, str(own), "curve", "batch size", others, note)
 
 
 def projector(widths: Sequence[int]) -> Study:
-    """Figure 4: the projector's width, all layers alike; every power of two from 16 to 16384, and the recipe's own."""
-    powers = {2**power for power in range(4, 15)}
+    """Figure 4: the dimension of the projector's last layer, the others as they are; 16 to 16384, and the recipe's."""
+    rows = [
+        Variant(f"last-{width}", (f"model.projector={[*widths[:-1], width]}",), x=float(width))
+        for width in sorted({*POWERS, widths[-1]})
+    ]
+    note = "the last layer alone, as in the figure's caption; lambd stays the recipe's; published as a curve only"
+    return Study(
+        "projector",
+        "Dimension of the projector's last layer",
+        "Figure 4",
+        tuple(rows),
+        f"last-{widths[-1]}",
+        "curve",
+        "dimension of the last layer",
+        note=note,
+    )
+
+
+def projector_width(widths: Sequence[int]) -> Study:
+    """Beside figure 4: the width of all layers of the projector alike; 16 to 16384, and the recipe's own."""
     rows = [
         Variant(f"width-{width}", (f"model.projector={[width] * len(widths)}",), x=float(width))
-        for width in sorted(powers | {widths[-1]})
+        for width in sorted({*POWERS, widths[-1]})
     ]
     baseline = f"width-{widths[-1]}"
     if len(set(widths)) > 1:  # layers of several widths are none of the rows
         baseline = "recipe"
         rows.append(Variant(baseline, (), x=float(widths[-1])))
-    note = "lambd stays the recipe's at every width; published as a curve only"
+    note = "all layers alike; not in the paper, whose figure 4 varies the last alone; lambd stays the recipe's"
     return Study(
-        "projector", "Projector width", "Figure 4", tuple(rows), baseline, "curve", "projector width", note=note
+        "projector-width",
+        "Projector width, all layers",
+        "beside Figure 4",
+        tuple(rows),
+        baseline,
+        "curve",
+        "projector width",
+        note=note,
     )
 
 

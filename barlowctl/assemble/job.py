@@ -22,6 +22,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, choose_form
+from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
 from barlowctl.train.events import Notice, Sink, broadcast
@@ -241,12 +242,16 @@ def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks
     over = f" over {ranks} ranks" if ranks > 1 else ""
     rates = ", ".join(f"{group} {rate:.4g}" for group, rate in learning_rates(recipe).items())
     widths = "-".join(map(str, recipe.model.projector))
+    seen = f"shorter side to {recipe.eval.resize} pixels, centre {recipe.eval.crop} x {recipe.eval.crop}"
+    warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
         "model": f"{recipe.model.backbone}, {_count(method.backbone):,} parameters; "
         f"projector {widths}, {_count(method.projector):,}",
         "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch}{over} and width {width}",
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
         "length": f"{length.epochs:,} epochs of {length.steps_per_epoch:,} steps: {length.total_steps:,} steps",
+        "evaluation": seen,
+        **warned,
     }
 
 

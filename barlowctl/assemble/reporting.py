@@ -24,6 +24,7 @@ from barlowctl.errors import UserError
 from barlowctl.eval import pictures
 from barlowctl.eval.diagnostics import read_correlation
 from barlowctl.recipe import load
+from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.report.page import Picture, RunPage, page
 from barlowctl.train import rundir
@@ -105,7 +106,7 @@ def _gather(
     finished = (run / "result.json").is_file()
     result = rundir.read_json(run / "result.json") if finished else {k: v[1][-1] for k, v in metrics.items() if v[1]}
     drawn: list[Picture] = []
-    notes: list[str] = []
+    notes = cautions(recipe)
     readings: list[str] = []
     spectra: dict[str, list[float]] = {}
     spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))

@@ -7,10 +7,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from barlowctl.ablate import figure, table
+from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger, write_text
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
@@ -116,6 +117,7 @@ def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], 
     Returns:
         The files, and why there are no figures where there are none.
     """
+    _rename_all_layers(ledger.out)
     files, why = [], None
     for study in ledger.studies:
         rows = table.rows(ledger, study)
@@ -134,6 +136,37 @@ def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], 
             except UserError as error:
                 why = f"no figures: {error.message}; {error.next}"
     return files, why
+
+
+def _rename_all_layers(out: Path) -> None:
+    """Give the files of the study of all projector layers alike its own name.
+
+    Until November 2026 it was named `projector` and said to be Figure 4, which varies the last layer alone.
+    """
+    file = out / "projector.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if not any(row["variant"].startswith("width-") for row in document["rows"]):
+            return
+        own = studies.projector_width((1,))
+        document |= {"study": own.name, "title": own.title, "source": own.source, "note": own.note}
+        write_text(out / "projector-width.json", json.dumps(document, indent=2) + "\n")
+        for before in out.glob("projector.*"):
+            if before != file:
+                before.replace(before.with_name(f"projector-width{before.suffix}"))
+        file.unlink()
+
+
+def finished_of_all_layers(ledger: Ledger) -> str | None:
+    """Where Figure 4 is shown: that its directory has cells of the other study, which had its name before."""
+    if not any(study.name == "projector" for study in ledger.studies):
+        return None
+    study = studies.build("projector-width", ledger.base)
+    other = replace(ledger, studies=(study,), seeds=(), asked=None)
+    names = [v.name for v in study.variants if v.name != study.baseline and other.seeds_of(study, v)]
+    if not names or any(one.name == study.name for one in ledger.studies):
+        return None
+    return f"finished with all layers alike, another study: {', '.join(names)} (--projector-width shows it)"
 
 
 def read_progress(cell: Cell) -> tuple[int, int] | None:

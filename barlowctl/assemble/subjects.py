@@ -20,6 +20,7 @@ from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.model import build_backbone
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
+from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Data, Eval, Model, Recipe, Views
 from barlowctl.train import rundir
 
@@ -87,9 +88,8 @@ def open_subject(what: str, *, data: str | None = None, geometry: Sequence[str] 
         raise UserError(f"'{what}' does not exist", allowed=WHAT, next="ls -d runs/*")
     else:
         subject = _of_timm(what, data)
-    if not geometry:
-        return subject
-    return replace(subject, recipe=load.override(subject.recipe, geometry))
+    recipe = load.override(subject.recipe, geometry) if geometry else subject.recipe
+    return replace(subject, recipe=recipe, notes=(*subject.notes, *cautions(recipe)))
 
 
 def floor(subject: Subject, name: str) -> Subject:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: barlowctl ablate --drop-aug --dry-run | "
     "barlowctl ablate --loss --asymmetry --recipe quickstart --seeds 3 --parallel 2 | "
-    "barlowctl ablate --projector --only width-64,width-256 --recipe quickstart | "
+    "barlowctl ablate --projector --only last-64,last-256 --recipe quickstart | "
     "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh"
 )
 
@@ -37,7 +37,11 @@ def ablate(
     ] = False,
     batch_size: Annotated[bool, typer.Option("--batch-size", help="Figure 2: batch sizes.")] = False,
     projector: Annotated[
-        bool, typer.Option("--projector", help="Figure 4: the projector's width, and beside it its depth.")
+        bool, typer.Option("--projector", help="Figure 4: dimension of the projector's last layer.")
+    ] = False,
+    projector_width: Annotated[
+        bool,
+        typer.Option("--projector-width", help="Beside figure 4: width of all projector layers alike, and its depth."),
     ] = False,
     lambd: Annotated[bool, typer.Option("--lambd", help="Figure 5: weight of the redundancy term.")] = False,
     grid: Annotated[Path | None, typer.Option("--grid", help="Your own variants, a TOML file.")] = None,
@@ -97,6 +101,7 @@ def ablate(
         "drop-aug": drop_aug,
         "batch-size": batch_size,
         "projector": projector,
+        "projector-width": projector_width,
         "lambd": lambd,
     }
     chosen = [name for name, given in flags.items() if given]
@@ -108,7 +113,7 @@ def ablate(
         )
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
     base = load.load(recipe or "resnet50-300ep", overrides or ())
-    names = [part for name in chosen for part in ((name, "depth") if name == "projector" else (name,))]
+    names = [part for name in chosen for part in ((name, "depth") if name == "projector-width" else (name,))]
     found = [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
     kept = studies.select(found, _names(only), _names(without))
     if base.seed != load.load(recipe or "resnet50-300ep").seed:
@@ -235,7 +240,7 @@ class _Command:
             quick: until all is finished, no figures, and no tables shown. last: what the command says in the end.
         """
         from barlowctl.ablate import table
-        from barlowctl.assemble.study import write_results
+        from barlowctl.assemble.study import finished_of_all_layers, write_results
 
         console, cells, ledger = self.console, self.ledger.cells, self.ledger.with_finished(self.whole)
         finished = sum(cell.record is not None for cell in cells)
@@ -257,8 +262,9 @@ class _Command:
                 console.table("", *table.shown(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):
                     console.say(line)
-        if why:
-            console.say(why)
+        for text in (why, finished_of_all_layers(ledger)):
+            if text:
+                console.say(text)
         console.say(f"{finished} of {len(cells)} cells are finished; written into {ledger.out}:")
         console.say("  " + ", ".join(file.name for file in files))
         summary = {

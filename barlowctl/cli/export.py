@@ -92,9 +92,10 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
     from barlowctl.assemble.finished import open_run
     from barlowctl.export import ExportedModel
     from barlowctl.recipe import load
+    from barlowctl.recipe.caution import cautions
 
     opened = open_run(run)
-    for note in opened.notes:
+    for note in (*opened.notes, *cautions(opened.recipe)):
         console.say(f"note: {note}")
     recipe = opened.recipe
     return ExportedModel(

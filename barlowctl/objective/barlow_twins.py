@@ -6,6 +6,9 @@
 The same value is computed in two ways (`form`): from the `D x D` matrix ("primal"), or from the two
 `N x N` Gram matrices ("gram"), which is cheaper when the batch is smaller than the embedding. Over several
 ranks N is the global batch, of which each rank holds its own rows (`docs/scale.md`).
+
+Deviation: N is the number of rows that are there. The authors divide by the nominal batch size, in the last, smaller
+batch of an epoch too, where their C is a fraction of a correlation (`docs/objective.md`, "The last batch").
 """
 
 from __future__ import annotations

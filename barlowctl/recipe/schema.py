@@ -199,6 +199,11 @@ class Eval(Section):
     resize: Annotated[int, Field(ge=8)] = Field(256, description="shorter side before the centre crop")
     crop: Annotated[int, Field(ge=8)] = Field(224, description="side of the centre crop")
 
+    @property
+    def shown(self) -> float:
+        """Share of a square picture's area that the centre crop shows."""
+        return (self.crop / self.resize) ** 2
+
     @model_validator(mode="after")
     def _crop_fits(self) -> Eval:
         if self.crop > self.resize:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from barlowctl.ablate import figure, slurm, studies, table
 from barlowctl.ablate.ledger import Ledger
-from barlowctl.assemble.study import write_results
+from barlowctl.assemble.study import finished_of_all_layers, write_results
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 
@@ -59,6 +59,30 @@ def test_a_cell_is_found_again_whatever_study_is_named_first(tmp_path: Path) -> 
     after = Ledger(tmp_path, BASE, (studies.depth(BASE.model.projector),), (0,))
     base = next(v for v in after.studies[0].variants if v.name == "depth-2")
     assert after.cell(after.studies[0], base, 0).record == {"measures": {"knn": 1.0}, "seconds": {}}
+
+
+def test_a_study_of_all_layers_under_the_name_of_figure_4_is_found_under_its_own(tmp_path: Path) -> None:
+    """A directory from when `projector` meant all layers alike: cells and files keep their numbers, not the name."""
+    widths = studies.projector_width(BASE.model.projector)
+    (few,) = studies.select([widths], ["width-16"])
+    fill(Ledger(tmp_path, BASE, (few,), (0,)), top1=lambda cell: 77.0)
+    rows = [{"variant": name, "overrides": [], "x": 1.0} for name in ("width-16", "width-64")]
+    before = {"study": "projector", "title": "Projector width", "source": "Figure 4", "rows": rows}
+    (tmp_path / "projector.json").write_text(json.dumps(before))
+    (tmp_path / "projector.csv").write_text("old")
+    book = ledger(tmp_path, "projector", seeds=1)
+    assert "width-16 (--projector-width shows it)" in (finished_of_all_layers(book) or "")
+    write_results(book, figures=False)
+    now = json.loads((tmp_path / "projector.json").read_text())
+    assert (now["source"], {row["variant"][:5] for row in now["rows"]}) == ("Figure 4", {"last-"})
+    kept = json.loads((tmp_path / "projector-width.json").read_text())
+    assert (kept["study"], kept["source"], kept["rows"]) == ("projector-width", "beside Figure 4", rows)
+    assert (tmp_path / "projector-width.csv").read_text() == "old"
+    other = ledger(tmp_path, "projector-width", seeds=1)
+    assert finished_of_all_layers(other) is None
+    write_results(other, figures=False)
+    found = {row["variant"]: row for row in json.loads((tmp_path / "projector-width.json").read_text())["rows"]}
+    assert found["width-16"]["linear_top1"] == 77.0
 
 
 def test_studies_begun_at_the_same_time_share_their_cells(tmp_path: Path) -> None:

@@ -64,6 +64,27 @@ def test_figure_2_pairs_batch_sizes_with_the_papers_rates_and_numbers() -> None:
     recipes = [load.override(BASE, variant.overrides) for variant in variants]
     rates = {recipe.train.batch_size: recipe.optimizer.lr for recipe in recipes}
     assert rates == {128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048: 0.2, 4096: 0.2}
+    assert load.override(BASE, variants[4].overrides) == BASE
+
+
+@pytest.mark.parametrize(
+    ("overrides", "devices"),
+    [
+        ((), 16),
+        (("optimizer.weight_decay=4.8e-5", "optimizer.lr_biases=1.5e-4"), 32),
+        (("train.gradient_scale=reference", "optimizer.weight_decay=1e-6", "optimizer.lr_biases=0.0048"), 1),
+        (("train.batch_size=256", "optimizer.lr=0.4", "optimizer.lr_biases=6.0e-4"), 16),
+    ],
+)
+def test_figure_2_moves_the_rate_of_biases_with_that_of_weights(overrides: tuple[str, ...], devices: int) -> None:
+    """Issue 7 of the authors' repository: biases have 0.024 L, divided by the number of devices whose pair it is."""
+    base = load.override(BASE, overrides)
+    study = studies.batch_size(base)
+    for variant in study.variants:
+        optimizer = load.override(base, variant.overrides).optimizer
+        assert optimizer.lr_biases == pytest.approx(0.024 * optimizer.lr / devices, rel=1e-3), variant.name
+        assert optimizer.weight_decay == base.optimizer.weight_decay
+    assert "issue 7" in (study.note or "")
 
 
 CLIPPED = ("optimizer.name=lars", "optimizer.clip_trust_ratio=true", "optimizer.lr=0.3")
@@ -86,7 +107,8 @@ def test_peak_rates_of_other_optimizers_follow_the_batch(optimizer: tuple[str, .
 def test_the_baseline_is_the_recipe_whatever_it_is() -> None:
     odd = load.override(BASE, ["train.batch_size=96", "model.projector=[100, 100]", "optimizer.name=adamw"])
     mixed = load.override(BASE, ["model.projector=[512, 512, 128]"])
-    for base, names in ((odd, ("batch-size", "projector", "depth")), (mixed, ("projector", "depth"))):
+    projectors = ("projector", "projector-width", "depth")
+    for base, names in ((odd, ("batch-size", *projectors)), (mixed, projectors)):
         for name in names:
             study = studies.build(name, base)
             variant = next(variant for variant in study.variants if variant.name == study.baseline)
@@ -106,15 +128,31 @@ def test_figure_3_has_the_papers_numbers_of_the_other_methods_and_none_of_its_ow
 
 
 def test_figures_4_and_5_have_the_papers_values_and_no_numbers() -> None:
-    widths = studies.build("projector", BASE)
-    assert [variant.x for variant in widths.variants] == [2**power for power in range(4, 15)]
-    assert widths.baseline == "width-8192"
+    figure = studies.build("projector", BASE)
+    assert [variant.x for variant in figure.variants] == [2**power for power in range(4, 15)]
+    assert figure.baseline == "last-8192"
+    assert figure.source == "Figure 4"
     lambds = studies.build("lambd", BASE)
     assert [variant.x for variant in lambds.variants] == [0.002, 0.0035, 0.005, 0.0075, 0.01, 0.015, 0.02]
-    assert all(variant.published == (None, None) for variant in (*widths.variants, *lambds.variants))
+    assert all(variant.published == (None, None) for variant in (*figure.variants, *lambds.variants))
     assert [len(load.override(BASE, v.overrides).model.projector) for v in studies.depth([64] * 3).variants] == [
         1, 2, 3, 4,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [(8192, 8192, 8192), (512, 256), (64,)])
+def test_figure_4_is_the_last_layer_and_the_width_of_all_layers_another_study(own: tuple[int, ...]) -> None:
+    base = load.override(BASE, [f"model.projector={list(own)}"])
+    for name, expected in (
+        ("projector", lambda width: (*own[:-1], width)),
+        ("projector-width", lambda width: (width,) * len(own)),
+    ):
+        study = studies.build(name, base)
+        found = {v.x: load.override(base, v.overrides).model.projector for v in study.variants if v.name != "recipe"}
+        assert found == {float(width): expected(width) for width in sorted({*(2**p for p in range(4, 15)), own[-1]})}
+        base_variant = next(variant for variant in study.variants if variant.name == study.baseline)
+        assert load.override(base, base_variant.overrides) == base
+    assert "not in the paper" in (studies.build("projector-width", base).note or "")
 
 
 def test_another_width_of_the_projector_keeps_the_multiples_of_lambd() -> None:
@@ -124,7 +162,7 @@ def test_another_width_of_the_projector_keeps_the_multiples_of_lambd() -> None:
 
 
 def test_selected_variants_keep_their_baseline() -> None:
-    found = [studies.loss(), studies.build("projector", BASE)]
+    found = [studies.loss(), studies.build("projector-width", BASE)]
     (kept,) = studies.select(found, ["width-64"])
     assert [variant.name for variant in kept.variants] == ["width-64", "width-8192"]
     assert studies.select(found) == found

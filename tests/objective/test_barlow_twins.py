@@ -76,6 +76,20 @@ def test_the_gram_form_in_blocks(n: int, d: int, rows: int, monkeypatch: pytest.
     np.testing.assert_allclose(gram.numpy(), z1 @ z1.T, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_last_smaller_batch_is_divided_by_the_rows_it_has(form: Form) -> None:
+    """5 rows where a whole batch has 8: the correlation of 5, and not 5/8 of it as in the authors' code."""
+    z1, z2 = embeddings(5, 12)
+    values, _ = ours(z1, z2, torch.float64, form=form, lambd=0.0051)
+    c = oracle.standardized(z1).T @ oracle.standardized(z2) / 5
+    on, off = np.diag(c), c - np.diag(np.diag(c))
+    assert values[0] == pytest.approx(((1 - on) ** 2).sum() + 0.0051 * (off**2).sum(), rel=1e-10)
+    authors = ((1 - on * 5 / 8) ** 2).sum() + 0.0051 * ((off * 5 / 8) ** 2).sum()
+    assert abs(values[0] - authors) > 0.1
+    (_, invariance, _), _ = ours(z1, z1, torch.float64, form=form)
+    assert invariance == pytest.approx(0.0, abs=1e-6)  # equal views satisfy it; divided by 8 they would not
+
+
 def test_the_gradient_oracle_agrees_with_central_differences() -> None:
     z1, z2 = embeddings(6, 4)
     expected = oracle.gradient(z1, z2, lambd=0.3)

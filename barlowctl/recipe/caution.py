@@ -1,0 +1,32 @@
+"""What is allowed in a recipe and hardly ever meant: said in a run's first lines, with what to set."""
+
+from __future__ import annotations
+
+from barlowctl.recipe.schema import Recipe
+
+SMALLEST_SHARE = 0.25
+"""Of a square picture's area; an evaluation crop that shows less is no evaluation of the picture."""
+USUAL_MARGIN = 256 / 224
+"""Shorter side over centre crop, as ImageNet is evaluated."""
+
+
+def cautions(recipe: Recipe) -> list[str]:
+    """A sentence for each thing that somebody should look at; none for a recipe that is as recipes are."""
+    size, resize, crop = recipe.views.size, recipe.eval.resize, recipe.eval.crop
+    wanted = max(crop, size)
+    advice = f"--set eval.resize={round(wanted * USUAL_MARGIN)} --set eval.crop={wanted}"
+    if recipe.eval.shown < SMALLEST_SHARE:
+        return [
+            f"evaluation shows the central {crop} of {resize} pixels, {_percent(recipe.eval.shown)} of a square "
+            f"picture's area and less of any other; {advice} shows {_percent(USUAL_MARGIN**-2)}"
+        ]
+    if 2 * crop < size:
+        return [
+            f"evaluation shows pictures of {crop} pixels to a network that is trained on views of {size}; "
+            f"{advice} shows them at the views' size"
+        ]
+    return []
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

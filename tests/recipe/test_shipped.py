@@ -1,0 +1,122 @@
+"""The shipped recipes against their sources, and against the size of the pictures that they are for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from barlowctl.recipe import catalog, load
+from barlowctl.recipe.caution import cautions
+from barlowctl.recipe.schema import Recipe
+
+SHORTER_SIDE = {"fashion-mnist": 28, "cifar10": 32, "imagenet": 375, "imagenet100": 375}
+SMALL = 96  # pictures up to this size are shown whole
+
+SHIPPED = sorted(catalog.shipped())
+
+
+def header(name: str) -> str:
+    return catalog.find(name).read_text(encoding="utf-8").partition("\nname =")[0]
+
+
+def overrides_in(text: str) -> list[str]:
+    """The values of a text's --set flags."""
+    return re.findall(r"--set (\S+)", text)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_evaluation_shows_what_is_trained_on(name: str) -> None:
+    """The evaluation crop against the views' size and the pictures' own."""
+    recipe, native = load.load(name), SHORTER_SIDE[load.load(name).data.dataset]
+    assert cautions(recipe) == []
+    assert recipe.views.size <= recipe.eval.crop <= 2 * recipe.views.size
+    if native <= SMALL:
+        assert recipe.eval.crop == recipe.eval.resize, "of small pictures nothing is cut off"
+        assert native <= recipe.eval.resize <= 1.5 * native
+    else:
+        assert (recipe.eval.resize, recipe.eval.crop) == (256, 224)
+        assert recipe.eval.crop == recipe.views.size < native
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_promised_number_names_its_source(name: str) -> None:
+    expected = re.search(r"# expected  ((?:.*\n)(?:#  .*\n)*)", header(name))
+    assert expected is not None
+    assert re.search(r"\d\d\.\d", expected[1])
+    assert re.search(r"paper, Table|README|docs/experiments\.md", expected[1])
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50-300ep"])
+def test_resnet50_has_the_codes_pair_and_offers_the_papers(name: str) -> None:
+    recipe = load.load(name)
+    assert (recipe.optimizer.weight_decay, recipe.optimizer.lr_biases) == (16 * 1e-6, 0.0048 / 16)
+    (line,) = [line for line in header(name).splitlines() if "--set optimizer.weight_decay" in line]
+    paper = load.load(name, overrides_in(line))
+    assert paper.optimizer.weight_decay == pytest.approx(32 * 1.5e-6)
+    assert paper.optimizer.lr_biases == pytest.approx(0.0048 / 32)
+    assert paper.objective.lambd == 0.005
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50-300ep"])
+def test_the_table_of_batch_sizes_is_issue_7s(name: str) -> None:
+    """One rate L: weights L, biases 0.024 L / W."""
+    text = header(name)
+    assert "issue 7" in text
+
+    def row(label: str) -> list[float]:
+        found = re.search(rf"^#   {label} +((?:[\d.e-]+(?: +|$))+)", text, re.MULTILINE)
+        assert found is not None
+        return [float(word) for word in found[1].split()][:6]
+
+    assert row("batch") == [128, 256, 512, 1024, 2048, 4096]
+    assert row("lr") == [0.7, 0.4, 0.3, 0.25, 0.2, 0.2]
+    assert row("lr_biases") == pytest.approx([0.024 * rate / 16 for rate in row("lr")])
+    (line,) = [line for line in text.splitlines() if "--set train.batch_size" in line]
+    recipe = load.load(name, overrides_in(line))
+    column = row("batch").index(recipe.train.batch_size)
+    assert recipe.optimizer.lr == row("lr")[column]
+    assert recipe.optimizer.lr_biases == pytest.approx(row("lr_biases")[column])
+
+
+def small_benchmark(name: str) -> Recipe:
+    """A recipe with the values that solo-learn's scripts/pretrain/{cifar,imagenet-100}/barlow.yaml have in common."""
+    recipe = load.load(name)
+    optimizer = recipe.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.lr_biases, optimizer.weight_decay) == ("lars", 0.3, 0.3, 1e-4)
+    assert (optimizer.eta, optimizer.clip_trust_ratio, optimizer.momentum) == (0.02, True, 0.9)
+    assert (recipe.model.backbone, recipe.model.projector) == ("resnet18", (2048, 2048, 2048))
+    assert recipe.model.zero_init_last is False  # torchvision's default
+    assert (recipe.train.batch_size, recipe.train.warmup_epochs, recipe.train.final_lr_scale) == (256, 10, 0.0)
+    assert recipe.train.sync_batch_norm
+    return recipe
+
+
+def test_the_small_benchmarks_are_solo_learns_setting_or_say_where_they_are_not() -> None:
+    cifar = small_benchmark("cifar10-resnet18")
+    assert (cifar.train.epochs, cifar.objective.scale) == (1000, 0.1)
+    assert (cifar.views.first.blur, cifar.views.second.blur, cifar.views.second.solarize) == (0.0, 0.0, 0.2)
+    for word in ("pads by 2", "3e-5", "trust ratio", "trained beside"):
+        assert word in header("cifar10-resnet18")
+    imagenet = small_benchmark("imagenet100-resnet18")
+    assert (imagenet.train.epochs, imagenet.objective.scale) == (400, 0.1 / 2)  # half of the gradient on two devices
+    assert (imagenet.views.first.blur, imagenet.views.second.blur, imagenet.views.second.solarize) == (1.0, 0.1, 0.2)
+    for word in ("1/2", "each device by themselves", "3e-5", "trust ratio", "trained beside"):
+        assert word in header("imagenet100-resnet18")
+
+
+@pytest.mark.parametrize(("size", "resize", "crop"), [(224, 224, 32), (224, 256, 96), (32, 256, 127), (64, 400, 64)])
+def test_a_crop_that_shows_a_corner_of_the_picture_is_warned_about(size: int, resize: int, crop: int) -> None:
+    given = [f"views.size={size}", f"eval.resize={resize}", f"eval.crop={crop}"]
+    (said,) = cautions(load.load("imagenet100-resnet18", given))
+    assert f"central {crop} of {resize} pixels" in said
+    better = load.load("imagenet100-resnet18", [*given, *overrides_in(said)])
+    assert cautions(better) == []
+    assert better.eval.crop == max(crop, size)
+    assert better.eval.shown == pytest.approx((224 / 256) ** 2, abs=0.01)
+
+
+def test_pictures_far_smaller_than_the_views_are_warned_about_and_a_quarter_is_enough() -> None:
+    (said,) = cautions(load.load("imagenet100-resnet18", ["eval.resize=32", "eval.crop=32"]))
+    assert "pictures of 32 pixels to a network that is trained on views of 224" in said
+    assert cautions(load.load("imagenet100-resnet18", ["eval.resize=256", "eval.crop=128"])) == []
