@@ -13,6 +13,7 @@ from barlowctl.assemble.data import Source, build_loader, evaluation_spec, has_l
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
+from barlowctl.data.views import UndistortedSpec
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn
 from barlowctl.objective import BarlowTwins
@@ -31,15 +32,17 @@ def extract(
     device: torch.device,
     subset: np.ndarray | None = None,
     to_input: Callable[[Tensor], Tensor] | None = None,
+    spec: UndistortedSpec | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Features (N, F) float32 and labels (N,) int64 of undistorted images, in the source's order.
 
-    `to_input` takes the place of the recipe's normalisation of uint8 images (N, S, S, C).
+    `to_input` takes the place of the recipe's normalisation of uint8 images (N, S, S, C), `spec` that of its resize and
+    centre crop.
     """
     count = source.num_samples if subset is None else len(subset)
     loader = build_loader(
         source,
-        [evaluation_spec(recipe)],
+        [spec or evaluation_spec(recipe)],
         recipe,
         runtime,
         device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,14 @@ def transfer(
     cost: Annotated[
         list[float] | None, typer.Option("--cost", help="voc07: costs to choose from. Default: the field's 26.")
     ] = None,
+    pooling: Annotated[
+        Literal["2x2", "average"] | None,
+        typer.Option(
+            "--pooling",
+            help="voc07: of the network's last map: 2x2 windows as in the benchmark's code (8,192 numbers of a "
+            "ResNet-50), or average, the network's own. Default: 2x2.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repeat with seeds 0, 1, ...: mean and spread.")] = 1,
     overrides: Annotated[
         list[str] | None,
@@ -69,14 +77,22 @@ def transfer(
     from barlowctl.assemble.machine import Runtime, refuse_several_devices
     from barlowctl.assemble.probing import Tasks
     from barlowctl.assemble.subjects import open_subject
-    from barlowctl.assemble.transfer import SvmOptions
     from barlowctl.assemble.transfer import transfer as measure
+    from barlowctl.assemble.voc import SvmOptions
     from barlowctl.cli.probe import tell_training
     from barlowctl.eval import svm
     from barlowctl.train import rundir
 
     refuse_several_devices("transfer")
     console = Console(json=json, quiet=quiet)
+    trained = tuple(value for value in overrides or [] if not value.startswith("eval."))
+    only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
+    not_voc07 = {
+        "--protocol fast": protocol == "fast",
+        "--seeds": seeds > 1,
+        f"--set {' '.join(trained)}": bool(trained),
+    }
+    _refuse_unused(task, only_voc07 if task != "voc07" else not_voc07)
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if protocol not in ("fast", "paper"):
         raise UserError(f"--protocol is '{protocol}'", allowed="fast, paper")
@@ -96,8 +112,10 @@ def transfer(
         data,
         Runtime(device, threads, workers, "auto"),
         protocol=protocol,
-        tasks=Tasks(seeds=seeds, overrides=tuple(value for value in overrides or [] if not value.startswith("eval."))),
-        options=SvmOptions(tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else ()),
+        tasks=Tasks(seeds=seeds, overrides=trained),
+        options=SvmOptions(
+            tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else (), pooling or SvmOptions.pooling
+        ),
         folder=folder,
         emit=tell_training(console),
     )
@@ -110,7 +128,22 @@ def transfer(
     console.result({**result, "file": str(file)})
 
 
+def _refuse_unused(task: str, given: dict[str, bool]) -> None:
+    """Refuse flags that the task would pass over in silence. given: flag -> whether it was named."""
+    from barlowctl.assemble.transfer import TASKS
+
+    for flag, named in given.items():
+        if named and task in TASKS:
+            raise UserError(
+                f"{flag} has no meaning for the task {task}",
+                allowed="--cost, --low-shot and --pooling with voc07; --protocol, --seeds, --set epochs=... with the "
+                "other tasks",
+            )
+
+
 def _show(console: Console, name: str, result: dict[str, Any]) -> None:
+    from barlowctl.eval import svm
+
     value = f"{result['value']:.2f} ± {result['sd']:.2f}" if "sd" in result else f"{result['value']:.2f}"
     rows = [
         (f"{method} (paper, ImageNet ResNet-50)", f"{number:.1f}") for method, number in result["published"].items()
@@ -119,10 +152,15 @@ def _show(console: Console, name: str, result: dict[str, Any]) -> None:
         f"{result['task']}: {result['metric']}, percent", ("features of", result["metric"]), [(name, value), *rows]
     )
     console.say(f"protocol: {result['protocol']}")
-    if "map_area" in result:
-        console.say(f"area under the interpolated curve, which the benchmark's code reports: {result['map_area']:.2f}")
+    if "map_11_points" in result:
+        console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")
+    for note in result.get("notes", ()):
+        console.say(f"note: {note}")
     if result.get("not_converged"):
         console.say(f"note: {result['not_converged']} fits of the search over costs reached 2,000 iterations")
     if result.get("low_shot"):
-        few = [(str(one["shots"]), f"{one['map']:.2f} ± {one['sd']:.2f}") for one in result["low_shot"]]
-        console.table("few positives per class, five draws", ("positives", "mAP (11 points)"), few)
+        few = [
+            (str(one["shots"]), *(f"{one[key]:.2f} ± {one[f'{key}_sd']:.2f}" for key in ("map_area", "map_11_points")))
+            for one in result["low_shot"]
+        ]
+        console.table("few positives per class, five draws", ("positives", svm.AREA, svm.ELEVEN_POINTS), few)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from barlowctl.data import draws
 from barlowctl.data.photometric import ORDERS
-from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+from barlowctl.data.views import Spec, ViewSpec
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # jitter's operations, as in `photometric.ORDERS`
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601 as in `photometric`
@@ -77,7 +77,7 @@ def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, vie
 
 def geometric(spec: Spec) -> Spec:
     """The same view without its photometric chain: what is left for the CPU when a device runs the chain."""
-    if isinstance(spec, CenterSpec):
+    if not isinstance(spec, ViewSpec):
         return spec
     return ViewSpec(
         size=spec.size,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from barlowctl.data.views import CenterSpec, Spec
+from barlowctl.data.views import CenterSpec, Spec, SquashSpec
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -37,6 +37,7 @@ FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
 GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
 SPEC_LENGTH = 23
+WHOLE = 0.0  # as RESIZE: the whole picture, each axis by itself
 PHOTOMETRIC_LENGTH = 17  # of a row of `draw_photometric`
 
 
@@ -75,6 +76,9 @@ def encode(spec: Spec) -> np.ndarray:
     row[BICUBIC] = spec.interpolation == "bicubic"
     if isinstance(spec, CenterSpec):
         row[CENTER], row[RESIZE] = 1.0, spec.resize
+        return row
+    if isinstance(spec, SquashSpec):
+        row[CENTER], row[RESIZE] = 1.0, WHOLE
         return row
     row[[SCALE_LOW, SCALE_HIGH]] = spec.crop_scale
     row[[RATIO_LOW, RATIO_HIGH]] = spec.crop_ratio

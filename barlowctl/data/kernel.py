@@ -19,7 +19,7 @@ from barlowctl.data import corruption, decode, draws, photometric, resize, vecto
 from barlowctl.data.beton_format import MAX_PIXELS
 from barlowctl.data.corruption import corrupt
 from barlowctl.data.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
-from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, draw
+from barlowctl.data.draws import BICUBIC, CENTER, RESIZE, SIZE, WHOLE, draw
 from barlowctl.data.photometric import blur_scratch, distort
 from barlowctl.data.resize import axis_taps, center_axis, crop_axis, resample, scratch_length, store, store_scratch
 from barlowctl.data.vector import SLACK
@@ -129,10 +129,13 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
     """
     channels, size = planes.shape[0], planes.shape[1]
     if spec[CENTER] != 0.0:
-        resize, shorter = np.int64(spec[RESIZE]), min(height, width)
-        vertical = center_axis(height, shorter, resize, size)
-        horizontal = center_axis(width, shorter, resize, size)
         flip = False
+        if spec[RESIZE] == WHOLE:
+            vertical, horizontal = crop_axis(0, height, size), crop_axis(0, width, size)
+        else:
+            resize, shorter = np.int64(spec[RESIZE]), min(height, width)
+            vertical = center_axis(height, shorter, resize, size)
+            horizontal = center_axis(width, shorter, resize, size)
     else:
         parameters = draw(spec, seed, epoch, key, view, height, width)
         vertical = crop_axis(parameters.top, parameters.height, size)

@@ -22,7 +22,7 @@ from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, chec
 from barlowctl.data.names import written
 from barlowctl.data.picture import Source
 from barlowctl.data.plan import EpochPlan, Sharing
-from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+from barlowctl.data.views import CenterSpec, Spec, SquashSpec, ViewSpec
 from barlowctl.errors import UserError
 
 MODES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
@@ -78,7 +78,7 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
     """One view of one image through torchvision's functions.
 
     Args:
-        image: float32 (C, H, W) in [0, 1]. parameters: of a `ViewSpec`; None for a `CenterSpec`.
+        image: float32 (C, H, W) in [0, 1]. parameters: of a `ViewSpec`; None for the others.
 
     Returns:
         float32 (C, S, S) in [0, 1], not rounded.
@@ -87,6 +87,8 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
     if isinstance(spec, CenterSpec):
         image = F.resize(image, [spec.resize], mode, antialias=True).clamp(0, 1)
         return F.center_crop(image, [spec.crop, spec.crop])
+    if isinstance(spec, SquashSpec):
+        return F.resize(image, [spec.size, spec.size], mode, antialias=True).clamp(0, 1)
     assert parameters is not None
     box = (parameters.top, parameters.left, parameters.height, parameters.width)
     size = [spec.size, spec.size]

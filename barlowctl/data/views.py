@@ -96,7 +96,30 @@ class CenterSpec:
         return self.crop
 
 
-Spec = ViewSpec | CenterSpec
+@dataclass(frozen=True)
+class SquashSpec:
+    """The whole picture resized to (size, size), whatever its shape: nothing is cut away, proportions are lost.
+
+    Raises:
+        UserError: no size.
+    """
+
+    size: int
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        check_interpolation(self.interpolation)
+        if self.size < 1:
+            raise UserError(f"a squashed picture's size is {self.size}", allowed="1 or more pixels")
+
+    @property
+    def output_size(self) -> int:
+        """Side of the view, in pixels."""
+        return self.size
+
+
+UndistortedSpec = CenterSpec | SquashSpec
+Spec = ViewSpec | UndistortedSpec
 
 
 def check_interpolation(name: str) -> None:

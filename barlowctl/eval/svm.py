@@ -20,6 +20,7 @@ from barlowctl.errors import UserError
 
 COSTS = tuple(sorted([2.0**power for power in range(-19, -3)] + [10.0**power for power in range(-7, 3)]))
 FOLDS = 3
+AREA, ELEVEN_POINTS = "mAP (area under the curve)", "mAP (11 points)"
 LOW_SHOTS = (1, 2, 4, 8, 16, 32, 64, 96)
 LOW_SHOT_DRAWS = 5
 PLAIN_COST = 1.0  # where there are too few positives to choose one
@@ -30,13 +31,14 @@ class SvmResult:
     """Average precisions are shares in [0, 1], one per class.
 
     Attributes:
+        area: under the interpolated precision-recall curve, which the benchmark's code and so the papers report
+            (VOC 2010's measure).
         eleven_point: VOC 2007's own measure: mean of the best precision at recall >= 0, 0.1, ..., 1.
-        area: area under the interpolated curve, which the benchmark's code reports (VOC 2010's measure).
         costs: chosen per class. not_converged: fits that reached the limit of iterations.
     """
 
-    eleven_point: tuple[float, ...]
     area: tuple[float, ...]
+    eleven_point: tuple[float, ...]
     costs: tuple[float, ...]
     not_converged: int
 
@@ -150,17 +152,17 @@ def area_precision(scores: np.ndarray, present: np.ndarray) -> float:
 
 
 def _all_classes(one: Callable[[int], tuple[float, float, float, int]], classes: int, threads: int) -> SvmResult:
-    """`one` class after another: (11 points, area, cost, fits that did not converge)."""
+    """`one` class after another: (area, 11 points, cost, fits that did not converge)."""
     with ThreadPoolExecutor(max(1, threads)) as pool:  # liblinear works with the interpreter lock released
-        eleven, area, costs, failed = zip(*pool.map(one, range(classes)), strict=True)
-    return SvmResult(eleven, area, costs, sum(failed))
+        area, eleven, costs, failed = zip(*pool.map(one, range(classes)), strict=True)
+    return SvmResult(area, eleven, costs, sum(failed))
 
 
 def _precisions(scores: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Both measures of one class on the images that count: targets `(n,)` 1, 0, or -1 for ignored."""
+    """Area and 11 points of one class on the images that count: targets `(n,)` 1, 0, or -1 for ignored."""
     counted = targets != -1
     present = targets[counted] == 1
-    return eleven_point_precision(scores[counted], present), area_precision(scores[counted], present)
+    return area_precision(scores[counted], present), eleven_point_precision(scores[counted], present)
 
 
 def _choose_cost(features: np.ndarray, truth: np.ndarray, costs: Sequence[float], seed: int) -> tuple[float, int]:
@@ -198,11 +200,20 @@ def _fit(features: np.ndarray, truth: np.ndarray, test: np.ndarray, cost: float,
     return machine.decision_function(test), int(machine.n_iter_ >= machine.max_iter)
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
+def require_library() -> None:
+    """Refuse at once where scikit-learn is missing.
+
+    Raises:
+        UserError: it is.
+    """
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise UserError("SVMs need the package scikit-learn", next="pip install 'barlowctl[svm]'") from error
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    require_library()
     wide = np.asarray(features, dtype=np.float64)
     if not np.isfinite(wide).all():
         raise UserError("SVM: the features contain NaN or infinity")

@@ -15,6 +15,7 @@ from barlowctl.model.backbone import (
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.normalize import InputNormalization
+from barlowctl.model.pooling import QuarterPooling, last_map_shape
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 
@@ -23,6 +24,7 @@ __all__ = [
     "STEMS",
     "Footprint",
     "InputNormalization",
+    "QuarterPooling",
     "build_backbone",
     "build_predictor",
     "build_projector",
@@ -30,6 +32,7 @@ __all__ = [
     "check_input",
     "estimate_memory",
     "feature_width",
+    "last_map_shape",
     "recompute_activations",
     "synchronize_batch_norm",
     "zero_initialized_norms",

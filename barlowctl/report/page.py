@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from barlowctl.eval import svm
 from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
 from barlowctl.report.charts import Line, line_chart
 
@@ -198,6 +199,9 @@ def _transfers(runs: Sequence[RunPage]) -> str:
         for one in run.transfers:
             value = f"{one['value']:.2f}" + (f" ± {one['sd']:.2f}" if "sd" in one else "")
             rows.append([run.name, one["task"], one["metric"], value, one["protocol"]])
+            for key, metric in (("map_area", svm.AREA), ("map_11_points", svm.ELEVEN_POINTS)):
+                if key in one and metric != one["metric"]:  # until 2026-11 the value was that of 11 points
+                    rows.append([run.name, one["task"], metric, f"{one[key]:.2f}", "the same scores"])
     own = _table(["features of", "task", "metric", "value", "protocol"], rows)
     return own + _published(TRANSFER) if rows else ""
 

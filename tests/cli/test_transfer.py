@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.benchmarks import VOC_CLASSES, open_inat18, open_places205, open_voc07
+from barlowctl.eval import svm
+from tests.oracles import voc as oracle
 
 Captured = pytest.CaptureFixture[str]
 SMALL = ["--set", "eval.resize=32", "--set", "eval.crop=32", "--threads", "1", "--json"]
@@ -84,7 +87,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def measured(arguments: list[str], capsys: Captured) -> dict[str, Any]:
-    code = barlowctl(["transfer", "resnet10t", *arguments, *SMALL])
+    code = barlowctl(["transfer", "resnet10t", *SMALL, *arguments])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     result: dict[str, Any] = json.loads(captured.out)
@@ -120,13 +123,98 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     assert (source.targets == 1).sum() == 40
     assert source.targets[0].tolist()[:2] == [1, -1]  # image 000500: aeroplane; a difficult bicycle
     result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1", "--cost", "100"], capsys)
-    assert result["metric"] == "mAP (11 points)"
-    assert list(result["per_class"]) == list(VOC_CLASSES)
-    assert result["value"] == pytest.approx(np.mean(list(result["per_class"].values())), abs=1e-3)
+    assert result["metric"] == "mAP (area under the curve)"
+    assert result["value"] == result["map_area"] != result["map_11_points"]
+    for key, classes in (("map_area", "per_class"), ("map_11_points", "per_class_11_points")):
+        assert list(result[classes]) == list(VOC_CLASSES)
+        assert result[key] == pytest.approx(np.mean(list(result[classes].values())), abs=1e-3)
     assert result["value"] > 15.0  # chance is about 5 to 10
     assert set(result["costs"].values()) <= {1.0, 100.0}
     assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--data", str(voc), "--low-shot", *SMALL]) == 2
     assert "aeroplane (4), bicycle (4)" in capsys.readouterr().err  # 96 are needed
+
+
+def by_hand(voc: Path, size: int, pooling: str, cost: float) -> tuple[float, float]:
+    """The benchmark's protocol in other words: Pillow, windows spelled out, scikit-learn, exact curves. Percent."""
+    import timm
+    from sklearn.svm import LinearSVC
+
+    torch.manual_seed(0)  # as `transfer resnet10t`
+    backbone = timm.create_model("resnet10t", num_classes=0).eval()
+    mean, std = (np.array(backbone.pretrained_cfg[key], dtype=np.float32) for key in ("mean", "std"))
+    features, targets = [], []
+    for split in ("trainval", "test"):
+        source, rows = open_voc07(voc, split), []
+        for index in range(len(source)):
+            shown = oracle.squashed(source.path / source.describe(index)[0], size)
+            image = torch.from_numpy((shown / np.float32(255) - mean) / std).permute(2, 0, 1)[None]
+            with torch.no_grad():
+                last = backbone.forward_features(image)[0].numpy()
+            rows.append(oracle.four_windows(last) if pooling == "2x2" else last.mean(axis=(1, 2)))
+        matrix = np.stack(rows)
+        features.append(matrix / np.linalg.norm(matrix, axis=1, keepdims=True))
+        targets.append(source.targets)
+    area, eleven = [], []
+    for label in range(20):
+        truth = np.where(targets[0][:, label] == 1, 1, -1)  # difficult: a negative
+        machine = LinearSVC(C=cost, class_weight={1: 2, -1: 1}, max_iter=2000, random_state=0).fit(features[0], truth)
+        counted = targets[1][:, label] != -1  # difficult: left out
+        scores = machine.decision_function(features[1])[counted].tolist()
+        present = (targets[1][counted, label] == 1).tolist()
+        area.append(oracle.area(scores, present))
+        eleven.append(oracle.eleven_points(scores, present))
+    return 100 * float(np.mean(area)), 100 * float(np.mean(eleven))
+
+
+@pytest.mark.parametrize("pooling", ["2x2", "average"])
+def test_voc07_is_the_benchmarks_protocol(recipe: Path, voc: Path, capsys: Captured, pooling: str) -> None:
+    """Against an independent one; the pictures have odd shapes, so that a centre crop would show something else."""
+    for split, start in (("trainval", 0), ("test", 500)):
+        for index in range(len(open_voc07(voc, split))):
+            path = voc / "VOC2007" / "JPEGImages" / f"{start + index:06d}.jpg"
+            wide = np.clip(np.random.default_rng(start + index).normal(128, 10, (40, 110, 3)), 40, 215)
+            edge = np.s_[:, :25] if index % 2 else np.s_[:, -25:]  # the class is seen only where a crop would cut
+            shade = np.array([6 * (index % 20) - 60, 60 - 6 * (index % 20), 25 * (index % 5) - 50])
+            wide[edge] += 0.4 * shade + np.random.default_rng(index).normal(0, 12, 3)
+            Image.fromarray(wide.astype(np.uint8)).save(path, quality=98)
+    flags = ["--task", "voc07", "--data", str(voc), "--cost", "10", "--pooling", pooling]
+    result = measured([*flags, "--set", "eval.crop=96", "--set", "eval.resize=96"], capsys)
+    area, eleven = by_hand(voc, 96, pooling, 10.0)
+    assert result["map_area"] == pytest.approx(area, abs=0.3)
+    assert result["map_11_points"] == pytest.approx(eleven, abs=0.3)
+    assert abs(area - eleven) > 0.7  # so that one is not taken for the other
+    assert result["pooling"] == pooling
+    assert result["measured"]["features"] == (2048 if pooling == "2x2" else 512)
+    assert "squashed to 96 x 96" in result["protocol"]
+    assert ("2 x 2 windows" in result["protocol"]) == (pooling == "2x2")
+
+
+def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svm, "LOW_SHOTS", (1, 3))
+    flags = ["--task", "voc07", "--data", str(voc), "--low-shot", "--cost", "1", "--cost", "10"]
+    one, three = measured(flags, capsys)["low_shot"]
+    assert (one["shots"], three["shots"]) == (1, 3)
+    assert one["map_area"] == pytest.approx(np.mean(one["draws"]), abs=1e-3)
+    assert one["map_area_sd"] == pytest.approx(np.std(one["draws"], ddof=1), abs=1e-3)
+    assert one["map_area"] < three["map_area"]
+    assert barlowctl(["transfer", "resnet10t", *SMALL[:-1], *flags]) == 0
+    said = capsys.readouterr().out
+    assert f"{three['map_area']:.2f} ± {three['map_area_sd']:.2f}" in said
+    assert f"{three['map_11_points']:.2f} ± {three['map_11_points_sd']:.2f}" in said
+
+
+def test_voc07_where_there_are_no_windows(recipe: Path, voc: Path, capsys: Captured) -> None:
+    """At 32 pixels the last map is one point: its own pooling, said. Flags of other tasks are not passed over."""
+    result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1"], capsys)
+    assert result["pooling"] == "average"
+    assert "a last map of 1 x 1 at 32 pixels" in result["notes"][0]
+    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--data", str(voc), "--cost", "1", *SMALL[:-1]]) == 0
+    assert "note: resnet10t has a last map of 1 x 1" in capsys.readouterr().out
+    for flags in (["--task", "voc07", "--seeds", "3"], ["--task", "voc07", "--set", "epochs=2"], ["--pooling", "2x2"]):
+        assert barlowctl(["transfer", "resnet10t", "--data", str(voc), *flags]) == 2
+        assert f"{flags[-2] if flags[-1] != 'epochs=2' else '--set epochs=2'}" in capsys.readouterr().err
+    assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--pooling", "3x3"]) == 2
+    assert "'2x2'" in capsys.readouterr().err
 
 
 def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys: Captured) -> None:

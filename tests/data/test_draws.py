@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from barlowctl.data import draws, photometric
-from barlowctl.data.views import CenterSpec, ViewSpec
+from barlowctl.data.views import CenterSpec, SquashSpec, ViewSpec
 
 COUNT = 10_000
 MIXED = ViewSpec(32, flip=0.3, jitter=0.8, grayscale=0.2, blur=0.4, solarize=0.15)
@@ -214,3 +214,5 @@ def test_order_of_an_epoch() -> None:
 def test_encoding_of_a_centre() -> None:
     row = draws.encode(CenterSpec(256, 224, "bilinear"))
     assert (row[draws.CENTER], row[draws.RESIZE], row[draws.SIZE], row[draws.BICUBIC]) == (1, 256, 224, 0)
+    row = draws.encode(SquashSpec(224, "bilinear"))
+    assert (row[draws.CENTER], row[draws.RESIZE], row[draws.SIZE]) == (1, draws.WHOLE, 224)

@@ -13,7 +13,7 @@ from barlowctl.data import decode
 from barlowctl.data.loader import FastLoader, usable_cores
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.sources import open_source
-from barlowctl.data.views import CenterSpec, ViewSpec
+from barlowctl.data.views import CenterSpec, SquashSpec, ViewSpec
 from barlowctl.errors import UserError
 from tests.data.views_double import MemoryBeton, jpeg, noise_images, photograph
 
@@ -81,6 +81,30 @@ def test_evaluation_geometry_is_equal() -> None:
     arguments = {**SHARED, "views": [CenterSpec(48, 40), CenterSpec(40, 40, "bilinear")], "shuffle": False}
     with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
         assert differences(read(fast), read(plain)).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_squashed_picture_is_pillows_and_shows_the_whole_of_it(channels: int) -> None:
+    images = photographs()
+    tall = images[0][:, : images[0].shape[1] // 3]
+    source = MemoryBeton([*images, tall])
+    specs = [SquashSpec(40), SquashSpec(21, "bilinear")]
+    arguments = {**SHARED, "views": specs, "channels": channels, "shuffle": False}
+    with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
+        made, other = read(fast), read(plain)
+    assert differences(made, other).max() <= 1
+    pillows = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    indices = [index for batch in made for index in batch[0]]
+    for view, spec in enumerate(specs):
+        found = torch.cat([batch[2][view] for batch in made]).numpy()
+        for index, pixels in zip(indices, found, strict=True):
+            whole = Image.fromarray(source.image(index)).convert("RGB" if channels == 3 else "L")
+            expected = np.asarray(whole.resize((spec.size, spec.size), pillows[spec.interpolation])).reshape(
+                pixels.shape
+            )
+            away = np.abs(pixels.astype(int) - expected.astype(int))
+            assert (away <= 1).mean() > 0.99  # Pillow rounds and clips between its two passes
+            assert away.max() <= 6
 
 
 def test_worker_processes_give_the_same() -> None:

@@ -1,0 +1,56 @@
+"""Features that keep some place: a backbone's last map averaged over four overlapping windows."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class QuarterPooling(nn.Module):
+    """A backbone's last map, averaged over four windows and flattened.
+
+    Each window leaves out one row and one column of the map: on the 7 x 7 map of a ResNet-50 at 224 pixels that is
+    the average pooling of 6 x 6, one step apart, by which the VOC07 benchmark of Goyal et al. (2019) makes 2 x 2 x
+    2,048 numbers of res5. Order of the features: channel, then row, then column.
+
+    Args:
+        backbone: a timm model for which `last_map_shape` finds a map.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) images -> (N, 4 F) features."""
+        last = _last_map(self.backbone, images)
+        assert last is not None, "the backbone has no map: see last_map_shape"
+        height, width = last.shape[2:]
+        return F.avg_pool2d(last, (height - 1, width - 1), stride=1).flatten(1)
+
+
+def last_map_shape(backbone: nn.Module, size: int, *, in_chans: int) -> tuple[int, int, int] | None:
+    """(F, H, W) of the last map for square images of `size` pixels; None where there is none (a ViT's tokens).
+
+    One image of zeros is computed. The backbone must be in evaluation mode.
+    """
+    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        last = _last_map(backbone, torch.zeros(1, in_chans, size, size, device=device))
+    return None if last is None else (last.shape[1], last.shape[2], last.shape[3])
+
+
+def _last_map(backbone: nn.Module, images: Tensor) -> Tensor | None:
+    """(N, F, H, W), before the global pooling; None for a backbone that has no such map."""
+    model = cast(Any, backbone)  # timm's interface
+    if not hasattr(model, "forward_features"):
+        return None
+    last = model.forward_features(images)
+    if not isinstance(last, Tensor) or last.ndim != 4:
+        return None
+    if str(getattr(model, "output_fmt", "")).endswith("NHWC"):  # Swin and its kin
+        last = last.permute(0, 3, 1, 2)
+    return last if last.shape[1] == model.num_features else None
