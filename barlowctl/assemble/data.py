@@ -27,8 +27,12 @@ def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -
     Raises:
         UserError: there are none; the error says which command brings them.
     """
-    path = home.resolve(data if data is not None else recipe.data.dataset, split)
-    return Beton.open(path) if path.suffix == ".beton" else Pictures(sources.open_source(path, split))
+    dataset = data if data is not None else recipe.data.dataset
+    path = home.resolve(dataset, split)
+    source = Pictures(sources.open_source(path, split)) if path.is_dir() else Beton.open(path)
+    for note in home.beside(dataset, path):
+        source.account.note(note)
+    return source
 
 
 def has_labels(source: Source) -> bool:

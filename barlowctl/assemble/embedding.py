@@ -37,6 +37,7 @@ def embed(subject: Subject, source: Source, split: str, runtime: Runtime) -> Emb
         "split": split,
         "resize": str(subject.recipe.eval.resize),
         "crop": str(subject.recipe.eval.crop),
+        **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
         **{key: str(value) for key, value in subject.facts.items()},
     }
     return Embeddings(features.numpy(), image_names(source, split), labels.numpy(), list(source.class_names), facts)

@@ -87,6 +87,7 @@ class Job:
         return {
             "recipe": self.recipe.name,
             "data": f"{self.source.path}: {len(self.split[0]):,} images{held}",
+            **self.source.account.facts(),
             "loader": f"{name} ({why})",
             **describe(self.recipe, self.settings, self.method, self.ranks.size),
             "device": describe_device(self.device, self.threads, self.recipe),

@@ -95,8 +95,8 @@ def _same_images(train: Source, test: Source) -> bool:
 
 
 def source_facts(source: Source) -> dict[str, Any]:
-    """Which images these are: path, number, and the packed file's hash."""
-    facts: dict[str, Any] = {"path": str(source.path), "images": source.num_samples}
+    """Which images these are: path, number, the packed file's hash, and what lies there and was not read."""
+    facts: dict[str, Any] = {"path": str(source.path), "images": source.num_samples, **source.account.found()}
     if isinstance(source, Beton):
         facts["content_hash"] = source.content_hash
     return facts

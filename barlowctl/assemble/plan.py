@@ -93,7 +93,8 @@ def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict
         missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
         return size, {"data": missing}
     name, why = explain_loader(source, runtime.loader)
-    return source.num_samples, {"data": f"{source.path}: {source.num_samples:,} images", "loader": f"{name} ({why})"}
+    facts = {"data": f"{source.path}: {source.num_samples:,} images", **source.account.facts()}
+    return source.num_samples, {**facts, "loader": f"{name} ({why})"}
 
 
 class _Loss(nn.Module):

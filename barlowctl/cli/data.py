@@ -186,7 +186,10 @@ def preview(
     name, why = explain_loader(source, loader)
     shown = min(samples, source.num_samples)
     console.say(f"{shown} images of {source.path} with recipe {value.name}, {name} loader ({why}): {path}")
-    console.result({"path": str(path), "samples": shown, "recipe": value.name, "seed": value.seed, "loader": name})
+    for line in source.account.lines():
+        console.say(line)
+    result = {"path": str(path), "samples": shown, "recipe": value.name, "seed": value.seed, "loader": name}
+    console.result(result | source.account.found())
 
 
 @app.command("get", epilog="Examples: barlowctl data get fashion-mnist | barlowctl data get cifar10 --from ~/downloads")

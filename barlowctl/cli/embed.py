@@ -93,12 +93,15 @@ def embed(
     runtime = Runtime(device, threads, workers, "auto")
     source = embedding.open_images(opened, images, split)
     console.say(f"{source.num_samples:,} images of {source.path}")
+    for line in source.account.lines():
+        console.say(line)
     found = embedding.embed(opened, source, split, runtime)
     result: dict[str, Any] = {
         "subject": subject,
         **opened.facts,
         "images": str(source.path),
         "count": len(found.features),
+        **source.account.found(),
         "features": found.features.shape[1],
         "files": [],
     }

@@ -100,8 +100,10 @@ def probe(
     for note in opened.notes:
         console.say(f"note: {note}")
     labelled = open_labelled(opened.recipe, data)
-    console.say(f"train: {labelled.train.num_samples:,} images of {labelled.train.path}")
-    console.say(f"test: {labelled.test.num_samples:,} images of {labelled.test.path}")
+    for split, images in (("train", labelled.train), ("test", labelled.test)):
+        console.say(f"{split}: {images.num_samples:,} images of {images.path}")
+        for line in images.account.lines():
+            console.say(f"{split}: {line}")
     folder = out or opened.folder
     stem = f"probe-{Path(data or opened.recipe.data.dataset).stem}"
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())

@@ -142,6 +142,7 @@ def _refuse_unused(task: str, given: dict[str, bool]) -> None:
 
 
 def _show(console: Console, name: str, result: dict[str, Any]) -> None:
+    from barlowctl.data.account import lines_of
     from barlowctl.eval import svm
 
     value = f"{result['value']:.2f} ± {result['sd']:.2f}" if "sd" in result else f"{result['value']:.2f}"
@@ -156,6 +157,9 @@ def _show(console: Console, name: str, result: dict[str, Any]) -> None:
         console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")
     for note in result.get("notes", ()):
         console.say(f"note: {note}")
+    for split in ("train", "test"):
+        for line in lines_of(result["data"].get(split, {})):
+            console.say(f"{split}: {line}")
     if result.get("not_converged"):
         console.say(f"note: {result['not_converged']} fits of the search over costs reached 2,000 iterations")
     if result.get("low_shot"):

@@ -59,6 +59,16 @@ class Account:
         }
         return {"passed_over": kinds, "notes": list(self.notes)}
 
+    def facts(self) -> dict[str, str]:
+        """For a run's first lines: what was passed over, and the notes; empty where there is nothing to say."""
+        kinds = [_describe(kind, found) for kind, found in self.as_dict()["passed_over"].items()]
+        said = {"passed over": "; ".join(kinds), "note on data": "; ".join(self.notes)}
+        return {key: text for key, text in said.items() if text}
+
+    def found(self) -> dict[str, Any]:
+        """For a result: `as_dict` without what is empty."""
+        return {key: value for key, value in self.as_dict().items() if value}
+
     def lines(self) -> list[str]:
         """What to print, a line for each kind and note."""
         return lines_of(self.as_dict())

@@ -11,14 +11,14 @@ from pathlib import Path
 from barlowctl.data.path_list import PathList
 from barlowctl.data.picture import Source
 from barlowctl.data.splits import of_split
-from barlowctl.data.tar_shards import TarShards
+from barlowctl.data.tar_shards import TarShards, tar_files
 from barlowctl.data.zip_folder import ZipFolder
 
 
 def open_archive(path: Path, split: str) -> Source | None:
     """A file that is an archive or a list, or a folder that holds nothing but shards; None for anything else."""
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix == ".tar" and file.is_file())
+        files = tar_files(path)
         return TarShards(of_split(files, split), split) if files else None
     name = path.name.lower()
     if name.endswith(".tar"):

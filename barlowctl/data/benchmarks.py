@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from barlowctl.data.picture import Picture, Source
+from barlowctl.data.regular import read_regular
 from barlowctl.errors import UserError
 
 VOC_CLASSES = (
@@ -56,7 +57,7 @@ class ListedFiles(Source):
 
     def __getitem__(self, index: int) -> Picture:
         name, label = self.describe(index)
-        return Picture(name, label, (self.path / name).read_bytes())
+        return Picture(name, label, read_regular(self.path / name))
 
 
 class Voc(ListedFiles):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.data.account import Account
 from barlowctl.data.beton_format import (
     DESCRIPTOR,
     FIELD_RECORDS,
@@ -43,6 +44,7 @@ class Beton:
     bytes: (file size,) uint8, read-only memory map
     class_names: list[str], empty where unknown (files by other writers)
     info: what our packer noted (source, counts, skipped, channels, content_hash, ...), {} for other files
+    account: notes on how this file was chosen; what its packer passed over is in `info`
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Beton:
     sizes: np.ndarray
     class_names: list[str]
     info: dict[str, Any]
+    account: Account
 
     @classmethod
     def open(cls, path: str | Path) -> Beton:
@@ -66,6 +69,7 @@ class Beton:
             UserError: not a `.beton`, unfinished or cut short, or a sample that lies outside of the file.
         """
         beton = cls()
+        beton.account = Account()
         beton.path = Path(path)
         beton.bytes = _map_file(beton.path)
         metadata, image_key, label_key, metadata_end, table = beton._read_structure()

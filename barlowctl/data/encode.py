@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from barlowctl.data import decode
+from barlowctl.data import decode, formats
 from barlowctl.data.beton_format import JPEG, MAX_PIXELS, MAX_SIDE, RAW
 from barlowctl.data.picture import Picture
 
@@ -208,10 +208,19 @@ def _reads_cleanly(data: bytes, height: int, width: int) -> bool:
 
 
 def _open(data: bytes) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    if formats.by_content(data[: formats.HEAD]) is formats.DRAWING:  # Pillow would start Ghostscript for EPS
+        raise Unreadable(formats.why_unreadable(data))
     try:
-        return Image.open(io.BytesIO(data))
+        try:
+            return Image.open(io.BytesIO(data))
+        except UnidentifiedImageError as error:
+            if formats.by_content(data[: formats.HEAD]) is not formats.HEIC or not formats.register_heif():
+                raise Unreadable(formats.why_unreadable(data)) from error
+            return Image.open(io.BytesIO(data))
+    except Unreadable:
+        raise
     except Exception as error:
         raise Unreadable(_reason(error)) from error
 

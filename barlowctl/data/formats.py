@@ -6,6 +6,7 @@ Magic numbers are from the formats' own documents; of files in boxes (ISO/IEC 14
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,6 +155,7 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x93NUMPY", ARRAYS),
     (0, b"\x89HDF\r\n\x1a\n", ARRAYS),
 )
+_PORTABLE = re.compile(rb"P[1-6][ \t\r\n]+[0-9#]")  # PBM, PGM, PPM
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), AVIF),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), HEIC),
@@ -192,7 +194,7 @@ def by_content(head: bytes) -> Format | None:
         and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
     ):
         return IMAGE
-    if head[:1] == b"P" and head[1:2] in b"123456" and len(head) > 2 and head[2:3] in b" \t\r\n#":
+    if _PORTABLE.match(head):
         return IMAGE
     if head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\4\5" and head[2:3] == b"\1" and head[3:4] in b"\1\2\4\x08":
         return IMAGE  # PCX

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.data import sources
 from barlowctl.errors import UserError, did_you_mean
 
@@ -60,7 +61,8 @@ def resolve(dataset: str | Path, split: str = "train") -> Path:
     `dataset` is a name in the data home, or else a path: a `.beton` (whatever the split), a folder with
     train.beton and val.beton or test.beton, or a folder that `sources.open_source` opens with this split (one
     with train/ and val/ folders is given as it is, so that both count their classes alike; a plain folder of
-    images is a train split and has no other). A path is written with a slash, a leading dot or `~`, or ends
+    images is a train split and has no other). Packed files with other names do not hide the images beside
+    them; what is not read is in `beside`. A path is written with a slash, a leading dot or `~`, or ends
     in .beton; a bare word is looked up in the home first. `val` and `test` stand in for one another.
 
     Raises:
@@ -84,13 +86,30 @@ def _resolve_path(path: Path, split: str) -> Path:
     if path.is_file():
         if path.suffix == ".beton":
             return path
-        raise UserError(f"data '{path}' is no .beton file", next=f"barlowctl data pack {path} OUT.beton")
-    packed = sorted(file.stem for file in path.glob("*.beton") if not file.name.startswith("."))
-    if packed:
-        file = _packed_split(path, split)
-        if file is None:
-            raise UserError(f"data '{path}' has no {split} split", allowed=f"it has {', '.join(packed)}")
-        return file
+        raise UserError(
+            f"data '{path}' is no .beton file", next=shell.line("barlowctl", "data", "pack", path, "OUT.beton")
+        )
+    if not path.is_dir():
+        raise UserError(
+            f"data '{path}' is a pipe, a socket or a device, which is not opened",
+            allowed="a .beton file, or a folder of images",
+        )
+    try:
+        return _resolve_folder(path, split)
+    except OSError as error:
+        raise UserError(f"data '{path}' cannot be read: {error.strerror or error}", next="check access") from error
+
+
+def _resolve_folder(path: Path, split: str) -> Path:
+    packed = _packed_in(path)
+    if any(file.stem in sources.SPLITS for file in packed):
+        return _packed_split(path, split) or _refuse_split(path, split, packed)
+    if packed and not sources.has_images(path):
+        raise UserError(
+            f"data '{path}' has packed files, but none is called {split}.beton, and no images",
+            allowed=", ".join(file.name for file in packed[:10]),
+            next=shell.line("--data", packed[0]),
+        )
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
             raise UserError(f"data '{path}' has no {split} split", next="give a folder with train/ and val/ folders")
@@ -102,6 +121,36 @@ def _resolve_path(path: Path, split: str) -> Path:
             next="give a folder with train/ and val/ folders",
         )
     return path
+
+
+def beside(dataset: str | Path, path: Path) -> list[str]:
+    """What lies beside the images that `resolve` found at `path`, is not read, and how to read it: a sentence each."""
+    named, notes = Path(str(dataset)).expanduser(), []
+    if path.parent != named and path != named and named.exists():
+        notes.append(f"'{dataset}' is taken from the data home ({path}); to read the folder: ./{dataset}")
+    if path.suffix == ".beton" and path.parent == named and sources.has_images(named):
+        command = shell.line("barlowctl", "data", "pack", named, path, "--overwrite")
+        notes.append(f"{path} is read, and not the images beside it; to pack them anew: {command}")
+    if path == named and path.is_dir() and (packed := _packed_in(path)):
+        names = ", ".join(file.name for file in packed[:3]) + (", ..." if len(packed) > 3 else "")
+        command = shell.line("--data", packed[0])
+        notes.append(f"the images in {path} are read, and not {names} beside them; to read it instead: {command}")
+    return notes
+
+
+def _packed_in(folder: Path) -> list[Path]:
+    """The visible .beton files in a folder, sorted."""
+    return sorted(file for file in folder.glob("*.beton") if file.is_file() and not file.name.startswith("."))
+
+
+def _refuse_split(path: Path, split: str, packed: list[Path]) -> Path:
+    made = sources.has_split_folders(path) and sources.split_folder(path, split) is not None
+    command = shell.line("barlowctl", "data", "pack", path, path / f"{split}.beton", "--split", split)
+    raise UserError(
+        f"data '{path}' has no {split} split",
+        allowed=f"it has {', '.join(file.stem for file in packed)}",
+        next=command if made else None,
+    )
 
 
 def _packed_split(folder: Path, split: str) -> Path | None:

@@ -6,9 +6,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from barlowctl.data.account import Account
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
-from barlowctl.data.scan import holds_images, subfolders, walk
+from barlowctl.data.regular import read_regular
+from barlowctl.data.scan import Scan, class_folders, holds_images, subfolders
 from barlowctl.data.splits import FOLDERS
 from barlowctl.errors import UserError
 
@@ -35,7 +37,7 @@ class ImageFolder(Source):
 
     def __init__(self, path: Path, split: str, classes: Sequence[str] | None = None) -> None:
         self.path, self.split = path, split
-        folders = subfolders(path)
+        folders = class_folders(path)
         pile = holds_images(path)
         self.class_names = [] if pile else list(folders if classes is None else classes)
         self.kind = "images without class folders" if pile else "images in class folders"
@@ -47,19 +49,18 @@ class ImageFolder(Source):
             )
         _refuse_look_alikes(path, self.class_names)
         self._files: list[tuple[str, int]] = []
+        scan = Scan(path, self.account)
         if pile:
-            self._files = [(name, -1) for name in walk(path, "")]
+            self._files = [(name, -1) for name in scan.walk()]
+        else:
+            scan.images()  # there are none: what lies beside the class folders is accounted for
         present = set(folders)
         for label, folder in enumerate(self.class_names):
             if folder in present:
-                self._files += [(name, label) for name in walk(path / folder, folder)]
+                self._files += [(name, label) for name in scan.walk(folder)]
         self.class_names = [written(name) for name in self.class_names]
         if not self._files:
-            raise UserError(
-                f"no images under {path}",
-                allowed=UNDERSTOOD,
-                next=f"put image files into {path}, or give another folder",
-            )
+            raise no_images(path, self.account)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -69,7 +70,19 @@ class ImageFolder(Source):
 
     def __getitem__(self, index: int) -> Picture:
         name, label = self._files[index]
-        return Picture(name, label, (self.path / name).read_bytes())
+        return Picture(name, label, read_regular(self.path / name))
+
+
+def no_images(path: Path, account: Account) -> UserError:
+    """What to say of a place where there are none: what lies there instead, and how to have it read."""
+    met = [line.removeprefix("passed over: ") for line in account.lines() if line.startswith("passed over: ")]
+    kinds = account.passed_over.values()
+    install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
+    return UserError(
+        f"no images under {path}" + (f"; it has {'; '.join(met)}" if met else ""),
+        allowed=UNDERSTOOD,
+        next=install or f"put image files into {path}, or give another folder",
+    )
 
 
 def open_image_folder(path: Path, split: str) -> ImageFolder:
@@ -112,8 +125,7 @@ def split_folder(path: Path, split: str) -> Path | None:
 
 
 def _class_folders(path: Path) -> list[str]:
-    pile = holds_images(path)
-    return [] if pile else subfolders(path)
+    return [] if holds_images(path) else class_folders(path)
 
 
 def _refuse_look_alikes(path: Path, names: Sequence[str]) -> None:

@@ -24,10 +24,18 @@ def open_parquet(path: Path, split: str) -> Source | None:
     """A `.parquet` file, or a folder of them (also below its data/ folder); None for anything else."""
     if path.is_file():
         return ParquetImages([path], split) if path.suffix == ".parquet" else None
+    files = parquet_files(path)
+    return ParquetImages(of_split(files, split), split) if files else None
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Visible Parquet files in a folder or else in its data/ folder, sorted."""
     for folder in (path, path / "data"):
-        if folder.is_dir() and (files := sorted(folder.glob("*.parquet"))):
-            return ParquetImages(of_split(files, split), split)
-    return None
+        found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        files = [file for file in found if file.is_file() and not file.name.startswith(".")]
+        if files:
+            return files
+    return []
 
 
 class ParquetImages(Source):

@@ -10,6 +10,7 @@ import numpy as np
 
 from barlowctl.data.class_numbers import MAX_CLASSES, numbered_classes
 from barlowctl.data.picture import Picture, Source
+from barlowctl.data.regular import read_regular
 from barlowctl.errors import UserError
 
 
@@ -51,7 +52,7 @@ class PathList(Source):
 
     def __getitem__(self, index: int) -> Picture:
         name, label = self.describe(index)
-        return Picture(name, label, (self.path.parent / os.path.expanduser(name)).read_bytes())
+        return Picture(name, label, read_regular(self.path.parent / os.path.expanduser(name)))
 
 
 def _as_labels(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:

@@ -43,12 +43,14 @@ class Source(abc.ABC):
 
     kind: what was recognised, for people.    path: where it was found.    split: which part of it.
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
+    choices: which of `Wanted` it takes.
     """
 
     kind: str
     path: Path
     split: str
     class_names: list[str]
+    choices: tuple[str, ...] = ()
 
     @functools.cached_property
     def account(self) -> Account:

@@ -10,10 +10,12 @@ from pathlib import Path
 from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.image_folder import UNDERSTOOD, has_split_folders, open_image_folder, split_folder
+from barlowctl.data.layout import choose_layout
 from barlowctl.data.parquet_source import open_parquet
 from barlowctl.data.picture import Source
 from barlowctl.data.scan import has_images
 from barlowctl.data.splits import SPLITS
+from barlowctl.data.wanted import CHOSEN_HERE, Wanted
 from barlowctl.errors import UserError
 
 __all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "split_folder"]
@@ -23,12 +25,15 @@ _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar
 _IMAGES_INSIDE = ("imagenette2", "imagenette2-320", "imagenette2-160")
 
 
-def open_source(path: str | Path, split: str = "train") -> Source:
+def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_HERE) -> Source:
     """Recognise what lies at `path` and open a split of it.
 
     A folder with train/ and val/ (or test/) folders has those splits, and labels are positions among the
     class folders of train/; `val` and `test` stand in for one another where a data set has only one of
     them. A plain folder of images is taken as the split that is asked for.
+
+    Args:
+        wanted: what to read where there is a choice.
 
     Raises:
         UserError: nothing there, nothing that is understood, or no such split.
@@ -38,26 +43,41 @@ def open_source(path: str | Path, split: str = "train") -> Source:
         raise UserError(f"split '{split}' is unknown", allowed=", ".join(SPLITS))
     if not path.exists():
         raise UserError(f"{path} does not exist", allowed=UNDERSTOOD)
-    if path.is_file():
-        opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
-        opened = opened or open_archive(path, split) or open_parquet(path, split)
-        if opened is None:
-            hint = f"tar xf {path}, then give the folder" if ".t" in path.name and "gz" in path.name else None
-            raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
-        return opened
     try:
-        for opener in (open_idx, open_cifar, open_stl10):
-            for folder in _candidates(path):
-                opened = opener(folder, split)
-                if opened is not None:
-                    return opened
-        opened = None if has_images(path) else open_archive(path, split) or open_parquet(path, split)
-        if opened is not None:
-            return opened
-        inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
-        return open_image_folder(inside[0] if inside else path, split)
+        opened = _open_folder(path, split, wanted) if path.is_dir() else _open_file(path, split, wanted)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", next="check access, or download it again") from error
+    wanted.check_used(opened)
+    return opened
+
+
+def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
+    if not path.is_file():
+        raise UserError(f"{path} is a pipe, a socket or a device, which is not opened", allowed=UNDERSTOOD)
+    opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
+    opened = opened or open_archive(path, split) or open_parquet(path, split)
+    if opened is None:
+        hint = f"tar xf {path}, then give the folder" if ".t" in path.name and "gz" in path.name else None
+        raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
+    return opened
+
+
+def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
+    for opener in (open_idx, open_cifar, open_stl10):
+        for folder in _candidates(path):
+            opened = opener(folder, split)
+            if opened is not None:
+                return opened
+    layout = choose_layout(path, wanted.layout)
+    if layout.shards:
+        opened = open_archive(path, split) or open_parquet(path, split)
+        assert opened is not None
+    else:
+        inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
+        opened = open_image_folder(inside[0] if inside else path, split)
+    if layout.note:
+        opened.account.note(layout.note)
+    return opened
 
 
 def _candidates(path: Path) -> list[Path]:

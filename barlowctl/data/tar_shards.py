@@ -11,6 +11,7 @@ from pathlib import Path
 from barlowctl.data.class_numbers import numbered_classes
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.picture import Picture, Source, is_image
+from barlowctl.data.scan import system_or_hidden
 from barlowctl.errors import UserError
 
 
@@ -71,6 +72,15 @@ class TarShards(Source):
         with open(self._files[self._shards[index]], "rb", buffering=0) as shard:
             data = os.pread(shard.fileno(), self._sizes[index], self._begins[index])
         return Picture(*self.describe(index), data)
+
+
+def tar_files(path: Path) -> list[Path]:
+    """Visible tar files in a folder, sorted."""
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() == ".tar" and file.is_file() and not system_or_hidden(file.name, folder=False)
+    )
 
 
 def _key(name: str) -> str:

@@ -22,4 +22,5 @@ def test_counts_and_the_first_names_whatever_the_order_they_come_in():
         "passed over: hidden files: 1 (.x\\n)",
         "note: the first column was taken",
     ]  # fmt: skip
-    assert lines_of({}) == [] and total({}) == 0
+    assert lines_of({}) == []
+    assert total({}) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,42 @@ def test_target_of_packing(data):
             home.target(bad)
     with pytest.raises(UserError, match="did you mean 'train'"):
         home.target("name", "trian")
+
+
+def test_a_packed_file_does_not_hide_the_images_beside_it(data, tmp_path):
+    touch(tmp_path / "x/1.jpg")
+    file = touch(tmp_path / "x/photos.beton")
+    assert home.resolve("./x") == Path("x")
+    (note,) = home.beside("./x", Path("x"))
+    assert "the images in x are read, and not photos.beton" in note
+    assert note.endswith("--data x/photos.beton")
+    (tmp_path / "x/1.jpg").unlink()
+    error = refused("./x")
+    assert error.allowed == "photos.beton"
+    assert error.next == "--data x/photos.beton"
+    assert home.resolve(str(file)) == file
+    assert home.beside(str(file), file) == []
+
+
+def test_images_beside_a_packed_split_are_said(data, tmp_path):
+    touch(tmp_path / "x/train.beton")
+    touch(tmp_path / "x/val/a/1.jpg")
+    touch(tmp_path / "x/train/a/1.jpg")
+    assert home.resolve("./x") == Path("x/train.beton")
+    (note,) = home.beside("./x", Path("x/train.beton"))
+    assert note.endswith("barlowctl data pack x x/train.beton --overwrite")
+    assert refused("./x", "val").next == "barlowctl data pack x x/val.beton --split val"
+
+
+def test_a_folder_of_the_name_that_the_home_has_is_said(data, tmp_path):
+    file = touch(data / "mine" / "train.beton")
+    assert home.beside("mine", home.resolve("mine")) == []
+    touch(tmp_path / "mine" / "1.jpg")
+    (note,) = home.beside("mine", home.resolve("mine"))
+    assert str(file) in note
+    assert note.endswith("./mine")
+
+
+def test_a_pipe_is_not_opened(data, tmp_path):
+    os.mkfifo(tmp_path / "live.beton")
+    assert "a pipe" in refused("./live.beton").message

@@ -1,0 +1,54 @@
+"""Whether a folder's images are read, or the tar or Parquet files that lie in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from barlowctl import shell
+from barlowctl.data.account import Account
+from barlowctl.data.parquet_source import parquet_files
+from barlowctl.data.scan import Scan, folders_of_images
+from barlowctl.data.tar_shards import tar_files
+from barlowctl.data.wanted import LayoutName
+from barlowctl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """shards: read the tar or Parquet files.    note: what lies beside them and how to read that; "" for nothing."""
+
+    shards: bool
+    note: str = ""
+
+
+def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
+    """Which of the two is read where a folder has both.
+
+    Images in folders come first: an archive is often what they were unpacked from. So do images that lie directly
+    beside archives, unless they are fewer (a logo beside shards).
+
+    Raises:
+        UserError: `wanted` is not there.
+    """
+    archives = tar_files(path) or parquet_files(path)
+    places = folders_of_images(path)
+    first = next(places, None)
+    if wanted == "shards" and not archives:
+        raise UserError(f"{path} has no tar or Parquet files", next="leave out --layout")
+    if wanted == "folder" and first is None:
+        raise UserError(f"{path} has no image files outside archives", next="leave out --layout")
+    if not archives or first is None:
+        return Layout(bool(archives))
+    shards = wanted == "shards"
+    if wanted is None and first == path and next(places, None) is None:
+        shards = len(Scan(path, Account()).images()) < len(archives)
+    names = archives[0].name + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")
+    if shards:
+        return Layout(True, f"images lie beside {names} and are not read; to read them instead: --layout folder")
+    other = shell.line("barlowctl", "data", "pack", *_instead(path, archives))
+    return Layout(False, f"{names} beside the images is not read; to read it instead: {other}")
+
+
+def _instead(path: Path, archives: list[Path]) -> list[str | Path]:
+    return [archives[0], "OUT.beton"] if len(archives) == 1 else [path, "OUT.beton", "--layout", "shards"]
