@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import PurePath
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -21,17 +20,6 @@ def line(*words: object) -> str:
     A path that begins with a dash gets `./` in front, or it would be read as a flag.
     """
     return " ".join(_quoted(_text(word)) for word in words)
-
-
-def repeated(arguments: Sequence[str], flags: Sequence[str]) -> str:
-    """The command `barlowctl ARGUMENTS` once more with other flags: those it has already get the new values.
-
-    Args:
-        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
-    """
-    replaced = {_identity(*pair) for pair in _pairs(flags)}
-    kept = [pair for pair in _pairs(arguments) if _identity(*pair) not in replaced]
-    return line("barlowctl", *(word for flag, value in kept for word in (flag, *value)), *flags)
 
 
 def _text(word: object) -> str:
@@ -53,23 +41,3 @@ def _shown_as_it_is(word: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _pairs(words: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Each long flag with the value that follows it or is joined to it; other words alone."""
-    pairs: list[tuple[str, tuple[str, ...]]] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
-        if not word.startswith("--"):
-            pairs.append((word, ()))
-        elif equals:
-            pairs.append((flag, (value,)))
-        else:
-            pairs.append((word, (rest.pop(0),) if rest and not rest[0].startswith("-") else ()))
-    return pairs
-
-
-def _identity(flag: str, value: tuple[str, ...]) -> tuple[str, str]:
-    return (flag, value[0].partition("=")[0] if flag == "--set" and value else "")

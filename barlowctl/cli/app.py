@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
-from itertools import pairwise
 from typing import Annotated
 
 import typer
 
-from barlowctl import __version__, shell
+from barlowctl import __version__
 from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
+from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, show_error
 from barlowctl.errors import EXIT_BAD_INPUT, UserError
 
@@ -78,7 +77,7 @@ def run(arguments: list[str]) -> int:
     try:
         return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
-        error.next = _next_command(error.next, arguments)
+        error.next = completed(error.next, arguments, typer.main.get_command(app))
         other_rank = os.environ.get("LOCAL_RANK", "0") != "0"
         if not (other_rank if error.told is None else error.told):
             show_error(error, json=as_json and not other_rank)
@@ -97,31 +96,6 @@ def run(arguments: list[str]) -> int:
         text = f"internal error: {type(error).__name__}: {first}"
         show_error(UserError(text, next="run it again with BARLOWCTL_DEBUG=1 for the traceback"), json=as_json)
         return 1
-
-
-def _next_command(advice: str | None, arguments: list[str]) -> str:
-    """What to type after an error: advice that is flags only becomes the whole command with them."""
-    groups = {group.name for group in app.registered_groups}
-    command = arguments[: 1 + (arguments[0] in groups)]
-    if not advice:
-        return shell.line("barlowctl", *command, "--help")
-    started_by_another = "WORLD_SIZE" in os.environ and "BARLOWCTL_EXIT_CODES" not in os.environ
-    if not advice.startswith("--") or started_by_another or not _takes(command, flags := shlex.split(advice)):
-        return advice
-    return shell.repeated(arguments, flags)
-
-
-def _takes(command: list[str], flags: list[str]) -> bool:
-    """Whether a command has these flags, and its `--set` these keys (of a recipe, or of an evaluation)."""
-    found: typer.core.TyperCommand | None = typer.main.get_command(app)
-    for name in command:
-        found = getattr(found, "commands", {}).get(name)
-    known = {option for parameter in getattr(found, "params", ()) for option in parameter.opts}
-    keys = [key for flag, key in pairwise(flags) if flag == "--set"]
-    of_recipe = any("." in key.partition("=")[0] and not key.startswith("eval.") for key in keys)
-    return {flag for flag in flags if flag.startswith("--")} <= known and not (
-        of_recipe and command[0] in ("probe", "transfer", "embed")
-    )
 
 
 def _usage_error(error: typer.TyperException, arguments: list[str]) -> UserError:

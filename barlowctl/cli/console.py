@@ -157,8 +157,7 @@ def show_error(error: UserError, *, json: bool) -> None:
     lines = [error.message if isinstance(error, RunStopped) else f"error: {error.message}"]
     if error.allowed:
         lines.append(f"allowed: {error.allowed}")
-    if error.next:
-        lines.append(f"next: {error.next}")
+    lines += [f"next: {line}" for line in (error.next or "").splitlines()]
     sys.stderr.write(showable("\n".join(lines), sys.stderr) + "\n")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -174,22 +173,3 @@ def test_a_printed_path_is_read_back_by_the_shell(name: str, tmp_path: Path) -> 
     assert len(line.splitlines()) == 1
     done = subprocess.run(["bash", "-c", f"{line} | tr '\\n' '\\n'"], cwd=tmp_path, capture_output=True, check=True)
     assert os.fsdecode(done.stdout).removesuffix("\n").removeprefix("./") == name
-
-
-@pytest.mark.parametrize(
-    ("given", "flags", "again"),
-    [
-        ("pretrain -r r.toml", "--set train.batch_size=2", "pretrain -r r.toml --set train.batch_size=2"),
-        ("pretrain --set a.b=1 --set c.d=2 -q", "--set a.b=3", "pretrain --set c.d=2 -q --set a.b=3"),
-        ("pretrain --set=a.b=1 --set=c.d=2", "--set a.b=3", "pretrain --set c.d=2 --set a.b=3"),
-        ("export runs/a --format hub --json", "--format timm", "export runs/a --json --format timm"),
-        ("export 'runs/a b'", "--format timm", "export 'runs/a b' --format timm"),
-    ],
-)
-def test_the_same_command_with_other_flags(given: str, flags: str, again: str) -> None:
-    assert shell.repeated(shlex.split(given), shlex.split(flags)) == f"barlowctl {again}"
-
-
-def test_advice_that_is_flags_becomes_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run(["embed", "resnet18", "my photos"]) == 2
-    assert "next: barlowctl embed resnet18 'my photos' --out features.npz\n" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""What to type after an error: the advice of whoever raised it, made a whole command with what was typed.
+
+Below the command line nobody knows what was typed. So advice may be
+- a command line, shown as it is;
+- flags alone, `--set train.epochs=5`: the same command with them;
+- `without --verify`: the same command without these flags;
+- a line that ends in `barlowctl ...`: the same arguments again, started as it says;
+- words, shown as they are.
+Several lines are several things to choose from.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from barlowctl import shell
+
+REPEATED = "barlowctl ..."
+WITHOUT = "without --"
+
+
+def completed(advice: str | None, arguments: Sequence[str], root: Any) -> str:
+    """Advice as it is shown; without any, the help of the command.
+
+    Args:
+        arguments: what was typed after `barlowctl`. root: the click group of all commands.
+    """
+    path, command = _typed(arguments, root)
+    if not advice:
+        return shell.line("barlowctl", *path, "--help")
+    return "\n".join(_completed(line, arguments, path, command) for line in advice.splitlines())
+
+
+def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], command: Any) -> str:
+    if advice.endswith(REPEATED):
+        return advice.removesuffix("...") + shell.line(*arguments)
+    if not advice.startswith(("--", WITHOUT)) or _started_by_another():
+        return advice
+    words = shlex.split(advice)
+    if words[0] == "without":
+        return repeated(arguments, command, without=words[1:])
+    return repeated(arguments, command, flags=words) if _takes(path, command, words) else advice
+
+
+def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (), without: Sequence[str] = ()) -> str:
+    """The command `barlowctl ARGUMENTS` once more, with or without some flags.
+
+    Args:
+        command: the click command, which knows what takes a value and what is another name of it.
+        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
+    """
+    options = {name: option for option in command.params for name in option.opts if name.startswith("-")}
+    given = _pairs(flags, options)
+    replaced = {_identity(*pair, options) for pair in given} | {(options[flag].opts[0], "") for flag in without}
+    kept = [pair for pair in _pairs(arguments, options) if _identity(*pair, options) not in replaced]
+    return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)))
+
+
+def _typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
+    """The names of the command and subcommand that were typed, and the click command."""
+    path: list[str] = []
+    for word in arguments:
+        if (found := getattr(root, "commands", {}).get(word)) is None:
+            break
+        path.append(word)
+        root = found
+    return path, root
+
+
+def _pairs(words: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each flag with the value that follows it or is joined to it; other words alone."""
+    pairs: list[tuple[str, tuple[str, ...]]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if word.startswith("--") and equals:
+            pairs.append((flag, (value,)))
+        elif word in options and not options[word].is_flag and rest:
+            pairs.append((word, (rest.pop(0),)))
+        else:
+            pairs.append((word, ()))
+    return pairs
+
+
+def _identity(flag: str, value: tuple[str, ...], options: Mapping[str, Any]) -> tuple[str, str]:
+    """What a later flag replaces: the same one under any of its names, and of `--set` the same key."""
+    name = options[flag].opts[0] if flag in options else flag
+    return (name, value[0].partition("=")[0] if name == "--set" and value else "")
+
+
+def _started_by_another() -> bool:
+    """Whether a launcher started this process: what to type again is the launcher's command."""
+    return "WORLD_SIZE" in os.environ and "BARLOWCTL_EXIT_CODES" not in os.environ
+
+
+def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:
+    """Whether a command has these flags, and its `--set` these keys (of a recipe, or of an evaluation)."""
+    known = {option for parameter in command.params for option in parameter.opts}
+    keys = [value.partition("=")[0] for flag, value in pairwise(words) if flag == "--set"]
+    of_a_recipe = any("." in key and not key.startswith("eval.") for key in keys)
+    measures = path[:1] in (["probe"], ["transfer"], ["embed"])
+    return {flag for flag in words if flag.startswith("--")} <= known and not (of_a_recipe and measures)

@@ -1,0 +1,51 @@
+"""Advice that knows nothing of what was typed becomes the command to type next."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import typer
+
+from barlowctl.cli import app
+from barlowctl.cli.advice import completed
+
+ROOT = typer.main.get_command(app.app)
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice", "shown"),
+    [
+        ("pretrain -r r.toml", "--set train.batch_size=2", "barlowctl pretrain -r r.toml --set train.batch_size=2"),
+        ("pretrain --set a.b=1 --set c.d=2 -q", "--set a.b=3", "barlowctl pretrain --set c.d=2 -q --set a.b=3"),
+        ("pretrain --set=a.b=1 --set=c.d=2", "--set a.b=3", "barlowctl pretrain --set c.d=2 --set a.b=3"),
+        ("export runs/a -f hub --json", "--format timm", "barlowctl export runs/a --json --format timm"),
+        ("export 'runs/a b'", "--format timm", "barlowctl export 'runs/a b' --format timm"),
+        ("data info --verify 'a b.beton'", "without --verify", "barlowctl data info 'a b.beton'"),
+        ("export runs/a -o x", "without --out", "barlowctl export runs/a"),
+        ("probe 'a b' --knn", "barlowctl ...", "barlowctl probe 'a b' --knn"),
+        ("pretrain -q", "torchrun -m barlowctl ...", "torchrun -m barlowctl pretrain -q"),
+        ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
+        ("probe a", "--set model.stem=default", "--set model.stem=default"),  # a recipe's key is none of probe's
+        ("probe a", "--set eval.crop=32", "barlowctl probe a --set eval.crop=32"),
+        ("data info a", "--format timm", "--format timm"),  # no flag of this command
+        ("data pack a b", "--overwrite\nls", "barlowctl data pack a b --overwrite\nls"),
+        ("data pack a b", "remove it", "remove it"),
+        ("data pack a b", None, "barlowctl data pack --help"),
+        ("runs list", None, "barlowctl runs list --help"),
+    ],
+)
+def test_advice_becomes_a_command(typed: str, advice: str | None, shown: str) -> None:
+    assert completed(advice, shlex.split(typed), ROOT) == shown
+
+
+def test_under_a_launcher_the_flags_alone_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert completed("--set a.b=3", ["pretrain"], ROOT) == "--set a.b=3"
+    monkeypatch.setenv("BARLOWCTL_EXIT_CODES", "/somewhere")  # ranks of --processes: the command is ours
+    assert completed("--set a.b=3", ["pretrain"], ROOT) == "barlowctl pretrain --set a.b=3"
+
+
+def test_it_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["embed", "resnet18", "my photos"]) == 2
+    assert "next: barlowctl embed resnet18 'my photos' --out features.npz\n" in capsys.readouterr().err
