@@ -37,7 +37,7 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         import matplotlib
     except ImportError:
         raise UserError(
-            "figures need matplotlib, which is not installed", next='pip install "barlowctl[plots]"'
+            "figures need matplotlib, which is not installed", next="pip install 'barlowctl[plots]'"
         ) from None
     with matplotlib.rc_context(STYLE):
         figure = draw(study, table, recipe)

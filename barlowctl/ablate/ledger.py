@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from barlowctl import shell
 from barlowctl.ablate.studies import Study, Variant
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
@@ -178,7 +179,7 @@ class Ledger:
                 if _read(file).get("images") != identity["images"]:
                     raise UserError(
                         f"'{self.out}' holds a study of other images",
-                        next="name another --out, or those images with --data",
+                        next=shell.line("--out", Path(f"{self.out}-2")),
                     )
                 for cached in ("_variants", "_cells", "cells"):  # another process may have named them meanwhile
                     self.__dict__.pop(cached, None)
@@ -199,7 +200,9 @@ class Ledger:
         if file.is_file() and _read(file).get("recipe_digest") != load.digest(self.base):
             raise UserError(
                 f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
-                next=f"name another --out, or go on with --recipe {self.out / 'recipe.toml'}",
+                next="\n".join(
+                    (shell.line("--recipe", self.out / "recipe.toml"), shell.line("--out", Path(f"{self.out}-2")))
+                ),
             )
 
 
@@ -225,11 +228,11 @@ def _read(file: Path) -> Record:
     except (ValueError, OSError) as error:
         raise UserError(
             f"'{file}' cannot be read: {error}",
-            allowed="what `barlowctl ablate` wrote there",
-            next=f"remove it (rm {file}) and run the study again: finished training is not repeated",
+            allowed="what `barlowctl ablate` wrote there; without it the training is not repeated, but measured anew",
+            next=f"{shell.line('rm', file)} && barlowctl ...",
         ) from error
     if not isinstance(values, dict):
-        raise UserError(f"'{file}' is not a record of a study", next=f"rm {file}")
+        raise UserError(f"'{file}' is not a record of a study", next=f"{shell.line('rm', file)} && barlowctl ...")
     return values
 
 

@@ -193,9 +193,9 @@ def _train(
                 resume=resume,
             )
     except RunDiverged as diverged:
-        raise UserError(diverged.message, next="lower the learning rates, e.g. --set lr_head=0.03") from None
+        raise UserError(diverged.message, next="--set lr_head=0.03") from None
     except RunStopped as stopped:
-        raise RunStopped(stopped.message, next="run the same command again to go on") from None
+        raise RunStopped(stopped.message, next="barlowctl ...") from None
 
 
 def training_view(protocol: Protocol, size: int) -> ViewSpec:

@@ -41,7 +41,8 @@ def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
     if runtime.device not in ("auto", "cuda"):
         raise UserError(
             f"--parallel {count} with --device {runtime.device}, which is one device",
-            next="leave --device out: the processes take this machine's GPUs in turn",
+            allowed="no --device: the processes take this machine's GPUs in turn",
+            next="without --device",
         )
     return [Place(f"cuda:{number % torch.cuda.device_count()}", runtime.threads) for number in range(count)]
 
@@ -97,7 +98,7 @@ def run_cells(
                 process.wait()
     if stopping():
         raise RunStopped("the study was stopped; what runs were in progress have saved their state",
-                         next="run the same command again to go on")  # fmt: skip
+                         next="barlowctl ...")  # fmt: skip
     return wrong
 
 

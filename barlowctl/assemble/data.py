@@ -118,9 +118,10 @@ def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """
     count, holdout = source.num_samples, recipe.data.holdout
     if holdout >= count or count >= recipe.train.batch_size > count - holdout:
+        room = count - recipe.train.batch_size
         raise UserError(
             f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
-            next=f"--set data.holdout={count // 10}",
+            next=f"--set data.holdout={min(count // 10, room) if room >= 0 else count // 10}",
         )
     order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
     return np.sort(order[holdout:]), np.sort(order[:holdout])

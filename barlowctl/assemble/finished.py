@@ -41,7 +41,7 @@ def open_run(path: Path) -> FinishedRun:
         raise UserError(
             f"'{path}' is not a run: it has no recipe.toml",
             allowed="a directory that `barlowctl pretrain` made",
-            next="ls -d runs/*",
+            next="barlowctl runs list",
         )
     recipe = load.load(str(file))
     method = build_method(recipe)

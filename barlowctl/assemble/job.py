@@ -160,6 +160,10 @@ def pretrain(
         return result
 
 
+def _images(count: int) -> str:
+    return "one image" if count == 1 else f"{count} images"
+
+
 def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> engine.Settings:
     """The length of a run over `images` images, each batch shared by `ranks`.
 
@@ -170,16 +174,22 @@ def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) 
     train = recipe.train
     whole, rest = divmod(images, train.batch_size)
     steps = whole + (1 if rest and not recipe.data.drop_last else 0)
-    if steps == 0 or images < 2:
+    if images < 2 * ranks:
+        each = f", on each of {ranks} ranks" if ranks > 1 else ""
         raise UserError(
-            f"the data has {images} images, not one batch of {train.batch_size}",
-            next=f"--set train.batch_size={max(2, images // 2)}",
+            f"the data has {_images(images)}, and the loss compares at least two{each}",
+            next="name a folder with more images, or a data set of the data home, with --data",
+        )
+    if steps == 0:
+        raise UserError(
+            f"the data has {_images(images)}, not one batch of {train.batch_size}",
+            next=f"--set train.batch_size={max(2, images // 2 // ranks) * ranks}",
         )
     if train.batch_size % ranks or train.batch_size < 2 * ranks:
         raise UserError(
             f"a batch of {train.batch_size} images cannot be shared equally by {ranks} ranks",
-            allowed="a multiple of the number of ranks, at least two images each",
-            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}, or another number of ranks",
+            allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
+            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}",
         )
     if 0 < rest < 2 * ranks and not recipe.data.drop_last:
         each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"

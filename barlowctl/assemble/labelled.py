@@ -46,7 +46,7 @@ def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
         raise UserError(
             "this network has no data of its own",
             allowed="a dataset in the data home, a folder with train/ and test/",
-            next="name the images with --data DATASET",
+            next="--data DATASET",
         )
     return check_labelled(open_source(recipe, "train", data), open_source(recipe, "test", data))
 
@@ -58,13 +58,13 @@ def check_labelled(train: Source, test: Source) -> Labelled:
             raise UserError(
                 f"the {split} images in '{source.path}' have no labels, and a probe needs them",
                 allowed="class folders, or a packed file made from them",
-                next="barlowctl probe RUN --data DATASET",
+                next="--data DATASET",
             )
     if _same_images(train, test):
         raise UserError(
             f"training and test images are the same, '{train.path}'",
-            allowed="a dataset with a train and a test (or val) split",
-            next="barlowctl probe RUN --data FOLDER   (a folder with train/ and test/)",
+            allowed="a dataset, or a folder, with a train and a test (or val) split",
+            next="--data FOLDER",
         )
     if train.class_names and test.class_names and train.class_names != test.class_names:
         raise UserError(

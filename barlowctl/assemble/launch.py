@@ -12,13 +12,16 @@ from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import memory_explained
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
+from barlowctl.recipe.schema import Train
 from barlowctl.train import checkpoint, rundir, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
 
-LESS_MEMORY = (
-    "--set train.micro_batch=N (N images at a time, the whole batch's gradient), --set "
-    "train.activation_checkpointing=true, or a smaller train.batch_size; --dry-run estimates what a run needs"
-)
+
+def _less_memory(train: Train) -> str:
+    """What to set where memory ran out: half as many images at a time, which leaves the gradient as it is."""
+    at_a_time = (train.micro_batch or train.batch_size) // 2
+    fewer = f"--set train.micro_batch={max(4, at_a_time)}" if at_a_time >= 4 else "--set train.batch_size=4"
+    return fewer if train.activation_checkpointing else f"{fewer}\n--set train.activation_checkpointing=true"
 
 
 def launch(
@@ -66,7 +69,7 @@ def launch(
             if resume and not found:
                 emit(Notice("the run was stopped before its first checkpoint: it starts from the beginning"))
         run, found = ranks.from_first((run, found))
-        with memory_explained(LESS_MEMORY):
+        with memory_explained(_less_memory(job.recipe.train)):
             values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found)
         if not ranks.first:
             return {}

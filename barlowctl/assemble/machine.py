@@ -64,7 +64,7 @@ def device_of_rank(name: str, ranks: Ranks) -> torch.device:
         raise UserError(
             f"{ranks.local_size} ranks on a machine with {torch.cuda.device_count()} GPUs",
             allowed="one rank per GPU, or --device cpu",
-            next=f"torchrun --nproc-per-node {torch.cuda.device_count()} -m barlowctl pretrain ...",
+            next=f"torchrun --nproc-per-node {torch.cuda.device_count()} -m barlowctl ...",
         )
     torch.cuda.set_device(ranks.local_rank)
     return torch.device("cuda", ranks.local_rank)
@@ -136,5 +136,6 @@ def refuse_several_devices(command: str) -> None:
     if launched_size() > 1:
         raise UserError(
             f"WORLD_SIZE is {launched_size()}, but `barlowctl {command}` runs on one device",
-            next=f"barlowctl {command} ... without torchrun (`barlowctl pretrain` takes several)",
+            allowed="the command alone, without torchrun or srun; `barlowctl pretrain` takes several devices",
+            next="barlowctl ...",
         )

@@ -60,7 +60,7 @@ class Tasks:
         if self.overrides and not self.trained:
             raise UserError(
                 f"--set {self.overrides[0]} changes a protocol that is not asked for",
-                next="add --protocol paper, --semi or --finetune",
+                next="--linear --protocol paper",
             )
         return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
 
@@ -116,7 +116,7 @@ def measure(
         desk = _Desk(data, runtime, device, tasks, own, emit)
         measured.backbone.to(device).eval()
         before = features.backbone_digest(measured.backbone)
-        with memory_explained("--device cpu, or fewer images: --data with a smaller folder"):
+        with memory_explained("--device cpu"):
             found = _measure(measured, desk)
         yield measured.name, found
         assert features.backbone_digest(measured.backbone) == before, "probing changed the backbone"

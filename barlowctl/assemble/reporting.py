@@ -75,7 +75,7 @@ def _recipe(run: Path) -> Recipe:
         raise UserError(
             f"'{run}' is not a run: it has no recipe.toml",
             allowed="directories that `barlowctl pretrain` made",
-            next="ls -d runs/*",
+            next="barlowctl runs list",
         )
     return load.load(str(run / "recipe.toml"))
 

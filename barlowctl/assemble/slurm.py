@@ -101,7 +101,8 @@ def submit(text: str, path: Path) -> str:
     """
     if shutil.which("sbatch") is None:
         raise UserError(
-            "there is no sbatch on this machine", next="barlowctl pretrain ... --print-sbatch > job.sh, and submit it"
+            "there is no sbatch on this machine; the job's script can be printed and submitted elsewhere",
+            next="--print-sbatch",
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,6 @@ def submit(text: str, path: Path) -> str:
     if done.returncode:
         raise UserError(
             f"Slurm refused the job: {done.stderr.strip() or f'exit code {done.returncode}'}",
-            next="give what it asks for, e.g. --slurm-option partition=NAME --slurm-option account=NAME",
+            next="--slurm-option partition=NAME --slurm-option account=NAME",
         )
     return done.stdout.strip().partition(";")[0]

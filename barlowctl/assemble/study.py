@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger, write_text
 from barlowctl.assemble.diagnosis import diagnose
@@ -64,7 +65,9 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         trained = time.monotonic()
         run = open_run(cell.path)
         if run.notes:
-            raise UserError(f"'{cell.path}': {run.notes[0]}", next=f"rm -r {cell.path}, and the same command again")
+            raise UserError(
+                f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
+            )
         measures = measure(run, labelled, runtime)
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
         cell.finish(_record(cell) | {"measures": measures, "seconds": seconds})

@@ -13,6 +13,7 @@ import torch
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import build_recipe_backbone
 from barlowctl.errors import UserError, did_you_mean
@@ -85,7 +86,7 @@ def open_subject(what: str, *, data: str | None = None, geometry: Sequence[str] 
     elif path.suffix in (".pth", ".pt", ".tar"):
         subject = _of_export(path, read_official(path), "official", data)
     elif len(path.parts) > 1:
-        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="ls -d runs/*")
+        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
     else:
         subject = _of_timm(what, data)
     recipe = load.override(subject.recipe, geometry) if geometry else subject.recipe
@@ -166,10 +167,15 @@ def _of_timm(name: str, data: str | None) -> Subject:
 def _built(architecture: str) -> nn.Module:
     known = timm.list_models()
     if architecture not in known:
+        start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
         raise UserError(
             f"'{architecture}' is neither a path nor a timm model{did_you_mean(architecture, known)}",
             allowed=WHAT,
-            next=f"python -c 'import timm; print(timm.list_models(\"*{architecture[:6]}*\"))'",
+            next=shell.line(
+                "python",
+                "-c",
+                f'import timm; print(timm.list_models("*{start}*"))',
+            ),
         )
     return build_backbone(architecture, in_chans=3)
 
@@ -187,7 +193,8 @@ def _published(architecture: str, name: str, tag: str) -> nn.Module:
     except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
         raise UserError(
             f"the weights of {name} could not be had: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
-            next=f"with a network once: python -c 'import timm; timm.create_model(\"{name}\", pretrained=True)'",
+            allowed="a network, once: they are downloaded and kept",
+            next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
         ) from error
     return model
 

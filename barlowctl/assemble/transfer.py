@@ -110,6 +110,7 @@ def _place(task: str, data: str | None) -> Path:
     if not path.is_dir():
         raise UserError(
             f"'{path}' is no folder" if data is not None else f"{task} is not in the data home ({path})",
-            next=f"barlowctl transfer RUN --task {task} --data FOLDER   (the benchmark as published)",
+            allowed="the benchmark's folder as published",
+            next="--data FOLDER",
         )
     return path

@@ -225,9 +225,7 @@ class _Command:
                 if not run_cell(cell, labelled, self.runtime, self.data, display.sink):
                     what = "another process has it"
             except RunStopped as stopped:
-                raise RunStopped(
-                    f"{cell.label}: {stopped.message}", next="run the same command again to go on"
-                ) from None
+                raise RunStopped(f"{cell.label}: {stopped.message}", next="barlowctl ...") from None
             except UserError as error:
                 what = wrong[cell.label] = error.message
             tell(cell, what)
@@ -248,8 +246,8 @@ class _Command:
         anything = any(row["finished"] for study in ledger.studies for row in table.rows(ledger, study))
         if not anything and not quick:
             raise UserError(
-                f"nothing of this is finished in '{ledger.out}'",
-                next="run the same command without --show (another process may be at it), or name another --out",
+                f"nothing of this is finished in '{ledger.out}' (another process may be at it)",
+                next="without --show",
             )
         files, why = write_results(ledger, figures=not quick)
         documents = []
@@ -291,7 +289,7 @@ class _Command:
         self.ledger.open(images)
         cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
         if not cells:
-            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="the same command with --show")
+            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show")
         text = slurm.array(
             cells,
             arguments,

@@ -73,7 +73,7 @@ def pack(
     console = Console(json=json, quiet=quiet)
     target = home.target(out, split)
     if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already", next="pass --overwrite to replace it")
+        raise UserError(f"{target} exists already", next="--overwrite")
     workers = workers or _cores()
     check_options(workers, store, quality, shorter_side, on_unreadable)
     console.say(f"looking for images in {source}")
@@ -125,15 +125,20 @@ def info(
         return
     path = home.resolve(data, split)
     if path.suffix != ".beton":
-        raise UserError(f"{path} is a folder of images, not packed", next=f"barlowctl data pack {path} OUT.beton")
+        raise UserError(
+            f"{path} is a folder of images, not packed", next=shell.line("barlowctl", "data", "pack", path, "OUT.beton")
+        )
     beton = Beton.open(path)
     if verify and beton.noted_hash is None:
         raise UserError(
             f"{path} has no content hash to compare with: barlowctl did not write it",
-            next="leave out --verify, or pack the images with `barlowctl data pack`, which notes one",
+            next="without --verify",
         )
     if verify and beton.compute_hash() != beton.noted_hash:
-        raise UserError(f"{path} has changed since it was packed: its content hash differs", next="pack it again")
+        raise UserError(
+            f"{path} has changed since it was packed: its content hash differs",
+            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+        )
     values = _describe(beton)
     console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])
     if verify:

@@ -46,7 +46,7 @@ def export(
 
     console = Console(json=json, quiet=quiet)
     if run is not None and from_official is not None:
-        raise UserError("a run and --from-official exclude each other", next="name one of them")
+        raise UserError("a run and --from-official exclude each other", next="without --from-official")
     if format not in FORMATS:
         from barlowctl.errors import did_you_mean
 

@@ -225,13 +225,13 @@ def _is_rank(gpus: int | None, processes: int | None) -> bool:
         UserError: both were given, or a launcher started other ranks.
     """
     if gpus and processes:
-        raise UserError("--gpus and --processes exclude each other", next="barlowctl pretrain --gpus 2 ...")
+        raise UserError("--gpus and --processes exclude each other", next="without --processes")
     started = os.environ.get("WORLD_SIZE")
     if started is None or os.environ.get("BARLOWCTL_EXIT_CODES"):
         return started is not None
     raise UserError(
         f"torchrun started {started} ranks already, and --gpus or --processes would start more in each",
-        next="leave them out under torchrun",
+        next="without --gpus --processes",
     )
 
 
@@ -252,7 +252,7 @@ def _run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
         raise UserError(
             f"{count} {kind} were asked for, and this machine has {there}",
             allowed=f"1 to {there}" if there else None,
-            next="barlowctl pretrain --processes 2 ...   (ranks on the CPU)" if on_gpus else "barlowctl doctor",
+            next=f"{'--gpus' if on_gpus else '--processes'} {there}" if there else "without --gpus",
         )
     return run_ranks(arguments, count)
 
@@ -267,11 +267,11 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
 
     file = run / "recipe.toml"
     if not file.is_file():
-        raise UserError(f"'{run}' is not a run: it has no recipe.toml", next="ls -d runs/*")
+        raise UserError(f"'{run}' is not a run: it has no recipe.toml", next="barlowctl runs list")
     if out is not None:
-        raise UserError("--out and --resume exclude each other", next=f"barlowctl pretrain --resume {run}")
+        raise UserError("--out and --resume exclude each other", next="without --out")
     if (run / "result.json").exists():
-        raise UserError(f"'{run}' is finished", next=f"barlowctl probe {run}   or start a new run with --recipe")
+        raise UserError(f"'{run}' is finished", next=shell.line("barlowctl", "probe", run))
     saved = load.load(str(file))
     if recipe is not None or overrides:
         given = load.load(recipe or str(file), overrides or ())
@@ -280,7 +280,7 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)
             raise UserError(
                 f"'{run}' was started with another recipe:\n{lines}",
-                next=f"barlowctl pretrain --resume {run}   (or a new run without --resume)",
+                next=shell.line("barlowctl", "pretrain", "--resume", run),
             )
     return saved
 

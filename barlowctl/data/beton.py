@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl import shell
 from barlowctl.data.account import Account
 from barlowctl.data.beton_format import (
     DESCRIPTOR,
@@ -29,8 +30,6 @@ from barlowctl.data.beton_format import (
     hash_sample,
 )
 from barlowctl.errors import UserError
-
-_REPACK = "barlowctl data pack SOURCE OUT.beton --overwrite"
 
 
 class Beton:
@@ -154,7 +153,7 @@ class Beton:
             raise self._bad(f"sample {index} is not a readable JPEG ({error})") from error
 
     def _bad(self, what: str) -> UserError:
-        return UserError(f"{self.path}: {what}", next=f"write it again: {_REPACK}")
+        return UserError(f"{self.path}: {what}", next=_write_again(self.path))
 
     def _read_structure(self) -> tuple[np.ndarray, str, str | None, int, np.ndarray]:
         """Header, descriptors, metadata and table; sets `num_samples` and `page_size`."""
@@ -230,13 +229,15 @@ class Beton:
         return info
 
 
+def _write_again(path: Path) -> str:
+    return shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite")
+
+
 def _map_file(path: Path) -> np.ndarray:
     """(file size,) uint8, read-only."""
     try:
         if path.stat().st_size == 0:
-            raise UserError(f"{path}: not a .beton file (0 bytes)", next=f"write it again: {_REPACK}")
+            raise UserError(f"{path}: not a .beton file (0 bytes)", next=_write_again(path))
         return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     except OSError as error:
-        raise UserError(
-            f"cannot open {path}: {error.strerror}", next="barlowctl data pack SOURCE OUT.beton writes one"
-        ) from error
+        raise UserError(f"cannot open {path}: {error.strerror}", next=_write_again(path)) from error

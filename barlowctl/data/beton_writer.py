@@ -71,7 +71,7 @@ class BetonWriter:
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder", next="give a file name, e.g. images.beton")
         if self.path.exists() and not overwrite:
-            raise UserError(f"{self.path} exists already", next="pass --overwrite to replace it")
+            raise UserError(f"{self.path} exists already", next="--overwrite")
         self.class_names = list(class_names)
         self.count = 0
         self._page_size = page_size

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.data import home
 from barlowctl.data.beton import Beton
 from barlowctl.data.pack import PackReport, pack
@@ -124,7 +125,7 @@ def get(
         UserError: an unknown name, a source with something else in it, or a failed download.
     """
     if name not in KNOWN:
-        next_step = f"barlowctl data pack /path/to/{name} {name}" if name in home.TO_BE_PACKED else None
+        next_step = shell.line("barlowctl", "data", "pack", "FOLDER", name) if name in home.TO_BE_PACKED else None
         raise UserError(
             f"data set '{name}' cannot be fetched{did_you_mean(name, KNOWN)}", allowed=", ".join(KNOWN), next=next_step
         )
@@ -176,7 +177,7 @@ def _open_known(name: str, folder: Path, split: str) -> Source:
         raise UserError(
             f"{folder} is not {name}: found {source.kind}, {len(source)} images of the {split} split",
             allowed=f"{known.splits[split]} images",
-            next=f"barlowctl data pack {folder} NAME packs it under another name",
+            next=shell.line("barlowctl", "data", "pack", folder, "NAME"),
         )
     if known.class_names is not None and len(source.class_names) == len(known.class_names):
         source.class_names = list(known.class_names)
@@ -202,13 +203,13 @@ def _download(
             with contextlib.redirect_stdout(sys.stderr):  # torchvision prints
                 known.download(Path(folder))
         except Exception as error:  # torchvision, urllib, tarfile and the disk each raise their own
-            steps = [f"barlowctl data get {name} --from DIR   (a folder with its files, fetched elsewhere)"]
+            steps = [shell.line("barlowctl", "data", "get", name, "--from", "FOLDER")]  # its files, fetched elsewhere
             if known.package:
                 steps.insert(0, f"apt-get install {known.package[0]}")
             tried = f"looked for {known.package[1]}, then " if known.package else ""
             raise UserError(
                 f"{name} could not be downloaded ({tried}tried torchvision's download: {_short(error)})",
-                next=", or ".join(steps),
+                next="\n".join(steps),
             ) from error
         return _pack_splits(name, Path(folder), splits, workers, say, progress)
 

@@ -181,10 +181,10 @@ def _missing_dataset(name: str, split: str) -> UserError:
 def _bring(name: str, split: str) -> str:
     """The command that brings a data set."""
     if name in DOWNLOADABLE:
-        return f"barlowctl data get {name}"
+        return shell.line("barlowctl", "data", "get", name)
     if name in TO_BE_PACKED:
-        return f"barlowctl data pack /path/to/{name} {name} --split {split}   (a folder with train/ and val/)"
-    return f"barlowctl data pack IMAGES {name} --split {split}, or give a path with --data"
+        return shell.line("barlowctl", "data", "pack", "FOLDER", name, "--split", split)
+    return shell.line("barlowctl", "data", "pack", "IMAGES", name, "--split", split)
 
 
 def _is_path(text: str) -> bool:
@@ -202,6 +202,8 @@ def target(out: str | Path, split: str = "train") -> Path:
         return dataset_file(text, split)
     if not text.endswith(".beton"):
         raise UserError(
-            f"OUT is '{text}'", allowed="FILE.beton, or a bare name for the data home", next=f"{text.rstrip('/')}.beton"
+            f"OUT is '{text}'",
+            allowed="FILE.beton, or a bare name for the data home",
+            next=f"name it {shell.line(text.rstrip('/') + '.beton')}",
         )
     return Path(text).expanduser()

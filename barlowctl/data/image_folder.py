@@ -81,7 +81,7 @@ def no_images(path: Path, account: Account) -> UserError:
     return UserError(
         f"no images under {path}" + (f"; it has {'; '.join(met)}" if met else ""),
         allowed=UNDERSTOOD,
-        next=install or f"put image files into {path}, or give another folder",
+        next=install or "put image files into it, or give another folder",
     )
 
 

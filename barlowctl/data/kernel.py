@@ -54,7 +54,7 @@ class FileIndex:
         if not self.decoder and (self.modes[members] == decode.JPG).any():
             raise UserError(
                 f"{source.path} holds JPEG images and ffcv's decoder is not available: {decode.available()[1]}",
-                next="use the plain loader, or install ffcv: `make setup`",
+                next="--loader plain",
             )
 
 

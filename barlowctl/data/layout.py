@@ -35,9 +35,9 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
     places = folders_of_images(path)
     first = next(places, None)
     if wanted == "shards" and not archives:
-        raise UserError(f"{path} has no tar or Parquet files", next="leave out --layout")
+        raise UserError(f"{path} has no tar or Parquet files", next="without --layout")
     if wanted == "folder" and first is None:
-        raise UserError(f"{path} has no image files outside archives", next="leave out --layout")
+        raise UserError(f"{path} has no image files outside archives", next="without --layout")
     if not archives or first is None:
         return Layout(bool(archives))
     shards = wanted == "shards"

@@ -145,7 +145,7 @@ def _write_all(
             if stop_at[0]:
                 raise UserError(
                     f"{source.path}: {name} cannot be packed: {error}",
-                    next="remove it, or pass --on-unreadable skip",
+                    next="--on-unreadable skip",
                 ) from error
             report.unreadable.append((name, str(error)))
             continue
@@ -153,7 +153,7 @@ def _write_all(
             raise UserError(
                 f"{source.path}: {name} is damaged ({stored.changed})",
                 allowed="images that are read without complaint",
-                next="remove it, or pass --on-unreadable skip, which keeps the pixels that could be read",
+                next="--on-unreadable skip",
             )
         colour = colour or not stored.grey
         report.passed_through += not stored.changed

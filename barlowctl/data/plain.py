@@ -70,7 +70,7 @@ class Pictures:
         except (OSError, Unreadable) as error:
             raise UserError(
                 f"sample {index} of {self.path}, {self.name_of(index)}, is not a readable image ({error})",
-                next="remove it, or have unreadable images replaced",
+                next="--set data.on_unreadable=replace",
             ) from error
 
 

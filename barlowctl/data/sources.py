@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
+from barlowctl.data.image_file import open_image_file
 from barlowctl.data.image_folder import UNDERSTOOD, has_split_folders, open_image_folder, split_folder
 from barlowctl.data.layout import choose_layout
 from barlowctl.data.parquet_source import open_parquet
@@ -55,9 +57,9 @@ def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
     if not path.is_file():
         raise UserError(f"{path} is a pipe, a socket or a device, which is not opened", allowed=UNDERSTOOD)
     opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
-    opened = opened or open_archive(path, split) or open_parquet(path, split)
+    opened = opened or open_archive(path, split) or open_parquet(path, split) or open_image_file(path, split)
     if opened is None:
-        hint = f"tar xf {path}, then give the folder" if ".t" in path.name and "gz" in path.name else None
+        hint = shell.line("tar", "xf", path) if ".t" in path.name and "gz" in path.name else None
         raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
     return opened
 

@@ -41,7 +41,7 @@ def check_format(model: ExportedModel, format: str) -> None:
         raise UserError(
             f"the stem {model.stem!r} cannot be written down in a hub folder's config.json: "
             "timm has no argument for a ResNet without max-pool",
-            next="--format timm, which prints the lines of Python that load it",
+            next="--format timm",
         )
     if format == "torchvision":
         _check_torchvision(model)

@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
 from barlowctl.export.snippet import python_line
+from barlowctl.train import rundir
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
 TOLERANCE = 1e-5
@@ -49,7 +51,7 @@ def export(
     check_format(model, format)
     path = _checked_path(Path(path), format, overwrite)
     if with_projector and model.projector is None:
-        raise UserError("there is no projector to export with the backbone", next="leave out --with-projector")
+        raise UserError("there is no projector to export with the backbone", next="without --with-projector")
     projector_path = _projector_path(path, format) if with_projector else None
     if projector_path is not None and projector_path.exists() and not overwrite:
         raise _taken(projector_path)
@@ -98,7 +100,7 @@ def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
 
 
 def _taken(path: Path) -> UserError:
-    return UserError(f"{path} exists", next="choose another path, or pass --overwrite")
+    return UserError(f"{path} exists", next=shell.line("--out", rundir.free(path)))
 
 
 def _projector_path(path: Path, format: str) -> Path:

@@ -110,7 +110,7 @@ def _check_name(name: str) -> None:
     raise UserError(
         f"timm {timm.__version__} has no model named {name!r}",
         allowed=f"any of its {len(known)} models" + (f", nearest: {', '.join(near)}" if near else ""),
-        next="""python -c 'import timm; print(timm.list_models("*resnet*"))' lists them""",
+        next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
     )
 
 

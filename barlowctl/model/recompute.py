@@ -20,6 +20,6 @@ def recompute_activations(backbone: nn.Module) -> nn.Module:
     except (AttributeError, AssertionError, NotImplementedError):
         raise UserError(
             f"timm cannot recompute the activations of a {type(backbone).__name__}",
-            next="--set train.activation_checkpointing=false, and a smaller train.micro_batch",
+            next="--set train.activation_checkpointing=false",
         ) from None
     return backbone

@@ -195,7 +195,7 @@ def _check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
     if z1.shape[0] < 2 and ranks.size == 1:
         raise UserError(
             f"the loss needs at least 2 samples to correlate over, got {z1.shape[0]}",
-            next="use a larger train.batch_size, or drop the last, smaller batch (data.drop_last = true)",
+            next="--set data.drop_last=true",
         )
     if z1.shape[1] < 1:
         raise UserError("the embeddings have 0 dimensions", allowed="at least 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 
 
@@ -53,6 +54,9 @@ def copy(name_or_path: str, target: Path) -> Path:
     if target.exists():
         raise UserError(f"'{target}' exists already and is not overwritten", next="name another file")
     if not target.parent.is_dir():
-        raise UserError(f"the folder '{target.parent}' does not exist", next=f"mkdir -p {target.parent}")
+        raise UserError(
+            f"the folder '{target.parent}' does not exist",
+            next=f"{shell.line('mkdir', '-p', target.parent)} && barlowctl ...",
+        )
     shutil.copyfile(source, target)
     return target

@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import catalog
 from barlowctl.recipe.schema import Recipe
@@ -30,7 +31,9 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"the recipe '{path}' cannot be read: {error.strerror}", next=f"ls -l {path}") from error
+        raise UserError(
+            f"the recipe '{path}' cannot be read: {error.strerror}", next=shell.line("ls", "-l", path)
+        ) from error
     return parse(text, overrides, origin=_Origin(str(path), text))
 
 
@@ -114,7 +117,9 @@ def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise UserError(
-            f"--set {override!r} is not key=value", allowed="e.g. --set train.epochs=5", next="barlowctl recipes show"
+            f"--set {override!r} is not key=value",
+            allowed="e.g. --set train.epochs=5",
+            next="barlowctl recipes show quickstart",
         )
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
@@ -127,7 +132,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
-            raise UserError(f"--set {override}: '{table}' is a value, not a section", next="barlowctl recipes show")
+            raise UserError(
+                f"--set {override}: '{table}' is a value, not a section", next="barlowctl recipes show quickstart"
+            )
     values[last] = value
 
 

@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import barlowctl
+from barlowctl import shell
 from barlowctl.errors import UserError
 
 FORMAT = 1
@@ -141,11 +142,18 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
         except _Unusable as error:
             notes.append(f"checkpoint {path.name} is not usable ({error})")
     if not found:
-        raise UserError(f"there is no checkpoint in {directory}", next="start the run again, without --resume")
+        raise UserError(f"there is no checkpoint in {directory}", next=_begin_again(directory.parent))
     raise UserError(
         f"none of the {len(found)} checkpoints in {directory} is usable: {'; '.join(notes)}",
-        next="start the run again, without --resume",
+        next=_begin_again(directory.parent),
     )
+
+
+def _begin_again(run: Path) -> str:
+    """The command that trains a run anew; for what is trained inside another command, that command without these."""
+    if (run / "recipe.toml").is_file():
+        return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml")
+    return f"{shell.line('rm', '-r', run)} && barlowctl ..."
 
 
 def random_state() -> dict[str, Tensor]:

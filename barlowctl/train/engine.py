@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor, nn
 
+from barlowctl import shell
 from barlowctl.distributed import ALONE, GradientScale, Ranks
 from barlowctl.errors import RunDiverged, RunStopped
 from barlowctl.train import checkpoint
@@ -180,7 +181,7 @@ def train(
         save(at)
         raise RunStopped(
             f"stopped at step {at} of {settings.total_steps}; the state is saved",
-            next=f"barlowctl pretrain --resume {checkpoints.parent}",
+            next=shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
         )
 
     method.train()

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
@@ -68,8 +69,24 @@ def create(path: Path | None, name: str, files: Mapping[str, str]) -> Path:
 def _exists(path: Path) -> UserError:
     return UserError(
         f"'{path}' exists already, and a run is never overwritten",
-        next=f"barlowctl pretrain --resume {path}   (or another --out)",
+        next=_go_on(path),
     )
+
+
+def _go_on(run: Path) -> str:
+    """What to type where a run directory is in the way: the run goes on, or another place is named."""
+    elsewhere = shell.line("--out", free(run))
+    unfinished = (run / "recipe.toml").is_file() and not (run / "result.json").is_file()
+    return f"{shell.line('barlowctl', 'pretrain', '--resume', run)}\n{elsewhere}" if unfinished else elsewhere
+
+
+def free(path: Path) -> Path:
+    """A name beside `path` that nothing has: `a-2.safetensors` for `a.safetensors`."""
+    number = 2
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    while (found := path.with_name(f"{stem}-{number}{suffix}")).exists():
+        number += 1
+    return found
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -84,7 +101,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be written: {error.strerror}", next=f"barlowctl pretrain --resume {path.parent}"
+            f"'{path}' cannot be written: {error.strerror}",
+            next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
         ) from error
 
 

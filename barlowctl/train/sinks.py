@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.train.events import EpochDone, Evaluated, Event, RunFinished, Sink, StepDone
 
@@ -58,8 +59,8 @@ def _is_before(line: bytes, start_step: int) -> bool:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"'{path}' cannot be written: {error.strerror}",
-        next=f"free space or make it writable, then barlowctl pretrain --resume {path.parent}",
+        f"'{path}' cannot be written: {error.strerror}; free space or make it writable, then go on",
+        next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
     )
 
 

@@ -1,0 +1,32 @@
+"""One image file as a source of one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from barlowctl.data import formats
+from barlowctl.data.names import written
+from barlowctl.data.picture import Picture, Source
+
+
+class ImageFile(Source):
+    """A single image, without a label."""
+
+    def __init__(self, path: Path, split: str) -> None:
+        self.kind, self.path, self.split, self.class_names = "image", path, split, []
+
+    def __len__(self) -> int:
+        return 1
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return written(self.path.name), -1
+
+    def __getitem__(self, index: int) -> Picture:
+        return Picture(written(self.path.name), -1, self.path.read_bytes())
+
+
+def open_image_file(path: Path, split: str) -> ImageFile | None:
+    """A file that is an image by its first bytes; None where it is none."""
+    with path.open("rb") as file:
+        found = formats.by_content(file.read(formats.HEAD))
+    return ImageFile(path, split) if found is not None and formats.readable(found) else None
