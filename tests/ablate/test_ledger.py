@@ -264,7 +264,7 @@ def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
     files, why = write_results(book)
     assert {file.name for file in files} == {"asymmetry.json", "asymmetry.csv", "asymmetry.md"}
     assert why is not None
-    assert 'pip install "barlowctl[plots]"' in why
+    assert "pip install 'barlowctl[plots]'" in why
 
 
 def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_failed_download_says_what_was_tried(tmp_path, data, monkeypatch):
     assert f"looked for {tmp_path / 'absent'}" in caught.value.message
     assert "no route to host" in caught.value.message
     assert "apt-get install dataset-fashion-mnist" in caught.value.next
-    assert "--from DIR" in caught.value.next
+    assert "--from FOLDER" in caught.value.next
     assert list(data.iterdir()) == []
 
 
@@ -133,7 +133,7 @@ def test_every_download_reaches_torchvision(name, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, class_name, arrived)
     with pytest.raises(UserError, match="arrived") as caught:
         fetch.get(name)
-    assert caught.value.next.startswith(f"barlowctl data get {name} --from DIR")
+    assert caught.value.next.startswith(f"barlowctl data get {name} --from FOLDER")
 
 
 def test_unknown_names(data):
@@ -141,7 +141,7 @@ def test_unknown_names(data):
         fetch.get("cifar-10")
     with pytest.raises(UserError, match="cannot be fetched") as caught:
         fetch.get("imagenet")
-    assert caught.value.next == "barlowctl data pack /path/to/imagenet imagenet"
+    assert caught.value.next == "barlowctl data pack FOLDER imagenet"
 
 
 def test_malicious_pickle_writes_nothing(tmp_path, data):

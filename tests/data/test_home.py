@@ -56,8 +56,8 @@ def test_a_missing_data_set_names_the_command_that_brings_it(data):
     error = refused("fashion-mnist")
     assert str(data) in error.message
     assert error.next == "barlowctl data get fashion-mnist"
-    assert "barlowctl data pack /path/to/imagenet imagenet --split val" in refused("imagenet", "val").next
-    assert "barlowctl data pack /path/to/imagenet100 imagenet100" in refused("imagenet100").next
+    assert "barlowctl data pack FOLDER imagenet --split val" in refused("imagenet", "val").next
+    assert "barlowctl data pack FOLDER imagenet100" in refused("imagenet100").next
     assert "barlowctl data pack IMAGES scans" in refused("scans").next
 
 
