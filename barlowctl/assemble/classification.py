@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from barlowctl.assemble.data import build_loader
-from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.labelled import Labelled, source_facts
 from barlowctl.assemble.machine import Runtime, usable_precision
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
+from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.eval.features import backbone_digest
@@ -67,6 +68,7 @@ def fit(
     subset: np.ndarray | None = None,
     emit: Sink = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
+    on_unreadable: OnMeasuring = "raise",
 ) -> Fitted:
     """Train a classifier on the subject's backbone and score the test images with its last epoch.
 
@@ -77,6 +79,8 @@ def fit(
     Args:
         subset: positions of the training images to use; None: all.
         seed: of the classifier's first weights and of the order and crops of training images.
+        on_unreadable: "skip": another training image stands in for one that cannot be read, with its own label; a
+            test image that cannot be read has no score.
 
     Raises:
         UserError: fewer images than one batch can be made of, or a loss that is not finite.
@@ -92,25 +96,38 @@ def fit(
         "train": source_facts(data.train),
         "test": source_facts(data.test),
         "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
+        **({"on_unreadable": "skip"} if on_unreadable == "skip" else {}),
         "geometry": [recipe.eval.resize, recipe.eval.crop, list(recipe.views.mean), list(recipe.views.std)],
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
     if (folder / "result.json").is_file() and (folder / "scores.safetensors").is_file():
-        found = load_file(folder / "scores.safetensors")
+        saved = load_file(folder / "scores.safetensors")
         values = rundir.read_json(folder / "result.json")
-        return Fitted(found["scores"], found["labels"], folder, len(members), values["cpu_seconds"])
+        return Fitted(saved["scores"], saved["labels"], folder, len(members), values["cpu_seconds"])
 
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder):
         rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
         method = _build(subject, data, protocol, seed, device)
         values = _train(
-            method, data, members, recipe, protocol, runtime, device, folder=folder, digest=digest, emit=emit, stop=stop
+            method,
+            data,
+            members,
+            recipe,
+            protocol,
+            runtime,
+            device,
+            folder=folder,
+            digest=digest,
+            emit=emit,
+            stop=stop,
+            on_unreadable=on_unreadable,
         )
         if protocol.frozen:
             assert backbone_digest(method.backbone) == before, "linear evaluation changed the backbone"
-        scores, labels = extract(_Logits(method), data.test, recipe, runtime, device)
+        found = extract_readable(_Logits(method), data.test, recipe, runtime, device, on_unreadable=on_unreadable)
+        scores, labels = found.features, found.labels
         save_file({"scores": scores, "labels": labels}, folder / "scores.safetensors")
         rundir.write_json(folder / "result.json", values)
     return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]))
@@ -145,6 +162,7 @@ def _train(
     digest: str,
     emit: Sink,
     stop: Callable[[], bool],
+    on_unreadable: OnMeasuring,
 ) -> dict[str, Any]:
     batch_size = min(protocol.batch_size, len(members))
     whole, rest = divmod(len(members), batch_size)
@@ -173,6 +191,7 @@ def _train(
         batch_size=batch_size,
         drop_last=drop_last,
         subset=members,
+        on_unreadable="replace" if on_unreadable == "skip" else "raise",
     )
     resume = bool(checkpoint.list_checkpoints(folder / "checkpoints"))
     start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0

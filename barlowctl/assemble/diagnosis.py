@@ -13,6 +13,7 @@ from torch import Tensor
 from barlowctl.assemble.data import Source, build_loader, view_specs
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
+from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics, pictures
 from barlowctl.eval.features import evaluating
 from barlowctl.objective import BarlowTwins
@@ -52,6 +53,7 @@ def diagnose(
     runtime: Runtime,
     device: torch.device,
     members: np.ndarray | None = None,
+    on_unreadable: OnMeasuring | None = None,
 ) -> Diagnosis:
     """Embed two distorted views of the same images, always the same views, and look at their cross-correlation.
 
@@ -59,6 +61,7 @@ def diagnose(
 
     Args:
         members: positions of the images to draw from; None: all.
+        on_unreadable: None: leave such images out where the recipe goes on past them.
     """
     pool = np.arange(source.num_samples) if members is None else members
     chosen = pool[np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(np.int64)]
@@ -71,11 +74,14 @@ def diagnose(
         batch_size=min(_BATCH, len(chosen)),
         shuffle=False,
         subset=chosen,
+        on_unreadable=on_unreadable or ("skip" if recipe.data.on_unreadable == "replace" else "raise"),
     )
     to_input = normalization(recipe).to(device)
     embedded: tuple[list[Tensor], list[Tensor]] = ([], [])
     with loader, evaluating(method), torch.inference_mode():
         for batch in loader.epoch(0):
+            if not len(batch.indices):
+                continue
             for found, view in zip(embedded, batch.views, strict=True):
                 z = method.projector(method.backbone(to_input(view.to(device))))
                 found.append(z.detach().to("cpu", torch.float32, copy=True))
@@ -86,7 +92,7 @@ def diagnose(
         rms_off_diagonal=summary.rms_off_diagonal,
         singular_values=diagnostics.correlation_spectrum(z1, z2),
         block=diagnostics.correlation_block(z1, z2),
-        samples=len(chosen),
+        samples=len(z1),
     )
 
 

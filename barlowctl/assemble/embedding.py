@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import torch
 from PIL import Image
 
 from barlowctl.assemble.data import Source, open_source
-from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.evaluation import extract, extract_readable
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data.benchmarks import ListedFiles
 from barlowctl.data.names import written
 from barlowctl.data.plain import Pictures
+from barlowctl.data.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.errors import UserError
 from barlowctl.eval import pictures
 from barlowctl.eval.embeddings import Embeddings, nearest
@@ -25,12 +27,14 @@ from barlowctl.eval.projection import project
 from barlowctl.report.map_page import map_page
 
 
-def embed(subject: Subject, source: Source, split: str, runtime: Runtime) -> Embeddings:
-    """Features of every image of a source, in its order."""
+def embed(
+    subject: Subject, source: Source, split: str, runtime: Runtime, *, on_unreadable: OnMeasuring = "raise"
+) -> Embeddings:
+    """Features of the images of a source, in its order; "skip": those that cannot be read have no row."""
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
-    features, labels = extract(backbone, source, subject.recipe, runtime, device)
+    found = extract_readable(backbone, source, subject.recipe, runtime, device, on_unreadable=on_unreadable)
     facts = {
         "network": subject.name,
         "images": written(str(source.path)),
@@ -40,7 +44,18 @@ def embed(subject: Subject, source: Source, split: str, runtime: Runtime) -> Emb
         **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
         **{key: str(value) for key, value in subject.facts.items()},
     }
-    return Embeddings(features.numpy(), image_names(source, split), labels.numpy(), list(source.class_names), facts)
+    if found.unreadable:
+        facts["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
+    names = image_names(source, split)
+    return Embeddings(
+        found.features.numpy(),
+        [names[position] for position in found.positions],
+        found.labels.numpy(),
+        list(source.class_names),
+        facts,
+        found.positions,
+        found.unreadable,
+    )
 
 
 def open_images(subject: Subject, images: str, split: str) -> Source:
@@ -73,13 +88,13 @@ def draw_neighbours(
         if position is None:
             first, feature = _outside(subject, Path(query), runtime)
         else:
-            first, feature = _picture(source, position), bank[position : position + 1]
+            first, feature = _picture(source, found.position_of(position)), bank[position : position + 1]
         wanted = top + (0 if position is None else 1)
         similarity, index = nearest(bank, feature, top=min(wanted, len(bank)))
         pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
         if not pairs:
             raise UserError("an image alone has no neighbours", allowed="at least 2 images")
-        rows.append([first, *(_picture(source, i) for i, _ in pairs)])
+        rows.append([first, *(_picture(source, found.position_of(i)) for i, _ in pairs)])
         name = query if position is None else (found.class_of(position) or found.names[position])
         captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
         near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
@@ -112,7 +127,7 @@ def draw_map(
             pictures.scatter(points, labels, classes, title).save(out)
         else:
             names = [found.names[index] for index in members]
-            thumbnails = [_picture(source, int(index)) for index in members]
+            thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
             out.write_text(map_page(points, labels, classes, names, thumbnails, title), encoding="utf-8")
     return len(members)
 
@@ -122,14 +137,17 @@ def _picture(source: Source, index: int) -> Image.Image:
 
 
 def _position(query: str, found: Embeddings) -> int | None:
-    """Where a query is among the images; None for a file from elsewhere."""
+    """The row of a query among the images; None for a file from elsewhere."""
     for name in (query, written(query)):  # as the files of `embed` have it, or as the file is called
         if name in found.names:
             return found.names.index(name)
     if query.isdigit():
-        if int(query) < len(found.names):
-            return int(query)
-        raise UserError(f"image {query} does not exist", allowed=f"0 to {len(found.names) - 1}")
+        rows = {found.position_of(row): row for row in range(len(found.names))}
+        if int(query) in rows:
+            return rows[int(query)]
+        if int(query) < len(found.names) + len(found.unreadable):
+            raise UserError(f"image {query} is one of those that cannot be read", allowed="another one")
+        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}")
     if Path(query).is_file():
         return None
     raise UserError(
@@ -143,5 +161,8 @@ def _outside(subject: Subject, path: Path, runtime: Runtime) -> tuple[Image.Imag
     source = Pictures(ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), []))
     device = choose_device(runtime.device)
     plain = Runtime(runtime.device, runtime.threads, 1, "auto")
-    feature, _ = extract(subject.backbone.to(device).eval(), source, subject.recipe, plain, device)
+    try:
+        feature, _ = extract(subject.backbone.to(device).eval(), source, subject.recipe, plain, device)
+    except UnreadableImage as error:  # not one of the images: leaving those out would not help
+        raise UserError(error.message, next="name another image with --neighbours") from error
     return Image.fromarray(source.image(0)), feature

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from barlowctl.assemble.data import Source, build_loader, evaluation_spec, has_l
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
+from barlowctl.data.loader import Batch, Loader
+from barlowctl.data.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.data.views import UndistortedSpec
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn
@@ -22,6 +25,21 @@ from barlowctl.train.events import Evaluated, Event, Sink
 
 EVALUATION_BATCH = 500
 ONLINE_K = 20
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was measured of a source's images, in its order.
+
+    Attributes:
+        features: (N, F) float32. labels: (N,) int64. positions: (N,) int64, of each row's image in the source.
+        unreadable: the images that have no row.
+    """
+
+    features: Tensor
+    labels: Tensor
+    positions: np.ndarray
+    unreadable: list[Problem]
 
 
 def extract(
@@ -34,12 +52,49 @@ def extract(
     to_input: Callable[[Tensor], Tensor] | None = None,
     spec: UndistortedSpec | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, F) float32 and labels (N,) int64 of undistorted images, in the source's order.
+    """Features (N, F) float32 and labels (N,) int64 of undistorted images, one row for each, in the source's order.
 
     `to_input` takes the place of the recipe's normalisation of uint8 images (N, S, S, C), `spec` that of its resize and
     centre crop.
+
+    Raises:
+        UnreadableImage: the first image that cannot be read, whatever the recipe does while training.
+    """
+    found = extract_readable(backbone, source, recipe, runtime, device, subset, to_input, spec, on_unreadable="raise")
+    return found.features, found.labels
+
+
+def extract_readable(
+    backbone: nn.Module,
+    source: Source,
+    recipe: Recipe,
+    runtime: Runtime,
+    device: torch.device,
+    subset: np.ndarray | None = None,
+    to_input: Callable[[Tensor], Tensor] | None = None,
+    spec: UndistortedSpec | None = None,
+    *,
+    on_unreadable: OnMeasuring,
+) -> Extracted:
+    """As `extract`; with "skip", images that cannot be read are left out and named.
+
+    Another image never stands in for one that is measured: `data.on_unreadable` is of training alone.
+
+    Raises:
+        UnreadableImage: with "raise"; with "skip" when nothing can be read.
     """
     count = source.num_samples if subset is None else len(subset)
+    positions: list[np.ndarray] = []
+
+    def batches(loader: Loader) -> Iterator[Batch]:
+        for batch in loader.epoch(0):
+            positions.append(batch.indices.numpy().copy())
+            yield batch
+        if loader.problems and not sum(map(len, positions)):
+            first = loader.problems[min(loader.problems)]
+            reason = f"{first.reason}; no other one of the {count} images can be read either"
+            raise UnreadableImage(source.path, first.name, reason, next="give images that can be read")
+
     loader = build_loader(
         source,
         [spec or evaluation_spec(recipe)],
@@ -49,9 +104,17 @@ def extract(
         batch_size=min(EVALUATION_BATCH, count),
         shuffle=False,
         subset=subset,
+        on_unreadable=on_unreadable,
     )
     with loader:
-        return features.extract(backbone, loader.epoch(0), to_input or normalization(recipe).to(device), device)
+        found = features.extract(backbone, batches(loader), to_input or normalization(recipe).to(device), device)
+    problems = [loader.problems[index] for index in loader.unreadable]
+    return Extracted(*found, np.concatenate(positions), problems)
+
+
+def while_training(recipe: Recipe) -> OnMeasuring:
+    """What a measurement in a run does about an unreadable image: a run that goes on past it measures the others."""
+    return "skip" if recipe.data.on_unreadable == "replace" else "raise"
 
 
 class OnlineEvaluation:
@@ -102,6 +165,7 @@ class OnlineEvaluation:
         if self.queries is not None and not self.labelled:
             notify("no online kNN: the images have no labels")
         self._latest: tuple[Diagnosis, Tensor] | None = None
+        self._notify, self._left_out = notify, set[str]()
 
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
@@ -130,7 +194,20 @@ class OnlineEvaluation:
         return sink
 
     def _features(self, source: Source, subset: np.ndarray) -> tuple[Tensor, Tensor]:
-        return extract(self.method.backbone, source, self.recipe, self.runtime, self.device, subset)
+        found = extract_readable(
+            self.method.backbone,
+            source,
+            self.recipe,
+            self.runtime,
+            self.device,
+            subset,
+            on_unreadable=while_training(self.recipe),
+        )
+        for problem in found.unreadable:
+            if problem.name not in self._left_out:
+                self._left_out.add(problem.name)
+                self._notify(f"not measured, it cannot be read: {problem.name}: {problem.reason}")
+        return found.features, found.labels
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:

@@ -155,8 +155,8 @@ def pretrain(
         )
         if loader.unreadable:
             result["replaced"] = len(loader.unreadable)
-            shown = ", ".join(map(str, loader.unreadable[:10]))
-            emit(Notice(f"images that could not be read and were replaced: {result['replaced']} (sample {shown})"))
+            shown = ", ".join(loader.problems[index].name for index in loader.unreadable[:10])
+            emit(Notice(f"images that could not be read and were replaced: {result['replaced']} ({shown})"))
         return result
 
 

@@ -104,8 +104,8 @@ def source_facts(source: Source) -> dict[str, Any]:
 
 def image_names(source: Source, split: str) -> list[str]:
     """What to call each image, in one line (`data.names.written`): its path below the folder, or `split[index]` in a
-    packed file, which keeps no names.
+    packed file without names.
     """
-    if isinstance(source, Beton):
+    if isinstance(source, Beton) and not source.has_names:
         return [f"{split}[{index}]" for index in range(source.num_samples)]
     return [source.name_of(index) for index in range(source.num_samples)]

@@ -16,12 +16,13 @@ from torch import Tensor
 from barlowctl.assemble.classification import fit
 from barlowctl.assemble.data import Source
 from barlowctl.assemble.diagnosis import diagnose, draw, save
-from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, set_threads
 from barlowctl.assemble.subjects import Pixels, Subject, floor
 from barlowctl.data.beton import Beton
+from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, pictures, subsets
 from barlowctl.objective import BarlowTwins
@@ -67,7 +68,7 @@ class Tasks:
 
 @dataclass
 class _Desk:
-    """Where a measurement happens: the machine, the data, where files go and who is told."""
+    """Where a measurement happens: the machine, the data, where files go, who is told, and what was left out."""
 
     data: Labelled
     runtime: Runtime
@@ -76,6 +77,8 @@ class _Desk:
     folder: Path | None
     emit: Callable[[str], Sink]
     files: list[str] = field(default_factory=list)
+    on_unreadable: OnMeasuring = "raise"
+    unreadable: dict[str, Problem] = field(default_factory=dict)
 
 
 def probe(
@@ -95,12 +98,15 @@ def measure(
     floors: tuple[str, ...] = (),
     folder: Path | None = None,
     emit: Callable[[str], Sink] = lambda task: lambda event: None,
+    on_unreadable: OnMeasuring = "raise",
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Measure a subject, then each of `floors` ("pixels", "random-init"), under one protocol.
 
     Args:
         folder: for tables by class, pictures, and what is trained; None: none are written.
         emit: task -> a sink of its training events.
+        on_unreadable: "skip" leaves out images that cannot be read; the measurements name them in `unreadable`. A
+            classifier that is trained sees another image, with that image's label, in their place.
 
     Yields names and measurements. The backbone's bytes are the same afterwards (asserted).
     """
@@ -113,7 +119,7 @@ def measure(
     for one in (None, *floors):
         measured = subject if one is None else floor(subject, one)
         own = folder if one is None or folder is None else folder / one
-        desk = _Desk(data, runtime, device, tasks, own, emit)
+        desk = _Desk(data, runtime, device, tasks, own, emit, on_unreadable=on_unreadable)
         measured.backbone.to(device).eval()
         before = features.backbone_digest(measured.backbone)
         with memory_explained("--device cpu"):
@@ -129,14 +135,19 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
 
     def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        return extract(subject.backbone, source, recipe, desk.runtime, desk.device, subset, as_it_is)
+        policy = desk.on_unreadable
+        found = extract_readable(
+            subject.backbone, source, recipe, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
+        )
+        desk.unreadable.update({problem.name: problem for problem in found.unreadable})
+        return found.features, found.labels
 
     # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
     kept = tasks.knn or tasks.linear
-    sampled = _sample(data.train.num_samples, RANK_SAMPLES)
-    bank, bank_labels = features_of(data.train, None if kept else sampled.numpy())
+    positions = None if kept else _sample(data.train.num_samples, RANK_SAMPLES).numpy()
+    bank, bank_labels = features_of(data.train, positions)
     queries, labels = features_of(data.test) if kept else (bank, bank_labels)
-    sample = bank[sampled] if kept else bank
+    sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
     result: dict[str, Any] = {
         "features": bank.shape[1],
         "feature_spread": diagnostics.feature_spread(bank),
@@ -154,13 +165,21 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
             result["linear_paper" if protocol.frozen else name.replace("-", "_")] = _trained(subject, desk, protocol)
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = desk.files
+    result["unreadable"] = [problem.as_dict() for problem in desk.unreadable.values()]
     return result
 
 
 def _correlation(method: BarlowTwins, recipe: Recipe, desk: _Desk, sample: Tensor) -> dict[str, Any]:
     """The cross-correlation of a run's embeddings, in numbers and in pictures."""
     assert desk.folder is not None
-    found = diagnose(method.to(desk.device), desk.data.train, recipe, desk.runtime, desk.device)
+    found = diagnose(
+        method.to(desk.device),
+        desk.data.train,
+        recipe,
+        desk.runtime,
+        desk.device,
+        on_unreadable=desk.on_unreadable,
+    )
     eigenvalues = diagnostics.eigenspectrum(sample)
     save(desk.folder / "spectra.safetensors", found, eigenvalues)
     desk.files += [str(file) for file in draw(desk.folder, found, eigenvalues, recipe.model.projector[-1])]
@@ -226,6 +245,7 @@ def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any
             seed=seed,
             subset=members,
             emit=desk.emit(f"{protocol.name}, seed {seed}"),
+            on_unreadable=desk.on_unreadable,
         )
         first = first or fitted
         top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))

@@ -18,6 +18,7 @@ from barlowctl.assemble.data import Source, build_loader, open_source, view_spec
 from barlowctl.assemble.embedding import draw_neighbours, embed
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.subjects import open_subject
+from barlowctl.data.beton import Beton
 from barlowctl.data.plain import Pictures
 from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
@@ -181,15 +182,14 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None) ->
     train = open_source(recipe, "train", data)
 
     def loader_of(indices: np.ndarray) -> Any:
-        return build_loader(
-            train, view_specs(recipe), recipe, runtime, device, batch_size=len(indices), shuffle=False, subset=indices
-        )
+        choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}
+        return build_loader(train, view_specs(recipe), recipe, runtime, device, **choice)
 
     with tempfile.TemporaryDirectory() as folder:
-        file = preview(
+        drawn = preview(
             train, view_specs(recipe), Path(folder) / "views.png", samples=6, seed=recipe.seed, make_loader=loader_of
         )
-        with Image.open(file) as opened:
+        with Image.open(drawn.path) as opened:
             views = opened.convert("RGB")
         shown = [Picture("Views", "originals and the two distorted views of epoch 0", views)]
         try:
@@ -214,7 +214,9 @@ class _Some(Pictures):
         self.class_names = list(source.class_names)
 
     def name_of(self, index: int) -> str:
-        return f"image {int(self._chosen[index])}"
+        position = int(self._chosen[index])
+        named = not isinstance(self._all, Beton) or self._all.has_names
+        return self._all.name_of(position) if named else f"image {position}"
 
     def image(self, index: int) -> np.ndarray:
         pixels: np.ndarray = self._all.image(int(self._chosen[index]))
@@ -223,9 +225,10 @@ class _Some(Pictures):
 
 def _neighbours(run: Path, source: Source, split: str, runtime: Runtime, out: Path) -> Image.Image:
     subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
-    found = embed(subject, some, split, runtime)
-    step = max(1, some.num_samples // NEIGHBOUR_QUERIES)
-    queries = [str(index) for index in range(step // 2, some.num_samples, step)][:NEIGHBOUR_QUERIES]
+    found = embed(subject, some, split, runtime, on_unreadable="skip")
+    step = max(1, len(found.names) // NEIGHBOUR_QUERIES)
+    rows = range(step // 2, len(found.names), step)
+    queries = [str(found.position_of(row)) for row in rows][:NEIGHBOUR_QUERIES]
     draw_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS, out=out)
     with Image.open(out) as opened:
         return opened.convert("RGB")

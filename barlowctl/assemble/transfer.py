@@ -13,6 +13,7 @@ from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.voc import SvmOptions, measure_voc07
 from barlowctl.data import benchmarks, home
 from barlowctl.data.plain import Pictures
+from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval.published import TRANSFER
 from barlowctl.train.events import Sink
@@ -31,6 +32,7 @@ def transfer(
     options: SvmOptions | None = None,
     folder: Path,
     emit: Callable[[str], Sink] = lambda task: lambda event: None,
+    on_unreadable: OnMeasuring = "raise",
 ) -> dict[str, Any]:
     """Measure a frozen backbone on a task.
 
@@ -38,6 +40,7 @@ def transfer(
         data: the benchmark's folder, in its published layout; of "folder" any labelled dataset.
         protocol: of the tasks with one label per image: "paper" or "fast" (features extracted once).
         tasks: seeds and overrides of a trained protocol.
+        on_unreadable: "skip" leaves out images that cannot be read, and names them in `unreadable`.
 
     Returns:
         `metric` (its name), `value` (percent), and everything that was measured; `published`: the paper's column.
@@ -48,9 +51,9 @@ def transfer(
     if task not in TASKS:
         raise UserError(f"--task is '{task}'{did_you_mean(task, TASKS)}", allowed=", ".join(TASKS))
     if task == "voc07":
-        found = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions())
+        found = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
     else:
-        found = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit)
+        found = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
     published = dict(TRANSFER.column(task)) if task in TRANSFER.columns else {}
     return {"task": task, **found, "published": published}
 
@@ -64,6 +67,7 @@ def _one_label(
     tasks: Tasks,
     folder: Path,
     emit: Callable[[str], Sink],
+    on_unreadable: OnMeasuring,
 ) -> dict[str, Any]:
     labelled = open_task(subject, task, data)
     trained = "linear" if task == "folder" else task
@@ -75,7 +79,15 @@ def _one_label(
         seeds=tasks.seeds,
         overrides=tasks.overrides,
     )
-    ((_, values),) = measure(subject, labelled, runtime, tasks=wanted, folder=folder / f"transfer-{task}", emit=emit)
+    ((_, values),) = measure(
+        subject,
+        labelled,
+        runtime,
+        tasks=wanted,
+        folder=folder / f"transfer-{task}",
+        emit=emit,
+        on_unreadable=on_unreadable,
+    )
     key = "linear" if fast else "linear_paper"
     result = values[key]
     describe = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
@@ -85,6 +97,7 @@ def _one_label(
         **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
         "protocol": describe if fast else result["describe"],
         "data": labelled.facts(),
+        "unreadable": values["unreadable"],
         "measured": values,
     }
 

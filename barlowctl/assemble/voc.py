@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from barlowctl.assemble.evaluation import extract
+from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
 from barlowctl.data.plain import Pictures
+from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import SquashSpec
 from barlowctl.errors import UserError
 from barlowctl.eval import svm
@@ -38,8 +39,12 @@ class SvmOptions:
     pooling: Pooling = "2x2"
 
 
-def measure_voc07(subject: Subject, path: Path, runtime: Runtime, options: SvmOptions) -> dict[str, Any]:
+def measure_voc07(
+    subject: Subject, path: Path, runtime: Runtime, options: SvmOptions, on_unreadable: OnMeasuring = "raise"
+) -> dict[str, Any]:
     """SVMs on the trainval pictures of `path`, measured on its test pictures. Precisions are in percent.
+
+    With "skip", pictures that cannot be read are left out and named in `unreadable`.
 
     Raises:
         UserError: not VOC2007's layout, a class with too few images, or no scikit-learn.
@@ -53,9 +58,13 @@ def measure_voc07(subject: Subject, path: Path, runtime: Runtime, options: SvmOp
     recipe = subject.recipe
     shown = SquashSpec(recipe.eval.crop, recipe.views.interpolation)
     network, pooled = _pooled(subject, options.pooling, device)
-    features = [
-        extract(network, Pictures(source), recipe, runtime, device, spec=shown)[0].numpy() for source in sources
+    read = [
+        extract_readable(network, Pictures(source), recipe, runtime, device, spec=shown, on_unreadable=on_unreadable)
+        for source in sources
     ]
+    features = [found.features.numpy() for found in read]
+    targets = [matrix[found.positions] for matrix, found in zip(targets, read, strict=True)]
+    _check_classes(targets, options.low_shot)
     threads = min(runtime.threads or cores(), cores())
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
@@ -82,6 +91,7 @@ def measure_voc07(subject: Subject, path: Path, runtime: Runtime, options: SvmOp
             split: {"path": str(source.path), "images": len(source)}
             for split, source in zip(("trainval", "test"), sources, strict=True)
         },
+        "unreadable": [problem.as_dict() for found in read for problem in found.unreadable],
         "measured": {"features": features[0].shape[1]},
     }
 

@@ -134,6 +134,8 @@ def info(
             f"{path} has no content hash to compare with: barlowctl did not write it",
             next="without --verify",
         )
+    if verify and beton.has_names and not beton.names.intact():
+        raise UserError(f"{path} has changed since it was packed: the names of its images differ", next="pack it again")
     if verify and beton.compute_hash() != beton.noted_hash:
         raise UserError(
             f"{path} has changed since it was packed: its content hash differs",
@@ -179,22 +181,37 @@ def preview(
     from barlowctl.assemble.data import build_loader, explain_loader, open_source, view_specs
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.preview import preview as draw
+    from barlowctl.data.unreadable import listed
 
     source, specs = open_source(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
 
     def make_loader(indices: Any) -> Any:
         choice = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
+        if value.data.on_unreadable == "replace":  # training goes on past it; a preview shows no other in its place
+            choice["on_unreadable"] = "skip"
         return build_loader(source, specs, value, runtime, device, **choice)
 
-    path = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
+    drawn = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
     name, why = explain_loader(source, loader)
-    shown = min(samples, source.num_samples)
-    console.say(f"{shown} images of {source.path} with recipe {value.name}, {name} loader ({why}): {path}")
+    for line in listed(drawn.unreadable):
+        console.say(line)
+    console.say(
+        f"{drawn.samples} images of {source.path} with recipe {value.name}, {name} loader ({why}): {drawn.path}"
+    )
     for line in source.account.lines():
         console.say(line)
-    result = {"path": str(path), "samples": shown, "recipe": value.name, "seed": value.seed, "loader": name}
-    console.result(result | source.account.found())
+    console.result(
+        {
+            "path": str(drawn.path),
+            "samples": drawn.samples,
+            "recipe": value.name,
+            "seed": value.seed,
+            "loader": name,
+            "unreadable": [problem.as_dict() for problem in drawn.unreadable],
+        }
+        | source.account.found()
+    )
 
 
 @app.command("get", epilog="Examples: barlowctl data get fashion-mnist | barlowctl data get cifar10 --from ~/downloads")
@@ -281,6 +298,7 @@ def _describe(beton: Any) -> dict[str, Any]:
         "mean_pixels": round(float(sides.mean())),
         "bytes": len(beton.bytes),
         "content_hash": beton.noted_hash,
+        "names": beton.has_names,
         "source": beton.info.get("source"),
         "packed": beton.info.get("date"),
         "skipped": beton.info.get("counts", {}).get("skipped"),
@@ -291,6 +309,8 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         low, high = value
         return str(low) if low == high else f"{low} to {high}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else str(value)
 
 

@@ -54,6 +54,7 @@ def embed(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize or eval.crop.")
     ] = None,
+    on_unreadable: options.OnUnreadable = "stop",
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -67,6 +68,7 @@ def embed(
     from barlowctl.assemble import embedding
     from barlowctl.assemble.machine import Runtime, refuse_several_devices
     from barlowctl.assemble.subjects import open_subject
+    from barlowctl.data.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
     from barlowctl.eval.projection import check_projection
 
@@ -77,6 +79,7 @@ def embed(
         raise UserError(
             "nothing to do", allowed="at least one of --out, --neighbours, --map", next="--out features.npz"
         )
+    geometry, foreign, policy = options.measuring(overrides, on_unreadable)
     if out is not None:
         check_path(out)
     for path in maps:
@@ -84,10 +87,9 @@ def embed(
             raise UserError(f"--map is '{path}'", allowed="a name that ends in .png or .html")
     if maps:
         check_projection(projection)
-    foreign = [value for value in overrides or [] if not value.startswith("eval.")]
     if foreign:
         raise UserError(f"--set {foreign[0]}", allowed="eval.resize=..., eval.crop=...")
-    opened = open_subject(subject, data=images, geometry=overrides or [])
+    opened = open_subject(subject, data=images, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
     runtime = Runtime(device, threads, workers, "auto")
@@ -95,7 +97,12 @@ def embed(
     console.say(f"{source.num_samples:,} images of {source.path}")
     for line in source.account.lines():
         console.say(line)
-    found = embedding.embed(opened, source, split, runtime)
+    with options.advise_skipping(policy):
+        found = embedding.embed(opened, source, split, runtime, on_unreadable=policy)
+    for line in listed(found.unreadable):
+        console.say(line)
+    if found.unreadable:
+        console.say(f"{len(found.unreadable):,} of {source.num_samples:,} images have no row: they cannot be read")
     result: dict[str, Any] = {
         "subject": subject,
         **opened.facts,
@@ -103,6 +110,7 @@ def embed(
         "count": len(found.features),
         **source.account.found(),
         "features": found.features.shape[1],
+        "unreadable": [problem.as_dict() for problem in found.unreadable],
         "files": [],
     }
     if out is not None:
@@ -110,8 +118,8 @@ def embed(
         result["files"].append(str(out))
         console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
     if queries:
-        listed = embedding.draw_neighbours(opened, source, found, queries, runtime, top=top, out=neighbours_out)
-        result["neighbours"] = listed
+        neighbour_rows = embedding.draw_neighbours(opened, source, found, queries, runtime, top=top, out=neighbours_out)
+        result["neighbours"] = neighbour_rows
         result["files"].append(str(neighbours_out))
         console.say(f"neighbours drawn to {neighbours_out}")
     if maps:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from barlowctl.errors import UserError
+
+if TYPE_CHECKING:
+    from barlowctl.data.unreadable import OnMeasuring
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")]
@@ -26,3 +33,44 @@ Threads = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads of the loader. Default: 1 on a CPU, else the cores.")
 ]
+PREPARING = ("eval.",)
+"""What `--set` may change of how images are prepared, in the commands that measure."""
+
+OnUnreadable = Annotated[
+    str,
+    typer.Option(
+        "--on-unreadable", help="stop at an image that cannot be read, or skip: it is left out, named and counted."
+    ),
+]
+
+
+def measuring(overrides: list[str] | None, on_unreadable: str) -> tuple[list[str], list[str], OnMeasuring]:
+    """What a measuring command was told by `--set` and `--on-unreadable`.
+
+    Returns:
+        How images are prepared (`eval.resize`, ...), the other overrides, and what is done about unreadable images: a
+        recipe's words for that mean the same here, but another image never stands in for one that is measured.
+    """
+    if on_unreadable not in ("stop", "fail", "skip"):  # `fail` is the word of `data pack`
+        raise UserError(f"--on-unreadable is '{on_unreadable}'", allowed="stop, skip")
+    geometry, others = list[str](), list[str]()
+    skip = on_unreadable == "skip"
+    for override in overrides or []:
+        if override in ("data.on_unreadable=replace", "data.on_unreadable=raise"):
+            skip = override.endswith("replace")
+        else:
+            (geometry if override.startswith(PREPARING) else others).append(override)
+    return geometry, others, "skip" if skip else "raise"
+
+
+@contextlib.contextmanager
+def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
+    """At an image that cannot be read, the next command is this one again with `--on-unreadable skip`."""
+    from barlowctl.data.unreadable import UnreadableImage
+
+    try:
+        yield
+    except UnreadableImage as error:
+        if chosen == "raise":
+            error.next = "--on-unreadable skip"
+        raise

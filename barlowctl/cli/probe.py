@@ -71,6 +71,7 @@ def probe(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
     ] = None,
+    on_unreadable: options.OnUnreadable = "stop",
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -87,15 +88,16 @@ def probe(
     from barlowctl.assemble.machine import Runtime, refuse_several_devices
     from barlowctl.assemble.probing import measure, open_labelled
     from barlowctl.assemble.subjects import open_subject
+    from barlowctl.data.unreadable import Problem, listed
     from barlowctl.train import rundir
 
     refuse_several_devices("probe")
     console = Console(json=json, quiet=quiet)
+    geometry, changes, policy = options.measuring(overrides, on_unreadable)
     if subject is None:
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
-    geometry = [value for value in overrides or [] if value.startswith("eval.")]
-    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, overrides)
+    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, changes)
     opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
@@ -108,7 +110,7 @@ def probe(
     stem = f"probe-{Path(data or opened.recipe.data.dataset).stem}"
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     measured = []
-    with console.progress("probing", 1 + len(floors)) as progress:
+    with options.advise_skipping(policy), console.progress("probing", 1 + len(floors)) as progress:
         for name, values in measure(
             opened,
             labelled,
@@ -117,6 +119,7 @@ def probe(
             floors=floors,
             folder=folder / stem,
             emit=tell_training(console),
+            on_unreadable=policy,
         ):
             progress.advance()
             measured.append({"name": name, **values})
@@ -130,6 +133,8 @@ def probe(
     }
     file = _write(folder, stem, result)
     _show(console, opened, result, measured, labelled.test.num_samples)
+    for line in listed([Problem(**one) for one in result["unreadable"]]):
+        console.say(line)
     console.say(f"written to {file}; by class and confusion: {folder / stem}")
     console.result({**result, "file": str(file)})
 
@@ -142,7 +147,7 @@ def _tasks(
     semi_list: Path | None,
     finetune: bool,
     seeds: int,
-    overrides: list[str] | None,
+    overrides: list[str],
 ) -> Tasks:
     from barlowctl.assemble.probing import Tasks
     from barlowctl.errors import did_you_mean
@@ -165,7 +170,7 @@ def _tasks(
         trained=(*trained, *(["finetune"] if finetune else [])),
         seeds=seeds,
         subset=semi_list,
-        overrides=tuple(value for value in overrides or [] if not value.startswith("eval.")),
+        overrides=tuple(overrides),
     )
 
 

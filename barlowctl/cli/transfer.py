@@ -63,6 +63,7 @@ def transfer(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
     ] = None,
+    on_unreadable: options.OnUnreadable = "stop",
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -80,12 +81,13 @@ def transfer(
     from barlowctl.assemble.transfer import transfer as measure
     from barlowctl.assemble.voc import SvmOptions
     from barlowctl.cli.probe import tell_training
+    from barlowctl.data.unreadable import Problem, listed
     from barlowctl.eval import svm
     from barlowctl.train import rundir
 
     refuse_several_devices("transfer")
     console = Console(json=json, quiet=quiet)
-    trained = tuple(value for value in overrides or [] if not value.startswith("eval."))
+    geometry, trained, policy = options.measuring(overrides, on_unreadable)
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
     not_voc07 = {
         "--protocol fast": protocol == "fast",
@@ -101,29 +103,32 @@ def transfer(
     if subject is None:
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
-    geometry = [value for value in overrides or [] if value.startswith("eval.")]
     opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
     folder = out or opened.folder
-    found = measure(
-        opened,
-        task,
-        data,
-        Runtime(device, threads, workers, "auto"),
-        protocol=protocol,
-        tasks=Tasks(seeds=seeds, overrides=trained),
-        options=SvmOptions(
-            tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else (), pooling or SvmOptions.pooling
-        ),
-        folder=folder,
-        emit=tell_training(console),
-    )
+    with options.advise_skipping(policy):
+        found = measure(
+            opened,
+            task,
+            data,
+            Runtime(device, threads, workers, "auto"),
+            protocol=protocol,
+            tasks=Tasks(seeds=seeds, overrides=tuple(trained)),
+            options=SvmOptions(
+                tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else (), pooling or SvmOptions.pooling
+            ),
+            folder=folder,
+            emit=tell_training(console),
+            on_unreadable=policy,
+        )
     result = {"subject": subject, "kind": opened.kind, **opened.facts, **found}
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"transfer-{task}.json"
     rundir.write_json(file, result)
     _show(console, opened.name, result)
+    for line in listed([Problem(**one) for one in result["unreadable"]]):
+        console.say(line)
     console.say(f"written to {file}")
     console.result({**result, "file": str(file)})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from barlowctl.data.beton_format import (
     TABLE_ENTRY,
     hash_sample,
 )
+from barlowctl.data.beton_names import Names
 from barlowctl.errors import UserError
 
 
@@ -44,6 +46,7 @@ class Beton:
     class_names: list[str], empty where unknown (files by other writers)
     info: what our packer noted (source, counts, skipped, channels, content_hash, ...), {} for other files
     account: notes on how this file was chosen; what its packer passed over is in `info`
+    names: of the images, looked up one at a time; see `has_names`
     """
 
     path: Path
@@ -56,6 +59,7 @@ class Beton:
     widths: np.ndarray
     pointers: np.ndarray
     sizes: np.ndarray
+    _table_start: int
     class_names: list[str]
     info: dict[str, Any]
     account: Account
@@ -96,6 +100,29 @@ class Beton:
     def has_labels(self) -> bool:
         """Whether any sample has a label."""
         return bool((self.labels >= 0).any())
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the packer kept the names of the images (files of earlier versions and of FFCV have none)."""
+        return "names_at" in self.info
+
+    @cached_property
+    def names(self) -> Names:
+        """The names of the images, read when asked for.
+
+        Raises:
+            UserError: the file has none, or their section is damaged.
+        """
+        if not self.has_names:
+            raise self._bad("it does not have the names of its images")
+        try:
+            return Names(self.bytes, self.info, self.num_samples, self._table_start)
+        except ValueError as error:
+            raise self._bad(str(error)) from error
+
+    def name_of(self, index: int) -> str:
+        """What to call an image: its name where the file has names, else "sample 7"."""
+        return self.names[index] if self.has_names else f"sample {index}"
 
     @property
     def num_classes(self) -> int:
@@ -162,6 +189,7 @@ class Beton:
             raise self._bad(f"not a .beton file ({total} bytes)")
         header = self.bytes[: HEADER.itemsize].view(HEADER)[0]
         num_fields, table_start = int(header["num_fields"]), int(header["alloc_table_ptr"])
+        self._table_start = table_start
         if header["version"] != FORMAT_VERSION or not 0 < num_fields <= 256:
             raise self._bad("not a .beton file of FFCV's format version 2")
         self.num_samples, self.page_size = int(header["num_samples"]), int(header["page_size"])

@@ -7,6 +7,7 @@ Little-endian, one after the other:
     metadata       one record per sample: IMAGE_RECORD (mode, width, height, address); label (int64)
     (gap)          ignored by FFCV; ours holds `INFO_MAGIC`, a length (8 bytes) and so many bytes of JSON
     data           the images; a sample never crosses an address that is a multiple of the page size
+    (names)        ours, ignored by FFCV (see `beton_names`)
     TABLE_ENTRY    one per stored piece: sample, address, size; until the end of the file
 """
 

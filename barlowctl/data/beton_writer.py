@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +35,7 @@ from barlowctl.data.beton_format import (
     TABLE_ENTRY,
     hash_sample,
 )
+from barlowctl.data.beton_names import NamesWriter
 from barlowctl.errors import UserError
 
 
@@ -79,6 +81,8 @@ class BetonWriter:
         self._metadata = np.zeros(capacity, dtype=self._record)
         self._table = np.zeros(capacity, dtype=TABLE_ENTRY)
         self._digest = hashlib.sha256()
+        self._names: NamesWriter | None = None
+        self._named = 0
         self._metadata_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
         room = (1 << 20) + len(json.dumps(self.class_names))
         self._position = _round_up(self._metadata_start + self._metadata.nbytes + room, page_size)
@@ -93,7 +97,9 @@ class BetonWriter:
     def __exit__(self, *exception: object) -> None:
         self.abort()
 
-    def append(self, payload: Any, *, mode: int, width: int, height: int, label: int = -1) -> None:
+    def append(
+        self, payload: Any, *, mode: int, width: int, height: int, label: int = -1, name: str | None = None
+    ) -> None:
         """Add one image.
 
         Args:
@@ -101,6 +107,7 @@ class BetonWriter:
             mode: `JPEG` or `RAW`.
             width, height: pixels, at most `MAX_SIDE`.
             label: class index, -1 for none.
+            name: of the image; given for all of them or for none.
 
         Raises:
             ValueError: an image that the format cannot hold. The writer stays usable.
@@ -123,6 +130,11 @@ class BetonWriter:
         self._file.write(view)
         self._metadata[self.count] = ((mode, width, height, self._position), label)
         self._table[self.count] = (self.count, self._position, size)
+        if name is not None:
+            if self._names is None:
+                self._names = NamesWriter(self.path.parent)
+            self._names.append(name)
+            self._named += 1
         hash_sample(self._digest, mode, width, height, label, view)
         self._position += size
         self.count += 1
@@ -141,7 +153,9 @@ class BetonWriter:
         """
         assert self._file is not None
         assert self.count > 0
+        assert self._named in (0, self.count)
         content_hash = self._digest.hexdigest()
+        info |= self._write_names(self._file)
         self._file.write(self._table[: self.count].tobytes())
         self._file.seek(self._metadata_start)
         self._file.write(self._metadata[: self.count].tobytes())
@@ -153,6 +167,8 @@ class BetonWriter:
         os.replace(self._partial, self.path)
         self._file.close()
         self._file = None
+        if self._names is not None:
+            self._names.close()
         return content_hash
 
     def abort(self) -> None:
@@ -160,9 +176,24 @@ class BetonWriter:
         if self._file is None:
             return
         self._partial.unlink(missing_ok=True)
+        if self._names is not None:
+            self._names.close()
         with contextlib.suppress(OSError):  # the last buffered bytes need not fit on the disk
             self._file.close()
         self._file = None
+
+    def _write_names(self, file: IO[bytes]) -> dict[str, int]:
+        """The section of names after the last image; what the information block says of it."""
+        if self._names is None:
+            return {}
+        start = _round_up(self._position, 8)
+        file.seek(start)
+        self._position, value = start, 0
+        for piece in self._names.pieces():
+            file.write(piece)
+            value = zlib.crc32(piece, value)
+            self._position += len(piece)
+        return {"names_at": start, "names_crc32": value}
 
     def _open_partial(self) -> IO[bytes]:
         try:

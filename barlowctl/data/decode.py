@@ -24,15 +24,15 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# What became of a sample; the messages complete "sample 7 of images.beton ...".
+# What became of a sample; the messages complete "... cannot be read: ".
 OK, NOT_JPEG, WRONG_SIZE, BROKEN_JPEG, BAD_LENGTH, NO_DECODER, BAD_MODE = range(7)
 PROBLEMS = {
-    NOT_JPEG: "is not a JPEG image",
-    WRONG_SIZE: "has another size than the file's index says",
-    BROKEN_JPEG: "is a broken JPEG image",
-    BAD_LENGTH: "has the wrong number of bytes",
-    NO_DECODER: "is a JPEG image, and ffcv's decoder is not available",
-    BAD_MODE: "is stored in a mode that is neither jpg nor raw",
+    NOT_JPEG: "not a JPEG image",
+    WRONG_SIZE: "another size than the file's index says",
+    BROKEN_JPEG: "a broken JPEG image",
+    BAD_LENGTH: "the wrong number of bytes",
+    NO_DECODER: "a JPEG image, and ffcv's decoder is not available",
+    BAD_MODE: "stored in a mode that is neither jpg nor raw",
 }
 
 JPG, RAW = 0, 1  # FFCV's numbers

@@ -52,14 +52,9 @@ class DeviceLoader(Loader):
         super().__init__(loader.plan)
         self._operations = batched.Operations()
         self._undecided = compiles
-        self.name = loader.name
+        self.name, self.problems = loader.name, loader.problems
         self.loader, self.specs, self.device = loader, tuple(specs), device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    @property
-    def unreadable(self) -> list[int]:
-        """Source indices of the samples that could not be read and were replaced."""
-        return self.loader.unreadable
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
         """See `Loader.epoch`."""

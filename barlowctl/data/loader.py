@@ -21,6 +21,7 @@ import torch
 from barlowctl.data import decode, draws
 from barlowctl.data.kernel import FileIndex, Scratch, fill
 from barlowctl.data.plan import EpochPlan, Sharing
+from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import Spec
 from barlowctl.errors import UserError
 
@@ -31,7 +32,9 @@ BUFFERS = 3  # batches in the ring: one at the consumer, the others ready or bei
 CHUNKS_PER_THREAD = 4
 SUBSTITUTES = 16  # unreadable samples in a row before giving up
 
-OnUnreadable = Literal["raise", "replace"]
+OnUnreadable = Literal["raise", "replace", "skip"]
+"""What becomes of a sample that cannot be read: it stops the epoch, another one stands in for it (while training), or
+it is left out of its batch (while measuring)."""
 
 
 class Event(Protocol):
@@ -64,6 +67,14 @@ class Batch:
         """Let the buffers be overwritten only after `event.synchronize()` has returned."""
         self._held_by.append(event)
 
+    def readable(self) -> Batch:
+        """Without the samples that could not be read, whose index is -1; a copy where there are any."""
+        kept = self.indices >= 0
+        if bool(kept.all()):
+            return self
+        views = tuple(view[kept] for view in self.views)
+        return Batch(views=views, labels=self.labels[kept], indices=self.indices[kept], keys=self.keys[kept])
+
     def to(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The views on a device, in one copy where they lie together; it may still be under way (see `hold`)."""
         if self._pixels is None:
@@ -82,7 +93,8 @@ class Loader(abc.ABC):
         name: "fast" or "plain".
         batches_per_epoch: the same on every rank.
         samples_per_epoch: over all ranks.
-        unreadable: source indices of the samples that were replaced, sorted.
+        unreadable: source indices of the samples that were replaced or left out, sorted.
+        problems: the same, index -> (name, why).
         notify: told what a person may want to know about how batches are made; set it before the first one.
     """
 
@@ -93,12 +105,12 @@ class Loader(abc.ABC):
         self.plan = plan
         self.batches_per_epoch = plan.batches
         self.samples_per_epoch = plan.samples
-        self._unreadable: set[int] = set()
+        self.problems: dict[int, Problem] = {}
 
     @property
     def unreadable(self) -> list[int]:
-        """Source indices of the samples that could not be read and were replaced."""
-        return sorted(self._unreadable)
+        """Source indices of the samples that could not be read."""
+        return sorted(self.problems)
 
     @abc.abstractmethod
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
@@ -195,8 +207,8 @@ class FastLoader(Loader):
         views: one spec per view.
         channels: 3, or 1 for luminance. threads: clamped to the machine's cores.
         pin_memory: page-locked buffers, for copies to a GPU.
-        on_unreadable: "raise" a UserError naming file and sample, or "replace" by another sample, drawn by
-            (seed, epoch, sample), and remember it in `unreadable`.
+        on_unreadable: "raise" an `UnreadableImage`; "replace" by another sample, drawn by (seed, epoch, sample); or
+            "skip": its batch is smaller, maybe empty. The latter two are remembered in `problems`.
         buffers: batches in the ring, 2 or more.
         sharing: batch_size, seed, rank, world_size, drop_last, shuffle, subset (see `plan.Sharing`).
 
@@ -305,7 +317,7 @@ class FastLoader(Loader):
                 raise RuntimeError("this epoch was ended: the loader was closed or began another one")
         slot.waits.clear()  # the threads have waited for all of them
         indices = slot.indices[:count].copy()
-        return Batch(
+        batch = Batch(
             views=tuple(view[:count] for view in slot.views),
             labels=torch.from_numpy(self._index.labels[indices]),
             indices=torch.from_numpy(indices),
@@ -313,6 +325,7 @@ class FastLoader(Loader):
             _pixels=slot.pixels,
             _held_by=slot.held_by,
         )
+        return batch.readable() if self.on_unreadable == "skip" else batch
 
     def _fill(self, run: _Run, slot: _Slot, low: int, high: int, scratch: Scratch) -> None:
         """Fill rows [low, high) of a slot; in a thread."""
@@ -352,20 +365,24 @@ class FastLoader(Loader):
     def _unread(self, run: _Run, slot: _Slot, row: int, scratch: Scratch) -> None:
         """An unreadable sample: raise, or put another one in its place under the same random numbers."""
         sample = int(slot.keys[row])
-        problem = UserError(
-            f"sample {sample} of {self.source.path} {decode.PROBLEMS[int(slot.status[row])]}",
-            next="pack the images again: `barlowctl data pack SOURCE OUT.beton` names unreadable ones",
+        error = UnreadableImage(
+            self.source.path,
+            self.source.name_of(sample),
+            decode.PROBLEMS[int(slot.status[row])],
         )
         if self.on_unreadable == "raise":
-            raise problem
+            raise error
         with run.condition:
-            self._unreadable.add(sample)
+            self.problems[sample] = Problem(error.name, error.reason)
+        if self.on_unreadable == "skip":
+            slot.indices[row] = -1
+            return
         for attempt in range(SUBSTITUTES):
             slot.indices[row] = self.plan.substitute(run.epoch, sample, attempt)
             self._call(run, slot, row, row + 1, scratch)
             if slot.status[row] == decode.OK:
                 return
-        raise problem
+        raise error
 
 
 def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> None:
@@ -374,8 +391,8 @@ def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> No
         raise UserError("a loader needs at least one view")
     if channels not in (1, 3):
         raise UserError(f"channels is {channels}", allowed="1 or 3")
-    if on_unreadable not in ("raise", "replace"):
-        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise or replace")
+    if on_unreadable not in ("raise", "replace", "skip"):
+        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")
 
 
 def usable_cores() -> int:

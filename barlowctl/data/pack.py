@@ -140,7 +140,7 @@ def _write_all(
         try:
             if isinstance(stored, Unreadable):
                 raise stored
-            _append(writer, stored, label)
+            _append(writer, stored, label, name)
         except Unreadable as error:
             if stop_at[0]:
                 raise UserError(
@@ -169,9 +169,10 @@ def _write_all(
     return colour
 
 
-def _append(writer: BetonWriter, stored: Stored, label: int) -> None:
+def _append(writer: BetonWriter, stored: Stored, label: int, name: str) -> None:
+    shape = {"width": stored.width, "height": stored.height}
     try:
-        writer.append(stored.payload, mode=stored.mode, width=stored.width, height=stored.height, label=label)
+        writer.append(stored.payload, mode=stored.mode, **shape, label=label, name=name)
     except ValueError as error:  # larger than the format holds
         raise Unreadable(str(error)) from error
 

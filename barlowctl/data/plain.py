@@ -22,6 +22,7 @@ from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, chec
 from barlowctl.data.names import written
 from barlowctl.data.picture import Source
 from barlowctl.data.plan import EpochPlan, Sharing
+from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import CenterSpec, Spec, SquashSpec, ViewSpec
 from barlowctl.errors import UserError
 
@@ -61,17 +62,15 @@ class Pictures:
         """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.
 
         Raises:
-            UserError: unreadable; names the file.
+            UnreadableImage: names the file.
         """
         try:
             data = self._source[index].data
             pixels = decode_picture(data)[0] if isinstance(data, bytes) else data
             return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
         except (OSError, Unreadable) as error:
-            raise UserError(
-                f"sample {index} of {self.path}, {self.name_of(index)}, is not a readable image ({error})",
-                next="--set data.on_unreadable=replace",
-            ) from error
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            raise UnreadableImage(self.path, self.name_of(index), reason) from error
 
 
 def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) -> torch.Tensor:
@@ -136,33 +135,42 @@ class _Rows(torch.utils.data.Dataset[Any]):
     """Makes one rank's share of a batch, in a worker process or in this one. Item: (epoch, source indices)."""
 
     def __init__(
-        self, source: ImageSource, views: Sequence[Spec], channels: int, plan: EpochPlan, replace: bool
+        self, source: ImageSource, views: Sequence[Spec], channels: int, plan: EpochPlan, on_unreadable: OnUnreadable
     ) -> None:
         self.source, self.views, self.channels = source, tuple(views), channels
-        self.plan, self.replace = plan, replace
+        self.plan, self.on_unreadable = plan, on_unreadable
         self._specs = [draws.encode(spec) for spec in views]
 
     def __getitem__(self, item: tuple[int, np.ndarray]) -> tuple[Any, ...] | UserError:
         epoch, rows = item
         sides = [spec.output_size for spec in self.views]
         out = [torch.empty((len(rows), side, side, self.channels), dtype=torch.uint8) for side in sides]
-        indices = rows.copy()
+        indices, problems = rows.copy(), dict[int, Problem]()
         try:
             for row, sample in enumerate(rows):
-                image, indices[row] = self._read(epoch, int(sample))
+                image, indices[row] = self._read(epoch, int(sample), problems)
+                if image is None:
+                    continue
                 for view, target in enumerate(out):
                     target[row] = self._view(image, epoch, int(sample), view)
         except UserError as error:  # as a value: re-raised from a worker it would lose its parts
             return error
-        return tuple(out), torch.from_numpy(indices), torch.from_numpy(rows.copy())
+        return tuple(out), torch.from_numpy(indices), torch.from_numpy(rows.copy()), problems
 
-    def _read(self, epoch: int, sample: int) -> tuple[np.ndarray, int]:
-        """The pixels of a sample, or of its substitute, and whose they are."""
+    def _read(self, epoch: int, sample: int, problems: dict[int, Problem]) -> tuple[np.ndarray | None, int]:
+        """The pixels of a sample, or of its substitute, and whose they are; None and -1 where it is left out."""
         try:
             return self._pixels(sample), sample
-        except UserError:
-            if not self.replace:
+        except UserError as error:
+            if self.on_unreadable == "raise":
                 raise
+            problems[sample] = (
+                Problem(error.name, error.reason)
+                if isinstance(error, UnreadableImage)
+                else Problem(f"sample {sample}", error.message)
+            )
+            if self.on_unreadable == "skip":
+                return None, -1
             for attempt in range(SUBSTITUTES):
                 other = self.plan.substitute(epoch, sample, attempt)
                 try:
@@ -218,7 +226,7 @@ class PlainLoader(Loader):
         check_common(views, channels, on_unreadable)
         super().__init__(EpochPlan(source.num_samples, path=source.path, **sharing))
         self.source = source
-        self._rows = _Rows(source, views, channels, self.plan, on_unreadable == "replace")
+        self._rows = _Rows(source, views, channels, self.plan, on_unreadable)
         self._labels = np.asarray(source.labels, dtype=np.int64)
         self._workers = max(0, min(threads, usable_cores()))
         self._pin_memory = pin_memory
@@ -244,10 +252,10 @@ class PlainLoader(Loader):
             for made in iterator:
                 if isinstance(made, UserError):
                     raise made
-                views, indices, keys = made
-                self._unreadable.update(keys[keys != indices].tolist())
+                views, indices, keys, problems = made
+                self.problems.update(problems)
                 labels = torch.from_numpy(self._labels[indices.numpy()])
-                yield Batch(views=tuple(views), labels=labels, indices=indices, keys=keys)
+                yield Batch(views=tuple(views), labels=labels, indices=indices, keys=keys).readable()
         finally:  # an exception's traceback would keep the iterator, and with it the workers, alive
             getattr(iterator, "_shutdown_workers", lambda: None)()
 

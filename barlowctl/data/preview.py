@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import Spec
 from barlowctl.errors import UserError
 
@@ -24,9 +26,19 @@ _CAPTION, _GAP, _MARGIN = 18, 6, 12
 _BACKGROUND, _INK, _FAINT = (250, 250, 250), (30, 30, 30), (110, 110, 110)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What was drawn: the picture, how many images are on it, and those that could not be read."""
+
+    path: Path
+    samples: int
+    unreadable: list[Problem]
+
+
 class Originals(Protocol):
     """Where the undistorted images come from: a `Beton`, or the plain loader's `Pictures`."""
 
+    path: Path
     num_samples: int
     labels: np.ndarray
     class_names: list[str]
@@ -44,7 +56,7 @@ def preview(
     seed: int = 0,
     channels: int = 3,
     make_loader: MakeLoader | None = None,
-) -> Path:
+) -> Preview:
     """Write a PNG with a row for each of `samples` images: the original, then each view of epoch 0.
 
     Args:
@@ -54,11 +66,11 @@ def preview(
         seed: of the draw and of the views; a run with this seed shows the model the same views.
         make_loader: indices -> a loader that yields them in this order in one batch; None: the fast loader.
 
-    Returns:
-        The path of the picture.
+    An image that cannot be read has no row where the loader skips it; no other one stands in for it.
 
     Raises:
-        UserError: an unreadable image, or a picture that cannot be written.
+        UnreadableImage: where the loader does not skip, or none can be read.
+        UserError: a picture that cannot be written.
     """
     if samples < 1:
         raise UserError(f"samples is {samples}", allowed="1 or more")
@@ -70,11 +82,14 @@ def preview(
         make_loader = _fast_loader(source, views, seed, channels)
     with make_loader(indices) as loader:
         batch = next(iter(loader.epoch(0)))
-        assert batch.indices.tolist() == indices.tolist()
         pixels = [view.numpy().copy() for view in batch.views]
+        problems = [loader.problems[index] for index in loader.unreadable]
+        shown = batch.indices.tolist()
+    if not shown:
+        raise UnreadableImage(source.path, problems[0].name, problems[0].reason)
     rows = [
-        (_title(source, index), [source.image(int(index)), *(view[row] for view in pixels)])
-        for row, index in enumerate(indices)
+        (_title(source, index), [source.image(index), *(view[row] for view in pixels)])
+        for row, index in enumerate(shown)
     ]
     sheet = contact_sheet(rows, ["original", *(f"view {i + 1}" for i in range(len(views)))])
     try:
@@ -82,7 +97,7 @@ def preview(
         sheet.save(out, "PNG")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}", next="choose another --out") from error
-    return out
+    return Preview(out, len(shown), problems)
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str]) -> Image:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from barlowctl.data.names import written
+from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -27,6 +28,7 @@ class Embeddings:
         names: of the images, one line each (`data.names.written`). labels: `(N,)` int64, -1 unlabelled.
         class_names: of labels 0, 1, ...
         facts: what made them; strings, kept in the file where the format can.
+        positions: `(N,)` int64, of each row's image in its source. unreadable: the images that have no row.
     """
 
     features: np.ndarray
@@ -34,6 +36,12 @@ class Embeddings:
     labels: np.ndarray
     class_names: list[str]
     facts: Mapping[str, str] = field(default_factory=dict)
+    positions: np.ndarray | None = None
+    unreadable: list[Problem] = field(default_factory=list)
+
+    def position_of(self, row: int) -> int:
+        """Where a row's image is in its source."""
+        return row if self.positions is None else int(self.positions[row])
 
     def class_of(self, index: int) -> str:
         """Name of an image's class, empty where unlabelled."""

@@ -50,6 +50,8 @@ def extract(
     with evaluating(backbone), torch.inference_mode():
         for batch in batches:
             images = batch.views[0]
+            if not len(images):  # none of them could be read
+                continue
             output = backbone(to_input(images.to(device)))
             if output.ndim != 2 or len(output) != len(images):
                 raise UserError(

@@ -76,6 +76,31 @@ def test_hash_depends_on_pixels_sizes_labels_and_order_only(tmp_path):
     assert write(tmp_path / "e", turned, labels=[0, 1, 2]).content_hash != first
 
 
+def test_names_are_kept_looked_up_and_leave_the_hash_alone(tmp_path):
+    images, names = pictures(3), ["cats/ü.jpg", "", "dogs/" + "x" * 300 + ".jpg"]
+    with BetonWriter(tmp_path / "a.beton", 5) as writer:
+        for image, name in zip(images, names, strict=True):
+            writer.append(image, mode=RAW, width=32, height=24, name=name)
+        writer.finish()
+    beton = Beton.open(tmp_path / "a.beton")
+    assert beton.has_names
+    assert [beton.name_of(i) for i in range(3)] == names
+    assert beton.names.intact()
+    assert all(np.array_equal(beton.image(i), images[i]) for i in range(3))
+    without = write(tmp_path / "b.beton", images)
+    assert not without.has_names
+    assert without.name_of(2) == "sample 2"
+    assert without.content_hash == beton.content_hash == beton.compute_hash()
+    whole = bytearray((tmp_path / "a.beton").read_bytes())
+    whole[beton.info["names_at"] + 8 * 4] ^= 1  # the first letter
+    (tmp_path / "a.beton").write_bytes(whole)
+    assert not Beton.open(tmp_path / "a.beton").names.intact()
+    whole[beton.info["names_at"] + 8] = 255  # where the second name begins
+    (tmp_path / "a.beton").write_bytes(whole)
+    with pytest.raises(UserError, match="section of names is damaged"):
+        Beton.open(tmp_path / "a.beton").name_of(1)
+
+
 def test_no_sample_crosses_a_page_and_pages_grow(tmp_path):
     sizes = [(700, 600), (10, 10), (1300, 900), (700, 600), (1, 1), (2000, 1500), (700, 600)]
     images = [np.full((h, w, 3), i, dtype=np.uint8) for i, (h, w) in enumerate(sizes)]
@@ -261,7 +286,8 @@ def test_stock_ffcv_reads_our_files(tmp_path):
         with BetonWriter(tmp_path / f"{name}.beton", 20, page_size=2 << 20) as writer:
             for i, image in enumerate(images):
                 payload = image if mode == RAW else jpeg(image, 80)
-                writer.append(payload, mode=mode, width=800, height=600, label=i * i)
+                name = f"photo {i}.jpg" if mode == RAW else None  # with and without the section of names
+                writer.append(payload, mode=mode, width=800, height=600, label=i * i, name=name)
             writer.finish()
     run_python(READ_WITH_FFCV, tmp_path)
     # raw: the same bytes. JPEG: FFCV decodes with the fast inverse DCT, Pillow with the accurate one.

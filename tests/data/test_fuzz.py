@@ -154,7 +154,7 @@ def read_all(path: Path, on_unreadable: str) -> str:
     except PillowRefuses:
         return "refused by Pillow alone"
     except UserError as error:
-        if named := re.match(r"sample (\d+) of \S+ is a? ?(broken|not)", str(error)):
+        if named := re.search(r": sample (\d+) cannot be read: (a broken|not)", str(error)):
             assert int(named[1]) in refused(source)
         return str(error)
 

@@ -14,6 +14,7 @@ import torch
 from barlowctl.data import decode
 from barlowctl.data import loader as module
 from barlowctl.data.loader import FastLoader
+from barlowctl.data.plain import PlainLoader
 from barlowctl.data.plan import EpochPlan
 from barlowctl.data.vector import SLACK
 from barlowctl.data.views import CenterSpec, ViewSpec
@@ -206,7 +207,7 @@ def test_an_unreadable_sample_is_named(fault: str, threads: int) -> None:
         pytest.raises(UserError, match=FAULTS[fault]) as caught,
     ):
         read(loader)
-    assert f"sample {BROKEN} of memory.beton" in str(caught.value)
+    assert f"memory.beton: sample {BROKEN} cannot be read: " in str(caught.value)
 
 
 @needs_ffcv
@@ -225,6 +226,29 @@ def test_an_unreadable_sample_is_replaced_by_key(fault: str) -> None:
     assert set(indices) == set(range(12)) - {BROKEN}
     twins = [v for i, v in first if indices.count(i) == 2]
     assert not torch.equal(*twins)  # the substitute is distorted by the missing sample's numbers
+
+
+@needs_ffcv
+@pytest.mark.parametrize("kind", [FastLoader, PlainLoader])
+def test_a_skipped_sample_is_in_no_batch_and_named(kind: type[FastLoader] | type[PlainLoader]) -> None:
+    shared = {"views": VIEWS, "batch_size": 5, "seed": 3}
+    whole = MemoryBeton([jpeg(image) for image in noise_images(12)])
+    with kind(spoiled("truncated"), on_unreadable="skip", **shared) as loader:
+        batches = read(loader)
+        assert list(loader.problems) == loader.unreadable == [BROKEN]
+        assert loader.problems[BROKEN].name == f"sample {BROKEN}"
+    assert sorted(len(rows) for rows, _, _ in batches) in ([2, 4, 5], [1, 5, 5])
+    assert all(labels == whole.labels[rows].tolist() for rows, labels, _ in batches)
+    with kind(whole, **shared) as loader:
+        expected = by_sample(read(loader))
+    del expected[BROKEN]
+    assert_same(by_sample(batches), expected)
+
+
+@needs_ffcv
+def test_an_epoch_of_nothing_readable_has_empty_batches() -> None:
+    with make(spoiled("truncated"), subset=np.array([BROKEN] * 3), batch_size=3, on_unreadable="skip") as loader:
+        assert [rows for rows, _, _ in read(loader)] == [[]]
 
 
 @needs_ffcv
@@ -273,7 +297,7 @@ def test_an_index_out_of_range_is_an_error(source: MemoryBeton, index: int) -> N
         ({"rank": 2, "world_size": 2}, "rank is 2"),
         ({"subset": np.array([], dtype=int)}, "0 images to read"),
         ({"drop_last": True, "batch_size": 24}, "not one batch of 24"),
-        ({"on_unreadable": "skip"}, "on_unreadable is 'skip'"),
+        ({"on_unreadable": "ignore"}, "on_unreadable is 'ignore'"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

@@ -132,7 +132,7 @@ def test_an_unreadable_image_is_named_or_replaced(tmp_path, threads: int) -> Non
     whole = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
     source = Pictures(open_source(tmp_path))
-    with pytest.raises(UserError, match=r"sample 3 of .*, 3\.png, is not a readable image"):
+    with pytest.raises(UserError, match=r"3\.png cannot be read: "):
         read(PlainLoader(source, threads=threads, **SHARED))
     loader = PlainLoader(source, threads=threads, on_unreadable="replace", **SHARED)
     indices = [i for rows, _, _ in read(loader) for i in rows]

@@ -42,7 +42,8 @@ def enlarged(tile: np.ndarray) -> np.ndarray:
 def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, samples, shown, channels):
     specs = [ViewSpec(28), ViewSpec(28, blur=0.1, solarize=0.2)]
     out = preview(beton, specs, tmp_path / "deep" / "x.png", samples=samples, seed=5, channels=channels)
-    sheet = np.array(Image.open(out))
+    assert out.samples == shown
+    sheet = np.array(Image.open(out.path))
     rows = np.arange(9)
     loader = FastLoader(beton, views=specs, batch_size=9, seed=5, channels=channels, shuffle=False, subset=rows)
     with loader:
@@ -57,7 +58,7 @@ def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, sampl
 
 def test_the_draw_depends_on_the_seed_only(tmp_path, beton):
     def sheet(seed: int) -> bytes:
-        return preview(beton, [ViewSpec(28)], tmp_path / "x.png", samples=4, seed=seed).read_bytes()
+        return preview(beton, [ViewSpec(28)], tmp_path / "x.png", samples=4, seed=seed).path.read_bytes()
 
     assert sheet(1) == sheet(1)
     assert sheet(1) != sheet(2)

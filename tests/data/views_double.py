@@ -27,6 +27,9 @@ class MemoryBeton:
         self.pointers = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
         self.bytes = np.frombuffer(b"".join(parts), np.uint8).copy()
 
+    def name_of(self, index: int) -> str:
+        return f"sample {index}"
+
     def image(self, index: int) -> np.ndarray:
         data = self.bytes[self.pointers[index] :][: self.sizes[index]]
         if self.modes[index] == 1:

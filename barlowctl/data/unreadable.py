@@ -1,0 +1,55 @@
+"""Images that cannot be read: why, and how it is said, the same whichever way they came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from barlowctl.errors import UserError
+
+OnMeasuring = Literal["raise", "skip"]
+"""What a measurement does about such an image: stop, or leave it out and name it."""
+
+SHOWN = 10
+"""So many are named on a terminal."""
+
+
+class Unreadable(Exception):
+    """An image that cannot be read; the text says why, and what to set where that helps."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that was left out, and why."""
+
+    name: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain values, for JSON."""
+        return {"name": self.name, "reason": self.reason}
+
+
+class UnreadableImage(UserError):
+    """One image of a source stops what was asked for.
+
+    Args:
+        path: of the source. name: of the image in it. reason: why it cannot be read.
+        next: what to try.
+    """
+
+    def __init__(self, path: Path, name: str, reason: str, *, next: str = "--set data.on_unreadable=replace") -> None:
+        super().__init__(f"{path}: {name} cannot be read: {reason}", next=next)
+        self.path, self.name, self.reason = path, name, reason
+
+    def __reduce__(self) -> Any:  # it comes out of worker processes
+        return type(self), (self.path, self.name, self.reason), self.__dict__
+
+
+def listed(problems: list[Problem]) -> list[str]:
+    """A line for each of the first `SHOWN` problems, and one that counts the rest."""
+    lines = [f"unreadable: {problem.name}: {problem.reason}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"... and {len(problems) - SHOWN} more")
+    return lines

@@ -1,0 +1,193 @@
+"""Images that cannot be read: never another one in their place where something is measured, and rows that stay true."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+BAD = ("dark/3.png", "light/6.png")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Sixteen grey squares in two classes, of distinct shades; two of them cannot be read."""
+    for index in range(16):
+        name = f"{('dark', 'light')[index >= 5]}/{index}.png"
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16), 12 * index, np.uint8)).save(path)
+        if name in BAD:
+            path.write_bytes(path.read_bytes()[:40])
+    return tmp_path / "photos"
+
+
+def result(capsys: Captured, *arguments: object, code: int = 0) -> dict[str, Any]:
+    assert barlowctl([*map(str, arguments), "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.fixture
+def replacing(trained: Path, tmp_path: Path) -> Path:
+    """The finished run, whose recipe goes on past unreadable images."""
+    import shutil
+
+    run = tmp_path / "replacing"
+    shutil.copytree(trained, run)
+    text = (run / "recipe.toml").read_text()
+    assert 'on_unreadable = "raise"' in text
+    (run / "recipe.toml").write_text(text.replace('on_unreadable = "raise"', 'on_unreadable = "replace"'))
+    return run
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_embed_names_what_it_leaves_out(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured, packed: bool
+) -> None:
+    error = result(capsys, "embed", trained, photos, "--out", "x.npz", "--threads", 1, code=2)
+    assert "dark/3.png cannot be read" in error["error"]
+    assert not Path("x.npz").exists()
+    again = shlex.split(error["next"])
+    assert again[0] == "barlowctl"
+    assert again[-2:] == ["--on-unreadable", "skip"]
+    assert barlowctl(again[1:]) == 0  # what is advised works as it stands
+    found = json.loads(capsys.readouterr().out)
+    assert found["count"] == 14
+    assert [one["name"] for one in found["unreadable"]] == list(BAD)
+    saved = np.load("x.npz")
+    names = saved["names"].tolist()
+    assert names == sorted(names, key=lambda name: name.split("/"))
+    assert not set(BAD) & set(names)
+    assert len(names) == 14
+    assert saved["labels"].tolist() == [int(name.startswith("light")) for name in names]
+    assert json.loads(json.loads(str(saved["facts"]))["unreadable"]) == list(BAD)
+    if packed:  # the names come back from the packed file, row by row
+        assert barlowctl(["data", "pack", str(photos), "./packed.beton", "--quiet"]) == 0
+        capsys.readouterr()
+        assert result(capsys, "data", "info", "packed.beton")["names"] is True
+        result(capsys, "embed", trained, "packed.beton", "--out", "packed.npz", "--threads", 1)
+        other = np.load("packed.npz")
+        assert other["names"].tolist() == names
+        np.testing.assert_allclose(other["features"], saved["features"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_recipe_that_replaces_while_training_measures_no_other_image(
+    replacing: Path, recipe: Path, photos: Path, capsys: Captured
+) -> None:
+    error = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, code=2)
+    assert "dark/3.png cannot be read" in error["error"]
+    result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, "--on-unreadable", "skip")
+    saved = np.load("x.npz")
+    for name in BAD:
+        (photos / name).unlink()
+    result(capsys, "embed", replacing, photos, "--out", "without.npz", "--threads", 1)
+    without = np.load("without.npz")
+    assert saved["names"].tolist() == without["names"].tolist()
+    np.testing.assert_array_equal(saved["features"], without["features"])
+
+
+def test_neighbours_after_a_hole_are_the_right_ones(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured
+) -> None:
+    skip = ("--on-unreadable", "skip", "--threads", 1)
+    found = result(capsys, "embed", trained, photos, "-n", "light/7.png", "-n", 15, "--top", 13, *skip)
+    for one in found["neighbours"]:
+        assert len({near["name"] for near in one["neighbours"]}) == 13
+    positions = [str(i) for i, name in enumerate(names_of(photos)) if name == "light/9.png"]
+    by_position, by_name = (
+        result(capsys, "embed", trained, photos, "-n", query, "--top", 3, *skip)["neighbours"][0]["neighbours"]
+        for query in (positions[0], "light/9.png")
+    )
+    assert by_position == by_name
+    hole = str(names_of(photos).index("dark/3.png"))
+    assert "cannot be read" in result(capsys, "embed", trained, photos, "-n", hole, *skip, code=2)["error"]
+
+
+def names_of(photos: Path) -> list[str]:
+    from barlowctl.data.sources import open_source
+
+    source = open_source(photos)
+    return [source.describe(i)[0] for i in range(len(source))]
+
+
+def test_transfer_and_probe_keep_labels_with_their_images(
+    trained: Path, recipe: Path, photos: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    import shutil
+
+    data = tmp_path / "splits"
+    shutil.copytree(photos, data / "train")
+    shutil.copytree(photos, data / "test")
+    for command in ("transfer", "probe"):
+        arguments = (command, trained, "--data", data, "--out", tmp_path / "results", "--threads", 1)
+        error = result(capsys, *arguments, code=2)
+        assert "dark/3.png cannot be read" in error["error"]
+        again = shlex.split(error["next"])
+        assert barlowctl(again[1:]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {one["name"] for one in found["unreadable"]} == set(BAD)
+    for name in BAD:
+        (data / "train" / name).unlink()
+        (data / "test" / name).unlink()
+    arguments = ("probe", trained, "--data", data, "--out", tmp_path / "without", "--threads", 1)
+    assert found["knn"] == result(capsys, *arguments)["knn"]
+
+
+def test_simclrs_lists_work_on_a_packed_file(photos: Path, tmp_path: Path) -> None:
+    from barlowctl.assemble.labelled import image_names
+    from barlowctl.data.beton import Beton
+    from barlowctl.eval.subsets import read_list
+
+    assert barlowctl(["data", "pack", str(photos), str(tmp_path / "x.beton"), "--quiet"]) == 0
+    names = image_names(Beton.open(tmp_path / "x.beton"), "train")
+    (tmp_path / "list.txt").write_text("7.png\ndark/1.png\n")
+    assert [names[i] for i in read_list(tmp_path / "list.txt", names).tolist()] == ["dark/1.png", "light/7.png"]
+
+
+def test_the_recipes_words_mean_the_same(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    arguments = ("embed", trained, photos, "--out", "x.npz", "--threads", 1)
+    found = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
+    assert (found["count"], len(found["unreadable"])) == (14, 2)
+    assert result(capsys, *arguments, "--on-unreadable", "leave", code=2)["allowed"] == "stop, skip"
+
+
+def test_preview_shows_no_other_image_in_its_place(recipe: Path, photos: Path, capsys: Captured) -> None:
+    arguments = ("data", "preview", "--recipe", recipe, "--data", photos, "--out", "p.png", "--samples", 16)
+    assert "3.png cannot be read" in result(capsys, *arguments, code=2)["error"]
+    found = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
+    assert found["samples"] == 14
+    assert [one["name"] for one in found["unreadable"]] == list(BAD)
+
+
+def test_a_run_that_replaces_measures_the_others(recipe: Path, photos: Path, capsys: Captured, tmp_path: Path) -> None:
+    changes = ["train.epochs=1", "train.batch_size=7", "data.holdout=0", "data.on_unreadable=replace"]
+    changes += ["eval.queries=off", "train.warmup_epochs=0", "data.drop_last=false"]
+    settings = [part for change in changes for part in ("--set", change)]
+    run = tmp_path / "a-run"
+    arguments = ["pretrain", "--recipe", recipe, "--data", photos, "--out", run, "--threads", 1, *settings]
+    assert barlowctl([*map(str, arguments)]) == 0
+    said = capsys.readouterr().out
+    for name in BAD:
+        assert f"not measured, it cannot be read: {name}" in said
+    assert "replaced: 2 (dark/3.png, light/6.png)" in said
+
+
+def test_nothing_readable_is_an_error_without_that_advice(
+    trained: Path, recipe: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / name).write_bytes(b"no picture")
+    arguments = ("embed", trained, tmp_path / "bad", "--out", "x.npz", "--on-unreadable", "skip", "--threads", 1)
+    error = result(capsys, *arguments, code=2)
+    assert "a.png cannot be read" in error["error"]
+    assert "--on-unreadable" not in error["next"]
