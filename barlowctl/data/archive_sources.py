@@ -10,8 +10,7 @@ from pathlib import Path
 
 from barlowctl.data.path_list import PathList
 from barlowctl.data.picture import Source
-from barlowctl.data.splits import of_split
-from barlowctl.data.tar_shards import TarShards, tar_files
+from barlowctl.data.tar_shards import TarShards, open_tar_shards, tar_files
 from barlowctl.data.zip_folder import ZipFolder
 
 
@@ -19,7 +18,7 @@ def open_archive(path: Path, split: str) -> Source | None:
     """A file that is an archive or a list, or a folder that holds nothing but shards; None for anything else."""
     if path.is_dir():
         files = tar_files(path)
-        return TarShards(of_split(files, split), split) if files else None
+        return open_tar_shards(files, split) if files else None
     name = path.name.lower()
     if name.endswith(".tar"):
         return TarShards([path], split)

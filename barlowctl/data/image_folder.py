@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+import os
 from pathlib import Path
 
 from barlowctl.data.account import Account
+from barlowctl.data.arrangement import arrange, split_names
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
-from barlowctl.data.scan import Scan, class_folders, holds_images, subfolders
-from barlowctl.data.splits import FOLDERS
+from barlowctl.data.scan import Scan, class_folders, has_images
+from barlowctl.data.side_labels import read_side_labels
 from barlowctl.errors import UserError
 
 UNDERSTOOD = (
@@ -22,45 +22,62 @@ UNDERSTOOD = (
 
 
 class ImageFolder(Source):
-    """Image files under a folder, in the order of their paths; class folders give labels.
+    """Image files under a folder, in the order of their paths; its folders are read as `arrangement.arrange` says.
 
-    With images directly in the folder it is a pile: every image below it, no labels. Otherwise each
-    sub-folder is a class, in sorted order as torchvision's ImageFolder has it, and its images are found at
-    any depth. Hidden files and folders are passed over.
-
-    Args:
-        classes: the class folders to expect (those of the training set), None to take them as they are.
+    Hidden files and folders are passed over. Names begin below the folder that holds the classes, or the pile.
 
     Raises:
-        UserError: no images, an unexpected class folder, or two with the same visible name.
+        UserError: no images, no such split, a class folder that the training set lacks, or two with the same visible
+            name.
     """
 
-    def __init__(self, path: Path, split: str, classes: Sequence[str] | None = None) -> None:
-        self.path, self.split = path, split
-        folders = class_folders(path)
-        pile = holds_images(path)
-        self.class_names = [] if pile else list(folders if classes is None else classes)
-        self.kind = "images without class folders" if pile else "images in class folders"
-        unknown = [] if pile else sorted(set(folders) - set(self.class_names))
-        if unknown:
+    def __init__(self, path: Path, split: str) -> None:
+        tree = FolderTree(path)
+        found = arrange(tree, split, str(path))
+        if found is None:
             raise UserError(
-                f"{path} has the class folder '{unknown[0]}', which the training set lacks",
-                allowed=f"the {len(self.class_names)} class folders of the training set",
+                f"{path} has no {split} split",
+                allowed=f"its folders: {', '.join(written(name) for name in split_names(tree))}",
+                next="choose one with --split",
             )
-        _refuse_look_alikes(path, self.class_names)
+        self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
+        self.kind = "images in class folders" if found.classes else "images without class folders"
+        label = found.labeller()
         self._files: list[tuple[str, int]] = []
-        scan = Scan(path, self.account)
-        if pile:
-            self._files = [(name, -1) for name in scan.walk()]
-        else:
-            scan.images()  # there are none: what lies beside the class folders is accounted for
-        present = set(folders)
-        for label, folder in enumerate(self.class_names):
-            if folder in present:
-                self._files += [(name, label) for name in scan.walk(folder)]
-        self.class_names = [written(name) for name in self.class_names]
+        for name in self._find(by_class=bool(found.classes)):
+            if (number := label(name.split(os.sep))) is not None:
+                self._files.append((name, number))
+        for note in found.notes:
+            self.account.note(note)
+        for name in found.beside:
+            self.account.pass_over("folders of images beside the split folders", name)
         if not self._files:
             raise no_images(path, self.account)
+        if not self.class_names:
+            self._take_side_labels()
+
+    def _find(self, *, by_class: bool) -> list[str]:
+        """Paths of the images in order; what else lies there is accounted for.
+
+        by_class: a link from one class folder to an image of another is an image of its own.
+        """
+        scan = Scan(self.path, self.account)
+        if not by_class:
+            return scan.walk()
+        found = scan.images()
+        for folder in class_folders(self.path):
+            found += scan.walk(folder)
+        return sorted(found, key=lambda name: name.split(os.sep))
+
+    def _take_side_labels(self) -> None:
+        names = [name for name, _ in self._files]
+        folders = sorted({os.path.dirname(name) for name in names})
+        beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
+        labels = read_side_labels(names, beside, lambda name: read_regular(self.path / name), str(self.path))
+        self.class_names = labels.class_names
+        self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
+        for note in labels.notes:
+            self.account.note(note)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -85,56 +102,32 @@ def no_images(path: Path, account: Account) -> UserError:
     )
 
 
-def open_image_folder(path: Path, split: str) -> ImageFolder:
-    """A split of an image folder; a plain one is the split that is asked for.
+class FolderTree:
+    """A folder on the disk as an `arrangement.Tree`; folders are listed when they are asked for."""
 
-    Raises:
-        UserError: no such split, or as `ImageFolder`.
-    """
-    if not has_split_folders(path):
-        return ImageFolder(path, split)
-    folder = split_folder(path, split)
-    if folder is None:
-        raise UserError(
-            f"{path} has no {split} split",
-            allowed=f"its folders: {', '.join(subfolders(path))}",
-            next="choose one with --split",
-        )
-    train = split_folder(path, "train")
-    classes = _class_folders(train) if train and train != folder else None
-    return ImageFolder(folder, split, classes or None)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def folders(self, place: tuple[str, ...]) -> list[str]:
+        """See `Tree`."""
+        here = self._path.joinpath(*place)
+        return [name for name in class_folders(here) if has_images(here / name)]
+
+    def loose(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return len(Scan(self._path.joinpath(*place), Account()).images())
+
+    def count(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return len(Scan(self._path.joinpath(*place), Account()).walk())
 
 
 def has_split_folders(path: Path) -> bool:
-    """Whether a folder has train/ and val/ (or test/) folders, or nothing but folders named after splits.
-
-    A class may be called "train" (the vehicle): it alone among other folders makes no split.
-    """
-    folders = set(subfolders(path))
-    splits = {name for names in FOLDERS.values() for name in names}
-    return bool(folders) and (
-        folders <= splits or (not folders.isdisjoint(FOLDERS["train"]) and not folders.isdisjoint(FOLDERS["val"]))
-    )
+    """Whether a folder has split folders: at the top, below a folder that holds everything, or within every class."""
+    return bool(split_names(FolderTree(path)))
 
 
 def split_folder(path: Path, split: str) -> Path | None:
-    """The folder of a split in the layout with train/ and val/ folders; None where there is none."""
-    folders = subfolders(path)
-    chosen = next((name for name in FOLDERS[split] if name in folders), None)
-    return path / chosen if chosen else None
-
-
-def _class_folders(path: Path) -> list[str]:
-    return [] if holds_images(path) else class_folders(path)
-
-
-def _refuse_look_alikes(path: Path, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        shown = unicodedata.normalize("NFC", name)
-        if shown in seen:
-            raise UserError(
-                f"{path} has two class folders that both read '{shown}': {seen[shown]!a} and {name!a}",
-                next="merge or rename one of them",
-            )
-        seen[shown] = name
+    """Where the images of a split lie in a folder with split folders; None where it has no such split."""
+    found = arrange(FolderTree(path), split, str(path))
+    return None if found is None else path.joinpath(*found.root)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from barlowctl.data.class_numbers import numbered_classes
+from barlowctl.data.parquet_labels import ParquetLabels, class_names
 from barlowctl.data.picture import Picture, Source
-from barlowctl.data.splits import of_split
+from barlowctl.data.splits import of_split, training_files
 from barlowctl.errors import UserError
 
 GROUPS_KEPT = 2
@@ -25,7 +26,7 @@ def open_parquet(path: Path, split: str) -> Source | None:
     if path.is_file():
         return ParquetImages([path], split) if path.suffix == ".parquet" else None
     files = parquet_files(path)
-    return ParquetImages(of_split(files, split), split) if files else None
+    return ParquetImages(of_split(files, split), split, training_files(files, split)) if files else None
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -41,42 +42,43 @@ def parquet_files(path: Path) -> list[Path]:
 class ParquetImages(Source):
     """Rows of Parquet files; the images of `GROUPS_KEPT` row groups are in memory at a time.
 
-    The image column is the first that holds bytes, or a struct with a field `bytes`; labels are the whole numbers of
-    a column called label, labels, fine_label, or the like. Class names come from Hugging Face's note in the file.
+    The image column is the first that holds bytes, or a struct with a field `bytes`; labels are in a column that is
+    called label, class or the like, or that Hugging Face's note in the file gives names of classes (`parquet_labels`).
+
+    Args:
+        training: the files of the training split: labels that are words count among theirs.
 
     Raises:
         UserError: pyarrow is missing, no such column, or a damaged file.
     """
 
-    def __init__(self, files: list[Path], split: str) -> None:
+    def __init__(self, files: list[Path], split: str, training: Sequence[Path] = ()) -> None:
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
         self._parquet, self._failure = _pyarrow()
         self._files = files
         groups: list[tuple[int, int, int]] = []  # file, group, rows
-        labels: list[np.ndarray] = []
+        labels: ParquetLabels | None = None
+        names: list[str] = []
         for number, file in enumerate(files):
-            try:
-                with self._parquet.ParquetFile(file) as opened:
-                    schema = opened.schema_arrow
-                    self._column, label = _image_column(schema, file), _label_column(schema)
-                    for group in range(opened.num_row_groups):
-                        groups.append((number, group, opened.metadata.row_group(group).num_rows))
-                    labels.append(_read_labels(opened, label))
-            except (OSError, self._failure) as error:
-                if isinstance(error, OSError) and error.errno:  # of the system, not of what is in the file
-                    raise UserError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
-                raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
+            with self._look_into(file) as opened:
+                schema = opened.schema_arrow
+                self._column = _image_column(schema, file)
+                for group in range(opened.num_row_groups):
+                    groups.append((number, group, opened.metadata.row_group(group).num_rows))
+                labels = labels or ParquetLabels(schema)
+                labels.add(opened)
+                names = names or class_names(schema, labels.column or "")
         rows = np.array([count for _, _, count in groups], dtype=np.int64)
         self._groups, self._ends = groups, np.cumsum(rows)
         count = int(self._ends[-1]) if len(rows) else 0
         if count == 0:
             raise UserError(f"{self.path} has no rows")
-        self._labels = np.concatenate(labels)
-        self.class_names = _class_names(schema, label) if label is not None else []
-        row = int(self._labels.argmax())
-        if (largest := int(self._labels[row])) >= len(self.class_names):
-            self.class_names = numbered_classes(largest, f"{self.path}: row {row}")
+        assert labels is not None
+        settled = labels.settle(str(self.path), names, None if names else self._classes_of(training, labels.column))
+        self._labels, self.class_names = settled.numbers, settled.class_names
+        for note in (*labels.notes, *settled.notes):
+            self.account.note(note)
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._opened: tuple[int, Any] | None = None  # one file at a time: there may be thousands of shards
         self._lock = threading.Lock()
@@ -101,6 +103,26 @@ class ParquetImages(Source):
             raise OSError("no image in this row")
         return Picture(*self.describe(index), data)
 
+    @contextlib.contextmanager
+    def _look_into(self, file: Path) -> Iterator[Any]:
+        """A file, opened; what goes wrong with it is said with its name."""
+        try:
+            with self._parquet.ParquetFile(file) as opened:
+                yield opened
+        except (OSError, self._failure) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system, not of what is in the file
+                raise UserError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
+            raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
+
+    def _classes_of(self, training: Sequence[Path], column: str | None) -> list[str] | None:
+        """The class names of the training files, None where they say none."""
+        labels: ParquetLabels | None = None
+        for file in training if column is not None else ():
+            with self._look_into(file) as opened:
+                labels = labels or ParquetLabels(opened.schema_arrow, column)
+                labels.add(opened)
+        return None if labels is None else labels.settle(str(self.path)).class_names or None
+
     def _read(self, group: int) -> Any:
         """The image column of a row group."""
         with self._lock:
@@ -120,14 +142,6 @@ class ParquetImages(Source):
                 self._opened = None
             self._opened = file, self._parquet.ParquetFile(self._files[file])
         return self._opened[1]
-
-
-def _read_labels(opened: Any, column: str | None) -> np.ndarray:
-    """int64 (rows,), -1 where there is none."""
-    if column is None:
-        return np.full(opened.metadata.num_rows, -1, dtype=np.int64)
-    values = opened.read(columns=[column]).column(0)
-    return np.asarray(values.cast("int64").fill_null(-1).to_numpy(), dtype=np.int64)
 
 
 def _pyarrow() -> tuple[Any, type[Exception]]:
@@ -150,23 +164,3 @@ def _image_column(schema: Any, file: Path) -> str:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return str(field.name)
     raise UserError(f"{file} has no column of images", allowed="bytes, or a struct with a field 'bytes'")
-
-
-def _label_column(schema: Any) -> str | None:
-    import pyarrow as pa
-
-    named = [field for field in schema if pa.types.is_integer(field.type)]
-    for wanted in ("label", "labels", "fine_label", "class", "target"):
-        for field in named:
-            if field.name == wanted:
-                return str(field.name)
-    return None
-
-
-def _class_names(schema: Any, label: str) -> list[str]:
-    """From {"info": {"features": {LABEL: {"names": [...]}}}}, which Hugging Face's datasets writes."""
-    try:
-        note = json.loads((schema.metadata or {})[b"huggingface"])
-        return [str(name) for name in note["info"]["features"][label]["names"]]
-    except (KeyError, TypeError, ValueError):
-        return []

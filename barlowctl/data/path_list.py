@@ -1,48 +1,59 @@
-"""Images that a text file lists, a path a line."""
+"""Images that a text file lists."""
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from barlowctl.data.class_numbers import MAX_CLASSES, numbered_classes
+from barlowctl.data.labels import Labels, number_labels
+from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
+from barlowctl.data.splits import SAME_SPLIT
+from barlowctl.data.text_table import Table, read_table
 from barlowctl.errors import UserError
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]")
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_UNUSUAL = re.compile(r"^[\s\"'~#]|[\s\"']$|\\|^[\w+.-]+:|[^\x20-\x7e]")
 
 
 class PathList(Source):
-    """A text file with a path a line, from the file's own folder on; a label may follow, a number or a word.
+    """A text file that lists images, a path a line, from the file's own folder on (`text_table`).
 
-    A label stands after a tab, or after the last space when every line ends in a whole number.
+    A label may follow after a tab, a comma, or spaces; columns with names and JSON lines may have a label and a split.
+    Paths may be quoted, begin with `~` or `file://`, and have backslashes. Blank lines and those that begin with `#`
+    are passed over.
 
     Raises:
-        UserError: no paths, or labels on some lines only.
+        UserError: no paths, labels on some lines only, an address or a Windows drive, no such split, or none of the
+            files is there; names the line.
     """
 
     def __init__(self, path: Path, split: str) -> None:
         self.kind, self.path, self.split = "a list of paths", path, split
         try:
-            lines = [line for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if line]
+            table = read_table(path, read_regular(path))
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from error
-        if not lines:
-            raise UserError(f"{path} lists no images", next="write one path a line")
-        parts = [line.split("\t") for line in lines]
-        if not any(len(part) > 1 for part in parts) and all(re.search(r"\S\s+\d+\s*$", line) for line in lines):
-            parts = [line.rsplit(maxsplit=1) for line in lines]
-        wrong = next((n for n, part in enumerate(parts) if len(part) != len(parts[0]) or len(part) > 2), None)
-        if wrong is not None:
-            raise UserError(
-                f"{path}, line {wrong + 1}: {len(parts[wrong])} columns where the first line has {len(parts[0])}",
-                allowed="a path, or a path and a label with a tab between, on every line alike",
-            )
-        self._names = [part[0].strip() for part in parts]
-        self.class_names, self._labels = _as_labels([part[1].strip() for part in parts if len(part) > 1], path)
-        self._labels = self._labels if self.class_names else np.full(len(parts), -1)
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        rows = _rows_of(table, split, path)
+        find = Finder(path)
+        self._names = [table.paths[at] if table.exact else find(table.paths[at], table.lines[at]) for at in rows]
+        self._labels, self.class_names = np.full(len(rows), -1, dtype=np.int64), []
+        if table.labels is not None:
+            labels = _labels_of(table, rows, split, f"{path}: {table.label}")
+            self._labels, self.class_names = labels.numbers, labels.class_names
+            table.notes += labels.notes
+        for note in table.notes:
+            self.account.note(note)
+        if not any(os.path.exists(path.parent / name) for name in self._names):
+            raise _nothing_there(path, self._names[0], table.lines[rows[0]])
 
     def __len__(self) -> int:
         return len(self._names)
@@ -52,19 +63,92 @@ class PathList(Source):
 
     def __getitem__(self, index: int) -> Picture:
         name, label = self.describe(index)
-        return Picture(name, label, read_regular(self.path.parent / os.path.expanduser(name)))
+        return Picture(name, label, read_regular(self.path.parent / name))
 
 
-def _as_labels(words: list[str], path: Path) -> tuple[list[str], np.ndarray]:
-    """Class names and positions among them: whole numbers are the positions, other words are sorted."""
-    if not words:
-        return [], np.empty(0, np.int64)
-    if all(word.isdecimal() for word in words):
-        longest = max(words, key=lambda word: len(word.lstrip("0")))
-        if len(longest.lstrip("0")) > len(str(MAX_CLASSES)):  # before `int`, which refuses thousands of digits
-            raise UserError(f"{path} has the class number {longest[:40]}", allowed=f"0 to {MAX_CLASSES - 1:,}")
-        labels = np.array([int(word) for word in words])
-        return numbered_classes(int(labels.max()), str(path)), labels
-    names = sorted(set(words))
-    positions = {name: position for position, name in enumerate(names)}
-    return names, np.array([positions[word] for word in words])
+class Finder:
+    """Paths as they are written in a list -> as they are on the disk, relative to the list's folder or absolute."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, text: str, line: int) -> str:
+        """The first reading of `text` that is there; the plainest where none is.
+
+        Raises:
+            UserError: an address, or a path with a Windows drive.
+        """
+        if not _UNUSUAL.search(text):
+            return text
+        readings = list(dict.fromkeys(_readings(text)))
+        for reading in readings:
+            if os.path.lexists(self._path.parent / reading):
+                return reading
+        plain = text.strip().strip("\"'")
+        if found := _DRIVE.match(plain):
+            raise UserError(
+                f"{self._path}, line {line}: '{written(plain)}' is a path of Windows",
+                allowed="paths of this machine, or from the list's own folder on",
+                next=f"write the list anew without '{found[0]}', its paths from the list's folder on",
+            )
+        if _ADDRESS.match(plain) and not plain.lower().startswith("file:"):
+            raise UserError(
+                f"{self._path}, line {line}: '{written(plain)}' is an address",
+                allowed="files",
+                next="download the images, then list the files",
+            )
+        return readings[-1] if plain.lower().startswith("file:") else plain
+
+
+def _readings(text: str) -> Iterator[str]:
+    """What a line may mean, most literal first: spaces, quotes, `~`, file:// and backslashes taken off one by one."""
+    yield text
+    text = text.strip()
+    yield text
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+        yield text
+    if text.lower().startswith("file:"):
+        text = os.fsdecode(unquote_to_bytes(re.sub("(?i)^file:(//(localhost)?(?=/))?", "", text)))
+        yield text
+    text = os.path.expanduser(text)
+    yield text
+    slashes = text.replace("\\", "/")
+    yield slashes
+    yield from (unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    data = os.fsencode(slashes)
+    for encoding in ("cp1252", "cp850"):  # a list of Notepad's ANSI, of files called in UTF-8
+        if not data.isascii():
+            decoded = data.decode(encoding, "replace")
+            yield from (unicodedata.normalize("NFC", decoded), unicodedata.normalize("NFD", decoded))
+    yield slashes
+
+
+def _rows_of(table: Table, split: str, path: Path) -> np.ndarray:
+    """Which rows are of a split."""
+    if table.splits is None:
+        return np.arange(len(table.paths))
+    for wanted in (split, SAME_SPLIT.get(split)):
+        if wanted and (rows := [at for at, said in enumerate(table.splits) if said == wanted]):
+            return np.array(rows)
+    have = ", ".join(sorted({said for said in table.splits if said}))
+    raise UserError(f"{path} has no {split} split", allowed=f"it has {have}", next="choose one with --split")
+
+
+def _labels_of(table: Table, rows: np.ndarray, split: str, what: str) -> Labels:
+    """Labels of the rows; their classes are those of the training rows."""
+    assert table.labels is not None
+    train = [] if table.splits is None else [at for at, said in enumerate(table.splits) if said == "train"]
+    known = None
+    if train and split != "train":
+        known = number_labels([table.labels[at] for at in train], what).class_names or None
+    return number_labels([table.labels[at] for at in rows], what, known=known)
+
+
+def _nothing_there(path: Path, name: str, line: int) -> UserError:
+    here = os.path.exists(name)
+    return UserError(
+        f"{path}, line {line}: '{written(name)}' is not there, nor is any other of the list",
+        allowed=f"a file with a path a line, absolute or from the list's folder on ({path.parent.absolute()})",
+        next=f"move the list to {Path.cwd()}, where its paths begin" if here else None,
+    )

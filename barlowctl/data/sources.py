@@ -11,7 +11,7 @@ from barlowctl import shell
 from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.image_file import open_image_file
-from barlowctl.data.image_folder import UNDERSTOOD, has_split_folders, open_image_folder, split_folder
+from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
 from barlowctl.data.layout import choose_layout
 from barlowctl.data.parquet_source import open_parquet
 from barlowctl.data.picture import Source
@@ -30,9 +30,9 @@ _IMAGES_INSIDE = ("imagenette2", "imagenette2-320", "imagenette2-160")
 def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_HERE) -> Source:
     """Recognise what lies at `path` and open a split of it.
 
-    A folder with train/ and val/ (or test/) folders has those splits, and labels are positions among the
-    class folders of train/; `val` and `test` stand in for one another where a data set has only one of
-    them. A plain folder of images is taken as the split that is asked for.
+    A folder with train/ and val/ (or test/) folders, in whatever case and form (`splits`), has those splits, and labels
+    are positions among the class folders of train/; `val` and `test` stand in for one another where a data set has
+    only one of them. A plain folder of images is taken as the split that is asked for.
 
     Args:
         wanted: what to read where there is a choice.
@@ -76,7 +76,7 @@ def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
         assert opened is not None
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
-        opened = open_image_folder(inside[0] if inside else path, split)
+        opened = ImageFolder(inside[0] if inside else path, split)
     if layout.note:
         opened.account.note(layout.note)
     return opened

@@ -1,44 +1,69 @@
-"""Images in tar files: a sample is the files of one name (github.com/webdataset/webdataset); 120 bytes an image."""
+"""Images in tar files: a sample is the files of one name (github.com/webdataset/webdataset); 130 bytes an image."""
 
 from __future__ import annotations
 
 import os
 import tarfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from barlowctl.data.class_numbers import numbered_classes
+import numpy as np
+
+from barlowctl.data.arrangement import Arrangement, NameTree, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
+from barlowctl.data.labels import Labels
+from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source, is_image
 from barlowctl.data.scan import system_or_hidden
+from barlowctl.data.side_labels import LARGEST, SideLabels
+from barlowctl.data.splits import of_split, training_files
 from barlowctl.errors import UserError
 
 
 class TarShards(Source):
-    """Images in uncompressed tar files; a `.cls` file beside an image, of the same name, holds its label.
+    """Images in uncompressed tar files.
+
+    Labels are in files beside the images (`side_labels`), else class folders give them, as in an image folder
+    (`arrangement`); so do split folders.
+
+    Args:
+        training: the shards of the training split where they are others: labels that are words count among theirs.
 
     Raises:
-        UserError: compressed, damaged, or without images.
+        UserError: compressed, damaged, without images, or without this split.
     """
 
-    def __init__(self, files: Sequence[Path], split: str) -> None:
-        self.kind, self.path, self.split, self.class_names = "images in tar shards", files[0].parent, split, []
+    def __init__(self, files: Sequence[Path], split: str, training: Sequence[Path] = ()) -> None:
+        self.kind, self.path, self.split = "images in tar shards", files[0].parent, split
         if len(files) == 1:
             self.path = files[0]
         self._files = list(files)
-        self._shards, self._begins, self._sizes, self._labels = array("I"), array("Q"), array("Q"), array("q")
+        self._shards, self._begins, self._sizes = array("I"), array("Q"), array("Q")
         self._names: list[str] = []
+        side = SideLabels()
         for number, file in enumerate(files):
-            self._look_over(number, file)
+            self._look_over(number, file, side)
         if not self._names:
             raise UserError(f"no images in {self.path}", next="give tar files that hold image files")
-        largest = max(self._labels)
-        name, _ = self.describe(self._labels.index(largest))
-        self.class_names = numbered_classes(largest, f"{self.path}: the label of {name}")
+        found = self._arrangement()
+        known = _known(training)
+        labels = side.settle(str(self.path), known) or Labels(np.full(len(self._names), -1, dtype=np.int64), [])
+        places = _labels_of_folders(found, self._names)
+        if not labels.class_names and found.classes:
+            labels = Labels(places.clip(min=-1), found.class_names, labels.notes)
+            self.kind += ", in class folders"
+            labels = _among(labels, known, str(self.path))
+        self.class_names = labels.class_names
+        self._rows = np.flatnonzero(places > -2)  # those of this split
+        self._labels = labels.numbers[self._rows]
+        for name in found.beside:
+            self.account.pass_over("folders of images beside the split folders", name)
+        for note in (*labels.notes, *found.notes):
+            self.account.note(note)
 
-    def _look_over(self, number: int, file: Path) -> None:
-        first, labels = len(self._names), {}
+    def _look_over(self, number: int, file: Path, side: SideLabels) -> None:
+        first = len(self._names)
         try:
             with tarfile.open(file, "r:") as shard:
                 for member in shard:
@@ -50,28 +75,45 @@ class TarShards(Source):
                         self._shards.append(number)
                         self._begins.append(member.offset_data)
                         self._sizes.append(member.size)
-                        self._labels.append(-1)
-                    elif member.name.endswith(".cls"):
+                    elif side.wants(member.name):
                         content = shard.extractfile(member)
-                        labels[_key(member.name)] = _label(content.read(32) if content else b"", file, member.name)
+                        side.add(member.name, content.read(LARGEST) if content else b"")
         except DAMAGED as error:
             raise UserError(
                 f"{file} is not a readable tar file: {error}",
                 next="copy it again",
             ) from error
-        for index in range(first, len(self._names)) if labels else ():
-            self._labels[index] = labels.get(_key(self._names[index]), -1)
+        side.end_shard(self._names[first:])
+
+    def _arrangement(self) -> Arrangement:
+        tree = NameTree(self._names)
+        found = arrange(tree, self.split, str(self.path), common=True)
+        if found is None:
+            folders = ", ".join(written(name) for name in split_names(tree))
+            raise UserError(
+                f"{self.path} has no {self.split} split",
+                allowed=f"its folders: {folders}",
+                next="choose one with --split",
+            )
+        return found
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._rows)
 
     def describe(self, index: int) -> tuple[str, int]:
-        return f"{self._files[self._shards[index]].name}/{self._names[index]}", self._labels[index]
+        row = self._rows[index]
+        return f"{self._files[self._shards[row]].name}/{self._names[row]}", int(self._labels[index])
 
     def __getitem__(self, index: int) -> Picture:
-        with open(self._files[self._shards[index]], "rb", buffering=0) as shard:
-            data = os.pread(shard.fileno(), self._sizes[index], self._begins[index])
+        row = self._rows[index]
+        with open(self._files[self._shards[row]], "rb", buffering=0) as shard:
+            data = os.pread(shard.fileno(), self._sizes[row], self._begins[row])
         return Picture(*self.describe(index), data)
+
+
+def open_tar_shards(files: Sequence[Path], split: str) -> TarShards:
+    """The shards of a split (`splits.of_split`); raises as `TarShards`."""
+    return TarShards(of_split(files, split), split, training_files(files, split))
 
 
 def tar_files(path: Path) -> list[Path]:
@@ -83,17 +125,33 @@ def tar_files(path: Path) -> list[Path]:
     )
 
 
-def _key(name: str) -> str:
-    """WebDataset's: the path up to the first dot of its last part."""
-    folder, _, base = name.rpartition("/")
-    return f"{folder}/{base.split('.')[0]}"
+def _known(training: Sequence[Path]) -> list[str] | None:
+    """The class names of the training shards, where they are no numbers."""
+    names = TarShards(training, "train").class_names if training else []
+    return names if names and names != [str(number) for number in range(len(names))] else None
 
 
-def _label(content: bytes, file: Path, name: str) -> int:
-    try:
-        label = int(content)
-    except ValueError:
-        raise UserError(f"{file}: {name} holds {content!r}, not a class number") from None
-    if not 0 <= label < 1 << 31:
-        raise UserError(f"{file}: {name} holds the class number {label}", allowed="0 or more")
-    return label
+def _labels_of_folders(found: Arrangement, names: Iterable[str]) -> np.ndarray:
+    """(n,) int64: labels by folders, -1 for none, -2 for images of another split."""
+    label, depth = found.labeller(), len(found.root)
+    numbers = []
+    for name in names:
+        parts = parts_of(name)
+        number = label(parts[depth:]) if parts[:depth] == found.root else None
+        numbers.append(-2 if number is None else number)
+    return np.array(numbers, dtype=np.int64)
+
+
+def _among(labels: Labels, known: Sequence[str] | None, where: str) -> Labels:
+    """Labels by folders as positions among the training shards' classes."""
+    if known is None:
+        return labels
+    positions = {name: position for position, name in enumerate(known)}
+    lacking = [name for name in labels.class_names if name not in positions]
+    if lacking:
+        raise UserError(
+            f"{where} has the class folder '{lacking[0]}', which the training set lacks",
+            allowed=f"the {len(known)} class folders of the training set",
+        )
+    numbers = np.array([*(positions[name] for name in labels.class_names), -1], dtype=np.int64)
+    return Labels(numbers[labels.numbers], list(known), labels.notes)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import posixpath
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
+from barlowctl.data.arrangement import NameTree, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
+from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source, is_image
-from barlowctl.data.splits import SPLIT_WORDS
+from barlowctl.data.side_labels import LARGEST, read_side_labels
 from barlowctl.errors import UserError
 
 
 class ZipFolder(Source):
-    """Images in a zip file, its folders read as an image folder's: class folders give labels, a pile has none.
+    """Images in a zip file, its folders read as an image folder's (`arrangement`); a pile may have labels in files.
 
     Raises:
         UserError: damaged, without images, or without the split that its train/ and val/ folders have.
@@ -29,29 +29,43 @@ class ZipFolder(Source):
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
         if not names:
             raise UserError(f"no images in {path}", next="give a zip file that holds image files")
-        prefix = _common_folder(names)
-        tops = {name[len(prefix) :].partition("/")[0] for name in names}
-        of_splits = {word for words in SPLIT_WORDS.values() for word in words}
-        if tops <= of_splits:
-            folder = next((word for word in SPLIT_WORDS[split] if word in tops), None)
-            if folder is None:
-                raise UserError(f"{path} has no {split} split", allowed=f"its folders: {', '.join(sorted(tops))}")
-            train = next((word for word in SPLIT_WORDS["train"] if word in tops), folder)
-            classes = _folders(names, f"{prefix}{train}/")
-            prefix = f"{prefix}{folder}/"
-            names = [name for name in names if name.startswith(prefix)]
-        else:
-            classes = _folders(names, prefix)
-        pile = any("/" not in name[len(prefix) :] for name in names)
-        self.class_names = [] if pile else classes
-        self.kind = "a zip file of images" + ("" if pile else " in class folders")
-        labels = {name: label for label, name in enumerate(self.class_names)}
-        self._files = []
+        tree = NameTree(names)
+        found = arrange(tree, split, str(path), common=True)
+        if found is None:
+            folders = ", ".join(written(name) for name in split_names(tree))
+            raise UserError(f"{path} has no {split} split", allowed=f"its folders: {folders}")
+        label, depth = found.labeller(), len(found.root)
+        self._files: list[tuple[str, int]] = []
         for name in names:
-            folder = name[len(prefix) :].partition("/")[0]
-            if not pile and folder not in labels:
-                raise UserError(f"{path} has the class folder '{folder}', which the training set lacks")
-            self._files.append((name, -1 if pile else labels[folder]))
+            parts = parts_of(name)
+            number = label(parts[depth:]) if parts[:depth] == found.root else None
+            if number is not None:
+                self._files.append((name, number))
+        self.class_names = found.class_names
+        self.kind = "a zip file of images" + (" in class folders" if found.classes else "")
+        for note in found.notes:
+            self.account.note(note)
+        for name in found.beside:
+            self.account.pass_over("folders of images beside the split folders", name)
+        if not self.class_names:
+            self._take_side_labels()
+
+    def _take_side_labels(self) -> None:
+        names = [name for name, _ in self._files]
+        beside = (name for name in self._zip.namelist() if "__MACOSX" not in name)
+        labels = read_side_labels(names, beside, self._read_start, str(self.path))
+        self.class_names = labels.class_names
+        self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
+        for note in labels.notes:
+            self.account.note(note)
+
+    def _read_start(self, name: str) -> bytes:
+        try:
+            with self._zip.open(name) as content:
+                return content.read(LARGEST)
+        except DAMAGED as error:
+            self.account.pass_over("damaged files", name)
+            raise OSError(f"damaged in the zip file: {error}") from error
 
     def __len__(self) -> int:
         return len(self._files)
@@ -65,14 +79,3 @@ class ZipFolder(Source):
             return Picture(name, label, self._zip.read(name))  # a ZipFile locks its file between threads
         except DAMAGED as error:
             raise OSError(f"damaged in the zip file: {error}") from error
-
-
-def _common_folder(names: Sequence[str]) -> str:
-    """The folder that all images lie in or below, with its slash; "" for the top."""
-    common = posixpath.commonpath([name.rpartition("/")[0] for name in names])
-    return f"{common}/" if common else ""
-
-
-def _folders(names: Sequence[str], prefix: str) -> list[str]:
-    below = {name[len(prefix) :] for name in names if name.startswith(prefix)}
-    return sorted({name.partition("/")[0] for name in below if "/" in name})

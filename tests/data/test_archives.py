@@ -93,13 +93,12 @@ def test_splits_by_the_words_of_the_shards_names(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"0.txt": b"no image"}, "no images in"),
-        ({"0.jpg": jpeg(1), "0.cls": b"dog"}, "not a class number"),
-        ({"0.jpg": jpeg(1), "0.cls": b"-4"}, "class number -4"),
+        ({"train/0.jpg": jpeg(1), "train/1.jpg": jpeg(1)}, "no unlabelled split"),
     ],
 )
 def test_tars_that_are_refused(tmp_path: Path, content: dict[str, bytes], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        open_source(write_tar(tmp_path / "x.tar", content))
+        open_source(write_tar(tmp_path / "x.tar", content), "unlabelled")
 
 
 def test_a_damaged_tar(tmp_path: Path) -> None:
@@ -122,14 +121,15 @@ def test_a_huge_class_number_is_refused_and_named(tmp_path: Path) -> None:
     """Every class up to the largest would get a name: gigabytes of them."""
     write_tar(tmp_path / "x.tar", {"0.jpg": jpeg(1), "0.cls": b"3", "1.jpg": jpeg(1), "1.cls": str(HUGE).encode()})
     write_parquet(tmp_path / "x.parquet", [jpeg(1), jpeg(1)], [0, HUGE])
-    for name, where in (("x.tar", "1.jpg"), ("x.parquet", "row 1")):
+    for name, where in (("x.tar", r"the label \(.cls\)"), ("x.parquet", "column 'label'")):
         with pytest.raises(UserError, match=rf"{name}.*{where} has the class number {HUGE}") as caught:
             open_source(tmp_path / name)
         assert caught.value.allowed == "0 to 999,999"
     for number in (str(HUGE), "9" * 30, "9" * 6000):
         (tmp_path / "x.txt").write_text(f"a.jpg 0\nb.jpg {number}\n")
-        with pytest.raises(UserError, match=rf"x\.txt has the class number {number[:40]}$"):
+        with pytest.raises(UserError, match=rf"x\.txt: the label has the class number {number[:40]}$"):
             open_source(tmp_path / "x.txt")
+    (tmp_path / "b.jpg").touch()
     (tmp_path / "x.txt").write_text(f"a.jpg {'0' * 30}\nb.jpg 999999\n")
     assert len(open_source(tmp_path / "x.txt").class_names) == 1_000_000
 

@@ -1,0 +1,75 @@
+"""Labels in a column of Parquet files: which column it is, its values, and the names of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.labels import Codebook, Labels, label_name, settle
+from barlowctl.data.names import written
+
+
+class ParquetLabels:
+    """Collects a column of labels, file by file: eight bytes a row, and the distinct labels.
+
+    Args:
+        schema: an Arrow schema, of the first file.
+        column: the column that holds labels; None: the one that Hugging Face's note calls classes, or whose name says
+            so; "none": none.
+    """
+
+    def __init__(self, schema: Any, column: str | None = None) -> None:
+        self.notes: list[str] = []
+        names = [str(name) for name in schema.names]
+        self.column = None if column == "none" else column or self._choose(schema, names)
+        self._book = Codebook()
+        self._codes: list[np.ndarray] = []
+
+    def add(self, opened: Any) -> None:
+        """Take in the labels of an opened file (a `pyarrow.parquet.ParquetFile`)."""
+        rows = opened.metadata.num_rows
+        if self.column is None or self.column not in opened.schema_arrow.names:
+            self._codes.append(np.full(rows, self._book.code(None, rows), dtype=np.int64))
+            return
+        for chunk in opened.read(columns=[self.column]).column(0).chunks:
+            self._codes.append(self._code(chunk))
+
+    def _code(self, chunk: Any) -> np.ndarray:
+        """Codes `(n,)` of an Arrow array."""
+        import pyarrow as pa
+
+        if pa.types.is_nested(chunk.type):
+            return np.array([self._book.code(value.as_py()) for value in chunk], dtype=np.int64)
+        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        indices = np.asarray(encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False), dtype=np.int64)
+        counts = np.bincount(indices, minlength=len(values) + 1)
+        codes = [self._book.code(value, int(n)) if n else 0 for value, n in zip([*values, None], counts, strict=True)]
+        return np.array(codes, dtype=np.int64)[indices]
+
+    def settle(self, where: str, names: Sequence[str] = (), known: Sequence[str] | None = None) -> Labels:
+        """Labels of all rows; names: of the classes, where the file has them. See `labels.settle`."""
+        codes = np.concatenate(self._codes) if self._codes else np.empty(0, dtype=np.int64)
+        settled = settle(self._book, f"{where}: column '{written(self.column or '')}'", names=names, known=known)
+        return Labels(settled.numbers[codes] if len(codes) else codes, settled.class_names, settled.notes)
+
+    def _choose(self, schema: Any, names: list[str]) -> str | None:
+        """The column of labels, by Hugging Face's note or by its name."""
+        noted = [name for name in names if class_names(schema, name)]
+        chosen = label_name(noted) or (noted[0] if noted else label_name(names))
+        if len(noted) > 1:
+            others = ", ".join(f"'{written(name)}'" for name in noted if name != chosen)
+            self.notes.append(f"labels are those of column '{written(chosen or '')}'; others could be: {others}")
+        return chosen
+
+
+def class_names(schema: Any, column: str) -> list[str]:
+    """From {"info": {"features": {COLUMN: {"names": [...]}}}}, which Hugging Face's datasets writes."""
+    try:
+        note = json.loads((schema.metadata or {})[b"huggingface"])
+        return [written(str(name)) for name in note["info"]["features"][column]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []

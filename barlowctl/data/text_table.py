@@ -1,0 +1,262 @@
+"""Text files that list images: a path a line, tables with columns, JSON lines; as any program and editor writes them.
+
+Read are UTF-8 and UTF-16 with or without a byte order mark (PowerShell, Notepad), any line ends, NUL between paths
+(`find -print0`), and single bytes of other encodings, which stay in the names as they are.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from barlowctl.data.labels import LABEL_NAMES, label_name
+from barlowctl.data.names import written
+from barlowctl.data.picture import IMAGE_SUFFIXES
+from barlowctl.data.splits import split_in
+from barlowctl.errors import UserError
+
+FILE_NAMES = (
+    "file_name", "filename", "file", "filepath", "file_path", "filepaths", "path", "image_path", "imagepath", "image",
+    "img_path", "img", "image_name", "image_file", "image_id", "imageid", "id", "name",
+)  # fmt: skip
+"""What a column of paths is called, best first, in small letters."""
+
+SPLIT_NAMES = ("split", "set", "subset", "partition", "data set", "dataset", "phase", "fold")
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_IMAGE = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+_ENDS_AS_IMAGE = re.compile(rf".*\.({_IMAGE})[\"']?\s*", re.IGNORECASE | re.DOTALL)
+_IMAGE_AND_LABEL = re.compile(rf"(.*\.(?:{_IMAGE})[\"']?)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_NUMBER_LAST = re.compile(r"(.*\S)\s+(\d+)\s*")
+
+
+@dataclass
+class Table:
+    """What a text file lists, a row an image.
+
+    paths: as they are written.    lines: where each stands, from 1.    exact: paths are meant to the letter (NUL
+    between them).    labels: one each, None where there are none, called `label`.    splits: what stands in its column
+    of splits.    notes: choices that were made.
+    """
+
+    paths: list[str]
+    lines: list[int]
+    exact: bool = False
+    labels: list[Any] | None = None
+    label: str = ""
+    splits: list[str | None] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file begins as text does, in one of the encodings that are read."""
+    if any(head.startswith(mark) for mark, _ in _MARKS):
+        return True
+    head = head[: len(head) // 2 * 2]
+    if _wide(head):
+        return True
+    return bool(head) and not re.search(rb"[\x01-\x08\x0e-\x19\x1b-\x1f\x7f]", head)
+
+
+def read_table(path: Path, data: bytes) -> Table:
+    """Read a text file.
+
+    Raises:
+        UserError: no rows, a row with other columns than the others, or damaged; names the file and line.
+    """
+    if (exact := _between_nuls(data)) is not None:
+        return Table(exact, list(range(1, len(exact) + 1)), exact=True)
+    rows = [(number, line) for number, line in enumerate(_lines(path, data), start=1) if line.strip()]
+    if not rows:
+        raise UserError(f"{path} lists no images", next="write one path a line")
+    if rows[0][1].lstrip()[:1] in ("{", "[") and not rows[0][1].lstrip().startswith("[v"):
+        return _json(path, rows)
+    rows = [(number, line) for number, line in rows if not line.startswith("#") or _there(path, line)]
+    if not rows:
+        raise UserError(f"{path} lists no images, only comments", next="write one path a line")
+    return _columns(path, rows)
+
+
+# ---- lines -----------------------------------------------------------------------------------------------
+
+
+def _between_nuls(data: bytes) -> list[str] | None:
+    """The paths that NUL parts; None where they are parted otherwise."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\0" not in data or _encoding(data) != "utf-8":
+        return None
+    return [os.fsdecode(part) for part in data.split(b"\0") if part.strip()]
+
+
+def _lines(path: Path, data: bytes) -> list[str]:
+    encoding = _encoding(data)
+    for mark, _ in _MARKS:
+        if data.startswith(mark):
+            data = data[len(mark) :]
+            break
+    if encoding == "utf-8":
+        text = os.fsdecode(data)  # bytes that are not UTF-8 are kept: they may be a file's name
+    else:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is no whole {encoding.upper()} text: {error.reason} at byte {error.start}",
+                next="write it again, best in UTF-8",
+            ) from error
+    text = text.removesuffix("\x1a")  # the end of a file in DOS
+    return re.split("\r?\n", text) if "\n" in text else text.split("\r")
+
+
+def _encoding(data: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    return _wide(data[:4096]) or "utf-8"
+
+
+def _wide(head: bytes) -> str:
+    """UTF-16 without a mark: every second byte is NUL in nearly all places."""
+    head = head[: len(head) // 2 * 2]
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = head[first::2].count(0), head[1 - first :: 2].count(0)
+        if len(head) >= 4 and others == 0 and 2 * zeros > 0.8 * len(head):
+            return encoding
+    return ""
+
+
+def _there(path: Path, line: str) -> bool:
+    return (path.parent / line.strip()).is_file()
+
+
+# ---- columns ---------------------------------------------------------------------------------------------
+
+
+def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
+    lines, texts = [number for number, _ in rows], [line for _, line in rows]
+    if any("\t" in line.strip() for line in texts):
+        return _table(path, lines, [[_unquoted(cell) for cell in line.split("\t")] for line in texts])
+    if all(_ENDS_AS_IMAGE.fullmatch(line) for line in texts):
+        return Table(texts, lines)
+    for separator in ",;":
+        if all(separator in line for line in texts):
+            cells = list(csv.reader(texts, delimiter=separator))
+            header = [cell.strip().lower() for cell in cells[0]]
+            if len(cells) == len(texts) and (
+                any(name in header for name in FILE_NAMES)
+                or all(any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in row[:2]) for row in cells)
+            ):
+                return _table(path, lines, cells)
+    if all(_NUMBER_LAST.fullmatch(line) for line in texts):
+        return _table(path, lines, [list(_NUMBER_LAST.fullmatch(line).groups()) for line in texts])  # type: ignore[union-attr]
+    if all(match := [_IMAGE_AND_LABEL.fullmatch(line) for line in texts]):
+        return _table(path, lines, [list(one.groups()) for one in match if one])
+    return Table(texts, lines)
+
+
+def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
+    """Rows of equal length, below a header or without one: then the path comes first and the label second."""
+    wrong = next((at for at, row in enumerate(cells) if len(row) != len(cells[0])), None)
+    if wrong is not None:
+        raise UserError(
+            f"{path}, line {lines[wrong]}: {len(cells[wrong])} columns where the first line has {len(cells[0])}",
+            allowed="a path, or a path and a label with a tab between, on every line alike",
+        )
+    header = [cell.strip().strip("\"'") for cell in cells[0]]
+    lowered = [name.lower() for name in header]
+    named = [name for name in lowered if name in (*FILE_NAMES, *LABEL_NAMES)]
+    if not named or any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in header):
+        if len(header) > 2:
+            raise UserError(
+                f"{path}, line {lines[0]}: {len(header)} columns and no names of columns",
+                allowed="a path, or a path and a label with a tab between, on every line alike; or a first line that "
+                "names the columns, such as file_name and label",
+            )
+        swapped = (
+            len(header) == 2
+            and not any(map(_is_image, cells, [0] * len(cells)))
+            and all(map(_is_image, cells, [1] * len(cells)))
+        )
+        files, words = ([row[1 if swapped else 0] for row in cells], [row[0 if swapped else -1] for row in cells])
+        return Table(files, lines, labels=words if len(header) == 2 else None, label="the label")
+    records = [dict(zip(header, row, strict=True)) for row in cells[1:]]
+    return _records(path, lines[1:], records, header)
+
+
+def _is_image(row: Sequence[str], at: int) -> bool:
+    return bool(_ENDS_AS_IMAGE.fullmatch(row[at]))
+
+
+def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
+    """JSON lines, or one array: of paths, or of records with a path and perhaps a label."""
+    lines, found = [number for number, _ in rows], []
+    try:
+        if rows[0][1].lstrip().startswith("["):
+            found = json.loads("\n".join(line for _, line in rows))
+            lines = [lines[0]] * len(found)
+        else:
+            found = []
+            for _, line in rows:
+                found.append(json.loads(line))
+    except ValueError as error:
+        number = lines[len(found)]
+        raise UserError(f"{path}, line {number}: no JSON ({error})", allowed="one JSON object a line") from error
+    if found and all(isinstance(one, str) for one in found):
+        return Table(found, lines)
+    wrong = next((at for at, one in enumerate(found) if not isinstance(one, dict)), None)
+    if wrong is not None or not found:
+        raise UserError(f"{path}, line {lines[wrong or 0]}: no JSON object", allowed="one JSON object a line")
+    names = list(dict.fromkeys(str(key) for one in found for key in one))
+    return _records(path, lines, found, names)
+
+
+def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
+    lowered = {name.lower(): name for name in reversed(names)}
+    file = next((lowered[name] for name in FILE_NAMES if name in lowered), None)
+    if file is None:
+        raise UserError(
+            f"{path} has no column of paths",
+            allowed=f"one called {', '.join(FILE_NAMES[:8])}; it has {', '.join(names)}",
+        )
+    if not records:
+        raise UserError(f"{path} lists no images below its column names", next="write one image a line")
+    wrong = next((at for at, one in enumerate(records) if not isinstance(one.get(file), str | int)), None)
+    if wrong is not None:
+        raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'")
+    table = Table([str(one[file]) for one in records], lines)
+    label = label_name([name for name in names if name != file])
+    if label is None and len(names) == 2:
+        label = next(name for name in names if name != file)
+        table.notes.append(f"{path.name}: column '{written(label)}' is taken for the labels")
+    if label is not None:
+        table.labels, table.label = [one.get(label) for one in records], f"column '{written(label)}'"
+    split = next(
+        (lowered[name] for name in SPLIT_NAMES if name in lowered and lowered[name] not in (file, label)), None
+    )
+    if split is not None:
+        said = [split_in(str(one.get(split) or "")) for one in records]
+        table.splits = said if any(said) else None
+    unused = [name for name in names if name not in (file, label, split if table.splits else None)]
+    if unused:
+        shown = ", ".join(f"'{written(name)}'" for name in unused[:8]) + (", ..." if len(unused) > 8 else "")
+        what = "not used" if label is not None else "not used, none of them is called label or class"
+        table.notes.append(f"{path.name}: columns {shown} are {what}")
+    return table
+
+
+def _unquoted(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell

@@ -1,0 +1,252 @@
+"""Splits and labels of every kind of source: what is found where, and what is said of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from barlowctl.data.picture import Source
+from barlowctl.data.sources import open_source
+from barlowctl.errors import UserError
+
+
+def _picture() -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (4, 4), 9).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PICTURE = _picture()
+
+
+def written_as(kind: str, place: Path, files: dict[str, bytes]) -> Path:
+    """The same files as a folder, a zip or a tar file."""
+    path = place / f"x.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    elif kind == "tar":
+        with tarfile.open(path, "w") as shard:
+            for name, data in files.items():
+                header = tarfile.TarInfo(name)
+                header.size = len(data)
+                shard.addfile(header, io.BytesIO(data))
+    else:
+        for name, data in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    return path
+
+
+def images(*names: str) -> dict[str, bytes]:
+    return dict.fromkeys(names, PICTURE)
+
+
+def found(source: Source) -> list[tuple[str, str]]:
+    """(last two parts of the name, class name or "") of every image."""
+    classes = [*source.class_names, ""]
+    described = [source.describe(i) for i in range(len(source))]
+    return [("/".join(name.split("/")[-2:]), classes[label]) for name, label in described]
+
+
+KINDS = ("folder", "zip", "tar")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("train", "held_out", "above"),
+    [
+        ("Training", "Testing", ""),
+        ("TRAIN", "VAL", "data set/"),
+        ("train_images", "test_images", ""),
+        ("seg_train", "seg_test", "archive/seg/"),
+        ("train", "dev", "images/"),
+        ("train/images", "valid/images", ""),
+    ],
+)
+def test_split_folders_keep_test_images_out_of_training(
+    tmp_path: Path, kind: str, train: str, held_out: str, above: str
+) -> None:
+    names = [f"{above}{part}/{c}/{i}.png" for part in (train, held_out) for c in ("glioma", "none") for i in range(2)]
+    path = written_as(kind, tmp_path, images(*names, "notes/a.txt", "labels/train/1.txt"))
+    for split, part in (("train", train), ("val", held_out), ("test", held_out)):
+        source = open_source(path, split)
+        assert found(source) == [(f"{c}/{i}.png", c) for c in ("glioma", "none") for i in range(2)]
+        where = source.path if kind == "folder" else source.describe(0)[0]
+        assert f"{above}{part}" in str(where)
+    with pytest.raises(UserError, match="no unlabelled split"):
+        open_source(path, "unlabelled")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_splits_within_the_classes(tmp_path: Path, kind: str) -> None:
+    names = ["cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "dog/train/4.png", "dog/test/5.png"]
+    path = written_as(kind, tmp_path, images(*names))
+    train, test = open_source(path), open_source(path, "val")
+    assert found(train) == [("train/1.png", "cat"), ("train/3.png", "dog"), ("train/4.png", "dog")]
+    assert found(test) == [("test/2.png", "cat"), ("test/5.png", "dog")]
+    assert train.account.notes == ["each class folder has its own splits"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stray_picture_takes_no_label_from_the_others(tmp_path: Path, kind: str) -> None:
+    names = [f"{c}/{i}.png" for c in ("cat", "dog", "scan.tif") for i in range(2)]
+    source = open_source(written_as(kind, tmp_path, images(*names, "cover.png", "more.png")))
+    assert sorted(label for _, label in found(source)) == ["", "", "cat", "cat", "dog", "dog", "scan.tif", "scan.tif"]
+    assert source.class_names == ["cat", "dog", "scan.tif"]
+    assert source.account.notes == ["2 images beside the class folders: kept without a label"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stray_picture_in_either_split(tmp_path: Path, kind: str) -> None:
+    names = [f"{part}/{c}/{i}.png" for part in ("train", "val") for c in "ab" for i in range(2)]
+    path = written_as(kind, tmp_path, images(*names, "train/sheet.png", "val/sheet.png", "logo.png"))
+    for split in ("train", "val"):
+        source = open_source(path, split)
+        assert sorted(label for _, label in found(source)) == ["", "a", "a", "b", "b"]
+        assert "1 image beside the split folders is not read" in source.account.notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pile_with_some_folders_stays_a_pile_and_says_so(tmp_path: Path, kind: str) -> None:
+    source = open_source(written_as(kind, tmp_path, images("1.png", "2.png", "3.png", "a/4.png", "b/5.png")))
+    assert source.class_names == []
+    assert source.account.notes == ["3 images beside 2 folders with 2: taken for a pile, no folder for a class"]
+
+
+def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:
+    path = written_as("folder", tmp_path, images("flowers/rose/1.png", "flowers/tulip/2.png") | {"flowers/a.md": b""})
+    source = open_source(path)
+    assert source.class_names == ["rose", "tulip"]
+    assert source.account.notes == ["classes are the folders in 'flowers'"]
+    assert open_source(written_as("folder", tmp_path / "b", images("cats/1.png", "cats/2.png"))).class_names == ["cats"]
+    assert open_source(written_as("folder", tmp_path / "c", images("images/1.png", "images/x/2.png"))).class_names == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_class_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    path = written_as(kind, tmp_path, images("Train/a/1.png", "Train/b/1.png", "Test/a/2.png", "Test/yak/3.png"))
+    with pytest.raises(UserError, match="'yak', which the training set lacks"):
+        open_source(path, "test")
+
+
+def test_class_folders_of_two_forms_of_unicode_are_one_class(tmp_path: Path) -> None:
+    train, test = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    names = [f"train/{train}/1.png", "train/tea/2.png", f"test/{test}/3.png", "test/tea/4.png"]
+    source = open_source(written_as("folder", tmp_path, images(*names)), "test")
+    assert [source.describe(i)[1] for i in range(2)] == [0, 1]
+    assert source.class_names == [train, "tea"]
+
+
+def test_a_class_folder_that_is_not_utf_8(tmp_path: Path) -> None:
+    source = open_source(written_as("folder", tmp_path, images(os.fsdecode(b"caf\xe9/1.png"), "tea/2.png")))
+    assert source.class_names == [r"caf\xe9", "tea"]
+    assert source[0].data == PICTURE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("side", "labels"),
+    [
+        ({"0.cls": b"1\n", "1.cls": b"0"}, ["1", "0", ""]),
+        ({"0.cls": b"dog", "1.cls": b"cat", "2.cls": b" dog\r\n"}, ["dog", "cat", "dog"]),
+        ({"0.json": b'{"label": 1}', "1.json": b'{"w": 3, "label": 0}'}, ["1", "0", ""]),
+        ({"0.json": b'{"Class": "dog"}', "1.json": b'{"Class": null}'}, ["dog", "", ""]),
+        ({"0.json": b'{"caption": "x"}', "0.cls": b"1"}, ["1", "", ""]),
+        ({"0.txt": b"2", "1.txt": b"1"}, ["2", "1", ""]),
+    ],
+)
+def test_labels_in_files_beside_images(tmp_path: Path, kind: str, side: dict[str, bytes], labels: list[str]) -> None:
+    source = open_source(written_as(kind, tmp_path, images("0.png", "1.png", "2.png") | side))
+    assert [label for _, label in found(source)] == labels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_beside_images_that_are_no_labels_are_said(tmp_path: Path, kind: str) -> None:
+    side = {"0.txt": b"a photo of a cat on a mat", "0.json": b'{"caption": "x", "url": "y"}'}
+    source = open_source(written_as(kind, tmp_path, images("0.png", "1.png") | side))
+    assert source.class_names == []
+    said = " ".join(source.account.notes)
+    assert ".json files lie beside the images: no label in them (keys: caption, url)" in said
+    assert ".txt files lie beside the images: texts, not labels" in said
+
+
+def test_words_in_shards_count_among_the_training_shards_classes(tmp_path: Path) -> None:
+    for name, labels in (("train-0", "cat dog"), ("train-1", "emu cat"), ("eval-0", "emu dog")):
+        files = {f"{i}.cls": word.encode() for i, word in enumerate(labels.split())}
+        written_as("tar", tmp_path, images("0.png", "1.png") | files).rename(tmp_path / f"{name}.tar")
+    train, val = open_source(tmp_path), open_source(tmp_path, "val")
+    assert [label for _, label in found(train)] == ["cat", "dog", "emu", "cat"]
+    assert [label for _, label in found(val)] == ["emu", "dog"]
+    assert train.class_names == val.class_names == ["cat", "dog", "emu"]
+    side = images("0.png") | {"0.cls": b"yak"}
+    written_as("tar", tmp_path, side).rename(tmp_path / "eval-0.tar")
+    with pytest.raises(UserError, match="class 'yak', which the training set lacks"):
+        open_source(tmp_path, "val")
+
+
+def write_parquet(path: Path, labels: Any, column: str = "label", note: dict[str, Any] | None = None) -> Path:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"image": [{"bytes": PICTURE, "path": None}] * len(labels), column: labels})
+    if note is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": note}})})
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(table, path, row_group_size=2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["cat", "dog", None], ["cat", "dog", ""]),
+        ([True, False, True], ["true", "false", "true"]),
+        ([0.0, 1.0, None], ["0", "1", ""]),
+        (["1", "0", "1"], ["1", "0", "1"]),
+        ([3, None, -1], ["3", "", ""]),
+        ([[1], [0], [1]], ["1", "0", "1"]),
+    ],
+)
+def test_labels_in_parquet(tmp_path: Path, values: Sequence[object], labels: list[str]) -> None:
+    source = open_source(write_parquet(tmp_path / "x.parquet", values))
+    assert [label for _, label in found(source)] == labels
+    assert [label for _, label in found(open_source(write_parquet(tmp_path / "y.parquet", values, "Class")))] == labels
+
+
+def test_regression_targets_in_parquet_are_said(tmp_path: Path) -> None:
+    source = open_source(write_parquet(tmp_path / "x.parquet", [0.5, 1.0]))
+    assert [label for _, label in found(source)] == ["", ""]
+    (note,) = source.account.notes
+    assert "x.parquet: column 'label' holds numbers with fractions (0.5)" in note
+
+
+def test_categories_and_names_of_classes_in_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    words = pa.array(["dog", "cat", "dog"]).dictionary_encode()
+    assert [label for _, label in found(open_source(write_parquet(tmp_path / "x.parquet", words)))] == words.to_pylist()
+    note = {"digit": {"names": ["zero", "one"], "_type": "ClassLabel"}}
+    source = open_source(write_parquet(tmp_path / "y.parquet", [1, 0, -1], "digit", note))
+    assert [label for _, label in found(source)] == ["one", "zero", ""]
+
+
+def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "data/TRAIN-00000-of-00002.parquet", ["cat", "dog"])
+    write_parquet(tmp_path / "data/TRAIN-00001-of-00002.parquet", ["emu", None])
+    write_parquet(tmp_path / "data/testing-00000-of-00001.parquet", ["emu", "dog"])
+    train, test = open_source(tmp_path), open_source(tmp_path, "test")
+    assert [label for _, label in found(train)] == ["cat", "dog", "emu", ""]
+    assert [label for _, label in found(test)] == ["emu", "dog"]
+    assert test.class_names == ["cat", "dog", "emu"]
