@@ -70,7 +70,8 @@ def _measured(ledger: Ledger, study: Study, name: str) -> dict[str, list[float]]
     for seed in ledger.seeds_of(study, variant):
         record = ledger.cell(study, variant, seed).record or {}
         for column, value in record.get("measures", {}).items():
-            found.setdefault(column, []).append(value)
+            if value is not None:  # a measurement that means nothing, e.g. of features that are all the same
+                found.setdefault(column, []).append(value)
     return found
 
 

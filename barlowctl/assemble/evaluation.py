@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import Source, build_loader, evaluation_spec, has_labels, open_source
+from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
+from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
 from barlowctl.data.loader import Batch, Loader
 from barlowctl.data.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.data.views import UndistortedSpec
 from barlowctl.errors import UserError
-from barlowctl.eval import diagnostics, features, knn
+from barlowctl.eval import diagnostics, features, knn, meaning
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Evaluated, Event, Sink
@@ -143,29 +145,42 @@ class OnlineEvaluation:
         self.bank = np.sort(generator.permutation(kept)[: recipe.eval.bank])
         self.queries: Source | None = None
         self.chosen = held[: recipe.eval.max_queries]
-        match recipe.eval.queries:
-            case "holdout":
-                self.queries = source
-            case "val":
-                try:
-                    self.queries = open_source(recipe, "val", data)
-                except UserError as error:  # monitoring only: without a val split the diagnostics remain
-                    notify(f"no online kNN: {error}")
-                if self.queries is not None and self.queries.path == source.path:
-                    notify(
-                        f"no online kNN: '{source.path}' is the training images, and there is no val split beside them"
-                    )
-                    self.queries = None
-                if self.queries is not None:
-                    drawn = generator.permutation(self.queries.num_samples)[: recipe.eval.max_queries]
-                    self.chosen = np.sort(drawn)
-            case "off":
-                pass
-        self.labelled = self.queries is not None and has_labels(self.queries) and has_labels(source)
-        if self.queries is not None and not self.labelled:
-            notify("no online kNN: the images have no labels")
+        self.why_not: str | None = None
+        self._notify = notify
         self._latest: tuple[Diagnosis, Tensor] | None = None
-        self._notify, self._left_out = notify, set[str]()
+        self._left_out = set[str]()
+        if recipe.eval.queries != "off" and recipe.eval.every_epochs:
+            try:
+                self._find_queries(generator, data)
+            except UserError as error:  # monitoring only: the diagnostics remain
+                self.queries, self.why_not = None, str(error)
+                notify(f"no online kNN: {error}")
+
+    def _find_queries(self, generator: np.random.Generator, data: str | None) -> None:
+        """Set the images that are asked about, and which of them.
+
+        Raises:
+            UserError: there are none, or a kNN of them would mean nothing.
+        """
+        self.queries = self.source
+        if self.recipe.eval.queries == "val":
+            self.queries = open_source(self.recipe, "val", data)
+            drawn = generator.permutation(self.queries.num_samples)[: self.recipe.eval.max_queries]
+            self.chosen = np.sort(drawn)
+        check_comparable(self.source, self.queries)
+        if self.queries is not self.source and (note := check_distinct(self.source, self.queries)):
+            self._notify(f"online kNN: {note}")
+        bank = torch.from_numpy(self.source.labels[self.bank])
+        asked = torch.from_numpy(self.queries.labels[self.chosen])
+        if why := meaning.of_labels(bank, asked):
+            raise UserError(why)
+        known = torch.isin(asked, bank.unique()).numpy()
+        if lacking := int((~known).sum()):
+            self._notify(
+                f"online kNN: {lacking:,} of {len(known):,} queries are left out, whose classes have no image among "
+                f"the {len(bank):,} of the bank"
+            )
+            self.chosen = self.chosen[known]
 
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
@@ -178,11 +193,18 @@ class OnlineEvaluation:
             "alpha": diagnostics.spectrum_decay(bank),
             **found.values(),
         }
-        if self.labelled:
-            assert self.queries is not None
-            queries, labels = self._features(self.queries, self.chosen)
-            values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)
+        if self.queries is not None:
+            queries, labels = self._features(self.queries, self.chosen)  # without those that cannot be read
+            self.why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(bank)
+            if self.why_not is None:
+                values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)
+            else:
+                self._notify(f"no online kNN: {self.why_not}")
         return values
+
+    def reported(self, result: dict[str, Any]) -> dict[str, Any]:
+        """A run's result, with the reason in the place of a kNN that means nothing."""
+        return result if self.why_not is None else {**result, "knn": None, "knn_reason": self.why_not}
 
     def record(self, folder: Path) -> Sink:
         """A sink that saves the spectra of an evaluation under its step."""

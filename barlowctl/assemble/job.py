@@ -16,7 +16,6 @@ from barlowctl.assemble.data import Source, build_loader, explain_loader, held_o
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
-from barlowctl.data.beton import Beton
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
@@ -76,9 +75,10 @@ class Job:
     def to_input(self) -> InputNormalization:
         return normalization(self.recipe).to(self.device)
 
-    def data_hash(self) -> str | None:
-        """Hash of the packed images; None for a folder."""
-        return self.source.content_hash if isinstance(self.source, Beton) else None
+    @property
+    def dataset(self) -> str:
+        """Which images were asked for."""
+        return self.recipe.data.dataset if self.data is None else self.data
 
     def facts(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
@@ -126,16 +126,18 @@ def pretrain(
     if recipe.train.compile:
         method.backbone.compile()
         method.projector.compile()
-    evaluation = OnlineEvaluation(
-        method,
-        job.source,
-        job.split,
-        recipe,
-        job.runtime,
-        job.device,
-        job.data,
-        notify=lambda text: emit(Notice(text)),
-    )
+    evaluation = None
+    if job.ranks.first:
+        evaluation = OnlineEvaluation(
+            method,
+            job.source,
+            job.split,
+            recipe,
+            job.runtime,
+            job.device,
+            job.data,
+            notify=lambda text: emit(Notice(text)),
+        )
     with job.loader as loader:
         loader.notify = lambda text: emit(Notice(text))
         result: dict[str, Any] = engine.train(
@@ -145,7 +147,7 @@ def pretrain(
             job.settings,
             to_input=job.to_input,
             device=job.device,
-            emit=broadcast(emit, evaluation.record(run / "diagnostics")),
+            emit=broadcast(emit, evaluation.record(run / "diagnostics")) if evaluation else emit,
             checkpoints=run / "checkpoints",
             recipe_digest=digest,
             evaluate=evaluation,
@@ -157,7 +159,7 @@ def pretrain(
             result["replaced"] = len(loader.unreadable)
             shown = ", ".join(loader.problems[index].name for index in loader.unreadable[:10])
             emit(Notice(f"images that could not be read and were replaced: {result['replaced']} ({shown})"))
-        return result
+        return evaluation.reported(result) if evaluation else result
 
 
 def _images(count: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from barlowctl.assemble.data import Source, count_classes, has_labels, open_source
 from barlowctl.data.beton import Beton
+from barlowctl.data.overlap import overlap
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
 from barlowctl.recipe.schema import Recipe
@@ -16,11 +17,12 @@ from barlowctl.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Labelled:
-    """A training and a test split with labels."""
+    """A training and a test split with labels. notes: what the user should know of them."""
 
     train: Source
     test: Source
     num_classes: int
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -33,6 +35,7 @@ class Labelled:
             "train": source_facts(self.train),
             "test": source_facts(self.test),
             "classes": self.num_classes,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -53,28 +56,18 @@ def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
 
 def check_labelled(train: Source, test: Source) -> Labelled:
     """Two splits as `Labelled`, once they are fit for it."""
-    for split, source in (("train", train), ("test", test)):
-        if not has_labels(source):
-            raise UserError(
-                f"the {split} images in '{source.path}' have no labels, and a probe needs them",
-                allowed="class folders, or a packed file made from them",
-                next="--data DATASET",
-            )
-    if _same_images(train, test):
-        raise UserError(
-            f"training and test images are the same, '{train.path}'",
-            allowed="a dataset, or a folder, with a train and a test (or val) split",
-            next="--data FOLDER",
-        )
-    if train.class_names and test.class_names and train.class_names != test.class_names:
-        raise UserError(
-            f"'{train.path}' and '{test.path}' have different classes ({len(train.class_names)} and "
-            f"{len(test.class_names)})",
-            next="pack both splits from one dataset folder, so that they share its class list",
-        )
-    data = Labelled(train, test, max(count_classes(train), count_classes(test)))
+    check_comparable(train, test)
+    notes = [check_distinct(train, test)]
+    if bool(train.class_names) != bool(test.class_names):
+        nameless = test if train.class_names else train
+        notes.append(f"the classes of '{nameless.path}' have no names: equal numbers are taken as equal classes")
+    data = Labelled(train, test, max(count_classes(train), count_classes(test)), tuple(filter(None, notes)))
     if data.num_classes < 2:
-        raise UserError(f"'{train.path}' has one class, and a probe needs at least 2")
+        raise UserError(
+            f"'{train.path}' has one class, and a measurement needs at least 2",
+            allowed="a folder for each class, or labels in the data",
+            next="--data DATASET",
+        )
     present = np.unique(train.labels)
     if len(present) < data.num_classes:
         missing = np.setdiff1d(np.arange(data.num_classes), present)
@@ -86,19 +79,68 @@ def check_labelled(train: Source, test: Source) -> Labelled:
     return data
 
 
-def _same_images(train: Source, test: Source) -> bool:
-    if train.path != test.path or train.num_samples != test.num_samples:
-        return False
-    if isinstance(train, Beton) or isinstance(test, Beton):
-        return True
-    return all(train.name_of(index) == test.name_of(index) for index in (0, train.num_samples - 1))
+def check_comparable(train: Source, test: Source) -> None:
+    """That both splits have labels, and that equal numbers mean equal classes.
+
+    Raises:
+        UserError: one has none, or none of some images; or their lists of classes differ.
+    """
+    for split, source in (("train", train), ("test", test)):
+        if not has_labels(source):
+            lacking = int((source.labels < 0).sum())
+            some = "" if lacking == source.num_samples else f" ({lacking:,} of {source.num_samples:,} of them)"
+            raise UserError(
+                f"the {split} images in '{source.path}' have no labels{some}, and a measurement needs them",
+                allowed="class folders, or a packed file made from them",
+                next="--data DATASET",
+            )
+    shared = min(len(train.class_names), len(test.class_names))
+    for number, (one, other) in enumerate(zip(train.class_names, test.class_names, strict=False)):
+        if one != other:
+            raise UserError(
+                f"'{train.path}' and '{test.path}' have different classes: number {number} is '{one}' and '{other}' "
+                f"({len(train.class_names)} and {len(test.class_names)} classes)",
+                next="pack both splits from one dataset folder, so that they share its class list",
+            )
+    longer = train if len(train.class_names) > len(test.class_names) else test
+    if 0 < shared < len(longer.class_names) and not all(name.isdecimal() for name in longer.class_names):
+        raise UserError(
+            f"'{train.path}' and '{test.path}' have different classes ({len(train.class_names)} and "
+            f"{len(test.class_names)})",
+            next="pack both splits from one dataset folder, so that they share its class list",
+        )
+
+
+def check_distinct(train: Source, test: Source) -> str | None:
+    """That the test images are not the training images; returns what to know where some are.
+
+    Raises:
+        UserError: they are the same files, by whatever path, or one set is a copy of the other.
+    """
+    found = None if train.fingerprint == test.fingerprint else overlap(train, test)
+    if found is None or (found.complete and (found.files or train.num_samples == test.num_samples)):
+        where = f"'{train.path}'" if train.path == test.path else f"'{train.path}' and '{test.path}'"
+        raise UserError(
+            f"training and test images are the same, {where}",
+            allowed="a dataset, or a folder, with a train and a test (or val) split",
+            next="--data FOLDER",
+        )
+    if not found.found:
+        return None
+    share = "all" if found.complete else f"{found.found:,} of"
+    return (
+        f"{share} {found.looked_at:,} test images that were compared are training images too: on these the accuracy "
+        "says nothing about new images"
+    )
 
 
 def source_facts(source: Source) -> dict[str, Any]:
-    """Which images these are: path, number, the packed file's hash, and what lies there and was not read."""
+    """Which images these are: path, number, content hash or digest of names and sizes, and what there was not read."""
     facts: dict[str, Any] = {"path": str(source.path), "images": source.num_samples, **source.account.found()}
     if isinstance(source, Beton):
         facts["content_hash"] = source.content_hash
+    else:
+        facts["digest"] = source.fingerprint.digest
     return facts
 
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from barlowctl.assemble import run_images
 from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import memory_explained
-from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
 from barlowctl.train import checkpoint, rundir, sinks
@@ -53,19 +53,23 @@ def launch(
     digest, ranks = load.digest(job.recipe), job.ranks
     with _stop_on_signals() as stop, ExitStack() as held:
         emit: Sink = _ignore
-        start, found = 0, False
+        start, found, known = 0, False, None
         if ranks.first:
             if resume:
                 assert run is not None
-                _check_same_data(run, job.data_hash())
+                known = run_images.check(run, job.source, job.dataset)
             else:
                 run = rundir.create(run, job.recipe.name, _first_files(job, facts))
             held.enter_context(rundir.lock(run))
+            if resume:
+                run_images.remember(run, job.source, job.dataset)
             found = bool(checkpoint.list_checkpoints(run / "checkpoints"))
             start = checkpoint.load_latest(run / "checkpoints", model_only=True).state.step if found else 0
             extra = [make(run) for make in record]
             emit = broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *extra)
             emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
+            if known:
+                emit(Notice(known))
             if resume and not found:
                 emit(Notice("the run was stopped before its first checkpoint: it starts from the beginning"))
         run, found = ranks.from_first((run, found))
@@ -83,29 +87,22 @@ def _ignore(event: Event) -> None:
     """What ranks other than the first do with events."""
 
 
-def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str]:
+def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
-    data = {"path": str(job.source.path), "images": job.source.num_samples, "content_hash": job.data_hash()}
     length = {"epochs": job.settings.epochs, "steps_per_epoch": job.settings.steps_per_epoch}
     about = {
         **rundir.environment(),
         "recipe_digest": load.digest(job.recipe),
-        "data": data,
+        "data": run_images.record(job.source, job.dataset),
         "length": length,
         "ranks": job.ranks.size,
         "facts": facts,
     }
-    return {"recipe.toml": load.dump(job.recipe), "run.json": rundir.json_text(about)}
-
-
-def _check_same_data(run: Path, data_hash: str | None) -> None:
-    before = rundir.read_json(run / "run.json").get("data", {})
-    if before.get("content_hash") and data_hash and before["content_hash"] != data_hash:
-        raise UserError(
-            f"'{run}' was trained on other images ({before.get('path')}, hash {before['content_hash'][:12]}) "
-            f"than these (hash {data_hash[:12]})",
-            next="name the run's own images with --data, or start a new run",
-        )
+    return {
+        "recipe.toml": load.dump(job.recipe),
+        "run.json": rundir.json_text(about),
+        **run_images.listing(job.source),
+    }
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from barlowctl.assemble.subjects import Pixels, Subject, floor
 from barlowctl.data.beton import Beton
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
-from barlowctl.eval import classes, diagnostics, features, knn, linear, pictures, subsets
+from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, pictures, subsets
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
@@ -156,10 +156,12 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     }
     if subject.method is not None and desk.folder is not None:
         result["correlation"] = _correlation(subject.method, recipe, desk, sample)
-    if tasks.knn:
-        result["knn"] = _knn(desk, bank, bank_labels, queries, labels)
-    if tasks.linear:
-        result["linear"] = _linear(desk, recipe, bank, bank_labels, queries, labels)
+    why_not = meaning.of_features(bank) or meaning.of_features(queries) if kept else None
+    for name, asked, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
+        if asked and why_not is not None:
+            result[name] = {"top1": None, "top5": None, "reason": why_not}
+        elif asked:
+            result[name] = of(desk, recipe, bank, bank_labels, queries, labels)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for name, protocol in tasks.protocols().items():
             result["linear_paper" if protocol.frozen else name.replace("-", "_")] = _trained(subject, desk, protocol)
@@ -191,7 +193,9 @@ def _sample(count: int, at_most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, at_most)).round().long()
 
 
-def _knn(desk: _Desk, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> dict[str, Any]:
+def _knn(
+    desk: _Desk, recipe: Recipe, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+) -> dict[str, Any]:
     votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=desk.data.num_classes)
     first = votes[KS[0]].scores
     return {

@@ -17,6 +17,7 @@ import barlowctl
 from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
 from barlowctl.assemble.embedding import draw_neighbours, embed
 from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.run_images import dataset_of
 from barlowctl.assemble.subjects import open_subject
 from barlowctl.data.beton import Beton
 from barlowctl.data.plain import Pictures
@@ -179,6 +180,7 @@ def _block(block: np.ndarray, width: int, step: int) -> Picture:
 def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None) -> list[Picture]:
     """Views as the network sees them, and nearest neighbours of a few test images (or training images)."""
     device = choose_device(runtime.device)
+    data = data or dataset_of(run, recipe)
     train = open_source(recipe, "train", data)
 
     def loader_of(indices: np.ndarray) -> Any:
@@ -212,6 +214,7 @@ class _Some(Pictures):
         self.path, self.num_samples = source.path, len(self._chosen)
         self.labels = np.asarray(source.labels)[self._chosen]
         self.class_names = list(source.class_names)
+        self.account = source.account
 
     def name_of(self, index: int) -> str:
         position = int(self._chosen[index])

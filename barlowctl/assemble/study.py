@@ -99,8 +99,8 @@ def _training(run: Path) -> dict[str, float]:
     return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
 
 
-def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> dict[str, float]:
-    """kNN and linear accuracy in percent, and the numbers in which collapse shows first."""
+def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> dict[str, float | None]:
+    """kNN and linear accuracy in percent, None where they mean nothing, and what collapse shows in first."""
     _, values = next(probe(run, labelled, runtime))
     device = choose_device(runtime.device)
     found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)

@@ -16,6 +16,7 @@ from torch import nn
 from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import build_recipe_backbone
+from barlowctl.assemble.run_images import dataset_of
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.model import build_backbone
@@ -49,6 +50,7 @@ class Subject:
             run it says nothing about how the weights came about.
         folder: where results go.
         method: of a run: with its projector.
+        images: of a run: those it was trained on, as `--data` takes them.
         facts: what identifies it in a result.
         notes: what the user should know.
     """
@@ -59,6 +61,7 @@ class Subject:
     recipe: Recipe
     folder: Path
     method: BarlowTwins | None = None
+    images: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -114,6 +117,7 @@ def _of_run(path: Path) -> Subject:
         run.recipe,
         path,
         method=run.method,
+        images=dataset_of(path, run.recipe),
         facts={"run": str(path), "step": run.step},
         notes=run.notes,
     )

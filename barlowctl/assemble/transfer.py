@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def _one_label(
     return {
         "metric": "top-1",
         "value": result["top1"],
+        **({"reason": result["reason"]} if "reason" in result else {}),
         **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
         "protocol": describe if fast else result["describe"],
         "data": labelled.facts(),
@@ -112,10 +114,17 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
             path = _place(task, data)
             train, test = (Pictures(benchmarks.open_inat18(path, split)) for split in ("train", "val"))
         case _:
-            return open_labelled(subject.recipe, data)
-    names = train.class_names if len(train.class_names) >= len(test.class_names) else test.class_names
-    train.class_names = test.class_names = names
+            return open_labelled(subject.recipe, data or subject.images)
+    _share_class_names(train, test)
     return check_labelled(train, test)
+
+
+def _share_class_names(train: Pictures, test: Pictures) -> None:
+    """One list for both splits, the longer one, where what they name alike is the same; else each keeps its own."""
+    pairs = zip(train.class_names, test.class_names, strict=False)
+    if all(one == other or not one or not other for one, other in pairs):
+        names = [one or other for one, other in zip_longest(train.class_names, test.class_names, fillvalue="")]
+        train.class_names = test.class_names = names
 
 
 def _place(task: str, data: str | None) -> Path:

@@ -110,7 +110,8 @@ class _Lines:
                 shown = _text(values, ("loss", "invariance", "redundancy", "lr_weights", "images_per_second"))
                 self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {shown}  left {duration(left)}")
             case Evaluated():
-                self.console.say("  evaluation  " + _text(event.values, ("knn", "feature_spread", "effective_rank")))
+                what = "evaluation" if "knn" in event.values else "diagnostics"
+                self.console.say(f"  {what}  " + _text(event.values, ("knn", "feature_spread", "effective_rank")))
             case Notice():
                 self.console.say(f"note: {event.text}")
 

@@ -89,6 +89,7 @@ def pretrain(
     console = Console(json=json, quiet=quiet)
     if resume is not None:
         value = _recipe_of_run(resume, recipe, overrides, out)
+        data = data or _images_of_run(resume, value)
     else:
         names = list(catalog.shipped())
         missing = UserError(
@@ -114,7 +115,9 @@ def pretrain(
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
         named = str(resume / "recipe.toml") if resume else recipe or value.name
         start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
-        every_turn = _every_turn(data, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb)
+        every_turn = _every_turn(
+            data or value.data.dataset, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb
+        )
         _slurm(console, asked, value.name, resume or out, start, every_turn, submit=slurm)
         return
     record = [lambda run: sinks.tensorboard(run / "tensorboard")] if tensorboard else []
@@ -163,7 +166,7 @@ def _absolute(name: str) -> str:
 
 
 def _every_turn(
-    data: str | None,
+    data: str,
     device: str,
     threads: int | None,
     workers: int | None,
@@ -173,9 +176,11 @@ def _every_turn(
     tensorboard: bool,
     wandb: bool,
 ) -> list[str]:
-    """The arguments of this command that each turn of a job takes."""
+    """The arguments of this command that each turn of a job takes; it may start in another folder."""
+    from barlowctl.data import home
+
     valued = {
-        "--data": str(Path(data).resolve()) if data and Path(data).exists() else data,
+        "--data": home.anywhere(data),
         "--device": "cpu" if processes else device,
         "--threads": threads,
         "--workers": workers,
@@ -283,6 +288,15 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
                 next=shell.line("barlowctl", "pretrain", "--resume", run),
             )
     return saved
+
+
+def _images_of_run(run: Path, recipe: Recipe) -> str:
+    """The images a run was started with."""
+    import shlex
+
+    from barlowctl.assemble.run_images import require
+
+    return require(run, recipe, f"barlowctl pretrain --resume {shlex.quote(str(run))}")
 
 
 def _dry_run(console: Console, plan: dict[str, Any]) -> None:

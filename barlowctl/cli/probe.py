@@ -24,6 +24,7 @@ EPILOG = (
 )
 PROTOCOL_NAMES = ("fast", "paper", "both")
 WIDEST = 4  # measures that fit beside one another
+LABELS = {"knn": "kNN", "linear": "linear accuracy"}
 TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
 
 
@@ -101,11 +102,14 @@ def probe(
     opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
+    data = data or opened.images
     labelled = open_labelled(opened.recipe, data)
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.account.lines():
             console.say(f"{split}: {line}")
+    for note in labelled.notes:
+        console.say(f"note: {note}")
     folder = out or opened.folder
     stem = f"probe-{Path(data or opened.recipe.data.dataset).stem}"
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
@@ -229,6 +233,10 @@ def _show(
     for key in TRAINED:
         if key in result:
             console.say(f"{TRAINED[key]}: {result[key]['describe']}")
+    for one in measured:
+        for key in ("knn", "linear"):
+            if reason := one.get(key, {}).get("reason"):
+                console.say(f"note: {one['name']}: no {LABELS[key]}: {reason}")
     spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
     console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
 
@@ -238,4 +246,4 @@ def _cell(measured: dict[str, Any], key: str, name: str) -> Any:
     if values is None:
         return None
     deviation = values.get(f"{name}_sd")
-    return values[name] if deviation is None else f"{values[name]:.2f} ± {deviation:.2f}"
+    return values.get(name) if deviation is None else f"{values[name]:.2f} ± {deviation:.2f}"

@@ -61,8 +61,9 @@ def _measured(record: Any) -> str:
     if "failed" in record:
         return f"failed: {record['failed']}"
     values = record["measures"]
+    knn, linear = ("not reported" if values[key] is None else f"{values[key]:.2f}" for key in ("knn", "linear_top1"))
     return (
-        f"kNN {values['knn']:.2f}, linear {values['linear_top1']:.2f}, effective rank {values['effective_rank']:.1f}, "
+        f"kNN {knn}, linear {linear}, effective rank {values['effective_rank']:.1f}, "
         f"C_ii {values['mean_diagonal']:.2f}, C_ij {values['rms_off_diagonal']:.2f}"
     )
 

@@ -150,13 +150,16 @@ def _show(console: Console, name: str, result: dict[str, Any]) -> None:
     from barlowctl.data.account import lines_of
     from barlowctl.eval import svm
 
-    value = f"{result['value']:.2f} ± {result['sd']:.2f}" if "sd" in result else f"{result['value']:.2f}"
+    value = "not reported" if result["value"] is None else f"{result['value']:.2f}"
+    value += f" ± {result['sd']:.2f}" if "sd" in result else ""
     rows = [
         (f"{method} (paper, ImageNet ResNet-50)", f"{number:.1f}") for method, number in result["published"].items()
     ]
     console.table(
         f"{result['task']}: {result['metric']}, percent", ("features of", result["metric"]), [(name, value), *rows]
     )
+    if result.get("reason"):
+        console.say(f"note: not reported: {result['reason']}")
     console.say(f"protocol: {result['protocol']}")
     if "map_11_points" in result:
         console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")

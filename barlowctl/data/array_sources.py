@@ -50,6 +50,10 @@ class ArraySource(Source):
         pixels = np.ascontiguousarray(self._turn(self._images[index]))
         return Picture(*self.describe(index), pixels)
 
+    def extent(self, index: int) -> tuple[int, int]:
+        pixels = np.ascontiguousarray(self._images[index])
+        return pixels.nbytes, zlib.crc32(pixels.data)
+
 
 # ---- IDX: MNIST, Fashion-MNIST (yann.lecun.com/exdb/mnist, "the IDX file format") ------------------------
 

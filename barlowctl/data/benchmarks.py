@@ -59,6 +59,9 @@ class ListedFiles(Source):
         name, label = self.describe(index)
         return Picture(name, label, read_regular(self.path / name))
 
+    def file(self, index: int) -> Path:
+        return self.path / self._files[index]
+
 
 class Voc(ListedFiles):
     """Pascal VOC 2007: images with a presence of each of 20 classes.

@@ -31,6 +31,7 @@ from barlowctl.data.beton_format import (
     hash_sample,
 )
 from barlowctl.data.beton_names import Names
+from barlowctl.data.fingerprint import Fingerprint
 from barlowctl.errors import UserError
 
 
@@ -144,6 +145,11 @@ class Beton:
     def content_hash(self) -> str:
         """sha256 over modes, sizes, labels and stored bytes, in order; computed (reads it all) where not noted."""
         return self.noted_hash or self.compute_hash()
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What identifies these images: the content hash."""
+        return Fingerprint(True, self.num_samples, self.content_hash)
 
     def compute_hash(self) -> str:
         """The content hash computed anew: reads the whole file."""

@@ -80,6 +80,16 @@ def resolve(dataset: str | Path, split: str = "train") -> Path:
     return _resolve_path(Path(text).expanduser(), split)
 
 
+def anywhere(dataset: str | Path) -> str:
+    """How a data set is named from any folder: a name of the data home as it is, a path in full (links are kept)."""
+    text = str(dataset)
+    if not text.strip():
+        return text
+    if not _is_path(text) and (any((data_home() / text).glob("*.beton")) or not Path(text).exists()):
+        return text
+    return os.path.abspath(os.path.expanduser(text))
+
+
 def _resolve_path(path: Path, split: str) -> Path:
     if not path.exists():
         raise UserError(f"data '{path}' does not exist", allowed="a .beton file, or a folder of images")

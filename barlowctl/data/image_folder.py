@@ -89,6 +89,9 @@ class ImageFolder(Source):
         name, label = self._files[index]
         return Picture(name, label, read_regular(self.path / name))
 
+    def file(self, index: int) -> Path:
+        return self.path / self._files[index][0]
+
 
 def no_images(path: Path, account: Account) -> UserError:
     """What to say of a place where there are none: what lies there instead, and how to have it read."""

@@ -56,7 +56,7 @@ class ParquetImages(Source):
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
         self._parquet, self._failure = _pyarrow()
-        self._files = files
+        self._files, self._shard_bytes = files, [file.stat().st_size for file in files]
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: ParquetLabels | None = None
         names: list[str] = []
@@ -122,6 +122,11 @@ class ParquetImages(Source):
                 labels = labels or ParquetLabels(opened.schema_arrow, column)
                 labels.add(opened)
         return None if labels is None else labels.settle(str(self.path)).class_names or None
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """Not of one row: the shard's size stands for every row in it."""
+        file = self._groups[int(np.searchsorted(self._ends, index, side="right"))][0]
+        return -1, self._shard_bytes[file]
 
     def _read(self, group: int) -> Any:
         """The image column of a row group."""

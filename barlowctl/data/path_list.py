@@ -63,7 +63,10 @@ class PathList(Source):
 
     def __getitem__(self, index: int) -> Picture:
         name, label = self.describe(index)
-        return Picture(name, label, read_regular(self.path.parent / name))
+        return Picture(name, label, read_regular(self.file(index)))
+
+    def file(self, index: int) -> Path:
+        return self.path.parent / self._names[index]
 
 
 class Finder:

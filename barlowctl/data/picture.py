@@ -67,3 +67,11 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __getitem__(self, index: int) -> Picture:
         """Read one picture. Safe to call from several threads."""
+
+    def file(self, index: int) -> Path | None:
+        """The file that is this picture and nothing else; None where there is none."""
+        return None
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """(bytes, checksum) of a stored picture that is no file, as far as known without reading it; -1: unknown."""
+        return -1, -1

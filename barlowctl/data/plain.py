@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -18,6 +19,8 @@ from torchvision.transforms.v2 import functional as F
 
 from barlowctl.data import draws, photometric
 from barlowctl.data.encode import Unreadable, decode_picture
+from barlowctl.data.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
+from barlowctl.data.image_list import ImageList, note
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.names import written
 from barlowctl.data.picture import Source
@@ -57,6 +60,24 @@ class Pictures:
     def name_of(self, index: int) -> str:
         """What to call an image, as `names.written` has it: for files, the path below the folder."""
         return written(self._source.describe(index)[0])
+
+    @cached_property
+    def extents(self) -> Extents:
+        """Sizes and the like of the images, looked up once."""
+        return look_over(self._source)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What identifies these images."""
+        return Fingerprint(False, self.num_samples, digest(self._source, self.extents))
+
+    def listed(self, by_folder: bool | None = None) -> ImageList:
+        """Names and sizes, to be compared with later; see `image_list.note`."""
+        return note(self._source, self.extents, by_folder)
+
+    def stored(self, index: int) -> bytes:
+        """An image as it is stored, its first bytes at least; empty where it cannot be read."""
+        return first_bytes(self._source, index)
 
     def image(self, index: int) -> np.ndarray:
         """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.

@@ -110,6 +110,9 @@ class TarShards(Source):
             data = os.pread(shard.fileno(), self._sizes[row], self._begins[row])
         return Picture(*self.describe(index), data)
 
+    def extent(self, index: int) -> tuple[int, int]:
+        return self._sizes[index], -1
+
 
 def open_tar_shards(files: Sequence[Path], split: str) -> TarShards:
     """The shards of a split (`splits.of_split`); raises as `TarShards`."""

@@ -79,3 +79,7 @@ class ZipFolder(Source):
             return Picture(name, label, self._zip.read(name))  # a ZipFile locks its file between threads
         except DAMAGED as error:
             raise OSError(f"damaged in the zip file: {error}") from error
+
+    def extent(self, index: int) -> tuple[int, int]:
+        member = self._zip.getinfo(self._files[index][0])
+        return member.file_size, member.CRC

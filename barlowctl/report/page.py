@@ -197,7 +197,8 @@ def _transfers(runs: Sequence[RunPage]) -> str:
     rows = []
     for run in runs:
         for one in run.transfers:
-            value = f"{one['value']:.2f}" + (f" ± {one['sd']:.2f}" if "sd" in one else "")
+            value = "not reported" if one["value"] is None else f"{one['value']:.2f}"
+            value += f" ± {one['sd']:.2f}" if "sd" in one else ""
             rows.append([run.name, one["task"], one["metric"], value, one["protocol"]])
             for key, metric in (("map_area", svm.AREA), ("map_11_points", svm.ELEVEN_POINTS)):
                 if key in one and metric != one["metric"]:  # until 2026-11 the value was that of 11 points

@@ -33,8 +33,8 @@ def runs_home() -> Path:
     return Path(os.environ.get("BARLOWCTL_RUNS", "runs"))
 
 
-def create(path: Path | None, name: str, files: Mapping[str, str]) -> Path:
-    """A new run directory with `files` (name -> text): `path`, else `<runs home>/<name>-<date>-<time>`.
+def create(path: Path | None, name: str, files: Mapping[str, str | bytes]) -> Path:
+    """A new run directory with `files` (name -> content): `path`, else `<runs home>/<name>-<date>-<time>`.
 
     It is filled under another name and renamed: whoever sees the directory sees all of it.
 
@@ -53,8 +53,8 @@ def create(path: Path | None, name: str, files: Mapping[str, str]) -> Path:
                 raise _exists(path)
             wanted = stem.with_name(f"{stem.name}-{attempt}")
         temporary.mkdir()
-        for file, text in files.items():
-            (temporary / file).write_text(text, encoding="utf-8")
+        for file, content in files.items():
+            (temporary / file).write_bytes(content.encode() if isinstance(content, str) else content)
         os.rename(temporary, wanted)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -95,9 +95,18 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         UserError: it cannot be written.
     """
+    write_bytes(path, json_text(values).encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of a run atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json_text(values), encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(

@@ -251,7 +251,8 @@ def test_a_missing_val_split_is_said(
     captured = capsys.readouterr()
     assert "no online kNN" in captured.err
     result = json.loads(captured.out)
-    assert "knn" not in result
+    assert result["knn"] is None
+    assert result["knn_reason"] in captured.err
     assert result["effective_rank"] > 1.0
 
 

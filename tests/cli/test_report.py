@@ -98,9 +98,11 @@ def test_several_runs_and_what_differs(recipe: Path, trained: Path, tmp_path: Pa
 
 
 def test_without_the_images_the_rest_remains(trained: Path, tmp_path: Path, capsys: Captured) -> None:
-    """No data home here: the dataset is not found, which is said."""
-    out = tmp_path / "page.html"
-    assert barlowctl(["report", str(trained), "--out", str(out)]) == 0
+    """No data home here, and no file where it was: the dataset is not found, which is said."""
+    out, run = tmp_path / "page.html", shutil.copytree(trained, tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "data": {**about["data"], "path": "/nowhere/train.beton"}}))
+    assert barlowctl(["report", str(run), "--out", str(out)]) == 0
     assert "no previews or neighbours: data set 'digits'" in capsys.readouterr().out
     assert "no previews or neighbours" in read(out).text
 

@@ -1,0 +1,165 @@
+"""The images of a run: kept with it, found again from anywhere, and compared with what lies there now.
+
+run.json's "data": dataset (a name of the data home, or a path in full), path (what was opened), images, fingerprint,
+and content_hash of a packed file. images.txt.gz: names and sizes of images that are not packed, to say what changed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble.data import Source
+from barlowctl.data import home, image_list
+from barlowctl.data.beton import Beton
+from barlowctl.errors import UserError
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import rundir
+
+LIST = "images.txt.gz"
+NOTHING_NOTED = (
+    "this run was begun by a version that noted no names and sizes of its images: only their number could be compared"
+)
+
+
+def record(source: Source, dataset: str) -> dict[str, Any]:
+    """What run.json keeps of the images."""
+    return {
+        "dataset": home.anywhere(dataset),
+        "path": str(source.path.absolute()),
+        "images": source.num_samples,
+        "content_hash": source.fingerprint.digest if isinstance(source, Beton) else None,
+        "fingerprint": source.fingerprint.as_dict(),
+    }
+
+
+def listing(source: Source) -> dict[str, bytes]:
+    """The file that says what changed, for the run directory; none for packed images."""
+    return {} if isinstance(source, Beton) else {LIST: image_list.pack(source.listed())}
+
+
+def dataset_of(run: Path, recipe: Recipe) -> str:
+    """The images of a run, as `--data` takes them: those it was started with.
+
+    A name is looked up in the data home; where it is not there, the folder it was found in then is taken.
+    """
+    kept = _kept(run)
+    dataset, path = kept.get("dataset"), kept.get("path")
+    if dataset is None:  # of an earlier version: the path alone
+        return _of_earlier_version(path, recipe)
+    if path is not None and not _is_there(dataset):
+        folder = Path(path).parent
+        if Path(path).suffix == ".beton" and Path(path).is_file() and home.anywhere(dataset) == dataset:
+            return str(folder)
+    return str(dataset)
+
+
+def require(run: Path, recipe: Recipe, command: str) -> str:
+    """As `dataset_of`, once they are there. `command`: what is to be run again with another --data.
+
+    Raises:
+        UserError: they are not.
+    """
+    dataset = dataset_of(run, recipe)
+    try:
+        home.resolve(dataset)
+    except UserError as error:
+        kept = _kept(run)
+        count = f"the same {kept['images']:,} images" if "images" in kept else "the same images"
+        raise UserError(
+            f"the images of '{run}' are not there: {error.message}",
+            allowed=f"{count}, wherever they lie now",
+            next=f"{command} --data FOLDER" + (f", or {error.next}" if error.next else ""),
+        ) from error
+    return dataset
+
+
+def check(run: Path, source: Source, dataset: str) -> str | None:
+    """Refuse to go on with other images than a run began with; returns what the user should know.
+
+    Raises:
+        UserError: images were added, removed or replaced; says which.
+    """
+    kept = _kept(run)
+    if not kept:
+        return NOTHING_NOTED
+    changed = difference(run, source)
+    if changed is None:
+        known = kept.get("fingerprint") or (kept.get("content_hash") and isinstance(source, Beton))
+        return None if known else NOTHING_NOTED
+    recipe, place = shlex.quote(str(run / "recipe.toml")), shlex.quote(home.anywhere(dataset))
+    raise UserError(
+        f"'{run}' was trained on other images than those in '{source.path}': {changed}",
+        allowed=f"the images it began with ({kept.get('path')}), wherever they lie now (--data), or a new run on these",
+        next=f"barlowctl pretrain --recipe {recipe} --data {place}",
+    )
+
+
+def difference(run: Path, source: Source) -> str | None:
+    """What became of a run's images, for people; None where they are the same, as far as was noted."""
+    kept = _kept(run)
+    then, now = kept.get("images"), source.num_samples
+    before: Mapping[str, Any] = kept.get("fingerprint") or {}
+    noted = before.get("digest") or (kept.get("content_hash") if isinstance(source, Beton) else None)
+    if noted is None:
+        return None if then in (None, now) else f"{then:,} images then, {now:,} now"
+    found = source.fingerprint
+    if found.digest == noted:
+        return None
+    counts = f"{then:,} images then, {now:,} now"
+    was_packed = before.get("kind", "packed file") == "packed file"
+    if was_packed != found.packed:
+        now_is = "a packed file" if found.packed else "not packed"
+        return f"{counts}; then {'a packed file' if was_packed else 'not packed'}, now {now_is}"
+    if found.packed or isinstance(source, Beton):
+        return f"{counts}; content hash {noted[:12]} then, {found.digest[:12]} now"
+    listed = image_list.read(run / LIST)
+    said = image_list.changes(listed, source.listed(listed.by_folder)) if listed else []
+    return "; ".join([counts, *(said or ["their names, sizes or order differ"])])
+
+
+def remember(run: Path, source: Source, dataset: str) -> None:
+    """Note where the images of a resumed run lie now, and what they are where that was not noted."""
+    about = rundir.read_json(run / "run.json")
+    now = record(source, dataset)
+    if about.get("data") == now:
+        return
+    for name, content in listing(source).items():
+        if not (run / name).exists():
+            rundir.write_bytes(run / name, content)
+    rundir.write_json(run / "run.json", {**about, "data": now})
+
+
+def _kept(run: Path) -> dict[str, Any]:
+    file = run / "run.json"
+    kept = rundir.read_json(file).get("data", {}) if file.is_file() else {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _is_there(dataset: str) -> bool:
+    try:
+        home.resolve(dataset)
+    except UserError:
+        return False
+    return True
+
+
+def _of_earlier_version(path: str | None, recipe: Recipe) -> str:
+    """The recipe's images, unless the run is known to have had others that are still there."""
+    try:
+        own = home.resolve(recipe.data.dataset)
+    except UserError:
+        own = None
+    if path is None or not Path(path).exists() or (own is not None and _same(own, Path(path))):
+        return recipe.data.dataset
+    place = Path(path)
+    if place.suffix == ".beton" and place.stem == "train":
+        place = place.parent
+    return home.anywhere(f"./{place}" if not place.is_absolute() else place)
+
+
+def _same(resolved: Path, opened: Path) -> bool:
+    """Whether a run opened what `resolve` gives: for a folder with splits it is the folder of the split."""
+    return opened.resolve() in (resolved.resolve(), (resolved / "train").resolve())

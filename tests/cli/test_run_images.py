@@ -1,0 +1,115 @@
+"""A run keeps its images: whose they are after a move, and what is said when they changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+from tests.cli.conftest import RECIPE
+
+Captured = pytest.CaptureFixture[str]
+TINY = ["--set", "train.batch_size=8", "--set", "data.holdout=0", "--set", "eval.every_epochs=0", "--threads", "1"]
+
+
+def draw(folder: Path, count: int, seed: int = 0) -> None:
+    """Small photographs in two class folders."""
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        path = folder / "ab"[index % 2] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Path:
+    """A folder with photos/ (16 training and 4 validation images) and `run`, trained on them and made unfinished."""
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "photos" / "train", 16)
+    draw(tmp_path / "photos" / "val", 4, seed=1)
+    (tmp_path / "r.toml").write_text(RECIPE.replace('"holdout"', '"off"').replace("epochs = 2", "epochs = 1"))
+    assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", "photos", "--out", "run", *TINY, "-q"]) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    capsys.readouterr()
+    return tmp_path
+
+
+def test_a_run_is_resumed_from_anywhere_without_naming_its_images(
+    begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    data = json.loads((begun / "run" / "run.json").read_text())["data"]
+    assert data["dataset"] == str(begun / "photos")
+    assert data["fingerprint"]["images"] == data["images"] == 16
+    (begun / "elsewhere").mkdir()
+    monkeypatch.chdir(begun / "elsewhere")
+    (begun / "run").rename(begun / "moved")
+    assert barlowctl(["pretrain", "--resume", "../moved", "--threads", "1"]) == 0
+    assert f"{begun / 'photos' / 'train'}: 16 images" in capsys.readouterr().out
+    assert barlowctl(["probe", "../moved", "--knn", "--json", "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"]["test"] == {**found["data"]["test"], "path": str(begun / "photos" / "val"), "images": 4}
+
+
+def test_changed_images_are_refused_with_what_changed(begun: Path, capsys: Captured) -> None:
+    train = begun / "photos" / "train"
+    draw(begun / "more", 2, seed=5)
+    (begun / "more" / "a" / "00.png").rename(train / "a" / "new.png")
+    (train / "b" / "01.png").unlink()
+    Image.new("RGB", (12, 12)).save(train / "b" / "03.png")
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
+    says = capsys.readouterr().err
+    assert "16 images then, 16 now; 1 more (a/new.png); 1 gone (b/01.png); sizes of 1 differ (b/03.png)" in says
+    command = says.split("next: barlowctl ")[1].splitlines()[0].split()  # works as it stands: a run on these images
+    assert barlowctl([*command, "--out", "anew", "--threads", "1", "-q"]) == 0
+
+
+def test_the_same_images_elsewhere_are_taken_and_remembered(begun: Path, capsys: Captured) -> None:
+    (begun / "photos").rename(begun / "pictures")
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
+    says = capsys.readouterr().err
+    assert "the same 16 images, wherever they lie now" in says
+    assert "next: barlowctl pretrain --resume run --data FOLDER" in says
+    (begun / "link").symlink_to(begun / "pictures")
+    assert barlowctl(["pretrain", "--resume", "run", "--data", "link", "--threads", "1", "-q"]) == 0
+    assert json.loads((begun / "run" / "run.json").read_text())["data"]["dataset"] == str(begun / "link")
+
+
+def test_other_pictures_of_the_same_names_and_sizes_are_seen(begun: Path, capsys: Captured) -> None:
+    for file in (begun / "photos" / "train").rglob("*.png"):
+        content = bytearray(file.read_bytes())
+        content[-20] ^= 1
+        file.write_bytes(content)
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
+    assert "other pictures under the same names and sizes" in capsys.readouterr().err
+
+
+def test_a_data_set_packed_anew_with_other_images_is_refused(begun: Path, capsys: Captured) -> None:
+    assert barlowctl(["data", "pack", "photos", "flowers", "-q"]) == 0
+    assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", "flowers", "--out", "b", *TINY, "-q"]) == 0
+    (begun / "b" / "result.json").unlink()
+    assert json.loads((begun / "b" / "run.json").read_text())["data"]["dataset"] == "flowers"
+    draw(begun / "other" / "train", 12, seed=3)
+    assert barlowctl(["data", "pack", "other", "flowers", "--overwrite", "-q"]) == 0
+    capsys.readouterr()
+    assert barlowctl(["pretrain", "--resume", "b", "--threads", "1"]) == 2
+    assert "16 images then, 12 now; content hash" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_says_what_it_cannot_know(begun: Path, capsys: Captured) -> None:
+    file = begun / "run" / "run.json"
+    about = json.loads(file.read_text())
+    about["data"] = {"path": "photos/train", "images": 16, "content_hash": None}
+    file.write_text(json.dumps(about))
+    (begun / "run" / "images.txt.gz").unlink()
+    shutil.copytree(begun / "run", begun / "again")
+    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 0
+    assert "noted no names and sizes" in capsys.readouterr().out
+    assert json.loads(file.read_text())["data"]["fingerprint"]["images"] == 16  # from now on it is known
+    (begun / "photos" / "train" / "a" / "00.png").unlink()
+    assert barlowctl(["pretrain", "--resume", "again", "--threads", "1"]) == 2
+    assert "16 images then, 15 now" in capsys.readouterr().err
