@@ -226,7 +226,7 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         raise UserError(
             f"the ranks could not find one another: {error}",
             allowed="torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT",
-            next="torchrun --standalone --nproc-per-node 2 -m barlowctl pretrain ...",
+            next="torchrun --standalone --nproc-per-node 2 -m barlowctl ...",
         ) from error
     ranks = Ranks(rank, size, numbers[2], local_size, PrefixStore("barlowctl", store))
     try:

@@ -32,18 +32,21 @@ def completed(advice: str | None, arguments: Sequence[str], root: Any) -> str:
     path, command = _typed(arguments, root)
     if not advice:
         return shell.line("barlowctl", *path, "--help")
-    return "\n".join(_completed(line, arguments, path, command) for line in advice.splitlines())
+    lines = [_completed(line, arguments, path, command) for line in advice.splitlines()]
+    return "\n".join(line for line in lines if line) or shell.line("barlowctl", *path, "--help")
 
 
 def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], command: Any) -> str:
+    """One line of advice; empty where its flags are none of this command's."""
     if advice.endswith(REPEATED):
         return advice.removesuffix("...") + shell.line(*arguments)
     if not advice.startswith(("--", WITHOUT)) or _started_by_another():
         return advice
     words = shlex.split(advice)
-    if words[0] == "without":
-        return repeated(arguments, command, without=words[1:])
-    return repeated(arguments, command, flags=words) if _takes(path, command, words) else advice
+    without = words[1:] if words[0] == "without" else []
+    if not _takes(path, command, without or words):
+        return ""
+    return repeated(arguments, command, flags=[] if without else words, without=without)
 
 
 def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (), without: Sequence[str] = ()) -> str:

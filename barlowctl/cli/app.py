@@ -94,7 +94,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # a fault of ours: say so, keep the trace for whoever asks
         first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
         text = f"internal error: {type(error).__name__}: {first}"
-        show_error(UserError(text, next="run it again with BARLOWCTL_DEBUG=1 for the traceback"), json=as_json)
+        again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, typer.main.get_command(app))
+        show_error(UserError(text, next=again), json=as_json)
         return 1
 
 

@@ -44,7 +44,7 @@ class Wanted:
                 raise UserError(
                     f"{flag} is '{value}', but {source.path} is read as {source.kind}",
                     allowed="--member with tar files; --image-column and --label-column with Parquet files",
-                    next=f"leave out {flag}",
+                    next=f"without {flag}",
                 )
 
 

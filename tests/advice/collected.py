@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -78,12 +79,22 @@ def _texts(node: ast.expr, parents: dict[ast.AST, ast.AST], depth: int = 0) -> l
             return [a + b for a, b in product(_texts(left, parents, depth), _texts(right, parents, depth))]
         case ast.Call(func=ast.Attribute(value=ast.Name(id="shell"), attr="line"), args=words):
             choices = [[""] if isinstance(word, ast.Starred) else _texts(word, parents, depth) for word in words]
-            return [" ".join(word for word in chosen if word) for chosen in product(*choices)]
+            return [" ".join(_quoted(word) for word in chosen if word) for chosen in product(*choices)]
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value="\n"), attr="join"), args=[ast.Tuple(elts=lines)]):
+            return [text for line in lines for text in _texts(line, parents, depth)]
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value="\n"), attr="join"), args=[ast.GeneratorExp(elt=line)]
+        ):
+            return _texts(line, parents, depth)
         case ast.Call(func=ast.Name(id=name)) if depth < 3:
             return _of_function(name, node, parents, depth)
         case ast.Name(id=name) if depth < 3:
             return _of_name(name, node, parents, depth)
     return [VALUE]
+
+
+def _quoted(word: str) -> str:
+    return shlex.quote(word.replace(VALUE, "VALUE")).replace("VALUE", VALUE)
 
 
 def _of_name(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: int) -> list[str]:

@@ -26,9 +26,10 @@ ROOT = typer.main.get_command(app.app)
         ("probe 'a b' --knn", "barlowctl ...", "barlowctl probe 'a b' --knn"),
         ("pretrain -q", "torchrun -m barlowctl ...", "torchrun -m barlowctl pretrain -q"),
         ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
-        ("probe a", "--set model.stem=default", "--set model.stem=default"),  # a recipe's key is none of probe's
+        ("probe a", "--set model.stem=default", "barlowctl probe --help"),  # a recipe's key is none of probe's
         ("probe a", "--set eval.crop=32", "barlowctl probe a --set eval.crop=32"),
-        ("data info a", "--format timm", "--format timm"),  # no flag of this command
+        ("data info a", "--format timm", "barlowctl data info --help"),  # no flag of this command
+        ("data info a", "--format timm\nbarlowctl doctor", "barlowctl doctor"),
         ("data pack a b", "--overwrite\nls", "barlowctl data pack a b --overwrite\nls"),
         ("data pack a b", "remove it", "remove it"),
         ("data pack a b", None, "barlowctl data pack --help"),

@@ -1,0 +1,120 @@
+"""Every `next:` that can be printed: a command that the command line takes, or words with a reason."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+
+import pytest
+
+from tests.advice.by_hand import REASONS
+from tests.advice.checked import PROGRAMS, _faults_of_command, faults, faults_of_arguments, is_words
+from tests.advice.collected import PACKAGE, VALUE, collect, in_source
+
+LINES = {line: advice.where for advice in collect() for line in advice.text.splitlines()}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_advice_can_be_followed(line: str) -> None:
+    assert list(faults(line)) == [], f"{LINES[line]}: next: {line}"
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if is_words(line) and not LINES[line].startswith("doctor")])
+def test_words_have_a_reason(line: str) -> None:
+    assert line in REASONS, (
+        f"{LINES[line]} says 'next: {line}', which is no command: make it one that works when typed "
+        "(or flags alone, see barlowctl/cli/advice.py), or say in tests/advice/by_hand.py why it cannot be"
+    )
+
+
+def test_much_advice_was_found() -> None:
+    assert len(LINES) > 120
+    assert sum(not is_words(line) for line in LINES) > 50
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.glob("cli/**/*.py")), ids=lambda path: path.stem)
+def test_examples_in_the_help_can_be_typed(module) -> None:
+    text = module.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"Examples?: ", node.value):
+            for example in re.sub(r"^Examples?: ", "", node.value).split(" | "):
+                command = example.split(" > ")[0]
+                assert list(faults_of_arguments(shlex.split(command)[1:])) == [], example
+
+
+def test_commands_in_backticks_can_be_typed() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "advice.py":  # its form is what it explains
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for command in re.findall(r"`(barlowctl [^`\n]+)`", node.value):
+                    known = [fault for fault in faults_of_arguments(shlex.split(command)[1:]) if "missing" not in fault]
+                    assert known == [], f"{path.name}: `{command}`"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("barlowctl prob RUN", "no command prob"),
+        ("barlowctl probe RUN --dta X", "No such option"),
+        ("barlowctl probe RUN --data FOLDER   (a folder)", "a shell reads"),
+        ("barlowctl probe RUN or start a new run", "too many words"),
+        ("barlowctl data pack IMAGES", "missing"),
+        ("barlowctl recipes show", "missing"),
+        ("barlowctl pretrain --recipe resnet51", "no recipe resnet51"),
+        ("barlowctl pretrain --set train.epoch=3", "nothing has the key train.epoch"),
+        ("barlowctl pretrain ... --print-sbatch", "too many words"),
+        ("torchrun -m barlowctl pretrain ...", "dots"),
+        ("pip install 'barlowctl[plot]'", "cannot be installed"),
+        ("--format timm, which prints lines", "no command takes"),
+        ("--frmat timm", "no command"),
+        ("--set data.droplast=true", "nothing has the key"),
+        ("without --verfy", "no command"),
+        ("pass --overwrit to replace it", "no command has --overwrit"),
+        ("install ffcv: `make set-up`", "no target"),
+    ],
+)
+def test_what_cannot_be_followed_is_seen(line: str, fault: str) -> None:
+    assert any(fault in found for found in faults(line)), list(faults(line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "barlowctl ...",
+        "torchrun --nproc-per-node 2 -m barlowctl ...",
+        f"rm {VALUE} && barlowctl ...",
+        f"barlowctl data pack SOURCE {VALUE} --overwrite",
+        "pip install 'barlowctl[svm]'",
+        "--set train.batch_size=2",
+        "--set lr_head=0.03",
+        "without --verify",
+        "name another place with --out",
+        "pick one: `make setup`",
+    ],
+)
+def test_what_can_be_followed_passes(line: str) -> None:
+    assert list(faults(line)) == []
+
+
+def test_what_the_collector_reads() -> None:
+    source = """
+def f(console, run, name, flag):
+    raise UserError("x", next="a" if flag else f"b {run}")
+    steps = "c"
+    raise Other("x", next=steps)
+    console.next(shell.line("rm", "-r", run), "d")
+    raise UserError("x", next=g(name))
+    raise UserError("x", next="\\n".join(f"--split {n}" for n in name))
+def g(name):
+    return "e " + name
+"""
+    found = [advice.text for advice in in_source(source, "m")]
+    assert set(found) == {"a", f"b {VALUE}", "c", f"rm -r {VALUE}", "d", f"e {VALUE}", f"--split {VALUE}"}
+
+
+def test_programs_are_those_that_are_checked() -> None:
+    assert list(_faults_of_command("barlowctl doctor")) == []
+    assert "barlowctl" in PROGRAMS
