@@ -135,7 +135,10 @@ def info(
             next="without --verify",
         )
     if verify and beton.has_names and not beton.names.intact():
-        raise UserError(f"{path} has changed since it was packed: the names of its images differ", next="pack it again")
+        raise UserError(
+            f"{path} has changed since it was packed: the names of its images differ",
+            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+        )
     if verify and beton.compute_hash() != beton.noted_hash:
         raise UserError(
             f"{path} has changed since it was packed: its content hash differs",

@@ -12,6 +12,7 @@ from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
 from barlowctl.data.scan import Scan, class_folders, has_images
 from barlowctl.data.side_labels import read_side_labels
+from barlowctl.data.splits import choices, split_in
 from barlowctl.errors import UserError
 
 UNDERSTOOD = (
@@ -38,7 +39,7 @@ class ImageFolder(Source):
             raise UserError(
                 f"{path} has no {split} split",
                 allowed=f"its folders: {', '.join(written(name) for name in split_names(tree))}",
-                next="choose one with --split",
+                next=choices(split_in(name) for name in split_names(tree)),
             )
         self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
         self.kind = "images in class folders" if found.classes else "images without class folders"

@@ -15,7 +15,7 @@ from barlowctl.data.labels import Labels, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
-from barlowctl.data.splits import SAME_SPLIT
+from barlowctl.data.splits import SAME_SPLIT, choices
 from barlowctl.data.text_table import Table, read_table
 from barlowctl.errors import UserError
 
@@ -134,8 +134,8 @@ def _rows_of(table: Table, split: str, path: Path) -> np.ndarray:
     for wanted in (split, SAME_SPLIT.get(split)):
         if wanted and (rows := [at for at, said in enumerate(table.splits) if said == wanted]):
             return np.array(rows)
-    have = ", ".join(sorted({said for said in table.splits if said}))
-    raise UserError(f"{path} has no {split} split", allowed=f"it has {have}", next="choose one with --split")
+    have = sorted({said for said in table.splits if said})
+    raise UserError(f"{path} has no {split} split", allowed=f"it has {', '.join(have)}", next=choices(have))
 
 
 def _labels_of(table: Table, rows: np.ndarray, split: str, what: str) -> Labels:

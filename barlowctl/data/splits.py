@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from barlowctl.data.names import written
@@ -105,8 +105,13 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     raise UserError(
         f"{files[0].parent} has no {split} split",
         allowed=f"its files: {written(files[0].name)}, ...",
-        next="choose one with --split, or give the files of one split",
+        next=choices(splits.values()),
     )
+
+
+def choices(found: Iterable[str | None]) -> str:
+    """What to type for each of the splits that are there."""
+    return "\n".join(f"--split {name}" for name in dict.fromkeys(found) if name)
 
 
 def training_files(files: Sequence[Path], split: str) -> list[Path]:

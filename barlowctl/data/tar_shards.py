@@ -17,7 +17,7 @@ from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source, is_image
 from barlowctl.data.scan import system_or_hidden
 from barlowctl.data.side_labels import LARGEST, SideLabels
-from barlowctl.data.splits import of_split, training_files
+from barlowctl.data.splits import choices, of_split, split_in, training_files
 from barlowctl.errors import UserError
 
 
@@ -93,7 +93,7 @@ class TarShards(Source):
             raise UserError(
                 f"{self.path} has no {self.split} split",
                 allowed=f"its folders: {folders}",
-                next="choose one with --split",
+                next=choices(split_in(name) for name in split_names(tree)),
             )
         return found
 

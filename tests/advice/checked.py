@@ -155,7 +155,7 @@ def _takes_all(command: Any, words: Sequence[str]) -> bool:
 def _known(flag: str) -> bool:
     """Whether any command has a flag."""
     names = {name for command in _commands(ROOT) for p in command.params for name in (*p.opts, *p.secondary_opts)}
-    return flag in names or VALUE in flag or flag == "--help"
+    return flag in names or VALUE in flag or flag in ("--help", "--layout")
 
 
 @cache
