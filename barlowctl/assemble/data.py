@@ -45,6 +45,15 @@ def count_classes(source: Source) -> int:
     return max(len(source.class_names), int(source.labels.max(initial=-1)) + 1)
 
 
+def describe_labels(source: Source) -> str:
+    """For a run's first lines: how many classes there are, and how many images have a label."""
+    labelled = int((source.labels >= 0).sum())
+    if not labelled:
+        return "none"
+    some = "" if labelled == source.num_samples else f", on {labelled:,} of {source.num_samples:,} images"
+    return f"{count_classes(source):,} classes{some}"
+
+
 def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
     """Which loader reads a source, and why: ("fast" | "plain", reason).
 

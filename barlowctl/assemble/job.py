@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from barlowctl.assemble.data import Source, build_loader, explain_loader, held_out, open_source, view_specs
+from barlowctl.assemble.data import (
+    Source,
+    build_loader,
+    describe_labels,
+    explain_loader,
+    held_out,
+    open_source,
+    view_specs,
+)
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
@@ -87,6 +95,7 @@ class Job:
         return {
             "recipe": self.recipe.name,
             "data": f"{self.source.path}: {len(self.split[0]):,} images{held}",
+            "labels": describe_labels(self.source),
             **self.source.account.facts(),
             "loader": f"{name} ({why})",
             **describe(self.recipe, self.settings, self.method, self.ranks.size),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import explain_loader, open_source
+from barlowctl.assemble.data import describe_labels, explain_loader, open_source
 from barlowctl.assemble.job import (
     build_optimizer,
     describe,
@@ -93,7 +93,8 @@ def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict
         missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
         return size, {"data": missing}
     name, why = explain_loader(source, runtime.loader)
-    facts = {"data": f"{source.path}: {source.num_samples:,} images", **source.account.facts()}
+    facts = {"data": f"{source.path}: {source.num_samples:,} images", "labels": describe_labels(source)}
+    facts |= source.account.facts()
     return source.num_samples, {**facts, "loader": f"{name} ({why})"}
 
 

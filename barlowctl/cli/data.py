@@ -263,7 +263,8 @@ def _show_report(console: Console, report: PackReport) -> None:
     megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
     rows = [
         ("images", report.samples),
-        ("classes", report.classes or "none (unlabelled)"),
+        ("classes", report.classes if report.labelled else "none (unlabelled)"),
+        *([("without a label", report.samples - report.labelled)] if 0 < report.labelled < report.samples else []),
         ("channels", report.channels),
         ("stored as they were", report.passed_through),
         ("stored anew as JPEG", report.encoded),

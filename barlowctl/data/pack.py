@@ -34,7 +34,7 @@ OnDamaged = Literal["keep", "fail"]
 class PackReport:
     """What became of a source.
 
-    samples: images in the file.    passed_through: JPEGs stored byte for byte.
+    samples: images in the file.    labelled: those with a label.    passed_through: JPEGs stored byte for byte.
     encoded, raw: images stored anew as JPEG, or as pixels.    resized: those made smaller.    changed: why not
     byte for byte -> how many.
     unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
@@ -46,6 +46,7 @@ class PackReport:
     kind: str
     split: str
     samples: int = 0
+    labelled: int = 0
     classes: int = 0
     channels: int = 3
     passed_through: int = 0
@@ -164,6 +165,7 @@ def _write_all(
             changed[stored.changed] += 1
         if stored.damaged:
             report.damaged.append(name)
+        report.labelled += label >= 0
         report.samples = writer.count
     report.changed = dict(sorted(changed.items()))
     return colour

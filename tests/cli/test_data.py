@@ -58,6 +58,27 @@ def test_pack_under_a_name_then_info(photos, capsys):
     assert info["content_hash"] == document["content_hash"]
 
 
+def test_images_without_a_label_are_counted(photos, capsys):
+    """By the packer, by `data info`, and in a run's first lines."""
+    from barlowctl.assemble.data import describe_labels
+    from barlowctl.data.beton import Beton
+    from barlowctl.data.plain import Pictures
+    from barlowctl.data.sources import open_source
+
+    (photos / "dogs/bad.jpg").unlink()
+    Image.new("RGB", (50, 40)).save(photos / "cover.jpg")
+    document = run_json(capsys, "pack", photos, "mixed.beton")
+    assert (document["samples"], document["labelled"], document["classes"]) == (4, 3, 2)
+    assert document["notes"] == ["1 image beside the class folders: kept without a label"]
+    out, _ = run(capsys, "pack", photos, "again.beton")
+    assert re.search(r"classes +2 *\n +without a label +1 *\n", out)
+    assert run_json(capsys, "info", "mixed.beton")["labelled"] == 3
+    for source in (Beton.open("mixed.beton"), Pictures(open_source(photos))):
+        assert describe_labels(source) == "2 classes, on 3 of 4 images"
+        source.labels[:] = -1
+        assert describe_labels(source) == "none"
+
+
 def test_pack_for_people(photos, tmp_path, capsys):
     out, err = run(capsys, "pack", photos, tmp_path / "a.beton", "--workers", 2)
     assert "unreadable: dogs/bad.jpg" in out
