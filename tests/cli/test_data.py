@@ -58,13 +58,14 @@ def test_pack_under_a_name_then_info(photos, capsys):
     assert info["content_hash"] == document["content_hash"]
 
 
-def test_images_without_a_label_are_counted(photos, capsys):
+def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatch):
     """By the packer, by `data info`, and in a run's first lines."""
     from barlowctl.assemble.data import describe_labels
     from barlowctl.data.beton import Beton
     from barlowctl.data.plain import Pictures
     from barlowctl.data.sources import open_source
 
+    monkeypatch.chdir(tmp_path)
     (photos / "dogs/bad.jpg").unlink()
     Image.new("RGB", (50, 40)).save(photos / "cover.jpg")
     document = run_json(capsys, "pack", photos, "mixed.beton")
