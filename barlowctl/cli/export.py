@@ -29,6 +29,14 @@ def export(
     with_projector: Annotated[
         bool, typer.Option("--with-projector", help="Write the projector's weights too.")
     ] = False,
+    zero_classifier: Annotated[
+        bool,
+        typer.Option(
+            "--zero-classifier",
+            help="torchvision: add a classifier of zeros, for tools that ask for every key. Without it "
+            "`load_state_dict(..., strict=False)` starts a new classifier of any number of classes.",
+        ),
+    ] = False,
     from_official: Annotated[
         Path | None,
         typer.Option("--from-official", help="Convert a checkpoint the authors published instead of a run."),
@@ -59,7 +67,7 @@ def export(
         run = run or _newest(console)
         model, name, folder = _model_of(run, console), run.resolve().name, run
     target = out or folder / (f"{name}-{format}" if format == "hub" else f"{name}-{format}.safetensors")
-    report = write(model, target, format, with_projector=with_projector)
+    report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
     for note in report.notes:
         console.say(f"note: {note}")
     console.say(
@@ -68,12 +76,16 @@ def export(
     )
     console.say("load it in Python with:")
     console.paste(report.python_line)
+    if report.fine_tuning_line:
+        console.say("and to fine-tune it on 10 classes, after these:")
+        console.paste(report.fine_tuning_line)
     console.result(
         {
             "path": str(report.path),
             "format": report.format,
             "max_abs_diff": report.max_abs_diff,
             "python": report.python_line,
+            "fine_tuning": report.fine_tuning_line,
             "files": [str(file) for file in report.files],
             "notes": list(report.notes),
         }

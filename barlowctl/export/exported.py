@@ -52,6 +52,16 @@ class ExportedModel:
             share = math.nextafter(share, 0.0)
         return share
 
+    @property
+    def preprocessing(self) -> str:
+        """How evaluation images become input, in one line for people."""
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.input_size} x "
+            f"{self.input_size}, {self.in_chans} {'channel' if self.in_chans == 1 else 'channels'} in [0, 1], minus "
+            f"({mean}), divided by ({std})"
+        )
+
     def metadata(self) -> dict[str, str]:
         """Metadata of the safetensors files: strings only, as the format wants."""
         return {
@@ -80,6 +90,8 @@ class ExportReport:
         max_abs_diff: largest difference between features of the loaded file and of the source, on a fixed
             batch of random images, float32, evaluation mode.
         python_line: Python that loads it; the last lines leave a feature extractor in `model`.
+        fine_tuning_line: Python to follow it: a new classifier of 10 classes in `model`; empty where the network
+            takes none.
         files: every file written.
         notes: what the user should know about this file.
     """
@@ -88,5 +100,6 @@ class ExportReport:
     format: str
     max_abs_diff: float
     python_line: str
+    fine_tuning_line: str
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """The formats: which models each can hold, and the files it consists of.
 
 timm         one .safetensors with timm's keys, no classifier
-torchvision  one .safetensors with the keys of torchvision's model of the same name; its classifier is zeros
-hub          a folder with config.json and model.safetensors, as on the Hugging Face Hub
+torchvision  one .safetensors with the keys of torchvision's model of the same name, no classifier unless asked for
+hub          a folder with config.json and model.safetensors, as on the Hugging Face Hub; with a stem that timm has no
+             argument for, also a file that teaches it to timm
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import barlowctl
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
+from barlowctl.export.timm_loader import LOADER_NAME, loader_source, registered_name
 from barlowctl.model import feature_width
 
 FORMATS = ("timm", "torchvision", "hub")
@@ -37,17 +40,11 @@ def check_format(model: ExportedModel, format: str) -> None:
     """
     if format not in FORMATS:
         raise UserError(f"unknown export format {format!r}", allowed=", ".join(FORMATS))
-    if format == "hub" and model.stem != "default":
-        raise UserError(
-            f"the stem {model.stem!r} cannot be written down in a hub folder's config.json: "
-            "timm has no argument for a ResNet without max-pool",
-            next="--format timm",
-        )
     if format == "torchvision":
         _check_torchvision(model)
 
 
-def write_weights(model: ExportedModel, path: Path, format: str) -> tuple[Path, ...]:
+def write_weights(model: ExportedModel, path: Path, format: str, *, zero_classifier: bool = False) -> tuple[Path, ...]:
     """Write the backbone under `path` (a file, or for "hub" a folder to make); returns the files."""
     weights = state_dict(model.backbone)
     match format:
@@ -55,16 +52,21 @@ def write_weights(model: ExportedModel, path: Path, format: str) -> tuple[Path, 
             save_file(weights, path, metadata=model.metadata())
             return (path,)
         case "torchvision":
-            target = _torchvision_state(model.architecture)
-            head = {key: torch.zeros(target[key].shape) for key in target if key not in weights}
-            save_file({**weights, **head}, path, metadata=model.metadata())
+            if zero_classifier:
+                target = _torchvision_state(model.architecture)
+                weights |= {key: torch.zeros(target[key].shape) for key in target if key not in weights}
+            save_file(weights, path, metadata=model.metadata())
             return (path,)
         case "hub":
             path.mkdir()
             config = path / "config.json"
             config.write_text(json.dumps(_hub_config(model), indent=2) + "\n")
             save_file(weights, path / "model.safetensors", metadata=model.metadata())
-            return (config, path / "model.safetensors")
+            files = (config, path / "model.safetensors")
+            if model.stem == "default":
+                return files
+            (path / LOADER_NAME).write_text(loader_source(model), encoding="utf-8")
+            return (*files, path / LOADER_NAME)
     raise AssertionError(format)
 
 
@@ -79,21 +81,24 @@ def state_dict(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def format_notes(format: str) -> tuple[str, ...]:
+def format_notes(model: ExportedModel, format: str, *, zero_classifier: bool) -> tuple[str, ...]:
     """What a user of the file should know."""
-    if format == "torchvision":
-        return (
-            "the classifier's weight and bias are zeros: barlowctl trains none, "
-            "and torchvision's load_state_dict asks for them",
+    notes = [f"images it expects: {model.preprocessing}"]
+    if format == "torchvision" and zero_classifier:
+        notes.append("the classifier's weight and bias are zeros: barlowctl trains none")
+    if format == "hub" and model.stem != "default":
+        notes.append(
+            f"timm has no argument for the stem {model.stem!r}: {LOADER_NAME} in the folder teaches it to timm, and "
+            "must be run before the folder is loaded"
         )
-    return ()
+    return tuple(notes)
 
 
 def _hub_config(model: ExportedModel) -> dict[str, Any]:
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))
     model_args = {"in_chans": model.in_chans, **model.timm_args}
     return {
-        "architecture": model.architecture,
+        "architecture": registered_name(model.architecture, model.stem),
         "num_classes": 0,
         "num_features": feature_width(model.backbone),
         "model_args": model_args,
@@ -112,6 +117,7 @@ def _hub_config(model: ExportedModel) -> dict[str, Any]:
             "classifier": own.get("classifier"),
         },
         "provenance": {key: str(value) for key, value in model.provenance.items()},
+        "barlowctl": {"version": barlowctl.__version__, "architecture": model.architecture, "stem": model.stem},
     }
 
 

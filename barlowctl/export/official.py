@@ -1,12 +1,16 @@
 """The authors' published files (facebookresearch/barlowtwins), read without trusting them.
 
 resnet50.pth     the backbone's state_dict, torchvision's keys, no classifier
-checkpoint.pth   {"epoch", "model": {"module.backbone.*", "module.projector.*", "module.bn.*"}, "optimizer"}
+checkpoint.pth   {"epoch", "model": {"module.backbone.*", "module.projector.*", "module.bn.*"}, "optimizer"} of main.py,
+                 or {"epoch", "model": {"module.*", "module.fc.*"}, ...} of evaluate.py
+
+A classifier is left out, as `read_export` does.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
+from barlowctl.export.keys import describe_difference, one_line, without_classifier
 from barlowctl.model import build_backbone, build_projector
 
 # The authors published a ResNet-50; the others are what their code builds with one word changed.
@@ -38,30 +43,30 @@ def read_official(path: Path) -> ExportedModel:
     ImageNet.
 
     Raises:
-        UserError: missing, unreadable with `weights_only`, or of another layout (the message lists the keys).
+        UserError: missing, unreadable with `weights_only`, or of another layout; the message says which keys are
+            missing, unknown or of another shape.
     """
     path = Path(path)
     document = _load(path)
     provenance = {"source": "facebookresearch/barlowtwins", "source_file": path.name}
-    if isinstance(document, Mapping) and isinstance(document.get("model"), Mapping):
+    if not isinstance(document, Mapping):
+        raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS)
+    found = document
+    if isinstance(document.get("model"), Mapping):
+        found = document["model"]
         if isinstance(document.get("epoch"), int):
             provenance["epochs"] = str(document["epoch"])
-        state = {str(key).removeprefix("module."): value for key, value in document["model"].items()}
-        backbone, projector = _part(state, "backbone."), _part(state, "projector.")
-        known = sum(key.startswith(("backbone.", "projector.", "bn.")) for key in state)
-        if not backbone or known != len(state):
-            raise _not_official(path, document["model"])
-    elif isinstance(document, Mapping):
-        backbone, projector = dict(document), {}
-    else:
-        raise UserError(f"{path.name} holds a {type(document).__name__}, not weights", allowed=_LAYOUTS)
-    if not backbone or not all(isinstance(value, Tensor) for value in (*backbone.values(), *projector.values())):
-        raise _not_official(path, document)
-    name = _architecture(backbone)
-    if name is None:
-        raise _not_official(path, backbone)
-    module = build_backbone(name, in_chans=3)
-    module.load_state_dict(backbone)
+    state = {str(key).removeprefix("module."): value for key, value in found.items()}
+    projector = _part(state, "projector.")
+    backbone = _part(state, "backbone.") or state
+    strangers = [key for key in state if not key.startswith(("backbone.", "projector.", "bn."))]
+    if backbone is not state and strangers:
+        raise _not_official(path, found, f"beside backbone., projector. and bn. it has {strangers[0]}")
+    others = [key for key, value in (*backbone.items(), *projector.items()) if not isinstance(value, Tensor)]
+    if not backbone or others:
+        raise _not_official(path, found, f"{others[0]} is no tensor" if others else "it is empty")
+    name, module, kept = _architecture(path, found, backbone)
+    module.load_state_dict(kept)
     return ExportedModel(
         backbone=module,
         architecture=name,
@@ -93,41 +98,75 @@ def _load(path: Path) -> Any:
         KeyError,
         ValueError,
         AttributeError,
+        IndexError,
+        TypeError,
     ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as weights: {reason}", allowed=_LAYOUTS) from error
+        raise UserError(f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=_LAYOUTS) from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    """The reason, from the file's first bytes or out of torch's message of many lines."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file itself: `git lfs pull` fetches it"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page, not the file itself"
+    if start[8:9] == b"{":
+        return "it looks like a safetensors file, which probe, transfer and embed read as it is"
+    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it holds {called[1]}, which is code and not weights, and is not run"
+    if "central directory" in str(error) or start.startswith(b"PK"):
+        return "it is not whole: the end of the archive is missing or damaged"
+    detail = str(error).partition("WeightsUnpickler error:")[2].strip()
+    return detail.splitlines()[0] if detail else one_line(error)
 
 
 def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _architecture(backbone: Mapping[str, Tensor]) -> str | None:
-    """The ResNet with exactly these keys and shapes."""
-    shapes = {key: value.shape for key, value in backbone.items()}
+def _architecture(
+    path: Path, found: Mapping[Any, Any], backbone: Mapping[str, Tensor]
+) -> tuple[str, nn.Module, dict[str, Tensor]]:
+    """The ResNet with exactly these keys and shapes, built, and the weights without a classifier.
+
+    Raises:
+        UserError: none has; how the nearest one differs.
+    """
+    nearest, difference, most = "", "", -1
     for name in OFFICIAL_NAMES:
         with torch.device("meta"):
-            module = build_backbone(name, in_chans=3)
-        if {key: value.shape for key, value in module.state_dict().items()} == shapes:
-            return name
-    return None
+            wanted = build_backbone(name, in_chans=3).state_dict()
+        kept = without_classifier(wanted, backbone)
+        found_difference = describe_difference(wanted, kept)
+        if not found_difference:
+            return name, build_backbone(name, in_chans=3), kept
+        alike = sum(key in kept and kept[key].shape == value.shape for key, value in wanted.items()) - len(kept)
+        if not nearest or alike > most:
+            nearest, difference, most = name, found_difference, alike
+    raise _not_official(path, found, f"compared with {nearest}, the nearest, it {difference}")
 
 
 def _projector(path: Path, state: Mapping[str, Tensor]) -> nn.Module:
-    keys = sorted((int(key.split(".")[0]), key) for key in state if state[key].ndim == 2)
+    numbered = {key: key.split(".")[0] for key in state}
+    keys = sorted((int(number), key) for key, number in numbered.items() if number.isdigit() and state[key].ndim == 2)
     weights = [state[key] for _, key in keys]
     if not weights:
-        raise _not_official(path, state)
+        raise _not_official(path, state, "its projector has no layers")
     batch_norm = any(key.endswith("running_mean") for key in state)
     projector = build_projector(weights[0].shape[1], [weight.shape[0] for weight in weights], batch_norm=batch_norm)
-    try:
-        projector.load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise _not_official(path, state) from error
+    if difference := describe_difference(projector.state_dict(), state):
+        raise _not_official(path, state, f"its projector {difference}")
+    projector.load_state_dict(dict(state))
     return projector
 
 
-def _not_official(path: Path, found: Mapping[Any, Any]) -> UserError:
+def _not_official(path: Path, found: Mapping[Any, Any], reason: str) -> UserError:
     keys = [str(key) for key in found]
     listed = ", ".join(keys[:8]) + (f", ... ({len(keys)} keys)" if len(keys) > 8 else "")
-    return UserError(f"{path.name} is not one of the authors' files; its keys: {listed or 'none'}", allowed=_LAYOUTS)
+    return UserError(
+        f"'{path}' is not one of the authors' files: {reason}; its keys: {listed or 'none'}", allowed=_LAYOUTS
+    )

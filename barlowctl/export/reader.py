@@ -14,6 +14,7 @@ from torch import Tensor
 
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
+from barlowctl.export.keys import describe_difference, one_line, without_classifier
 from barlowctl.model import build_backbone
 
 KINDS = "a .safetensors file that `barlowctl export` wrote, or a folder with config.json and model.safetensors"
@@ -32,7 +33,7 @@ def read_export(path: Path) -> ExportedModel:
             facts = dict(file.metadata() or {})
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read: {error}", allowed=KINDS) from error
+        raise UserError(f"'{path}' cannot be read: {one_line(error)}", allowed=KINDS) from error
     if "architecture" not in facts:
         raise UserError(
             f"'{path}' does not say which network it holds (no 'architecture' in its metadata)",
@@ -47,9 +48,10 @@ def _read_hub(path: Path) -> ExportedModel:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         weights = load_file(path / "model.safetensors")
-        architecture = str(config["architecture"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise UserError(f"'{path}' is not a model folder: {error}", allowed=KINDS) from error
+        own = dict(config.get("barlowctl", {}))  # what we write beside timm's keys
+        architecture = str(own.get("architecture", config["architecture"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is not a model folder: {one_line(error)}", allowed=KINDS) from error
     preprocessing = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
     arguments = dict(config.get("model_args", {}))
     channels, size = preprocessing["input_size"][0], preprocessing["input_size"][-1]
@@ -61,7 +63,8 @@ def _read_hub(path: Path) -> ExportedModel:
         "input_size": size,
         "resize": int(size / preprocessing["crop_pct"]),
     }
-    return _build(path, weights, architecture, "default", preprocessing["interpolation"], values)
+    stem = str(own.get("stem", "default"))
+    return _build(path, weights, architecture, stem, preprocessing["interpolation"], values)
 
 
 def _timm_preprocessing(architecture: str) -> dict[str, Any]:
@@ -79,15 +82,10 @@ def _build(
 ) -> ExportedModel:
     backbone = build_backbone(architecture, in_chans=values["in_chans"], stem=stem, **values["timm_args"])
     wanted = backbone.state_dict()
-    missing = [key for key in wanted if key not in weights]
-    if missing:
-        raise UserError(
-            f"'{path}' lacks {missing[0]} and {len(missing) - 1} more of the weights of {architecture}", allowed=KINDS
-        )
-    try:
-        backbone.load_state_dict({key: weights[key] for key in wanted})  # a classifier, if any, is left out
-    except RuntimeError as error:
-        raise UserError(f"'{path}' does not fit {architecture}: {str(error).splitlines()[-1].strip()}") from error
+    kept = without_classifier(wanted, weights)
+    if difference := describe_difference(wanted, kept):
+        raise UserError(f"'{path}' does not fit {architecture}: {difference}", allowed=KINDS)
+    backbone.load_state_dict(kept)
     return ExportedModel(
         backbone=backbone.eval(),
         architecture=architecture,

@@ -8,10 +8,13 @@ from typing import Any
 from torch import nn
 
 from barlowctl.export.exported import ExportedModel
-from barlowctl.model.backbone import STEMS
+from barlowctl.export.timm_loader import LOADER_NAME
+from barlowctl.model.backbone import STEMS, feature_width
+
+CLASSES = 10  # of the example of fine-tuning
 
 
-def python_line(model: ExportedModel, path: Path, format: str) -> str:
+def python_line(model: ExportedModel, path: Path, format: str, *, zero_classifier: bool = False) -> str:
     """Imports and lines that leave the loaded feature extractor, in evaluation mode, in `model`."""
     match format:
         case "timm" if model.stem == "default":
@@ -19,16 +22,28 @@ def python_line(model: ExportedModel, path: Path, format: str) -> str:
         case "timm":
             return _timm_with_stem(model, path)
         case "hub":
-            return _lines("import timm", f"model = timm.create_model({f'local-dir:{path}'!r}, pretrained=True).eval()")
+            create = f"model = timm.create_model({f'local-dir:{path}'!r}, pretrained=True).eval()"
+            if model.stem == "default":
+                return _lines("import timm", create)
+            return _lines("import runpy, timm", f"runpy.run_path({str(path / LOADER_NAME)!r})", create)
         case "torchvision":
+            load = f"model.load_state_dict(load_file({str(path)!r}))"
+            drop = f"model.{_torchvision_head(model.architecture)} = torch.nn.Identity()"
             return _lines(
                 "import torch, torchvision",
                 "from safetensors.torch import load_file",
                 f"model = torchvision.models.{model.architecture}().eval()",
-                f"model.load_state_dict(load_file({str(path)!r}))",
-                f"model.{_torchvision_head(model.architecture)} = torch.nn.Identity()",
+                *((load, drop) if zero_classifier else (drop, load)),
             )
     raise AssertionError(format)
+
+
+def fine_tuning_line(model: ExportedModel, format: str) -> str:
+    """What to type after `python_line` for a new classifier, of `CLASSES` classes, in `model`."""
+    if format == "torchvision":
+        head = _torchvision_head(model.architecture)
+        return f"model.{head} = torch.nn.Linear({feature_width(model.backbone)}, {CLASSES})"
+    return f"model.reset_classifier({CLASSES})"
 
 
 def _timm_with_stem(model: ExportedModel, path: Path) -> str:

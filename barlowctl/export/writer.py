@@ -20,7 +20,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
-from barlowctl.export.snippet import python_line
+from barlowctl.export.snippet import CLASSES, fine_tuning_line, python_line
 from barlowctl.train import rundir
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
@@ -29,7 +29,13 @@ _IMAGES = 2
 
 
 def export(
-    model: ExportedModel, path: Path, format: str, *, with_projector: bool = False, overwrite: bool = False
+    model: ExportedModel,
+    path: Path,
+    format: str,
+    *,
+    with_projector: bool = False,
+    zero_classifier: bool = False,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a model in a format that others load, and prove that they can.
 
@@ -43,12 +49,18 @@ def export(
         format: one of `FORMATS`.
         with_projector: write the projector too, beside a file as STEM.projector.safetensors, in a folder as
             projector.safetensors.
+        zero_classifier: of "torchvision": a classifier of zeros for 1,000 classes, for tools that want every key.
         overwrite: replace what is at `path`.
 
     Raises:
         UserError: the format cannot hold the model, the path is taken or not writable, or features differ.
     """
     check_format(model, format)
+    if zero_classifier and format != "torchvision":
+        raise UserError(
+            f"format {format!r} has no classifier to fill with zeros",
+            allowed="--zero-classifier with --format torchvision",
+        )
     path = _checked_path(Path(path), format, overwrite)
     if with_projector and model.projector is None:
         raise UserError("there is no projector to export with the backbone", next="without --with-projector")
@@ -60,8 +72,9 @@ def export(
     beside = None if projector_path is None else temporary.with_name(token + projector_path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files = [path / file.relative_to(temporary) for file in write_weights(model, temporary, format)]
-        difference = _verify(model, temporary, format)
+        written = write_weights(model, temporary, format, zero_classifier=zero_classifier)
+        files = [path / file.relative_to(temporary) for file in written]
+        difference, fine_tuning = _verify(model, temporary, format, zero_classifier)
         if beside is not None and projector_path is not None:
             _write_projector(model, beside)
             os.replace(beside, temporary / projector_path.name if format == "hub" else projector_path)
@@ -76,7 +89,15 @@ def export(
         for leftover in (temporary, beside):
             if leftover is not None:
                 _remove(leftover)
-    return ExportReport(path, format, difference, python_line(model, path, format), tuple(files), format_notes(format))
+    return ExportReport(
+        path,
+        format,
+        difference,
+        python_line(model, path, format, zero_classifier=zero_classifier),
+        fine_tuning,
+        tuple(files),
+        format_notes(model, format, zero_classifier=zero_classifier),
+    )
 
 
 def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
@@ -107,10 +128,11 @@ def _projector_path(path: Path, format: str) -> Path:
     return path / "projector.safetensors" if format == "hub" else path.with_suffix(".projector.safetensors")
 
 
-def _verify(model: ExportedModel, path: Path, format: str) -> float:
-    """Load the files as a user would; the largest difference of the features."""
+def _verify(model: ExportedModel, path: Path, format: str, zero_classifier: bool) -> tuple[float, str]:
+    """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    exec(compile(python_line(model, path, format), f"<export to {format}>", "exec"), namespace)
+    lines = python_line(model, path, format, zero_classifier=zero_classifier)
+    exec(compile(lines, f"<export to {format}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     size = (_IMAGES, model.in_chans, model.input_size, model.input_size)
@@ -126,7 +148,18 @@ def _verify(model: ExportedModel, path: Path, format: str) -> float:
         )
     if format == "hub":
         _verify_preprocessing(model, loaded)
-    return difference
+    return difference, _fine_tuning(fine_tuning_line(model, format), namespace, images)
+
+
+def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
+    """The line for a new classifier, if it works on what was loaded; a few of timm's models refuse a new one."""
+    try:
+        exec(compile(line, "<fine-tuning>", "exec"), namespace)
+        with torch.no_grad():
+            scores = namespace["model"](images)
+    except Exception:  # whatever that model raises: the export holds what it promises without the line
+        return ""
+    return line if scores.shape == (len(images), CLASSES) else ""
 
 
 def _verify_preprocessing(model: ExportedModel, loaded: nn.Module) -> None:

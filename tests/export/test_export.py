@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import TORCHVISION_NAMES, ExportedModel, export, python_line, writer
+from barlowctl.export import TORCHVISION_NAMES, ExportedModel, export, formats, python_line, read_export, writer
 from barlowctl.model import build_backbone, build_projector
 
 
@@ -132,23 +134,112 @@ def test_changed_stems_are_loaded_by_the_lines_that_are_shown(tmp_path: Path, st
     report = export(model, tmp_path / "out.safetensors", "timm")
     assert "model.maxpool = torch.nn.Identity()" in report.python_line
     assert_same_features(model, run_snippet(report.python_line))
-    with pytest.raises(UserError, match=rf"stem '{stem}' cannot be written down") as error:
-        export(model, tmp_path / "folder", "hub")
-    assert "--format timm" in (error.value.next or "")
     with pytest.raises(UserError, match="is not torchvision's"):
         export(model, tmp_path / "tv.safetensors", "torchvision")
 
 
+def in_a_new_process(lines: str, model: ExportedModel, folder: Path) -> None:
+    """What a person pastes, where nothing of ours is imported: it must give the source's features."""
+    x = images(model)
+    with torch.no_grad():
+        torch.save({"x": x, "expected": model.backbone.eval()(x)}, folder / "features.pt")
+    check = (
+        f"saved = torch.load({str(folder / 'features.pt')!r})\n"
+        "with torch.no_grad(): found = model(saved['x'])\n"
+        "assert torch.allclose(found, saved['expected'], atol=1e-4 * float(saved['expected'].abs().max()))\n"
+        "import sys; assert not any(name.startswith('barlowctl') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", f"import torch\n{lines}\n{check}"], check=True, cwd=folder)
+
+
+@pytest.mark.parametrize(("stem", "narrow"), [("cifar", False), ("stride2", True)])
+def test_a_hub_folder_teaches_timm_the_stem(tmp_path: Path, stem: str, narrow: bool) -> None:
+    args = {"stem_type": "deep", "stem_width": 8, "channels": [16, 16, 32, 32]} if narrow else {}
+    model = exported(stem=stem, in_chans=1, **args)
+    report = export(model, tmp_path / "folder", "hub")
+    names = ["config.json", "model.safetensors", "register_with_timm.py"]
+    assert sorted(path.name for path in report.files) == names
+    assert any("register_with_timm.py" in note for note in report.notes)
+    if narrow:
+        in_a_new_process(report.python_line, model, tmp_path)
+    # Once taught, timm's own arguments work, and its data configuration is the run's.
+    loaded = run_snippet(report.python_line)
+    source = f"local-dir:{tmp_path / 'folder'}"
+    assert_same_features(model, loaded)
+    assert timm.data.resolve_model_data_config(loaded)["input_size"] == (1, 32, 32)
+    classifier = timm.create_model(source, pretrained=True, num_classes=7).eval()
+    assert classifier(images(model)).shape == (3, 7)
+    assert torch.equal(classifier.get_parameter("layer1.0.conv1.weight"), loaded.get_parameter("layer1.0.conv1.weight"))
+    coloured = timm.create_model(source, pretrained=True, in_chans=3).eval()
+    torch.testing.assert_close(
+        coloured.get_parameter("conv1.weight").sum(1), loaded.get_parameter("conv1.weight")[:, 0]
+    )
+    maps = timm.create_model(source, pretrained=True, features_only=True).eval()
+    strides = [32 // one.shape[-1] for one in maps(images(model))]
+    assert (
+        strides == maps.feature_info.reduction() == [{"cifar": 1, "stride2": 2}[stem] * 2**i for i in (0, 0, 1, 2, 3)]
+    )
+    # And we read it, too.
+    back = read_export(tmp_path / "folder")
+    assert (back.architecture, back.stem, back.in_chans) == ("resnet18", stem, 1)
+    assert_same_features(model, back.backbone)
+
+
+def test_an_untaught_timm_refuses_the_folder_by_name(tmp_path: Path) -> None:
+    """It does not build another network in silence."""
+    model = exported("resnet26", stem="cifar", channels=[8, 8, 8, 8])
+    formats.write_weights(model, tmp_path / "folder", "hub")  # not loaded back, so nothing has taught it yet
+    with pytest.raises(RuntimeError, match=r"Unknown model \(resnet26_cifar_stem\)"):
+        timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "densenet121"])
-def test_torchvision_loads_the_file_strictly(tmp_path: Path, name: str) -> None:
-    model = exported(name, size=64)
+def test_torchvision_loads_the_file_and_starts_a_new_classifier(tmp_path: Path, name: str) -> None:
+    model, head = exported(name, size=64), "classifier" if name == "densenet121" else "fc"
     report = export(model, tmp_path / "out.safetensors", "torchvision")
-    loaded = getattr(torchvision.models, name)()
+    loaded = getattr(torchvision.models, name)(num_classes=10)
+    fresh = loaded.get_parameter(f"{head}.weight").detach().clone()
+    missing, unexpected = loaded.load_state_dict(load_file(tmp_path / "out.safetensors"), strict=False)
+    assert sorted(missing) == [f"{head}.bias", f"{head}.weight"]
+    assert unexpected == []
+    assert torch.equal(loaded.get_parameter(f"{head}.weight"), fresh)
+    setattr(loaded, head, nn.Identity())
+    assert_same_features(model, loaded)
+    assert_same_features(model, run_snippet(report.python_line))
+    classifier = run_snippet(f"{report.python_line}\n{report.fine_tuning_line}")
+    assert classifier(images(model)).shape == (3, 10)
+
+
+def test_a_classifier_of_zeros_when_asked_for(tmp_path: Path) -> None:
+    model = exported(size=64)
+    report = export(model, tmp_path / "out.safetensors", "torchvision", zero_classifier=True)
+    loaded = torchvision.models.resnet18()
     loaded.load_state_dict(load_file(tmp_path / "out.safetensors"), strict=True)
-    assert not loaded.get_submodule("fc" if "resne" in name else "classifier").weight.any()
-    assert not loaded.eval()(images(model)).any(), "zero classifier"
+    assert not loaded.eval()(images(model)).any()
     assert_same_features(model, run_snippet(report.python_line))
     assert any("zeros" in note for note in report.notes)
+    assert_same_features(model, read_export(report.path).backbone)
+    with pytest.raises(UserError, match="no classifier to fill"):
+        export(model, tmp_path / "timm.safetensors", "timm", zero_classifier=True)
+
+
+@pytest.mark.parametrize("case", TIMM_MODELS)
+def test_a_new_classifier_by_the_line_that_is_shown(tmp_path: Path, case: str) -> None:
+    model = exported(**TIMM_MODELS[case])
+    report = export(model, tmp_path / "folder", "hub")
+    classifier = run_snippet(f"{report.python_line}\n{report.fine_tuning_line}")
+    assert classifier(images(model)).shape == (3, 10)
+    again = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, num_classes=10)
+    key = next(key for key, _ in model.backbone.named_parameters())
+    assert torch.equal(again.get_parameter(key), model.backbone.get_parameter(key))
+
+
+def test_the_notes_say_what_images_it_expects(tmp_path: Path) -> None:
+    report = export(exported(channels=[8, 8, 8, 8], in_chans=1), tmp_path / "out.safetensors", "timm")
+    assert report.notes == (
+        "images it expects: shorter side 36 pixels (bicubic), the central 32 x 32, 1 channel in [0, 1], minus (0.25), "
+        "divided by (0.5)",
+    )
 
 
 def test_torchvision_names_are_those_that_share_their_keys() -> None:
@@ -181,7 +272,7 @@ def test_what_torchvision_cannot_hold(tmp_path: Path) -> None:
 def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
     right = writer.write_weights
 
-    def wrong(model: ExportedModel, path: Path, format: str) -> tuple[Path, ...]:
+    def wrong(model: ExportedModel, path: Path, format: str, **options: bool) -> tuple[Path, ...]:
         torch.manual_seed(1)
         other = build_backbone("resnet18", in_chans=3)
         return right(replace(model, backbone=other), path, format)

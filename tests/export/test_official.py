@@ -89,8 +89,8 @@ def test_conversion_to_every_format(tmp_path: Path) -> None:
         assert report.max_abs_diff < 1e-4
         assert len(report.files) == 3 if format == "hub" else 2
     loaded = torchvision.models.resnet18()
-    loaded.load_state_dict(load_file(tmp_path / "torchvision.safetensors"))
     loaded.fc = nn.Identity()
+    loaded.load_state_dict(load_file(tmp_path / "torchvision.safetensors"))
     assert_same_features(loaded, source.backbone)
 
 
@@ -114,8 +114,9 @@ class Evil:
 def test_pickled_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Evil()}, "evil.pth")
-    with pytest.raises(UserError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match=r"evil\.pth' cannot be read as weights: it holds .*, which is code") as error:
         read_official(Path("evil.pth"))
+    assert error.value.message.isprintable()
     assert not Path("evil-was-here").exists()
 
 
@@ -125,13 +126,28 @@ def without(state: dict, key: str) -> dict:
 
 OTHERS = {
     "other keys": (lambda: {"state_dict": {"a": torch.zeros(1)}}, "its keys: state_dict"),
-    "a classifier too": (lambda: torchvision.models.resnet18().state_dict(), r"its keys: conv1\.weight"),
-    "a key is missing": (lambda: without(dict(authors().backbone.state_dict()), "conv1.weight"), "its keys"),
+    "a key is missing": (
+        lambda: without(dict(authors().backbone.state_dict()), "conv1.weight"),
+        r"compared with resnet18, the nearest, it lacks conv1\.weight; its keys",
+    ),
+    "a key too many": (
+        lambda: {**authors().backbone.state_dict(), "layer5.weight": torch.zeros(1)},
+        r"resnet18, the nearest, it has layer5\.weight, which the network has not",
+    ),
+    "another shape": (
+        lambda: {**authors().backbone.state_dict(), "conv1.weight": torch.zeros(64, 1, 7, 7)},
+        r"resnet18, the nearest, it has conv1\.weight of 64 x 1 x 7 x 7 instead of 64 x 3 x 7 x 7",
+    ),
     "another model": (lambda: {"model": {"module.encoder.w": torch.zeros(1)}}, r"keys: module\.encoder\.w"),
+    "something beside the backbone": (
+        lambda: {"model": {**full_checkpoint(authors())["model"], "module.queue": torch.zeros(1)}},
+        r"beside backbone\., projector\. and bn\. it has queue",
+    ),
     "half a projector": (
         lambda: {"model": without(full_checkpoint(authors())["model"], "module.projector.1.weight")},
-        "is not one of the authors' files",
+        r"its projector lacks 1\.weight",
     ),
+    "no tensor": (lambda: {"conv1.weight": 3}, r"conv1\.weight is no tensor"),
     "a list": (lambda: [1, 2], "holds a list"),
     "empty": (dict, "its keys: none"),
 }
@@ -149,10 +165,31 @@ def test_other_files_are_refused_with_their_keys(tmp_path: Path, case: str) -> N
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no file"):
         read_official(tmp_path / "nothing.pth")
-    for content in (b"", b"hello", b"PK\x03\x04 but no zip"):
+    for content, reason in (
+        (b"", "the file is empty"),
+        (b"hello", r"\w"),
+        (b"PK\x03\x04 but no zip", "not whole"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "web page"),
+    ):
         (tmp_path / "x.pth").write_bytes(content)
-        with pytest.raises(UserError, match="cannot be read as weights"):
+        with pytest.raises(UserError, match=f"x.pth' cannot be read as weights: .*{reason}") as error:
             read_official(tmp_path / "x.pth")
+        assert error.value.message.isprintable()  # one line, no colours of others
+
+
+def test_a_classifier_is_left_out(tmp_path: Path) -> None:
+    """torchvision's own file, and a checkpoint of the authors' evaluate.py."""
+    model = torchvision.models.resnet18().eval()
+    features = torchvision.models.resnet18()
+    features.load_state_dict(model.state_dict())
+    features.fc = nn.Identity()
+    wrapped = {f"module.{key}": value for key, value in model.state_dict().items()}
+    for document in (model.state_dict(), {"epoch": 7, "best_acc": 1.0, "model": wrapped, "optimizer": {}}):
+        torch.save(document, tmp_path / "x.pth")
+        found = read_official(tmp_path / "x.pth")
+        assert found.architecture == "resnet18"
+        assert_same_features(found.backbone, features)
 
 
 def test_the_published_architecture_comes_first() -> None:

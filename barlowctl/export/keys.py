@@ -1,0 +1,54 @@
+"""State dicts compared by key and shape, and what others' messages come down to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+_CLASSIFIERS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.")
+_SHOWN = 3  # keys that a message lists
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def without_classifier(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
+    """`found` without the keys of a classifier, unless the network of `wanted` has them too."""
+    return {key: value for key, value in found.items() if key in wanted or not key.startswith(_CLASSIFIERS)}
+
+
+def describe_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+    """In what `found` differs from a network's state: keys missing, not known to it, or of another shape; "" if not."""
+    parts = []
+    if missing := [key for key in wanted if key not in found]:
+        parts.append(f"lacks {_few(missing)}")
+    if unexpected := [key for key in found if key not in wanted]:
+        parts.append(f"has {_few(unexpected)}, which the network has not")
+    shapes = [
+        f"{key} of {_shape(found[key])} instead of {_shape(value)}"
+        for key, value in wanted.items()
+        if key in found and _shape(found[key]) != _shape(value)
+    ]
+    if shapes:
+        parts.append(f"has {_few(shapes)}")
+    return "; ".join(parts)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of another library's message, without colours; its kind where there is no message."""
+    lines = [_ESCAPE.sub("", line).strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _shape(value: Any) -> str:
+    return (
+        " x ".join(str(side) for side in value.shape) or "a number"
+        if isinstance(value, Tensor)
+        else type(value).__name__
+    )
