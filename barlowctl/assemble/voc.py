@@ -109,7 +109,7 @@ def _pooled(subject: Subject, wanted: Pooling, device: torch.device) -> tuple[nn
     """The network that makes the features, on the device and in evaluation mode."""
     backbone, recipe = subject.backbone.to(device).eval(), subject.recipe
     if wanted == "average":
-        return backbone, _Pooled("average", "the network's own pooling (average)")
+        return backbone, _Pooled("average", "the network's own pooling")
     last = last_map_shape(backbone, recipe.eval.crop, in_chans=recipe.data.channels)
     if last is None or min(last[1:]) < 2:
         what = "no map of features before its pooling" if last is None else f"a last map of {last[1]} x {last[2]}"
