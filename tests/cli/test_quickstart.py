@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from barlowctl.cli.app import run as barlowctl
 
@@ -29,3 +31,14 @@ def test_an_epoch_of_quickstart_learns(
     assert 83.0 < pixels["knn"]["top1"] < 86.0  # the published floor is 84 to 85: data and protocol are what they claim
     assert measured["knn"]["top1"] > random_init["knn"]["top1"] + 3.0
     assert measured["linear"]["top1"] > random_init["linear"]["top1"] + 2.0
+    for line in (
+        "export --format timm",
+        "export --format hub --out my-model",
+    ):  # make quickstart's, and the tour's next
+        assert barlowctl([*line.split(), "--json"]) == 0
+        lines = json.loads(capsys.readouterr().out)["python"]
+        namespace: dict[str, Any] = {}
+        exec(lines, namespace)
+        assert namespace["model"](torch.zeros(1, 1, 36, 36)).shape == (1, measured["features"])
+    assert barlowctl(["probe", "my-model", "--data", "fashion-mnist", "--knn", "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["knn"]["top1"] == pytest.approx(measured["knn"]["top1"], abs=0.05)

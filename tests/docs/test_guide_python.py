@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def exported(architecture: str, stem: str = "default") -> ExportedModel:
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, ExportedModel]]]:
+def exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, ExportedModel]]:
     folder = tmp_path_factory.mktemp("exports")
     models = {
         "my-model": exported("resnet18"),
@@ -52,7 +51,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
     }
     for name, model in models.items():
         export(model, folder / name, "hub" if "." not in name else name[3:].partition(".")[0])
-    yield folder, models
+    return folder, models
 
 
 @pytest.mark.parametrize("number", range(5))
