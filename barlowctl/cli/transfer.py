@@ -143,6 +143,7 @@ def _refuse_unused(task: str, given: dict[str, bool]) -> None:
                 f"{flag} has no meaning for the task {task}",
                 allowed="--cost, --low-shot and --pooling with voc07; --protocol, --seeds, --set epochs=... with the "
                 "other tasks",
+                next=f"without {flag.split()[0]}",
             )
 
 

@@ -60,6 +60,7 @@ def export(
         raise UserError(
             f"format {format!r} has no classifier to fill with zeros",
             allowed="--zero-classifier with --format torchvision",
+            next="without --zero-classifier",
         )
     path = _checked_path(Path(path), format, overwrite)
     if with_projector and model.projector is None:
