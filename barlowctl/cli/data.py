@@ -55,6 +55,20 @@ def pack(
     on_unreadable: Annotated[
         str, typer.Option("--on-unreadable", help="skip (and report) or fail, at damaged ones too.")
     ] = "skip",
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", help="Of a folder with both: folder (its images) or shards (the archives in it)."),
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option("--member", help="Which image of a sample in tar files: its ending (jpg, seg.png), or all."),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option("--image-column", help="Of Parquet files; inside a struct: sample.image.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option("--label-column", help="Of Parquet files; none: without labels.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -69,15 +83,17 @@ def pack(
     from barlowctl.data.pack import check_options
     from barlowctl.data.pack import pack as pack_source
     from barlowctl.data.sources import open_source
+    from barlowctl.data.wanted import Wanted
 
     console = Console(json=json, quiet=quiet)
+    wanted = Wanted(layout, member, image_column, label_column)  # type: ignore[arg-type]
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
     workers = workers or _cores()
     check_options(workers, store, quality, shorter_side, on_unreadable)
     console.say(f"looking for images in {source}")
-    images = open_source(source, split)
+    images = open_source(source, split, wanted)
     console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
     with console.progress(f"packing into {target}", len(images)) as bar:
         report = pack_source(

@@ -179,6 +179,15 @@ def by_ending(name: str) -> Format | None:
     return DOCUMENT if ending in _BESIDE_IMAGES else None
 
 
+def content_decides(name: str) -> bool:
+    """Whether a file must be looked into: its ending says nothing, or names images that cannot be read here.
+
+    Phones and programs call JPEGs .heic; camera RAW images begin as TIFF files do, so their ending counts.
+    """
+    found = by_ending(name)
+    return found is None or (found in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(found))
+
+
 def by_content(head: bytes) -> Format | None:
     """What a file is by its first `HEAD` bytes; None: nothing that is known here."""
     for at, magic, found in _MAGIC:

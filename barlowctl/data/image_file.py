@@ -7,6 +7,7 @@ from pathlib import Path
 from barlowctl.data import formats
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
+from barlowctl.data.regular import read_regular
 
 
 class ImageFile(Source):
@@ -22,7 +23,7 @@ class ImageFile(Source):
         return written(self.path.name), -1
 
     def __getitem__(self, index: int) -> Picture:
-        return Picture(written(self.path.name), -1, self.path.read_bytes())
+        return Picture(written(self.path.name), -1, read_regular(self.path))
 
 
 def open_image_file(path: Path, split: str) -> ImageFile | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from barlowctl.data.account import Account
@@ -43,9 +44,9 @@ class ImageFolder(Source):
             )
         self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
         self.kind = "images in class folders" if found.classes else "images without class folders"
-        label = found.labeller()
+        label, above = found.labeller(), [path.joinpath(*found.root[:depth]) for depth in range(len(found.root))]
         self._files: list[tuple[str, int]] = []
-        for name in self._find(by_class=bool(found.classes)):
+        for name in self._find(above, by_class=bool(found.classes)):
             if (number := label(name.split(os.sep))) is not None:
                 self._files.append((name, number))
         for note in found.notes:
@@ -57,12 +58,15 @@ class ImageFolder(Source):
         if not self.class_names:
             self._take_side_labels()
 
-    def _find(self, *, by_class: bool) -> list[str]:
+    def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
         """Paths of the images in order; what else lies there is accounted for.
 
+        above_it: the folders from the one that was given down to that of the split.
         by_class: a link from one class folder to an image of another is an image of its own.
         """
         scan = Scan(self.path, self.account)
+        for above in above_it:
+            Scan(above, self.account).images()  # what lies beside the split folders is accounted for
         if not by_class:
             return scan.walk()
         found = scan.images()
@@ -100,9 +104,9 @@ def no_images(path: Path, account: Account) -> UserError:
     kinds = account.passed_over.values()
     install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
     return UserError(
-        f"no images under {path}" + (f"; it has {'; '.join(met)}" if met else ""),
+        f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),
         allowed=UNDERSTOOD,
-        next=install or "put image files into it, or give another folder",
+        next=install or ("put image files into it, or give another folder" if path.is_dir() else None),
     )
 
 

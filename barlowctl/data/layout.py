@@ -8,7 +8,9 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.data.account import Account
 from barlowctl.data.parquet_source import parquet_files
+from barlowctl.data.picture import Source
 from barlowctl.data.scan import Scan, folders_of_images
+from barlowctl.data.splits import of_split
 from barlowctl.data.tar_shards import tar_files
 from barlowctl.data.wanted import LayoutName
 from barlowctl.errors import UserError
@@ -48,6 +50,15 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
         return Layout(True, f"images lie beside {names} and are not read; to read them instead: --layout folder")
     other = shell.line("barlowctl", "data", "pack", *_instead(path, archives))
     return Layout(False, f"{names} beside the images is not read; to read it instead: {other}")
+
+
+def account_for_rest(path: Path, source: Source) -> None:
+    """Account for what lies in a folder beside the archives that a source reads."""
+    archives = tar_files(path) or parquet_files(path)
+    for file in sorted(set(archives) - set(of_split(archives, source.split))):
+        source.account.pass_over("files of other splits", file.name)
+    for name in Scan(archives[0].parent, source.account).images(but={file.name for file in archives}):
+        source.account.pass_over("images beside archives", name)
 
 
 def _instead(path: Path, archives: list[Path]) -> list[str | Path]:

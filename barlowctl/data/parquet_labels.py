@@ -10,6 +10,8 @@ import numpy as np
 
 from barlowctl.data.labels import Codebook, Labels, label_name, settle
 from barlowctl.data.names import written
+from barlowctl.data.parquet_columns import path_of
+from barlowctl.errors import UserError, did_you_mean
 
 
 class ParquetLabels:
@@ -24,6 +26,8 @@ class ParquetLabels:
     def __init__(self, schema: Any, column: str | None = None) -> None:
         self.notes: list[str] = []
         names = [str(name) for name in schema.names]
+        if column not in (None, "none"):
+            _check_column(schema, column, names)
         self.column = None if column == "none" else column or self._choose(schema, names)
         self._book = Codebook()
         self._codes: list[np.ndarray] = []
@@ -31,11 +35,12 @@ class ParquetLabels:
     def add(self, opened: Any) -> None:
         """Take in the labels of an opened file (a `pyarrow.parquet.ParquetFile`)."""
         rows = opened.metadata.num_rows
-        if self.column is None or self.column not in opened.schema_arrow.names:
+        path = path_of(opened.schema_arrow, self.column) if self.column is not None else []
+        if self.column is None or path[0] not in opened.schema_arrow.names:
             self._codes.append(np.full(rows, self._book.code(None, rows), dtype=np.int64))
             return
         for chunk in opened.read(columns=[self.column]).column(0).chunks:
-            self._codes.append(self._code(chunk))
+            self._codes.append(self._code(_field_of(chunk, path[1:])))
 
     def _code(self, chunk: Any) -> np.ndarray:
         """Codes `(n,)` of an Arrow array."""
@@ -64,6 +69,27 @@ class ParquetLabels:
             others = ", ".join(f"'{written(name)}'" for name in noted if name != chosen)
             self.notes.append(f"labels are those of column '{written(chosen or '')}'; others could be: {others}")
         return chosen
+
+
+def _check_column(schema: Any, column: str | None, names: Sequence[str]) -> None:
+    """Refuse a column that is not there."""
+    try:
+        top, *fields = path_of(schema, str(column))
+        kind = schema.field(top).type
+        for name in fields:
+            kind = kind.field(name).type
+    except (KeyError, ValueError, AttributeError, StopIteration):
+        raise UserError(
+            f"--label-column is '{column}'{did_you_mean(str(column), names)}, which is not there",
+            allowed=f"{', '.join(written(name) for name in names)}; none: without labels",
+        ) from None
+
+
+def _field_of(chunk: Any, fields: Sequence[str]) -> Any:
+    """What lies inside an Arrow array of structs; null where a struct is."""
+    import pyarrow.compute as pc
+
+    return pc.struct_field(chunk, list(fields)) if fields else chunk
 
 
 def class_names(schema: Any, column: str) -> list[str]:

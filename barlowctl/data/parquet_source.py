@@ -7,26 +7,33 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from barlowctl.data.parquet_columns import choose_image_column, columns_of_lists, image_columns, path_of, value_at
 from barlowctl.data.parquet_labels import ParquetLabels, class_names
 from barlowctl.data.picture import Picture, Source
+from barlowctl.data.regular import read_regular
+from barlowctl.data.shard_files import distinct
 from barlowctl.data.splits import of_split, training_files
+from barlowctl.data.wanted import CHOSEN_HERE, Wanted
 from barlowctl.errors import UserError
 
 GROUPS_KEPT = 2
 """Row groups in memory: images are read in order, by threads that are a few images apart."""
 
+_LOOKED_AT = 16  # rows, to see whether a column has images
 
-def open_parquet(path: Path, split: str) -> Source | None:
+
+def open_parquet(path: Path, split: str, wanted: Wanted = CHOSEN_HERE) -> Source | None:
     """A `.parquet` file, or a folder of them (also below its data/ folder); None for anything else."""
     if path.is_file():
-        return ParquetImages([path], split) if path.suffix == ".parquet" else None
+        return ParquetImages([path], split, wanted=wanted) if path.suffix == ".parquet" else None
     files = parquet_files(path)
-    return ParquetImages(of_split(files, split), split, training_files(files, split)) if files else None
+    return ParquetImages(of_split(files, split), split, training_files(files, split), wanted) if files else None
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -42,31 +49,42 @@ def parquet_files(path: Path) -> list[Path]:
 class ParquetImages(Source):
     """Rows of Parquet files; the images of `GROUPS_KEPT` row groups are in memory at a time.
 
-    The image column is the first that holds bytes, or a struct with a field `bytes`; labels are in a column that is
-    called label, class or the like, or that Hugging Face's note in the file gives names of classes (`parquet_labels`).
+    The image column is one of bytes, or of structs with a field `bytes` (`parquet_columns`); labels are in a column
+    that is called label, class or the like, or that Hugging Face's note in the file gives names of classes
+    (`parquet_labels`).
 
     Args:
+        wanted: its image column and label column.
         training: the files of the training split: labels that are words count among theirs.
 
     Raises:
         UserError: pyarrow is missing, no such column, or a damaged file.
     """
 
-    def __init__(self, files: list[Path], split: str, training: Sequence[Path] = ()) -> None:
+    choices = ("image_column", "label_column")
+
+    def __init__(
+        self, files: list[Path], split: str, training: Sequence[Path] = (), wanted: Wanted = CHOSEN_HERE
+    ) -> None:
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
         self._parquet, self._failure = _pyarrow()
-        self._files, self._shard_bytes = files, [file.stat().st_size for file in files]
+        self.files = distinct(files, self.account)
+        self._column = self._choose_column(wanted.image_column)
+        self._shard_bytes = [file.stat().st_size for file in self.files]
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: ParquetLabels | None = None
         names: list[str] = []
-        for number, file in enumerate(files):
+        for number, file in enumerate(self.files):
             with self._look_into(file) as opened:
                 schema = opened.schema_arrow
-                self._column = _image_column(schema, file)
+                if self._column not in image_columns(schema):
+                    self.account.pass_over(f"files without the column of images '{self._column}'", file.name)
+                    continue
+                self._inside = path_of(schema, self._column)[1:]
                 for group in range(opened.num_row_groups):
                     groups.append((number, group, opened.metadata.row_group(group).num_rows))
-                labels = labels or ParquetLabels(schema)
+                labels = labels or ParquetLabels(schema, wanted.label_column)
                 labels.add(opened)
                 names = names or class_names(schema, labels.column or "")
         rows = np.array([count for _, _, count in groups], dtype=np.int64)
@@ -93,15 +111,35 @@ class ParquetImages(Source):
         group = int(np.searchsorted(self._ends, index, side="right"))
         begin = int(self._ends[group]) - self._groups[group][2]
         try:
-            value = self._read(group)[index - begin].as_py()
+            value = value_at(self._read(group)[index - begin].as_py(), self._inside)
         except self._failure as error:
             raise OSError(f"damaged in the Parquet file: {error}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if data is None and isinstance(value, dict) and value.get("path"):
-            data = (self.path.parent / value["path"]).read_bytes()
+            data = read_regular(self.files[self._groups[group][0]].parent / value["path"])
         if data is None:
             raise OSError("no image in this row")
         return Picture(*self.describe(index), data)
+
+    def _choose_column(self, wanted: str | None) -> str:
+        """The column of images, of the first file that has one; the others are accounted for."""
+        for file in self.files:
+            with self._look_into(file) as opened:
+                schema = opened.schema_arrow
+                if file != self.files[-1] and not image_columns(schema):
+                    continue
+                column, others = choose_image_column(schema, wanted, partial(_first, opened), str(file))
+                for name in others:
+                    self.account.pass_over("columns of images beside the one that is read", name)
+                for name in columns_of_lists(schema):
+                    self.account.pass_over("columns with a list of images a row", name)
+                if others:
+                    self.account.note(
+                        f"images are those of column '{column}', and not of {', '.join(others)}; "
+                        f"--image-column {others[0]} reads that instead"
+                    )
+                return column
+        raise AssertionError("no files")
 
     @contextlib.contextmanager
     def _look_into(self, file: Path) -> Iterator[Any]:
@@ -145,7 +183,7 @@ class ParquetImages(Source):
             if self._opened is not None:
                 self._opened[1].close()
                 self._opened = None
-            self._opened = file, self._parquet.ParquetFile(self._files[file])
+            self._opened = file, self._parquet.ParquetFile(self.files[file])
         return self._opened[1]
 
 
@@ -159,13 +197,14 @@ def _pyarrow() -> tuple[Any, type[Exception]]:
     return pyarrow.parquet, pyarrow.ArrowException
 
 
-def _image_column(schema: Any, file: Path) -> str:
-    import pyarrow as pa
-
-    for field in schema:
-        kind = field.type
-        if pa.types.is_struct(kind) and any(kind.field(i).name == "bytes" for i in range(kind.num_fields)):
-            return str(field.name)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return str(field.name)
-    raise UserError(f"{file} has no column of images", allowed="bytes, or a struct with a field 'bytes'")
+def _first(opened: Any, column: str) -> bytes | None:
+    """The first image of a column, None where the first rows have none."""
+    fields = path_of(opened.schema_arrow, column)
+    for batch in opened.iter_batches(batch_size=_LOOKED_AT, columns=[column]):
+        for row in batch.column(0):
+            value = value_at(row.as_py(), fields[1:])
+            data = value.get("bytes") if isinstance(value, dict) else value
+            if data:
+                return bytes(data)
+        break
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Source(abc.ABC):
 
     kind: what was recognised, for people.    path: where it was found.    split: which part of it.
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
-    choices: which of `Wanted` it takes.
+    choices: which of `Wanted` it takes.    files: that it reads, where it is made of archives.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Source(abc.ABC):
     split: str
     class_names: list[str]
     choices: tuple[str, ...] = ()
+    files: Sequence[Path] = ()
 
     @functools.cached_property
     def account(self) -> Account:

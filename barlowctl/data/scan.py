@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from barlowctl.data import formats
@@ -57,13 +57,13 @@ def inside_system_or_hidden(name: str) -> str:
 def look_into(head: bytes | None, name: str) -> tuple[bool, str, str]:
     """(is it an image that can be read, else its kind, and what to do), from a file's name and first bytes.
 
-    head: None where they were not read, which is enough when `formats.by_ending(name)` is not None.
+    head: None where they were not read, which is enough unless `formats.content_decides(name)`.
     """
     found = formats.by_ending(name)
-    if found is None and head is not None:
-        found = formats.by_content(head)
+    if head is not None:
         if found is None and not head:
             return False, "empty files", ""
+        found = formats.by_content(head) or found
     if found is None or found is formats.DOCUMENT:
         return False, formats.kind_of_other(name), ""
     return (True, "", "") if formats.readable(found) else (False, found.kind, formats.advice(found))
@@ -80,9 +80,9 @@ class Scan:
         self.root, self.account = root, account
         self._seen: set[tuple[int, int]] = set()
 
-    def images(self, inside: str = "") -> list[str]:
-        """Images directly in a folder, sorted; what else lies there is accounted for, its folders apart."""
-        return sorted(self._look(inside, inside, []))
+    def images(self, inside: str = "", but: Collection[str] = ()) -> list[str]:
+        """Images directly in a folder, sorted; what else lies there is accounted for, its folders and `but` apart."""
+        return sorted(self._look(inside, inside, [], but))
 
     def walk(self, inside: str = "") -> list[str]:
         """Images at any depth below a folder, as paths below the root, sorted by their parts."""
@@ -109,7 +109,7 @@ class Scan:
         self._seen.add(identity)
         return True
 
-    def _look(self, inside: str, top: str, folders: list[str]) -> list[str]:
+    def _look(self, inside: str, top: str, folders: list[str], but: Collection[str] = ()) -> list[str]:
         """Names of the images directly in a folder; its folders are appended to `folders`.
 
         top: links to what lies below this folder are not read a second time.
@@ -118,6 +118,8 @@ class Scan:
         try:
             with os.scandir(place) as entries:
                 for entry in entries:
+                    if entry.name in but:
+                        continue
                     name = start + entry.name
                     kind, advice = _kind(entry)
                     if kind in (_IMAGE, _FOLDER) and entry.is_symlink() and self._leads_back(entry, top):
@@ -167,7 +169,7 @@ def holds_images(folder: Path) -> bool:
         with os.scandir(folder) as entries:
             later = []
             for entry in entries:  # names first: they need no look inside
-                if formats.by_ending(entry.name) is None:
+                if formats.content_decides(entry.name):
                     later.append(entry)
                 elif _kind(entry)[0] is _IMAGE:
                     return True
@@ -218,7 +220,7 @@ def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
     except OSError as error:
         return ("links to themselves" if error.errno == errno.ELOOP else "links that cannot be followed"), ""
     head = None
-    if formats.by_ending(entry.name) is None:
+    if formats.content_decides(entry.name):
         try:
             head = read_head(entry.path)
         except OSError:

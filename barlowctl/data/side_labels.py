@@ -56,6 +56,11 @@ class SideLabels:
         if value is not None and kind not in self._closed:
             self._found[kind][key_of(name)] = self._books[kind].code(value)
 
+    @property
+    def found_any(self) -> bool:
+        """Whether any file was added, with a label or without."""
+        return any(self._counts.values())
+
     def end_shard(self, names: Sequence[str]) -> None:
         """The images that the files added since the last call may belong to, in order."""
         for kind in KINDS:

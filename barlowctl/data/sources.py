@@ -12,7 +12,7 @@ from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.image_file import open_image_file
 from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
-from barlowctl.data.layout import choose_layout
+from barlowctl.data.layout import account_for_rest, choose_layout
 from barlowctl.data.parquet_source import open_parquet
 from barlowctl.data.picture import Source
 from barlowctl.data.scan import has_images
@@ -57,7 +57,8 @@ def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
     if not path.is_file():
         raise UserError(f"{path} is a pipe, a socket or a device, which is not opened", allowed=UNDERSTOOD)
     opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
-    opened = opened or open_archive(path, split) or open_parquet(path, split) or open_image_file(path, split)
+    opened = opened or open_archive(path, split, wanted) or open_parquet(path, split, wanted)
+    opened = opened or open_image_file(path, split)
     if opened is None:
         hint = shell.line("tar", "xf", path) if ".t" in path.name and "gz" in path.name else None
         raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
@@ -65,15 +66,16 @@ def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
 
 
 def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
-    for opener in (open_idx, open_cifar, open_stl10):
+    for opener in () if wanted.layout else (open_idx, open_cifar, open_stl10):
         for folder in _candidates(path):
             opened = opener(folder, split)
             if opened is not None:
                 return opened
     layout = choose_layout(path, wanted.layout)
     if layout.shards:
-        opened = open_archive(path, split) or open_parquet(path, split)
+        opened = open_archive(path, split, wanted) or open_parquet(path, split, wanted)
         assert opened is not None
+        account_for_rest(path, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split)

@@ -6,16 +6,22 @@ import os
 import tarfile
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from barlowctl.data.arrangement import Arrangement, NameTree, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
+from barlowctl.data.formats import HEAD
+from barlowctl.data.image_folder import no_images
 from barlowctl.data.labels import Labels
+from barlowctl.data.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.names import written
-from barlowctl.data.picture import Picture, Source, is_image
+from barlowctl.data.picture import Picture, Source
+from barlowctl.data.samples import choose_members
 from barlowctl.data.scan import system_or_hidden
+from barlowctl.data.shard_files import distinct
 from barlowctl.data.side_labels import LARGEST, SideLabels
 from barlowctl.data.splits import choices, of_split, split_in, training_files
 from barlowctl.errors import UserError
@@ -28,26 +34,32 @@ class TarShards(Source):
     (`arrangement`); so do split folders.
 
     Args:
+        member: which image of each sample, as in `Wanted`.
         training: the shards of the training split where they are others: labels that are words count among theirs.
 
     Raises:
         UserError: compressed, damaged, without images, or without this split.
     """
 
-    def __init__(self, files: Sequence[Path], split: str, training: Sequence[Path] = ()) -> None:
+    choices = ("member",)
+
+    def __init__(
+        self, files: Sequence[Path], split: str, training: Sequence[Path] = (), member: str | None = None
+    ) -> None:
         self.kind, self.path, self.split = "images in tar shards", files[0].parent, split
         if len(files) == 1:
             self.path = files[0]
-        self._files = list(files)
+        self.files = distinct(files, self.account)
         self._shards, self._begins, self._sizes = array("I"), array("Q"), array("Q")
         self._names: list[str] = []
         side = SideLabels()
-        for number, file in enumerate(files):
+        for number, file in enumerate(self.files):
             self._look_over(number, file, side)
         if not self._names:
-            raise UserError(f"no images in {self.path}", next="give tar files that hold image files")
+            raise no_images(self.path, self.account)
+        chosen = choose_members(self._names, self._shards, member, side.found_any)
         found = self._arrangement()
-        known = _known(training)
+        known = _known(training, member)
         labels = side.settle(str(self.path), known) or Labels(np.full(len(self._names), -1, dtype=np.int64), [])
         places = _labels_of_folders(found, self._names)
         if not labels.class_names and found.classes:
@@ -55,11 +67,14 @@ class TarShards(Source):
             self.kind += ", in class folders"
             labels = _among(labels, known, str(self.path))
         self.class_names = labels.class_names
-        self._rows = np.flatnonzero(places > -2)  # those of this split
+        self._rows = np.flatnonzero((places > -2) & chosen.keep)  # those of this split
         self._labels = labels.numbers[self._rows]
         for name in found.beside:
             self.account.pass_over("folders of images beside the split folders", name)
-        for note in (*labels.notes, *found.notes):
+        for kind, rows in chosen.passed_over.items():
+            for row in rows:
+                self.account.pass_over(kind, self._names[row])
+        for note in (*chosen.notes, *labels.notes, *found.notes):
             self.account.note(note)
 
     def _look_over(self, number: int, file: Path, side: SideLabels) -> None:
@@ -68,22 +83,34 @@ class TarShards(Source):
             with tarfile.open(file, "r:") as shard:
                 for member in shard:
                     shard.members = []  # type: ignore[attr-defined]  # it would keep every header, a kilobyte each
-                    if not member.isreg() or os.path.basename(member.name).startswith("."):
+                    if member.isdir():
                         continue
-                    if is_image(member.name):
+                    if kind := kind_of_tar_member(member):
+                        self.account.pass_over(kind, member.name)
+                    elif side.wants(member.name):
+                        content = shard.extractfile(member)
+                        side.add(member.name, content.read(LARGEST) if content else b"")
+                    elif is_image_member(member.name, partial(_head, shard, member), self.account):
                         self._names.append(member.name)
                         self._shards.append(number)
                         self._begins.append(member.offset_data)
                         self._sizes.append(member.size)
-                    elif side.wants(member.name):
-                        content = shard.extractfile(member)
-                        side.add(member.name, content.read(LARGEST) if content else b"")
         except DAMAGED as error:
             raise UserError(
                 f"{file} is not a readable tar file: {error}",
                 next="copy it again",
             ) from error
+        self._drop_replaced(first)
         side.end_shard(self._names[first:])
+
+    def _drop_replaced(self, first: int) -> None:
+        """Of members of one name the last counts, as when a tar file is unpacked."""
+        last = {name: index for index, name in enumerate(self._names[first:], first)}
+        for index in range(len(self._names) - 1, first - 1, -1) if len(last) < len(self._names) - first else ():
+            if last[self._names[index]] != index:
+                self.account.pass_over(REPLACED, self._names[index])
+                for column in (self._names, self._shards, self._begins, self._sizes):
+                    del column[index]
 
     def _arrangement(self) -> Arrangement:
         tree = NameTree(self._names)
@@ -102,21 +129,21 @@ class TarShards(Source):
 
     def describe(self, index: int) -> tuple[str, int]:
         row = self._rows[index]
-        return f"{self._files[self._shards[row]].name}/{self._names[row]}", int(self._labels[index])
+        return f"{self.files[self._shards[row]].name}/{self._names[row]}", int(self._labels[index])
 
     def __getitem__(self, index: int) -> Picture:
         row = self._rows[index]
-        with open(self._files[self._shards[row]], "rb", buffering=0) as shard:
+        with open(self.files[self._shards[row]], "rb", buffering=0) as shard:
             data = os.pread(shard.fileno(), self._sizes[row], self._begins[row])
         return Picture(*self.describe(index), data)
 
     def extent(self, index: int) -> tuple[int, int]:
-        return self._sizes[index], -1
+        return self._sizes[self._rows[index]], -1
 
 
-def open_tar_shards(files: Sequence[Path], split: str) -> TarShards:
+def open_tar_shards(files: Sequence[Path], split: str, member: str | None = None) -> TarShards:
     """The shards of a split (`splits.of_split`); raises as `TarShards`."""
-    return TarShards(of_split(files, split), split, training_files(files, split))
+    return TarShards(of_split(files, split), split, training_files(files, split), member)
 
 
 def tar_files(path: Path) -> list[Path]:
@@ -128,9 +155,15 @@ def tar_files(path: Path) -> list[Path]:
     )
 
 
-def _known(training: Sequence[Path]) -> list[str] | None:
+def _head(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """A member's first bytes."""
+    content = shard.extractfile(member)
+    return content.read(HEAD) if content else b""
+
+
+def _known(training: Sequence[Path], member: str | None) -> list[str] | None:
     """The class names of the training shards, where they are no numbers."""
-    names = TarShards(training, "train").class_names if training else []
+    names = TarShards(training, "train", member=member).class_names if training else []
     return names if names and names != [str(number) for number in range(len(names))] else None
 
 

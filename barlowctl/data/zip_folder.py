@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from barlowctl.data.arrangement import NameTree, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
+from barlowctl.data.formats import HEAD
+from barlowctl.data.image_folder import no_images
+from barlowctl.data.members import REPLACED, is_image_member, kind_of_zip_member
 from barlowctl.data.names import written
-from barlowctl.data.picture import Picture, Source, is_image
+from barlowctl.data.picture import Picture, Source
+from barlowctl.data.scan import inside_system_or_hidden
 from barlowctl.data.side_labels import LARGEST, read_side_labels
 from barlowctl.errors import UserError
 
@@ -24,11 +30,11 @@ class ZipFolder(Source):
         self.path, self.split = path, split
         try:
             self._zip = zipfile.ZipFile(path)
-            names = sorted(name for name in self._zip.namelist() if is_image(name) and "__MACOSX" not in name)
+            names = sorted(self._images())
         except DAMAGED as error:
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
         if not names:
-            raise UserError(f"no images in {path}", next="give a zip file that holds image files")
+            raise no_images(path, self.account)
         tree = NameTree(names)
         found = arrange(tree, split, str(path), common=True)
         if found is None:
@@ -50,9 +56,31 @@ class ZipFolder(Source):
         if not self.class_names:
             self._take_side_labels()
 
+    def _images(self) -> Iterator[str]:
+        """Names of the images; other members are accounted for. Of members of one name the last counts."""
+        for member in self._zip.infolist():
+            name = member.filename
+            if member is not self._zip.getinfo(name):
+                self.account.pass_over(REPLACED, name)
+                continue
+            if member.is_dir():
+                continue
+            kind, advice = kind_of_zip_member(member)
+            if kind:
+                self.account.pass_over(kind, name, next=advice)
+            elif is_image_member(name, partial(self._head, member), self.account):
+                yield name
+
+    def _head(self, member: zipfile.ZipInfo) -> bytes:
+        try:
+            with self._zip.open(member) as content:
+                return content.read(HEAD)
+        except DAMAGED:
+            return b"damaged"
+
     def _take_side_labels(self) -> None:
         names = [name for name, _ in self._files]
-        beside = (name for name in self._zip.namelist() if "__MACOSX" not in name)
+        beside = (name for name in self._zip.namelist() if not inside_system_or_hidden(name))
         labels = read_side_labels(names, beside, self._read_start, str(self.path))
         self.class_names = labels.class_names
         self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]

@@ -226,6 +226,7 @@ def test_preview(photos, tmp_path, capsys, packed):
         "recipe": "resnet50",
         "seed": 3,
         "loader": "fast" if packed else "plain",
+        "unreadable": [],
     }
     assert out.read_bytes().startswith(b"\x89PNG")
 

@@ -82,6 +82,16 @@ def test_a_folder_of_what_cannot_be_read_names_it(tmp_path, monkeypatch):
     assert caught.value.next == "pip install 'barlowctl[heif]'"
 
 
+def test_a_jpeg_under_the_ending_of_another_format_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    picture(tmp_path / "a.heic", kind="JPEG")
+    picture(tmp_path / "b.avif", kind="PNG")
+    picture(tmp_path / "c.nef", kind="TIFF")  # a camera's RAW image begins like this
+    source = open_source(tmp_path)
+    assert names(source) == ["a.heic", "b.avif"]
+    assert counts(source) == {"camera RAW images": 1}
+
+
 SYSTEM = [
     "@eaDir",
     "#recycle",
