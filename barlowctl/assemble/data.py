@@ -36,8 +36,8 @@ def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -
 
 
 def has_labels(source: Source) -> bool:
-    """Whether every image has a label."""
-    return bool((source.labels >= 0).all())
+    """Whether any image has a label."""
+    return bool((source.labels >= 0).any())
 
 
 def count_classes(source: Source) -> int:

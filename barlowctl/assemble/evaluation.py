@@ -170,8 +170,9 @@ class OnlineEvaluation:
         check_comparable(self.source, self.queries)
         if self.queries is not self.source and (note := check_distinct(self.source, self.queries)):
             self._notify(f"online kNN: {note}")
+        self._leave_out_unlabelled(self.queries)
         bank = torch.from_numpy(self.source.labels[self.bank])
-        asked = torch.from_numpy(self.queries.labels[self.chosen])
+        bank, asked = bank[bank >= 0], torch.from_numpy(self.queries.labels[self.chosen])
         if why := meaning.of_labels(bank, asked):
             raise UserError(why)
         known = torch.isin(asked, bank.unique()).numpy()
@@ -181,6 +182,14 @@ class OnlineEvaluation:
                 f"the {len(bank):,} of the bank"
             )
             self.chosen = self.chosen[known]
+
+    def _leave_out_unlabelled(self, queries: Source) -> None:
+        """Ask about images with a label only, and say how many have none; those of the bank stay in the diagnostics."""
+        asked, bank = queries.labels[self.chosen] >= 0, self.source.labels[self.bank] >= 0
+        for has, what in ((bank, "images of the bank"), (asked, "queries")):
+            if lacking := int((~has).sum()):
+                self._notify(f"online kNN: {lacking:,} of {len(has):,} {what} have no label and are left out")
+        self.chosen = self.chosen[asked]
 
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
@@ -195,6 +204,7 @@ class OnlineEvaluation:
         }
         if self.queries is not None:
             queries, labels = self._features(self.queries, self.chosen)  # without those that cannot be read
+            bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
             self.why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(bank)
             if self.why_not is None:
                 values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)

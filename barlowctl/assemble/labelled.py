@@ -55,9 +55,11 @@ def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
 
 
 def check_labelled(train: Source, test: Source) -> Labelled:
-    """Two splits as `Labelled`, once they are fit for it."""
+    """Two splits as `Labelled`, once they are fit for it: those of their images that have a label."""
     check_comparable(train, test)
-    notes = [check_distinct(train, test)]
+    notes: list[str | None] = [check_distinct(train, test)]
+    (train, of_train), (test, of_test) = with_labels(train, "training"), with_labels(test, "test")
+    notes += [of_train, of_test]
     if bool(train.class_names) != bool(test.class_names):
         nameless = test if train.class_names else train
         notes.append(f"the classes of '{nameless.path}' have no names: equal numbers are taken as equal classes")
@@ -83,14 +85,13 @@ def check_comparable(train: Source, test: Source) -> None:
     """That both splits have labels, and that equal numbers mean equal classes.
 
     Raises:
-        UserError: one has none, or none of some images; or their lists of classes differ.
+        UserError: one has none, or their lists of classes differ.
     """
     for split, source in (("train", train), ("test", test)):
         if not has_labels(source):
-            lacking = int((source.labels < 0).sum())
-            some = "" if lacking == source.num_samples else f" ({lacking:,} of {source.num_samples:,} of them)"
+            why = "".join(f"; {note}" for note in source.account.notes)
             raise UserError(
-                f"the {split} images in '{source.path}' have no labels{some}, and a measurement needs them",
+                f"the {split} images in '{source.path}' have no labels, and a measurement needs them{why}",
                 allowed="class folders, or a packed file made from them",
                 next="--data DATASET",
             )
@@ -109,6 +110,15 @@ def check_comparable(train: Source, test: Source) -> None:
             f"{len(test.class_names)})",
             next="pack both splits from one dataset folder, so that they share its class list",
         )
+
+
+def with_labels(source: Source, what: str) -> tuple[Source, str | None]:
+    """Those images of a source that have a label, and what to know where some have none."""
+    rows = np.flatnonzero(source.labels >= 0)
+    lacking = source.num_samples - len(rows)
+    if not lacking:
+        return source, None
+    return source.pick(rows), f"{lacking:,} of {source.num_samples:,} {what} images have no label and are left out"
 
 
 def check_distinct(train: Source, test: Source) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.data.file_kind import kind_of
 from barlowctl.data.picture import Picture, Source
 from barlowctl.errors import UserError
 
@@ -81,9 +83,13 @@ def open_idx(folder: Path, split: str, only: Path | None = None) -> Source | Non
     return ArraySource("IDX files", folder, split, pixels, numbers, classes, lambda one: one)
 
 
+_IDX_NAME = re.compile(r"idx\d-ubyte(\.gz)?$")
+
+
 def _idx_file(folder: Path, start: str) -> Path | None:
-    found = sorted(folder.glob(f"{start}*idx*"))
-    return found[0] if found else None
+    """The IDX file whose name begins so; another file that happens to have "idx" in its name is none."""
+    found = [path for path in sorted(folder.glob(f"{start}*idx*")) if path.is_file()]
+    return next((path for path in found if _IDX_NAME.search(path.name) or kind_of(path) == "idx"), None)
 
 
 def read_idx(path: Path) -> np.ndarray:

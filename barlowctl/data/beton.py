@@ -6,6 +6,7 @@ block (class names, source, content hash, counts, skipped names, date) sits ther
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -30,7 +31,7 @@ from barlowctl.data.beton_format import (
     TABLE_ENTRY,
     hash_sample,
 )
-from barlowctl.data.beton_names import Names
+from barlowctl.data.beton_names import Names, PickedNames
 from barlowctl.data.fingerprint import Fingerprint
 from barlowctl.errors import UserError
 
@@ -97,6 +98,17 @@ class Beton:
     def __len__(self) -> int:
         return self.num_samples
 
+    def pick(self, rows: np.ndarray) -> Beton:
+        """Some of the samples, as samples of their own; `info` and the noted hash are those of the whole file."""
+        picked = copy.copy(self)
+        vars(picked).pop("fingerprint", None)
+        if self.has_names:
+            vars(picked)["names"] = PickedNames(self.names, rows)
+        for name in ("labels", "modes", "heights", "widths", "pointers", "sizes"):
+            setattr(picked, name, getattr(self, name)[rows])
+        picked.num_samples = len(rows)
+        return picked
+
     @property
     def has_labels(self) -> bool:
         """Whether any sample has a label."""
@@ -108,7 +120,7 @@ class Beton:
         return "names_at" in self.info
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> Names | PickedNames:
         """The names of the images, read when asked for.
 
         Raises:

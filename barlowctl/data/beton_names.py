@@ -83,3 +83,17 @@ class Names:
         for at in range(0, len(self._section), _PIECE):
             value = zlib.crc32(self._section[at : at + _PIECE].data, value)
         return value == self._checksum
+
+
+class PickedNames:
+    """The names of some samples, in the order of `rows`."""
+
+    def __init__(self, names: Names | PickedNames, rows: np.ndarray) -> None:
+        self._names, self._rows = names, rows
+
+    def __getitem__(self, index: int) -> str:
+        return self._names[int(self._rows[index])]
+
+    def intact(self) -> bool:
+        """See `Names`."""
+        return self._names.intact()

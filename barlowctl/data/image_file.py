@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barlowctl.data import formats
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
@@ -24,10 +23,3 @@ class ImageFile(Source):
 
     def __getitem__(self, index: int) -> Picture:
         return Picture(written(self.path.name), -1, read_regular(self.path))
-
-
-def open_image_file(path: Path, split: str) -> ImageFile | None:
-    """A file that is an image by its first bytes; None where it is none."""
-    with path.open("rb") as file:
-        found = formats.by_content(file.read(formats.HEAD))
-    return ImageFile(path, split) if found is not None and formats.readable(found) else None

@@ -28,12 +28,10 @@ GROUPS_KEPT = 2
 _LOOKED_AT = 16  # rows, to see whether a column has images
 
 
-def open_parquet(path: Path, split: str, wanted: Wanted = CHOSEN_HERE) -> Source | None:
-    """A `.parquet` file, or a folder of them (also below its data/ folder); None for anything else."""
-    if path.is_file():
-        return ParquetImages([path], split, wanted=wanted) if path.suffix == ".parquet" else None
+def open_parquet(path: Path, split: str, wanted: Wanted = CHOSEN_HERE) -> ParquetImages:
+    """A split of the Parquet files in a folder (`parquet_files`)."""
     files = parquet_files(path)
-    return ParquetImages(of_split(files, split), split, training_files(files, split), wanted) if files else None
+    return ParquetImages(of_split(files, split), split, training_files(files, split), wanted)
 
 
 def parquet_files(path: Path) -> list[Path]:

@@ -77,3 +77,32 @@ class Source(abc.ABC):
     def extent(self, index: int) -> tuple[int, int]:
         """(bytes, checksum) of a stored picture that is no file, as far as known without reading it; -1: unknown."""
         return -1, -1
+
+
+class Picked(Source):
+    """Some pictures of a source, in the order of `rows` (positions in it)."""
+
+    def __init__(self, source: Source, rows: np.ndarray) -> None:
+        self.kind, self.path, self.split = source.kind, source.path, source.split
+        self.class_names, self.choices = source.class_names, source.choices
+        self._source, self._rows = source, rows.tolist()
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """That of the whole source."""
+        return self._source.account
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._source.describe(self._rows[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        return self._source[self._rows[index]]
+
+    def file(self, index: int) -> Path | None:
+        return self._source.file(self._rows[index])
+
+    def extent(self, index: int) -> tuple[int, int]:
+        return self._source.extent(self._rows[index])

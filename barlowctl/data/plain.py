@@ -23,7 +23,7 @@ from barlowctl.data.fingerprint import Extents, Fingerprint, digest, first_bytes
 from barlowctl.data.image_list import ImageList, note
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.names import written
-from barlowctl.data.picture import Source
+from barlowctl.data.picture import Picked, Source
 from barlowctl.data.plan import EpochPlan, Sharing
 from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import CenterSpec, Spec, SquashSpec, ViewSpec
@@ -56,6 +56,10 @@ class Pictures:
         self.num_samples = len(source)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)
+
+    def pick(self, rows: np.ndarray) -> Pictures:
+        """Some of the images, as images of their own."""
+        return Pictures(Picked(self._source, rows))
 
     def name_of(self, index: int) -> str:
         """What to call an image, as `names.written` has it: for files, the path below the folder."""

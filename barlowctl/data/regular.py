@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from barlowctl.data.formats import HEAD
 
@@ -23,6 +24,11 @@ def read_head(path: str | Path) -> bytes:
     """The first `formats.HEAD` bytes of a regular file; raises as `read_regular`."""
     with open(path, "rb", buffering=0, opener=_open_regular) as file:
         return file.read(HEAD) or b""
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, opened to read its bytes; raises as `read_regular`."""
+    return open(path, "rb", opener=_open_regular)
 
 
 def _open_regular(path: str, flags: int) -> int:

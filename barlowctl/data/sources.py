@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barlowctl import shell
-from barlowctl.data.archive_sources import open_archive
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
-from barlowctl.data.image_file import open_image_file
+from barlowctl.data.file_source import open_file
 from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
 from barlowctl.data.layout import account_for_rest, choose_layout
 from barlowctl.data.parquet_source import open_parquet
 from barlowctl.data.picture import Source
 from barlowctl.data.scan import has_images
 from barlowctl.data.splits import SPLITS
+from barlowctl.data.tar_shards import open_tar_shards, tar_files
 from barlowctl.data.wanted import CHOSEN_HERE, Wanted
 from barlowctl.errors import UserError
 
@@ -56,13 +55,7 @@ def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_
 def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
     if not path.is_file():
         raise UserError(f"{path} is a pipe, a socket or a device, which is not opened", allowed=UNDERSTOOD)
-    opened = open_idx(path.parent, split, only=path) if "idx" in path.name else None
-    opened = opened or open_archive(path, split, wanted) or open_parquet(path, split, wanted)
-    opened = opened or open_image_file(path, split)
-    if opened is None:
-        hint = shell.line("tar", "xf", path) if ".t" in path.name and "gz" in path.name else None
-        raise UserError(f"{path} is a file of no known kind", allowed=UNDERSTOOD, next=hint)
-    return opened
+    return open_file(path, split, wanted)
 
 
 def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
@@ -73,8 +66,8 @@ def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
                 return opened
     layout = choose_layout(path, wanted.layout)
     if layout.shards:
-        opened = open_archive(path, split, wanted) or open_parquet(path, split, wanted)
-        assert opened is not None
+        tars = tar_files(path)
+        opened = open_tar_shards(tars, split, wanted.member) if tars else open_parquet(path, split, wanted)
         account_for_rest(path, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
