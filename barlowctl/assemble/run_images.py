@@ -6,11 +6,11 @@ and content_hash of a packed file. images.txt.gz: names and sizes of images that
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.assemble.data import Source
 from barlowctl.data import home, image_list
 from barlowctl.data.beton import Beton
@@ -71,7 +71,7 @@ def require(run: Path, recipe: Recipe, command: str) -> str:
         raise UserError(
             f"the images of '{run}' are not there: {error.message}",
             allowed=f"{count}, wherever they lie now",
-            next=f"{command} --data FOLDER" + (f", or {error.next}" if error.next else ""),
+            next=f"{command} --data FOLDER" + (f"\n{error.next}" if error.next else ""),
         ) from error
     return dataset
 
@@ -89,11 +89,11 @@ def check(run: Path, source: Source, dataset: str) -> str | None:
     if changed is None:
         known = kept.get("fingerprint") or (kept.get("content_hash") and isinstance(source, Beton))
         return None if known else NOTHING_NOTED
-    recipe, place = shlex.quote(str(run / "recipe.toml")), shlex.quote(home.anywhere(dataset))
+    place = home.anywhere(dataset)
     raise UserError(
         f"'{run}' was trained on other images than those in '{source.path}': {changed}",
         allowed=f"the images it began with ({kept.get('path')}), wherever they lie now (--data), or a new run on these",
-        next=f"barlowctl pretrain --recipe {recipe} --data {place}",
+        next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", place),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from barlowctl import shell
 from barlowctl.data.fingerprint import Extents
 from barlowctl.data.picture import Source
 from barlowctl.errors import UserError
@@ -82,7 +83,8 @@ def read(path: Path) -> ImageList | None:
     except (OSError, EOFError, ValueError, KeyError, StopIteration, zlib.error) as error:
         raise UserError(
             f"'{path}' is damaged: {error}",
-            next=f"rm {path}   (whether the images are the same is then seen, but not what changed)",
+            allowed="no such file: whether the images are the same is then seen, but not what changed",
+            next=f"{shell.line('rm', path)} && barlowctl ...",
         ) from error
 
 

@@ -102,4 +102,5 @@ REASONS = {
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,
     VALUE: PASSED_ON,
     f"{VALUE} --help": PASSED_ON,
+    f"{VALUE} --data FOLDER": PASSED_ON,
 }
