@@ -6,14 +6,13 @@ The gradient of L by a parameter is then the sum over ranks of what their backwa
 `GradientSync` takes that sum ("exact"), or 1/W of it ("reference", the authors' data-parallel average).
 
 A rank that is gone, or does not answer within the time limit, ends a collective of the others with
-`RankLost`, which says who is missing and why, as far as they told. A leaf: torch and `errors` only.
+`RankLost`, which says who is missing and why, as far as they told. A leaf: torch, `errors` and `launcher` only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
 
 GradientScale = Literal["exact", "reference"]
@@ -195,14 +195,9 @@ class Ranks:
 ALONE = Ranks()
 
 
-def launched_size() -> int:
-    """The number of processes that a launcher (torchrun, srun) says there are; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextlib.contextmanager
 def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
-    """The ranks that a launcher started, read from torchrun's environment variables; alone without them.
+    """The ranks that a launcher (torchrun, srun) started, read from its environment variables; alone without them.
 
     Args:
         cuda: tensors on GPUs are reduced too (NCCL); control values use gloo in both cases.
@@ -211,24 +206,25 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
     Raises:
         UserError: variables that are missing or wrong, or ranks that cannot be reached.
     """
-    if launched_size() == 1:
+    place = launcher.place()
+    if place.size == 1:
         yield ALONE
         return
     try:
-        numbers = [int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
-        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         waited = datetime.timedelta(seconds=time_limit)
-        store, rank, size = next(rendezvous("env://", timeout=waited))
+        where = f"tcp://{place.address}:{place.port}?rank={place.rank}&world_size={place.size}"
+        store, rank, size = next(rendezvous(where if place.address else "env://", timeout=waited))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
         )
     except (KeyError, ValueError, RuntimeError) as error:
+        there = f" at {place.address}:{place.port}" if place.address else ""
         raise UserError(
-            f"the ranks could not find one another: {error}",
-            allowed="torchrun's variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT",
+            f"the {place.size} processes that {place.by} started could not find one another{there}: {error}",
+            allowed="MASTER_ADDR and MASTER_PORT: a machine and a free port that all of them reach",
             next="torchrun --standalone --nproc-per-node 2 -m barlowctl ...",
         ) from error
-    ranks = Ranks(rank, size, numbers[2], local_size, PrefixStore("barlowctl", store))
+    ranks = Ranks(rank, size, place.local_rank, place.local_size, PrefixStore("barlowctl", store))
     try:
         yield ranks
     except BaseException as error:

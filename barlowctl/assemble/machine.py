@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from barlowctl.distributed import ALONE, Ranks, launched_size
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
@@ -129,13 +129,3 @@ def usable_precision(precision: str, device: torch.device) -> str:
 def computes_in_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def refuse_several_devices(command: str) -> None:
-    """Refuse to run W copies of a command that works on one device."""
-    if launched_size() > 1:
-        raise UserError(
-            f"WORLD_SIZE is {launched_size()}, but `barlowctl {command}` runs on one device",
-            allowed="the command alone, without torchrun or srun; `barlowctl pretrain` takes several devices",
-            next="barlowctl ...",
-        )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from barlowctl import shell
+from barlowctl import launcher, shell
 from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger, write_text
 from barlowctl.assemble.diagnosis import diagnose
@@ -19,7 +19,7 @@ from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
-from barlowctl.assemble.machine import Runtime, choose_device, refuse_several_devices
+from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.probing import probe
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.recipe.schema import Recipe
@@ -34,7 +34,7 @@ def open_images(base: Recipe, data: str | None) -> tuple[Labelled, dict[str, Any
     Raises:
         UserError: a split is missing or has no labels; several processes share the command.
     """
-    refuse_several_devices("ablate")
+    launcher.refuse_several("ablate")
     labelled = open_labelled(base, data)
     facts = labelled.facts()
     identity = {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")}

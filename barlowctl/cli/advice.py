@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from barlowctl import shell
+from barlowctl import launcher, shell
 
 REPEATED = "barlowctl ..."
 WITHOUT = "without --"
@@ -98,7 +98,7 @@ def _identity(flag: str, value: tuple[str, ...], options: Mapping[str, Any]) -> 
 
 def _started_by_another() -> bool:
     """Whether a launcher started this process: what to type again is the launcher's command."""
-    return "WORLD_SIZE" in os.environ and "BARLOWCTL_EXIT_CODES" not in os.environ
+    return "BARLOWCTL_EXIT_CODES" not in os.environ and launcher.started()
 
 
 def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:

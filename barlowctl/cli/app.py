@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from barlowctl import __version__
+from barlowctl import __version__, launcher
 from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
 from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, show_error
@@ -72,13 +72,13 @@ def run(arguments: list[str]) -> int:
     if os.environ.get("BARLOWCTL_DEBUG") == "1":
         return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     as_json = "--json" in arguments
-    if "WORLD_SIZE" in os.environ:
+    if "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
         return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         error.next = completed(error.next, arguments, typer.main.get_command(app))
-        other_rank = os.environ.get("LOCAL_RANK", "0") != "0"
+        other_rank = not launcher.says_errors()
         if not (other_rank if error.told is None else error.told):
             show_error(error, json=as_json and not other_rank)
         return error.exit_code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barlowctl import shell
+from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -85,6 +85,7 @@ def pack(
     from barlowctl.data.sources import open_source
     from barlowctl.data.wanted import Wanted
 
+    launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
     wanted = Wanted(layout, member, image_column, label_column)  # type: ignore[arg-type]
     target = home.target(out, split)
@@ -250,6 +251,7 @@ def get(
     """Bring a well-known data set into the data home, packed. What is there already stays."""
     from barlowctl.data import fetch, home
 
+    launcher.refuse_several("data get")
     console = Console(json=json, quiet=quiet)
     names = list(home.DOWNLOADABLE)
     missing = UserError("no data set was named", allowed=", ".join(names), next="barlowctl data get fashion-mnist")

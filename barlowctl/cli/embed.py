@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -66,13 +67,13 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble import embedding
-    from barlowctl.assemble.machine import Runtime, refuse_several_devices
+    from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
     from barlowctl.eval.projection import check_projection
 
-    refuse_several_devices("embed")
+    launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
     maps, queries = map or [], neighbours or []
     if out is None and not maps and not queries:

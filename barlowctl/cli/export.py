@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -52,6 +53,7 @@ def export(
     from barlowctl.export import FORMATS
     from barlowctl.export import export as write
 
+    launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
     if run is not None and from_official is not None:
         raise UserError("a run and --from-official exclude each other", next="without --from-official")

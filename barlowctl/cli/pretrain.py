@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barlowctl import shell
+from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import binary_size, duration, show
@@ -83,6 +83,7 @@ def pretrain(
     from barlowctl.recipe import catalog, load
 
     if slurm or print_sbatch:
+        launcher.refuse_several(f"pretrain {'--slurm' if slurm else '--print-sbatch'}")
         options_of_job = _slurm_options(slurm_options)
     elif (count := gpus or processes) and not dry_run and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
@@ -106,7 +107,9 @@ def pretrain(
 
     runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
     if dry_run:
-        _dry_run(console, plan(value, runtime, data, nodes * (gpus or processes or 1)))
+        started = launcher.place()
+        if started.rank == 0:
+            _dry_run(console, plan(value, runtime, data, max(started.size, nodes * (gpus or processes or 1))))
         return
     if slurm or print_sbatch:
         from barlowctl.assemble.slurm import Slurm
@@ -231,13 +234,15 @@ def _is_rank(gpus: int | None, processes: int | None) -> bool:
     """
     if gpus and processes:
         raise UserError("--gpus and --processes exclude each other", next="without --processes")
-    started = os.environ.get("WORLD_SIZE")
-    if started is None or os.environ.get("BARLOWCTL_EXIT_CODES"):
-        return started is not None
-    raise UserError(
-        f"torchrun started {started} ranks already, and --gpus or --processes would start more in each",
-        next="without --gpus --processes",
-    )
+    if os.environ.get("BARLOWCTL_EXIT_CODES") and "WORLD_SIZE" in os.environ:
+        return True
+    started = launcher.place()
+    if started.size > 1:
+        raise UserError(
+            f"{started.by} started {started.size} ranks already, and --gpus or --processes would start more in each",
+            next="without --gpus --processes",
+        )
+    return False
 
 
 def _run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:

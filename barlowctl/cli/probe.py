@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -86,13 +87,13 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    from barlowctl.assemble.machine import Runtime, refuse_several_devices
+    from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import measure, open_labelled
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import Problem, listed
     from barlowctl.train import rundir
 
-    refuse_several_devices("probe")
+    launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     if subject is None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -33,11 +34,11 @@ def report(
     Curves of both loss terms and the diagnostics, spectra, results of `probe` and `transfer` beside the paper's
     tables, views, neighbours, the matrix C, recipes and what differs between them.
     """
-    from barlowctl.assemble.machine import Runtime, refuse_several_devices, set_threads
+    from barlowctl.assemble.machine import Runtime, set_threads
     from barlowctl.assemble.reporting import report as write
     from barlowctl.train import rundir
 
-    refuse_several_devices("report")
+    launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
     if not runs:
         runs = [rundir.newest_finished()]

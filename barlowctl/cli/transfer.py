@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -75,7 +76,7 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
-    from barlowctl.assemble.machine import Runtime, refuse_several_devices
+    from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import Tasks
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.assemble.transfer import transfer as measure
@@ -85,7 +86,7 @@ def transfer(
     from barlowctl.eval import svm
     from barlowctl.train import rundir
 
-    refuse_several_devices("transfer")
+    launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
     geometry, trained, policy = options.measuring(overrides, on_unreadable)
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.dist
 Captured = pytest.CaptureFixture[str]
 SYNCHRONISED = ("--set", "train.sync_batch_norm=true", "--set", "train.log_every_steps=1", "--set", "eval.every_epochs=0")
 
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "barlowctl", "pretrain", *arguments]
@@ -46,7 +48,7 @@ def test_two_processes_train_what_one_trains(recipe: Path, tmp_path: Path, capsy
     assert code == 0, errors
     result: dict[str, Any] = json.loads(out)  # one document, from rank 0
     assert result["steps"] == 20
-    assert "ranks      2, 64 images each; batch norm over all ranks" in errors
+    assert "  2, 64 images each; batch norm over all ranks" in errors
     assert "primal form at batch 128 over 2 ranks" in errors
     assert errors.count("run runs/two") == 1
     assert json.loads((tmp_path / "runs/two/run.json").read_text())["ranks"] == 2
@@ -94,8 +96,9 @@ def test_an_error_of_all_ranks_is_said_once(recipe: Path, tmp_path: Path) -> Non
         (["--gpus", "2", "--processes", "2"], {}, "exclude each other"),
         (["--gpus", "64"], {}, "64 GPUs were asked for"),
         (["--processes", "4096"], {}, "4096 cores were asked for"),
-        (["--processes", "2"], {"WORLD_SIZE": "2"}, "torchrun started 2 ranks already"),
-        ([], {"WORLD_SIZE": "2"}, "the ranks could not find one another"),
+        (["--processes", "2"], LAUNCHED, "torchrun started 2 ranks already"),
+        ([], {"WORLD_SIZE": "2"}, "WORLD_SIZE=2 says that a launcher started this process, but RANK is not set"),
+        (["--rank-timeout", "1"], LAUNCHED, "the 2 processes that torchrun started could not find one another"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -117,6 +120,7 @@ def test_what_cannot_be_is_refused(
 def test_other_commands_refuse_torchrun(
     recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     assert barlowctl(["ablate", "--loss", "--recipe", str(recipe), "--seeds", "1"]) == 2
-    assert "`barlowctl ablate` runs on one device" in capsys.readouterr().err
+    assert "torchrun started 2 processes, but `barlowctl ablate` runs as one" in capsys.readouterr().err

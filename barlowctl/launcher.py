@@ -1,0 +1,255 @@
+"""What started this process: alone, or as one of several by torchrun, Slurm's srun or mpirun. A leaf.
+
+Read off the environment, where a launcher leaves each process its place. Half of such a place, or a wrong one, is an
+error that names every variable; several processes that nothing joins are refused, since each would train alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from barlowctl import shell
+from barlowctl.errors import UserError
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+OF_MPI = {
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "JSM_NAMESPACE_SIZE": "JSM_NAMESPACE_RANK",
+    "FLUX_JOB_SIZE": "FLUX_TASK_RANK",
+}
+"""How many processes Open MPI, MPICH and Intel MPI, MVAPICH, jsrun and Flux say there are -> which one this is."""
+BATCH_STEP = 0xFFFFFFF0
+"""Steps from here on are not srun's: the batch script, an interactive shell (slurm.h: SLURM_BATCH_SCRIPT, ...)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that were started together.
+
+    by: the launcher. rank, size: among all. local_rank, local_size: on this machine.
+    address, port: where rank 0 is reached; "" where torch reads them from torchrun's variables.
+    """
+
+    by: str = ""
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = ""
+    port: int = 0
+
+
+ALONE = Place()
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Place:
+    """Where this process stands; `ALONE` without a launcher, or with one that started a single process.
+
+    Torchrun's variables go before Slurm's: torchrun may run inside a Slurm task.
+
+    Raises:
+        UserError: variables that are missing or wrong, or processes of a launcher that nothing joins.
+    """
+    if any(name in environment for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):
+        return _of_torchrun(environment)
+    if found := _of_slurm(environment):
+        return found
+    for size, rank in OF_MPI.items():
+        if environment.get(size, "1") != "1":
+            _refuse_mpi(environment, size, rank)
+    return ALONE
+
+
+def refuse_several(command: str) -> None:
+    """Refuse to run several copies of a command that runs as one process.
+
+    Raises:
+        UserError: a launcher started several; or as `place`.
+    """
+    found = place()
+    if found.size > 1:
+        raise UserError(
+            f"{found.by} started {found.size} processes, but `barlowctl {command}` runs as one",
+            allowed=f"the command alone, without {found.by}; `barlowctl pretrain` takes several",
+            next="barlowctl ...",
+        )
+
+
+def started() -> bool:
+    """Whether a launcher started this process as one of several, or its variables say so by halves."""
+    try:
+        return place().size > 1
+    except UserError:
+        return True
+
+
+def says_errors(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is the one on its machine that says what all of them meet."""
+    try:
+        return place(environment).local_rank == 0
+    except UserError:  # what is said is just that: by one of them if possible
+        names = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_RANK", "RANK")
+        return next((environment[name] for name in names if environment.get(name, "").isdecimal()), "0") == "0"
+
+
+def _of_torchrun(environment: Mapping[str, str]) -> Place:
+    if environment.get("WORLD_SIZE") == "1" and environment.get("RANK", "0") == "0":
+        return ALONE  # containers say so of a process that is alone
+    wrong: list[str] = []
+    size = _number(environment, "WORLD_SIZE", wrong, at_least=1)
+    rank = _number(environment, "RANK", wrong, below=("WORLD_SIZE", size))
+    joined = size != 1
+    local_rank = _number(environment, "LOCAL_RANK", wrong) if joined or "LOCAL_RANK" in environment else 0
+    local_size = 1
+    if "LOCAL_WORLD_SIZE" in environment:
+        local_size = _number(environment, "LOCAL_WORLD_SIZE", wrong, at_least=1)
+        if local_rank >= local_size > 0:
+            wrong.append(f"LOCAL_RANK is {local_rank} of LOCAL_WORLD_SIZE {local_size}, counted from 0")
+    if joined:
+        if not environment.get("MASTER_ADDR", "").strip():
+            wrong.append(_missing(environment, "MASTER_ADDR"))
+        _number(environment, "MASTER_PORT", wrong, at_least=1, below=("", 65536))
+    if wrong:
+        raise _half_set(environment, wrong)
+    return Place("torchrun", rank, size, local_rank, max(local_size, local_rank + 1)) if joined else ALONE
+
+
+def _number(
+    environment: Mapping[str, str],
+    name: str,
+    wrong: list[str],
+    *,
+    at_least: int = 0,
+    below: tuple[str, int] | None = None,
+) -> int:
+    """A variable's whole number; 0, and a line in `wrong`, where it is none or out of its range."""
+    text = environment.get(name, "").strip()
+    if not text:
+        wrong.append(_missing(environment, name))
+    elif not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < at_least:
+        wrong.append(f"{name} is {text!r}, and not a number of {at_least} or more")
+    elif below is not None and int(text) >= below[1] > 0:
+        of, limit = below
+        wrong.append(f"{name} is {text} of {of} {limit}, counted from 0" if of else f"{name} is {text}")
+    else:
+        return int(text)
+    return 0
+
+
+def _missing(environment: Mapping[str, str], name: str) -> str:
+    return f"{name} is empty" if name in environment else f"{name} is not set"
+
+
+def _half_set(environment: Mapping[str, str], wrong: list[str]) -> UserError:
+    given = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if name in environment]
+    return UserError(
+        f"{', '.join(f'{name}={environment[name]}' for name in given)} {'say' if len(given) > 1 else 'says'} that a "
+        "launcher started this process, "
+        f"but {'; '.join(wrong)}",
+        allowed=f"all of {', '.join(TORCHRUN)}, as torchrun sets them, or none",
+        next="\n".join(
+            (
+                f"{shell.line('env', *(word for name in given for word in ('-u', name)))} barlowctl ...",
+                f"torchrun --standalone --nproc-per-node {_started(environment.get('WORLD_SIZE'))} -m barlowctl ...",
+            )
+        ),
+    )
+
+
+def _started(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() and 2 <= int(text) < 1000 else 2
+
+
+def _of_slurm(environment: Mapping[str, str]) -> Place | None:
+    """The place of a task that srun started; None outside of one, and in a batch script or an interactive shell."""
+    if "SLURM_PROCID" not in environment or not _is_step(environment):
+        return None
+    sizes = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS")
+    name = next((name for name in sizes if name in environment), "SLURM_NTASKS")
+    if environment.get(name) == "1":
+        return None
+    wrong: list[str] = []
+    size = _number(environment, name, wrong, at_least=1)
+    rank = _number(environment, "SLURM_PROCID", wrong, below=(name, size))
+    local_rank = _number(environment, "SLURM_LOCALID", wrong)
+    nodes = _nodes(environment)
+    address, port = _meeting_point(environment, nodes)
+    if not address:
+        wrong.append("SLURM_STEP_NODELIST is not set, and so the first machine is not known")
+    if wrong:
+        raise UserError(
+            f"srun started this task, but {'; '.join(wrong)}",
+            allowed="the variables that Slurm sets for each task of srun",
+            next=f"torchrun --standalone --nproc-per-node {size if size > 1 else 2} -m barlowctl ...",
+        )
+    local_size = size if nodes == 1 else _tasks_here(environment)
+    return Place("srun", rank, size, local_rank, max(local_size, local_rank + 1), address, port)
+
+
+def _is_step(environment: Mapping[str, str]) -> bool:
+    """Whether this is a task of srun's, and not the batch script, an allocation's shell or a shell under `--pty`."""
+    step = environment.get("SLURM_STEP_ID", "")
+    started = (step.isdecimal() and int(step) < BATCH_STEP) or (not step and "SLURM_STEP_NUM_TASKS" in environment)
+    if not started:
+        return environment.get("SLURM_PROCID", "0") != "0"  # a batch script is process 0
+    at_a_shell = "SLURM_PTY_PORT" in environment and environment.get("SLURM_PROCID") == "0"
+    return not (at_a_shell and sys.stdin is not None and sys.stdin.isatty())
+
+
+def _nodes(environment: Mapping[str, str]) -> int:
+    for name in ("SLURM_STEP_NUM_NODES", "SLURM_NNODES", "SLURM_JOB_NUM_NODES"):
+        if environment.get(name, "").isdecimal():
+            return int(environment[name])
+    return 1 if not re.search(r"[,\[]", _node_list(environment)) else 2
+
+
+def _node_list(environment: Mapping[str, str]) -> str:
+    names = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+    return next((environment[name] for name in names if environment.get(name)), "")
+
+
+def _meeting_point(environment: Mapping[str, str], nodes: int) -> tuple[str, int]:
+    """Where rank 0 listens: on the first machine of the step, at a port that the job's number gives.
+
+    MASTER_ADDR and MASTER_PORT go before; SLURM_LAUNCH_NODE_IPADDR, which may be a login node, comes last.
+    """
+    numbers = [environment.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    job, step = (int(text) if text.isdecimal() else 0 for text in numbers)
+    port = 20000 + (job + 1009 * (step % 16)) % 20000
+    if environment.get("MASTER_PORT", "").isdecimal():
+        port = int(environment["MASTER_PORT"])
+    address = environment.get("MASTER_ADDR") or ("127.0.0.1" if nodes == 1 else first_node(_node_list(environment)))
+    return address or environment.get("SLURM_LAUNCH_NODE_IPADDR", ""), port
+
+
+def first_node(names: str) -> str:
+    """The first of Slurm's host list: `gpu[03-05,9],cpu1` is gpu03, `rack1-[2,4]n[7-8]` is rack1-2n7."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", names.strip())
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first[0]) if first else ""
+
+
+def _tasks_here(environment: Mapping[str, str]) -> int:
+    """Tasks on this machine, of `4(x2),3`: 4 on the first two, 3 on the third."""
+    text = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "")
+    counts: list[int] = []
+    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text):
+        counts += [int(count)] * int(times or 1)
+    node = environment.get("SLURM_NODEID", "0")
+    return counts[int(node)] if node.isdecimal() and int(node) < len(counts) else 1
+
+
+def _refuse_mpi(environment: Mapping[str, str], size: str, rank: str) -> None:
+    """MPI's processes know of one another by MPI alone, which torch does not speak here."""
+    text = environment[size]
+    raise UserError(
+        f"{size}={text} and {rank}={environment.get(rank, '')} say that MPI started several processes, and only "
+        "torchrun or srun can join barlowctl's: each would train a whole run alone",
+        allowed="torchrun on one machine, or on several with --nnodes and --rdzv-endpoint; srun",
+        next=f"torchrun --standalone --nproc-per-node {_started(text)} -m barlowctl ...",
+    )
