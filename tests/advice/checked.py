@@ -23,13 +23,13 @@ ROOT: Any = typer.main.get_command(app.app)
 PROGRAMS = {"barlowctl", "pip", "python", "torchrun", "srun", "ls", "rm", "mkdir", "squeue", "tail", "tar", "apt-get"}
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*(\.[a-z]+)?")
 """A word in capitals stands for what only the person knows: FOLDER, OUT.beton."""
-WITHOUT = "without --"
+WITHOUT = ("without --", f"without {VALUE}")
 
 
 def is_words(line: str) -> bool:
     """Whether a line of advice is for a person, and no command."""
     first = line.split()[0] if line.split() else ""
-    return not (first in PROGRAMS or line.startswith(("--", WITHOUT)) or line.endswith("barlowctl ..."))
+    return not (first in PROGRAMS or line.startswith(("--", *WITHOUT)) or line.endswith("barlowctl ..."))
 
 
 def faults(line: str) -> Iterator[str]:
@@ -155,7 +155,7 @@ def _takes_all(command: Any, words: Sequence[str]) -> bool:
 def _known(flag: str) -> bool:
     """Whether any command has a flag."""
     names = {name for command in _commands(ROOT) for p in command.params for name in (*p.opts, *p.secondary_opts)}
-    return flag in names or VALUE in flag or flag in ("--help", "--layout")
+    return flag in names or VALUE in flag or flag == "--help"
 
 
 @cache
