@@ -157,16 +157,33 @@ class Ledger:
                 found[study.name, variant.name] = recipe, folders.setdefault(mark, own)
         return found
 
-    def open(self, images: Mapping[str, Any]) -> None:
+    @property
+    def dataset(self) -> str | None:
+        """The images of the study in the directory, if there is one of this recipe and it noted them."""
+        file = self.out / "study.json"
+        noted = _read(file) if file.is_file() else {}
+        return noted.get("dataset") if noted.get("recipe_digest") == load.digest(self.base) else None
+
+    def open(
+        self, images: Mapping[str, Any], *, dataset: str | None = None, earlier: Mapping[str, Any] | None = None
+    ) -> None:
         """Make the directory, or check that it is of the same recipe and images.
 
         The folders of all variants are made, so that whoever opens the directory next finds a shared cell where this
         process will put it. Take `cells` after opening.
 
+        Args:
+            images: what identifies them. dataset: their name or place. earlier: what versions before noted as `images`.
+
         Raises:
             UserError: it is of others, or cannot be written to.
         """
-        identity = {"recipe": self.base.name, "recipe_digest": load.digest(self.base), "images": dict(images)}
+        identity = {
+            "recipe": self.base.name,
+            "recipe_digest": load.digest(self.base),
+            "images": dict(images),
+            **({"dataset": dataset} if dataset is not None else {}),
+        }
         file = self.out / "study.json"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -176,11 +193,11 @@ class Ledger:
                     write_text(self.out / "recipe.toml", load.dump(self.base))
                     write_text(file, json.dumps(identity, indent=2) + "\n")
                 self.check()
-                if _read(file).get("images") != identity["images"]:
-                    raise UserError(
-                        f"'{self.out}' holds a study of other images",
-                        next=shell.line("--out", Path(f"{self.out}-2")),
-                    )
+                before = _read(file)
+                if before.get("images") != identity["images"]:
+                    if earlier is None or before.get("images") != dict(earlier):
+                        raise _other_images(self.out, before, images)
+                    write_text(file, json.dumps(identity, indent=2) + "\n")  # from now on a change is seen
                 for cached in ("_variants", "_cells", "cells"):  # another process may have named them meanwhile
                     self.__dict__.pop(cached, None)
                 for _, folder in self._variants.values():
@@ -204,6 +221,18 @@ class Ledger:
                     (shell.line("--recipe", self.out / "recipe.toml"), shell.line("--out", Path(f"{self.out}-2")))
                 ),
             )
+
+
+def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserError:
+    noted = before.get("images")
+    noted = noted if isinstance(noted, dict) else {}
+    changed = [split for split, digest in images.items() if noted.get(split) != digest]
+    where = f" ({before['dataset']} as it was then)" if "dataset" in before else ""
+    return UserError(
+        f"'{out}' holds a study of other images{where}: the {' and '.join(changed)} images differ",
+        allowed="the images it was begun with, wherever they lie now (--data), or a new directory",
+        next=shell.line("--out", Path(f"{out}-2")),
+    )
 
 
 def _locks(file: IO[str]) -> bool:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
-from barlowctl.assemble.labelled import Labelled, source_facts
+from barlowctl.assemble.identity import preprocessing
+from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime, usable_precision
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
@@ -93,11 +94,11 @@ def fit(
         "protocol": protocol.model_dump(mode="json"),
         "seed": seed,
         "backbone": before,
-        "train": source_facts(data.train),
-        "test": source_facts(data.test),
+        "train": data.train.fingerprint.as_dict(),
+        "test": data.test.fingerprint.as_dict(),
         "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
         **({"on_unreadable": "skip"} if on_unreadable == "skip" else {}),
-        "geometry": [recipe.eval.resize, recipe.eval.crop, list(recipe.views.mean), list(recipe.views.std)],
+        "preprocessing": preprocessing(recipe),
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"

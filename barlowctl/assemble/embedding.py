@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,20 @@ from barlowctl.report.map_page import map_page
 
 
 def embed(
-    subject: Subject, source: Source, split: str, runtime: Runtime, *, on_unreadable: OnMeasuring = "raise"
+    subject: Subject,
+    source: Source,
+    split: str,
+    runtime: Runtime,
+    *,
+    on_unreadable: OnMeasuring = "raise",
+    identity: Mapping[str, Any] | None = None,
 ) -> Embeddings:
-    """Features of the images of a source, in its order; "skip": those that cannot be read have no row."""
+    """Features of the images of a source, in its order.
+
+    Args:
+        on_unreadable: "skip": images that cannot be read have no row.
+        identity: `Identity.facts()`, to be kept with the features.
+    """
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
@@ -41,9 +52,12 @@ def embed(
         "split": split,
         "resize": str(subject.recipe.eval.resize),
         "crop": str(subject.recipe.eval.crop),
+        "interpolation": subject.recipe.views.interpolation,
         **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
         **{key: str(value) for key, value in subject.facts.items()},
     }
+    if identity is not None:
+        facts["identity"] = json.dumps(dict(identity))
     if found.unreadable:
         facts["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
     names = image_names(source, split)

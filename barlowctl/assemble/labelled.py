@@ -9,6 +9,7 @@ import numpy as np
 
 from barlowctl.assemble.data import Source, count_classes, has_labels, open_source
 from barlowctl.data.beton import Beton
+from barlowctl.data.fingerprint import Fingerprint
 from barlowctl.data.overlap import overlap
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
@@ -28,6 +29,11 @@ class Labelled:
     def class_names(self) -> list[str]:
         """One name per class."""
         return class_names(self.train.class_names or self.test.class_names, self.num_classes)
+
+    @property
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """What identifies both splits."""
+        return {"train": self.train.fingerprint, "test": self.test.fingerprint}
 
     def facts(self) -> dict[str, Any]:
         """For the result: which images were used."""

@@ -149,6 +149,9 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     queries, labels = features_of(data.test) if kept else (bank, bank_labels)
     sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
     result: dict[str, Any] = {
+        "resize": recipe.eval.resize,
+        "crop": recipe.eval.crop,
+        "interpolation": recipe.views.interpolation,
         "features": bank.shape[1],
         "feature_spread": diagnostics.feature_spread(bank),
         "effective_rank": diagnostics.effective_rank(sample),

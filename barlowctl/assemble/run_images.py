@@ -56,8 +56,8 @@ def dataset_of(run: Path, recipe: Recipe) -> str:
     return str(dataset)
 
 
-def require(run: Path, recipe: Recipe, command: str) -> str:
-    """As `dataset_of`, once they are there. `command`: what is to be run again with another --data.
+def require(run: Path, recipe: Recipe) -> str:
+    """As `dataset_of`, once they are there.
 
     Raises:
         UserError: they are not.
@@ -71,7 +71,7 @@ def require(run: Path, recipe: Recipe, command: str) -> str:
         raise UserError(
             f"the images of '{run}' are not there: {error.message}",
             allowed=f"{count}, wherever they lie now",
-            next=f"{command} --data FOLDER" + (f"\n{error.next}" if error.next else ""),
+            next="--data FOLDER" + (f"\n{error.next}" if error.next else ""),
         ) from error
     return dataset
 
@@ -118,6 +118,15 @@ def difference(run: Path, source: Source) -> str | None:
     listed = image_list.read(run / LIST)
     said = image_list.changes(listed, source.listed(listed.by_folder)) if listed else []
     return "; ".join([counts, *(said or ["their names, sizes or order differ"])])
+
+
+def changed_since_training(run: Path, dataset: str | None, source: Source) -> list[str]:
+    """What to say beside a number of a run's own training images, where they are not any more what they were."""
+    kept = _kept(run).get("dataset")
+    if kept is None or dataset is None or home.anywhere(dataset) != kept:
+        return []
+    changed = difference(run, source)
+    return [f"these are not the images that the run was trained on: {changed}"] if changed else []
 
 
 def remember(run: Path, source: Source, dataset: str) -> None:

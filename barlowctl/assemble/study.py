@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.probing import probe
+from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
@@ -28,8 +29,22 @@ from barlowctl.train.events import Sink
 Show = Callable[[Cell], AbstractContextManager[Sink]]
 
 
-def open_images(base: Recipe, data: str | None) -> tuple[Labelled, dict[str, Any]]:
-    """The labelled splits that cells are measured on, and what identifies them.
+@dataclass(frozen=True)
+class StudyImages:
+    """The labelled splits that cells are measured on.
+
+    dataset: as `--data` takes them, from anywhere. digests: split -> what identifies it. earlier: what versions before
+    noted in their place (of images that are not packed, their path).
+    """
+
+    labelled: Labelled
+    dataset: str
+    digests: dict[str, str]
+    earlier: dict[str, str]
+
+
+def open_images(base: Recipe, data: str | None) -> StudyImages:
+    """The images of a study.
 
     Raises:
         UserError: a split is missing or has no labels; several processes share the command.
@@ -37,8 +52,12 @@ def open_images(base: Recipe, data: str | None) -> tuple[Labelled, dict[str, Any
     launcher.refuse_several("ablate")
     labelled = open_labelled(base, data)
     facts = labelled.facts()
-    identity = {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")}
-    return labelled, identity
+    return StudyImages(
+        labelled,
+        home.anywhere(base.data.dataset if data is None else data),
+        {split: one.digest for split, one in labelled.fingerprints.items()},
+        {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")},
+    )
 
 
 def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:

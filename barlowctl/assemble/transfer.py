@@ -7,9 +7,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from barlowctl.assemble.identity import identify, place, reserve
 from barlowctl.assemble.labelled import Labelled, check_labelled, open_labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.probing import Tasks, measure
+from barlowctl.assemble.run_images import changed_since_training
 from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.voc import SvmOptions, measure_voc07
 from barlowctl.data import benchmarks, home
@@ -71,6 +73,9 @@ def _one_label(
     on_unreadable: OnMeasuring,
 ) -> dict[str, Any]:
     labelled = open_task(subject, task, data)
+    settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
+    identity = identify(subject, labelled.fingerprints, settings).facts()
+    file, _ = place(folder, f"transfer-{task}", identity)
     trained = "linear" if task == "folder" else task
     fast = protocol == "fast"
     wanted = Tasks(
@@ -85,7 +90,7 @@ def _one_label(
         labelled,
         runtime,
         tasks=wanted,
-        folder=folder / f"transfer-{task}",
+        folder=file.with_suffix("") if fast else reserve(file, identity),
         emit=emit,
         on_unreadable=on_unreadable,
     )
@@ -99,6 +104,12 @@ def _one_label(
         **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
         "protocol": describe if fast else result["describe"],
         "data": labelled.facts(),
+        "identity": identity,
+        "notes": [
+            *labelled.notes,
+            *changed_since_training(subject.folder, data or subject.images, labelled.train),
+        ],
+        **{key: values[key] for key in ("resize", "crop", "interpolation")},
         "unreadable": values["unreadable"],
         "measured": values,
     }

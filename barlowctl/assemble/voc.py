@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from barlowctl.assemble.evaluation import extract_readable
+from barlowctl.assemble.identity import identify
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
@@ -58,9 +60,19 @@ def measure_voc07(
     recipe = subject.recipe
     shown = SquashSpec(recipe.eval.crop, recipe.views.interpolation)
     network, pooled = _pooled(subject, options.pooling, device)
+    opened = [Pictures(source) for source in sources]
+    settings = {
+        "pooling": pooled.name,
+        "squashed": True,
+        "costs": list(options.costs),
+        "low_shot": list(options.low_shot),
+        "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
+    }
+    prints = {split: one.fingerprint for split, one in zip(("trainval", "test"), opened, strict=True)}
+    identity = identify(subject, prints, settings).facts()
     read = [
-        extract_readable(network, Pictures(source), recipe, runtime, device, spec=shown, on_unreadable=on_unreadable)
-        for source in sources
+        extract_readable(network, one, recipe, runtime, device, spec=shown, on_unreadable=on_unreadable)
+        for one in opened
     ]
     features = [found.features.numpy() for found in read]
     targets = [matrix[found.positions] for matrix, found in zip(targets, read, strict=True)]
@@ -91,6 +103,7 @@ def measure_voc07(
             split: {"path": str(source.path), "images": len(source)}
             for split, source in zip(("trainval", "test"), sources, strict=True)
         },
+        "identity": identity,
         "unreadable": [problem.as_dict() for found in read for problem in found.unreadable],
         "measured": {"features": features[0].shape[1]},
     }

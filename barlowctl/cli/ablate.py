@@ -119,6 +119,7 @@ def ablate(
     if base.seed != load.load(recipe or "resnet50-300ep").seed:
         raise UserError("--set seed is not for studies", allowed="--seeds N: seeds 0 to N - 1")
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
+    data = data or ledger.dataset
     command = _Command(console, ledger, tuple(found), Runtime(device, threads, workers), data, parallel)
     if cell is not None and cell >= len(ledger.cells):
         raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
@@ -151,9 +152,11 @@ def _again(
     workers: int | None,
 ) -> list[str]:  # fmt: skip
     """The command's own arguments, for processes that do one of its cells."""
+    from barlowctl.data import home
+
     arguments = [*flags, "--seeds", str(seeds), "--out", str(out), "--quiet"]
     arguments += ["--recipe", recipe] if recipe else []
-    arguments += ["--data", data] if data else []
+    arguments += ["--data", home.anywhere(data)] if data else []
     arguments += ["--workers", str(workers)] if workers else []
     return arguments + [part for override in overrides for part in ("--set", override)]
 
@@ -178,8 +181,8 @@ class _Command:
         from barlowctl.assemble import crew
         from barlowctl.assemble.study import open_images, write_results
 
-        labelled, images = open_images(self.ledger.base, self.data)
-        self.ledger.open(images)
+        images = open_images(self.ledger.base, self.data)
+        self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
         cells = [(number, self.ledger.cells[number]) for number in numbers]
         todo = [(number, cell) for number, cell in cells if cell.record is None]
         done = len(cells) - len(todo)
@@ -202,7 +205,7 @@ class _Command:
 
                 wrong = crew.run_cells(todo, places, arguments, tell)
             else:
-                wrong = self._run_here([cell for _, cell in todo], labelled, display, tell)
+                wrong = self._run_here([cell for _, cell in todo], images.labelled, display, tell)
         if not wrong or any(cell.record is not None for cell in self.ledger.cells):
             self.results(quick=len(cells) == 1, last=not wrong)
         if wrong:
@@ -285,8 +288,8 @@ class _Command:
         for option in given:
             if "=" not in option:
                 raise UserError(f"--slurm-option '{option}' is not NAME=VALUE", allowed="e.g. partition=gpu")
-        _, images = open_images(self.ledger.base, self.data)
-        self.ledger.open(images)
+        images = open_images(self.ledger.base, self.data)
+        self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
         cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
         if not cells:
             raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show")

@@ -200,9 +200,12 @@ def preview(
 
     from barlowctl.assemble.data import build_loader, explain_loader, open_source, view_specs
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.preview import preview as draw
     from barlowctl.data.unreadable import listed
 
+    if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
+        data = dataset_of(Path(recipe).parent, value)
     source, specs = open_source(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
 

@@ -67,7 +67,9 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble import embedding
+    from barlowctl.assemble.identity import identify
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.run_images import changed_since_training
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
@@ -98,8 +100,12 @@ def embed(
     console.say(f"{source.num_samples:,} images of {source.path}")
     for line in source.account.lines():
         console.say(line)
+    identity = identify(opened, {split: source.fingerprint}).facts()
+    notes = changed_since_training(opened.folder, images, source)
+    for note in notes:
+        console.say(f"note: {note}")
     with options.advise_skipping(policy):
-        found = embedding.embed(opened, source, split, runtime, on_unreadable=policy)
+        found = embedding.embed(opened, source, split, runtime, on_unreadable=policy, identity=identity)
     for line in listed(found.unreadable):
         console.say(line)
     if found.unreadable:
@@ -111,6 +117,11 @@ def embed(
         "count": len(found.features),
         **source.account.found(),
         "features": found.features.shape[1],
+        "resize": opened.recipe.eval.resize,
+        "crop": opened.recipe.eval.crop,
+        "interpolation": opened.recipe.views.interpolation,
+        "identity": identity,
+        "notes": notes,
         "unreadable": [problem.as_dict() for problem in found.unreadable],
         "files": [],
     }

@@ -297,11 +297,9 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
 
 def _images_of_run(run: Path, recipe: Recipe) -> str:
     """The images a run was started with."""
-    import shlex
-
     from barlowctl.assemble.run_images import require
 
-    return require(run, recipe, f"barlowctl pretrain --resume {shlex.quote(str(run))}")
+    return require(run, recipe)
 
 
 def _dry_run(console: Console, plan: dict[str, Any]) -> None:

@@ -87,8 +87,10 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
+    from barlowctl.assemble.identity import identify, place, reserve, stem_of
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import measure, open_labelled
+    from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import Problem, listed
     from barlowctl.train import rundir
@@ -103,16 +105,19 @@ def probe(
     opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
-    data = data or opened.images
+    data = data or (require(opened.folder, opened.recipe) if opened.images else None)
     labelled = open_labelled(opened.recipe, data)
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.account.lines():
             console.say(f"{split}: {line}")
-    for note in labelled.notes:
-        console.say(f"note: {note}")
-    folder = out or opened.folder
-    stem = f"probe-{Path(data or opened.recipe.data.dataset).stem}"
+    notes = [*labelled.notes, *changed_since_training(opened.folder, data, labelled.train)]
+    recipe = opened.recipe
+    identity = identify(opened, labelled.fingerprints).facts()
+    file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)
+    folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
+    shown = f"resize {recipe.eval.resize}, crop {recipe.eval.crop}, {recipe.views.interpolation}"
+    console.say(f"images are shown at {shown}")
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     measured = []
     with options.advise_skipping(policy), console.progress("probing", 1 + len(floors)) as progress:
@@ -122,7 +127,7 @@ def probe(
             Runtime(device, threads, workers, loader),
             tasks=tasks,
             floors=floors,
-            folder=folder / stem,
+            folder=folder,
             emit=tell_training(console),
             on_unreadable=policy,
         ):
@@ -133,14 +138,20 @@ def probe(
         "kind": opened.kind,
         **opened.facts,
         "data": labelled.facts(),
+        "identity": identity,
+        "notes": notes,
         **measured[0],
         "floors": measured[1:],
     }
-    file = _write(folder, stem, result)
+    _write(file, result)
     _show(console, opened, result, measured, labelled.test.num_samples)
+    for note in notes:
+        console.say(f"note: {note}")
     for line in listed([Problem(**one) for one in result["unreadable"]]):
         console.say(line)
-    console.say(f"written to {file}; by class and confusion: {folder / stem}")
+    if other:
+        console.say(f"note: {other}")
+    console.say(f"written to {file}; by class and confusion: {folder}")
     console.result({**result, "file": str(file)})
 
 
@@ -203,19 +214,17 @@ def tell_training(console: Console) -> Callable[[str], Sink]:
     return of
 
 
-def _write(folder: Path, stem: str, result: dict[str, Any]) -> Path:
-    """The result as JSON; what an earlier command measured of the same network and images is kept beside it."""
+def _write(file: Path, result: dict[str, Any]) -> None:
+    """The result as JSON; what an earlier command measured of the same thing is kept beside it."""
     from barlowctl.train import rundir
 
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{stem}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
-    same = all(before.get(key) == result.get(key) for key in ("subject", "data", "step", "weights"))
-    measures = ("knn", "linear", *TRAINED)
-    kept = {key: before[key] for key in measures if same and key in before and key not in result}
-    floors = result["floors"] or (before.get("floors", []) if same else [])
-    rundir.write_json(file, {**result, **kept, "floors": floors})
-    return file
+    kept = {key: before[key] for key in ("knn", "linear", *TRAINED) if key in before and key not in result}
+    floors = {one["name"]: one for one in before.get("floors", [])}
+    for one in result["floors"]:
+        floors[one["name"]] = {**floors.get(one["name"], {}), **one}
+    rundir.write_json(file, {**result, **kept, "floors": list(floors.values())})
 
 
 def _show(

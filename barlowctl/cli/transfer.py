@@ -76,6 +76,7 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
+    from barlowctl.assemble.identity import place
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import Tasks
     from barlowctl.assemble.subjects import open_subject
@@ -125,11 +126,13 @@ def transfer(
         )
     result = {"subject": subject, "kind": opened.kind, **opened.facts, **found}
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"transfer-{task}.json"
+    file, other = place(folder, f"transfer-{task}", found["identity"])
     rundir.write_json(file, result)
     _show(console, opened.name, result)
     for line in listed([Problem(**one) for one in result["unreadable"]]):
         console.say(line)
+    if other:
+        console.say(f"note: {other}")
     console.say(f"written to {file}")
     console.result({**result, "file": str(file)})
 

@@ -183,14 +183,22 @@ def _probes(runs: Sequence[RunPage]) -> str:
     for run in runs:
         for probe in run.probes:
             data = Path(str(probe.get("data", {}).get("test", {}).get("path", ""))).parent.name
+            digest = probe.get("identity", {}).get("weights")
+            weights = f"step {probe['step']}" if "step" in probe else digest and digest[:8]
             for one in ({**probe, "name": run.name}, *probe.get("floors", ())):
                 for key, label in MEASURES.items():
                     if key in one:
-                        rows.append([one["name"], data, label, _spread(one[key], "top1"), _spread(one[key], "top5")])
+                        values = [_spread(one[key], "top1"), _spread(one[key], "top5")]
+                        rows.append([one["name"], data, _prepared(one), weights, label, *values])
     if not rows:
         return ""
-    own = _table(["features of", "images", "measure", "top-1", "top-5"], rows)
+    own = _table(["features of", "images", "resize / crop", "weights", "measure", "top-1", "top-5"], rows)
     return own + _published(LINEAR) + _published(SEMI)
+
+
+def _prepared(measured: Mapping[str, Any]) -> str | None:
+    """How images were shown; None where an earlier version did not note it."""
+    return f"{measured['resize']} / {measured['crop']}" if "resize" in measured else None
 
 
 def _transfers(runs: Sequence[RunPage]) -> str:

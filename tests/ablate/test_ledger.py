@@ -155,6 +155,20 @@ def test_a_directory_is_of_one_recipe_and_its_images(tmp_path: Path) -> None:
     assert load.digest(load.load(str(tmp_path / "s" / "recipe.toml"))) == load.digest(BASE)
 
 
+def test_a_directory_knows_its_images_and_learns_them_of_an_earlier_version(tmp_path: Path) -> None:
+    book = ledger(tmp_path / "s", "loss")
+    assert book.dataset is None
+    old = {"train": "/photos/train", "test": "/photos/test"}  # what versions before noted of a folder
+    book.open(old)
+    now = {"train": "1f", "test": "2e"}
+    book.open(now, dataset="/photos", earlier=old)
+    assert book.dataset == "/photos"
+    with pytest.raises(UserError, match=r"/photos as it was then.*the test images differ"):
+        book.open({"train": "1f", "test": "3d"}, dataset="/photos", earlier=old)
+    other = load.override(BASE, ["train.epochs=9"])
+    assert Ledger(tmp_path / "s", other, book.studies, (0,)).dataset is None
+
+
 def test_the_table_has_mean_spread_difference_and_margin(tmp_path: Path) -> None:
     book = ledger(tmp_path, "asymmetry", seeds=3)
     values = {"baseline": (80.0, 82.0, 84.0), "stop-gradient": (70.0, 71.0, 75.0)}

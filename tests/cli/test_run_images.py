@@ -70,10 +70,11 @@ def test_changed_images_are_refused_with_what_changed(begun: Path, capsys: Captu
 
 def test_the_same_images_elsewhere_are_taken_and_remembered(begun: Path, capsys: Captured) -> None:
     (begun / "photos").rename(begun / "pictures")
-    assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 2
-    says = capsys.readouterr().err
-    assert "the same 16 images, wherever they lie now" in says
-    assert "next: barlowctl pretrain --resume run --data FOLDER" in says
+    for command in (["pretrain", "--resume", "run"], ["probe", "run"]):
+        assert barlowctl([*command, "--threads", "1"]) == 2
+        says = capsys.readouterr().err
+        assert "the same 16 images, wherever they lie now" in says
+        assert "--data FOLDER" in says.split("next: ")[1]
     (begun / "link").symlink_to(begun / "pictures")
     assert barlowctl(["pretrain", "--resume", "run", "--data", "link", "--threads", "1", "-q"]) == 0
     assert json.loads((begun / "run" / "run.json").read_text())["data"]["dataset"] == str(begun / "link")
@@ -113,3 +114,34 @@ def test_a_run_of_an_earlier_version_goes_on_and_says_what_it_cannot_know(begun:
     (begun / "photos" / "train" / "a" / "00.png").unlink()
     assert barlowctl(["pretrain", "--resume", "again", "--threads", "1"]) == 2
     assert "16 images then, 15 now" in capsys.readouterr().err
+
+
+def test_what_is_measured_on_changed_images_says_so(begun: Path, capsys: Captured) -> None:
+    (begun / "photos" / "train" / "a" / "00.png").unlink()
+    assert barlowctl(["probe", "run", "--knn", "--json", "--threads", "1"]) == 0
+    captured = capsys.readouterr()
+    note = "these are not the images that the run was trained on: 16 images then, 15 now; 1 gone (a/00.png)"
+    assert json.loads(captured.out)["notes"] == [note]
+    assert note in captured.err
+    assert barlowctl(["embed", "run", "photos", "--out", "f.npz", "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [note]
+
+
+def test_a_slurm_job_takes_the_images_that_were_meant(
+    begun: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may start in another folder; a name of the data home stays one, also beside a folder of that name."""
+    monkeypatch.setenv("HOME", str(begun))
+    assert barlowctl(["data", "pack", "photos", "flowers", "-q"]) == 0
+    (begun / "flowers").mkdir()
+    for given, meant in (("photos", begun / "photos"), ("~/photos", begun / "photos"), ("flowers", "flowers")):
+        capsys.readouterr()
+        assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", given, "--print-sbatch", *TINY]) == 0
+        assert f"--data {meant} " in capsys.readouterr().out
+    assert barlowctl(["pretrain", "--resume", "run", "--print-sbatch"]) == 0
+    assert f"--data {begun / 'photos'} " in capsys.readouterr().out
+
+
+def test_a_preview_of_a_runs_recipe_shows_its_images(begun: Path, capsys: Captured) -> None:
+    assert barlowctl(["data", "preview", "--recipe", "run/recipe.toml", "--samples", "1"]) == 0
+    assert f"1 images of {begun / 'photos' / 'train'}" in capsys.readouterr().out
