@@ -309,6 +309,8 @@ def _show_report(console: Console, report: PackReport) -> None:
 
 
 def _describe(beton: Any) -> dict[str, Any]:
+    from barlowctl.data.account import total
+
     sides = beton.widths * beton.heights
     return {
         "path": str(beton.path),
@@ -327,6 +329,7 @@ def _describe(beton: Any) -> dict[str, Any]:
         "source": beton.info.get("source"),
         "packed": beton.info.get("date"),
         "skipped": beton.info.get("counts", {}).get("skipped"),
+        "passed_over": total(beton.info) if "passed_over" in beton.info else None,
     }
 
 

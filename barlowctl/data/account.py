@@ -45,6 +45,14 @@ class Account:
             insort(found.examples, name)
             del found.examples[EXAMPLES:]
 
+    def take_back(self, kind: str, count: int) -> None:
+        """Some that were counted are read after all: labels in files beside images."""
+        found = self.passed_over.get(kind)
+        if found is None or found.count <= count:
+            self.passed_over.pop(kind, None)
+        else:
+            found.count, found.examples = found.count - count, []  # which are left is not known
+
     def note(self, text: str) -> None:
         """Say a choice once."""
         if text not in self.notes:
@@ -88,9 +96,10 @@ def total(account: Mapping[str, Any]) -> int:
 
 
 def _describe(kind: str, found: Mapping[str, Any]) -> str:
-    more = ", ..." if found["count"] > len(found["examples"]) else ""
+    more = ["..."] if found["count"] > len(found["examples"]) else []
+    named = f" ({', '.join([*found['examples'], *more])})" if found["examples"] else ""
     advice = f"; {found['next']}" if found.get("next") else ""
-    return f"{kind}: {found['count']:,} ({', '.join(found['examples'])}{more}){advice}"
+    return f"{kind}: {found['count']:,}{named}{advice}"
 
 
 def _shortened(name: str) -> str:

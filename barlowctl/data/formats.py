@@ -16,7 +16,7 @@ HEAD = 352
 Reader = Literal["", "avif", "heif", "jpg_2000", "none"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Format:
     """One kind of file.
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from barlowctl import shell
+from barlowctl.data import formats
 from barlowctl.data.account import Account
 from barlowctl.data.arrangement import arrange, split_names
 from barlowctl.data.names import written
@@ -79,6 +81,8 @@ class ImageFolder(Source):
         folders = sorted({os.path.dirname(name) for name in names})
         beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
         labels = read_side_labels(names, beside, lambda name: read_regular(self.path / name), str(self.path))
+        ending, count = labels.files
+        self.account.take_back(f".{ending} files", count)
         self.class_names = labels.class_names
         self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
         for note in labels.notes:
@@ -102,24 +106,31 @@ def no_images(path: Path, account: Account) -> UserError:
     """What to say of a place where there are none: what lies there instead, and how to have it read."""
     met = [line.removeprefix("passed over: ") for line in account.lines() if line.startswith("passed over: ")]
     kinds = account.passed_over.values()
+    inside = account.passed_over.get(formats.ARCHIVE.kind)
+    unpacked = None
+    if inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
+        unpacked = shell.line("barlowctl", "data", "pack", path / inside.examples[0], "OUT.beton")
     install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
     return UserError(
         f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),
         allowed=UNDERSTOOD,
-        next=install or ("put image files into it, or give another folder" if path.is_dir() else None),
+        next=install or unpacked or ("put image files into it, or give another folder" if path.is_dir() else None),
     )
 
 
 class FolderTree:
-    """A folder on the disk as an `arrangement.Tree`; folders are listed when they are asked for."""
+    """A folder on the disk as an `arrangement.Tree`; folders are listed when they are asked for, and once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._folders: dict[tuple[str, ...], list[str]] = {}
 
     def folders(self, place: tuple[str, ...]) -> list[str]:
         """See `Tree`."""
-        here = self._path.joinpath(*place)
-        return [name for name in class_folders(here) if has_images(here / name)]
+        if place not in self._folders:
+            here = self._path.joinpath(*place)
+            self._folders[place] = [name for name in class_folders(here) if has_images(here / name)]
+        return self._folders[place]
 
     def loose(self, place: tuple[str, ...]) -> int:
         """See `Tree`."""

@@ -42,12 +42,14 @@ class Labels:
     """Class numbers of images.
 
     numbers: `(n,)` int64, -1 for none.    class_names: of 0, 1, ...; empty where no image has a class.
-    notes: what was made of the labels where it is not plain, for people.
+    notes: what was made of the labels where it is not plain, for people.    files: how many files of which ending
+    beside images they were read from.
     """
 
     numbers: np.ndarray
     class_names: list[str]
     notes: tuple[str, ...] = ()
+    files: tuple[str, int] = ("", 0)
 
 
 class Codebook:

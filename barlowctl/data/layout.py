@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,16 @@ from barlowctl import shell
 from barlowctl.data.account import Account
 from barlowctl.data.parquet_source import parquet_files
 from barlowctl.data.picture import Source
-from barlowctl.data.scan import Scan, folders_of_images
+from barlowctl.data.scan import Scan, folders_of_images, has_images
 from barlowctl.data.splits import of_split
 from barlowctl.data.tar_shards import tar_files
 from barlowctl.data.wanted import LayoutName
 from barlowctl.errors import UserError
+
+_OF_ARRAYS = re.compile(
+    r".*idx\d?-ubyte.*|.*-idx\d?.*|data_batch_\d|test_batch|batches\.meta|meta|train|test|\w+_[Xy]\.bin|class_names\.txt"
+)
+"""Files of IDX, CIFAR and STL-10, of any split."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,17 @@ def account_for_rest(path: Path, source: Source) -> None:
         source.account.pass_over("files of other splits", file.name)
     for name in Scan(archives[0].parent, source.account).images(but={file.name for file in archives}):
         source.account.pass_over("images beside archives", name)
+
+
+def account_for_beside_arrays(path: Path, source: Source) -> None:
+    """Account for what lies in a folder, and in that of the arrays, beside files of arrays that a source reads."""
+    for folder in dict.fromkeys((path, source.path)):
+        scan = Scan(folder, source.account)
+        names = {entry.name for entry in os.scandir(folder) if _OF_ARRAYS.fullmatch(entry.name)}
+        for name in scan.images(but=names):
+            source.account.pass_over("images beside arrays", name)
+    if has_images(path):
+        source.account.note(f"image files lie beside the {source.kind} and are not read; to read them: --layout folder")
 
 
 def _instead(path: Path, archives: list[Path]) -> list[str | Path]:

@@ -219,6 +219,8 @@ def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
             return _kind_of_special(entry.path), ""
     except OSError as error:
         return ("links to themselves" if error.errno == errno.ELOOP else "links that cannot be followed"), ""
+    if formats.by_ending(entry.name) is formats.IMAGE:
+        return _IMAGE, ""
     head = None
     if formats.content_decides(entry.name):
         try:

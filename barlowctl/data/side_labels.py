@@ -92,7 +92,8 @@ class SideLabels:
                 notes += settled.notes
                 continue
             numbers = np.append(settled.numbers, -1)[codes]  # code -1, no file, takes the last
-            return Labels(numbers, settled.class_names, (*notes, *settled.notes))
+            files = kind, int(np.count_nonzero(codes >= 0))
+            return Labels(numbers, settled.class_names, (*notes, *settled.notes), files)
         return Labels(np.full(self._images, -1, dtype=np.int64), [], tuple(notes)) if notes else None
 
     def _in_json(self, content: bytes) -> object:
@@ -124,8 +125,12 @@ def read_side_labels(names: Sequence[str], files: Iterable[str], read: Callable[
         UserError: see `labels.settle`.
     """
     side = SideLabels()
+    keys: set[str] = set()
     for file in files:
         if side.wants(file):
+            keys = keys or {key_of(name) for name in names}
+            if key_of(file) not in keys:  # a README
+                continue
             with contextlib.suppress(OSError):
                 side.add(file, read(file))
     side.end_shard(names)

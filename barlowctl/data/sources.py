@@ -10,7 +10,7 @@ from pathlib import Path
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.file_source import open_file
 from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
-from barlowctl.data.layout import account_for_rest, choose_layout
+from barlowctl.data.layout import account_for_beside_arrays, account_for_rest, choose_layout
 from barlowctl.data.parquet_source import open_parquet
 from barlowctl.data.picture import Source
 from barlowctl.data.scan import has_images
@@ -63,6 +63,7 @@ def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
         for folder in _candidates(path):
             opened = opener(folder, split)
             if opened is not None:
+                account_for_beside_arrays(path, opened)
                 return opened
     layout = choose_layout(path, wanted.layout)
     if layout.shards:

@@ -82,6 +82,8 @@ class ZipFolder(Source):
         names = [name for name, _ in self._files]
         beside = (name for name in self._zip.namelist() if not inside_system_or_hidden(name))
         labels = read_side_labels(names, beside, self._read_start, str(self.path))
+        ending, count = labels.files
+        self.account.take_back(f".{ending} files", count)
         self.class_names = labels.class_names
         self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
         for note in labels.notes:

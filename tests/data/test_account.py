@@ -24,3 +24,14 @@ def test_counts_and_the_first_names_whatever_the_order_they_come_in():
     ]  # fmt: skip
     assert lines_of({}) == []
     assert total({}) == 0
+
+
+def test_what_is_read_after_all_is_taken_back():
+    account = Account()
+    for name in ("a.txt", "b.txt", "README.txt"):
+        account.pass_over(".txt files", name)
+    account.take_back(".txt files", 2)
+    account.take_back(".json files", 2)
+    assert account.lines() == ["passed over: .txt files: 1"]
+    account.take_back(".txt files", 1)
+    assert account.as_dict() == {"passed_over": {}, "notes": []}

@@ -234,6 +234,16 @@ def test_sniffing_opens_only_what_no_ending_tells(tmp_path, monkeypatch):
     assert opened == ["c.unknown"]
 
 
+def test_files_that_hold_labels_are_read_and_not_counted(tmp_path):
+    for number, word in enumerate(("cat", "dog")):
+        picture(tmp_path / f"{number}.jpg")
+        (tmp_path / f"{number}.txt").write_text(word)
+    (tmp_path / "README.txt").write_text("two pictures\nof animals")
+    source = open_source(tmp_path)
+    assert [source.describe(i)[1] for i in range(2)] == [0, 1]
+    assert counts(source) == {".txt files": 1}
+
+
 # ---- an archive beside folders ---------------------------------------------------------------------------
 
 
@@ -279,3 +289,25 @@ def test_layouts_that_are_not_there(tmp_path):
         Wanted(layout="both")
     with pytest.raises(UserError, match=r"--member is 'jpg', but .* is read as images without class folders"):
         open_source(tmp_path, wanted=Wanted(member="jpg"))
+
+
+def test_images_beside_arrays_are_said_and_can_be_read(tmp_path):
+    array = b"\0\0\x08\3" + b"".join(n.to_bytes(4) for n in (2, 4, 4)) + bytes(32)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(array)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(array)
+    (tmp_path / "about.html").write_text("x")
+    source = open_source(tmp_path)
+    assert (len(source), counts(source), source.account.notes) == (2, {".html files": 1}, [])
+    picture(tmp_path / "cover.png")
+    source = open_source(tmp_path)
+    assert counts(source) == {".html files": 1, "images beside arrays": 1}
+    assert source.account.notes[0].endswith("--layout folder")
+    assert names(open_source(tmp_path, wanted=Wanted(layout="folder"))) == ["cover.png"]
+
+
+def test_a_folder_of_zip_files_names_one_to_read(tmp_path):
+    for name in ("a.zip", "b.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"archives: 2 \(a.zip, b.zip\)") as caught:
+        open_source(tmp_path)
+    assert caught.value.next == f"barlowctl data pack {tmp_path / 'a.zip'} OUT.beton"
