@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from barlowctl.data.account import Account
 from barlowctl.data.names import written
-from barlowctl.data.splits import choose, is_filler, split_folders
+from barlowctl.data.splits import choose, is_filler, split_folders, words_of
 from barlowctl.errors import UserError
+
+BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
+"""What the folders in `Arrangement.beside` and `masks` are called in an account."""
+
+_OF_MASKS = frozenset((
+    "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground", "truth", "seg",
+    "segm", "segmentation", "segmentations", "depth", "trimap", "trimaps", "target", "targets", "matte", "mattes",
+    "instances", "panoptic",
+))  # fmt: skip
+"""Words in the names of folders whose images are of images, where a folder beside them holds those."""
 
 DEEPEST = 6
 """How far down splits and classes are looked for below folders that hold but one folder."""
@@ -35,7 +46,7 @@ class Arrangement:
     root: the place that images are looked for in, at any depth.    classes: names of the class folders, as they are on
     the disk, in the order of their labels; () for a pile.    inside: class folder -> its folder of the split, where
     splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
-    they are neither splits nor classes.
+    they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
     """
 
     root: tuple[str, ...]
@@ -43,6 +54,7 @@ class Arrangement:
     inside: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -75,6 +87,15 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
     Raises:
         UserError: two folders of one split, class folders that the training split lacks or that read alike.
     """
+    found = _arrange(tree, split, where, common)
+    if found is None:
+        return None
+    above = [found.root[:depth] for depth in range(len(found.root))]
+    masks = ["/".join((*place, name)) for place in above for name in sorted(_mask_folders(tree.folders(place)))]
+    return replace(found, masks=tuple(masks))
+
+
+def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | None:
     place, found = _find_splits(tree)
     if not found:
         crossed = _crossed(tree, place)
@@ -91,7 +112,7 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
         inside = _classes(tree, root, "/".join((where, *root)), known, common=False)
     named = {name for names in found.values() for name in names}
     twins = [name for name in found.get(split, ()) if name != chosen]
-    others = [name for name in tree.folders(place) if name not in named] + twins
+    others = [name for name in _folders(tree, place) if name not in named] + twins
     notes = [f"'{written(chosen)}' is taken for the {split} split, and not '{written(name)}'" for name in twins]
     if loose := tree.loose(place):
         notes.append(f"{images(loose)} beside the split folders {'are' if loose > 1 else 'is'} not read")
@@ -101,6 +122,14 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
         notes=(*notes, *inside.notes),
         beside=tuple("/".join((*place, name)) for name in others),
     )
+
+
+def account_for(found: Arrangement, account: Account) -> None:
+    """Account for the folders of images that are not read."""
+    for name in found.beside:
+        account.pass_over(BESIDE, name)
+    for name in found.masks:
+        account.pass_over(MASKS, name)
 
 
 def split_names(tree: Tree) -> list[str]:
@@ -138,6 +167,20 @@ class NameTree:
         return sum(count for one, count in self._loose.items() if one[: len(place)] == place)
 
 
+def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
+    """The folders of images in a place, without those of masks."""
+    folders = tree.folders(place)
+    masks = _mask_folders(folders)
+    return [name for name in folders if name not in masks]
+
+
+def _mask_folders(folders: Sequence[str]) -> set[str]:
+    """Those that hold masks and the like, where another folder beside them is called after images."""
+    if not any(is_filler(name) for name in folders):
+        return set()
+    return {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
+
+
 def images(count: int) -> str:
     """A number of images in words."""
     return f"{count:,} image{'s' if count != 1 else ''}"
@@ -152,7 +195,7 @@ def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """The place of the split folders and which they are; else the first place with more than one folder, and {}."""
     place: tuple[str, ...] = ()
     for _ in range(DEEPEST):
-        folders = tree.folders(place)
+        folders = _folders(tree, place)
         if found := split_folders(folders):
             return place, found
         if len(folders) != 1 or tree.loose(place):
@@ -163,12 +206,12 @@ def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:
 
 def _crossed(tree: Tree, place: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
     """Class folder -> its split folders, where every folder in a place has them and some have a training split."""
-    folders = tree.folders(place)
+    folders = _folders(tree, place)
     if len(folders) < 2 or tree.loose(place):
         return {}
     found = {}
     for name in folders:
-        found[name] = split_folders(tree.folders((*place, name)))
+        found[name] = split_folders(_folders(tree, (*place, name)))
         if not found[name]:
             return {}
     return found if any("train" in inner for inner in found.values()) else {}
@@ -191,11 +234,11 @@ def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str
     """Class folders at or below a place. known: those of the training split."""
     notes: list[str] = []
     for _ in range(DEEPEST):
-        folders, loose = tree.folders(place), tree.loose(place)
+        folders, loose = _folders(tree, place), tree.loose(place)
         if len(folders) != 1 or loose or (known and _shown(folders[0]) in {_shown(name) for name in known}):
             break
         only = (*place, folders[0])
-        below = tree.folders(only)
+        below = _folders(tree, only)
         if not (common or is_filler(folders[0]) or (len(below) > 1 and not tree.loose(only))):
             break
         if not common and below:
@@ -213,7 +256,7 @@ def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str
 def _known_classes(
     tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str], notes: Sequence[str]
 ) -> Arrangement:
-    folders, loose = tree.folders(place), tree.loose(place)
+    folders, loose = _folders(tree, place), tree.loose(place)
     shown = {_shown(name) for name in known}
     unknown = [name for name in folders if _shown(name) not in shown]
     if len(unknown) == len(folders) and loose >= tree.count(place) - loose:

@@ -9,7 +9,7 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.data import formats
 from barlowctl.data.account import Account
-from barlowctl.data.arrangement import arrange, split_names
+from barlowctl.data.arrangement import account_for, arrange, split_names
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
@@ -53,8 +53,7 @@ class ImageFolder(Source):
                 self._files.append((name, number))
         for note in found.notes:
             self.account.note(note)
-        for name in found.beside:
-            self.account.pass_over("folders of images beside the split folders", name)
+        account_for(found, self.account)
         if not self._files:
             raise no_images(path, self.account)
         if not self.class_names:

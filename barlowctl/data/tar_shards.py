@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from barlowctl.data.arrangement import Arrangement, NameTree, arrange, parts_of, split_names
+from barlowctl.data.arrangement import Arrangement, NameTree, account_for, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.formats import HEAD
 from barlowctl.data.image_folder import no_images
@@ -69,8 +69,7 @@ class TarShards(Source):
         self.class_names = labels.class_names
         self._rows = np.flatnonzero((places > -2) & chosen.keep)  # those of this split
         self._labels = labels.numbers[self._rows]
-        for name in found.beside:
-            self.account.pass_over("folders of images beside the split folders", name)
+        account_for(found, self.account)
         for kind, rows in chosen.passed_over.items():
             for row in rows:
                 self.account.pass_over(kind, self._names[row])

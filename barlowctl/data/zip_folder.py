@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from barlowctl.data.arrangement import NameTree, arrange, parts_of, split_names
+from barlowctl.data.arrangement import NameTree, account_for, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.formats import HEAD
 from barlowctl.data.image_folder import no_images
@@ -51,8 +51,7 @@ class ZipFolder(Source):
         self.kind = "a zip file of images" + (" in class folders" if found.classes else "")
         for note in found.notes:
             self.account.note(note)
-        for name in found.beside:
-            self.account.pass_over("folders of images beside the split folders", name)
+        account_for(found, self.account)
         if not self.class_names:
             self._take_side_labels()
 

@@ -31,6 +31,7 @@ PICTURE = _picture()
 
 def written_as(kind: str, place: Path, files: dict[str, bytes]) -> Path:
     """The same files as a folder, a zip or a tar file."""
+    place.mkdir(exist_ok=True)
     path = place / f"x.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
@@ -132,6 +133,26 @@ def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:
     assert source.account.notes == ["classes are the folders in 'flowers'"]
     assert open_source(written_as("folder", tmp_path / "b", images("cats/1.png", "cats/2.png"))).class_names == ["cats"]
     assert open_source(written_as("folder", tmp_path / "c", images("images/1.png", "images/x/2.png"))).class_names == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("train", "masks"),
+    [
+        ("images", "masks"),
+        ("JPEGImages", "SegmentationClass"),
+        ("images/train", "labels"),
+        ("train/images", "train/gt"),
+        ("training/image", "training/ground truth"),
+    ],
+)
+def test_masks_beside_images_are_no_class(tmp_path: Path, kind: str, train: str, masks: str) -> None:
+    source = open_source(written_as(kind, tmp_path, images(f"{train}/1.png", f"{train}/2.png", f"{masks}/1.png")))
+    assert [label for _, label in found(source)] == ["", ""]
+    passed = source.account.passed_over["folders of masks and annotations beside the images"]
+    assert passed.examples == [masks]
+    classes = open_source(written_as(kind, tmp_path / "b", images("labels/1.png", "prices/2.png")))
+    assert classes.class_names == ["labels", "prices"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
