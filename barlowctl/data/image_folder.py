@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data import formats
 from barlowctl.data.account import Account
 from barlowctl.data.arrangement import account_for, arrange, split_names
+from barlowctl.data.label_table import LabelTable, find_label_table
+from barlowctl.data.labels import Labels, among, are_numbers, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
 from barlowctl.data.scan import Scan, class_folders, has_images
 from barlowctl.data.side_labels import read_side_labels
-from barlowctl.data.splits import choices, split_in
+from barlowctl.data.splits import SAME_SPLIT, choices, split_in
 from barlowctl.errors import UserError
 
 UNDERSTOOD = (
@@ -56,8 +59,8 @@ class ImageFolder(Source):
         account_for(found, self.account)
         if not self._files:
             raise no_images(path, self.account)
-        if not self.class_names:
-            self._take_side_labels()
+        if len(self.class_names) < 2:  # one folder tells nothing apart
+            self._take_labels_beside(path)
 
     def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
         """Paths of the images in order; what else lies there is accounted for.
@@ -75,17 +78,55 @@ class ImageFolder(Source):
             found += scan.walk(folder)
         return sorted(found, key=lambda name: name.split(os.sep))
 
-    def _take_side_labels(self) -> None:
+    def _take_labels_beside(self, top: Path) -> None:
+        """Labels in files beside the images (`side_labels`), else in a table (`label_table`)."""
         names = [name for name, _ in self._files]
         folders = sorted({os.path.dirname(name) for name in names})
         beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
         labels = read_side_labels(names, beside, lambda name: read_regular(self.path / name), str(self.path))
         ending, count = labels.files
         self.account.take_back(f".{ending} files", count)
-        self.class_names = labels.class_names
-        self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
+        if not labels.class_names:
+            above = [self.path, *(folder for folder in self.path.parents if folder == top or top in folder.parents)]
+            table = find_label_table(above, self.path, names, self.split, self.account)
+            if table is not None:
+                labels = self._read_table(table)
+        if labels.class_names and not are_numbers(labels.class_names):
+            labels = among(labels, self._classes_of_training(top), str(self.path))
         for note in labels.notes:
             self.account.note(note)
+        if not labels.class_names:
+            return
+        self.class_names = labels.class_names
+        self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
+
+    def _read_table(self, table: LabelTable) -> Labels:
+        """Labels from a table; where it has a column of splits, images of other splits are left out."""
+        self.account.take_back(f"{table.file.suffix.lower()} files", 1)
+        self.account.note(f"labels are those of {table.file.name}")
+        values, known = table.values, None
+        rows: Sequence[int] = range(len(values))
+        if table.splits:
+            wanted = self.split if self.split in table.splits else SAME_SPLIT.get(self.split)
+            rows = [row for row, said in enumerate(table.splits) if said == wanted]
+            if not rows:
+                raise UserError(f"{table.file} has no {self.split} split", next=choices(table.splits))
+            if self.split != "train":
+                training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
+                known = number_labels(training, table.what).class_names or None
+            self.account.note(f"{table.file.name} says which images are of the {self.split} split: {len(rows)} of {len(values)}")
+            self._files = [self._files[row] for row in rows]
+        labels = number_labels([values[row] for row in rows], table.what, known=known)
+        return replace(labels, notes=(*table.notes, *labels.notes))
+
+    def _classes_of_training(self, top: Path) -> list[str] | None:
+        """The classes of the training split of the folder that was given, where this is another split."""
+        if self.split == "train" or top == self.path:
+            return None
+        found = arrange(FolderTree(top), "train", str(top))
+        return (
+            ImageFolder(top, "train").class_names or None if found and top.joinpath(*found.root) != self.path else None
+        )
 
     def __len__(self) -> int:
         return len(self._files)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def settle(book: Codebook, what: str, *, known: Sequence[str] | None = None, nam
     if not present:
         return Labels(np.full(len(values), -1, dtype=np.int64), list(names))
     numbers = [_as_number(value) for value in values]
-    counted = known is None or all(name == str(position) for position, name in enumerate(known))
+    counted = known is None or are_numbers(known)
     if counted and all(number is not None for number, value in zip(numbers, values, strict=True) if value is not None):
         if any(isinstance(number, float) for number in numbers):
             example = next(number for number in numbers if isinstance(number, float))
@@ -124,6 +124,27 @@ def settle(book: Codebook, what: str, *, known: Sequence[str] | None = None, nam
     if longest > LONGEST_WORD or any(isinstance(value, str) and "\n" in value for value in values):
         return _unusable(book, f"{what} holds long texts: not used as classes")
     return _worded(book, values, what, known if known is not None else names or None, notes)
+
+
+def among(labels: Labels, known: Sequence[str] | None, what: str) -> Labels:
+    """Labels as positions among the training split's classes; unchanged where these are None.
+
+    Raises:
+        UserError: a class that is not among them.
+    """
+    if known is None:
+        return labels
+    positions = {name: position for position, name in enumerate(known)}
+    lacking = [name for name in labels.class_names if name not in positions]
+    if lacking:
+        raise _unknown(what, lacking[0], len(known))
+    numbers = np.array([*(positions[name] for name in labels.class_names), -1], dtype=np.int64)
+    return replace(labels, numbers=numbers[labels.numbers], class_names=list(known))
+
+
+def are_numbers(class_names: Sequence[str]) -> bool:
+    """Whether classes have no other names than their numbers."""
+    return all(name == str(number) for number, name in enumerate(class_names))
 
 
 def numbered_classes(largest: int, where: str) -> list[str]:
@@ -183,16 +204,20 @@ def _worded(
     positions = {name: position for position, name in enumerate(class_names)}
     for word in ordered:
         if word not in positions:
-            raise UserError(
-                f"{what} has the class '{word[:40]}', which the training set lacks",
-                allowed=f"its {len(class_names)} classes",
-                next="give the split the classes of the training set, or pack it from a folder of its own",
-            )
+            raise _unknown(what, word, len(class_names))
     numbers = [-1 if word is None else positions[word] for word in words]
     count = sum(book.counts[at] for at, word in enumerate(words) if word is not None)
     if known is None and count == len(set(ordered)) >= 10:
         notes = [*notes, f"{what} is another one for each of {count:,} images: are they classes?"]
     return Labels(np.array(numbers, dtype=np.int64), class_names, tuple(notes))
+
+
+def _unknown(what: str, name: str, classes: int) -> UserError:
+    return UserError(
+        f"{what} has the class '{name[:40]}', which the training set lacks",
+        allowed=f"its {classes} classes",
+        next="give the split the classes of the training set, or pack it from a folder of its own",
+    )
 
 
 def _word(value: object) -> str:

@@ -15,7 +15,7 @@ from barlowctl.data.arrangement import Arrangement, NameTree, account_for, arran
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.formats import HEAD
 from barlowctl.data.image_folder import no_images
-from barlowctl.data.labels import Labels
+from barlowctl.data.labels import Labels, among, are_numbers
 from barlowctl.data.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
@@ -65,7 +65,7 @@ class TarShards(Source):
         if not labels.class_names and found.classes:
             labels = Labels(places.clip(min=-1), found.class_names, labels.notes)
             self.kind += ", in class folders"
-            labels = _among(labels, known, str(self.path))
+            labels = among(labels, known, str(self.path))
         self.class_names = labels.class_names
         self._rows = np.flatnonzero((places > -2) & chosen.keep)  # those of this split
         self._labels = labels.numbers[self._rows]
@@ -163,7 +163,7 @@ def _head(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _known(training: Sequence[Path], member: str | None) -> list[str] | None:
     """The class names of the training shards, where they are no numbers."""
     names = TarShards(training, "train", member=member).class_names if training else []
-    return names if names and names != [str(number) for number in range(len(names))] else None
+    return names if names and not are_numbers(names) else None
 
 
 def _labels_of_folders(found: Arrangement, names: Iterable[str]) -> np.ndarray:
@@ -175,18 +175,3 @@ def _labels_of_folders(found: Arrangement, names: Iterable[str]) -> np.ndarray:
         number = label(parts[depth:]) if parts[:depth] == found.root else None
         numbers.append(-2 if number is None else number)
     return np.array(numbers, dtype=np.int64)
-
-
-def _among(labels: Labels, known: Sequence[str] | None, where: str) -> Labels:
-    """Labels by folders as positions among the training shards' classes."""
-    if known is None:
-        return labels
-    positions = {name: position for position, name in enumerate(known)}
-    lacking = [name for name in labels.class_names if name not in positions]
-    if lacking:
-        raise UserError(
-            f"{where} has the class folder '{lacking[0]}', which the training set lacks",
-            allowed=f"the {len(known)} class folders of the training set",
-        )
-    numbers = np.array([*(positions[name] for name in labels.class_names), -1], dtype=np.int64)
-    return Labels(numbers[labels.numbers], list(known), labels.notes)

@@ -271,3 +271,58 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
     assert [label for _, label in found(train)] == ["cat", "dog", "emu", ""]
     assert [label for _, label in found(test)] == ["emu", "dog"]
     assert test.class_names == ["cat", "dog", "emu"]
+
+
+@pytest.mark.parametrize(
+    ("table", "content"),
+    [
+        ("metadata.csv", "file_name,label\n0.png,dog\n2.png,cat\nelsewhere.png,emu\n"),
+        ("metadata.jsonl", '{"file_name": "2.png", "label": "cat"}\n{"file_name": "0.png", "label": "dog"}\n'),
+        ("labels.tsv", "label\timage\ndog\t0.png\ncat\t2.png\n"),
+        ("breeds.csv", "id,breed\n2,cat\n0,dog\n"),
+        ("plain.csv", "0.png,dog\n2.png,cat\n"),
+    ],
+)
+def test_labels_in_a_table_beside_images(tmp_path: Path, table: str, content: str) -> None:
+    path = written_as("folder", tmp_path, images("0.png", "1.png", "2.png") | {table: content.encode()})
+    source = open_source(path)
+    assert [label for _, label in found(source)] == ["dog", "", "cat"]
+    assert f"labels are those of {table}" in source.account.notes
+    assert source.account.passed_over == {}
+
+
+def test_a_table_for_each_split_or_one_above_them(tmp_path: Path) -> None:
+    files = images("train/0.png", "train/1.png", "test/0.png")
+    each = {"train/metadata.csv": b"file_name,label\n0.png,emu\n1.png,cat\n", "test/metadata.csv": b"0.png,emu\n"}
+    above = {"all.csv": b"path,label\ntrain/0.png,emu\ntrain/1.png,cat\ntest/0.png,emu\n"}
+    called = {"train.csv": b"id,label\n0,emu\n1,cat\n", "test.csv": b"id,label\n0,emu\n"}
+    for place, tables in (("a", each), ("b", above), ("c", called)):
+        path = written_as("folder", tmp_path / place, files | tables)
+        assert [label for _, label in found(open_source(path))] == ["emu", "cat"]
+        assert [label for _, label in found(open_source(path, "test"))] == ["emu"]
+        assert open_source(path, "test").class_names == ["cat", "emu"]
+
+
+def test_a_table_that_says_the_splits(tmp_path: Path) -> None:
+    table = b"filename,label,split\n0.png,dog,train\n1.png,cat,train\n2.png,dog,valid\n"
+    path = written_as("folder", tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table})
+    train, val = open_source(path), open_source(path, "val")
+    assert [label for _, label in found(train)] == ["dog", "cat"]
+    assert [label for _, label in found(val)] == ["dog"]
+    assert val.class_names == ["cat", "dog"]
+    assert "labels.csv says which images are of the val split: 1 of 4" in val.account.notes
+    with pytest.raises(UserError, match="no unlabelled split"):
+        open_source(path, "unlabelled")
+
+
+def test_tables_that_do_not_label_images(tmp_path: Path) -> None:
+    boxes = b"file,class,x\n0.png,cat,1\n0.png,dog,2\n1.png,cat,3\n"
+    others = {"boxes.csv": boxes, "people.csv": b"name,label\nann,1\n", "broken.csv": b'"\n', "empty.csv": b""}
+    source = open_source(written_as("folder", tmp_path, images("0.png", "1.png") | others))
+    assert source.class_names == []
+    assert source.account.notes == ["boxes.csv has several labels for one image ('0.png'): not used as classes"]
+    assert source.account.passed_over[".csv files"].count == 4
+    targets = {"metadata.csv": b"file_name,label\n0.png,0.5\n1.png,2\n"}
+    source = open_source(written_as("folder", tmp_path / "b", images("0.png", "1.png") | targets))
+    assert source.class_names == []
+    assert any("targets of a regression" in note for note in source.account.notes)
