@@ -108,13 +108,15 @@ class ImageFolder(Source):
         rows: Sequence[int] = range(len(values))
         if table.splits:
             wanted = self.split if self.split in table.splits else SAME_SPLIT.get(self.split)
-            rows = [row for row, said in enumerate(table.splits) if said == wanted]
+            rows = [row for row, said in enumerate(table.splits) if said is not None and said == wanted]
             if not rows:
                 raise UserError(f"{table.file} has no {self.split} split", next=choices(table.splits))
             if self.split != "train":
                 training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
                 known = number_labels(training, table.what).class_names or None
-            self.account.note(f"{table.file.name} says which images are of the {self.split} split: {len(rows)} of {len(values)}")
+            self.account.note(
+                f"{table.file.name} says which images are of the {self.split} split: {len(rows)} of {len(values)}"
+            )
             self._files = [self._files[row] for row in rows]
         labels = number_labels([values[row] for row in rows], table.what, known=known)
         return replace(labels, notes=(*table.notes, *labels.notes))

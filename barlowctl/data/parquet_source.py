@@ -28,10 +28,13 @@ GROUPS_KEPT = 2
 _LOOKED_AT = 16  # rows, to see whether a column has images
 
 
-def open_parquet(path: Path, split: str, wanted: Wanted = CHOSEN_HERE) -> ParquetImages:
-    """A split of the Parquet files in a folder (`parquet_files`)."""
+def open_parquet(
+    path: Path, split: str, wanted: Wanted = CHOSEN_HERE, training: Sequence[Path] | None = None
+) -> ParquetImages:
+    """A split of the Parquet files in a folder (`parquet_files`); training: those of the training split elsewhere."""
     files = parquet_files(path)
-    return ParquetImages(of_split(files, split), split, training_files(files, split), wanted)
+    training = training_files(files, split) if training is None else of_split(training, "train")
+    return ParquetImages(of_split(files, split), split, training, wanted)
 
 
 def parquet_files(path: Path) -> list[Path]:

@@ -11,9 +11,10 @@ from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.file_source import open_file
 from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
 from barlowctl.data.layout import account_for_beside_arrays, account_for_rest, choose_layout
-from barlowctl.data.parquet_source import open_parquet
+from barlowctl.data.parquet_source import open_parquet, parquet_files
 from barlowctl.data.picture import Source
 from barlowctl.data.scan import has_images
+from barlowctl.data.shard_folders import find_shard_folder
 from barlowctl.data.splits import SPLITS
 from barlowctl.data.tar_shards import open_tar_shards, tar_files
 from barlowctl.data.wanted import CHOSEN_HERE, Wanted
@@ -59,6 +60,7 @@ def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
 
 
 def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
+    opened: Source | None
     for opener in () if wanted.layout else (open_idx, open_cifar, open_stl10):
         for folder in _candidates(path):
             opened = opener(folder, split)
@@ -66,10 +68,14 @@ def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
                 account_for_beside_arrays(path, opened)
                 return opened
     layout = choose_layout(path, wanted.layout)
-    if layout.shards:
-        tars = tar_files(path)
-        opened = open_tar_shards(tars, split, wanted.member) if tars else open_parquet(path, split, wanted)
-        account_for_rest(path, opened)
+    shards = None if not layout.shards and has_images(path) else find_shard_folder(path, split)
+    if shards is not None:
+        training = None if shards.training is None else tar_files(shards.training) or parquet_files(shards.training)
+        if tars := tar_files(shards.place):
+            opened = open_tar_shards(tars, split, wanted.member, training)
+        else:
+            opened = open_parquet(shards.place, split, wanted, training)
+        account_for_rest(shards.place, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split)

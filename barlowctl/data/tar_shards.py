@@ -140,9 +140,16 @@ class TarShards(Source):
         return self._sizes[self._rows[index]], -1
 
 
-def open_tar_shards(files: Sequence[Path], split: str, member: str | None = None) -> TarShards:
-    """The shards of a split (`splits.of_split`); raises as `TarShards`."""
-    return TarShards(of_split(files, split), split, training_files(files, split), member)
+def open_tar_shards(
+    files: Sequence[Path], split: str, member: str | None = None, training: Sequence[Path] | None = None
+) -> TarShards:
+    """The shards of a split (`splits.of_split`); training: where those of the training split lie elsewhere.
+
+    Raises:
+        UserError: see `TarShards`.
+    """
+    training = training_files(files, split) if training is None else of_split(training, "train")
+    return TarShards(of_split(files, split), split, training, member)
 
 
 def tar_files(path: Path) -> list[Path]:

@@ -305,7 +305,9 @@ def test_a_table_for_each_split_or_one_above_them(tmp_path: Path) -> None:
 
 def test_a_table_that_says_the_splits(tmp_path: Path) -> None:
     table = b"filename,label,split\n0.png,dog,train\n1.png,cat,train\n2.png,dog,valid\n"
-    path = written_as("folder", tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table})
+    path = written_as(
+        "folder", tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table}
+    )
     train, val = open_source(path), open_source(path, "val")
     assert [label for _, label in found(train)] == ["dog", "cat"]
     assert [label for _, label in found(val)] == ["dog"]
@@ -326,3 +328,27 @@ def test_tables_that_do_not_label_images(tmp_path: Path) -> None:
     source = open_source(written_as("folder", tmp_path / "b", images("0.png", "1.png") | targets))
     assert source.class_names == []
     assert any("targets of a regression" in note for note in source.account.notes)
+
+
+@pytest.mark.parametrize(("above", "test"), [("", "test"), ("default/", "test"), ("a/b/", "Validation")])
+def test_shards_in_split_folders(tmp_path: Path, above: str, test: str) -> None:
+    top = tmp_path / "x"
+    for split, words in (("train", ["cat", "dog", "emu"]), (test, ["emu", "dog"])):
+        (top / above / split).mkdir(parents=True)
+        write_parquet(top / above / split / "0000.parquet", words)
+    train, held_out = open_source(top), open_source(top, "val")
+    assert [label for _, label in found(train)] == ["cat", "dog", "emu"]
+    assert [label for _, label in found(held_out)] == ["emu", "dog"]
+    assert held_out.class_names == ["cat", "dog", "emu"]
+    with pytest.raises(UserError, match="no unlabelled split"):
+        open_source(top, "unlabelled")
+
+
+def test_tar_files_in_split_folders(tmp_path: Path) -> None:
+    for split, word in (("train", "a"), ("train", "b"), ("val", "b")):
+        (tmp_path / "x" / split).mkdir(parents=True, exist_ok=True)
+        shard = written_as("tar", tmp_path, images("0.png") | {"0.cls": word.encode()})
+        shard.rename(tmp_path / "x" / split / f"{word}.tar")
+    assert [label for _, label in found(open_source(tmp_path / "x"))] == ["a", "b"]
+    assert [label for _, label in found(open_source(tmp_path / "x", "val"))] == ["b"]
+    assert open_source(tmp_path / "x", "test").class_names == ["a", "b"]
