@@ -35,6 +35,8 @@ TIME_LIMIT = 900.0
 LAST_WORDS = 3.0
 """Seconds that a rank which lost another one waits for the others to say what they know."""
 BUCKET_BYTES = 25 << 20
+CLOSING = "barlowctl-closing"
+"""Name of the thread that closes a failed rank's connections."""
 
 EXIT_CODES_FOLDER = "BARLOWCTL_EXIT_CODES"
 """Environment variable: where a rank leaves its exit code for the launcher, which else sees the agent's only."""
@@ -48,6 +50,13 @@ class RankLost(UserError):
 
     exit_code = EXIT_RANK_LOST
     explained = False
+
+
+def another_rank_failed(ranks: Ranks, rank: int, code: int) -> RankLost:
+    """What a rank raises that leaves with another one, which says why: with the same exit code."""
+    left = RankLost(f"rank {ranks.rank} of {ranks.size} stopped: rank {rank} failed")
+    left.explained, left.exit_code = True, code
+    return left
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,11 @@ class Ranks:
 ALONE = Ranks()
 
 
+def is_closing() -> bool:
+    """Whether connections are still being closed: the process must then end without the interpreter's own end."""
+    return any(thread.name == CLOSING for thread in threading.enumerate())
+
+
 @contextlib.contextmanager
 def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
     """The ranks that a launcher (torchrun, srun) started, read from its environment variables; alone without them.
@@ -233,8 +247,10 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
         else:
             ranks.report(f"{type(error).__name__}: {error}")
         # Closes the connections, which ends the others' waiting. It may wait for a rank itself: not for long.
-        threading.Thread(target=dist.destroy_process_group, daemon=True).start()
+        closing = threading.Thread(target=dist.destroy_process_group, name=CLOSING, daemon=True)
+        closing.start()
         ranks.leave()
+        closing.join(LAST_WORDS)  # the interpreter aborts, whatever the exit code, when it ends under its feet
         raise
     else:
         dist.destroy_process_group()

@@ -10,10 +10,12 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_DONE = 0
+EXIT_INTERNAL = 1
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
 EXIT_RANK_LOST = 4
 EXIT_DIVERGED = 5
+EXIT_ABORTED = 130  # as a shell says that SIGINT ended a command
 
 
 class UserError(Exception):
@@ -55,3 +57,20 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """`, did you mean 'resnet50'?` for the nearest allowed name, or an empty string."""
     near = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.5)
     return f", did you mean '{near[0]}'?" if near else ""
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Say something more of an error on its way up: `cli` shows it behind the message."""
+    if isinstance(error, UserError):
+        error.message = f"{error.message}; {text}"
+    else:
+        error.add_note(text)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line; an error that is not a user's is named by its kind too."""
+    if isinstance(error, UserError):
+        return error.message
+    first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return "; ".join([said, *getattr(error, "__notes__", ())])

@@ -156,10 +156,14 @@ def _begin_again(run: Path) -> str:
     return f"{shell.line('rm', '-r', run)} && barlowctl ..."
 
 
-def random_state() -> dict[str, Tensor]:
-    """States of torch's generators: the CPU's, and each CUDA device's when CUDA is in use."""
+def random_state(device: torch.device | None = None) -> dict[str, Tensor]:
+    """States of torch's generators: the CPU's, and each CUDA device's (or only `device`'s) when CUDA is in use."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if device is not None:
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            states[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
+    elif torch.cuda.is_available() and torch.cuda.is_initialized():
         states |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
     return states
 

@@ -58,6 +58,7 @@ class Gradient:
         self.micro_batch, self.recomputes = micro_batch, recomputes
         self._buffers = list(method.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
+        self._kept = False  # `_before` is of the last call
         self.sync = GradientSync(ranks, [p for p in method.parameters() if p.requires_grad], scale)
 
     def __call__(self, views: Sequence[Tensor], shares: Sequence[int]) -> tuple[Any, Callable[[], float]]:
@@ -66,14 +67,16 @@ class Gradient:
         Args:
             views: this rank's rows, uint8 `(n, S, S, C)`. shares: how many rows each rank has.
         """
+        self._kept = False
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
+        self._kept = True
         pieces = math.ceil(max(shares) / self.micro_batch) if self.micro_batch else 1
         return self._two_passes(views, pieces) if pieces > 1 else self._one_pass(views)
 
     def undo(self) -> None:
-        """Put the buffers (running statistics) back as they were before the last call."""
-        if self._buffers:
+        """Put the buffers (running statistics) back as they were before the last call, wherever that ended."""
+        if self._buffers and self._kept:
             torch._foreach_copy_(self._buffers, self._before)
 
     def _embed(self, views: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,313 @@
+"""The loop itself: steps, epochs, what follows them, and how it ends when it does not come to the end.
+
+Between two steps the state is one that a checkpoint may hold. Whatever ends a run, it is saved there if it can be.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from barlowctl.distributed import RankLost, Ranks, another_rank_failed
+from barlowctl.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, RunDiverged, RunStopped, UserError, add_note, one_line
+from barlowctl.train import checkpoint
+from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, Sink, StepDone
+from barlowctl.train.gradient import Gradient
+from barlowctl.train.metrics import explain_divergence, grad_norm, lower_rate, metrics
+from barlowctl.train.optim import set_learning_rates
+from barlowctl.train.progress import EpochMeans, Progress, Trained
+from barlowctl.train.settings import Settings
+from barlowctl.train.signals import shielded, urgent
+
+
+class Batch(Protocol):
+    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached; labels `(N,)`."""
+
+    views: Sequence[Tensor]
+    labels: Tensor
+
+    def hold(self, event: Any) -> None: ...
+
+
+class Loader(Protocol):
+    """What the engine needs of a loader."""
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]: ...
+
+
+@dataclass
+class Loop:
+    """One call of `engine.train`, whose arguments these are.
+
+    `trouble` and `interrupted` keep what happened on this rank until all ranks hear of it, at the same place
+    (`_agree`).
+    """
+
+    trained: Trained
+    progress: Progress
+    gradient: Gradient
+    loader: Loader
+    settings: Settings
+    device: torch.device
+    emit: Sink
+    checkpoints: Path
+    recipe_digest: str
+    evaluate: Callable[[], Mapping[str, float]] | None
+    stop: Callable[[], bool]
+    ranks: Ranks
+    go_on: str
+    saved_at: int | None  # the newest checkpoint's step
+    phase: Literal["between", "computing", "updating"] = "between"
+    random: Mapping[str, Tensor] = field(default_factory=dict)  # before the step in progress
+    trouble: Exception | None = None
+    interrupted: bool = False
+    unsaved_at: int | None = None  # the step whose checkpoint could not be written
+
+    def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
+        try:
+            self._train(evaluated)
+        except (RunStopped, RankLost):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if error is not self.trouble:  # that was told, and has its note
+                self._broke_off(error)
+            raise
+
+    def _train(self, evaluated: Mapping[str, float] | None) -> None:
+        progress, settings = self.progress, self.settings
+        self.trained.method.train()
+        epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
+        if epoch and start_batch == 0 and settings.evaluates_after(epoch - 1):  # resumed before or after that
+            progress.last = {**progress.last, **(evaluated or {})}
+            if evaluated is None:
+                self._evaluate(epoch - 1)
+            self._agree(finished=progress.step == settings.total_steps)
+        while progress.step < settings.total_steps:
+            epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
+            if start_batch == 0:
+                progress.sums = EpochMeans()
+            self._steps(epoch, start_batch)
+            self._end(epoch)
+
+    def _steps(self, epoch: int, start_batch: int) -> None:
+        batches = self.loader.epoch(epoch, start_batch=start_batch)
+        try:
+            mark = time.perf_counter()
+            while (batch := self._next(batches)) is not None or self._must_tell():
+                arrived = time.perf_counter()
+                shares = self._agree(0 if batch is None else len(batch.views[0]))
+                assert batch is not None
+                try:
+                    self._step(epoch, batch, shares, mark, arrived)
+                except KeyboardInterrupt:
+                    if self.phase == "updating":
+                        raise
+                    self._back_to_the_last_step()
+                    self.interrupted = True
+                every = self.settings.checkpoint_every_steps
+                within = self.progress.step % self.settings.steps_per_epoch
+                if every and self.progress.step % every == 0 and within and not self._must_tell():
+                    self.save()
+                mark = time.perf_counter()
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    def _next(self, batches: Iterator[Any]) -> Batch | None:
+        """The next batch; None at the end, or when something is to be told."""
+        if self._must_tell():
+            return None
+        try:
+            return next(batches, None)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        except OSError as error:
+            self.trouble = UserError(f"reading the images failed: {error}", next="barlowctl doctor")
+            self.trouble.__cause__ = error
+        except Exception as error:
+            self.trouble = error
+        return None
+
+    def _must_tell(self) -> bool:
+        return self.interrupted or self.trouble is not None
+
+    def _step(self, epoch: int, batch: Batch, shares: list[int], mark: float, arrived: float) -> None:
+        """One step. `mark`: when the one before it ended; `arrived`: when the batch was there (seconds)."""
+        trained, progress, settings, optimizer = self.trained, self.progress, self.settings, self.trained.optimizer
+        with shielded() if self.ranks.size > 1 else nullcontext():  # the others are in the middle of it too
+            factor = settings.lr_factor(progress.step)
+            set_learning_rates(optimizer, factor)
+            trained.method.take_labels(batch.labels)  # type: ignore[operator]
+            optimizer.zero_grad(set_to_none=True)
+            views = _to_device(batch, self.device)
+            self.random = checkpoint.random_state(self.device)
+            self.phase = "computing"
+            terms, read_loss = self.gradient(views, shares)
+            loss = read_loss()
+            if not math.isfinite(loss):
+                self._back_to_the_last_step()
+                self.save()
+                explained = explain_divergence(loss, progress.step, factor, optimizer)
+                raise RunDiverged(explained, next=lower_rate(self.checkpoints))
+            trained.scaler.unscale_(optimizer)
+            logged = (progress.step + 1) % settings.log_every_steps == 0 or progress.step == 0
+            norm = grad_norm(optimizer) if logged else None
+            with shielded():
+                self.phase = "updating"
+                trained.scaler.step(optimizer)
+                trained.scaler.update()
+                trained.method.after_step()  # type: ignore[operator]
+                done = time.perf_counter()
+                progress.count(loss, done - mark, arrived - mark, sum(shares))
+                self.phase = "between"
+                values = {"loss": loss}
+                if logged:
+                    values = progress.last = metrics(terms, loss, norm, optimizer, progress.sums)
+                self._say(StepDone(progress.step, epoch, logged, values))
+
+    def _back_to_the_last_step(self) -> None:
+        """Take back what a step that was not finished has done."""
+        if self.phase == "computing":
+            self.gradient.undo()
+            checkpoint.restore_random_state(self.random)
+            self.phase = "between"
+
+    def _end(self, epoch: int) -> None:
+        """What follows an epoch: its checkpoint, and after that, since it may take long or fail, its evaluation."""
+        progress, settings = self.progress, self.settings
+        self._say(EpochDone(progress.step, epoch, progress.sums.values()))
+        progress.last = {**progress.last, "loss": progress.sums.values()["loss"]}
+        final = progress.step == settings.total_steps
+        self._agree(finished=final)
+        if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
+            self.save()
+        if settings.evaluates_after(epoch):
+            self._evaluate(epoch)
+        self._agree(finished=final)
+
+    def _evaluate(self, epoch: int) -> None:
+        """Measure on rank 0. An error is said, and costs this one record; a signal does not wait."""
+        if self.evaluate is None or not self.ranks.first or self._must_tell():
+            return
+        random = checkpoint.random_state()
+        try:
+            with urgent():
+                measured = dict(self.evaluate())
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._say(Notice(f"the evaluation after epoch {epoch + 1} was broken off: --resume makes it"))
+        except Exception as error:
+            self.trained.method.train()
+            self._say(Notice(f"no evaluation after epoch {epoch + 1}: {one_line(error)}; training goes on"))
+        else:
+            self.progress.last = {**self.progress.last, **measured}
+            self._say(Evaluated(self.progress.step, epoch, measured))
+        finally:
+            checkpoint.restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
+
+    def _say(self, event: Event) -> None:
+        """Emit an event; what a sink raises is told before the next step."""
+        try:
+            self.emit(event)
+        except Exception as error:
+            self.trouble = self.trouble or error
+
+    def _agree(self, rows: int = 0, *, finished: bool = False) -> list[int]:
+        """Every rank's `rows` of the next batch. Does not return when one of them has to end the run.
+
+        finished: nothing is left to do, so that a request to stop changes nothing.
+        """
+        stopping = self.interrupted or (not finished and self.stop())
+        code = 0 if self.trouble is None else getattr(self.trouble, "exit_code", EXIT_INTERNAL)
+        told = self.ranks.table([rows, stopping, code])
+        failed = [(rank, code) for rank, (_, _, code) in enumerate(told) if code]
+        if failed:
+            note = self._save_if_possible()
+            if self.trouble is not None:
+                add_note(self.trouble, note)
+                raise self.trouble
+            raise another_rank_failed(self.ranks, *failed[0])
+        if any(stopping for _, stopping, _ in told):
+            if self.saved_at != self.progress.step:
+                self.save()
+            raise self._stopped()
+        return [rows for rows, _, _ in told]
+
+    def _stopped(self) -> RunStopped:
+        total = self.settings.total_steps
+        return RunStopped(f"stopped at step {self.progress.step} of {total}; the state is saved", next=self.go_on)
+
+    def save(self) -> None:
+        """Write a checkpoint; nobody leaves, or goes on, before it is on the disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        told = self.ranks.objects((checkpoint.random_state(), self.progress.clock.cpu))
+        error: UserError | None = None
+        try:
+            if self.ranks.first:
+                with shielded():
+                    self._write(told)
+        except UserError as raised:
+            error = raised
+            self.unsaved_at = self.progress.step
+        except KeyboardInterrupt:
+            if self.saved_at != self.progress.step:
+                raise
+            self.interrupted = True
+        failed = [rank for rank, (code,) in enumerate(self.ranks.table([error is not None])) if code]
+        if error is not None:
+            raise error
+        if failed:
+            raise another_rank_failed(self.ranks, failed[0], EXIT_BAD_INPUT)
+        self.saved_at = self.progress.step
+
+    def _write(self, told: list[tuple[dict[str, Tensor], float]]) -> None:
+        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, told)
+        path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints)
+        self.saved_at = state.step
+        self._say(CheckpointSaved(state.step, path))
+
+    def _save_if_possible(self) -> str:
+        """Save, and say in words what became of the state."""
+        why, step = "", self.progress.step
+        if self.phase != "updating" and step not in (0, self.saved_at, self.unsaved_at):
+            try:
+                self.save()
+            except UserError as error:
+                why = f" ({error.message})"
+        if self.progress.step == 0 and self.saved_at is None:
+            return "nothing was trained yet"
+        if self.saved_at == self.progress.step:
+            return f"the state of step {self.saved_at} is saved: `{self.go_on}` goes on"
+        if self.saved_at is None:
+            return f"the state could not be saved{why}, and there is no checkpoint"
+        return f"the state could not be saved{why}: `{self.go_on}` goes on from step {self.saved_at}"
+
+    def _broke_off(self, error: BaseException) -> None:
+        """Save what can be saved after an error that no other rank knows of."""
+        if self.ranks.size > 1:
+            return  # they may be anywhere: the state is that of the last checkpoint
+        self._back_to_the_last_step()
+        add_note(error, self._save_if_possible())
+        if isinstance(error, KeyboardInterrupt) and self.saved_at == self.progress.step:
+            raise self._stopped() from None
+
+
+def _to_device(batch: Batch, device: torch.device) -> list[Tensor]:
+    """The batch's views on the device. The loader reuses its buffers only after the copy completed."""
+    if device.type != "cuda":
+        return list(batch.views)
+    views = [view.to(device, non_blocking=True) for view in batch.views]
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(device))
+    batch.hold(copied)
+    return views

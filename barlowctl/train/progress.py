@@ -1,0 +1,143 @@
+"""How far a run is: what is counted while it trains, and how that goes into a checkpoint and comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.distributed import Ranks
+from barlowctl.train import checkpoint
+
+CHANGED_RANKS = (
+    "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
+    "that is not synchronised (train.sync_batch_norm) and for dropout"
+)
+
+
+@dataclass
+class Clock:
+    """Time spent, in seconds: wall while training, wall waiting for data, and CPU of the whole process."""
+
+    wall: float = 0.0
+    waited: float = 0.0
+    images: int = 0
+    cpu_before: float = 0.0  # of earlier processes of the same run
+
+    def __post_init__(self) -> None:
+        self._cpu_start = time.process_time()
+
+    @property
+    def cpu(self) -> float:
+        return self.cpu_before + time.process_time() - self._cpu_start
+
+
+@dataclass
+class EpochMeans:
+    """Means over the steps of an epoch (of this process, when it was resumed in the middle)."""
+
+    steps: int = 0
+    loss: float = 0.0
+    wall: float = 0.0
+    waited: float = 0.0
+    images: int = 0
+
+    def add(self, loss: float, wall: float, waited: float, images: int) -> None:
+        self.steps += 1
+        self.loss += loss
+        self.wall += wall
+        self.waited += waited
+        self.images += images
+
+    def values(self) -> dict[str, float]:
+        return {
+            "loss": self.loss / max(self.steps, 1),
+            "images_per_second": self.images / self.wall if self.wall else 0.0,
+            "data_wait": self.waited / self.wall if self.wall else 0.0,
+        }
+
+
+@dataclass
+class Progress:
+    """Steps done, the sums of the epoch in progress, the newest metrics, and the time spent."""
+
+    step: int = 0
+    sums: EpochMeans = field(default_factory=EpochMeans)
+    last: dict[str, float] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+
+    def count(self, loss: float, wall: float, waited: float, images: int) -> None:
+        """One more step: its loss, its seconds, those of them spent waiting for data, its images over all ranks."""
+        self.step += 1
+        self.clock.wall += wall
+        self.clock.waited += waited
+        self.clock.images += images
+        self.sums.add(loss, wall, waited, images)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run's checkpoint is made of, beside its progress."""
+
+    method: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def state(
+        self,
+        progress: Progress,
+        steps_per_epoch: int,
+        recipe_digest: str,
+        told: Sequence[tuple[Mapping[str, Tensor], float]],
+    ) -> checkpoint.TrainingState:
+        """The state to save; `told` by every rank: its random states and its CPU seconds."""
+        epoch, batch = divmod(progress.step, steps_per_epoch)
+        clock = progress.clock
+        return checkpoint.TrainingState(
+            step=progress.step,
+            epoch=epoch,
+            batch=batch,
+            recipe_digest=recipe_digest,
+            model=self.method.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            random=_random_of_ranks([random for random, _ in told]),
+            extra={
+                "scaler": self.scaler.state_dict(),
+                "cpu_seconds": sum(cpu for _, cpu in told),
+                "wall_seconds": clock.wall,
+                "wait_seconds": clock.waited,
+                "images": clock.images,
+                "ranks": len(told),
+                "epoch_sums": asdict(progress.sums),
+                "last": progress.last,
+            },
+        )
+
+    def restore(self, state: checkpoint.TrainingState, ranks: Ranks) -> tuple[Progress, list[str]]:
+        """Put a state back; returns the progress then, and what somebody should know about it."""
+        extra = state.extra
+        self.method.load_state_dict(dict(state.model))
+        self.optimizer.load_state_dict(dict(state.optimizer))
+        self.scaler.load_state_dict(extra["scaler"])
+        checkpoint.restore_random_state(_random_of_rank(state.random, ranks.rank))
+        before = extra.get("ranks", 1)
+        notes = [f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}"]
+        clock = Clock(extra["wall_seconds"], extra["wait_seconds"], extra["images"])
+        if ranks.first:
+            clock.cpu_before = extra["cpu_seconds"]
+        sums = EpochMeans(**extra.get("epoch_sums", {}))
+        return Progress(state.step, sums, dict(extra.get("last", {})), clock), notes if before != ranks.size else []
+
+
+def _random_of_ranks(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Random states of all ranks in one dictionary: rank 0's under their own names."""
+    return {f"{name}@{rank}" if rank else name: state for rank, own in enumerate(states) for name, state in own.items()}
+
+
+def _random_of_rank(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """The states that `_random_of_ranks` took from a rank; none where there was no such rank."""
+    named = [(*name.partition("@"), state) for name, state in states.items()]
+    return {name: state for name, _, owner, state in named if int(owner or 0) == rank}

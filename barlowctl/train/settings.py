@@ -1,0 +1,49 @@
+"""How long a run is and how it is trained: what the engine is told beside the networks and the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from barlowctl.distributed import GradientScale
+from barlowctl.train.schedule import warmup_cosine
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how; steps are optimizer steps, one batch each."""
+
+    epochs: int
+    steps_per_epoch: int
+    warmup_epochs: float
+    final_lr_scale: float
+    precision: str
+    log_every_steps: int
+    checkpoint_every_epochs: int
+    keep_checkpoints: int
+    evaluate_every_epochs: int
+    epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: warm-up and cosine by step
+    checkpoint_every_steps: int = 0
+    micro_batch: int = 0
+    activation_checkpointing: bool = False
+    gradient_scale: GradientScale = "exact"
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether an online evaluation follows an epoch, counted from 0."""
+        every = self.evaluate_every_epochs
+        return every > 0 and ((epoch + 1) % every == 0 or epoch + 1 == self.epochs)
+
+    def lr_factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step, counted from 0."""
+        if self.epoch_schedule is not None:
+            return self.epoch_schedule(step // self.steps_per_epoch)
+        return warmup_cosine(
+            step,
+            total_steps=self.total_steps,
+            warmup_steps=self.warmup_epochs * self.steps_per_epoch,
+            final_scale=self.final_lr_scale,
+        )
