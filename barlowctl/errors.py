@@ -47,6 +47,12 @@ class RunStopped(UserError):
     exit_code = EXIT_STOPPED
 
 
+class Aborted(UserError):
+    """A command that Ctrl-C ended, with no state to save."""
+
+    exit_code = EXIT_ABORTED
+
+
 class RunDiverged(RunStopped):
     """A run whose loss is not finite, with its state saved: resumed, it would come to the same."""
 
@@ -63,6 +69,7 @@ def add_note(error: BaseException, text: str) -> None:
     """Say something more of an error on its way up: `cli` shows it behind the message."""
     if isinstance(error, UserError):
         error.message = f"{error.message}; {text}"
+        error.args = (error.message,)
     else:
         error.add_note(text)
 

@@ -24,7 +24,7 @@ from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import ViewSpec
-from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.errors import RunDiverged, UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.model import feature_width
 from barlowctl.objective import Classifier
@@ -211,11 +211,10 @@ def _train(
                 recipe_digest=digest,
                 stop=stop,
                 resume=resume,
+                go_on="barlowctl ...",
             )
     except RunDiverged as diverged:
         raise UserError(diverged.message, next="--set lr_head=0.03") from None
-    except RunStopped as stopped:
-        raise RunStopped(stopped.message, next="barlowctl ...") from None
 
 
 def training_view(protocol: Protocol, size: int) -> ViewSpec:

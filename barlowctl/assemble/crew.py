@@ -16,6 +16,7 @@ import torch
 from barlowctl.ablate.ledger import Cell
 from barlowctl.assemble.machine import Runtime, choose_device, cores
 from barlowctl.errors import EXIT_DONE, RunStopped, UserError
+from barlowctl.train.signals import wanted
 
 POLL_SECONDS = 0.2
 
@@ -70,7 +71,7 @@ def run_cells(
         Cells that could not be run: label -> the last line their process wrote.
 
     Raises:
-        RunStopped: SIGINT, SIGTERM or SIGUSR1 came; every process has saved its state.
+        RunStopped: a signal that asks to stop came (`train.signals`); every process has saved its state.
     """
     waiting, working = list(cells), dict[int, tuple[subprocess.Popen[bytes], Cell]]()
     wrong: dict[str, str] = {}
@@ -136,8 +137,7 @@ def _last_line(log: Path) -> str:
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
     received: list[int] = []
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in wanted}
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in wanted()}
     try:
         yield lambda: bool(received)
     finally:

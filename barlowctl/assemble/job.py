@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
 from barlowctl.train.events import Notice, Sink, broadcast
+from barlowctl.train.monitors import guarded
 from barlowctl.train.optim import build_optimizer as build
 
 
@@ -125,7 +126,14 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
 
 
 def pretrain(
-    job: Job, run: Path, emit: Sink, *, digest: str, stop: Callable[[], bool] = lambda: False, resume: bool = False
+    job: Job,
+    run: Path,
+    emit: Sink,
+    *,
+    digest: str,
+    stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    evaluated: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Train a job in its run directory; returns the values of its result. See `engine.train`."""
     recipe, method = job.recipe, job.method
@@ -135,20 +143,19 @@ def pretrain(
     if recipe.train.compile:
         method.backbone.compile()
         method.projector.compile()
-    evaluation = None
+
+    def tell(text: str) -> None:
+        emit(Notice(text))
+
+    evaluation, everywhere = None, emit
     if job.ranks.first:
         evaluation = OnlineEvaluation(
-            method,
-            job.source,
-            job.split,
-            recipe,
-            job.runtime,
-            job.device,
-            job.data,
-            notify=lambda text: emit(Notice(text)),
+            method, job.source, job.split, recipe, job.runtime, job.device, job.data, notify=tell
         )
+        spectra = guarded(evaluation.record(run / "diagnostics"), f"the folder '{run / 'diagnostics'}'", tell)
+        everywhere = broadcast(emit, spectra)
     with job.loader as loader:
-        loader.notify = lambda text: emit(Notice(text))
+        loader.notify = tell
         result: dict[str, Any] = engine.train(
             method,
             loader,
@@ -156,10 +163,11 @@ def pretrain(
             job.settings,
             to_input=job.to_input,
             device=job.device,
-            emit=broadcast(emit, evaluation.record(run / "diagnostics")) if evaluation else emit,
+            emit=everywhere,
             checkpoints=run / "checkpoints",
             recipe_digest=digest,
             evaluate=evaluation,
+            evaluated=evaluated,
             stop=stop,
             resume=resume,
             ranks=job.ranks,

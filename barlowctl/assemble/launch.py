@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from barlowctl.assemble import run_images
+from barlowctl.assemble import begun, run_images
 from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import memory_explained
+from barlowctl.errors import RunStopped
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
 from barlowctl.train import checkpoint, rundir, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
+from barlowctl.train.monitors import Monitor, guarded
+from barlowctl.train.signals import stop_requests
 
 
 def _less_memory(train: Train) -> str:
@@ -30,14 +33,14 @@ def launch(
     show: Sink,
     *,
     resume: bool = False,
-    record: Sequence[Callable[[Path], Sink]] = (),
+    monitors: Sequence[Monitor] = (),
 ) -> dict[str, Any]:
     """Train a job to its end and write the result.
 
     Args:
         run: the run directory: new (None: named by recipe and date), or the one to resume.
         show: shows events to whoever watches.
-        record: further sinks, made for the run directory (TensorBoard, W&B).
+        monitors: what else records the run (TensorBoard, W&B).
 
     Over several ranks all of them make this call; rank 0 alone touches the directory and shows and records.
 
@@ -45,42 +48,60 @@ def launch(
         The values of result.json (on rank 0).
 
     Raises:
-        UserError: the directory exists already, or is in use, or holds a run of other images.
+        UserError: the directory exists already, or is in use, or holds a run of other images; a monitor cannot work;
+            an error ended the training (the message says what became of the state).
         RunStopped: interrupted, or the loss is not finite (RunDiverged); the state is saved.
         RankLost: another rank is gone.
     """
+    for monitor in monitors:
+        monitor.check()
     facts = job.facts()  # what can be refused is refused before anything is written
     digest, ranks = load.digest(job.recipe), job.ranks
-    with _stop_on_signals() as stop, ExitStack() as held:
+    with stop_requests() as stop, ExitStack() as held:
         emit: Sink = _ignore
-        start, found, known = 0, False, None
+        found, known, evaluated = False, None, None
         if ranks.first:
+            show = guarded(show, "the display", lambda text: None)  # who shows has said what it could
             if resume:
                 assert run is not None
                 known = run_images.check(run, job.source, job.dataset)
             else:
                 run = rundir.create(run, job.recipe.name, _first_files(job, facts))
+                held.enter_context(_nothing_left_of_nothing(run))
             held.enter_context(rundir.lock(run))
             if resume:
                 run_images.remember(run, job.source, job.dataset)
             found = bool(checkpoint.list_checkpoints(run / "checkpoints"))
-            start = checkpoint.load_latest(run / "checkpoints", model_only=True).state.step if found else 0
-            extra = [make(run) for make in record]
-            emit = broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *extra)
+            start = checkpoint.load_latest(run / "checkpoints").state.step if found else 0
+            emit, notes = _recorded(run, start, show, monitors, resumed=resume)
+            evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
             emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
-            if known:
-                emit(Notice(known))
-            if resume and not found:
-                emit(Notice("the run was stopped before its first checkpoint: it starts from the beginning"))
+            for note in ([known] if known else []) + notes:
+                emit(Notice(note))
         run, found = ranks.from_first((run, found))
         with memory_explained(_less_memory(job.recipe.train)):
-            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found)
+            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found, evaluated=evaluated)
         if not ranks.first:
             return {}
         result = {"run": str(run), **values}
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))
     return result
+
+
+def _recorded(
+    run: Path, start: int, show: Sink, monitors: Sequence[Monitor], *, resumed: bool
+) -> tuple[Sink, list[str]]:
+    """The sink of all that records a run from a step on, and what is to be said of its records until there."""
+
+    def tell(text: str) -> None:
+        show(Notice(text))
+
+    watching = [guarded(monitor.open(run), monitor.name, tell) for monitor in monitors]
+    notes = []
+    if resumed:
+        notes = [note] if (note := begun.made_again(run, start) if start else begun.start_over(run)) else []
+    return broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *watching), notes
 
 
 def _ignore(event: Event) -> None:
@@ -93,6 +114,7 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
     about = {
         **rundir.environment(),
         "recipe_digest": load.digest(job.recipe),
+        "recipe": job.recipe.model_dump(mode="json"),
         "data": run_images.record(job.source, job.dataset),
         "length": length,
         "ranks": job.ranks.size,
@@ -106,19 +128,13 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """SIGINT, SIGTERM and SIGUSR1 ask the run to stop after the step in progress; a second SIGINT aborts."""
-    received: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, handle) for number in wanted}
+def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
+    """A new run that fails before its first step leaves no directory: a second try finds its name free."""
     try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except RunStopped:
+        raise
+    except Exception:
+        if not (checkpoint.list_checkpoints(run / "checkpoints") or any(sinks.records(run / "metrics.jsonl"))):
+            shutil.rmtree(run, ignore_errors=True)
+        raise

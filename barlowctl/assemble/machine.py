@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, add_note
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
@@ -93,12 +93,21 @@ def memory_explained(next: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UserError(f"the GPU's memory ran out: {str(error).partition('. ')[0]}", next=next) from error
+        raise _out_of_memory("the GPU's", str(error).partition(". ")[0], error, next) from error
+    except MemoryError as error:
+        raise _out_of_memory("the machine's", str(error), error, next) from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
         asked = str(error).partition("can't allocate memory: ")[2].partition(". ")[0]
-        raise UserError(f"the machine's memory ran out: {asked}", next=next) from error
+        raise _out_of_memory("the machine's", asked, error, next) from error
+
+
+def _out_of_memory(whose: str, asked: str, error: BaseException, next: str) -> UserError:
+    explained = UserError(f"{whose} memory ran out" + (f": {asked}" if asked else ""), next=next)
+    for note in getattr(error, "__notes__", ()):  # what became of the run's state
+        add_note(explained, note)
+    return explained
 
 
 def keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ from torch.distributed.run import config_from_args, parse_args
 
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST
+from barlowctl.train.signals import wanted
 
-# What `torchrun --standalone` means, and the signals that it passes on.
+# What `torchrun --standalone` means.
 STANDALONE = (
     "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "localhost",
-    "--signals-to-handle", "SIGTERM,SIGINT,SIGQUIT,SIGUSR1",
 )  # fmt: skip
+COMMAND = ("-m", "barlowctl")
 
 
 def run_ranks(arguments: Sequence[str], count: int) -> int:
@@ -32,8 +34,11 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     Returns:
         The exit code of the run: 0, or that of the rank which failed by itself.
     """
+    passed_on = ",".join(number.name for number in (*wanted(), signal.SIGQUIT))
     config, command, command_arguments = config_from_args(
-        parse_args([*STANDALONE, "--nproc-per-node", str(count), "-m", "barlowctl", *arguments])
+        parse_args(
+            [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
+        )
     )
     assert command == sys.executable, command
     with tempfile.TemporaryDirectory() as folder:

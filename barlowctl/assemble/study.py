@@ -25,6 +25,7 @@ from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
+from barlowctl.train.signals import wanted
 
 Show = Callable[[Cell], AbstractContextManager[Sink]]
 
@@ -95,12 +96,12 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
 
 @contextmanager
 def _stopped_by_signals(cell: Cell) -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end what is done around the training too: there is no state in it to lose."""
+    """SIGTERM, SIGUSR1 and SIGHUP end what is done around the training too: there is no state in it to lose."""
 
     def stop(number: int, frame: object) -> None:
         raise RunStopped(f"stopped while '{cell.path}' was prepared or measured; what was trained is kept")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in wanted() if number != signal.SIGINT}
     try:
         yield
     finally:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, Any
 
 import typer
 
 from barlowctl import __version__, launcher
 from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
 from barlowctl.cli.advice import completed
-from barlowctl.cli.console import allow_any_text, show_error
-from barlowctl.errors import EXIT_BAD_INPUT, UserError
+from barlowctl.cli.console import allow_any_text, forget, show_error
+from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
-    "5 the loss is not finite. "
+    "5 the loss is not finite, 130 aborted by Ctrl-C with nothing to save. "
     "BARLOWCTL_DEBUG=1 shows tracebacks."
 )
 
+
+class _Broken(Exception):
+    """Ctrl-C, or a reader of the output that went away: typer would leave without a word, with its own exit code."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, BrokenPipeError) as error:
+            raise _Broken from error
+
+
 app = typer.Typer(
     name="barlowctl",
+    cls=_Commands,
     help="Pre-train, measure, ablate and export Barlow Twins on your own images.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -60,23 +76,31 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
     if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `assemble.processes`, which started this rank
         with contextlib.suppress(OSError), open(os.path.join(folder, os.environ["RANK"]), "w") as file:
             file.write(str(code))
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # Python would try again, and change the exit code
+            forget(stream)
+    distributed = sys.modules.get("barlowctl.distributed")
+    if distributed is not None and distributed.is_closing():
+        os._exit(code)
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     allow_any_text()
-    if os.environ.get("BARLOWCTL_DEBUG") == "1":
-        return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     as_json = "--json" in arguments
     if "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
         return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
+        _trace()
         error.next = completed(error.next, arguments, typer.main.get_command(app))
         other_rank = not launcher.says_errors()
         if not (other_rank if error.told is None else error.told):
@@ -85,18 +109,24 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         show_error(_usage_error(error, arguments), json=as_json)
         return EXIT_BAD_INPUT
-    except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("aborted\n")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (typer.Abort, _Broken) as error:
+        if isinstance(error.__cause__, BrokenPipeError):  # whoever read has seen enough, as with `| head`
+            forget(sys.stdout)
+            return EXIT_DONE
+        notes = getattr(error.__cause__, "__notes__", None) or ["no file is left half-written"]
+        show_error(Aborted(f"aborted: {'; '.join(notes)}"), json=False)
+        return EXIT_ABORTED
     except Exception as error:  # a fault of ours: say so, keep the trace for whoever asks
-        first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
-        text = f"internal error: {type(error).__name__}: {first}"
+        _trace()
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, typer.main.get_command(app))
-        show_error(UserError(text, next=again), json=as_json)
-        return 1
+        show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
+        return EXIT_INTERNAL
+
+
+def _trace() -> None:
+    """The traceback of the error at hand, for whoever asked for it."""
+    if os.environ.get("BARLOWCTL_DEBUG") == "1":
+        traceback.print_exc()
 
 
 def _usage_error(error: typer.TyperException, arguments: list[str]) -> UserError:

@@ -16,10 +16,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from barlowctl.errors import RunStopped, UserError
+from barlowctl.errors import Aborted, RunStopped, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -40,14 +40,24 @@ class Console:
         self._rich: RichConsole | None = None
 
     @property
+    def stream(self) -> Any:
+        """Where human output goes."""
+        return sys.stderr if self.json else sys.stdout
+
+    @property
     def rich(self) -> RichConsole:
         """The Rich console for human output, made on first use."""
         if self._rich is None:
             from rich.console import Console as RichConsole
 
-            stream = sys.stderr if self.json else sys.stdout
+            stream = self.stream
             width = None if stream.isatty() else 120
-            self._rich = RichConsole(
+
+            class Stream(RichConsole):
+                def on_broken_pipe(self) -> None:  # Rich would end the process here, with exit code 1 and no word
+                    raise  # the BrokenPipeError that Rich is handling
+
+            self._rich = Stream(
                 file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=not stream.isatty()
             )
         return self._rich
@@ -154,11 +164,26 @@ def show_error(error: UserError, *, json: bool) -> None:
     if json:
         document = {"error": error.message, "allowed": error.allowed, "next": error.next}
         sys.stdout.write(jsonlib.dumps({key: value for key, value in document.items() if value}, indent=2) + "\n")
-    lines = [error.message if isinstance(error, RunStopped) else f"error: {error.message}"]
+    lines = [error.message if isinstance(error, RunStopped | Aborted) else f"error: {error.message}"]
     if error.allowed:
         lines.append(f"allowed: {error.allowed}")
     lines += [f"next: {line}" for line in (error.next or "").splitlines()]
-    sys.stderr.write(showable("\n".join(lines), sys.stderr) + "\n")
+    say_aside("\n".join(lines))
+
+
+def say_aside(text: str) -> None:
+    """A line on standard error, if somebody still reads it: what is said must not change how a command ends."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(showable(text, sys.stderr) + "\n")
+        sys.stderr.flush()
+
+
+def forget(stream: Any) -> None:
+    """Let what is still written to a stream whose reader is gone vanish without an error."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def showable(text: str, stream: Any) -> str:

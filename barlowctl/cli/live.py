@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from barlowctl.cli.console import Console
+from barlowctl import shell
+from barlowctl.cli.console import Console, forget, say_aside
 from barlowctl.train.events import (
     CheckpointSaved,
     EpochDone,
@@ -38,14 +40,62 @@ LABELS = {
 
 @contextmanager
 def show(console: Console) -> Iterator[Sink]:
-    """A sink that shows a run's events, for as long as the context lasts."""
+    """A sink that shows a run's events, for as long as the context lasts, or somebody reads it.
+
+    A run does not end because its reader did: what cannot be shown any more is said on standard error, once.
+    """
     if console.quiet:
         yield lambda event: None
-    elif console.live:
-        with _Live(console) as live:
-            yield live
-    else:
-        yield _Lines(console)
+        return
+    display = _Live(console) if console.live else _Lines(console)
+    sink = _Unread(display, console)
+    with _entered(display, sink):
+        yield sink
+
+
+@contextmanager
+def _entered(display: _Live | _Lines, sink: _Unread) -> Iterator[None]:
+    """The display's own context, whose end may fail as everything on a terminal that was closed."""
+    if isinstance(display, _Lines):
+        yield
+        return
+    display.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            display.__exit__(None, None, None)
+        except OSError as error:
+            sink.give_up(error)
+
+
+class _Unread:
+    """A display until writing to it fails."""
+
+    def __init__(self, display: Sink, console: Console) -> None:
+        self.display, self.console = display, console
+        self.run: Path | None = None
+        self.broken = False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self.run = event.run
+        if self.broken:
+            if isinstance(event, Notice):
+                say_aside(f"note: {event.text}")
+            return
+        try:
+            self.display(event)
+        except OSError as error:
+            self.give_up(error)
+
+    def give_up(self, error: OSError) -> None:
+        """Show nothing from now on, and say so."""
+        if not self.broken:
+            self.broken = True
+            forget(self.console.stream)
+            watch = shell.line("barlowctl", "runs", "watch", *([self.run] if self.run else []))
+            say_aside(f"note: nobody reads the output any more ({error.strerror}); training goes on: {watch}")
 
 
 def duration(seconds: float) -> str:

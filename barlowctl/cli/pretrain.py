@@ -74,8 +74,8 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone on unlabelled images.
 
-    Writes a run directory with the resolved recipe, metrics.jsonl, checkpoints and result.json. Stop it
-    with Ctrl-C, SIGTERM or SIGUSR1 (exit code 3, state saved) and continue with --resume.
+    Writes a run directory with the resolved recipe, metrics.jsonl, checkpoints and result.json. Stop it with Ctrl-C
+    (again, not to wait for the step), SIGTERM, SIGUSR1 or SIGHUP (exit code 3, state saved); continue with --resume.
 
     Several devices: --gpus, or torchrun with any number of nodes. The batch is shared by them, and the
     gradient is that of the whole batch.
@@ -103,7 +103,7 @@ def pretrain(
     from barlowctl.assemble.machine import Runtime, choose_device
     from barlowctl.assemble.plan import plan
     from barlowctl.distributed import joined
-    from barlowctl.train import sinks
+    from barlowctl.train.monitors import Monitor, TensorBoard, Wandb
 
     runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
     if dry_run:
@@ -123,14 +123,14 @@ def pretrain(
         )
         _slurm(console, asked, value.name, resume or out, start, every_turn, submit=slurm)
         return
-    record = [lambda run: sinks.tensorboard(run / "tensorboard")] if tensorboard else []
-    record += [lambda run: sinks.wandb(run, value.model_dump(mode="json"))] if wandb else []
+    watching: list[Monitor] = [TensorBoard()] if tensorboard else []
+    watching += [Wandb(value.model_dump(mode="json"))] if wandb else []
     with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
         if not ranks.first:
             console = Console(quiet=True)
         job = prepare(value, runtime, data, ranks)
         with show(console) as display:
-            result = launch(job, resume or out, display, resume=resume is not None, record=record)
+            result = launch(job, resume or out, display, resume=resume is not None, monitors=watching)
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")
@@ -271,8 +271,9 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
     """The recipe a run was started with; one given again must be the same.
 
     Raises:
-        UserError: not a run, finished already, or a recipe that differs.
+        UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
     """
+    from barlowctl.assemble.begun import check_recipe
     from barlowctl.recipe import load
 
     file = run / "recipe.toml"
@@ -292,6 +293,7 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
                 f"'{run}' was started with another recipe:\n{lines}",
                 next=shell.line("barlowctl", "pretrain", "--resume", run),
             )
+    check_recipe(run)
     return saved
 
 

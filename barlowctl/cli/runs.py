@@ -174,6 +174,21 @@ def _line(record: Any) -> str:
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 
+@app.command("restore", epilog="Example: barlowctl runs restore runs/NAME")
+def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
+    from barlowctl.assemble.begun import restore_recipe
+    from barlowctl.train import history
+
+    console = Console(json=json, quiet=quiet)
+    path = history.find(run)
+    edited = restore_recipe(path)
+    file = path / "recipe.toml"
+    console.say(f"{file} is as it was; what stood there is in {edited}" if edited else f"{file} was not edited")
+    console.next(shell.line("barlowctl", "pretrain", "--resume", path))
+    console.result({"file": str(file), "edited": str(edited) if edited else None})
+
+
 def _summary(run: History) -> dict[str, Any]:
     return {
         "name": run.name,

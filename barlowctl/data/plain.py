@@ -7,6 +7,8 @@ twin: one image, one view, one torchvision function per operation, in float, rou
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -271,10 +273,12 @@ class PlainLoader(Loader):
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             collate_fn=_as_it_is,
+            worker_init_fn=_undisturbed,
+            generator=torch.Generator(),  # of its own: torch's is the networks' (dropout)
         )
-        iterator = iter(loader)
+        iterator = _started(loader)
         try:
-            for made in iterator:
+            for made in self._lost_workers_explained(iterator):
                 if isinstance(made, UserError):
                     raise made
                 views, indices, keys, problems = made
@@ -283,6 +287,39 @@ class PlainLoader(Loader):
                 yield Batch(views=tuple(views), labels=labels, indices=indices, keys=keys).readable()
         finally:  # an exception's traceback would keep the iterator, and with it the workers, alive
             getattr(iterator, "_shutdown_workers", lambda: None)()
+
+    def _lost_workers_explained(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """What the workers make; one that is gone is a `UserError`."""
+        try:
+            yield from iterator
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a worker process that reads images of {self.source.path} is gone: killed by somebody, or by the "
+                "machine because its memory ran out",
+                next="--workers 1",
+            ) from error
+
+
+def _started(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Any]:
+    """The loader's iterator, with its workers running.
+
+    Torch's handler of SIGCHLD raises an error wherever the process is when a worker dies, in the middle of the
+    optimizer's step too. It is taken back: whoever waits for the next batch hears of it, within seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():  # then torch sets none
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+    return iterator
+
+
+def _undisturbed(worker: int) -> None:
+    """A worker ends when its parent tells it to, or is gone: Ctrl-C and a closed terminal reach the parent too."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(item: Any) -> Any:

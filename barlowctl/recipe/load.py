@@ -69,6 +69,21 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def digest_of(text: str) -> str | None:
+    """`digest` of TOML text as `dump` writes it, whatever keys the version that wrote it knew; None: not TOML."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    kept = {key: value for key, value in values.items() if key not in ("name", "description")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def validate(values: dict[str, Any], file: str) -> Recipe:
+    """A recipe from plain values, as `Recipe.model_dump` gives them; `file` is named in errors."""
+    return _validate(values, _Origin(file, ""))
+
+
 def flatten(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys to plain values, in the schema's order."""
     return dict(_walk(recipe.model_dump(mode="json")))

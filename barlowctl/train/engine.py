@@ -5,13 +5,13 @@ Who calls it decides everything (`assemble`); who shows or stores what it says i
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.train import checkpoint
 from barlowctl.train.events import Notice, Sink
@@ -101,7 +101,7 @@ def train(
         evaluate=evaluate,
         stop=stop,
         ranks=ranks,
-        go_on=go_on or f"barlowctl pretrain --resume {shlex.quote(str(checkpoints.parent))}",
+        go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
         saved_at=progress.step if resume else None,
     )
     run.to_the_end(evaluated)

@@ -128,11 +128,14 @@ class Loop:
             return next(batches, None)
         except KeyboardInterrupt:
             self.interrupted = True
-        except OSError as error:
-            self.trouble = UserError(f"reading the images failed: {error}", next="barlowctl doctor")
-            self.trouble.__cause__ = error
         except Exception as error:
-            self.trouble = error
+            if self.stop():  # what stops this process may have reached the loader's processes before
+                self.interrupted = True
+            elif isinstance(error, OSError):
+                self.trouble = UserError(f"the images could not be read: {error}", next="barlowctl doctor")
+                self.trouble.__cause__ = error
+            else:
+                self.trouble = error
         return None
 
     def _must_tell(self) -> bool:
@@ -231,7 +234,7 @@ class Loop:
         if failed:
             note = self._save_if_possible()
             if self.trouble is not None:
-                add_note(self.trouble, note)
+                self._annotate(self.trouble, note)
                 raise self.trouble
             raise another_rank_failed(self.ranks, *failed[0])
         if any(stopping for _, stopping, _ in told):
@@ -287,17 +290,30 @@ class Loop:
         if self.progress.step == 0 and self.saved_at is None:
             return "nothing was trained yet"
         if self.saved_at == self.progress.step:
-            return f"the state of step {self.saved_at} is saved: `{self.go_on}` goes on"
+            return f"the state of step {self.saved_at} is saved"
         if self.saved_at is None:
             return f"the state could not be saved{why}, and there is no checkpoint"
-        return f"the state could not be saved{why}: `{self.go_on}` goes on from step {self.saved_at}"
+        return f"the state could not be saved{why}; the newest checkpoint is of step {self.saved_at}"
+
+    def _annotate(self, error: BaseException, note: str) -> None:
+        """Say of an error what became of the state, and how to go on; advice that is flags goes with that command."""
+        resumable = self.saved_at is not None
+        if not isinstance(error, UserError):
+            add_note(error, f"{note}: {self.go_on}" if resumable else note)
+            return
+        add_note(error, note)
+        advice = (error.next or "").splitlines()
+        if resumable and any(line.startswith("--") for line in advice):
+            error.next = "\n".join(f"{self.go_on} {line}" if line.startswith("--") else line for line in advice)
+        elif resumable and self.go_on not in advice:
+            error.next = "\n".join([*advice, self.go_on])
 
     def _broke_off(self, error: BaseException) -> None:
         """Save what can be saved after an error that no other rank knows of."""
         if self.ranks.size > 1:
             return  # they may be anywhere: the state is that of the last checkpoint
         self._back_to_the_last_step()
-        add_note(error, self._save_if_possible())
+        self._annotate(error, self._save_if_possible())
         if isinstance(error, KeyboardInterrupt) and self.saved_at == self.progress.step:
             raise self._stopped() from None
 

@@ -1,18 +1,22 @@
-"""Sinks that record a run's events: JSON lines always, TensorBoard and W&B when asked for."""
+"""The run's own record: one JSON object a line for every logged step, epoch and evaluation."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.train.events import EpochDone, Evaluated, Event, RunFinished, Sink, StepDone
+from barlowctl.train.events import EpochDone, Evaluated, Event, Sink, StepDone
 
 
-def _record(event: Event) -> dict[str, Any] | None:
+def record_of(event: Event) -> dict[str, Any] | None:
+    """What is recorded of an event; None: nothing."""
     match event:
         case StepDone(logged=True):
             return {"event": "step", "step": event.step, "epoch": event.epoch, **event.values}
@@ -39,7 +43,7 @@ def json_lines(path: Path, *, start_step: int = 0) -> Sink:
         raise _unwritable(path, error) from error
 
     def sink(event: Event) -> None:
-        if record := _record(event):
+        if record := record_of(event):
             try:
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
@@ -64,55 +68,33 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     )
 
 
-def tensorboard(directory: Path) -> Sink:
-    """Write scalars for TensorBoard.
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole records of a metrics file, oldest first; none where there is no file."""
+    if path.is_file():
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # what a crash of the machine left
+                record = json.loads(line)
+                if isinstance(record, dict) and "event" in record and isinstance(record.get("step"), int):
+                    yield record
+
+
+def evaluation_at(path: Path, step: int) -> dict[str, float] | None:
+    """What was measured at a step, as it was recorded; None: nothing was."""
+    found = [record for record in records(path) if record["event"] == "evaluation" and record["step"] == step]
+    return {key: found[-1][key] for key in found[-1] if key not in ("event", "step", "epoch")} if found else None
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a metrics file that a run will not go on with: `metrics-<date>-<time>.jsonl` beside it.
 
     Raises:
-        UserError: TensorBoard is not installed.
+        UserError: it cannot be renamed.
     """
+    stem = f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (path.with_name(f"{stem}{count}{path.suffix}") for count in ("", *(f"-{n}" for n in range(2, 100))))
+    aside = next(name for name in names if not name.exists())
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError(
-            "--tensorboard needs the package tensorboard, which is not installed",
-            next="pip install 'barlowctl[tensorboard]'",
-        ) from error
-    writer = SummaryWriter(str(directory))
-
-    def sink(event: Event) -> None:
-        if record := _record(event):
-            kind, step = record.pop("event"), record.pop("step")
-            for key, value in record.items():
-                writer.add_scalar(f"{kind}/{key}", value, step)
-        if isinstance(event, RunFinished):
-            writer.close()
-
-    return sink
-
-
-def wandb(run: Path, settings: dict[str, Any]) -> Sink:
-    """Log to Weights & Biases (project from WANDB_PROJECT, default `barlowctl`).
-
-    Raises:
-        UserError: wandb is not installed.
-    """
-    try:
-        import wandb as client
-    except ImportError as error:
-        raise UserError(
-            "--wandb needs the package wandb, which is not installed", next="pip install 'barlowctl[wandb]'"
-        ) from error
-    import os
-
-    session = client.init(
-        project=os.environ.get("WANDB_PROJECT", "barlowctl"), name=run.name, dir=str(run), config=settings
-    )
-
-    def sink(event: Event) -> None:
-        if record := _record(event):
-            kind, step = record.pop("event"), record.pop("step")
-            session.log({f"{kind}/{key}": value for key, value in record.items()}, step=step)
-        if isinstance(event, RunFinished):
-            session.finish()
-
-    return sink
+        os.rename(path, aside)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return aside

@@ -171,7 +171,7 @@ def test_events_come_in_order_and_evaluation_when_asked(tmp_path: Path) -> None:
     assert [event.step for event in recorder.of(CheckpointSaved)] == [5, 10, 15]
     assert [event.epoch for event in recorder.of(EpochDone)] == [0, 1, 2]
     kinds = [type(event) for event in recorder.events[-4:]]
-    assert kinds == [StepDone, EpochDone, Evaluated, CheckpointSaved]
+    assert kinds == [StepDone, EpochDone, CheckpointSaved, Evaluated]  # whatever becomes of the evaluation
     logged = next(event for event in recorder.of(StepDone) if event.logged)
     keys = {"loss", "invariance", "redundancy", "lr_weights", "grad_norm", "images_per_second", "data_wait"}
     assert keys <= set(logged.values)

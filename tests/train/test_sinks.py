@@ -1,16 +1,12 @@
-"""Recording: JSON lines that survive a resume, TensorBoard files, packages that are not installed."""
+"""The run's own record: JSON lines that survive a resume."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-import pytest
-
-from barlowctl.errors import UserError
 from barlowctl.train import sinks
-from barlowctl.train.events import EpochDone, Evaluated, Notice, RunFinished, StepDone
+from barlowctl.train.events import EpochDone, Evaluated, Notice, StepDone
 
 
 def events(start: int, stop: int) -> list[StepDone]:
@@ -47,21 +43,21 @@ def test_a_resumed_run_replaces_what_it_does_again(tmp_path: Path) -> None:
     assert steps == [2, 4, 6, 8]
 
 
-def test_tensorboard_gets_the_scalars(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_records_go_aside_under_a_name_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for text in ("a\n", "b\n"):
+        path.write_text(text)
+        sinks.put_aside(path)
+    assert not path.exists()
+    kept = sorted(file.read_text() for file in tmp_path.glob("metrics-*.jsonl"))
+    assert kept == ["a\n", "b\n"]
 
-    sink = sinks.tensorboard(tmp_path)
-    for event in events(1, 5):
+
+def test_an_evaluation_is_found_by_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert sinks.evaluation_at(path, 4) is None
+    sink = sinks.json_lines(path)
+    for event in (Evaluated(4, 0, {"knn": 80.0}), EpochDone(8, 1, {"loss": 0.5}), Evaluated(12, 2, {"knn": 90.0})):
         sink(event)
-    sink(RunFinished(tmp_path, {}))
-    accumulator = EventAccumulator(str(tmp_path))
-    accumulator.Reload()
-    assert [scalar.step for scalar in accumulator.Scalars("step/loss")] == [2, 4]
-
-
-def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="wandb") as caught:
-        sinks.wandb(tmp_path, {})
-    assert "barlowctl[wandb]" in (caught.value.next or "")
+    assert sinks.evaluation_at(path, 4) == {"knn": 80.0}
+    assert sinks.evaluation_at(path, 8) is None

@@ -1,0 +1,120 @@
+"""What a run was begun with, against what its directory says now: nothing is resumed as something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from barlowctl import shell
+from barlowctl.errors import UserError
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import checkpoint, rundir, sinks
+
+EDITED_FILE = "recipe-edited.toml"
+
+
+def check_recipe(run: Path) -> None:
+    """Refuse a run whose recipe.toml was edited: the rest would be trained as something else than its beginning.
+
+    Its digest and the whole recipe are in run.json; older runs have the digest only, in their checkpoints too.
+    A file whose text differs but whose values do not is taken.
+
+    Raises:
+        UserError: it was edited; with the difference, where the run knows it.
+    """
+    file = run / "recipe.toml"
+    begun = _digest(run)
+    if begun is None or begun == load.digest_of(file.read_text(encoding="utf-8")):
+        return
+    now = load.load(str(file))
+    before = _recipe(run)
+    another = shell.line("barlowctl", "pretrain", "--recipe", file)
+    if before is None:
+        if load.digest(now) != begun:
+            raise UserError(
+                f"'{file}' is not the recipe that the run was begun with: its digest is {load.digest(now)}, and was "
+                f"{begun} then (what it said is not known: the run is of an older version)",
+                allowed="the file as it was, or a new run with what it says now",
+                next=another,
+            )
+    elif changes := [change for change in load.diff(before, now) if change[0] not in ("name", "description")]:
+        lines = "\n".join(f"  {key}: {old!r} when the run began, {new!r} now" for key, old, new in changes)
+        raise UserError(
+            f"'{file}' was edited since the run began:\n{lines}",
+            allowed=f"the recipe of its beginning, or a new run with what it says now ({another})",
+            next=shell.line("barlowctl", "runs", "restore", run),
+        )
+
+
+def restore_recipe(run: Path) -> Path | None:
+    """Write recipe.toml as it was when the run began; what stood there stays as `recipe-edited.toml`.
+
+    Returns:
+        Where the edited one is now; None: nothing was edited.
+
+    Raises:
+        UserError: the run does not know its recipe, or the file cannot be written.
+    """
+    file, before = run / "recipe.toml", _recipe(run)
+    if before is None:
+        raise UserError(f"'{run}' does not know the recipe it was begun with: it is of an older version",
+                        next=shell.line("barlowctl", "pretrain", "--recipe", file))  # fmt: skip
+    text = load.dump(before)
+    try:
+        edited = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        if edited == text:
+            return None
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        if edited:
+            shutil.copyfile(file, run / EDITED_FILE)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise UserError(f"'{file}' cannot be written: {error.strerror}", next=f"ls -l {shell.line(run)}") from error
+    return run / EDITED_FILE
+
+
+def start_over(run: Path) -> str:
+    """Prepare a run that has no checkpoint to begin again; returns what that costs, in words.
+
+    Its records go aside: a run whose checkpoints were deleted has more of them than one that was killed early.
+    """
+    metrics = run / "metrics.jsonl"
+    reached = max((record["step"] for record in sinks.records(metrics)), default=0)
+    if not reached:
+        metrics.unlink(missing_ok=True)
+        return "the run was stopped before its first checkpoint: it starts from the beginning"
+    aside = sinks.put_aside(metrics)
+    return (
+        f"there is no checkpoint in '{run / 'checkpoints'}', though the run had come to step {reached:,}: none was "
+        f"written by then, or they were deleted. It starts from the beginning; its records are kept in '{aside.name}'"
+    )
+
+
+def made_again(run: Path, start: int) -> str | None:
+    """What a run resumed at a step does a second time, in words."""
+    reached = max((record["step"] for record in sinks.records(run / "metrics.jsonl")), default=0)
+    if reached <= start:
+        return None
+    return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
+
+
+def _digest(run: Path) -> str | None:
+    about = rundir.read_json(run / "run.json")
+    if isinstance(digest := about.get("recipe_digest"), str):
+        return digest
+    for path in reversed(checkpoint.list_checkpoints(run / "checkpoints")):
+        try:
+            return str(json.loads((path / checkpoint.STATE_FILE).read_bytes())["body"]["recipe_digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _recipe(run: Path) -> Recipe | None:
+    """The recipe in run.json; None in runs of versions that did not keep it there."""
+    values = rundir.read_json(run / "run.json").get("recipe")
+    return load.validate(values, str(run / "run.json")) if isinstance(values, dict) else None

@@ -1,0 +1,149 @@
+"""Monitors: TensorBoard and W&B, which watch a run beside its own records.
+
+What is missing (a package, a login) is refused before the run begins. Later an error of a monitor is said once,
+and the run goes on without it: its state and metrics.jsonl matter, a picture of them does not.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from typing import Any, Protocol
+
+from barlowctl.errors import UserError, one_line
+from barlowctl.train import rundir
+from barlowctl.train.events import CheckpointSaved, Event, Notice, RunFinished, Sink
+from barlowctl.train.sinks import record_of
+
+WANDB_FILE = "wandb.json"
+"""In the run directory: the run's id and project in W&B, so that a resumed run goes on in it."""
+
+
+class Monitor(Protocol):
+    """Something that records a run's events elsewhere."""
+
+    name: str
+
+    def check(self) -> None:
+        """Raise a UserError if it cannot work."""
+
+    def open(self, run: Path) -> Sink:
+        """A sink for the run; raises a UserError if it cannot work."""
+
+
+def guarded(sink: Sink, name: str, tell: Callable[[str], None]) -> Sink:
+    """The sink until it raises an error, which is told once; nothing after that."""
+    broken = False
+
+    def guard(event: Event) -> None:
+        nonlocal broken
+        if broken:
+            return
+        try:
+            sink(event)
+        except Exception as error:
+            broken = True
+            tell(f"{name} is not written any more ({one_line(error)}); the run goes on without it")
+
+    return guard
+
+
+def watched(sinks: Mapping[str, Sink], emit: Sink) -> Sink:
+    """`emit`, then every one of `sinks` (name -> sink), whose errors `emit` is told."""
+    guards = [guarded(sink, name, lambda text: emit(Notice(text))) for name, sink in sinks.items()]
+
+    def everywhere(event: Event) -> None:
+        emit(event)
+        for guard in guards:
+            guard(event)
+
+    return everywhere
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, in the run's folder `tensorboard`."""
+
+    name = "TensorBoard"
+
+    def check(self) -> None:
+        """Raises a UserError where the package is not installed."""
+        if util.find_spec("tensorboard") is None:
+            raise _missing("--tensorboard", "tensorboard")
+
+    def open(self, run: Path) -> Sink:
+        """See `Monitor`."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise _missing("--tensorboard", "tensorboard") from error
+        writer = SummaryWriter(str(run / "tensorboard"))
+
+        def sink(event: Event) -> None:
+            if record := record_of(event):
+                kind, step = record.pop("event"), record.pop("step")
+                for key, value in record.items():
+                    writer.add_scalar(f"{kind}/{key}", value, step)
+            if isinstance(event, CheckpointSaved):  # a run that is stopped has saved: what is buffered would be lost
+                writer.flush()
+            if isinstance(event, RunFinished):
+                writer.close()
+
+        return sink
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Weights & Biases: project from WANDB_PROJECT, default `barlowctl`; one W&B run for a run and its resumes."""
+
+    settings: Mapping[str, Any]
+    name = "W&B"
+
+    def check(self) -> None:
+        """Raises a UserError where the package is not installed."""
+        if util.find_spec("wandb") is None:
+            raise _missing("--wandb", "wandb")
+
+    def open(self, run: Path) -> Sink:
+        """See `Monitor`; without a login, or a network, a UserError."""
+        try:
+            import wandb as client
+        except ImportError as error:
+            raise _missing("--wandb", "wandb") from error
+        place = self._place(run)
+        try:
+            session = client.init(name=run.name, dir=str(run), config=dict(self.settings), resume="allow", **place)
+        except Exception as error:  # its errors have no common ancestor
+            raise UserError(
+                f"W&B does not take the run: {one_line(error)}",
+                allowed="a login, or WANDB_MODE=offline, or a run without --wandb",
+                next="wandb login",
+            ) from error
+        if not (run / WANDB_FILE).is_file():
+            rundir.write_json(run / WANDB_FILE, place)
+
+        def sink(event: Event) -> None:
+            if record := record_of(event):
+                kind, step = record.pop("event"), record.pop("step")
+                session.log({f"{kind}/{key}": value for key, value in record.items()}, step=step)
+            if isinstance(event, RunFinished):
+                session.finish()
+
+        return sink
+
+    @staticmethod
+    def _place(run: Path) -> dict[str, str]:
+        """Id and project: those the run has already, or new ones."""
+        if (run / WANDB_FILE).is_file():
+            found = rundir.read_json(run / WANDB_FILE)
+            return {key: str(found[key]) for key in ("id", "project") if key in found}
+        return {"id": secrets.token_hex(4), "project": os.environ.get("WANDB_PROJECT", "barlowctl")}
+
+
+def _missing(flag: str, package: str) -> UserError:
+    return UserError(
+        f"{flag} needs the package {package}, which is not installed", next=f"pip install 'barlowctl[{package}]'"
+    )

@@ -1,0 +1,113 @@
+"""Monitors: refused before a run begins where they cannot work, and never the end of one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.errors import UserError
+from barlowctl.train.events import CheckpointSaved, Event, RunFinished, StepDone
+from barlowctl.train.monitors import TensorBoard, Wandb, guarded
+
+
+def events(start: int, stop: int) -> list[StepDone]:
+    return [StepDone(step, 0, step % 2 == 0, {"loss": 1.0 / step}) for step in range(start, stop)]
+
+
+@pytest.mark.parametrize("last", [RunFinished(Path(), {}), CheckpointSaved(4, Path())])
+def test_tensorboard_has_the_scalars_of_a_run_that_ends_or_is_stopped(tmp_path: Path, last: Event) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sink = TensorBoard().open(tmp_path)
+    for event in [*events(1, 5), last]:
+        sink(event)
+    accumulator = EventAccumulator(str(tmp_path / "tensorboard"))
+    accumulator.Reload()
+    assert [scalar.step for scalar in accumulator.Scalars("step/loss")] == [2, 4]
+
+
+@pytest.mark.parametrize("monitor", [TensorBoard(), Wandb({})])
+def test_a_missing_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, monitor: TensorBoard | Wandb
+) -> None:
+    find = util.find_spec
+    absent = {"tensorboard", "wandb"}
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name in absent else find(name))
+    with pytest.raises(UserError, match="which is not installed") as caught:
+        monitor.check()
+    assert "pip install 'barlowctl[" in (caught.value.next or "")
+
+
+def test_a_monitor_that_fails_is_said_once_and_left_out() -> None:
+    said: list[str] = []
+    calls: list[Event] = []
+
+    def full(event: Event) -> None:
+        calls.append(event)
+        raise OSError(28, "No space left on device")
+
+    sink = guarded(full, "TensorBoard", said.append)
+    for event in events(1, 5):
+        sink(event)
+    assert len(calls) == 1
+    [text] = said
+    assert text.startswith("TensorBoard is not written any more")
+    assert "No space left on device" in text
+
+
+class Client(types.ModuleType):
+    """A stand-in for the package wandb, so that no account is needed."""
+
+    def __init__(self, refuse: Callable[[], None] = lambda: None) -> None:
+        super().__init__("wandb")
+        self.refuse, self.begun, self.logged = refuse, list[dict[str, Any]](), list[int]()
+
+    def init(self, **values: Any) -> Client:
+        self.refuse()
+        self.begun.append(values)
+        return self
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.logged.append(step)
+
+    def finish(self) -> None:
+        self.logged.append(-1)
+
+
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    monkeypatch.setitem(sys.modules, "wandb", client)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    for event in events(1, 5):
+        Wandb({"a": 1}).open(tmp_path)(event)
+    monkeypatch.setenv("WANDB_PROJECT", "another")  # of the shell that resumes
+    sink = Wandb({"a": 1}).open(tmp_path)
+    sink(RunFinished(tmp_path, {}))
+    first, *_, resumed = client.begun
+    assert first["id"] == resumed["id"] == json.loads((tmp_path / "wandb.json").read_text())["id"]
+    assert resumed["resume"] == "allow"
+    assert {begun["project"] for begun in client.begun} == {"mine"}
+    assert client.logged == [2, 4, -1]
+    other = tmp_path / "other"
+    other.mkdir()
+    Wandb({}).open(other)
+    assert client.begun[-1]["id"] != first["id"]
+
+
+def test_wandb_without_a_login_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("No API key configured.\nMore lines of advice.")
+
+    monkeypatch.setitem(sys.modules, "wandb", Client(refuse))
+    with pytest.raises(UserError, match=r"W&B does not take the run: RuntimeError: No API key configured\.$") as caught:
+        Wandb({}).open(tmp_path)
+    assert caught.value.next == "wandb login"
+    assert list(tmp_path.iterdir()) == []
