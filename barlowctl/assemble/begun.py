@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from barlowctl import shell
+from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -31,7 +32,9 @@ def check_recipe(run: Path) -> None:
         return
     now = load.load(str(file))
     before = _recipe(run)
-    another = shell.line("barlowctl", "pretrain", "--recipe", file)
+    images = run_images.dataset_of(run, now)
+    of_images = () if images == now.data.dataset else ("--data", images)
+    another = shell.line("barlowctl", "pretrain", "--recipe", file, *of_images)
     if before is None:
         if load.digest(now) != begun:
             raise UserError(
