@@ -72,14 +72,14 @@ class TensorBoard:
     def check(self) -> None:
         """Raises a UserError where the package is not installed."""
         if util.find_spec("tensorboard") is None:
-            raise _missing("--tensorboard", "tensorboard")
+            raise _without_tensorboard()
 
     def open(self, run: Path) -> Sink:
         """See `Monitor`."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise _missing("--tensorboard", "tensorboard") from error
+            raise _without_tensorboard() from error
         writer = SummaryWriter(str(run / "tensorboard"))
 
         def sink(event: Event) -> None:
@@ -105,22 +105,22 @@ class Wandb:
     def check(self) -> None:
         """Raises a UserError where the package is not installed."""
         if util.find_spec("wandb") is None:
-            raise _missing("--wandb", "wandb")
+            raise _without_wandb()
 
     def open(self, run: Path) -> Sink:
         """See `Monitor`; without a login, or a network, a UserError."""
         try:
             import wandb as client
         except ImportError as error:
-            raise _missing("--wandb", "wandb") from error
+            raise _without_wandb() from error
         place = self._place(run)
         try:
             session = client.init(name=run.name, dir=str(run), config=dict(self.settings), resume="allow", **place)
         except Exception as error:  # its errors have no common ancestor
             raise UserError(
                 f"W&B does not take the run: {one_line(error)}",
-                allowed="a login, or WANDB_MODE=offline, or a run without --wandb",
-                next="wandb login",
+                allowed="a login and a network, WANDB_MODE=offline, or a run without it",
+                next="wandb login\nWANDB_MODE=offline barlowctl ...\nwithout --wandb",
             ) from error
         if not (run / WANDB_FILE).is_file():
             rundir.write_json(run / WANDB_FILE, place)
@@ -143,7 +143,12 @@ class Wandb:
         return {"id": secrets.token_hex(4), "project": os.environ.get("WANDB_PROJECT", "barlowctl")}
 
 
-def _missing(flag: str, package: str) -> UserError:
+def _without_tensorboard() -> UserError:
     return UserError(
-        f"{flag} needs the package {package}, which is not installed", next=f"pip install 'barlowctl[{package}]'"
+        "--tensorboard needs the package tensorboard, which is not installed",
+        next="pip install 'barlowctl[tensorboard]'",
     )
+
+
+def _without_wandb() -> UserError:
+    return UserError("--wandb needs the package wandb, which is not installed", next="pip install 'barlowctl[wandb]'")

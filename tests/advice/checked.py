@@ -20,7 +20,21 @@ from tests.advice.collected import VALUE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT: Any = typer.main.get_command(app.app)
-PROGRAMS = {"barlowctl", "pip", "python", "torchrun", "srun", "ls", "rm", "mkdir", "squeue", "tail", "tar", "apt-get"}
+PROGRAMS = {
+    "barlowctl",
+    "pip",
+    "python",
+    "torchrun",
+    "srun",
+    "ls",
+    "rm",
+    "mkdir",
+    "squeue",
+    "tail",
+    "tar",
+    "apt-get",
+    "wandb",
+}
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*(\.[a-z]+)?")
 """A word in capitals stands for what only the person knows: FOLDER, OUT.beton."""
 WITHOUT = ("without --", f"without {VALUE}")
