@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from barlowctl.assemble import run_images
 from barlowctl.assemble.data import (
     Source,
     build_loader,
@@ -154,6 +155,9 @@ def pretrain(
         )
         spectra = guarded(evaluation.record(run / "diagnostics"), f"the folder '{run / 'diagnostics'}'", tell)
         everywhere = broadcast(emit, spectra)
+        asked = None if evaluation.queries is job.source else evaluation.queries
+        if note := run_images.note_queries(run, asked):
+            tell(note)
     with job.loader as loader:
         loader.notify = tell
         result: dict[str, Any] = engine.train(
@@ -280,7 +284,7 @@ def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks
         "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch}{over} and width {width}",
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
         "length": f"{length.epochs:,} epochs of {length.steps_per_epoch:,} steps: {length.total_steps:,} steps",
-        "evaluation": seen,
+        "measuring": seen,
         **warned,
     }
 

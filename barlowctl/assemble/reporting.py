@@ -17,7 +17,7 @@ import barlowctl
 from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
 from barlowctl.assemble.embedding import draw_neighbours, embed
 from barlowctl.assemble.machine import Runtime, choose_device
-from barlowctl.assemble.run_images import dataset_of
+from barlowctl.assemble.run_images import changed_since_training, dataset_of
 from barlowctl.assemble.subjects import open_subject
 from barlowctl.data.beton import Beton
 from barlowctl.data.plain import Pictures
@@ -63,7 +63,7 @@ def report(
     ]
     title = names[0] if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)}"
     made = f"barlowctl {barlowctl.__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
-    text = page(gathered, title=title, made=made, differences=_differences(recipes))
+    text = page(gathered, title=title, made=made, differences=_differences(recipes) + _other_images(runs))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
@@ -82,6 +82,10 @@ def _recipe(run: Path) -> Recipe:
     return load.load(str(run / "recipe.toml"))
 
 
+def _about(run: Path) -> dict[str, Any]:
+    return rundir.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+
+
 def _names(runs: Sequence[Path]) -> list[str]:
     """The directories' names, with their parents where two are alike."""
     short = [run.resolve().name for run in runs]
@@ -93,6 +97,13 @@ def _differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[str]]]:
     keys = list(dict.fromkeys(key for values in flat for key in values if key not in ("name", "description")))
     rows = [(key, [str(values.get(key, "–")) for values in flat]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _other_images(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
+    """A row of the differences, where runs are known to have been trained on other images than one another."""
+    found = [rundir.fingerprint(_about(run)) for run in runs]
+    texts = ["–" if one is None else f"{one['images']:,} images, {one['digest'][:8]}" for one in found]
+    return [("images", texts)] if len({one["digest"] for one in found if one}) > 1 else []
 
 
 def _gather(
@@ -126,11 +137,11 @@ def _gather(
         )
     if images:
         try:
-            drawn += _of_images(run, recipe, runtime, data)
+            drawn += _of_images(run, recipe, runtime, data, notes)
         except UserError as error:
             notes.append(f"no previews or neighbours: {error.message}")
             notify(f"{name}: no previews or neighbours: {error.message}")
-    about = rundir.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+    about = _about(run)
     facts = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
     if "packages" in about:
         facts["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
@@ -177,11 +188,15 @@ def _block(block: np.ndarray, width: int, step: int) -> Picture:
     return Picture("Cross-correlation matrix C", caption, image)
 
 
-def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None) -> list[Picture]:
-    """Views as the network sees them, and nearest neighbours of a few test images (or training images)."""
+def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, notes: list[str]) -> list[Picture]:
+    """Views as the network sees them, and nearest neighbours of a few test images (or training images).
+
+    notes: gets what the reader should know of the images.
+    """
     device = choose_device(runtime.device)
-    data = data or dataset_of(run, recipe)
+    data = dataset_of(run, recipe) if data is None else data
     train = open_source(recipe, "train", data)
+    notes += changed_since_training(run, data, train)
 
     def loader_of(indices: np.ndarray) -> Any:
         choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}

@@ -120,6 +120,22 @@ def difference(run: Path, source: Source) -> str | None:
     return "; ".join([counts, *(said or ["their names, sizes or order differ"])])
 
 
+def note_queries(run: Path, queries: Source | None) -> str | None:
+    """Note what the online kNN asks about; says so where a resumed run asks about other images than before."""
+    if queries is None or not (run / "run.json").is_file():
+        return None
+    about = rundir.read_json(run / "run.json")
+    before, now = about.get("queries"), queries.fingerprint.as_dict()
+    if before != now:
+        rundir.write_json(run / "run.json", {**about, "queries": now})
+    if before in (None, now):
+        return None
+    return (
+        f"the online kNN asks about other images than before ({before['images']:,} then, {now['images']:,} now): "
+        "its numbers from here on are not to be compared with those before"
+    )
+
+
 def changed_since_training(run: Path, dataset: str | None, source: Source) -> list[str]:
     """What to say beside a number of a run's own training images, where they are not any more what they were."""
     kept = _kept(run).get("dataset")

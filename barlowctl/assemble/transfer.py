@@ -125,7 +125,7 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
             path = _place(task, data)
             train, test = (Pictures(benchmarks.open_inat18(path, split)) for split in ("train", "val"))
         case _:
-            return open_labelled(subject.recipe, data or subject.images)
+            return open_labelled(subject.recipe, subject.images if data is None else data)
     _share_class_names(train, test)
     return check_labelled(train, test)
 

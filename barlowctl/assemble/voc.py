@@ -14,6 +14,7 @@ from torch import nn
 
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.identity import identify
+from barlowctl.assemble.labelled import check_distinct
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
@@ -21,7 +22,7 @@ from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import SquashSpec
 from barlowctl.errors import UserError
-from barlowctl.eval import svm
+from barlowctl.eval import meaning, svm
 from barlowctl.model import QuarterPooling, last_map_shape
 
 Pooling = Literal["2x2", "average"]
@@ -70,10 +71,13 @@ def measure_voc07(
     }
     prints = {split: one.fingerprint for split, one in zip(("trainval", "test"), opened, strict=True)}
     identity = identify(subject, prints, settings).facts()
+    overlapping = check_distinct(*opened)
     read = [
         extract_readable(network, one, recipe, runtime, device, spec=shown, on_unreadable=on_unreadable)
         for one in opened
     ]
+    if why := meaning.of_features(torch.cat([found.features for found in read])):
+        raise UserError(f"no precision of '{subject.name}' would mean anything: {why}")
     features = [found.features.numpy() for found in read]
     targets = [matrix[found.positions] for matrix, found in zip(targets, read, strict=True)]
     _check_classes(targets, options.low_shot)
@@ -98,7 +102,9 @@ def measure_voc07(
         "costs": dict(zip(names, fitted.costs, strict=True)),
         "not_converged": fitted.not_converged,
         "low_shot": few,
-        "notes": [pooled.note] if pooled.note else [],
+        "notes": [note for note in (pooled.note, overlapping) if note],
+        "crop": shown.size,
+        "interpolation": shown.interpolation,
         "data": {
             split: {"path": str(source.path), "images": len(source)}
             for split, source in zip(("trainval", "test"), sources, strict=True)

@@ -90,7 +90,7 @@ def pretrain(
     console = Console(json=json, quiet=quiet)
     if resume is not None:
         value = _recipe_of_run(resume, recipe, overrides, out)
-        data = data or _images_of_run(resume, value)
+        data = _images_of_run(resume, value) if data is None else data
     else:
         names = list(catalog.shipped())
         missing = UserError(

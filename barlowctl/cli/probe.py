@@ -105,7 +105,8 @@ def probe(
     opened = open_subject(subject, data=data, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
-    data = data or (require(opened.folder, opened.recipe) if opened.images else None)
+    if data is None and opened.images is not None:
+        data = require(opened.folder, opened.recipe)
     labelled = open_labelled(opened.recipe, data)
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")

@@ -92,6 +92,10 @@ def compare(
         title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
         for title, recipe in zip(shown, recipes, strict=True)
     }
+    images = [run.images for run in runs]
+    for title, own in zip(shown, images, strict=True):
+        if images[0] and own and own["digest"] != images[0]["digest"]:
+            changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
     columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
     console.table("", columns, [(title, *_cells(_summary(run))[1:]) for title, run in shown.items()])
     for title, different in list(changes.items())[1:]:

@@ -49,6 +49,11 @@ class History:
         return values
 
     @property
+    def images(self) -> Mapping[str, Any] | None:
+        """images (their number) and digest of what the run was trained on; None where that was not noted."""
+        return rundir.fingerprint(self.about)
+
+    @property
     def step(self) -> int:
         return int(self.last.get("step", 0))
 

@@ -3,6 +3,7 @@
 recipe.toml      the resolved recipe, complete      metrics.jsonl   one JSON object per record
 run.json         command, environment, git, data    checkpoints/    see `checkpoint`
 result.json      written when the run is complete   lock            held while a process trains
+images.txt.gz    names and sizes of images that are not packed
 """
 
 from __future__ import annotations
@@ -134,6 +135,14 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"'{path}' is damaged: {error}", next="restore it from a copy, or start a new run") from error
+
+
+def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """images (their number) and digest of what a run was trained on, from its run.json; None where not noted."""
+    data = about.get("data", {})
+    if noted := data.get("fingerprint"):
+        return dict(noted)
+    return {"images": data["images"], "digest": data["content_hash"]} if data.get("content_hash") else None
 
 
 def newest_finished() -> Path:

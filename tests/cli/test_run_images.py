@@ -145,3 +145,25 @@ def test_a_slurm_job_takes_the_images_that_were_meant(
 def test_a_preview_of_a_runs_recipe_shows_its_images(begun: Path, capsys: Captured) -> None:
     assert barlowctl(["data", "preview", "--recipe", "run/recipe.toml", "--samples", "1"]) == 0
     assert f"1 images of {begun / 'photos' / 'train'}" in capsys.readouterr().out
+
+
+def test_runs_of_other_images_are_told_apart(begun: Path, capsys: Captured) -> None:
+    draw(begun / "photos" / "train", 17)
+    assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", "photos", "--out", "b", *TINY, "-q"]) == 0
+    capsys.readouterr()
+    assert barlowctl(["runs", "compare", "run", "b", "run", "--json"]) == 0
+    changes = [run["changes"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert list(changes[0]) == []
+    assert changes[1]["images"].startswith("17 others")
+    assert barlowctl(["report", "run", "b", "--out", "r.html", "--no-images"]) == 0
+    assert "17 images, " in Path("r.html").read_text()
+
+
+def test_queries_that_changed_are_said(begun: Path, capsys: Captured) -> None:
+    command = ["pretrain", "--recipe", "r.toml", "--data", "photos", "--out", "v", *TINY, "-q"]
+    assert barlowctl([*command, "--set", "eval.queries=val", "--set", "eval.every_epochs=1"]) == 0
+    (begun / "v" / "result.json").unlink()
+    (begun / "photos" / "val" / "a" / "00.png").unlink()
+    capsys.readouterr()
+    assert barlowctl(["pretrain", "--resume", "v", "--threads", "1"]) == 0
+    assert "the online kNN asks about other images than before (4 then, 3 now)" in capsys.readouterr().out
