@@ -78,9 +78,8 @@ def export(
     )
     console.say("load it in Python with:")
     console.paste(report.python_line)
-    if report.fine_tuning_line:
-        console.say("and to fine-tune it on 10 classes, after these:")
-        console.paste(report.fine_tuning_line)
+    if report.fine_tuning_line:  # a comment: whatever follows the heading can be pasted as a whole
+        console.paste(f"# to fine-tune it on 10 classes: {report.fine_tuning_line}")
     console.result(
         {
             "path": str(report.path),
