@@ -32,6 +32,8 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
+LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
+KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
 RANK_SAMPLES = 25_600  # of RankMe, as its authors take
 
 __all__ = ["Labelled", "Tasks", "measure", "open_labelled", "probe"]
@@ -166,8 +168,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         elif asked:
             result[name] = of(desk, recipe, bank, bank_labels, queries, labels)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
-        for name, protocol in tasks.protocols().items():
-            result["linear_paper" if protocol.frozen else name.replace("-", "_")] = _trained(subject, desk, protocol)
+        for protocol in tasks.protocols().values():
+            result[protocol.key] = _trained(subject, desk, protocol)
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = desk.files
     result["unreadable"] = [problem.as_dict() for problem in desk.unreadable.values()]
@@ -206,6 +208,7 @@ def _knn(
         **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
         "top5": _percent(knn.accuracy(first, labels, top=5)),
         "per_class": _by_class(desk, "knn", votes[KS[0]].predictions, labels),
+        "protocol": KNN_PROTOCOL,
         "notes": [vote.note for vote in votes.values() if vote.note],
     }
 
@@ -225,6 +228,7 @@ def _linear(
         **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(recipe, desk.tasks)),
         "validation_top1": _percent(first.validation_top1),
         "per_class": _by_class(desk, "linear", first.scores.argmax(dim=1), labels),
+        "protocol": LINEAR_PROTOCOL,
         "lr": first.lr,
         "weight_decay": first.weight_decay,
         "lr_at_edge": first.lr_at_edge,
@@ -258,13 +262,13 @@ def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any
         top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
         reached.append((_percent(top1), _percent(top5)))
     assert first is not None
-    stem = "linear-paper" if protocol.frozen else protocol.name
+    stem = protocol.key.replace("_", "-")
     result = {
         **_over_seeds(reached, seeds),
         "images": first.images,
         "per_class": _by_class(desk, stem, first.scores.argmax(dim=1), first.labels),
-        "protocol": protocol.model_dump(mode="json"),
-        "describe": protocol.describe(),
+        "protocol": protocol.describe(),
+        "settings": protocol.model_dump(mode="json"),
         "folder": str(first.folder),
     }
     return {**result, "lists": lists} if lists else result

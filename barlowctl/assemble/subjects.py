@@ -136,7 +136,7 @@ def _of_export(path: Path, model: ExportedModel, kind: str, data: str | None) ->
         model.interpolation,
         data,
     )
-    facts = {"file": str(path), "architecture": model.architecture, **model.provenance}
+    facts = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
     return Subject(path.stem, kind, model.backbone.float().eval(), recipe, _folder(path.stem), facts=facts)
 
 

@@ -19,6 +19,7 @@ from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval.published import TRANSFER
+from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.train.events import Sink
 
 TASKS = ("places205", "inat18", "voc07", "folder")
@@ -94,15 +95,13 @@ def _one_label(
         emit=emit,
         on_unreadable=on_unreadable,
     )
-    key = "linear" if fast else "linear_paper"
-    result = values[key]
-    describe = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
+    result = values["linear" if fast else PROTOCOLS[trained].key]
     return {
         "metric": "top-1",
         "value": result["top1"],
         **({"reason": result["reason"]} if "reason" in result else {}),
         **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
-        "protocol": describe if fast else result["describe"],
+        "protocol": result["protocol"],
         "data": labelled.facts(),
         "identity": identity,
         "notes": [

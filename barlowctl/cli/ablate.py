@@ -302,7 +302,7 @@ class _Command:
             options=dict(option.split("=", 1) for option in given),
         )
         if self.console.json:
-            self.console.result({"script": text, "cells": cells})
+            self.console.result({"script": text, "open_cells": cells})
         else:
             self.console.document(text)
 

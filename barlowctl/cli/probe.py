@@ -243,7 +243,7 @@ def _show(
     console.table(title, ("features of", *(name for name, _ in columns)), rows)
     for key in TRAINED:
         if key in result:
-            console.say(f"{TRAINED[key]}: {result[key]['describe']}")
+            console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
     for one in measured:
         for key in ("knn", "linear"):
             if reason := one.get(key, {}).get("reason"):

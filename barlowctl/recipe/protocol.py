@@ -39,6 +39,11 @@ class Protocol(Section):
         """Whether only the classifier is trained."""
         return self.lr_backbone == 0.0
 
+    @property
+    def key(self) -> str:
+        """The name of its measurement in a result, whatever was overridden; `linear` is the fast classifier's."""
+        return "linear_paper" if self.name == "linear" else self.name.replace("-", "_")
+
     def describe(self) -> str:
         """One line for people."""
         rates = f"lr {self.lr_head:g}" + ("" if self.frozen else f" (backbone {self.lr_backbone:g})")

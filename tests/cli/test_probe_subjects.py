@@ -82,6 +82,54 @@ def test_the_authors_checkpoint(folder: Path, recipe: Path, tmp_path: Path, caps
     assert result["architecture"] == "resnet18"
 
 
+def test_one_key_one_meaning(folder: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    """Whatever is overridden, a measurement keeps its key; a key has one type in every document."""
+    shared = ["--data", str(folder), "--set", "epochs=1", "--set", "batch_size=8", *SMALL]
+    moving = measured(["resnet10t", *shared, "--protocol", "both", "--set", "lr_backbone=0.01"], capsys)
+    assert moving["linear"]["epochs"] == 30  # the fast classifier's, not that of the trained backbone
+    assert moving["linear_paper"]["settings"]["lr_backbone"] == 0.01
+    frozen = measured(["resnet10t", *shared, "--semi", "10", "--finetune", "--set", "lr_backbone=0"], capsys)
+    assert "linear_paper" not in frozen
+    assert (frozen["semi_10"]["images"], frozen["finetune"]["images"]) == (4, 40)
+
+    assert (
+        barlowctl(["export", "--from-official", str(official(tmp_path)), "--out", "mine.safetensors", "--quiet"]) == 0
+    )
+    export = measured(["mine.safetensors", "--data", str(folder), *SMALL], capsys)
+    assert export["weights_file"] == "mine.safetensors"
+    assert Path(export["file"]).suffix == ".json"
+    assert export["provenance"]["source_file"] == "mine.safetensors"
+    assert barlowctl(["transfer", "mine.safetensors", "--protocol", "paper", *shared, "--json"]) == 0
+    transferred = json.loads(capsys.readouterr().out)
+    assert transferred["protocol"] == transferred["measured"]["linear_paper"]["protocol"]
+    kinds: dict[str, set[str]] = {}
+    for document in (moving, frozen, export, transferred):
+        collect(document, kinds)
+    kinds.pop("linear_paper", None)
+    assert {key: found for key, found in kinds.items() if len(found) > 1} == {}
+    assert kinds["protocol"] == {"str"}
+
+
+def official(tmp_path: Path) -> Path:
+    import timm
+
+    torch.save(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "authors.pth")
+    return tmp_path / "authors.pth"
+
+
+def collect(value: object, kinds: dict[str, set[str]]) -> None:
+    """Key -> the JSON types that it has anywhere in a document; a whole number is a number."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is not None:
+                kind = "number" if type(inner) in (int, float) else type(inner).__name__
+                kinds.setdefault(key, set()).add(kind)
+            collect(inner, kinds)
+    elif isinstance(value, list):
+        for inner in value:
+            collect(inner, kinds)
+
+
 def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsys: Captured) -> None:
     """Linear (paper), 10 % and fine-tuning over two seeds; a second command reads back what was finished."""
     options = ["resnet10t", "--data", str(folder), "--seeds", "2", "--set", "epochs=2", "--set", "batch_size=8", *SMALL]
@@ -95,7 +143,7 @@ def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsy
         both = [one["top1"] for one in values["seeds"]]
         assert values["top1"] == pytest.approx(np.mean(both), abs=1e-3)
         assert values["top1_sd"] == pytest.approx(np.std(both, ddof=1), abs=1e-3)
-        assert values["protocol"]["epochs"] == 2
+        assert values["settings"]["epochs"] == 2
     first = Path(result["linear_paper"]["folder"])
     written = (first / "result.json").stat().st_mtime_ns
     lists = [Path(name).read_text().split() for name in result["semi_10"]["lists"]]
