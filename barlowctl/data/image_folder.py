@@ -150,7 +150,9 @@ def no_images(path: Path, account: Account) -> UserError:
     kinds = account.passed_over.values()
     inside = account.passed_over.get(formats.ARCHIVE.kind)
     unpacked = None
-    if inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
+    if inside is not None and path.suffix.lower() == ".tar":
+        unpacked = shell.line("tar", "xf", path)
+    elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
         unpacked = shell.line("barlowctl", "data", "pack", path / inside.examples[0], "OUT.beton")
     install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
     return UserError(

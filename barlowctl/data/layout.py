@@ -47,16 +47,18 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
         raise UserError(f"{path} has no tar or Parquet files", next="without --layout")
     if wanted == "folder" and first is None:
         raise UserError(f"{path} has no image files outside archives", next="without --layout")
-    if not archives or first is None:
+    if first is None:
         return Layout(bool(archives))
+    zips = sorted(file for file in path.iterdir() if file.suffix.lower() == ".zip" and file.is_file())
+    if not archives:
+        return Layout(False, _beside(path, zips) if zips else "")
     shards = wanted == "shards"
     if wanted is None and first == path and next(places, None) is None:
         shards = len(Scan(path, Account()).images()) < len(archives)
-    names = archives[0].name + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")
     if shards:
+        names = _first_and_number(archives)
         return Layout(True, f"images lie beside {names} and are not read; to read them instead: --layout folder")
-    other = shell.line("barlowctl", "data", "pack", *_instead(path, archives))
-    return Layout(False, f"{names} beside the images is not read; to read it instead: {other}")
+    return Layout(False, _beside(path, archives))
 
 
 def account_for_rest(path: Path, source: Source) -> None:
@@ -79,5 +81,13 @@ def account_for_beside_arrays(path: Path, source: Source) -> None:
         source.account.note(f"image files lie beside the {source.kind} and are not read; to read them: --layout folder")
 
 
-def _instead(path: Path, archives: list[Path]) -> list[str | Path]:
-    return [archives[0], "OUT.beton"] if len(archives) == 1 else [path, "OUT.beton", "--layout", "shards"]
+def _beside(path: Path, archives: list[Path]) -> str:
+    """That archives beside images are not read, and the command that reads them; of zip files one at a time."""
+    alone = len(archives) == 1 or archives[0].suffix.lower() == ".zip"
+    words = [archives[0], "OUT.beton"] if alone else [path, "OUT.beton", "--layout", "shards"]
+    command = shell.line("barlowctl", "data", "pack", *words)
+    return f"{_first_and_number(archives)} beside the images is not read; to read it instead: {command}"
+
+
+def _first_and_number(archives: list[Path]) -> str:
+    return archives[0].name + (f" and {len(archives) - 1} more" if len(archives) > 1 else "")

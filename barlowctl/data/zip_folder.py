@@ -18,6 +18,8 @@ from barlowctl.data.scan import inside_system_or_hidden
 from barlowctl.data.side_labels import LARGEST, read_side_labels
 from barlowctl.errors import UserError
 
+_UNIX = 3  # the system of a zip member whose name may hold backslashes
+
 
 class ZipFolder(Source):
     """Images in a zip file, its folders read as an image folder's (`arrangement`); a pile may have labels in files.
@@ -30,6 +32,7 @@ class ZipFolder(Source):
         self.path, self.split = path, split
         try:
             self._zip = zipfile.ZipFile(path)
+            _part_folders(self._zip)
             names = sorted(self._images())
         except DAMAGED as error:
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
@@ -112,3 +115,11 @@ class ZipFolder(Source):
     def extent(self, index: int) -> tuple[int, int]:
         member = self._zip.getinfo(self._files[index][0])
         return member.file_size, member.CRC
+
+
+def _part_folders(archive: zipfile.ZipFile) -> None:
+    """Programs for Windows part folders with backslashes, against the format (APPNOTE.TXT, 4.4.17)."""
+    for member in archive.infolist():
+        if "\\" in member.filename and member.create_system != _UNIX:
+            member.filename = member.filename.replace("\\", "/")
+            archive.NameToInfo[member.filename] = member

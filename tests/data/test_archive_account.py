@@ -111,6 +111,24 @@ def test_an_encrypted_zip_says_so(tmp_path):
         open_source(path)
 
 
+def test_folders_of_a_zip_file_made_on_windows(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("cat\\1.jpg", "dog\\2.jpg"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = 0
+            archive.writestr(member, image(int(name[4])))
+    source = open_source(tmp_path / "x.zip")
+    assert [source.describe(i) for i in range(2)] == [("cat/1.jpg", 0), ("dog/2.jpg", 1)]
+    assert source[1].data == image(2)
+
+
+def test_an_archive_of_archives_names_what_unpacks_it(tmp_path):
+    path = write_tar(tmp_path / "train.tar", [("n01.tar", b"x"), ("n02.tar", b"x")])
+    with pytest.raises(UserError, match=r"no images in .*archives: 2 \(n01.tar, n02.tar\)") as caught:
+        open_source(path)
+    assert caught.value.next == f"tar xf {path}"
+
+
 def test_of_members_of_one_name_the_last_counts(tmp_path):
     source = open_source(write_tar(tmp_path / "x.tar", [("a.jpg", image(1)), ("b.jpg", image(2)), ("a.jpg", image(3))]))
     assert names(source) == ["b.jpg", "a.jpg"]

@@ -265,6 +265,15 @@ def test_folders_are_read_and_not_the_archive_they_came_from(tmp_path):
     assert len(open_source(archive)) == 2
 
 
+def test_a_zip_file_beside_its_folders_is_said(tmp_path):
+    for name in ("cat/1.jpg", "dog/2.jpg"):
+        picture(tmp_path / name)
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "cat")
+    source = open_source(tmp_path)
+    assert names(source) == ["cat/1.jpg", "dog/2.jpg"]
+    assert source.account.notes[0].endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
+
+
 def test_a_logo_beside_shards_does_not_hide_them(tmp_path):
     picture(tmp_path / "x/1.jpg")
     for number in range(2):
