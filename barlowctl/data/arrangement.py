@@ -47,6 +47,7 @@ class Arrangement:
     the disk, in the order of their labels; () for a pile.    inside: class folder -> its folder of the split, where
     splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
     they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
+    skipped: names of those directly in `root`.
     """
 
     root: tuple[str, ...]
@@ -55,6 +56,7 @@ class Arrangement:
     notes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    skipped: frozenset[str] = frozenset()
 
     @property
     def class_names(self) -> list[str]:
@@ -62,10 +64,12 @@ class Arrangement:
         return [written(name) for name in self.classes]
 
     def labeller(self) -> Callable[[Sequence[str]], int | None]:
-        """A function of the parts of an image's path below `root`: its label, -1 for none, None: of another split."""
+        """A function of the parts of an image's path below `root`: its label, -1 for none, None: not to be read."""
         labels = {_shown(name): label for label, name in enumerate(self.classes)}
 
         def label(parts: Sequence[str]) -> int | None:
+            if self.skipped and parts[0] in self.skipped and len(parts) > 1:
+                return None
             if self.inside and (len(parts) < 3 or self.inside.get(parts[0]) != parts[1]):
                 return None
             return labels.get(_shown(parts[0]), -1) if len(parts) > 1 else -1
@@ -90,9 +94,9 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
     found = _arrange(tree, split, where, common)
     if found is None:
         return None
-    above = [found.root[:depth] for depth in range(len(found.root))]
-    masks = ["/".join((*place, name)) for place in above for name in sorted(_mask_folders(tree.folders(place)))]
-    return replace(found, masks=tuple(masks))
+    places = [found.root[:depth] for depth in range(len(found.root) + 1)]
+    masks = ["/".join((*place, name)) for place in places for name in sorted(_mask_folders(tree, place))]
+    return replace(found, masks=tuple(masks), skipped=frozenset(_mask_folders(tree, found.root)))
 
 
 def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | None:
@@ -169,16 +173,16 @@ class NameTree:
 
 def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
     """The folders of images in a place, without those of masks."""
+    masks = _mask_folders(tree, place)
+    return [name for name in tree.folders(place) if name not in masks]
+
+
+def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
+    """Folders of masks and the like, where one beside them is called after images, or there are but loose images."""
     folders = tree.folders(place)
-    masks = _mask_folders(folders)
-    return [name for name in folders if name not in masks]
-
-
-def _mask_folders(folders: Sequence[str]) -> set[str]:
-    """Those that hold masks and the like, where another folder beside them is called after images."""
-    if not any(is_filler(name) for name in folders):
-        return set()
-    return {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
+    found = {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
+    beside = any(is_filler(name) for name in folders if name not in found)
+    return found if found and (beside or (len(found) == len(folders) and tree.loose(place))) else set()
 
 
 def images(count: int) -> str:

@@ -28,6 +28,7 @@ _FILLERS = frozenset((
     "set", "sets", "data", "dataset", "datasets", "split", "splits", "image", "images", "img", "imgs", "picture",
     "pictures", "pics", "photo", "photos", "file", "files", "sample", "samples", "folder", "dir", "part", "parts",
     "the", "of", "for", "jpg", "jpeg", "png", "jpegimages", "raw", "input", "inputs", "clean", "resized",
+    "rgb", "colour", "color", "original", "originals",
 ))  # fmt: skip
 _ROOT = re.compile(
     "(?:{fillers})?({words})(?:{fillers})?".format(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from barlowctl.data import formats, scan
 from barlowctl.data.account import Account
+from barlowctl.data.arrangement import MASKS
 from barlowctl.data.pack import pack
 from barlowctl.data.picture import Source
 from barlowctl.data.regular import read_regular
@@ -320,3 +321,40 @@ def test_a_folder_of_zip_files_names_one_to_read(tmp_path):
     with pytest.raises(UserError, match=r"archives: 2 \(a.zip, b.zip\)") as caught:
         open_source(tmp_path)
     assert caught.value.next == f"barlowctl data pack {tmp_path / 'a.zip'} OUT.beton"
+
+
+# ---- folders of masks beside images ----------------------------------------------------------------------
+
+MASKED = {
+    "beside": (["images/1.png", "images/2.png", "masks/1.png", "masks/2.png"], ["1.png", "2.png"]),
+    "in splits": (["images/train/1.png", "images/val/2.png", "masks/train/1.png", "masks/val/2.png"], ["1.png"]),
+    "of splits": (["train/images/1.png", "train/labels/1.png", "val/images/2.png", "val/labels/2.png"], ["1.png"]),
+    "voc": (["JPEGImages/1.jpg", "SegmentationClass/1.png", "SegmentationObject/1.png"], ["1.jpg"]),
+    "below": (["1.jpg", "masks/1.png"], ["1.jpg"]),
+    "depth": (["rgb/1.jpg", "depth/1.png"], ["1.jpg"]),
+    "among others": (["1.jpg", "images/2.jpg", "masks/1.png"], ["1.jpg", "2.jpg"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+@pytest.mark.parametrize("layout", MASKED)
+def test_folders_of_masks_are_no_class(tmp_path, layout, kind):
+    made, expected = MASKED[layout]
+    for name in made:
+        picture(tmp_path / "x" / name)
+    path = tmp_path / "x"
+    if kind == "tar":
+        path = tar(tmp_path / "x.tar", path, "x")
+    elif kind == "zip":
+        path = Path(shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "x"))
+    source = open_source(path)
+    assert [os.path.basename(name) for name in names(source)] == expected
+    assert source.class_names == []
+    assert counts(source)[MASKS] >= 1
+
+
+@pytest.mark.parametrize("classes", [("cat", "masks"), ("depth", "masks"), ("labels", "photos of cats", "dogs")])
+def test_a_class_with_the_name_of_masks_stays_one(tmp_path, classes):
+    for name in classes:
+        picture(tmp_path / name / "1.jpg")
+    assert open_source(tmp_path).class_names == sorted(classes)
