@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from barlowctl.assemble.machine import Runtime, cores
 from barlowctl.data import decode, home, sources
 from barlowctl.data.batched import geometric
 from barlowctl.data.beton import Beton
+from barlowctl.data.conversion import Choices
 from barlowctl.data.device import DeviceLoader
 from barlowctl.data.loader import FastLoader, Loader
 from barlowctl.data.plain import Pictures, PlainLoader
+from barlowctl.data.sample import conversion_of
 from barlowctl.data.views import CenterSpec, Spec, ViewSpec
 from barlowctl.errors import UserError
 from barlowctl.recipe.schema import Recipe, View
@@ -29,10 +32,26 @@ def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -
     """
     dataset = data if data is not None else recipe.data.dataset
     path = home.resolve(dataset, split)
-    source = Pictures(sources.open_source(path, split)) if path.is_dir() else Beton.open(path)
+    source = _open_files(recipe, dataset, path, split) if path.is_dir() else Beton.open(path)
+    if isinstance(source, Beton) and choices_of(recipe) != Choices():
+        source.account.note("data.range, data.background and data.bands are of files; this one was packed before")
     for note in home.beside(dataset, path):
         source.account.note(note)
     return source
+
+
+def choices_of(recipe: Recipe) -> Choices:
+    """What a recipe says of files with more than 8 bits, transparency or many bands."""
+    return Choices(recipe.data.range, recipe.data.background, recipe.data.bands)
+
+
+def _open_files(recipe: Recipe, dataset: str, path: Path, split: str) -> Pictures:
+    """Files as they lie; all splits of a data set have the range of its training split."""
+    files = sources.open_source(path, split)
+    training = None if split == "train" else lambda: sources.open_source(home.resolve(dataset, "train"), "train")
+    pictures = Pictures(files, conversion_of(files, choices_of(recipe), training))
+    pictures.look()
+    return pictures
 
 
 def has_labels(source: Source) -> bool:

@@ -17,6 +17,7 @@ from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data.benchmarks import ListedFiles
+from barlowctl.data.conversion import Conversion
 from barlowctl.data.names import written
 from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring, UnreadableImage
@@ -100,7 +101,7 @@ def draw_neighbours(
     for query in queries:
         position = _position(query, found)
         if position is None:
-            first, feature = _outside(subject, Path(query), runtime)
+            first, feature = _outside(subject, source, Path(query), runtime)
         else:
             first, feature = _picture(source, found.position_of(position)), bank[position : position + 1]
         wanted = top + (0 if position is None else 1)
@@ -170,9 +171,14 @@ def _position(query: str, found: Embeddings) -> int | None:
     )
 
 
-def _outside(subject: Subject, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
-    """An image file from anywhere, and its features."""
-    source = Pictures(ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), []))
+def _outside(subject: Subject, images: Source, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
+    """An image file from anywhere, converted as `images` are, and its features."""
+    file = ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), [])
+    if isinstance(images, Pictures):
+        source = Pictures(file, images.conversion)
+    else:
+        noted = images.info.get("conversion")
+        source = Pictures(file, Conversion.noted(noted) if noted else None)
     device = choose_device(runtime.device)
     plain = Runtime(runtime.device, runtime.threads, 1, "auto")
     try:

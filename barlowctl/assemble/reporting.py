@@ -230,6 +230,8 @@ class _Some(Pictures):
         self.labels = np.asarray(source.labels)[self._chosen]
         self.class_names = list(source.class_names)
         self.account = source.account
+        if isinstance(source, Pictures):
+            self.conversion = source.conversion
 
     def name_of(self, index: int) -> str:
         position = int(self._chosen[index])

@@ -52,6 +52,19 @@ def pack(
         int | None,
         typer.Option("--shorter-side", min=8, help="Make larger images smaller: their shorter side to this."),
     ] = None,
+    value_range: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            help="More than 8 bits: the values of black and white, LOW:HIGH; auto: measured over the data set; type.",
+        ),
+    ] = "auto",
+    background: Annotated[
+        str, typer.Option("--background", help="Behind transparent pixels: white, black, grey, #RRGGBB, or none.")
+    ] = "white",
+    bands: Annotated[
+        str, typer.Option("--bands", help="More than three bands: which are red, green, blue (4,3,2), or one for grey.")
+    ] = "",
     on_unreadable: Annotated[
         str, typer.Option("--on-unreadable", help="skip (and report) or fail, at damaged ones too.")
     ] = "skip",
@@ -80,8 +93,10 @@ def pack(
     and --data find by that name. The file appears under its name only when it is complete.
     """
     from barlowctl.data import home
+    from barlowctl.data.conversion import Choices, parse_bands
     from barlowctl.data.pack import check_options
     from barlowctl.data.pack import pack as pack_source
+    from barlowctl.data.sample import conversion_of
     from barlowctl.data.sources import open_source
     from barlowctl.data.wanted import Wanted
 
@@ -93,9 +108,11 @@ def pack(
         raise UserError(f"{target} exists already", next="--overwrite")
     workers = workers or _cores()
     check_options(workers, store, quality, shorter_side, on_unreadable)
+    choices = Choices(value_range, background, parse_bands(bands))
     console.say(f"looking for images in {source}")
     images = open_source(source, split, wanted)
     console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
+    training = None if split == "train" else lambda: open_source(source, "train")
     with console.progress(f"packing into {target}", len(images)) as bar:
         report = pack_source(
             images,
@@ -107,6 +124,7 @@ def pack(
             on_unreadable=on_unreadable,  # type: ignore[arg-type]
             on_damaged="fail" if on_unreadable == "fail" else "keep",
             overwrite=overwrite,
+            conversion=conversion_of(images, choices, training),
             progress=bar.advance,
         )
     _show_report(console, report)

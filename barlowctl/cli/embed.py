@@ -53,7 +53,8 @@ def embed(
     ] = 3000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of that draw and of the map.")] = 0,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize or eval.crop.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize, eval.crop or data.range."),
     ] = None,
     on_unreadable: options.OnUnreadable = "stop",
     device: options.Device = "auto",
@@ -91,7 +92,10 @@ def embed(
     if maps:
         check_projection(projection)
     if foreign:
-        raise UserError(f"--set {foreign[0]}", allowed="eval.resize=..., eval.crop=...")
+        raise UserError(
+            f"--set {foreign[0]}",
+            allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
+        )
     opened = open_subject(subject, data=images, geometry=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")

@@ -33,7 +33,7 @@ Threads = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Threads of the loader. Default: 1 on a CPU, else the cores.")
 ]
-PREPARING = ("eval.",)
+PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
 """What `--set` may change of how images are prepared, in the commands that measure."""
 
 OnUnreadable = Annotated[

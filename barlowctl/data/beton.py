@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +32,7 @@ from barlowctl.data.beton_format import (
 )
 from barlowctl.data.beton_names import Names, PickedNames
 from barlowctl.data.fingerprint import Fingerprint
+from barlowctl.data.unreadable import Unreadable, UnreadableImage
 from barlowctl.errors import UserError
 
 
@@ -180,22 +180,22 @@ class Beton:
         """One decoded image, (H, W, 3) uint8; JPEG through Pillow (the slow, independent way).
 
         Raises:
-            UserError: the stored JPEG does not decode, or not to the noted size.
+            UnreadableImage: the stored JPEG does not decode, or not to the noted size.
         """
         height, width = int(self.heights[index]), int(self.widths[index])
         if self.modes[index] == RAW:
             return np.array(self.stored(index)).reshape(height, width, 3)
-        from PIL import Image
+        from barlowctl.data.pixels import open_image
 
         try:
-            with Image.open(io.BytesIO(self.stored(index).tobytes())) as opened:
+            with open_image(self.stored(index).tobytes()) as opened:
                 if opened.size != (width, height):  # before so many pixels are decoded
-                    raise self._bad(
-                        f"sample {index} is {opened.size[0]}x{opened.size[1]} pixels, noted {width}x{height}"
-                    )
+                    raise Unreadable(f"it is {opened.size[0]} x {opened.size[1]} pixels, noted {width} x {height}")
                 return np.array(opened.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self._bad(f"sample {index} is not a readable JPEG ({error})") from error
+        except (OSError, SyntaxError, ValueError, Unreadable) as error:
+            reason = f"not a readable JPEG ({error})"
+            again = _write_again(self.path)
+            raise UnreadableImage(self.path, self.name_of(index), reason, next=again) from error
 
     def _bad(self, what: str) -> UserError:
         return UserError(f"{self.path}: {what}", next=_write_again(self.path))

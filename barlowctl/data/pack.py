@@ -16,9 +16,13 @@ from typing import Any, Literal
 
 from barlowctl.data.beton_format import JPEG
 from barlowctl.data.beton_writer import BetonWriter
-from barlowctl.data.encode import RESIZED, STORES, Stored, Unreadable, checked_with, encode
+from barlowctl.data.brightness import looks_told
+from barlowctl.data.conversion import Conversion
+from barlowctl.data.encode import RESIZED, STORES, Stored, checked_with, encode
 from barlowctl.data.names import written
 from barlowctl.data.picture import Source
+from barlowctl.data.sample import conversion_of
+from barlowctl.data.unreadable import Unreadable, UnreadableImage, reason_of
 from barlowctl.errors import UserError
 
 PENDING_PER_THREAD = 2
@@ -40,6 +44,8 @@ class PackReport:
     unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
     gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.    passed_over: kind -> count
     and examples of what lies there and was not taken for an image.    notes: choices that were made.
+    looks: "nearly black", "nearly white", "flat" -> names.    setting: `KEY=VALUE` that the first unreadable image with
+    one lacks.
     """
 
     path: str
@@ -58,6 +64,8 @@ class PackReport:
     damaged: list[str] = field(default_factory=list)
     passed_over: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    looks: dict[str, list[str]] = field(default_factory=dict)
+    setting: str = ""
     bytes: int = 0
     content_hash: str = ""
     seconds: float = 0.0
@@ -78,6 +86,7 @@ def pack(
     on_unreadable: OnUnreadable = "skip",
     on_damaged: OnDamaged = "keep",
     overwrite: bool = False,
+    conversion: Conversion | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> PackReport:
     """Write `out` (its folder is made); nothing appears under that name unless all went well.
@@ -88,6 +97,7 @@ def pack(
         on_unreadable: leave such images out and report them, or stop at the first.
         on_damaged: images whose decoder complained: store the pixels and report them, or stop at the first.
         overwrite: replace an existing file.
+        conversion: what becomes of more than 8 bits, transparency and bands; None: the defaults.
         progress: called with 1 for every image dealt with.
 
     Raises:
@@ -95,7 +105,8 @@ def pack(
             readable.
     """
     check_options(workers, store, quality, shorter_side, on_unreadable, on_damaged)
-    how = {"store": store, "quality": quality, "shorter_side": shorter_side}
+    conversion = conversion or conversion_of(source)
+    how = {"store": store, "quality": quality, "shorter_side": shorter_side, "conversion": conversion}
     out = Path(out)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
     account = source.account.as_dict()
@@ -110,10 +121,13 @@ def pack(
                 name, reason = report.unreadable[0]
                 raise UserError(
                     f"none of the {len(source)} images in {source.path} can be read; {name}: {reason}",
-                    next="check the files, or give another folder",
+                    next=_flag_of(report.setting) or "check the files, or give another folder",
                 )
             report.channels, report.samples = 3 if colour else 1, writer.count
-            report.content_hash = writer.finish(**_notes(source, report), shorter_side=shorter_side)
+            of_range = bool(conversion.ranges.used)
+            report.notes += [*conversion.notes(), *looks_told(report.looks, report.samples, of_range)]
+            notes = _notes(source, report) | {"conversion": conversion.as_dict()}
+            report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
         raise UserError(
             f"cannot write {out}: {error.strerror or error} after {report.samples} images; nothing was kept",
@@ -144,11 +158,10 @@ def _write_all(
             _append(writer, stored, label, name)
         except Unreadable as error:
             if stop_at[0]:
-                raise UserError(
-                    f"{source.path}: {name} cannot be packed: {error}",
-                    next="--on-unreadable skip",
-                ) from error
+                advice = _flag_of(error.setting) or "--on-unreadable skip"
+                raise UnreadableImage(source.path, name, str(error), next=advice) from error
             report.unreadable.append((name, str(error)))
+            report.setting = report.setting or error.setting
             continue
         if stop_at[1] and stored.damaged:
             raise UserError(
@@ -166,6 +179,8 @@ def _write_all(
         if stored.damaged:
             report.damaged.append(name)
         report.labelled += label >= 0
+        if stored.looks:
+            report.looks.setdefault(stored.looks, []).append(name)
         report.samples = writer.count
     report.changed = dict(sorted(changed.items()))
     return colour
@@ -193,7 +208,7 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
         except Unreadable as error:
             return name, label, error
         except OSError as error:
-            return name, label, Unreadable(error.strerror or str(error))
+            return name, label, Unreadable(reason_of(error))
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
     pending: deque[Future[tuple[str, int, Stored | Unreadable]]] = deque()
@@ -206,6 +221,12 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _flag_of(setting: str) -> str:
+    """`range=0:4095` as a flag of `data pack`."""
+    key, _, value = setting.partition("=")
+    return f"--{key} {value.strip('[]')}" if setting else ""
 
 
 def _notes(source: Source, report: PackReport) -> dict[str, Any]:

@@ -20,14 +20,17 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from barlowctl.data import draws, photometric
-from barlowctl.data.encode import Unreadable, decode_picture
+from barlowctl.data.brightness import looks_told
+from barlowctl.data.conversion import Conversion
 from barlowctl.data.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
 from barlowctl.data.image_list import ImageList, note
 from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picked, Source
+from barlowctl.data.pixels import convert_values, decode_picture
 from barlowctl.data.plan import EpochPlan, Sharing
-from barlowctl.data.unreadable import Problem, UnreadableImage
+from barlowctl.data.sample import conversion_of, how_they_look
+from barlowctl.data.unreadable import Problem, Unreadable, UnreadableImage
 from barlowctl.data.views import CenterSpec, Spec, SquashSpec, ViewSpec
 from barlowctl.errors import UserError
 
@@ -46,13 +49,15 @@ class ImageSource(Protocol):
 
 
 class Pictures:
-    """A `Source` (image folder, IDX files, ...) as it lies, decoded with Pillow when asked for.
+    """A `Source` (image folder, IDX files, ...) as it lies, decoded when asked for.
 
     path, num_samples, labels, class_names: as in `Beton`.    account: of the source, what it passed over.
+    conversion: what becomes of more than 8 bits, transparency and bands; None: the defaults, for this source.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, conversion: Conversion | None = None) -> None:
         self._source = source
+        self.conversion = conversion or conversion_of(source)
         self.path = source.path
         self.account = source.account
         self.num_samples = len(source)
@@ -61,7 +66,7 @@ class Pictures:
 
     def pick(self, rows: np.ndarray) -> Pictures:
         """Some of the images, as images of their own."""
-        return Pictures(Picked(self._source, rows))
+        return Pictures(Picked(self._source, rows), self.conversion)
 
     def name_of(self, index: int) -> str:
         """What to call an image, as `names.written` has it: for files, the path below the folder."""
@@ -93,11 +98,20 @@ class Pictures:
         """
         try:
             data = self._source[index].data
-            pixels = decode_picture(data)[0] if isinstance(data, bytes) else data
+            decode = decode_picture if isinstance(data, bytes) else convert_values
+            pixels = decode(data, self.conversion).pixels  # type: ignore[arg-type]
             return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
         except (OSError, Unreadable) as error:
-            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-            raise UnreadableImage(self.path, self.name_of(index), reason) from error
+            raise UnreadableImage.of(self.path, self.name_of(index), error) from error
+
+    def look(self) -> None:
+        """Look at some of the images, and note in the account what range their values have and whether they show
+        anything. In the process that opens them: workers then need not measure again.
+        """
+        self.conversion.ranges.measured()
+        found, looked_at = how_they_look(self._source, self.conversion)
+        for line in [*self.conversion.notes(), *looks_told(found, looked_at, bool(self.conversion.ranges.used))]:
+            self.account.note(line)
 
 
 def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) -> torch.Tensor:

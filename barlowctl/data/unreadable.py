@@ -16,7 +16,14 @@ SHOWN = 10
 
 
 class Unreadable(Exception):
-    """An image that cannot be read; the text says why, and what to set where that helps."""
+    """An image that cannot be read; the text says why.
+
+    setting: `KEY=VALUE` of a recipe's section `data`, and a flag of `data pack`, with which it could be read.
+    """
+
+    def __init__(self, text: str, *, setting: str = "") -> None:
+        super().__init__(text)
+        self.setting = setting
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,19 @@ class UnreadableImage(UserError):
         super().__init__(f"{path}: {name} cannot be read: {reason}", next=next)
         self.path, self.name, self.reason = path, name, reason
 
+    @classmethod
+    def of(cls, path: Path, name: str, error: Unreadable | OSError) -> UnreadableImage:
+        """From what was raised where it was read; the next command sets what was missing."""
+        advice = f"--set data.{error.setting}" if isinstance(error, Unreadable) and error.setting else None
+        return cls(path, name, reason_of(error), **({"next": advice} if advice else {}))
+
     def __reduce__(self) -> Any:  # it comes out of worker processes
         return type(self), (self.path, self.name, self.reason), self.__dict__
+
+
+def reason_of(error: Unreadable | OSError) -> str:
+    """What to say of it."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def listed(problems: list[Problem]) -> list[str]:

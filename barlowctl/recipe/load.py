@@ -63,9 +63,18 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json"))
 
 
+ADDED_LATER = {"data": ("range", "background", "bands")}
+"""Values that runs of earlier versions lack: at their defaults they are no part of a digest."""
+
+
 def digest(recipe: Recipe) -> str:
     """A short hash of everything that decides the result of a run (name and description do not)."""
     values = recipe.model_dump(mode="json", exclude={"name", "description"})
+    for section, keys in ADDED_LATER.items():
+        defaults = getattr(recipe, section).__class__.model_fields
+        for key in keys:
+            if getattr(getattr(recipe, section), key) == defaults[key].default:
+                del values[section][key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

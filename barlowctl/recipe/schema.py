@@ -10,6 +10,8 @@ Imports the standard library and pydantic only. Names are the paper's and timm's
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -40,6 +42,33 @@ class Data(Section):
     on_unreadable: Literal["raise", "replace"] = Field(
         "raise", description="a damaged image stops the run, or another one, drawn by its key, stands in for it"
     )
+    range: str = Field(
+        "auto",
+        description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH; "
+        "auto: measured over the data set; type: all that the type holds",
+    )
+    background: str = Field(
+        "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
+    )
+    bands: tuple[Count, ...] = Field(
+        (), description="of such files with more than three bands: which are red, green, blue, or which one is grey"
+    )
+
+    @model_validator(mode="after")
+    def _converts(self) -> Data:
+        if self.range not in ("auto", "type"):
+            low, _, high = self.range.partition(":")
+            try:
+                ordered = float(low) < float(high) and math.isfinite(float(high) - float(low))
+            except ValueError:
+                ordered = False
+            if not ordered:
+                raise ValueError(f"range is '{self.range}': auto, type, or LOW:HIGH, e.g. '0:4095'")
+        if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
+            raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
+        if len(self.bands) not in (0, 1, 3):
+            raise ValueError(f"bands has {len(self.bands)} numbers: three, or one for grey")
+        return self
 
 
 class View(Section):

@@ -70,7 +70,7 @@ def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatc
     Image.new("RGB", (50, 40)).save(photos / "cover.jpg")
     document = run_json(capsys, "pack", photos, "mixed.beton")
     assert (document["samples"], document["labelled"], document["classes"]) == (4, 3, 2)
-    assert document["notes"] == ["1 image beside the class folders: kept without a label"]
+    assert document["notes"][0] == "1 image beside the class folders: kept without a label"
     out, _ = run(capsys, "pack", photos, "again.beton")
     assert re.search(r"classes +2 *\n +without a label +1 *\n", out)
     assert run_json(capsys, "info", "mixed.beton")["labelled"] == 3
@@ -245,3 +245,44 @@ def test_as_a_process(photos, tmp_path):
 def test_help_carries_an_example(capsys, command):
     out, _ = run(capsys, *command, "--help")
     assert "barlowctl data" in out or not command
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    """Two 12-bit scans in 16-bit files, one below zero, and one of four bands."""
+    import tifffile
+
+    ramp = np.linspace(0, 3000, 1200).reshape(30, 40).astype(np.uint16)
+    (tmp_path / "scans").mkdir()
+    for name, values in {"a.png": ramp, "b.png": ramp // 3}.items():
+        Image.fromarray(values).save(tmp_path / "scans" / name)
+    tifffile.imwrite(tmp_path / "scans/c.tif", ramp.astype(np.int16) - 1000)
+    cube = np.dstack([ramp // 12] * 4).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "scans/d.tif", cube, photometric="minisblack", planarconfig="contig")
+    return tmp_path / "scans"
+
+
+def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, capsys):
+    out, _ = run(capsys, "pack", scans, tmp_path / "x.beton", "--store", "raw")
+    assert "note: uint16 values: 0 is black, 4,095 is white (12 bits: the largest value of 2 images is 3,000)" in out
+    assert "unreadable: c.tif: int16 values -1,000 to 2,000 of this image" in out
+    assert "unreadable: d.tif: a TIFF of 4 bands of uint8" in out
+    _, said = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
+    assert "c.tif cannot be read" in said
+    assert said.rstrip().endswith("--on-unreadable fail --range -1000:2000")
+    document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "-1000:2000", "--bands", "3,2,1")
+    assert document["samples"] == 4
+    _, said = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
+    assert "the range is '3:1'" in said
+
+
+def test_a_folder_is_read_as_it_would_be_packed(scans, tmp_path, capsys):
+    arguments = ("preview", "--data", scans, "--out", tmp_path / "p.png", "--samples", 4)
+    _, said = run(capsys, *arguments, code=2)
+    assert "c.tif cannot be read: int16 values -1,000 to 2,000" in said
+    assert said.rstrip().endswith("--set data.range=-1000:2000")
+    settings = ("--set", "data.range=-1000:2000", "--set", "data.bands=[3,2,1]")
+    out, _ = run(capsys, *arguments, *settings)
+    assert "note: uint16 values: -1,000 is black, 2,000 is white (as it was set)" in out
+    _, said = run(capsys, *arguments, "--set", "data.range=9:3", code=2)
+    assert "range is '9:3'" in said

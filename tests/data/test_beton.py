@@ -233,7 +233,7 @@ def test_corrupt_jpeg_names_file_and_sample(tmp_path):
         writer.finish()
     beton = Beton.open(path)
     beton.image(0)
-    with pytest.raises(UserError, match=r"a\.beton: sample 1 is not a readable JPEG"):
+    with pytest.raises(UserError, match=r"a\.beton: sample 1 cannot be read: not a readable JPEG"):
         beton.image(1)
 
 
@@ -325,5 +325,5 @@ def test_a_stored_jpeg_of_another_size_is_named_before_it_is_decoded(tmp_path, m
         writer.append(jpeg(np.zeros((30, 40, 3), np.uint8)), mode=JPEG, width=16, height=16)
         writer.finish()
     monkeypatch.setattr(JpegImageFile, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(UserError, match=r"a\.beton: sample 0 is 40x30 pixels, noted 16x16"):
+    with pytest.raises(UserError, match=r"a\.beton: sample 0 cannot be read: .*it is 40 x 30 pixels, noted 16 x 16"):
         Beton.open(tmp_path / "a.beton").image(0)

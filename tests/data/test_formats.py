@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, features
 
 from barlowctl.data import formats
-from barlowctl.data.encode import Unreadable, decode_picture
+from barlowctl.data.pixels import decode_picture
+from barlowctl.data.unreadable import Unreadable
 
 
 def encoded(kind: str, mode: str = "RGB", **how: object) -> bytes:

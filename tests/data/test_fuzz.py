@@ -28,11 +28,12 @@ from barlowctl.data import decode
 from barlowctl.data.beton import Beton
 from barlowctl.data.beton_format import JPEG, RAW
 from barlowctl.data.beton_writer import BetonWriter
-from barlowctl.data.encode import Stored, Unreadable, encode
+from barlowctl.data.encode import Stored, encode
 from barlowctl.data.loader import Batch, FastLoader
 from barlowctl.data.picture import Picture
 from barlowctl.data.plain import PlainLoader
 from barlowctl.data.sources import open_source
+from barlowctl.data.unreadable import Unreadable
 from barlowctl.data.views import CenterSpec, ViewSpec
 from barlowctl.errors import UserError
 from tests.data.views_double import jpeg, noise_images, photograph

@@ -1,0 +1,236 @@
+"""Which values are black and white in images that hold more than 8 bits: one range for a whole data set, and said.
+
+The type of a file says little: cameras and scanners put 10, 12 or 14 bits into 16, satellites reflectances of 0 to
+10,000, programs 0 to 255 into 32 bits or floats. Stretching each image by its own smallest and largest value would
+change what brightness means from image to image. So a range comes from, in this order,
+
+1. what somebody sets: LOW:HIGH, or `type` for all that the type can hold;
+2. what a file states and cannot be otherwise: BitsPerSample of 12, say;
+3. `auto`: the values of a sample of the data set, per type: the smallest of 8, 10, 12, 14 and 16 bits that holds them
+   all; floats of 0 to 1 and of 0 to 255 as such. Anything else is refused with the values that were found.
+
+8-bit images are never touched.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from barlowctl.data.unreadable import Unreadable
+from barlowctl.errors import UserError
+
+AUTO, TYPE = "auto", "type"
+DEPTHS = (8, 10, 12, 14, 16)  # bits that devices have
+_PATTERN = re.compile(r"([-+.\deE]+):([-+.\deE]+)")
+ALLOWED = "auto, type, or LOW:HIGH, the values of black and white, e.g. 0:4095"
+
+
+@dataclass(frozen=True)
+class Deep:
+    """Values as a file holds them, not yet 8 bits.
+
+    values: (H, W) or (H, W, 3), whole numbers or floats.    kind: whose range is one: "uint16".
+    bits: how many bits of them are used where the file says so for certain; 0: not said.
+    significant: PNG's sBIT; its writer either scaled values to the whole type, as the standard asks, or did not.
+    """
+
+    values: np.ndarray
+    kind: str
+    bits: int = 0
+    significant: int = 0
+
+
+@dataclass
+class Measured:
+    """Smallest and largest value of a kind in a sample, whether all are whole numbers, and of how many images."""
+
+    low: float
+    high: float
+    whole: bool
+    images: int = 1
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Measured:
+        """Of one image; not-a-number and infinite values do not count."""
+        if values.dtype.kind == "f":
+            finite = values[np.isfinite(values)]
+            whole = bool((finite == np.rint(finite)).all())
+            return cls(float(finite.min()), float(finite.max()), whole) if finite.size else cls(0.0, 0.0, True)
+        return cls(float(values.min()), float(values.max()), True)
+
+    def join(self, other: Measured) -> None:
+        """Add another image."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.whole, self.images = self.whole and other.whole, self.images + other.images
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of black and white, and where they come from."""
+
+    low: float
+    high: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"{number(self.low)} to {number(self.high)}"
+
+    def to_8_bits(self, values: np.ndarray) -> tuple[np.ndarray, bool]:
+        """round(255 (v - low) / (high - low)), uint8, and whether a value lay outside and was cut off."""
+        values = np.nan_to_num(values, nan=self.low) if values.dtype.kind == "f" else values
+        cut = bool(values.min() < self.low or values.max() > self.high)
+        if values.dtype == np.uint16:
+            return _scaled(np.arange(1 << 16), self.low, self.high)[values], cut
+        return _scaled(values, self.low, self.high), cut
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = (np.clip(values.astype(np.float64), low, high) - low) * 255.0 / (high - low)
+    return np.floor(scaled + 0.5).astype(np.uint8)
+
+
+def number(value: float) -> str:
+    """As people write it."""
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+
+
+def setting(low: float, high: float) -> str:
+    """LOW:HIGH as it is typed."""
+    return ":".join(str(int(v)) if float(v).is_integer() else repr(float(f"{v:.6g}")) for v in (low, high))
+
+
+def parse(text: str) -> Range | None:
+    """What `--range` or `data.range` sets; None: auto or type.
+
+    Raises:
+        UserError: none of these.
+    """
+    if text in (AUTO, TYPE):
+        return None
+    found = _PATTERN.fullmatch(text.strip())
+    try:
+        low, high = (float(part) for part in found.groups()) if found else (0.0, 0.0)
+    except ValueError:
+        low = high = 0.0
+    if not low < high or not np.isfinite(high - low):
+        raise UserError(f"the range is '{text}'", allowed=ALLOWED)
+    return Range(low, high, "as it was set")
+
+
+@dataclass
+class Ranges:
+    """The ranges of one data set, one for each kind of values.
+
+    Attributes:
+        setting: auto, type or LOW:HIGH. sample: values of some images of the data set, read when they are needed first.
+        used: kind -> the range that was taken.
+    """
+
+    setting: str = AUTO
+    sample: Callable[[], Iterable[Deep]] | None = None
+    used: dict[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._set = parse(self.setting)
+        self._of_a_set = self.sample is not None  # and not of one image alone
+        self._measured: dict[str, Measured] | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        self.measured()  # once, and not in each worker process
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "sample")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.sample, self._lock = None, threading.Lock()
+
+    def of(self, deep: Deep) -> Range:
+        """The range of an image's values.
+
+        Raises:
+            Unreadable: it is not known; with what was found and how to set it.
+        """
+        kind = kind_of(deep)
+        if kind not in self.used:
+            self.used[kind] = self._set or self._decide(deep, kind)
+        return self.used[kind]
+
+    def measured(self) -> dict[str, Measured]:
+        """Kind -> what the sample holds."""
+        with self._lock:
+            if self._measured is None:
+                self._measured = {}
+                for deep in self.sample() if self.sample is not None and self._set is None else ():
+                    found, kind = Measured.of(deep.values), kind_of(deep)
+                    if kind in self._measured:
+                        self._measured[kind].join(found)
+                    else:
+                        self._measured[kind] = found
+            return self._measured
+
+    def told(self) -> list[str]:
+        """A line for each kind that was met: its range, why, and how to set another."""
+        return [
+            f"{kind} values: {number(found.low)} is black, {number(found.high)} is white ({found.why}); to set another "
+            "range: --range LOW:HIGH of data pack, data.range of a recipe"
+            for kind, found in sorted(self.used.items())
+        ]
+
+    def _decide(self, deep: Deep, kind: str) -> Range:
+        dtype = deep.values.dtype
+        if self.setting == TYPE:
+            return Range(0.0, _largest(dtype, deep.bits), "all that the type holds")
+        if deep.bits:
+            return Range(0.0, float(2**deep.bits - 1), f"the files say {deep.bits} bits")
+        found = self.measured().get(kind)
+        alone = found is None
+        found = found or Measured.of(deep.values)
+        of = "this image" if alone or found.images == 1 else f"{found.images} images"
+        decided = _by_values(found, dtype, deep.significant)
+        if decided is None or (alone and self._of_a_set):
+            values = f"{kind} values {number(found.low)} to {number(found.high)}"
+            where = f"of {of}" + ("; none of the images looked at is of this type" if alone and self._of_a_set else "")
+            wanted = setting(found.low, found.high) if found.low < found.high else setting(found.low, found.low + 1)
+            raise Unreadable(
+                f"{values} {where}: which are black and white is not known; set the range, e.g. {wanted} "
+                "(--range of data pack, data.range of a recipe)",
+                setting=f"range={wanted}",
+            )
+        low, high, why = decided
+        return Range(low, high, f"{why}: the largest value of {of} is {number(found.high)}")
+
+
+def kind_of(deep: Deep) -> str:
+    """What has one range: the type, and the bits that a file states."""
+    if deep.bits:
+        return f"{deep.kind} ({deep.bits} bits)"
+    return f"{deep.kind} ({deep.significant} significant bits)" if deep.significant else deep.kind
+
+
+def _by_values(found: Measured, dtype: np.dtype, significant: int) -> tuple[float, float, str] | None:
+    """(low, high, why) from the values of a sample; None where they tell nothing."""
+    if found.low < 0:
+        return None
+    floats = dtype.kind == "f"
+    if floats and found.high <= 1:
+        return 0.0, 1.0, "floats of 0 to 1"
+    if significant:
+        bits = significant if found.high < 2**significant else 8 * dtype.itemsize
+        return 0.0, float(2**bits - 1), f"{bits} bits"
+    if found.high == 0:
+        return 0.0, _largest(dtype, 0), "nothing but zeros"
+    if not found.whole:
+        return (0.0, 255.0, "floats of 0 to 255") if 128 <= found.high <= 255 else None
+    bits = next((bits for bits in DEPTHS if found.high < 2**bits), 0)
+    return (0.0, float(2**bits - 1), f"{bits} bits") if bits else None
+
+
+def _largest(dtype: np.dtype, bits: int) -> float:
+    if bits:
+        return float(2**bits - 1)
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
