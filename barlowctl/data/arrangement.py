@@ -238,7 +238,8 @@ def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str
     """Class folders at or below a place. known: those of the training split."""
     notes: list[str] = []
     for _ in range(DEEPEST):
-        folders, loose = _folders(tree, place), tree.loose(place)
+        folders = _folders(tree, place)
+        loose = tree.loose(place) if folders else 0  # of a pile without folders the number does not matter
         if len(folders) != 1 or loose or (known and _shown(folders[0]) in {_shown(name) for name in known}):
             break
         only = (*place, folders[0])

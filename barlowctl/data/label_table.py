@@ -16,7 +16,7 @@ from barlowctl.data.splits import split_in
 from barlowctl.data.text_table import Table, read_table
 from barlowctl.errors import UserError
 
-_ENDINGS = (".csv", ".tsv", ".jsonl")
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".json")
 _LARGEST = 1 << 28
 """Bytes of a table that is looked into."""
 

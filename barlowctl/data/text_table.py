@@ -82,7 +82,7 @@ def read_table(path: Path, data: bytes) -> Table:
     rows = [(number, line) for number, line in enumerate(_lines(path, data), start=1) if line.strip()]
     if not rows:
         raise UserError(f"{path} lists no images", next="write one path a line")
-    if rows[0][1].lstrip()[:1] in ("{", "[") and not rows[0][1].lstrip().startswith("[v"):
+    if rows[0][1].lstrip()[:1] in ("{", "[") and not _ENDS_AS_IMAGE.fullmatch(rows[0][1]):
         return _json(path, rows)
     rows = [(number, line) for number, line in rows if not line.startswith("#") or _there(path, line)]
     if not rows:
@@ -201,8 +201,10 @@ def _is_image(row: Sequence[str], at: int) -> bool:
 
 
 def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
-    """JSON lines, or one array: of paths, or of records with a path and perhaps a label."""
+    """JSON lines; one array of paths, or of records with a path and perhaps a label; or one object {path: label}."""
     lines, found = [number for number, _ in rows], []
+    if (whole := _json_object(rows)) is not None:
+        return _mapping(path, lines[0], whole)
     try:
         if rows[0][1].lstrip().startswith("["):
             found = json.loads("\n".join(line for _, line in rows))
@@ -221,6 +223,31 @@ def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
         raise UserError(f"{path}, line {lines[wrong or 0]}: no JSON object", allowed="one JSON object a line")
     names = list(dict.fromkeys(str(key) for one in found for key in one))
     return _records(path, lines, found, names)
+
+
+def _json_object(rows: Sequence[tuple[int, str]]) -> dict[str, Any] | None:
+    """The one object that all rows are; None where they are lines of JSON, or an array."""
+    try:
+        whole = json.loads("\n".join(line for _, line in rows))
+    except ValueError:
+        return None
+    single = isinstance(whole, dict) and len(rows) == 1 and any(name in FILE_NAMES for name in map(str.lower, whole))
+    return whole if isinstance(whole, dict) and not single else None
+
+
+def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
+    """{path: label}, or {"labels": [[path, label], ...]} as StyleGAN's dataset.json has it."""
+    pairs = list(whole.items())
+    if isinstance(listed := whole.get("labels"), list) and all(
+        isinstance(one, list) and len(one) == 2 for one in listed
+    ):
+        pairs = [(str(name), label) for name, label in listed]
+    if not pairs or not all(_ENDS_AS_IMAGE.fullmatch(name) for name, _ in pairs):
+        raise UserError(
+            f"{path}, line {line}: no paths of images in this JSON object",
+            allowed='{"a.jpg": "cat"}, or one object a line with file_name and label',
+        )
+    return Table([name for name, _ in pairs], [line] * len(pairs), labels=[one for _, one in pairs], label="the label")
 
 
 def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:

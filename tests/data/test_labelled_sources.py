@@ -281,6 +281,9 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
         ("labels.tsv", "label\timage\ndog\t0.png\ncat\t2.png\n"),
         ("breeds.csv", "id,breed\n2,cat\n0,dog\n"),
         ("plain.csv", "0.png,dog\n2.png,cat\n"),
+        ("labels.json", '{\n "0.png": "dog",\n "2.png": "cat"}'),
+        ("dataset.json", '{"labels": [["0.png", "dog"], ["2.png", "cat"]]}'),
+        ("records.json", '[{"file": "0.png", "class": "dog"},\n {"file": "2.png", "class": "cat"}]'),
     ],
 )
 def test_labels_in_a_table_beside_images(tmp_path: Path, table: str, content: str) -> None:
@@ -319,7 +322,14 @@ def test_a_table_that_says_the_splits(tmp_path: Path) -> None:
 
 def test_tables_that_do_not_label_images(tmp_path: Path) -> None:
     boxes = b"file,class,x\n0.png,cat,1\n0.png,dog,2\n1.png,cat,3\n"
-    others = {"boxes.csv": boxes, "people.csv": b"name,label\nann,1\n", "broken.csv": b'"\n', "empty.csv": b""}
+    coco = b'{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1, "category_id": 2}]}'
+    others = {
+        "coco.json": coco,
+        "boxes.csv": boxes,
+        "people.csv": b"name,label\nann,1\n",
+        "broken.csv": b'"\n',
+        "empty.csv": b"",
+    }
     source = open_source(written_as("folder", tmp_path, images("0.png", "1.png") | others))
     assert source.class_names == []
     assert source.account.notes == ["boxes.csv has several labels for one image ('0.png'): not used as classes"]

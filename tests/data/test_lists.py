@@ -82,6 +82,11 @@ def test_ways_to_write_a_path(place: Path, line: str, name: str) -> None:
     assert source[0].data.startswith(b"\x89PNG")
 
 
+def test_names_in_brackets_are_no_json(place: Path) -> None:
+    Image.new("L", (4, 4)).save(place / "[2019] a.png")
+    assert names(listed(place, "[2019] a.png\nb2.png\n")) == ["[2019] a.png", "b2.png"]
+
+
 def test_a_file_that_looks_like_a_comment_is_a_file(place: Path) -> None:
     Image.new("L", (4, 4)).save(place / "#1.png")
     assert names(listed(place, "#1.png\n#2.png\nb2.png\n")) == ["#1.png", "b2.png"]
@@ -144,7 +149,8 @@ def test_columns_that_are_not_used_are_said(place: Path) -> None:
         ("s3://bucket/a.png\n", "line 1: .* is an address"),
         ("\nnowhere.png\nneither.png\n", "line 2: 'nowhere.png' is not there, nor is any other"),
         ('{"file_name": "b2.png"}\nno json\n', "line 2: no JSON"),
-        ('{"caption": "x"}\n', "no column of paths"),
+        ('{"caption": "x"}\n', "no paths of images in this JSON object"),
+        ('{"caption": "x"}\n{"caption": "y"}\n', "no column of paths"),
         ("a\tb\tc\n", "3 columns and no names"),
     ],
 )
