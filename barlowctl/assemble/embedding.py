@@ -143,7 +143,8 @@ def draw_map(
         else:
             names = [found.names[index] for index in members]
             thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
-            out.write_text(map_page(points, labels, classes, names, thumbnails, title), encoding="utf-8")
+            page = map_page(points, labels, classes, names, thumbnails, title)
+            out.write_text(page, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
     return len(members)
 
 

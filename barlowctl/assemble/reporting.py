@@ -66,7 +66,7 @@ def report(
     text = page(gathered, title=title, made=made, differences=_differences(recipes) + _other_images(runs))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
     return out

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
+
+from barlowctl.errors import UserError
 
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _LONG = {mark: name for name, mark in _SHORT.items()}
@@ -29,6 +32,21 @@ def as_found(text: str) -> str:
     if "\\" not in text:
         return text
     return _ESCAPED.sub(_unescape, text)
+
+
+def require_text(path: Path) -> None:
+    """Refuse a place that safetensors cannot write to, before anything is computed for it.
+
+    Raises:
+        UserError: the path is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"'{written(str(path))}' is not UTF-8, and files of weights and features cannot be written there",
+            next="name another place with --out",
+        ) from error
 
 
 def _escape(match: re.Match[str]) -> str:

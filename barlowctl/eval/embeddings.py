@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from barlowctl.data.names import written
+from barlowctl.data.names import require_text, written
 from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
 
@@ -59,6 +59,8 @@ def check_path(path: Path) -> None:
         raise UserError(f"'{path}' exists and is not overwritten", next="name another file with --out")
     if path.suffix == ".parquet":
         _pyarrow()
+    if path.suffix == ".safetensors":
+        require_text(path)
 
 
 def write(path: Path, found: Embeddings) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from barlowctl import shell
+from barlowctl.data.names import require_text
 from barlowctl.errors import UserError
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
@@ -40,10 +41,11 @@ def create(path: Path | None, name: str, files: Mapping[str, str | bytes]) -> Pa
     It is filled under another name and renamed: whoever sees the directory sees all of it.
 
     Raises:
-        UserError: `path` exists already, or cannot be made.
+        UserError: `path` exists already, cannot be made, or is not UTF-8.
     """
     stem = runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     wanted = path or stem
+    require_text(wanted)
     temporary = wanted.with_name(f".{wanted.name}.{os.getpid()}")
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -48,6 +49,16 @@ def read(path: Path) -> Reader:
     assert reader.open == []
     assert all(value.startswith("data:") for value in reader.fetched)  # nothing from anywhere else
     return reader
+
+
+def test_images_in_a_folder_that_is_not_utf_8(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("probe-*"))
+    result = json.loads((run / "run.json").read_text())
+    result["facts"] = {**result["facts"], "data": os.fsdecode(b"/bilder/l\xe4ufe: 400 images")}
+    (run / "run.json").write_text(json.dumps(result))
+    assert barlowctl(["report", str(run), "--no-images", "--out", "r.html", "--threads", "1"]) == 0
+    assert r"/bilder/l\udce4ufe: 400 images" in read(Path("r.html")).text
 
 
 def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:

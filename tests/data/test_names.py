@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from barlowctl.data.names import as_found, written
+from barlowctl.data.names import as_found, require_text, written
+from barlowctl.errors import UserError
+from barlowctl.train import rundir
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,13 @@ def test_any_bytes_come_back() -> None:
         text = written(name)
         assert os.fsencode(as_found(text)) == os.fsencode(name)
         assert len(text.encode().decode().splitlines()) == 1
+
+
+def test_a_place_for_weights_is_text(tmp_path: Path) -> None:
+    require_text(tmp_path / "ü \n1")
+    with pytest.raises(UserError, match=r"l\\xe4ufe' is not UTF-8"):
+        rundir.create(tmp_path / os.fsdecode(b"l\xe4ufe"), "x", {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_text_that_was_never_written_so_is_left_alone() -> None:
