@@ -17,7 +17,7 @@ import barlowctl
 from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
 from barlowctl.assemble.embedding import draw_neighbours, embed
 from barlowctl.assemble.machine import Runtime, choose_device
-from barlowctl.assemble.run_images import changed_since_training, dataset_of
+from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
 from barlowctl.assemble.subjects import open_subject
 from barlowctl.data.beton import Beton
 from barlowctl.data.plain import Pictures
@@ -194,9 +194,9 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
     notes: gets what the reader should know of the images.
     """
     device = choose_device(runtime.device)
-    data = dataset_of(run, recipe) if data is None else data
+    data = dataset_to_measure(run, recipe) if data is None else data
     train = open_source(recipe, "train", data)
-    notes += changed_since_training(run, data, train)
+    notes += changed_since_training(run, train)
 
     def loader_of(indices: np.ndarray) -> Any:
         choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from barlowctl import shell
 from barlowctl.assemble.data import Source
-from barlowctl.data import home, image_list
+from barlowctl.data import home, image_list, sources
 from barlowctl.data.beton import Beton
 from barlowctl.errors import UserError
 from barlowctl.recipe.schema import Recipe
@@ -54,6 +54,20 @@ def dataset_of(run: Path, recipe: Recipe) -> str:
         if Path(path).suffix == ".beton" and Path(path).is_file() and home.anywhere(dataset) == dataset:
             return str(folder)
     return str(dataset)
+
+
+def dataset_to_measure(run: Path, recipe: Recipe) -> str:
+    """As `dataset_of`; of a run on photos/train or photos/train.beton the folder that has its other splits too."""
+    dataset = dataset_of(run, recipe)
+    path = Path(dataset)
+    if not path.is_absolute() or not path.exists():
+        return dataset
+    try:
+        home.resolve(path.parent, "test")
+        same = path in (sources.split_folder(path.parent, "train"), home.resolve(path.parent, "train"))
+    except (UserError, OSError):
+        return dataset
+    return str(path.parent) if same else dataset
 
 
 def require(run: Path, recipe: Recipe) -> str:
@@ -136,10 +150,9 @@ def note_queries(run: Path, queries: Source | None) -> str | None:
     )
 
 
-def changed_since_training(run: Path, dataset: str | None, source: Source) -> list[str]:
+def changed_since_training(run: Path, source: Source) -> list[str]:
     """What to say beside a number of a run's own training images, where they are not any more what they were."""
-    kept = _kept(run).get("dataset")
-    if kept is None or dataset is None or home.anywhere(dataset) != kept:
+    if _kept(run).get("path") != str(source.path.absolute()):
         return []
     changed = difference(run, source)
     return [f"these are not the images that the run was trained on: {changed}"] if changed else []

@@ -16,7 +16,7 @@ from torch import nn
 from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import build_recipe_backbone
-from barlowctl.assemble.run_images import dataset_of
+from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.model import build_backbone
@@ -117,7 +117,7 @@ def _of_run(path: Path) -> Subject:
         run.recipe,
         path,
         method=run.method,
-        images=dataset_of(path, run.recipe),
+        images=dataset_to_measure(path, run.recipe),
         facts={"run": str(path), "step": run.step},
         notes=run.notes,
     )

@@ -105,7 +105,7 @@ def embed(
     for line in source.account.lines():
         console.say(line)
     identity = identify(opened, {split: source.fingerprint}).facts()
-    notes = changed_since_training(opened.folder, images, source)
+    notes = changed_since_training(opened.folder, source)
     for note in notes:
         console.say(f"note: {note}")
     with options.advise_skipping(policy):

@@ -106,13 +106,14 @@ def probe(
     for note in opened.notes:
         console.say(f"note: {note}")
     if data is None and opened.images is not None:
-        data = require(opened.folder, opened.recipe)
+        require(opened.folder, opened.recipe)
+        data = opened.images
     labelled = open_labelled(opened.recipe, data)
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.account.lines():
             console.say(f"{split}: {line}")
-    notes = [*labelled.notes, *changed_since_training(opened.folder, data, labelled.train)]
+    notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.train)]
     recipe = opened.recipe
     identity = identify(opened, labelled.fingerprints).facts()
     file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)

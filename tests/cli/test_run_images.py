@@ -167,3 +167,13 @@ def test_queries_that_changed_are_said(begun: Path, capsys: Captured) -> None:
     capsys.readouterr()
     assert barlowctl(["pretrain", "--resume", "v", "--threads", "1"]) == 0
     assert "the online kNN asks about other images than before (4 then, 3 now)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["photos/train", "flowers/train.beton"])
+def test_a_run_on_one_split_is_measured_with_the_other_beside_it(begun: Path, capsys: Captured, given: str) -> None:
+    for split in ("train", "val"):
+        assert barlowctl(["data", "pack", "photos", f"flowers/{split}.beton", "--split", split, "-q"]) == 0
+    assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", f"./{given}", "--out", "s", *TINY, "-q"]) == 0
+    capsys.readouterr()
+    assert barlowctl(["probe", "s", "--knn", "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["test"]["images"] == 4
