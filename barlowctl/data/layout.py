@@ -11,7 +11,8 @@ from barlowctl import shell
 from barlowctl.data.account import Account
 from barlowctl.data.parquet_source import parquet_files
 from barlowctl.data.picture import Source
-from barlowctl.data.scan import Scan, folders_of_images, has_images
+from barlowctl.data.scan import Scan, folders_of_images, has_images, subfolders
+from barlowctl.data.shard_folders import shards_below
 from barlowctl.data.splits import of_split
 from barlowctl.data.tar_shards import tar_files
 from barlowctl.data.wanted import LayoutName
@@ -43,12 +44,12 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
     archives = tar_files(path) or parquet_files(path)
     places = folders_of_images(path)
     first = next(places, None)
-    if wanted == "shards" and not archives:
+    if wanted == "shards" and not shards_below(path):
         raise UserError(f"{path} has no tar or Parquet files", next="without --layout")
     if wanted == "folder" and first is None:
         raise UserError(f"{path} has no image files outside archives", next="without --layout")
-    if first is None:
-        return Layout(bool(archives))
+    if first is None or (wanted == "shards" and not archives):
+        return Layout(bool(archives) or wanted == "shards")
     zips = sorted(file for file in path.iterdir() if file.suffix.lower() == ".zip" and file.is_file())
     if not archives:
         return Layout(False, _beside(path, zips) if zips else "")
@@ -56,18 +57,27 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
     if wanted is None and first == path and next(places, None) is None:
         shards = len(Scan(path, Account()).images()) < len(archives)
     if shards:
-        names = _first_and_number(archives)
-        return Layout(True, f"images lie beside {names} and are not read; to read them instead: --layout folder")
+        names, command = _first_and_number(archives), _pack(path, "--layout", "folder")
+        return Layout(True, f"images lie beside {names} and are not read; to read them instead: {command}")
     return Layout(False, _beside(path, archives))
 
 
-def account_for_rest(path: Path, source: Source) -> None:
-    """Account for what lies in a folder beside the archives that a source reads."""
-    archives = tar_files(path) or parquet_files(path)
+def account_for_rest(path: Path, place: Path, source: Source) -> None:
+    """Account for what lies in a folder, and further down in that of the archives that a source reads, beside them.
+
+    Args:
+        place: the folder whose archives are read.
+    """
+    archives = tar_files(place) or parquet_files(place)
     for file in sorted(set(archives) - set(of_split(archives, source.split))):
-        source.account.pass_over("files of other splits", file.name)
-    for name in Scan(archives[0].parent, source.account).images(but={file.name for file in archives}):
-        source.account.pass_over("images beside archives", name)
+        source.account.pass_over("files of another split or none", file.name)
+    names, folder = {file.name for file in archives}, archives[0].parent
+    for above in (folder, *(one for one in folder.parents if one == path or path in one.parents)):
+        for name in Scan(above, source.account).images(but=names):
+            source.account.pass_over("images beside archives", name)
+        for name in subfolders(above):
+            if above / name != folder and above / name not in folder.parents:
+                source.account.pass_over("folders beside archives", name)
 
 
 def account_for_beside_arrays(path: Path, source: Source) -> None:
@@ -78,15 +88,19 @@ def account_for_beside_arrays(path: Path, source: Source) -> None:
         for name in scan.images(but=names):
             source.account.pass_over("images beside arrays", name)
     if has_images(path):
-        source.account.note(f"image files lie beside the {source.kind} and are not read; to read them: --layout folder")
+        command = _pack(path, "--layout", "folder")
+        source.account.note(f"image files lie beside the {source.kind} and are not read; to read them: {command}")
 
 
 def _beside(path: Path, archives: list[Path]) -> str:
     """That archives beside images are not read, and the command that reads them; of zip files one at a time."""
     alone = len(archives) == 1 or archives[0].suffix.lower() == ".zip"
-    words = [archives[0], "OUT.beton"] if alone else [path, "OUT.beton", "--layout", "shards"]
-    command = shell.line("barlowctl", "data", "pack", *words)
+    command = _pack(archives[0]) if alone else _pack(path, "--layout", "shards")
     return f"{_first_and_number(archives)} beside the images is not read; to read it instead: {command}"
+
+
+def _pack(source: Path, *flags: str) -> str:
+    return shell.line("barlowctl", "data", "pack", source, "OUT.beton", *flags)
 
 
 def _first_and_number(archives: list[Path]) -> str:

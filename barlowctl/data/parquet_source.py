@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl import shell
 from barlowctl.data.parquet_columns import choose_image_column, columns_of_lists, image_columns, path_of, value_at
 from barlowctl.data.parquet_labels import ParquetLabels, class_names
 from barlowctl.data.picture import Picture, Source
@@ -135,9 +136,9 @@ class ParquetImages(Source):
                 for name in columns_of_lists(schema):
                     self.account.pass_over("columns with a list of images a row", name)
                 if others:
+                    pack = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--image-column", others[0])
                     self.account.note(
-                        f"images are those of column '{column}', and not of {', '.join(others)}; "
-                        f"--image-column {others[0]} reads that instead"
+                        f"images are those of column '{column}', and not of {', '.join(others)}; to read these: {pack}"
                     )
                 return column
         raise AssertionError("no files")

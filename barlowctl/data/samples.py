@@ -41,12 +41,14 @@ _PLAIN = ("jpg", "jpeg", "webp", "png", "heic", "avif", "tif", "tiff", "bmp")
 class Chosen:
     """What is read of each sample.
 
-    keep: (n,) bool.    passed_over: kind -> positions.    notes: what was chosen, and how to choose otherwise.
+    keep: (n,) bool.    passed_over: kind -> positions.    notes: what was chosen.
+    other: a member that could be chosen instead, "" where there was no choice.
     """
 
     keep: np.ndarray
     passed_over: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    other: str = ""
 
 
 def key_and_member(name: str) -> tuple[str, str]:
@@ -88,8 +90,8 @@ def choose_members(
     ranked = sorted(beside, key=lambda member: (_rank(member), -beside[member], _plain(member), member))
     second = [member for member in ranked[1:] if 2 * beside[member] >= members[member]]
     if not second or not (samples or len(groups) > 1 or any(_rank(member) == _LAST for member in second)):
-        note = f"images of one name and several endings ({', '.join(ranked[:4])}): all are read; --member chooses one"
-        return Chosen(keep, notes=[note])
+        note = f"images of one name and several endings ({', '.join(ranked[:4])}): all are read"
+        return Chosen(keep, notes=[note], other=ranked[0])
     passed: dict[str, list[int]] = {}
     for group in groups:
         first = min(group, key=lambda pair: ranked.index(pair[0]))
@@ -103,11 +105,8 @@ def choose_members(
         if not keep[index]:
             passed.setdefault(f".{member} images beside .{ranked[0]} in a sample", []).append(index)
     others = [member for member in second if any(kind.startswith(f".{member} ") for kind in passed)]
-    note = (
-        f"samples have {' and '.join(ranked[:4])}: {ranked[0]} is read; --member {others[0]} reads that instead, "
-        f"--member {ALL} every one"
-    )
-    return Chosen(keep, passed, [note])
+    note = f"samples have {' and '.join(ranked[:4])}: {ranked[0]} is read"
+    return Chosen(keep, passed, [note], others[0])
 
 
 def _only(names: Sequence[str], wanted: str, members: Counter[str]) -> Chosen:

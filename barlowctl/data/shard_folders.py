@@ -33,7 +33,7 @@ def find_shard_folder(path: Path, split: str) -> ShardFolder | None:
     for _ in range(DEEPEST):
         if _has_shards(place):
             return ShardFolder(place, training)
-        folders = [name for name in subfolders(place) if _shards_below(place / name, DEEPEST)]
+        folders = [name for name in subfolders(place) if shards_below(place / name)]
         if found := split_folders(folders):
             chosen, train = choose(found, split, place), choose(found, "train", place) if "train" in found else None
             if chosen is None:
@@ -52,7 +52,8 @@ def _has_shards(place: Path) -> bool:
     return bool(tar_files(place) or parquet_files(place))
 
 
-def _shards_below(place: Path, depth: int) -> bool:
+def shards_below(place: Path, depth: int = DEEPEST) -> bool:
+    """Whether a folder, or one below it, holds tar or Parquet files."""
     return depth > 0 and (
-        _has_shards(place) or any(_shards_below(place / name, depth - 1) for name in subfolders(place))
+        _has_shards(place) or any(shards_below(place / name, depth - 1) for name in subfolders(place))
     )

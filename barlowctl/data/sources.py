@@ -75,7 +75,7 @@ def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
             opened = open_tar_shards(tars, split, wanted.member, training)
         else:
             opened = open_parquet(shards.place, split, wanted, training)
-        account_for_rest(shards.place, opened)
+        account_for_rest(path, shards.place, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from barlowctl import shell
 from barlowctl.data.arrangement import Arrangement, NameTree, account_for, arrange, parts_of, split_names
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.formats import HEAD
@@ -19,7 +20,7 @@ from barlowctl.data.labels import Labels, among, are_numbers
 from barlowctl.data.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
-from barlowctl.data.samples import choose_members
+from barlowctl.data.samples import ALL, choose_members
 from barlowctl.data.scan import system_or_hidden
 from barlowctl.data.shard_files import distinct
 from barlowctl.data.side_labels import LARGEST, SideLabels
@@ -73,7 +74,9 @@ class TarShards(Source):
         for kind, rows in chosen.passed_over.items():
             for row in rows:
                 self.account.pass_over(kind, self._names[row])
-        for note in (*chosen.notes, *labels.notes, *found.notes):
+        command = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--member", chosen.other)
+        said = [f"{note}; to read {chosen.other} alone (or {ALL}): {command}" for note in chosen.notes]
+        for note in (*said, *labels.notes, *found.notes):
             self.account.note(note)
 
     def _look_over(self, number: int, file: Path, side: SideLabels) -> None:

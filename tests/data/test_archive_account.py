@@ -144,7 +144,7 @@ def test_masks_in_samples_are_passed_over_and_can_be_chosen(tmp_path, capsys):
     source = open_source(path)
     assert [source.describe(i) for i in range(3)] == [("x.tar/000.jpg", 1), ("x.tar/001.jpg", 0), ("x.tar/002.jpg", -1)]
     assert counts(source) == {".seg.png images beside .jpg in a sample": 3}
-    assert "jpg is read; --member seg.png reads that instead" in source.account.notes[0]
+    assert source.account.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --member seg.png")
     assert run(["data", "pack", str(path), str(tmp_path / "x.beton"), "--member", "seg.png", "-q"]) == 0
     assert Beton.open(tmp_path / "x.beton").labels.tolist() == [1, 0, -1]
     assert len(open_source(path, wanted=Wanted(member="all"))) == 6
@@ -176,6 +176,20 @@ def test_copies_by_their_names_and_bytes(tmp_path, name):
     assert len(distinct(files, Account())) == 3
 
 
+def test_what_lies_around_the_folder_of_shards_is_counted(tmp_path):
+    (tmp_path / "set/train").mkdir(parents=True)
+    (tmp_path / "set/val").mkdir()
+    (tmp_path / "README.md").write_text("x")
+    for name in ("set/train/0.tar", "set/val/0.tar"):
+        write_tar(tmp_path / name, [("a.jpg", image(1))])
+    source = open_source(tmp_path)
+    assert names(source) == ["a.jpg"]
+    assert counts(source) == {".md files": 1, "folders beside archives": 1}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.jpg").write_bytes(image(2))
+    assert names(open_source(tmp_path, wanted=Wanted(layout="shards"))) == ["a.jpg"]
+
+
 # ---- Parquet ---------------------------------------------------------------------------------------------
 
 
@@ -198,7 +212,7 @@ def test_columns_beside_the_images_are_counted_and_can_be_chosen(tmp_path):
     assert counts(source) == {
         "columns of images beside the one that is read": 1, "columns with a list of images a row": 1,
     }  # fmt: skip
-    assert source.account.notes[0].endswith("--image-column mask reads that instead")
+    assert source.account.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --image-column mask")
     assert open_source(path, wanted=Wanted(image_column="mask"))[0].data == image(9, "PNG")
     assert open_source(path, wanted=Wanted(label_column="coarse")).describe(0)[1] == 5
     assert open_source(path, wanted=Wanted(label_column="none")).describe(1)[1] == -1

@@ -42,7 +42,8 @@ def test_the_photo_of_each_sample(names, expected):
     found, chosen = kept(names)
     assert found == expected
     assert sum(len(rows) for rows in chosen.passed_over.values()) == len(names) - len(expected)
-    assert "--member" in chosen.notes[0]
+    assert " is read" in chosen.notes[0]
+    assert chosen.other not in ("", "jpg")
 
 
 @pytest.mark.parametrize(

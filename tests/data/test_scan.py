@@ -311,7 +311,7 @@ def test_images_beside_arrays_are_said_and_can_be_read(tmp_path):
     picture(tmp_path / "cover.png")
     source = open_source(tmp_path)
     assert counts(source) == {".html files": 1, "images beside arrays": 1}
-    assert source.account.notes[0].endswith("--layout folder")
+    assert source.account.notes[0].endswith(f"barlowctl data pack {tmp_path} OUT.beton --layout folder")
     assert names(open_source(tmp_path, wanted=Wanted(layout="folder"))) == ["cover.png"]
 
 
