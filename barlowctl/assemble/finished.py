@@ -9,6 +9,7 @@ import torch
 
 from barlowctl.assemble.model import build_method
 from barlowctl.errors import UserError
+from barlowctl.export.keys import describe_difference
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -46,13 +47,12 @@ def open_run(path: Path) -> FinishedRun:
     recipe = load.load(str(file))
     method = build_method(recipe)
     loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
-    try:
-        method.load_state_dict(dict(loaded.state.model))
-    except RuntimeError as error:
+    if difference := describe_difference(method.state_dict(), loaded.state.model):
         raise UserError(
-            f"the weights in '{loaded.path}' do not fit the run's recipe: {str(error).splitlines()[0]}",
+            f"the weights in '{loaded.path}' do not fit the run's recipe: the file {difference}",
             next=f"check that '{file}' was not edited",
-        ) from error
+        )
+    method.load_state_dict(dict(loaded.state.model))
     method.eval().to(torch.float32)
     finished = (path / "result.json").is_file()
     notes = loaded.notes + (() if finished else (f"the run is not finished: this is step {loaded.state.step}",))

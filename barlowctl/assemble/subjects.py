@@ -19,6 +19,7 @@ from barlowctl.assemble.model import build_recipe_backbone
 from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.export import ExportedModel, read_export, read_official
+from barlowctl.export.keys import one_line
 from barlowctl.model import build_backbone
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
@@ -196,7 +197,7 @@ def _published(architecture: str, name: str, tag: str) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
         raise UserError(
-            f"the weights of {name} could not be had: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            f"the weights of {name} could not be had: {type(error).__name__}: {one_line(error)[:200]}",
             allowed="a network, once: they are downloaded and kept",
             next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
         ) from error

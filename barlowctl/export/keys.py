@@ -24,7 +24,7 @@ def describe_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) 
     if missing := [key for key in wanted if key not in found]:
         parts.append(f"lacks {_few(missing)}")
     if unexpected := [key for key in found if key not in wanted]:
-        parts.append(f"has {_few(unexpected)}, which the network has not")
+        parts.append(f"has {_few(unexpected)}, unknown to the network")
     shapes = [
         f"{key} of {_shape(found[key])} instead of {_shape(value)}"
         for key, value in wanted.items()

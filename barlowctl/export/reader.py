@@ -84,7 +84,7 @@ def _build(
     wanted = backbone.state_dict()
     kept = without_classifier(wanted, weights)
     if difference := describe_difference(wanted, kept):
-        raise UserError(f"'{path}' does not fit {architecture}: {difference}", allowed=KINDS)
+        raise UserError(f"'{path}' does not fit {architecture}: the file {difference}", allowed=KINDS)
     backbone.load_state_dict(kept)
     return ExportedModel(
         backbone=backbone.eval(),

@@ -125,8 +125,9 @@ def _create(name: str, in_chans: int, zero_init_last: bool, timm_args: Mapping[s
         return timm.create_model(name, pretrained=False, **arguments)
     except _CONSTRUCTION_ERRORS as error:
         given = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(
-            f"timm cannot build {name!r} with {given}: {str(error) or type(error).__name__}",
+            f"timm cannot build {name!r} with {given}: {lines[0] if lines else type(error).__name__}",
             next="correct model.backbone_args",
         ) from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,18 @@ def test_the_authors_files_are_converted(recipe: Path, tmp_path: Path, capsys: C
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pth")
     assert barlowctl(["export", "--from-official", "other.pth"]) == 2
     assert "weights" in capsys.readouterr().err
+
+
+def test_a_run_whose_recipe_is_another_networks_names_the_weights(
+    trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.toml"
+    text = recipe.read_text()
+    width = re.search(r"projector = \[\s*64,\s*64,?\s*\]", text)
+    assert width is not None
+    recipe.write_text(text.replace(width[0], "projector = [64, 32]"))
+    assert barlowctl(["export", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "do not fit the run's recipe: the file has projector" in error
+    assert "64 x 64 instead of 32 x 64" in error

@@ -132,7 +132,7 @@ OTHERS = {
     ),
     "a key too many": (
         lambda: {**authors().backbone.state_dict(), "layer5.weight": torch.zeros(1)},
-        r"resnet18, the nearest, it has layer5\.weight, which the network has not",
+        r"resnet18, the nearest, it has layer5\.weight, unknown to the network",
     ),
     "another shape": (
         lambda: {**authors().backbone.state_dict(), "conv1.weight": torch.zeros(64, 1, 7, 7)},
