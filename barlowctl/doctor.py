@@ -185,11 +185,12 @@ def check_numba_cache(package: Path) -> Check:
 
 
 def check_compiler() -> Check:
-    """A C++ compiler: `train.compile` needs one."""
-    found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
-    if found:
+    """A C++ compiler, the one that torch would take: `train.compile` needs it."""
+    wanted = os.environ.get("CXX") or "g++"
+    if found := shutil.which(wanted):
         return Check("compiler", "ok", found)
-    return Check("compiler", "warn", "no C++ compiler", "recipes with train.compile need one: apt-get install g++")
+    missing = f"no {wanted}" + (", which CXX names" if os.environ.get("CXX") else "")
+    return Check("compiler", "warn", missing, "recipes with train.compile need one: apt-get install g++")
 
 
 def check_optional(name: str, purpose: str) -> Check:

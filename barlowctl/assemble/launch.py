@@ -10,7 +10,7 @@ from typing import Any
 
 from barlowctl.assemble import begun, run_images
 from barlowctl.assemble.job import Job, pretrain
-from barlowctl.assemble.machine import memory_explained
+from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
@@ -79,7 +79,7 @@ def launch(
             for note in ([known] if known else []) + notes:
                 emit(Notice(note))
         run, found = ranks.from_first((run, found))
-        with memory_explained(_less_memory(job.recipe.train)):
+        with memory_explained(_less_memory(job.recipe.train)), compiling_explained():
             values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found, evaluated=evaluated)
         if not ranks.first:
             return {}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import util
 
 import torch
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError, add_note
+from barlowctl.errors import UserError, add_note, one_line
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
@@ -108,6 +110,39 @@ def _out_of_memory(whose: str, asked: str, error: BaseException, next: str) -> U
     for note in getattr(error, "__notes__", ()):  # what became of the run's state
         add_note(explained, note)
     return explained
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse `train.compile` where what torch compiles with is missing: it would be found out in the first step.
+
+    Raises:
+        UserError: no C++ compiler (on a GPU: no triton, or no C compiler for it).
+    """
+    if device.type == "cuda":
+        if util.find_spec("triton") is None:
+            raise UserError("train.compile on a GPU needs the package triton, which is not installed",
+                            next="pip install triton\n--set train.compile=false")  # fmt: skip
+        candidates, kind, variable = ("gcc", "clang"), "C", "CC"
+    else:
+        candidates, kind, variable = ("g++",), "C++", "CXX"
+    wanted = (os.environ[variable],) if os.environ.get(variable) else candidates
+    if not any(shutil.which(name) for name in wanted):
+        raise UserError(
+            f"train.compile needs a {kind} compiler, and there is no {' or '.join(wanted)}"
+            + (f" ({variable} names it)" if wanted is not candidates else ""),
+            next="apt-get install g++\n--set train.compile=false",
+        )
+
+
+@contextmanager
+def compiling_explained() -> Iterator[None]:
+    """A model that torch cannot compile is a `UserError`, with the compiler's first line."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
+            raise
+        raise UserError(f"train.compile failed: {one_line(error)}", next="--set train.compile=false") from error
 
 
 def keep_freed_memory() -> None:

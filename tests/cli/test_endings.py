@@ -1,0 +1,276 @@
+"""How runs end and go on, at the command line: what is said, what is left, and nothing dropped in silence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.recipe import load
+from barlowctl.train import checkpoint
+from barlowctl.train.loop import Loop
+from tests.cli.conftest import RECIPE
+from tests.train.test_monitors import Client
+
+Captured = pytest.CaptureFixture[str]
+
+
+def pretrain(*arguments: str) -> int:
+    return barlowctl(["pretrain", "--threads", "1", *arguments])
+
+
+def records(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
+    """A run of 20 steps that SIGTERM stopped after step 12."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "digits.toml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BARLOWCTL_DATA", str(digits))
+        patch.setattr(Loop, "_step", stopping_after(12))
+        assert pretrain("--recipe", str(folder / "digits.toml"), "--out", str(folder / "a"), "--quiet") == 3
+    return folder / "a"
+
+
+@pytest.fixture
+def stopped(recipe: Path, stopped_once: Path, tmp_path: Path) -> Path:
+    """One's own copy of it, `runs/a` from here."""
+    return shutil.copytree(stopped_once, tmp_path / "runs" / "a")
+
+
+def stopping_after(step: int, number: int = signal.SIGTERM) -> Any:
+    make = Loop._step
+
+    def one(self: Loop, *arguments: Any) -> None:
+        make(self, *arguments)
+        if self.progress.step == step:
+            signal.raise_signal(number)
+
+    return one
+
+
+# ---- the recipe ------------------------------------------------------------------------------------------
+
+
+def edit(run: Path, old: str, new: str) -> None:
+    text = (run / "recipe.toml").read_text()
+    assert old in text
+    (run / "recipe.toml").write_text(text.replace(old, new, 1))
+
+
+def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: Path, capsys: Captured) -> None:
+    begun = (stopped / "recipe.toml").read_text()
+    edit(stopped, "epochs = 2", "epochs = 9")
+    edit(stopped, "lr = 0.002", "lr = 0.02")
+    assert pretrain("--resume", "runs/a") == 2
+    said = capsys.readouterr().err
+    assert "error: 'runs/a/recipe.toml' was edited since the run began:" in said
+    assert "train.epochs: 2 when the run began, 9 now" in said
+    assert "optimizer.lr: 0.002 when the run began, 0.02 now" in said
+    assert "next: barlowctl runs restore runs/a\n" in said
+    assert barlowctl(["runs", "restore", "runs/a"]) == 0
+    assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().out
+    assert (stopped / "recipe.toml").read_text() == begun
+    assert "epochs = 9" in (stopped / "recipe-edited.toml").read_text()
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
+def test_a_recipe_in_other_words_is_the_same(stopped: Path) -> None:
+    edit(stopped, "lr = 0.002", "lr = 2e-3  # the peak")
+    edit(stopped, "warmup_epochs = 0.5", "warmup_epochs = 0.50")
+    edit(stopped, "name = ", "# a comment\nname = ")
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
+def test_a_run_of_an_earlier_version_knows_the_digest_only(stopped: Path, capsys: Captured) -> None:
+    about = json.loads((stopped / "run.json").read_text())
+    del about["recipe"]
+    (stopped / "run.json").write_text(json.dumps(about))
+    edit(stopped, "epochs = 2", "epochs = 9")
+    assert pretrain("--resume", "runs/a") == 2
+    said = capsys.readouterr().err
+    assert about["recipe_digest"] in said
+    assert "next: barlowctl pretrain --recipe runs/a/recipe.toml\n" in said
+    edit(stopped, "epochs = 9", "epochs = 2")
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
+def test_the_digest_of_a_file_is_that_of_its_recipe(recipe: Path) -> None:
+    """Whatever keys later versions add: an old file's digest is computed from the keys it has."""
+    value = load.load(str(recipe))
+    assert load.digest_of(load.dump(value)) == load.digest(value)
+    assert load.digest_of(load.dump(value).replace("epochs = 2", "epochs = 3")) != load.digest(value)
+    assert load.digest_of("no [toml") is None
+
+
+# ---- records ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_its_checkpoints_starts_again_and_keeps_its_records(stopped: Path, capsys: Captured) -> None:
+    before = (stopped / "metrics.jsonl").read_bytes()
+    for path in checkpoint.list_checkpoints(stopped / "checkpoints"):
+        (path / "state.json").unlink()
+        path.rename(stopped / path.name)
+    assert pretrain("--resume", "runs/a") == 0
+    said = capsys.readouterr().out
+    [aside] = stopped.glob("metrics-*.jsonl")
+    assert aside.read_bytes() == before
+    assert "note: there is no checkpoint in 'runs/a/checkpoints', though the run had come to step 12: " in said
+    assert f"its records are kept in '{aside.name}'" in said
+    steps = [record["step"] for record in records(stopped / "metrics.jsonl") if record["event"] == "step"]
+    assert steps == [1, *range(2, 21, 2)]
+
+
+def test_steps_that_are_made_again_are_said(stopped: Path, capsys: Captured) -> None:
+    newest = checkpoint.list_checkpoints(stopped / "checkpoints")[-1]
+    newest.rename(stopped / newest.name)
+    assert pretrain("--resume", "runs/a") == 0
+    assert "the newest checkpoint is of step 10: steps 11 to 12 are made again" in capsys.readouterr().out
+
+
+def test_a_new_run_that_fails_before_its_first_step_leaves_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def fail(self: Loop, *arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", fail)
+        assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 2
+    assert "error: the GPU's memory ran out: CUDA out of memory; nothing was trained yet" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_memory_that_runs_out_later_leaves_the_state(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    make = Loop._step
+
+    def fail(self: Loop, *arguments: Any) -> None:
+        if self.progress.step == 7:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        make(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", fail)
+        assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 2
+    said = capsys.readouterr().err
+    assert "CUDA out of memory; the state of step 7 is saved: barlowctl pretrain --resume runs/a" in said
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
+# ---- evaluations, readers and monitors ---------------------------------------------------------------------
+
+
+def test_an_evaluation_broken_off_is_made_at_the_resume_and_recorded_once(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barlowctl.assemble import evaluation
+
+    def interrupted(*_: Any) -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "diagnose", interrupted)
+        assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--quiet") == 3
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+    kinds = [(record["event"], record["step"]) for record in records(tmp_path / "runs/a/metrics.jsonl")]
+    assert [kind for kind in kinds if kind[0] != "step"] == [
+        ("epoch", 10), ("evaluation", 10), ("epoch", 20), ("evaluation", 20),
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "runs/a/result.json").read_text())["knn"] > 30
+
+
+def test_a_disk_that_takes_no_spectra_does_not_end_the_run(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from barlowctl.assemble import evaluation
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluation, "save", full)
+    assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 0
+    said = capsys.readouterr().out
+    assert said.count("is not written any more (OSError: [Errno 28] No space left on device)") == 1
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Gone:
+        encoding, errors = "utf-8", "strict"
+
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self) -> None: ...
+
+        def isatty(self) -> bool:
+            return False
+
+        def fileno(self) -> int:
+            raise OSError("none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Gone())
+        assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 0
+    assert (tmp_path / "runs/a/result.json").is_file()
+    said = capfd.readouterr().err
+    assert said == (
+        "note: nobody reads the output any more (Broken pipe); training goes on: barlowctl runs watch runs/a\n"
+    )
+
+
+def test_wandb_without_a_login_leaves_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    import importlib.machinery
+
+    def refuse() -> None:
+        raise RuntimeError("No API key configured.")
+
+    client = Client(refuse)
+    client.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", client)
+    assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--wandb") == 2
+    said = capsys.readouterr().err
+    assert "No API key configured." in said
+    assert "next: wandb login\n" in said
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+# ---- leaving ---------------------------------------------------------------------------------------------
+
+
+def test_an_abort_is_said_with_a_documented_code(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    from barlowctl.cli.app import EPILOG
+    from barlowctl.recipe import catalog
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(catalog, "shipped", interrupted)
+    assert barlowctl(["recipes", "list"]) == 130
+    assert capsys.readouterr().err.startswith("aborted: ")
+    assert "130" in EPILOG
+
+
+def test_the_exit_code_holds_with_a_traceback_too(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_DEBUG", "1")
+    assert pretrain("--recipe", str(recipe), "--set", "train.epoch=3") == 2
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert "error: " in said
