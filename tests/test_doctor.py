@@ -145,6 +145,12 @@ def test_a_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     assert doctor.check_compiler().status == "warn"
 
 
+def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/g++")  # torch takes no other then
+    found = doctor.check_compiler()
+    assert (found.status, found.value) == ("warn", "no /nonexistent/g++, which CXX names")
+
+
 def test_processor_flags(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(
         "processor\t: 0\nflags\t\t: fpu avx512_bf16 sse\n\nprocessor\t: 1\nflags\t: fpu\n"

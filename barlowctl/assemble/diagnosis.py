@@ -107,10 +107,15 @@ def save(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
 
 
+def correlation_pictures(folder: Path) -> tuple[Path, Path]:
+    """Where `draw` draws."""
+    return folder / "correlation.png", folder / "spectra.png"
+
+
 def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
     """`correlation.png` (the block of C) and `spectra.png` in `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "correlation.png", folder / "spectra.png"]
+    files = correlation_pictures(folder)
     shown = len(found.block)
     title = f"C of the first {shown} of {width} dimensions, {found.samples:,} images (red 1, white 0, blue -1)"
     pictures.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True).save(files[0])
@@ -119,4 +124,4 @@ def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> lis
         "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
     }
     pictures.curves(series, "Spectra").save(files[1])
-    return files
+    return list(files)

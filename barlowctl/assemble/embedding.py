@@ -25,6 +25,7 @@ from barlowctl.errors import UserError
 from barlowctl.eval import pictures
 from barlowctl.eval.embeddings import Embeddings, nearest
 from barlowctl.eval.projection import project
+from barlowctl.places import Outputs
 from barlowctl.report.map_page import map_page
 
 
@@ -78,7 +79,7 @@ def open_images(subject: Subject, images: str, split: str) -> Source:
     return open_source(subject.recipe, split, images)
 
 
-def draw_neighbours(
+def find_neighbours(
     subject: Subject,
     source: Source,
     found: Embeddings,
@@ -86,9 +87,8 @@ def draw_neighbours(
     runtime: Runtime,
     *,
     top: int,
-    out: Path,
-) -> list[dict[str, Any]]:
-    """A picture with a row per query: the image, then its `top` nearest among the others.
+) -> tuple[Image.Image, list[dict[str, Any]]]:
+    """A picture with a row per query: the image, then its `top` nearest among the others; and these as values.
 
     Args:
         queries: each a position, the name of one of the images, or an image file from anywhere.
@@ -114,13 +114,24 @@ def draw_neighbours(
         captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
         near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
         listed.append({"query": query, "neighbours": near})
+    return pictures.grid(rows, captions), listed
+
+
+def draw_neighbours(picture: Image.Image, out: Path) -> None:
+    """Write the picture of `find_neighbours`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.grid(rows, captions).save(out)
-    return listed
+    picture.save(out)
 
 
 def draw_map(
-    source: Source, found: Embeddings, outs: Sequence[Path], projection: str, *, at_most: int, seed: int
+    source: Source,
+    found: Embeddings,
+    outs: Sequence[Path],
+    projection: str,
+    outputs: Outputs,
+    *,
+    at_most: int,
+    seed: int,
 ) -> int:
     """A 2-D map as `.png` or `.html` files; returns the number of images on it."""
     members = np.arange(len(found.features))
@@ -137,14 +148,17 @@ def draw_map(
         f"{network}: {Path(found.facts.get('images', 'images')).stem} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
     )
     for out in outs:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".png":
-            pictures.scatter(points, labels, classes, title).save(out)
+            with outputs.writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+                pictures.scatter(points, labels, classes, title).save(out)
         else:
             names = [found.names[index] for index in members]
             thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
             page = map_page(points, labels, classes, names, thumbnails, title)
-            out.write_text(page, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
+            with outputs.writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(page, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
     return len(members)
 
 

@@ -23,7 +23,7 @@ from barlowctl.assemble.data import (
     view_specs,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
-from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads, usable_precision
+from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads, usable_precision
 from barlowctl.assemble.model import build_method, normalization
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
@@ -113,6 +113,8 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
         UserError: no such images or device, or sizes that do not fit together.
     """
     device = device_of_rank(runtime.device, ranks)
+    if recipe.train.compile:
+        check_compiler(device)
     job = Job(
         recipe,
         runtime,

@@ -12,6 +12,7 @@ from barlowctl.assemble import begun, run_images
 from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped
+from barlowctl.places import check_folder
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
 from barlowctl.train import checkpoint, rundir, sinks
@@ -55,6 +56,8 @@ def launch(
     """
     for monitor in monitors:
         monitor.check()
+    if job.ranks.first and not resume:
+        check_folder(rundir.runs_home() if run is None else run.parent, asked=run)
     facts = job.facts()  # what can be refused is refused before anything is written
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as stop, ExitStack() as held:

@@ -120,16 +120,17 @@ def check_compiler(device: torch.device) -> None:
     """
     if device.type == "cuda":
         if util.find_spec("triton") is None:
-            raise UserError("train.compile on a GPU needs the package triton, which is not installed",
-                            next="pip install triton\n--set train.compile=false")  # fmt: skip
-        candidates, kind, variable = ("gcc", "clang"), "C", "CC"
+            missing = "train.compile on a GPU needs the package triton, which is not installed"
+            raise UserError(missing, next="--set train.compile=false")
+        kind, variable, usual = "C", "CC", ["gcc", "clang"]
     else:
-        candidates, kind, variable = ("g++",), "C++", "CXX"
-    wanted = (os.environ[variable],) if os.environ.get(variable) else candidates
+        kind, variable, usual = "C++", "CXX", ["g++"]
+    named = os.environ.get(variable)
+    wanted = [named] if named else usual
     if not any(shutil.which(name) for name in wanted):
         raise UserError(
             f"train.compile needs a {kind} compiler, and there is no {' or '.join(wanted)}"
-            + (f" ({variable} names it)" if wanted is not candidates else ""),
+            + (f" ({variable} names it)" if named else ""),
             next="apt-get install g++\n--set train.compile=false",
         )
 

@@ -18,7 +18,7 @@ from barlowctl.assemble.job import (
     place,
     settings,
 )
-from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.model import build_method, normalization
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
@@ -46,6 +46,8 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int =
         UserError: what would be refused when the run starts; data that is missing and of unknown size.
     """
     device = choose_device(runtime.device)
+    if recipe.train.compile:
+        check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
     images, facts = _data(recipe, runtime, data)
     length = settings(recipe, images - recipe.data.holdout, device, ranks)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from barlowctl.assemble.classification import fit
 from barlowctl.assemble.data import Source
-from barlowctl.assemble.diagnosis import diagnose, draw, save
+from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, draw, save
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
@@ -26,6 +26,7 @@ from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, pictures, subsets
 from barlowctl.objective import BarlowTwins
+from barlowctl.places import Outputs
 from barlowctl.recipe import load
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
 from barlowctl.recipe.schema import Recipe
@@ -78,7 +79,7 @@ class _Desk:
     tasks: Tasks
     folder: Path | None
     emit: Callable[[str], Sink]
-    files: list[str] = field(default_factory=list)
+    outputs: Outputs = field(default_factory=Outputs)
     on_unreadable: OnMeasuring = "raise"
     unreadable: dict[str, Problem] = field(default_factory=dict)
 
@@ -171,7 +172,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         for protocol in tasks.protocols().values():
             result[protocol.key] = _trained(subject, desk, protocol)
     result["cpu_seconds"] = time.process_time() - start
-    result["files"] = desk.files
+    result["files"] = desk.outputs.files
+    result["not_written"] = desk.outputs.problems
     result["unreadable"] = [problem.as_dict() for problem in desk.unreadable.values()]
     return result
 
@@ -188,8 +190,11 @@ def _correlation(method: BarlowTwins, recipe: Recipe, desk: _Desk, sample: Tenso
         on_unreadable=desk.on_unreadable,
     )
     eigenvalues = diagnostics.eigenspectrum(sample)
-    save(desk.folder / "spectra.safetensors", found, eigenvalues)
-    desk.files += [str(file) for file in draw(desk.folder, found, eigenvalues, recipe.model.projector[-1])]
+    spectra = desk.folder / "spectra.safetensors"
+    with desk.outputs.writing(spectra):
+        save(spectra, found, eigenvalues)
+    with desk.outputs.writing(*correlation_pictures(desk.folder)):
+        draw(desk.folder, found, eigenvalues, recipe.model.projector[-1])
     return {**found.values(), "samples": found.samples}
 
 
@@ -311,11 +316,12 @@ def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> li
     """Accuracy of every class, in percent; tables and a picture of the confusion go into the folder."""
     matrix = classes.confusion_matrix(predictions, labels, desk.data.num_classes)
     if desk.folder is not None:
-        files = classes.write_tables(desk.folder, stem, matrix, desk.data.class_names)
+        with desk.outputs.writing(*classes.table_files(desk.folder, stem)):
+            classes.write_tables(desk.folder, stem, matrix, desk.data.class_names)
         picture = desk.folder / f"{stem}-confusion.png"
         title = f"{stem}: percent of each true class (row) that was given each class (column)"
-        pictures.confusion_picture(matrix.numpy(), desk.data.class_names, title).save(picture)
-        desk.files += [str(file) for file in (*files, picture)]
+        with desk.outputs.writing(picture):
+            pictures.confusion_picture(matrix.numpy(), desk.data.class_names, title).save(picture)
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import barlowctl
 from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
-from barlowctl.assemble.embedding import draw_neighbours, embed
+from barlowctl.assemble.embedding import embed, find_neighbours
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
 from barlowctl.assemble.subjects import open_subject
@@ -25,6 +25,7 @@ from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
 from barlowctl.eval import pictures
 from barlowctl.eval.diagnostics import read_correlation
+from barlowctl.places import check_file
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
@@ -55,6 +56,7 @@ def report(
     Raises:
         UserError: not a run, or the page cannot be written.
     """
+    check_file(out)
     recipes = [_recipe(run) for run in runs]
     names = _names(runs)
     gathered = [
@@ -213,7 +215,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
             split, source = "test", open_source(recipe, "test", data)
         except UserError:
             split, source = "train", train
-        neighbours = _neighbours(run, source, split, runtime, Path(folder) / "neighbours.png")
+        neighbours = _neighbours(run, source, split, runtime)
         caption = (
             f"of {split} images among {NEIGHBOUR_IMAGES} of them at most, cosine similarity; the first is the query"
         )
@@ -243,15 +245,14 @@ class _Some(Pictures):
         return pixels
 
 
-def _neighbours(run: Path, source: Source, split: str, runtime: Runtime, out: Path) -> Image.Image:
+def _neighbours(run: Path, source: Source, split: str, runtime: Runtime) -> Image.Image:
     subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
     found = embed(subject, some, split, runtime, on_unreadable="skip")
     step = max(1, len(found.names) // NEIGHBOUR_QUERIES)
     rows = range(step // 2, len(found.names), step)
     queries = [str(found.position_of(row)) for row in rows][:NEIGHBOUR_QUERIES]
-    draw_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS, out=out)
-    with Image.open(out) as opened:
-        return opened.convert("RGB")
+    picture, _ = find_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS)
+    return picture.convert("RGB")
 
 
 def _confusions(run: Path) -> list[Picture]:

@@ -19,10 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+import typer
+
 from barlowctl.errors import Aborted, RunStopped, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+
+    from barlowctl.places import Outputs
 
 
 class Progress(Protocol):
@@ -122,6 +126,19 @@ class Console:
         if self.json:
             sys.stdout.write(jsonlib.dumps(values, indent=2, default=str) + "\n")
             sys.stdout.flush()
+
+    def conclude(self, values: Mapping[str, Any], outputs: Outputs, flag: str = "--out") -> None:
+        """The result, and then what of its files could not be written, which does not take it away.
+
+        Raises:
+            typer.Exit: something could not be written.
+        """
+        self.result({**values, "not_written": outputs.problems} if outputs.problems else values)
+        try:
+            outputs.check(flag)
+        except UserError as error:
+            show_error(error, json=False)  # standard output has its one document
+            raise typer.Exit(error.exit_code) from error
 
     @contextmanager
     def progress(self, description: str, total: int | None) -> Iterator[Progress]:

@@ -11,6 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
+from barlowctl.places import Outputs, check_file
 
 EPILOG = (
     "Examples: barlowctl embed runs/NAME ~/photos --out photos.parquet | "
@@ -89,6 +90,9 @@ def embed(
     for path in maps:
         if path.suffix not in (".png", ".html"):
             raise UserError(f"--map is '{path}'", allowed="a name that ends in .png or .html")
+        check_file(path, "--map")
+    if queries:
+        check_file(neighbours_out, "--neighbours-out")
     if maps:
         check_projection(projection)
     if foreign:
@@ -127,20 +131,21 @@ def embed(
         "identity": identity,
         "notes": notes,
         "unreadable": [problem.as_dict() for problem in found.unreadable],
-        "files": [],
     }
+    outputs = Outputs()
     if out is not None:
-        write(out, found)
-        result["files"].append(str(out))
+        with outputs.writing(out):
+            write(out, found)
+    if outputs.files:
         console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
     if queries:
-        neighbour_rows = embedding.draw_neighbours(opened, source, found, queries, runtime, top=top, out=neighbours_out)
-        result["neighbours"] = neighbour_rows
-        result["files"].append(str(neighbours_out))
-        console.say(f"neighbours drawn to {neighbours_out}")
+        picture, result["neighbours"] = embedding.find_neighbours(opened, source, found, queries, runtime, top=top)
+        with outputs.writing(neighbours_out):
+            embedding.draw_neighbours(picture, neighbours_out)
+            console.say(f"neighbours drawn to {neighbours_out}")
     if maps:
-        count = embedding.draw_map(source, found, maps, projection, at_most=at_most, seed=seed)
-        result["files"] += [str(path) for path in maps]
+        count = embedding.draw_map(source, found, maps, projection, outputs, at_most=at_most, seed=seed)
         result["map_images"] = count
-        console.say(f"map of {count:,} images ({projection}) drawn to {', '.join(str(path) for path in maps)}")
-    console.result(result)
+        drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
+        console.say(f"map of {count:,} images ({projection}) drawn to {drawn or 'no file'}")
+    console.conclude({**result, "files": outputs.files}, outputs)

@@ -12,6 +12,7 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
+from barlowctl.places import Outputs, check_file
 
 if TYPE_CHECKING:
     from barlowctl.assemble.probing import Tasks
@@ -117,6 +118,7 @@ def probe(
     recipe = opened.recipe
     identity = identify(opened, labelled.fingerprints).facts()
     file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)
+    check_file(file)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
     shown = f"resize {recipe.eval.resize}, crop {recipe.eval.crop}, {recipe.views.interpolation}"
     console.say(f"images are shown at {shown}")
@@ -145,7 +147,10 @@ def probe(
         **measured[0],
         "floors": measured[1:],
     }
-    _write(file, result)
+    outputs = Outputs(problems=[problem for one in measured for problem in one.pop("not_written", ())])
+    result.pop("not_written", None)
+    with outputs.writing(file):
+        _write(file, result)
     _show(console, opened, result, measured, labelled.test.num_samples)
     for note in notes:
         console.say(f"note: {note}")
@@ -153,8 +158,9 @@ def probe(
         console.say(line)
     if other:
         console.say(f"note: {other}")
-    console.say(f"written to {file}; by class and confusion: {folder}")
-    console.result({**result, "file": str(file)})
+    if str(file) in outputs.files:
+        console.say(f"written to {file}; by class and confusion: {folder}")
+    console.conclude({**result, "file": str(file) if str(file) in outputs.files else None}, outputs)
 
 
 def _tasks(

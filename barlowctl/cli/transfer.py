@@ -11,6 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
+from barlowctl.places import Outputs, check_folder
 
 EPILOG = (
     "Examples: barlowctl transfer runs/NAME --task voc07 --data VOCdevkit | "
@@ -109,6 +110,7 @@ def transfer(
     for note in opened.notes:
         console.say(f"note: {note}")
     folder = out or opened.folder
+    check_folder(folder)
     with options.advise_skipping(policy):
         found = measure(
             opened,
@@ -125,16 +127,19 @@ def transfer(
             on_unreadable=policy,
         )
     result = {"subject": subject, "kind": opened.kind, **opened.facts, **found}
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs = Outputs(problems=found.get("measured", {}).pop("not_written", []))
     file, other = place(folder, f"transfer-{task}", found["identity"])
-    rundir.write_json(file, result)
+    with outputs.writing(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        rundir.write_json(file, result)
     _show(console, opened.name, result)
     for line in listed([Problem(**one) for one in result["unreadable"]]):
         console.say(line)
     if other:
         console.say(f"note: {other}")
-    console.say(f"written to {file}")
-    console.result({**result, "file": str(file)})
+    if outputs.files:
+        console.say(f"written to {file}")
+    console.conclude({**result, "file": str(file) if outputs.files else None}, outputs)
 
 
 def _refuse_unused(task: str, given: dict[str, bool]) -> None:

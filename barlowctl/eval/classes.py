@@ -38,10 +38,15 @@ def class_names(names: Sequence[str], num_classes: int) -> list[str]:
     return [names[label] if label < len(names) else str(label) for label in range(num_classes)]
 
 
+def table_files(folder: Path, stem: str) -> tuple[Path, Path]:
+    """Where `write_tables` writes."""
+    return folder / f"{stem}-per-class.csv", folder / f"{stem}-confusion.csv"
+
+
 def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) -> list[Path]:
     """`<stem>-per-class.csv` and `<stem>-confusion.csv` (rows: true class) in `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{stem}-per-class.csv", folder / f"{stem}-confusion.csv"]
+    files = table_files(folder, stem)
     with open(files[0], "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["class", "images", "right", "top1"])
@@ -52,4 +57,4 @@ def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) 
         writer.writerow(["true \\ predicted", *names])
         for name, row in zip(names, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
-    return files
+    return list(files)

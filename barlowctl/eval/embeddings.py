@@ -16,6 +16,7 @@ from torch import Tensor
 from barlowctl.data.names import require_text, written
 from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
+from barlowctl.places import check_file
 
 FORMATS = (".parquet", ".npz", ".safetensors")
 
@@ -57,6 +58,7 @@ def check_path(path: Path) -> None:
         raise UserError(f"--out is '{path}'", allowed=f"a name that ends in {', '.join(FORMATS)}")
     if path.exists():
         raise UserError(f"'{path}' exists and is not overwritten", next="name another file with --out")
+    check_file(path)
     if path.suffix == ".parquet":
         _pyarrow()
     if path.suffix == ".safetensors":

@@ -21,6 +21,7 @@ from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
 from barlowctl.export.snippet import CLASSES, fine_tuning_line, python_line
+from barlowctl.places import check_folder
 from barlowctl.train import rundir
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
@@ -118,6 +119,7 @@ def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
         raise UserError(f"{path} is not empty and not an export", next="choose another folder")
     if path.exists() and not overwrite:
         raise _taken(path)
+    check_folder(path.parent, asked=path)
     return path
 
 

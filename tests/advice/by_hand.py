@@ -15,6 +15,8 @@ PASSED_ON = "made elsewhere: collected there, or from what was typed"
 REASONS = {
     "name another directory with --out": PLACE,
     "name another place with --out": PLACE,
+    "name another place with --map": PLACE,
+    "name another place with --neighbours-out": PLACE,
     "name another file with --out": PLACE,
     "name another file": PLACE,
     "name another folder": PLACE,

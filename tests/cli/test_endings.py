@@ -250,6 +250,104 @@ def test_wandb_without_a_login_leaves_nothing(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+# ---- what cannot work, and what is not lost ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_compiling_without_a_compiler_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, dry: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/g++")
+    assert pretrain("--recipe", str(recipe), "--set", "train.compile=true", *dry) == 2
+    said = capsys.readouterr().err
+    assert "train.compile needs a C++ compiler, and there is no /nonexistent/g++ (CXX names it)" in said
+    assert "--set train.compile=false" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_compiler_that_fails_is_bad_input(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fail(self: Loop, *arguments: Any) -> None:
+        raise TorchDynamoException("CppCompileError: broken\nand the compiler's whole output")
+
+    monkeypatch.setattr(Loop, "_step", fail)
+    assert pretrain("--recipe", str(recipe)) == 2
+    said = capsys.readouterr().err
+    assert "error: train.compile failed: TorchDynamoException: CppCompileError: broken; nothing was trained yet" in said
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def files_in_the_way(trained: Path, file: Path) -> dict[str, list[str]]:
+    run, below = str(trained), str(file / "below")
+    return {
+        "pretrain": ["pretrain", "--recipe", str(trained / "recipe.toml"), "--threads", "1", "--out", below],
+        "probe": ["probe", run, "--out", below],
+        "transfer": ["transfer", run, "--data", "digits", "--out", below],
+        "embed": ["embed", run, "digits", "--out", f"{below}.npz"],
+        "embed map": ["embed", run, "digits", "--map", f"{below}.png"],
+        "embed neighbours": ["embed", run, "digits", "-n", "3", "--neighbours-out", f"{below}.png"],
+        "report": ["report", run, "--out", f"{below}.html"],
+        "export": ["export", run, "--out", f"{below}.safetensors"],
+        "export hub": ["export", run, "--format", "hub", "--out", below],
+        "ablate": ["ablate", "--loss", "--recipe", str(trained / "recipe.toml"), "--out", below],
+    }
+
+
+@pytest.mark.parametrize("command", files_in_the_way(Path(), Path()))
+def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
+    recipe: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: str
+) -> None:
+    from barlowctl.data.loader import Loader
+
+    def computed(self: Loader, *arguments: Any) -> None:
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr(Loader, "__init__", computed)
+    (tmp_path / "file").write_text("")
+    assert barlowctl(files_in_the_way(trained, tmp_path / "file")[command]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written" in said
+    assert "file" in said
+
+
+def test_a_number_is_not_lost_with_its_files(
+    recipe: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from barlowctl.assemble import probing
+    from barlowctl.train import rundir
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rundir, "write_json", full)
+    monkeypatch.setattr(probing.classes, "write_tables", full)
+    assert barlowctl(["probe", str(trained), "--knn", "--json", "--threads", "1"]) == 2
+    out, errors = capsys.readouterr()
+    result = json.loads(out)
+    assert result["knn"]["top1"] > 30
+    assert result["file"] is None
+    assert len(result["not_written"]) == 2
+    assert errors.count("No space left on device") == 2
+
+
+def test_neighbours_are_not_lost_with_their_picture(
+    recipe: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from barlowctl.assemble import embedding
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedding, "draw_neighbours", full)
+    assert barlowctl(["embed", str(trained), "digits", "-n", "3", "--top", "2", "--json", "--threads", "1"]) == 2
+    out, errors = capsys.readouterr()
+    assert len(json.loads(out)["neighbours"][0]["neighbours"]) == 2
+    assert "'neighbours.png' cannot be written: No space left on device" in errors
+
+
 # ---- leaving ---------------------------------------------------------------------------------------------
 
 
