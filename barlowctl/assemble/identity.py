@@ -99,8 +99,8 @@ def place(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[Path, s
     if before.get("key") == identity["key"]:
         return file, None
     differs = [text for part, text in _PARTS.items() if before and before.get(part) != identity[part]]
-    why = " and ".join(differs) or "a measurement by a version that did not note of what"
-    return folder / f"{stem}-{identity['key']}.json", f"'{file}' is of {why} and stays as it is"
+    why = f"is of {' and '.join(differs)}" if differs else "was written by a version that did not note all it is of"
+    return folder / f"{stem}-{identity['key']}.json", f"'{file}' {why}, and stays as it is"
 
 
 def reserve(file: Path, identity: Mapping[str, Any]) -> Path:

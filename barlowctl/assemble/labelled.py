@@ -69,6 +69,10 @@ def check_labelled(train: Source, test: Source) -> Labelled:
     if bool(train.class_names) != bool(test.class_names):
         nameless = test if train.class_names else train
         notes.append(f"the classes of '{nameless.path}' have no names: equal numbers are taken as equal classes")
+    if len(asked := np.unique(test.labels)) == 1:
+        notes.append(
+            f"all test images are of one class, number {asked[0]}: the accuracy is the recall of this class alone"
+        )
     data = Labelled(train, test, max(count_classes(train), count_classes(test)), tuple(filter(None, notes)))
     if data.num_classes < 2:
         raise UserError(

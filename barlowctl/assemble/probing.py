@@ -162,15 +162,17 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     }
     if subject.method is not None and desk.folder is not None:
         result["correlation"] = _correlation(subject.method, recipe, desk, sample)
-    why_not = meaning.of_features(bank) or meaning.of_features(queries) if kept else None
+    why_not = None
+    if kept:
+        why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
     for name, asked, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
         if asked and why_not is not None:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
         elif asked:
-            result[name] = of(desk, recipe, bank, bank_labels, queries, labels)
+            result[name] = _of_so_many_classes(of(desk, recipe, bank, bank_labels, queries, labels), data.num_classes)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for protocol in tasks.protocols().values():
-            result[protocol.key] = _trained(subject, desk, protocol)
+            result[protocol.key] = _of_so_many_classes(_trained(subject, desk, protocol), data.num_classes)
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = desk.outputs.files
     result["not_written"] = desk.outputs.problems
@@ -296,6 +298,16 @@ def _subset(desk: _Desk, protocol: Protocol, seed: int) -> tuple[np.ndarray, Pat
 def _seeds(recipe: Recipe, tasks: Tasks) -> list[int]:
     """The recipe's own seed, or 0, 1, ... where there are several."""
     return [recipe.seed] if tasks.seeds == 1 else list(range(tasks.seeds))
+
+
+def _of_so_many_classes(values: dict[str, Any], classes: int) -> dict[str, Any]:
+    """A measurement without its top-5 accuracy where that is 100 % by definition."""
+    if classes > 5:
+        return values
+    kept = {key: value for key, value in values.items() if key != "top5_sd"}
+    if "seeds" in kept:
+        kept["seeds"] = [{**one, "top5": None} for one in kept["seeds"]]
+    return {**kept, "top5": None, "top5_reason": f"there are {classes} classes: five guesses have the right one"}
 
 
 def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) -> dict[str, Any]:

@@ -103,3 +103,17 @@ def test_features_that_are_all_the_same(
     for key in ("knn", "linear"):
         assert result[key]["top1"] is None
         assert "collapse" in result[key]["reason"]
+
+
+def test_top_5_of_few_classes(tmp_path: Path, capsys: Captured) -> None:
+    draw(tmp_path / "d" / "train", "abc", 8)
+    draw(tmp_path / "d" / "test", "b", 4, seed=1)
+    command = ["probe", "resnet10t", "--data", "d", "--seeds", "2", "--set", "eval.resize=16", "--set", "eval.crop=16"]
+    assert barlowctl([*command, "--threads", "1", "--json", "--out", "o"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for key in ("knn", "linear"):
+        assert 0.0 <= result[key]["top1"] <= 100.0
+        assert result[key]["top5"] is None
+        assert "3 classes" in result[key]["top5_reason"]
+    assert [one["top5"] for one in result["linear"]["seeds"]] == [None, None]
+    assert "one class, number 1" in result["notes"][0]
