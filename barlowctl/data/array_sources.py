@@ -119,7 +119,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def open_cifar(folder: Path, split: str) -> Source | None:
-    batches = sorted(folder.glob("data_batch_[0-9]"))
+    batches = sorted(file for file in folder.glob("data_batch_[0-9]") if file.is_file())
     if batches or (folder / "test_batch").is_file():
         kind, meta, key, names = "CIFAR-10 batches", "batches.meta", "labels", "label_names"
         files = batches if split == "train" else [folder / "test_batch"]

@@ -113,7 +113,10 @@ def _resolve_path(path: Path, split: str) -> Path:
 def _resolve_folder(path: Path, split: str) -> Path:
     packed = _packed_in(path)
     if any(file.stem in sources.SPLITS for file in packed):
-        return _packed_split(path, split) or _refuse_split(path, split, packed)
+        found = _packed_split(path, split)
+        if found is None and split == "train" and not sources.has_split_folders(path) and sources.has_images(path):
+            return path  # photos, and a held-out part that is packed
+        return found or _refuse_split(path, split, packed)
     if packed and not sources.has_images(path):
         raise UserError(
             f"data '{path}' has packed files, but none is called {split}.beton, and no images",

@@ -151,6 +151,14 @@ def test_images_beside_a_packed_split_are_said(data, tmp_path):
     assert refused("./x", "val").next == "barlowctl data pack x x/val.beton --split val"
 
 
+def test_a_packed_held_out_part_does_not_hide_the_photos_to_train_on(data, tmp_path):
+    touch(tmp_path / "x/1.jpg")
+    held_out = touch(tmp_path / "x/val.beton")
+    assert home.resolve("./x") == Path("x")
+    assert "val.beton" in home.beside("./x", Path("x"))[0]
+    assert home.resolve("./x", "val") == held_out.relative_to(tmp_path)
+
+
 def test_a_folder_of_the_name_that_the_home_has_is_said(data, tmp_path):
     file = touch(data / "mine" / "train.beton")
     assert home.beside("mine", home.resolve("mine")) == []

@@ -153,6 +153,21 @@ def test_what_is_no_regular_file_is_counted_and_never_opened(tmp_path, monkeypat
         open_source(tmp_path / "live.jpg")
 
 
+SPECIAL = [
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz", "data_batch_1", "train", "meta", "train_X.bin", "x.tar",
+    "x.zip", "x.parquet", "train.beton", "metadata.csv", "labels.csv", "1.txt", "1.json", "1.cls", "classes.txt", "a.tsv",
+]  # fmt: skip
+
+
+def test_pipes_with_the_names_of_what_is_opened(tmp_path):
+    picture(tmp_path / "1.jpg")
+    for name in SPECIAL:
+        os.mkfifo(tmp_path / name)
+    source = open_source(tmp_path)
+    assert names(source) == ["1.jpg"]
+    assert counts(source) == {"pipes": len(SPECIAL)}
+
+
 def test_a_file_that_becomes_a_pipe_or_vanishes_after_the_scan_is_unreadable(tmp_path):
     for number in range(3):
         picture(tmp_path / "in" / f"{number}.png", number)
