@@ -175,6 +175,8 @@ class OnlineEvaluation:
         bank, asked = bank[bank >= 0], torch.from_numpy(self.queries.labels[self.chosen])
         if why := meaning.of_labels(bank, asked):
             raise UserError(why)
+        if len(bank) < ONLINE_K:
+            self._notify(f"online kNN: k is {ONLINE_K} but the bank holds {len(bank)} images: all of them vote")
         known = torch.isin(asked, bank.unique()).numpy()
         if lacking := int((~known).sum()):
             self._notify(

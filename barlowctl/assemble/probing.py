@@ -216,6 +216,7 @@ def _knn(
         "top5": _percent(knn.accuracy(first, labels, top=5)),
         "per_class": _by_class(desk, "knn", votes[KS[0]].predictions, labels),
         "protocol": KNN_PROTOCOL,
+        "neighbours": {f"k{k}": votes[k].neighbours for k in KS},
         "notes": [vote.note for vote in votes.values() if vote.note],
     }
 

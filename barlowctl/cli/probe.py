@@ -239,24 +239,35 @@ def _show(
     console: Console, opened: Subject, result: dict[str, Any], measured: list[dict[str, Any]], images: int
 ) -> None:
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = []
+    classes = result["data"]["classes"]
+    top5 = "top-5" if classes > 5 else f"top-5 (of {classes} classes: always 100)"
     if "knn" in result:
-        columns += [("kNN k 20", lambda m: _cell(m, "knn", "top1")), ("kNN k 200", lambda m: _cell(m, "knn", "k200"))]
+        columns += [("kNN k 20", lambda m: _knn_cell(m, "k20")), ("kNN k 200", lambda m: _knn_cell(m, "k200"))]
     for key, label in {"linear": "linear", **TRAINED}.items():
         if key in result:
             columns.append((f"{label} top-1", lambda m, key=key: _cell(m, key, "top1")))  # type: ignore[misc]
-            columns.append(("top-5", lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
+            columns.append((top5, lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
     rows = [(one["name"], *(value(one) for _, value in columns)) for one in measured]
     title = f"{opened.name}: percent of {images:,} test images"
     console.table(title, ("features of", *(name for name, _ in columns)), rows)
     for key in TRAINED:
         if key in result:
             console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
+    for note in dict.fromkeys(note for one in measured for note in one.get("knn", {}).get("notes", ())):
+        console.say(f"note: kNN: {note}")
     for one in measured:
         for key in ("knn", "linear"):
             if reason := one.get(key, {}).get("reason"):
                 console.say(f"note: {one['name']}: no {LABELS[key]}: {reason}")
     spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
     console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
+
+
+def _knn_cell(measured: dict[str, Any], name: str) -> Any:
+    """Top-1 with k neighbours, and how many voted where the bank has fewer: the number is then of another k."""
+    value, voted = _cell(measured, "knn", name), measured.get("knn", {}).get("neighbours", {}).get(name)
+    fewer = value is not None and voted is not None and voted < int(name.removeprefix("k"))
+    return f"{value:.2f} (k {voted})" if fewer else value
 
 
 def _cell(measured: dict[str, Any], key: str, name: str) -> Any:

@@ -188,8 +188,9 @@ def _probes(runs: Sequence[RunPage]) -> str:
             for one in ({**probe, "name": run.name}, *probe.get("floors", ())):
                 for key, label in MEASURES.items():
                     if key in one:
+                        said = _fewer_neighbours(one[key]) if key == "knn" else label
                         values = [_spread(one[key], "top1"), _spread(one[key], "top5")]
-                        rows.append([one["name"], data, _prepared(one), weights, label, *values])
+                        rows.append([one["name"], data, _prepared(one), weights, said, *values])
     if not rows:
         return ""
     own = _table(["features of", "images", "resize / crop", "weights", "measure", "top-1", "top-5"], rows)
@@ -199,6 +200,12 @@ def _probes(runs: Sequence[RunPage]) -> str:
 def _prepared(measured: Mapping[str, Any]) -> str | None:
     """How images were shown; None where an earlier version did not note it."""
     return f"{measured['resize']} / {measured['crop']}" if "resize" in measured else None
+
+
+def _fewer_neighbours(knn: Mapping[str, Any]) -> str:
+    """What the kNN's number is: of k 20, or of as many as a smaller bank has."""
+    voted = knn.get("neighbours", {}).get("k20", 20)
+    return MEASURES["knn"] if voted >= 20 else f"kNN, k {voted} (all of the bank)"
 
 
 def _transfers(runs: Sequence[RunPage]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 
@@ -77,3 +78,33 @@ def test_data_that_cannot_be_probed_on_is_refused(
     captured = capsys.readouterr()
     assert says in captured.err
     assert "next: " in captured.err
+
+
+def test_a_bank_smaller_than_k_is_said_beside_the_number(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for name in ("a", "b", "c"):
+            folder = tmp_path / "few" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw.integers(0, 255, (16, 16), dtype=np.uint8)).save(folder / f"{number}.png")
+    arguments = [
+        "probe",
+        str(trained),
+        "--data",
+        str(tmp_path / "few"),
+        "--out",
+        str(tmp_path / "out"),
+        "--threads",
+        "1",
+    ]
+    assert barlowctl([*arguments, "--knn"]) == 0
+    shown = capsys.readouterr().out
+    (row,) = [line.split() for line in shown.splitlines() if "(k " in line]
+    assert float(row[-4]) >= 0.0  # k 20 as it is, k 200 with the 36 images that there are
+    assert row[-2:] == ["(k", "36)"]
+    assert "note: kNN: k is 200 but the bank holds 36 samples: all of them vote" in shown
+    assert barlowctl([*arguments, "--linear"]) == 0
+    assert "top-5 (of 3 classes: always 100)" in " ".join(capsys.readouterr().out.split())
