@@ -17,6 +17,7 @@ from typing import Literal
 
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.text import read_text
 
 Override = str  # key=value, as for --set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -327,11 +328,10 @@ def grid(path: Path) -> Study:
         UserError: no such file, not TOML, or no variants.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"grid file '{path}' cannot be read: {reason}", next="name a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(read_text(path))
+    except OSError as error:
+        raise UserError(f"grid file '{path}' cannot be read: {error.strerror}", next="name a TOML file") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"grid file '{path}' is not valid TOML: {error}") from error
     title = values.pop("title", path.stem)
     if not isinstance(title, str):

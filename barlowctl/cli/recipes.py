@@ -50,11 +50,12 @@ def show(
 ) -> None:
     """A recipe's file as it is written, or with every value filled in."""
     from barlowctl.recipe import catalog, load
+    from barlowctl.recipe.text import read_text
 
     console = Console(json=json, quiet=quiet)
     value = load.load(recipe, overrides or ())
     plain = not resolved and not overrides
-    text = catalog.find(recipe).read_text(encoding="utf-8") if plain else load.dump(value)
+    text = read_text(catalog.find(recipe)) if plain else load.dump(value)
     if not json:
         console.document(text.rstrip() + "\n")
     console.result({"recipe": value.model_dump(mode="json"), "digest": load.digest(value)})

@@ -19,6 +19,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import catalog
 from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.text import read_text
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -29,7 +30,7 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = catalog.find(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise UserError(
             f"the recipe '{path}' cannot be read: {error.strerror}", next=shell.line("ls", "-l", path)
@@ -42,7 +43,7 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: _Origin | None = 
     origin = origin or _Origin("recipe", text)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within brackets
         raise UserError(
             f"{origin.file} is not valid TOML: {error}", next="barlowctl recipes show quickstart"
         ) from error
@@ -146,8 +147,12 @@ def _parse_override(override: str) -> tuple[str, Any]:
             next="barlowctl recipes show quickstart",
         )
     try:
+        override.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--set {override!r} is not text in UTF-8, and a recipe is", next="rename it") from None
+    try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()  # a bare word is a string: --set optimizer.name=adamw
 
 

@@ -98,7 +98,7 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
             )
         try:
             given[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             given[key] = value
     values = {**protocol.model_dump(), **given}
     if "epochs" in given and "drops" not in given and isinstance(given["epochs"], int):

@@ -86,6 +86,8 @@ REASONS = {
     "download the images, then list the files": FETCH,
     "write one image a line": EDIT,
     "write it again, best in UTF-8": EDIT,
+    "save it as UTF-8": EDIT,
+    "rename it": EDIT,
     "create the folder, or check access": MACHINE,
     "check access": MACHINE,
     "check access, or download it again": MACHINE,
