@@ -45,6 +45,7 @@ RESERVED_ARGS = (
 _CONSTRUCTION_ERRORS = (
     TypeError,
     ValueError,
+    ArithmeticError,
     AssertionError,
     AttributeError,
     KeyError,

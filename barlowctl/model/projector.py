@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -27,6 +29,7 @@ def build_projector(in_features: int, sizes: Sequence[int], *, batch_norm: bool 
             f"a projector from {in_features} features with widths {list(sizes)} cannot be built",
             allowed="one or more positive widths",
         )
+    _check_memory(in_features, sizes)
     layers: list[nn.Module] = []
     before = in_features
     for after in sizes[:-1]:
@@ -37,6 +40,18 @@ def build_projector(in_features: int, sizes: Sequence[int], *, batch_norm: bool 
         before = after
     layers.append(nn.Linear(before, sizes[-1], bias=False))
     return nn.Sequential(*layers)
+
+
+def _check_memory(in_features: int, sizes: Sequence[int]) -> None:
+    """Refuse weights that this machine cannot hold: it would be stopped by the system while they are drawn."""
+    weights = sum(before * after for before, after in pairwise((in_features, *sizes)))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 4 * weights > there:
+        raise UserError(
+            f"a projector from {in_features} features with widths {list(sizes)} has {weights:,} weights, "
+            f"{4 * weights / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f} GiB of memory",
+            next="--set model.projector=[8192,8192,8192]",
+        )
 
 
 def build_predictor(width: int, hidden: Sequence[int]) -> nn.Sequential:

@@ -17,10 +17,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+# Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
+LARGEST, MOST = 1e6, 2**31 - 1
+Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0.0, le=LARGEST)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+Factor = Annotated[float, Field(ge=0.0, le=100.0)]
+Ratio = Annotated[float, Field(ge=1e-3, le=1e3)]
+Mean = Annotated[float, Field(ge=-100.0, le=100.0)]
+Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
+Sigma = Annotated[float, Field(gt=0.0, le=1024.0)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -75,20 +83,20 @@ class View(Section):
     """One view's distortions. Defaults: the first view of the paper's table."""
 
     crop_scale: tuple[Positive, Positive] = Field((0.08, 1.0), description="share of the image's area")
-    crop_ratio: tuple[Positive, Positive] = Field((0.75, 4 / 3), description="width / height")
+    crop_ratio: tuple[Ratio, Ratio] = Field((0.75, 4 / 3), description="width / height")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
     jitter: Probability = Field(0.8, description="probability of colour jitter")
-    brightness: NonNegative = Field(0.4, description="factor from [1 - x, 1 + x]")
-    contrast: NonNegative = Field(0.4, description="factor from [1 - x, 1 + x]")
-    saturation: NonNegative = Field(0.2, description="factor from [1 - x, 1 + x]")
+    brightness: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
+    contrast: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
+    saturation: Factor = Field(0.2, description="factor from [1 - x, 1 + x]")
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         0.1, description="shift from [-x, x], in turns of the colour circle"
     )
     grayscale: Probability = Field(0.2, description="probability of conversion to grey")
     blur: Probability = Field(1.0, description="probability of a Gaussian blur")
-    blur_sigma: tuple[Positive, Positive] = Field((0.1, 2.0), description="range of sigma, in output pixels")
+    blur_sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="range of sigma, in output pixels")
     solarize: Probability = Field(0.0, description="probability of solarisation (threshold 128)")
-    gamma: NonNegative = Field(
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
         0.0, description="beyond the paper: jitter also raises pixels in [0, 1] to the power exp(u), u from [-x, x]"
     )
     erase: Probability = Field(0.0, description="beyond the paper: probability that one rectangle is erased")
@@ -112,8 +120,8 @@ class Views(Section):
 
     size: Annotated[int, Field(ge=8, le=1024)] = Field(224, description="side of a view, in pixels")
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, ...] = Field(IMAGENET_MEAN, description="per channel, of pixels in [0, 1]")
-    std: tuple[Positive, ...] = Field(IMAGENET_STD, description="per channel, of pixels in [0, 1]")
+    mean: tuple[Mean, ...] = Field(IMAGENET_MEAN, description="per channel, of pixels in [0, 1]")
+    std: tuple[Divisor, ...] = Field(IMAGENET_STD, description="per channel, of pixels in [0, 1]")
     first: View = View()
     second: View = View(blur=0.1, solarize=0.2)
 
@@ -145,7 +153,7 @@ class Objective(Section):
     terms: Literal["both", "invariance", "redundancy"] = Field("both", description="Table 5, rows 2 and 3")
     normalization: Literal["batch", "feature", "none"] = Field("batch", description="Table 5, rows 4 and 6")
     criterion: Literal["cross-correlation", "cross-entropy"] = Field("cross-correlation", description="Table 5, row 7")
-    temperature: Positive = Field(0.1, description="tau of the cross-entropy criterion")
+    temperature: Divisor = Field(0.1, description="tau of the cross-entropy criterion")
     stop_gradient: bool = Field(False, description="no gradient through the second branch (Table 6)")
 
 
@@ -155,8 +163,8 @@ class Optimizer(Section):
     name: Literal["lars", "sgd", "adamw", "muon"] = "lars"
     lr: Positive = Field(0.2, description="of weights, per 256 images")
     lr_biases: Positive = Field(0.0048, description="of biases and norm parameters, per 256 images")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="LARS, SGD and Muon")
-    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW, and Muon's biases")
+    momentum: Decay = Field(0.9, description="LARS, SGD and Muon")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="AdamW, and Muon's biases")
     eta: Positive = Field(0.001, description="trust coefficient of LARS")
     clip_trust_ratio: bool = Field(
         False, description="LARS steps are at most lr times the gradient (LARC); small benchmarks use it"
@@ -168,7 +176,7 @@ class Train(Section):
     """How long, how large, in which precision."""
 
     epochs: Count = 1000
-    batch_size: Annotated[int, Field(ge=2)] = Field(2048, description="images per step, over all devices")
+    batch_size: Annotated[int, Field(ge=2, le=MOST)] = Field(2048, description="images per step, over all devices")
     warmup_epochs: NonNegative = Field(10.0, description="linear warm-up")
     final_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.001, description="the cosine ends at this share of the peak"
@@ -188,7 +196,7 @@ class Train(Section):
         description="exact: the gradient of the global batch's loss on any number of devices W; "
         "reference: 1/W of it, as in the authors' code",
     )
-    micro_batch: Annotated[int, Field(ge=0)] = Field(
+    micro_batch: CountOrZero = Field(
         0, description="images per pass on each device, in two passes with the full batch's gradient; 0: one pass"
     )
     activation_checkpointing: bool = Field(
@@ -225,8 +233,8 @@ class Eval(Section):
     )
     bank: Count = Field(10000, description="training images that vote in the online kNN")
     max_queries: Count = Field(10000, description="at most this many queries")
-    resize: Annotated[int, Field(ge=8)] = Field(256, description="shorter side before the centre crop")
-    crop: Annotated[int, Field(ge=8)] = Field(224, description="side of the centre crop")
+    resize: Annotated[int, Field(ge=8, le=4096)] = Field(256, description="shorter side before the centre crop")
+    crop: Annotated[int, Field(ge=8, le=4096)] = Field(224, description="side of the centre crop")
 
     @property
     def shown(self) -> float:
@@ -243,9 +251,9 @@ class Eval(Section):
 class Recipe(Section):
     """A complete run."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
     description: str = ""
-    seed: CountOrZero = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data
     views: Views = Views()
     model: Model = Model()
