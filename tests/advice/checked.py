@@ -52,12 +52,12 @@ def faults(line: str) -> Iterator[str]:
         yield from _faults_of_words(line)
     elif line.startswith(WITHOUT):
         yield from (f"no command has {flag}" for flag in line.split()[1:] if not _known(flag))
-    elif line.startswith("--"):
+    elif line.startswith("--") and not line.startswith(f"--{VALUE}"):  # whose name is not known here
         words = shlex.split(line.replace(VALUE, "VALUE"))
         if not any(_takes_all(command, words) for command in _commands(ROOT)):
             yield f"no command takes {line}"
         yield from _faults_of_settings(words)
-    else:
+    elif not line.startswith("--"):
         for command in line.split(" && "):
             yield from _faults_of_command(command)
 
