@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 from barlowctl.data import formats
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.regular import open_regular
-from barlowctl.data.text_table import is_text
+from barlowctl.data.text_lines import is_text
 
 Kind = Literal["tar", "compressed tar", "zip", "numpy archive", "parquet", "idx", "packed", "image", "text", "other"]
 

@@ -79,6 +79,8 @@ _ENDINGS: dict[Format, str] = {
     LEFTOVER: "bak orig old tmp temp part partial crdownload download swp aria2",
 }
 _BY_ENDING = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings.split()}
+IMAGE_ENDINGS = tuple(ending for ending, kind in _BY_ENDING.items() if kind.reader != "none")
+"""Of images that are read here, or would be with their codec; without the dot, in small letters."""
 
 _BESIDE_IMAGES = {
     *(

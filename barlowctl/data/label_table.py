@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from barlowctl.data.splits import split_in
 from barlowctl.data.text_table import Table, read_table
 from barlowctl.errors import UserError
 
-_ENDINGS = (".csv", ".tsv", ".jsonl", ".json")
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
+_MANY = 20
+"""Files of one ending in a folder: more lie beside images, one each."""
 _LARGEST = 1 << 28
 """Bytes of a table that is looked into."""
 
@@ -37,24 +40,32 @@ class LabelTable:
 
 
 def find_label_table(
-    folders: Iterable[Path], place: Path, names: Sequence[str], split: str, account: Account
+    folders: Sequence[Path], place: Path, names: Sequence[str], split: str, account: Account
 ) -> LabelTable | None:
     """The table that labels most of the images; None where none labels any.
 
     Args:
         folders: where tables are looked for. place: the folder that `names` begin in.
-        split: a table that is called after another split is not taken.
+        split: a table that is called after another split and lies above the split's own folder is not taken.
         account: is told of tables whose labels cannot be used.
     """
     best, most = None, 0
     for folder in folders:
-        for file in sorted(folder.iterdir()):
-            if split_in(file.stem) not in (None, split) or not _is_table(file):
+        for file in _tables(folder):
+            own = folder == place and len(folders) > 1  # the split's own folder
+            if not own and split_in(file.stem) not in (None, split):
                 continue
             found = _read(file, place, names, account)
             if found is not None and (count := sum(value is not None for value in found.values)) > most:
                 best, most = found, count
     return best
+
+
+def _tables(folder: Path) -> list[Path]:
+    """What may be a table in a folder, sorted: of an ending with few files."""
+    found = sorted(file for file in folder.iterdir() if _is_table(file))
+    counts = Counter(file.suffix.lower() for file in found)
+    return [file for file in found if counts[file.suffix.lower()] <= _MANY]
 
 
 def _is_table(file: Path) -> bool:

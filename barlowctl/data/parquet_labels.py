@@ -10,7 +10,7 @@ import numpy as np
 
 from barlowctl.data.labels import Codebook, Labels, label_name, settle
 from barlowctl.data.names import written
-from barlowctl.data.parquet_columns import path_of
+from barlowctl.data.parquet_columns import columns_of_lists, image_columns, path_of
 from barlowctl.errors import UserError, did_you_mean
 
 
@@ -25,6 +25,7 @@ class ParquetLabels:
 
     def __init__(self, schema: Any, column: str | None = None) -> None:
         self.notes: list[str] = []
+        self._asked = column
         names = [str(name) for name in schema.names]
         if column not in (None, "none"):
             _check_column(schema, column, names)
@@ -65,10 +66,20 @@ class ParquetLabels:
         """The column of labels, by Hugging Face's note or by its name."""
         noted = [name for name in names if class_names(schema, name)]
         chosen = label_name(noted) or (noted[0] if noted else label_name(names))
-        if len(noted) > 1:
-            others = ", ".join(f"'{written(name)}'" for name in noted if name != chosen)
-            self.notes.append(f"labels are those of column '{written(chosen or '')}'; others could be: {others}")
+        if others := [name for name in names if name != chosen and (name in noted or label_name([name]))]:
+            self._note(f"labels are those of column '{written(chosen or '')}'; others could be", others)
         return chosen
+
+    def note_unused(self, schema: Any) -> None:
+        """Where no column was found to hold labels, say which others than those of images there are."""
+        images = {path_of(schema, name)[0] for name in (*image_columns(schema), *columns_of_lists(schema))}
+        names = [str(name) for name in schema.names if name not in images]
+        if self._asked is None and self.column is None and names:
+            self._note("no column is called label or class; not used", names)
+
+    def _note(self, what: str, columns: Sequence[str]) -> None:
+        shown = ", ".join(f"'{written(name)}'" for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
+        self.notes.append(f"{what}: {shown}; --label-column NAME takes one")
 
 
 def _check_column(schema: Any, column: str | None, names: Sequence[str]) -> None:

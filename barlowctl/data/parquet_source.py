@@ -86,7 +86,9 @@ class ParquetImages(Source):
                 self._inside = path_of(schema, self._column)[1:]
                 for group in range(opened.num_row_groups):
                     groups.append((number, group, opened.metadata.row_group(group).num_rows))
-                labels = labels or ParquetLabels(schema, wanted.label_column)
+                if labels is None:
+                    labels = ParquetLabels(schema, wanted.label_column)
+                    labels.note_unused(schema)
                 labels.add(opened)
                 names = names or class_names(schema, labels.column or "")
         rows = np.array([count for _, _, count in groups], dtype=np.int64)

@@ -1,25 +1,20 @@
-"""Text files that list images: a path a line, tables with columns, JSON lines; as any program and editor writes them.
-
-Read are UTF-8 and UTF-16 with or without a byte order mark (PowerShell, Notepad), any line ends, NUL between paths
-(`find -print0`), and single bytes of other encodings, which stay in the names as they are.
-"""
+"""Text files that list images: a path a line, tables with columns, JSON lines, a JSON object of labels."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from barlowctl.data.formats import IMAGE_ENDINGS
 from barlowctl.data.labels import LABEL_NAMES, label_name
 from barlowctl.data.names import written
-from barlowctl.data.picture import IMAGE_SUFFIXES
 from barlowctl.data.splits import split_in
+from barlowctl.data.text_lines import between_nuls, lines_of
 from barlowctl.errors import UserError
 
 FILE_NAMES = (
@@ -30,16 +25,10 @@ FILE_NAMES = (
 
 SPLIT_NAMES = ("split", "set", "subset", "partition", "data set", "dataset", "phase", "fold")
 
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_IMAGE = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+_IMAGE = "|".join(IMAGE_ENDINGS)
 _ENDS_AS_IMAGE = re.compile(rf".*\.({_IMAGE})[\"']?\s*", re.IGNORECASE | re.DOTALL)
 _IMAGE_AND_LABEL = re.compile(rf"(.*\.(?:{_IMAGE})[\"']?)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_FRACTION = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NUMBER_LAST = re.compile(r"(.*\S)\s+(\d+)\s*")
 
 
@@ -61,25 +50,15 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def is_text(head: bytes) -> bool:
-    """Whether a file begins as text does, in one of the encodings that are read."""
-    if any(head.startswith(mark) for mark, _ in _MARKS):
-        return True
-    head = head[: len(head) // 2 * 2]
-    if _wide(head):
-        return True
-    return bool(head) and not re.search(rb"[\x01-\x08\x0e-\x19\x1b-\x1f\x7f]", head)
-
-
 def read_table(path: Path, data: bytes) -> Table:
     """Read a text file.
 
     Raises:
         UserError: no rows, a row with other columns than the others, or damaged; names the file and line.
     """
-    if (exact := _between_nuls(data)) is not None:
+    if (exact := between_nuls(data)) is not None:
         return Table(exact, list(range(1, len(exact) + 1)), exact=True)
-    rows = [(number, line) for number, line in enumerate(_lines(path, data), start=1) if line.strip()]
+    rows = [(number, line) for number, line in enumerate(lines_of(path, data), start=1) if line.strip()]
     if not rows:
         raise UserError(f"{path} lists no images", next="write one path a line")
     if rows[0][1].lstrip()[:1] in ("{", "[") and not _ENDS_AS_IMAGE.fullmatch(rows[0][1]):
@@ -88,54 +67,6 @@ def read_table(path: Path, data: bytes) -> Table:
     if not rows:
         raise UserError(f"{path} lists no images, only comments", next="write one path a line")
     return _columns(path, rows)
-
-
-# ---- lines -----------------------------------------------------------------------------------------------
-
-
-def _between_nuls(data: bytes) -> list[str] | None:
-    """The paths that NUL parts; None where they are parted otherwise."""
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if b"\0" not in data or _encoding(data) != "utf-8":
-        return None
-    return [os.fsdecode(part) for part in data.split(b"\0") if part.strip()]
-
-
-def _lines(path: Path, data: bytes) -> list[str]:
-    encoding = _encoding(data)
-    for mark, _ in _MARKS:
-        if data.startswith(mark):
-            data = data[len(mark) :]
-            break
-    if encoding == "utf-8":
-        text = os.fsdecode(data)  # bytes that are not UTF-8 are kept: they may be a file's name
-    else:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path} is no whole {encoding.upper()} text: {error.reason} at byte {error.start}",
-                next="write it again, best in UTF-8",
-            ) from error
-    text = text.removesuffix("\x1a")  # the end of a file in DOS
-    return re.split("\r?\n", text) if "\n" in text else text.split("\r")
-
-
-def _encoding(data: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return encoding
-    return _wide(data[:4096]) or "utf-8"
-
-
-def _wide(head: bytes) -> str:
-    """UTF-16 without a mark: every second byte is NUL in nearly all places."""
-    head = head[: len(head) // 2 * 2]
-    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros, others = head[first::2].count(0), head[1 - first :: 2].count(0)
-        if len(head) >= 4 and others == 0 and 2 * zeros > 0.8 * len(head):
-            return encoding
-    return ""
 
 
 def _there(path: Path, line: str) -> bool:
@@ -151,6 +82,8 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
         return _table(path, lines, [[_unquoted(cell) for cell in line.split("\t")] for line in texts])
     if all(_ENDS_AS_IMAGE.fullmatch(line) for line in texts):
         return Table(texts, lines)
+    if texts[0].strip().lower() in FILE_NAMES and all(_ENDS_AS_IMAGE.fullmatch(line) for line in texts[1:]):
+        return Table(texts[1:], lines[1:])  # one column with a name
     for separator in ",;":
         if all(separator in line for line in texts):
             cells = list(csv.reader(texts, delimiter=separator))
@@ -179,6 +112,8 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
     lowered = [name.lower() for name in header]
     named = [name for name in lowered if name in (*FILE_NAMES, *LABEL_NAMES)]
     if not named or any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in header):
+        if len(header) > 2 and all(_is_image(row, 0) for row in cells):
+            return _nameless(path, lines, cells)
         if len(header) > 2:
             raise UserError(
                 f"{path}, line {lines[0]}: {len(header)} columns and no names of columns",
@@ -194,6 +129,18 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
         return Table(files, lines, labels=words if len(header) == 2 else None, label="the label")
     records = [dict(zip(header, row, strict=True)) for row in cells[1:]]
     return _records(path, lines[1:], records, header)
+
+
+def _nameless(path: Path, lines: list[int], cells: Sequence[Sequence[str]]) -> Table:
+    """Paths and several columns without names: labels are those of the one column of words (boxes are numbers)."""
+    columns = [[row[at].strip() for row in cells] for at in range(1, len(cells[0]))]
+    words = [at for at, column in enumerate(columns) if not any(_FRACTION.fullmatch(word) for word in column)]
+    table = Table([row[0] for row in cells], lines)
+    if len(words) == 1:
+        table.labels, table.label = columns[words[0]], f"column {words[0] + 2}"
+    used = f"; column {words[0] + 2} is taken for the labels" if len(words) == 1 else ""
+    table.notes.append(f"{path.name}: {len(cells[0])} columns without names{used}, the others are not used")
+    return table
 
 
 def _is_image(row: Sequence[str], at: int) -> bool:

@@ -217,11 +217,13 @@ def test_words_in_shards_count_among_the_training_shards_classes(tmp_path: Path)
         open_source(tmp_path, "val")
 
 
-def write_parquet(path: Path, labels: Any, column: str = "label", note: dict[str, Any] | None = None) -> Path:
+def write_parquet(
+    path: Path, labels: Any, column: str = "label", note: dict[str, Any] | None = None, **more: Any
+) -> Path:
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = pa.table({"image": [{"bytes": PICTURE, "path": None}] * len(labels), column: labels})
+    table = pa.table({"image": [{"bytes": PICTURE, "path": None}] * len(labels), column: labels, **more})
     if note is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": note}})})
     path.parent.mkdir(exist_ok=True)
@@ -263,6 +265,19 @@ def test_categories_and_names_of_classes_in_parquet(tmp_path: Path) -> None:
     assert [label for _, label in found(source)] == ["one", "zero", ""]
 
 
+def test_columns_that_may_be_labels_are_said(tmp_path: Path) -> None:
+    source = open_source(write_parquet(tmp_path / "x.parquet", ["m", "n"], "diagnosis"))
+    assert source.class_names == []
+    assert source.account.notes == [
+        "no column is called label or class; not used: 'diagnosis'; --label-column NAME takes one"
+    ]
+    notes = {name: {"names": ["a", "b"], "_type": "ClassLabel"} for name in ("label", "coarse")}
+    source = open_source(write_parquet(tmp_path / "y.parquet", [0, 1], "label", notes, coarse=[1, 0]))
+    assert [label for _, label in found(source)] == ["a", "b"]
+    (note,) = source.account.notes
+    assert note == "labels are those of column 'label'; others could be: 'coarse'; --label-column NAME takes one"
+
+
 def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) -> None:
     write_parquet(tmp_path / "data/TRAIN-00000-of-00002.parquet", ["cat", "dog"])
     write_parquet(tmp_path / "data/TRAIN-00001-of-00002.parquet", ["emu", None])
@@ -280,6 +295,8 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
         ("metadata.jsonl", '{"file_name": "2.png", "label": "cat"}\n{"file_name": "0.png", "label": "dog"}\n'),
         ("labels.tsv", "label\timage\ndog\t0.png\ncat\t2.png\n"),
         ("breeds.csv", "id,breed\n2,cat\n0,dog\n"),
+        ("annotations.txt", "0.png\tdog\t0\t1\t62\t63\n2.png\tcat\t4\t1\t2\t3\n"),
+        ("labels.txt", "0.png dog\n2.png cat\n"),
         ("plain.csv", "0.png,dog\n2.png,cat\n"),
         ("labels.json", '{\n "0.png": "dog",\n "2.png": "cat"}'),
         ("dataset.json", '{"labels": [["0.png", "dog"], ["2.png", "cat"]]}'),
@@ -299,7 +316,8 @@ def test_a_table_for_each_split_or_one_above_them(tmp_path: Path) -> None:
     each = {"train/metadata.csv": b"file_name,label\n0.png,emu\n1.png,cat\n", "test/metadata.csv": b"0.png,emu\n"}
     above = {"all.csv": b"path,label\ntrain/0.png,emu\ntrain/1.png,cat\ntest/0.png,emu\n"}
     called = {"train.csv": b"id,label\n0,emu\n1,cat\n", "test.csv": b"id,label\n0,emu\n"}
-    for place, tables in (("a", each), ("b", above), ("c", called)):
+    tiny = {"train/train_labels.txt": b"0.png emu\n1.png cat\n", "test/val_annotations.txt": b"0.png\temu\t1\t2\n"}
+    for place, tables in (("a", each), ("b", above), ("c", called), ("d", tiny)):
         path = written_as("folder", tmp_path / place, files | tables)
         assert [label for _, label in found(open_source(path))] == ["emu", "cat"]
         assert [label for _, label in found(open_source(path, "test"))] == ["emu"]

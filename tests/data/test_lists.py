@@ -107,6 +107,9 @@ def test_a_file_that_looks_like_a_comment_is_a_file(place: Path) -> None:
         ('["im/a 0.png", "b2.png"]', [], [-1, -1]),
         ('[{"path": "im/a 0.png", "class": 1},\n {"path": "b2.png", "class": 0}]', ["0", "1"], [1, 0]),
         ("im/a 0.png\nb2.png", [], [-1, -1]),
+        ("filename\nim/a 0.png\nb2.png", [], [-1, -1]),
+        ("im/a 0.png,1,2,dog\nb2.png,3,4,cat", ["cat", "dog"], [1, 0]),
+        ("im/a 0.png,1,2,3\nb2.png,3,4,5", [], [-1, -1]),
     ],
 )
 def test_labels_in_a_list(place: Path, text: str, classes: list[str], numbers: list[int]) -> None:
