@@ -72,6 +72,9 @@ def preprocessing(recipe: Recipe) -> dict[str, Any]:
         "crop": recipe.eval.crop,
         "interpolation": recipe.views.interpolation,
         "channels": recipe.data.channels,
+        "range": recipe.data.range,
+        "background": recipe.data.background,
+        "bands": list(recipe.data.bands),
         "mean": list(recipe.views.mean),
         "std": list(recipe.views.std),
     }

@@ -18,12 +18,17 @@ from barlowctl.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class Labelled:
-    """A training and a test split with labels. notes: what the user should know of them."""
+    """A training and a test split with labels.
+
+    Attributes:
+        notes: what the user should know of them. opened: the training split with its images that have no label.
+    """
 
     train: Source
     test: Source
     num_classes: int
     notes: tuple[str, ...] = ()
+    opened: Source | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -64,6 +69,7 @@ def check_labelled(train: Source, test: Source) -> Labelled:
     """Two splits as `Labelled`, once they are fit for it: those of their images that have a label."""
     check_comparable(train, test)
     notes: list[str | None] = [check_distinct(train, test)]
+    opened = train
     (train, of_train), (test, of_test) = with_labels(train, "training"), with_labels(test, "test")
     notes += [of_train, of_test]
     if bool(train.class_names) != bool(test.class_names):
@@ -73,7 +79,7 @@ def check_labelled(train: Source, test: Source) -> Labelled:
         notes.append(
             f"all test images are of one class, number {asked[0]}: the accuracy is the recall of this class alone"
         )
-    data = Labelled(train, test, max(count_classes(train), count_classes(test)), tuple(filter(None, notes)))
+    data = Labelled(train, test, max(count_classes(train), count_classes(test)), tuple(filter(None, notes)), opened)
     if data.num_classes < 2:
         raise UserError(
             f"'{train.path}' has one class, and a measurement needs at least 2",

@@ -106,7 +106,7 @@ def _one_label(
         "identity": identity,
         "notes": [
             *labelled.notes,
-            *changed_since_training(subject.folder, labelled.train),
+            *changed_since_training(subject.folder, labelled.opened or labelled.train),
         ],
         **{key: values[key] for key in ("resize", "crop", "interpolation")},
         "unreadable": values["unreadable"],

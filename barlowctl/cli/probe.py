@@ -114,7 +114,7 @@ def probe(
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.account.lines():
             console.say(f"{split}: {line}")
-    notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.train)]
+    notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
     recipe = opened.recipe
     identity = identify(opened, labelled.fingerprints).facts()
     file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)

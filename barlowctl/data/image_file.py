@@ -23,3 +23,6 @@ class ImageFile(Source):
 
     def __getitem__(self, index: int) -> Picture:
         return Picture(written(self.path.name), -1, read_regular(self.path))
+
+    def file(self, index: int) -> Path:
+        return self.path

@@ -177,3 +177,19 @@ def test_a_run_on_one_split_is_measured_with_the_other_beside_it(begun: Path, ca
     capsys.readouterr()
     assert barlowctl(["probe", "s", "--knn", "--json", "--threads", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["data"]["test"]["images"] == 4
+
+
+def test_images_without_a_label_are_no_change(begun: Path, capsys: Captured) -> None:
+    """They are left out of a measurement of the run's images, which are still those it was trained on."""
+    lines = [f"{file}\t{file.parent.name}" for file in sorted((begun / "photos" / "train").rglob("*.png"))]
+    lines[3] = lines[3].split("\t")[0] + "\t"
+    for split, rows in (("train", lines), ("test", sorted((begun / "photos" / "val").rglob("*.png")))):
+        text = [str(row) if split == "train" else f"{row}\t{row.parent.name}" for row in rows]
+        (begun / f"{split}.tsv").write_text("\n".join(text) + "\n")
+        assert barlowctl(["data", "pack", f"{split}.tsv", "part", "--split", split, "-q"]) == 0
+    assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", "part", "--out", "p", *TINY, "-q"]) == 0
+    capsys.readouterr()
+    assert barlowctl(["probe", "p", "--knn", "--json", "--threads", "1"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("1 of 16 training images have no label" in note for note in notes)
+    assert not any("trained on" in note for note in notes)
