@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from barlowctl import launcher, shell
+from barlowctl.cli import options as shared
 
 REPEATED = "barlowctl ..."
 WITHOUT = "without --"
@@ -102,9 +103,9 @@ def _started_by_another() -> bool:
 
 
 def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:
-    """Whether a command has these flags, and its `--set` these keys (of a recipe, or of an evaluation)."""
+    """Whether a command has these flags, and its `--set` these keys (of a recipe, or of how images are prepared)."""
     known = {option for parameter in command.params for option in parameter.opts}
     keys = [value.partition("=")[0] for flag, value in pairwise(words) if flag == "--set"]
-    of_a_recipe = any("." in key and not key.startswith("eval.") for key in keys)
+    of_a_recipe = any("." in key and not f"{key}=".startswith(shared.PREPARING) for key in keys)
     measures = path[:1] in (["probe"], ["transfer"], ["embed"])
     return {flag for flag in words if flag.startswith("--")} <= known and not (of_a_recipe and measures)

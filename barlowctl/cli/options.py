@@ -65,12 +65,14 @@ def measuring(overrides: list[str] | None, on_unreadable: str) -> tuple[list[str
 
 @contextlib.contextmanager
 def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
-    """At an image that cannot be read, the next command is this one again with `--on-unreadable skip`."""
+    """At an image that cannot be read, the next command is this one again with what it lacks, or with
+    `--on-unreadable skip`.
+    """
     from barlowctl.data.unreadable import UnreadableImage
 
     try:
         yield
     except UnreadableImage as error:
         if chosen == "raise":
-            error.next = "--on-unreadable skip"
+            error.next = "\n".join(filter(None, [error.setting, "--on-unreadable skip"]))
         raise

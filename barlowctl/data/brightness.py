@@ -48,7 +48,8 @@ def looks_told(found: Mapping[str, Sequence[str]], images: int, of_range: bool) 
         found: look -> names. images: of how many. of_range: whether some values had a range to choose.
     """
     advice = (
-        "if they should show more, set the range of their values: --range LOW:HIGH of data pack, data.range of a recipe"
+        "if they should show more, set the range of their values: --range LOW:HIGH of data pack, data.range of a "
+        "recipe (values of 8 bits are taken as they are)"
         if of_range
         else "values of 8 bits are taken as they are: are these masks, labels or empty pictures?"
     )

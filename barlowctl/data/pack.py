@@ -226,7 +226,9 @@ def _encoded(source: Source, workers: int, how: dict[str, Any]) -> Iterator[tupl
 def _flag_of(setting: str) -> str:
     """`range=0:4095` as a flag of `data pack`."""
     key, _, value = setting.partition("=")
-    return f"--{key} {value.strip('[]')}" if setting else ""
+    if not setting:
+        return ""
+    return f"--range {value}" if key == "range" else f"--bands {value.strip('[]')}"
 
 
 def _notes(source: Source, report: PackReport) -> dict[str, Any]:

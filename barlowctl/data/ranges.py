@@ -26,6 +26,7 @@ from barlowctl.errors import UserError
 
 AUTO, TYPE = "auto", "type"
 DEPTHS = (8, 10, 12, 14, 16)  # bits that devices have
+_AT_ONCE = 1 << 22  # values that are converted together: their copies take 8 bytes each
 _PATTERN = re.compile(r"([-+.\deE]+):([-+.\deE]+)")
 ALLOWED = "auto, type, or LOW:HIGH, the values of black and white, e.g. 0:4095"
 
@@ -82,11 +83,16 @@ class Range:
 
     def to_8_bits(self, values: np.ndarray) -> tuple[np.ndarray, bool]:
         """round(255 (v - low) / (high - low)), uint8, and whether a value lay outside and was cut off."""
-        values = np.nan_to_num(values, nan=self.low) if values.dtype.kind == "f" else values
-        cut = bool(values.min() < self.low or values.max() > self.high)
-        if values.dtype == np.uint16:
-            return _scaled(np.arange(1 << 16), self.low, self.high)[values], cut
-        return _scaled(values, self.low, self.high), cut
+        made, cut = np.empty(values.shape, np.uint8), False
+        table = _scaled(np.arange(1 << 16), self.low, self.high) if values.dtype == np.uint16 else None
+        rows = max(1, _AT_ONCE // max(1, values[:1].size))
+        for top in range(0, len(values), rows):
+            part = values[top : top + rows]
+            if part.dtype.kind == "f":
+                part = np.nan_to_num(part, nan=self.low)
+            cut = cut or bool(part.min() < self.low or part.max() > self.high)
+            made[top : top + rows] = table[part] if table is not None else _scaled(part, self.low, self.high)
+        return made, cut
 
 
 def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:

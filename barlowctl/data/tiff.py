@@ -128,7 +128,9 @@ def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | N
     first = count - len(extras)
     alpha = next((first + at for at, extra in enumerate(extras) if extra in (_ASSOCIATED, _UNASSOCIATED)), None)
     shown = [band for band in range(count) if band != alpha]
-    if len(shown) in (1, 3) or not shown:
+    if not shown:
+        raise Unreadable(f"{_described(page)}, none of which is grey or a colour")
+    if len(shown) in (1, 3):
         named = len(shown) == 1 or int(page.photometric) == _RGB
         return tuple(shown), alpha, [] if named else ["3 bands as red, green, blue"]
     if bands:

@@ -12,6 +12,8 @@ WHITE, NONE = "white", "none"
 ALLOWED = "white, black, grey, a colour as #RRGGBB, or none: what lies under transparent pixels is shown as it is"
 _NAMED = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
 
+_AT_ONCE = 1 << 22  # values that are blended together: their copies take 4 bytes each
+
 Colour = tuple[int, int, int]
 
 
@@ -43,6 +45,10 @@ def composite(pixels: np.ndarray, alpha: np.ndarray, background: Colour) -> np.n
     grey = len(set(background)) == 1
     if pixels.ndim == 2 and not grey:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
-    weight = alpha.astype(np.uint32) if pixels.ndim == 2 else alpha.astype(np.uint32)[:, :, None]
     behind = np.uint32(background[0]) if pixels.ndim == 2 else np.array(background, dtype=np.uint32)
-    return ((pixels.astype(np.uint32) * weight + behind * (255 - weight) + 127) // 255).astype(np.uint8)
+    made, rows = np.empty_like(pixels), max(1, _AT_ONCE // max(1, pixels[:1].size))
+    for top in range(0, len(pixels), rows):
+        part, weight = pixels[top : top + rows].astype(np.uint32), alpha[top : top + rows].astype(np.uint32)
+        weight = weight if pixels.ndim == 2 else weight[:, :, None]
+        made[top : top + rows] = (part * weight + behind * (255 - weight) + 127) // 255
+    return made

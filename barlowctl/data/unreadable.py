@@ -39,7 +39,7 @@ class Problem:
 
 
 class UnreadableImage(UserError):
-    """One image of a source stops what was asked for.
+    """One image of a source stops what was asked for. setting: see `Unreadable`.
 
     Args:
         path: of the source. name: of the image in it. reason: why it cannot be read.
@@ -49,12 +49,15 @@ class UnreadableImage(UserError):
     def __init__(self, path: Path, name: str, reason: str, *, next: str = "--set data.on_unreadable=replace") -> None:
         super().__init__(f"{path}: {name} cannot be read: {reason}", next=next)
         self.path, self.name, self.reason = path, name, reason
+        self.setting = ""
 
     @classmethod
     def of(cls, path: Path, name: str, error: Unreadable | OSError) -> UnreadableImage:
         """From what was raised where it was read; the next command sets what was missing."""
-        advice = f"--set data.{error.setting}" if isinstance(error, Unreadable) and error.setting else None
-        return cls(path, name, reason_of(error), **({"next": advice} if advice else {}))
+        image = cls(path, name, reason_of(error))
+        if isinstance(error, Unreadable) and error.setting:
+            image.setting = image.next = f"--set data.{error.setting}"
+        return image
 
     def __reduce__(self) -> Any:  # it comes out of worker processes
         return type(self), (self.path, self.name, self.reason), self.__dict__

@@ -194,3 +194,13 @@ def test_nothing_readable_is_an_error_without_that_advice(
     error = result(capsys, *arguments, code=2)
     assert "a.png cannot be read" in error["error"]
     assert "--on-unreadable" not in error["next"]
+
+
+def test_what_an_image_lacks_is_advised_before_leaving_it_out(trained: Path, recipe: Path, capsys: Captured) -> None:
+    Path("deep").mkdir()
+    Image.fromarray(np.linspace(0, 2.5, 400).reshape(20, 20).astype(np.float32)).save("deep/a.tif")
+    error = result(capsys, "embed", trained, "deep", "--out", "x.npz", "--threads", 1, code=2)
+    lacking, skipping = error["next"].splitlines()
+    assert "--set data.range=0:2.5" in lacking
+    assert skipping.endswith("--on-unreadable skip")
+    assert barlowctl(shlex.split(lacking)[1:]) == 0

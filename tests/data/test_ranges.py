@@ -209,3 +209,15 @@ def test_nearly_black_images_are_counted_both_ways(tmp_path: Path) -> None:
     pictures.look()
     assert any(text in note for note in pictures.account.notes)
     assert any("uint16 values: 0 is black, 65,535 is white (16 bits" in note for note in pictures.account.notes)
+
+
+def test_large_pictures_are_converted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from barlowctl.data import ranges, transparency
+
+    whole, alpha = deep(3000), (RAMP * 255).astype(np.uint8)
+    data = png(np.dstack([scaled(whole, 0, 3000), alpha]))
+    expected = [decode_picture(one).pixels for one in (png(whole), tiff(whole.astype(np.int32)), data)]
+    monkeypatch.setattr(ranges, "_AT_ONCE", 70)
+    monkeypatch.setattr(transparency, "_AT_ONCE", 70)
+    found = [decode_picture(one).pixels for one in (png(whole), tiff(whole.astype(np.int32)), data)]
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
