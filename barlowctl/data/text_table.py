@@ -66,6 +66,8 @@ def read_table(path: Path, data: bytes) -> Table:
     rows = [(number, line) for number, line in rows if not line.startswith("#") or _there(path, line)]
     if not rows:
         raise UserError(f"{path} lists no images, only comments", next="write one path a line")
+    if len(rows) > 2 and re.fullmatch(r"\s*-+\s*", rows[1][1]):
+        rows = rows[2:]  # PowerShell's name of a column and the line below it
     return _columns(path, rows)
 
 

@@ -82,6 +82,11 @@ def test_ways_to_write_a_path(place: Path, line: str, name: str) -> None:
     assert source[0].data.startswith(b"\x89PNG")
 
 
+def test_what_powershell_writes_of_a_table(place: Path) -> None:
+    lines = ["", "FullName", "--------", "im\\a 0.png ", "b2.png     ", "", ""]
+    assert names(listed(place, "\r\n".join(lines).encode("utf-16"))) == ["im/a 0.png", "b2.png"]
+
+
 def test_names_in_brackets_are_no_json(place: Path) -> None:
     Image.new("L", (4, 4)).save(place / "[2019] a.png")
     assert names(listed(place, "[2019] a.png\nb2.png\n")) == ["[2019] a.png", "b2.png"]
