@@ -128,7 +128,7 @@ def _resolve_folder(path: Path, split: str) -> Path:
             raise UserError(f"data '{path}' has no {split} split", next="give a folder with train/ and val/ folders")
     elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
-    elif split != "train":
+    elif split != "train" and not sources.split_by_table(path, split):
         raise UserError(
             f"data '{path}' is one folder of images and has no {split} split",
             next="give a folder with train/ and val/ folders",

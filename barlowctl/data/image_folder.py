@@ -47,6 +47,7 @@ class ImageFolder(Source):
                 allowed=f"its folders: {', '.join(written(name) for name in split_names(tree))}",
                 next=choices(split_in(name) for name in split_names(tree)),
             )
+        self.by_table = False  # whether a table says which images are of the split
         self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
         self.kind = "images in class folders" if found.classes else "images without class folders"
         label, above = found.labeller(), [path.joinpath(*found.root[:depth]) for depth in range(len(found.root))]
@@ -117,7 +118,7 @@ class ImageFolder(Source):
             self.account.note(
                 f"{table.file.name} says which images are of the {self.split} split: {len(rows)} of {len(values)}"
             )
-            self._files = [self._files[row] for row in rows]
+            self._files, self.by_table = [self._files[row] for row in rows], True
         labels = number_labels([values[row] for row in rows], table.what, known=known)
         return replace(labels, notes=(*table.notes, *labels.notes))
 
@@ -188,6 +189,15 @@ class FolderTree:
 def has_split_folders(path: Path) -> bool:
     """Whether a folder has split folders: at the top, below a folder that holds everything, or within every class."""
     return bool(split_names(FolderTree(path)))
+
+
+def split_by_table(path: Path, split: str) -> bool:
+    """Whether a table beside the images of a folder without split folders says which of them are of a split.
+
+    Raises:
+        UserError: it says so of other splits only.
+    """
+    return ImageFolder(path, split).by_table
 
 
 def split_folder(path: Path, split: str) -> Path | None:

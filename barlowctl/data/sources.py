@@ -9,7 +9,7 @@ from pathlib import Path
 
 from barlowctl.data.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.file_source import open_file
-from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_folder
+from barlowctl.data.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
 from barlowctl.data.layout import account_for_beside_arrays, account_for_rest, choose_layout
 from barlowctl.data.parquet_source import open_parquet, parquet_files
 from barlowctl.data.picture import Source
@@ -20,7 +20,7 @@ from barlowctl.data.tar_shards import open_tar_shards, tar_files
 from barlowctl.data.wanted import CHOSEN_HERE, Wanted
 from barlowctl.errors import UserError
 
-__all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "split_folder"]
+__all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "split_by_table", "split_folder"]
 
 # Where torchvision's downloads put things below the folder that one names.
 _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary")

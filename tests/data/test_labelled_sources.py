@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from barlowctl.data import home
 from barlowctl.data.picture import Source
 from barlowctl.data.sources import open_source
 from barlowctl.errors import UserError
@@ -334,6 +335,9 @@ def test_a_table_that_says_the_splits(tmp_path: Path) -> None:
     assert [label for _, label in found(val)] == ["dog"]
     assert val.class_names == ["cat", "dog"]
     assert "labels.csv says which images are of the val split: 1 of 4" in val.account.notes
+    assert home.resolve(str(path), "val") == path
+    with pytest.raises(UserError, match="no unlabelled split"):
+        home.resolve(str(path), "unlabelled")
     with pytest.raises(UserError, match="no unlabelled split"):
         open_source(path, "unlabelled")
 
