@@ -155,7 +155,8 @@ def test_what_is_no_regular_file_is_counted_and_never_opened(tmp_path, monkeypat
 
 SPECIAL = [
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz", "data_batch_1", "train", "meta", "train_X.bin", "x.tar",
-    "x.zip", "x.parquet", "train.beton", "metadata.csv", "labels.csv", "1.txt", "1.json", "1.cls", "classes.txt", "a.tsv",
+    "x.zip", "x.parquet", "train.beton", "metadata.csv", "labels.csv", "1.txt", "1.json", "1.cls", "classes.txt",
+    "a.tsv",
 ]  # fmt: skip
 
 
