@@ -237,7 +237,7 @@ def check_bf16() -> Check:
     native = sorted(flags & {"amx_bf16", "avx512_bf16", "bf16"})
     if native:
         return Check("bf16", "ok", f"in the CPU's hardware ({', '.join(native)})")
-    return Check("bf16", "ok", "emulated on this CPU", "--set train.precision=fp32 may be faster here")
+    return Check("bf16", "ok", "emulated on this CPU", "a run measures whether fp32 is faster, and says so")
 
 
 def cpu_flags(cpuinfo: Path) -> set[str]:

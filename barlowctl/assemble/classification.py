@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from barlowctl.assemble import precision
 from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.identity import preprocessing
 from barlowctl.assemble.labelled import Labelled
-from barlowctl.assemble.machine import Runtime, usable_precision
+from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
+from barlowctl.assemble.trial import Trial
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, UserError
@@ -33,6 +35,8 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine, rundir, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.schedule import epoch_cosine, epoch_drops
+
+TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precision
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,10 @@ def fit(
 
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder):
-        rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
         method = _build(subject, data, protocol, seed, device)
+        chosen = _precision(method, recipe, protocol, device, len(members), precision.kept_by(folder))
+        about["precision"] = precision.record(chosen, device)
+        rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
         values = _train(
             method,
             data,
@@ -119,6 +125,7 @@ def fit(
             protocol,
             runtime,
             device,
+            chosen.used,
             folder=folder,
             digest=digest,
             emit=emit,
@@ -150,6 +157,26 @@ def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, devi
     return Classifier(backbone, width=width, num_classes=data.num_classes, frozen=protocol.frozen).to(device)
 
 
+def _precision(
+    method: Classifier,
+    recipe: Recipe,
+    protocol: Protocol,
+    device: torch.device,
+    images: int,
+    kept: precision.Precision | None,
+) -> precision.Precision:
+    """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
+
+    def measure() -> precision.Precision:
+        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // recipe.eval.crop**2))
+        trained = copy.deepcopy(method).train()
+        trained.take_labels(torch.zeros(batch))
+        trial = Trial(recipe, trained, device, batch, views=1, size=recipe.eval.crop)
+        return precision.faster(protocol.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
+
+    return precision.choose(protocol.precision, device, measure, kept)
+
+
 def _train(
     method: Classifier,
     data: Labelled,
@@ -158,6 +185,7 @@ def _train(
     protocol: Protocol,
     runtime: Runtime,
     device: torch.device,
+    computed_in: str,
     *,
     folder: Path,
     digest: str,
@@ -176,7 +204,7 @@ def _train(
         steps_per_epoch=steps,
         warmup_epochs=0.0,
         final_lr_scale=0.0,
-        precision=usable_precision(protocol.precision, device),
+        precision=computed_in,
         log_every_steps=max(1, min(50, steps)),
         checkpoint_every_epochs=1,
         keep_checkpoints=1,

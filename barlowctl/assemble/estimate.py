@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from barlowctl.ablate.ledger import Cell
 from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source, view_specs
-from barlowctl.assemble.job import build_optimizer, place, settings
-from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads, usable_precision
-from barlowctl.assemble.model import build_method, normalization
+from barlowctl.assemble.job import build_optimizer, steps_per_epoch
+from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
+from barlowctl.assemble.model import build_method, place
 from barlowctl.assemble.plan import PUBLISHED_SIZES
+from barlowctl.assemble.precision import of_run
+from barlowctl.assemble.trial import Trial, operations
 from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
 from barlowctl.model import feature_width
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import gradient
 
 LONGEST_STEP = 4.0
 """Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
@@ -85,8 +85,8 @@ def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | 
         if same_cost not in timed:
             timed[same_cost] = stopwatch.step(cell.recipe)
         seconds, source_of_it = timed[same_cost]
-        length = settings(cell.recipe, images - cell.recipe.data.holdout, device)
-        costs[key] = Cost(seconds * length.total_steps, evaluation, source_of_it)
+        steps = cell.recipe.train.epochs * steps_per_epoch(cell.recipe, images - cell.recipe.data.holdout)
+        costs[key] = Cost(seconds * steps, evaluation, source_of_it)
     return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
 
 
@@ -128,6 +128,7 @@ class _Stopwatch:
         self, base: Recipe, runtime: Runtime, device: torch.device, threads: int, source: Source | None
     ) -> None:
         self.base, self.runtime, self.device, self.source = base, runtime, device, source
+        self.precisions: dict[str, str] = {}  # asked -> computed in
         self.beside = device.type == "cuda" or cores() > threads  # loading happens while the step is computed
         self.loading = self._load()  # seconds an image
         self.compute: float | None = None
@@ -155,23 +156,20 @@ class _Stopwatch:
     def _time(self, recipe: Recipe, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
         method = place(build_method(recipe), recipe, self.device)
-        optimizer, to_input = build_optimizer(recipe, method), normalization(recipe).to(self.device)
-        shape = (batch, recipe.views.size, recipe.views.size, recipe.data.channels)
-        pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device) for _ in range(2)]
-        precision = usable_precision(recipe.train.precision, self.device)
+        trial = Trial(recipe, method, self.device, batch, build_optimizer(recipe, method))
         seconds: list[float] = []
         while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
-            start = time.perf_counter()
-            with gradient.autocast(self.device, precision):
-                terms = method([to_input(view) for view in pixels])
-            optimizer.zero_grad(set_to_none=True)
-            terms.loss.backward()
-            optimizer.step()
-            _wait(self.device)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(trial.step(self._precision(recipe)))
             if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
                 break
         return statistics.median(seconds[1:])
+
+    def _precision(self, recipe: Recipe) -> str:
+        """What is computed in, chosen once for all recipes that ask for the same."""
+        asked = recipe.train.precision
+        if asked not in self.precisions:
+            self.precisions[asked] = of_run(recipe, self.device).used
+        return self.precisions[asked]
 
     def _load(self) -> float:
         """Seconds an image of the training loader, 0 where the images are not here."""
@@ -232,17 +230,6 @@ def _seconds_an_image(loader: Any) -> float:
         else:
             count += len(batch.views[0])
     return (time.perf_counter() - start) / max(count, 1)
-
-
-def operations(recipe: Recipe) -> float:
-    """Multiply-adds of both views' forward pass and of the loss at the recipe's batch, counted without computing."""
-    with torch.device("meta"):
-        method = build_method(recipe)
-        images = torch.empty((2, recipe.data.channels, recipe.views.size, recipe.views.size))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        method.projector(method.backbone(images))
-    n, d = recipe.train.batch_size, recipe.model.projector[-1]
-    return float(counter.get_total_flops() / 2 * n + min(n * d * d, 2 * n * n * d))
 
 
 def _wait(device: torch.device) -> None:

@@ -23,8 +23,9 @@ from barlowctl.assemble.data import (
     view_specs,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
-from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads, usable_precision
-from barlowctl.assemble.model import build_method, normalization
+from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
+from barlowctl.assemble.model import build_method, normalization, place
+from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
@@ -49,6 +50,16 @@ class Job:
     threads: int
     source: Source
     ranks: Ranks = ALONE
+    kept: Precision | None = None  # what the run began in, where it is resumed
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What is computed in: rank 0's choice on every rank."""
+        if self.ranks.size > 1:
+            _ = self.method  # one that cannot be built is refused by every rank, not by rank 0 while the others wait
+        return self.ranks.from_first(
+            of_run(self.recipe, self.device, ranks=self.ranks.size, kept=self.kept) if self.ranks.first else None
+        )
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +68,7 @@ class Job:
 
     @cached_property
     def settings(self) -> engine.Settings:
-        return settings(self.recipe, len(self.split[0]), self.device, self.ranks.size)
+        return settings(self.recipe, len(self.split[0]), self.precision.used, self.ranks.size)
 
     @cached_property
     def loader(self) -> Loader:
@@ -101,7 +112,7 @@ class Job:
             **self.source.account.facts(),
             "loader": f"{name} ({why})",
             **describe(self.recipe, self.settings, self.method, self.ranks.size),
-            "device": describe_device(self.device, self.threads, self.recipe),
+            "device": describe_device(self.device, self.threads, self.precision),
             **describe_ranks(self.recipe, self.ranks),
         }
 
@@ -124,7 +135,7 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
         open_source(recipe, "train", data),
         ranks,
     )
-    assert job.settings.total_steps > 0
+    steps_per_epoch(recipe, len(job.split[0]), ranks.size)
     return job
 
 
@@ -189,8 +200,8 @@ def _images(count: int) -> str:
     return "one image" if count == 1 else f"{count} images"
 
 
-def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) -> engine.Settings:
-    """The length of a run over `images` images, each batch shared by `ranks`.
+def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
+    """Steps of an epoch of `images` images, each batch shared by `ranks`.
 
     Raises:
         UserError: not one batch of them, a batch that cannot be shared equally, or a last batch with less than
@@ -223,12 +234,22 @@ def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) 
             f"the last batch of an epoch would have {count} ({images} images, batch {train.batch_size}), and {each}",
             next="--set data.drop_last=true",
         )
+    return steps
+
+
+def settings(recipe: Recipe, images: int, precision: str, ranks: int = 1) -> engine.Settings:
+    """How a run over `images` images is trained, each batch shared by `ranks`, computed in `precision`.
+
+    Raises:
+        UserError: see `steps_per_epoch`.
+    """
+    train = recipe.train
     return engine.Settings(
         epochs=train.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=steps_per_epoch(recipe, images, ranks),
         warmup_epochs=train.warmup_epochs,
         final_lr_scale=train.final_lr_scale,
-        precision=usable_precision(train.precision, device),
+        precision=precision,
         log_every_steps=train.log_every_steps,
         checkpoint_every_epochs=train.checkpoint_every_epochs,
         keep_checkpoints=train.keep_checkpoints,
@@ -238,13 +259,6 @@ def settings(recipe: Recipe, images: int, device: torch.device, ranks: int = 1) 
         activation_checkpointing=train.activation_checkpointing,
         gradient_scale=train.gradient_scale,
     )
-
-
-def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTwins:
-    """The method on its device, in the recipe's memory format."""
-    if recipe.train.channels_last:
-        method.to(memory_format=torch.channels_last)
-    return method.to(device)
 
 
 def learning_rates(recipe: Recipe) -> dict[str, float]:
@@ -291,10 +305,8 @@ def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks
     }
 
 
-def describe_device(device: torch.device, threads: int, recipe: Recipe) -> str:
+def describe_device(device: torch.device, threads: int, precision: Precision) -> str:
     """The device and the precision, for people."""
-    asked, used = recipe.train.precision, usable_precision(recipe.train.precision, device)
-    precision = used if used == asked else f"{used} (the recipe's {asked} is slower on this CPU)"
     if device.type == "cpu":
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from barlowctl.assemble import begun, run_images
+from barlowctl.assemble import begun, precision, run_images
 from barlowctl.assemble.job import Job, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped
@@ -58,6 +58,8 @@ def launch(
         monitor.check()
     if job.ranks.first and not resume:
         check_folder(rundir.runs_home() if run is None else run.parent, asked=run)
+    if resume and run is not None and job.ranks.first:
+        job.kept = precision.kept_by(run) or job.kept
     facts = job.facts()  # what can be refused is refused before anything is written
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as stop, ExitStack() as held:
@@ -74,6 +76,7 @@ def launch(
             held.enter_context(rundir.lock(run))
             if resume:
                 run_images.remember(run, job.source, job.dataset)
+                precision.keep(run, job.precision, job.device)
             found = bool(checkpoint.list_checkpoints(run / "checkpoints"))
             start = checkpoint.load_latest(run / "checkpoints").state.step if found else 0
             emit, notes = _recorded(run, start, show, monitors, resumed=resume)
@@ -121,6 +124,7 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
         "data": run_images.record(job.source, job.dataset),
         "length": length,
         "ranks": job.ranks.size,
+        "precision": precision.record(job.precision, job.device),
         "facts": facts,
     }
     return {

@@ -155,22 +155,3 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 1 << 30) or libc.mallopt(MMAP_THRESHOLD, 1 << 25)  # older glibc's limit
         libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def usable_precision(precision: str, device: torch.device) -> str:
-    """The precision that a device computes in: on a CPU fp16 becomes fp32, and so does bf16 where it is emulated.
-
-    Deviation from the recipe, said in the run's first lines: a CPU's fp16 convolutions are about a hundred
-    times slower backward than its fp32 ones, bf16 without instructions for it (AVX512-BF16, AMX) is slower too,
-    and fp32 has all of their range and more.
-    """
-    if device.type != "cpu":
-        return precision
-    if precision == "bf16" and computes_in_bf16():
-        return "bf16"
-    return "fp32"
-
-
-def computes_in_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -61,6 +61,13 @@ def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> BarlowTwins:
     )
 
 
+def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTwins:
+    """The method on its device, in the recipe's memory format."""
+    if recipe.train.channels_last:
+        method.to(memory_format=torch.channels_last)
+    return method.to(device)
+
+
 def normalization(recipe: Recipe) -> InputNormalization:
     """uint8 images to the network's input."""
     return InputNormalization(recipe.views.mean, recipe.views.std)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -15,11 +14,13 @@ from barlowctl.assemble.job import (
     describe_device,
     describe_ranks,
     learning_rates,
-    place,
     settings,
+    steps_per_epoch,
 )
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
-from barlowctl.assemble.model import build_method, normalization
+from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.precision import of_run
+from barlowctl.assemble.trial import Trial
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
@@ -50,13 +51,15 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int =
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
     images, facts = _data(recipe, runtime, data)
-    length = settings(recipe, images - recipe.data.holdout, device, ranks)
+    steps_per_epoch(recipe, images - recipe.data.holdout, ranks)
+    precision = of_run(recipe, device, ranks=ranks)
+    length = settings(recipe, images - recipe.data.holdout, precision.used, ranks)
     method = build_method(recipe)
     facts = {
         "recipe": recipe.name,
         **facts,
         **describe(recipe, length, method, ranks),
-        "device": describe_device(device, threads, recipe),
+        "device": describe_device(device, threads, precision),
         **describe_ranks(recipe, Ranks(size=ranks)),
     }
     memory = footprint(recipe, method, length.precision, ranks)
@@ -130,25 +133,8 @@ def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, prec
     """Images per second of training steps on random pixels, and how it was measured."""
     batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))
     method = place(method, recipe, device)
-    optimizer = build_optimizer(recipe, method)
-    to_input = normalization(recipe).to(device)
-    shape = (batch, recipe.views.size, recipe.views.size, recipe.data.channels)
-    pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(2)]
-
-    def step() -> None:
-        with gradient.autocast(device, precision):
-            terms = method([to_input(view) for view in pixels])
-        optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    step()
-    seconds = []
-    for _ in range(TIMED_STEPS):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
+    trial = Trial(recipe, method, device, batch, build_optimizer(recipe, method))
+    trial.step(precision)
+    seconds = [trial.step(precision) for _ in range(TIMED_STEPS)]
     how = f"measured now: {TIMED_STEPS} steps of {batch} images on this device, loading not counted"
     return batch / min(seconds), how

@@ -14,6 +14,7 @@ from typing import Any
 from barlowctl import launcher, shell
 from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger, write_text
+from barlowctl.assemble import precision
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
@@ -77,6 +78,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         try:
             if not (cell.path / "result.json").is_file():
                 job = prepare(cell.recipe, runtime, data)
+                job.kept = precision.shared(cell.path.parents[2], cell.recipe, job.device)
                 with show(cell) as sink:
                     launch(job, cell.path, sink, resume=(cell.path / "recipe.toml").is_file())
         except RunDiverged as diverged:

@@ -68,7 +68,7 @@ def train(
         Exception: what ended the training, with a note (see `errors.add_note`) of what became of the state.
     """
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    trained = Trained(method, optimizer, scaler)
+    trained = Trained(method, optimizer, scaler, settings.precision)
     progress = Progress()
     if resume:
         loaded = ranks.from_first(checkpoint.load_latest(checkpoints) if ranks.first else None)

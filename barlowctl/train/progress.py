@@ -85,6 +85,7 @@ class Trained:
     method: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    precision: str
 
     def state(
         self,
@@ -106,6 +107,7 @@ class Trained:
             random=_random_of_ranks([random for random, _ in told]),
             extra={
                 "scaler": self.scaler.state_dict(),
+                "precision": self.precision,
                 "cpu_seconds": sum(cpu for _, cpu in told),
                 "wall_seconds": clock.wall,
                 "wait_seconds": clock.waited,
@@ -121,15 +123,20 @@ class Trained:
         extra = state.extra
         self.method.load_state_dict(dict(state.model))
         self.optimizer.load_state_dict(dict(state.optimizer))
-        self.scaler.load_state_dict(extra["scaler"])
+        if extra["scaler"]:  # empty where gradients were not scaled until here: no CPU computes in fp16
+            self.scaler.load_state_dict(extra["scaler"])
         checkpoint.restore_random_state(_random_of_rank(state.random, ranks.rank))
-        before = extra.get("ranks", 1)
-        notes = [f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}"]
+        notes = []
+        if (before := extra.get("ranks", 1)) != ranks.size:
+            notes.append(f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}")
+        unknown = "fp16" if extra["scaler"] else "fp32 or bf16" if self.precision == "fp16" else self.precision
+        if (computed_in := extra.get("precision", unknown)) != self.precision:
+            notes.append(f"computed in {computed_in} until here, in {self.precision} on this device from here on")
         clock = Clock(extra["wall_seconds"], extra["wait_seconds"], extra["images"])
         if ranks.first:
             clock.cpu_before = extra["cpu_seconds"]
         sums = EpochMeans(**extra.get("epoch_sums", {}))
-        return Progress(state.step, sums, dict(extra.get("last", {})), clock), notes if before != ranks.size else []
+        return Progress(state.step, sums, dict(extra.get("last", {})), clock), notes
 
 
 def _random_of_ranks(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.ablate import studies
-from barlowctl.ablate.ledger import Ledger
+from barlowctl.ablate.ledger import Cell, Ledger
+from barlowctl.assemble import precision
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.job import prepare, pretrain
 from barlowctl.assemble.labelled import Labelled, open_labelled
@@ -34,8 +35,9 @@ from barlowctl.train.events import Event, StepDone
 STEPS = 120
 
 
-def after(recipe: Recipe, steps: int, labelled: Labelled, runtime: Runtime) -> dict[str, Any]:
-    """kNN (percent), mean C_ii and rms C_ij of a recipe after its first steps."""
+def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[str, Any]:
+    """kNN (percent), mean C_ii and rms C_ij of a cell after its first steps, in the precision that it has."""
+    recipe = cell.recipe
     done = 0
 
     def count(event: Event) -> None:
@@ -43,6 +45,7 @@ def after(recipe: Recipe, steps: int, labelled: Labelled, runtime: Runtime) -> d
         done = event.step if isinstance(event, StepDone) else done
 
     job = prepare(recipe, runtime)
+    job.kept = precision.kept_by(cell.path)
     with tempfile.TemporaryDirectory() as folder, suppress(RunStopped):  # a loss that is not finite ends here too
         pretrain(job, Path(folder), count, digest="", stop=lambda: done >= steps)
     if done < steps:
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
         runtime = Runtime(threads=cell.recipe.train.cpu_threads or None)
         labelled = open_labelled(cell.recipe, None)
         result: dict[str, Any] = {"variant": cell.variant.name, "steps": steps}
-        result["after"] = after(cell.recipe, steps, labelled, runtime)
+        result["after"] = after(cell, steps, labelled, runtime)
         if cell.variant.name == study.baseline:
             result["before"] = before(cell.recipe, labelled, runtime)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

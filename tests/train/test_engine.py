@@ -109,6 +109,39 @@ def final_bytes(path: Path) -> list[bytes]:
     return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors")]
 
 
+@pytest.mark.parametrize(("before", "after"), [("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "fp32"), ("fp16", "bf16")])
+def test_a_run_goes_on_on_a_device_that_computes_in_another_precision(tmp_path: Path, before: str, after: str) -> None:
+    """Begun on a CPU, which has no fp16 and scales no gradient, and resumed where it is real; and the other way."""
+    begun, resumed = replace(SETTINGS, precision=before), replace(SETTINGS, precision=after)
+    with pytest.raises(RunStopped):
+        train(tmp_path, settings=begun, stop_at=7)
+    result, recorder = train(tmp_path, settings=resumed, resume=True)
+    assert result["steps"] == 3 * BATCHES
+    assert all(math.isfinite(event.values["loss"]) for event in recorder.of(StepDone))
+    assert [notice.text for notice in recorder.of(Notice)] == [
+        f"computed in {before} until here, in {after} on this device from here on"
+    ]
+    saved = checkpoint.load_latest(tmp_path / "checkpoints").state.extra
+    assert (saved["precision"], bool(saved["scaler"])) == (after, after == "fp16")
+
+
+def test_a_checkpoint_from_before_precisions_were_kept_resumes_in_fp16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunStopped):
+        train(tmp_path, stop_at=7)
+    load_latest = checkpoint.load_latest
+
+    def without(directory: Path) -> checkpoint.Loaded:
+        loaded = load_latest(directory)
+        extra = {key: value for key, value in loaded.state.extra.items() if key != "precision"}
+        return replace(loaded, state=replace(loaded.state, extra=extra))
+
+    monkeypatch.setattr(checkpoint, "load_latest", without)
+    _, recorder = train(tmp_path, settings=replace(SETTINGS, precision="fp16"), resume=True)
+    assert [notice.text[:31] for notice in recorder.of(Notice)] == ["computed in fp32 or bf16 until "]
+
+
 @pytest.mark.parametrize("optimizer", ["lars", "sgd", "adamw"])
 @pytest.mark.parametrize("stop_at", [1, 5, 7, 13])
 def test_a_resumed_run_is_bit_identical(tmp_path: Path, optimizer: str, stop_at: int) -> None:

@@ -1,0 +1,168 @@
+"""What a run computes in: the recipe's precision on a GPU; on a CPU what is faster there, measured once and kept.
+
+Deviation from a recipe in bf16 or fp16, said in the run's first lines. Which one of bf16 and fp32 is faster on a CPU
+depends on the processor and on the network: instructions for bf16 do not make it faster by themselves (a small network
+gains nothing), and bf16 without them is slower. fp16 is no candidate: a CPU's fp16 convolutions are about a hundred
+times slower backward than its fp32 ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.trial import Trial, operations
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import rundir
+
+ON_CPU = ("fp32", "bf16")
+ROUNDS = 3
+LONGEST = 4.0
+"""CPU-seconds after which no further round is begun: a large network is measured in fewer."""
+OPERATIONS = 8e9
+"""Forward multiply-adds of a measured step: with its backward pass about 0.3 seconds of one thread in fp32."""
+BEFORE = re.compile(r"cpu, \d+ threads?, (\w+)(?: \(the recipe's (\w+) is slower on this CPU\))?")
+"""How the first lines of a run told its precision before it was kept by itself."""
+NOISE = 1.05
+"""A ratio below this is noise, and equal runs should not differ by it: the recipe's bf16, or for fp16 fp32, stays."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the recipe asks for, what is computed in, and in words why they differ or how it was found."""
+
+    asked: str
+    used: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.used} {self.why}".rstrip()
+
+
+def choose(
+    asked: str, device: torch.device, measure: Callable[[], Precision], kept: Precision | None = None
+) -> Precision:
+    """What `asked` becomes on a device: `kept` where it was chosen before, or what `measure` (see `faster`) finds.
+
+    Random states and the number of threads are those of before.
+    """
+    if device.type != "cpu" or asked == "fp32":
+        return Precision(asked, asked)
+    if kept is not None and kept.asked == asked:
+        return kept
+    with torch.random.fork_rng(devices=[]), one_thread():
+        return measure()
+
+
+def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precision | None = None) -> Precision:
+    """The precision of a run of that recipe: `kept` from its beginning, or measured in steps of its method.
+
+    The steps are forward and backward passes of a network of their own, on one thread, at the share of a batch that
+    each of `ranks` has or as much of it as is cheap. What the optimizer does is fp32 in either.
+    """
+
+    def measure() -> Precision:
+        each = operations(recipe) / recipe.train.batch_size
+        share = max(2, recipe.train.batch_size // ranks)
+        batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
+        trial = Trial(recipe, place(build_method(recipe), recipe, device), device, batch)
+        return faster(recipe.train.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
+
+    return choose(recipe.train.precision, device, measure, kept)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Fewer threads wait for one another, and so CPU time says what a step costs, whatever else the machine does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def faster(asked: str, seconds: Callable[[str], float], of: str) -> Precision:
+    """The faster of bf16 and fp32, by the medians of some steps in turns.
+
+    Args:
+        seconds: takes a step in a precision and returns what it cost. of: what the steps are, for people.
+    """
+    spent = sum(seconds(precision) for precision in ON_CPU)  # the first of each also compiles, and takes memory
+    found: dict[str, list[float]] = {precision: [] for precision in ON_CPU}
+    for number in range(ROUNDS):
+        if number and spent > LONGEST:
+            break
+        for precision in ON_CPU if number % 2 else ON_CPU[::-1]:
+            found[precision].append(seconds(precision))
+            spent += found[precision][-1]
+    ratio = statistics.median(found["fp32"]) / statistics.median(found["bf16"])
+    default = "bf16" if asked == "bf16" else "fp32"
+    used = "bf16" if ratio >= NOISE else "fp32" if ratio <= 1 / NOISE else default
+    other, times = ("fp32", ratio) if used == "bf16" else ("bf16", 1 / ratio)
+    reason = "as the recipe asks" if used == asked else f"instead of the recipe's {asked}"
+    level = f" (less than {NOISE:g}x is noise)" if 1 / NOISE < ratio < NOISE else ""
+    measured = f"{times:.2f}x {other} on this CPU{level}, measured in 2 x {len(found['fp32'])} {of}"
+    return Precision(asked, used, f"{reason}: {measured}")
+
+
+def record(precision: Precision, device: torch.device) -> dict[str, str]:
+    """What run.json keeps of a choice."""
+    return {**asdict(precision), "device": device.type}
+
+
+def kept_by(run: Path) -> Precision | None:
+    """What a run began in on a CPU; None where it began on a GPU, or there is no such run.
+
+    Runs of before November 2026 have it in their first lines alone.
+    """
+    if not (run / "run.json").is_file():
+        return None
+    about = rundir.read_json(run / "run.json")
+    if isinstance(found := about.get("precision"), Mapping):
+        if found.get("device") != "cpu":
+            return None
+        return replace(_of(found), why=f"{found['why']}, when the run began" if found.get("why") else "")
+    said = BEFORE.fullmatch(about.get("facts", {}).get("device", ""))
+    return Precision(said[2] or said[1], said[1], "as when the run began") if said else None
+
+
+def keep(run: Path, precision: Precision, device: torch.device) -> None:
+    """Keep the choice of a run that has none yet, since it began on another kind of device."""
+    if device.type == "cpu" and precision.asked != "fp32" and kept_by(run) is None:
+        about = rundir.read_json(run / "run.json")
+        rundir.write_json(run / "run.json", {**about, "precision": record(precision, device)})
+
+
+def shared(out: Path, recipe: Recipe, device: torch.device) -> Precision | None:
+    """The one choice of all runs below a study's directory that ask for the recipe's precision; made by the first."""
+    asked = recipe.train.precision
+    if device.type != "cpu" or asked == "fp32":
+        return None
+    file = out / "precision.json"
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".precision.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if asked in known:
+            return _of(known[asked])
+        begun = (kept_by(about.parent) for about in sorted(out.glob("cells/*/*/run.json")))
+        found = next((one for one in begun if one is not None and one.asked == asked), None)
+        found = found or of_run(recipe, device)
+        found = replace(found, why=f"{found.why}, for the whole study")
+        rundir.write_json(file, {**known, asked: record(found, device)})
+        return found
+
+
+def _of(values: Mapping[str, Any]) -> Precision:
+    return Precision(values["asked"], values["used"], values.get("why", ""))

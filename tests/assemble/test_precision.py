@@ -1,0 +1,143 @@
+"""What a CPU computes in: the faster one, measured, kept by the run and shared by a study; nothing else moves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from barlowctl.assemble import precision
+from barlowctl.assemble.precision import Precision
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def tiny() -> Recipe:
+    return load.load(
+        "quickstart",
+        [
+            "model.backbone=resnet10t",
+            "model.backbone_args={channels = [4, 8, 8, 8], stem_width = 4, drop_path_rate = 0.2}",
+            "model.projector=[16, 16]",
+            "train.batch_size=16",
+        ],
+    )
+
+
+def clock(fp32: list[float], bf16: list[float]) -> Callable[[str], float]:
+    """Seconds of steps from lists; the first of each is what the first step costs."""
+    left = {"fp32": list(fp32), "bf16": list(bf16)}
+    return lambda name: left[name].pop(0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fp32", "bf16", "used", "says"),
+    [
+        ("bf16", 0.069, 0.05, "bf16", "as the recipe asks: 1.38x fp32 on this CPU, measured in 2 x 3 steps"),
+        ("bf16", 0.05, 0.06, "fp32", "instead of the recipe's bf16: 1.20x bf16 on this CPU, measured in 2 x 3 steps"),
+        ("fp16", 0.09, 0.03, "bf16", "instead of the recipe's fp16: 3.00x fp32"),
+        ("fp16", 0.03, 0.09, "fp32", "instead of the recipe's fp16: 3.00x bf16"),
+        ("bf16", 0.05, 0.051, "bf16", "as the recipe asks: 0.98x fp32 on this CPU (less than 1.05x is noise)"),
+        ("fp16", 0.051, 0.05, "fp32", "instead of the recipe's fp16: 0.98x bf16 on this CPU (less than 1.05x"),
+    ],
+)
+def test_the_faster_one_is_chosen_and_by_how_much_is_said(
+    asked: str, fp32: float, bf16: float, used: str, says: str
+) -> None:
+    """Medians: neither a slow first step nor one that was disturbed counts."""
+    found = precision.faster(asked, clock([2.0, fp32, 0.7, fp32], [0.0, bf16, bf16, 0.0]), "steps")
+    assert (found.asked, found.used) == (asked, used)
+    assert found.why.startswith(says)
+
+
+def test_costly_steps_are_measured_in_fewer_rounds() -> None:
+    found = precision.faster("bf16", clock([30.0, 20.0], [15.0, 10.0]), "steps")
+    assert found == Precision("bf16", "bf16", "as the recipe asks: 2.00x fp32 on this CPU, measured in 2 x 1 steps")
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
+def test_nothing_is_measured_on_a_gpu_nor_where_the_recipe_asks_for_fp32(asked: str, tiny: Recipe) -> None:
+    recipe = load.override(tiny, [f"train.precision={asked}"])
+    assert precision.of_run(recipe, GPU) == Precision(asked, asked)
+    kept = Precision(asked, "fp32", "as when the run began")
+    assert precision.of_run(recipe, CPU, kept=kept) == (Precision("fp32", "fp32") if asked == "fp32" else kept)
+
+
+def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_it_was(
+    tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, int, int, int]] = []
+    take = precision.Trial.step
+
+    def step(self: Any, name: str) -> float:
+        weights = sum(p.numel() for p in self.method.parameters())
+        steps.append((name, len(self.pixels[0]), weights, torch.get_num_threads()))
+        return take(self, name)
+
+    monkeypatch.setattr(precision.Trial, "step", step)
+    torch.set_num_threads(2)
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    found = precision.of_run(tiny, CPU, ranks=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == 2
+    weights = sum(p.numel() for p in precision.build_method(tiny).parameters())
+    assert set(steps) == {("fp32", 8, weights, 1), ("bf16", 8, weights, 1)}  # a rank's share of 16
+    assert len(steps) == 8
+    assert "2 x 3 steps of 8 images" in found.why
+    micro = precision.of_run(load.override(tiny, ["train.micro_batch=4"]), CPU)
+    assert "steps of 4 images" in micro.why
+
+
+def test_a_run_of_before_kept_its_precision_in_its_first_lines(tmp_path: Path) -> None:
+    def kept(about: dict[str, Any]) -> Precision | None:
+        (tmp_path / "run.json").write_text(json.dumps(about))
+        return precision.kept_by(tmp_path)
+
+    assert precision.kept_by(tmp_path) is None
+    began = "as when the run began"
+    assert kept({"facts": {"device": "cpu, 1 thread, bf16"}}) == Precision("bf16", "bf16", began)
+    slower = "cpu, 2 threads, fp32 (the recipe's fp16 is slower on this CPU)"
+    assert kept({"facts": {"device": slower}}) == Precision("fp16", "fp32", began)
+    assert kept({"facts": {"device": "NVIDIA H100, fp16"}}) is None
+    assert kept({}) is None
+    record = precision.record(Precision("bf16", "fp32", "instead: 1.2x bf16"), CPU)
+    assert kept({"precision": record}) == Precision("bf16", "fp32", "instead: 1.2x bf16, when the run began")
+    assert kept({"precision": {**record, "device": "cuda"}}) is None
+
+
+def test_a_run_that_moves_to_a_cpu_keeps_what_was_chosen_there(tmp_path: Path) -> None:
+    gpu = precision.record(Precision("fp16", "fp16"), GPU)
+    (tmp_path / "run.json").write_text(json.dumps({"precision": gpu, "data": {"images": 3}}))
+    precision.keep(tmp_path, Precision("fp16", "fp16"), GPU)
+    assert precision.kept_by(tmp_path) is None
+    precision.keep(tmp_path, Precision("fp16", "bf16", "so"), CPU)
+    assert precision.kept_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+    assert json.loads((tmp_path / "run.json").read_text())["data"] == {"images": 3}
+    precision.keep(tmp_path, Precision("fp16", "fp32", "other"), CPU)
+    assert precision.kept_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+
+
+def test_a_study_chooses_once_or_as_its_earlier_runs_did(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [Precision("bf16", "fp32", "measured"), Precision("bf16", "bf16", "measured")]
+    monkeypatch.setattr(precision, "faster", lambda asked, seconds, of: answers.pop(0))
+    first = precision.shared(tmp_path / "new", tiny, CPU)
+    assert first == Precision("bf16", "fp32", "measured, for the whole study")
+    assert precision.shared(tmp_path / "new", load.override(tiny, ["train.batch_size=8"]), CPU) == first
+    assert len(answers) == 1
+    assert precision.shared(tmp_path / "new", load.override(tiny, ["train.precision=fp32"]), CPU) is None
+    assert precision.shared(tmp_path / "new", tiny, GPU) is None
+    cell = tmp_path / "old" / "cells" / "baseline-1" / "seed-0"
+    cell.mkdir(parents=True)
+    (cell / "run.json").write_text(json.dumps({"facts": {"device": "cpu, 1 thread, bf16"}}))
+    old = precision.shared(tmp_path / "old", tiny, CPU)
+    assert old == Precision("bf16", "bf16", "as when the run began, for the whole study")
