@@ -285,3 +285,22 @@ def test_damaged_images_stop_the_run_or_are_replaced_as_the_recipe_says(
     written = capsys.readouterr()
     assert "images that could not be read and were replaced: 1 (sample 7)" in written.err
     assert '"replaced": 1' in written.out
+
+
+def test_the_first_lines_say_how_pictures_are_shown_and_warn_of_a_corner(
+    recipe: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    corner = ("--set", "views.size=16", "--set", "eval.resize=64", "--set", "eval.crop=16")
+    assert pretrain(recipe, *corner, "--set", "train.epochs=1", "--set", "eval.every_epochs=0", "--out", "corner") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["measuring"].endswith("shorter side to 64 pixels, centre 16 x 16")
+    assert "central 16 of 64 pixels, 6.2 % of a square" in lines["warning"]
+    assert "--set eval.resize=18 --set eval.crop=16" in lines["warning"]
+    assert barlowctl(["probe", "corner", "--knn", "--threads", "1"]) == 0
+    assert "note: evaluation shows the central 16 of 64 pixels" in capsys.readouterr().out
+    assert barlowctl(["probe", "corner", "--knn", "--set", "eval.resize=18", "--set", "eval.crop=16"]) == 0
+    assert "of a square" not in capsys.readouterr().out
+    assert barlowctl(["export", "corner", "--out", str(tmp_path / "m.safetensors")]) == 0
+    assert "central 16 of 64 pixels" in capsys.readouterr().out
+    assert pretrain(recipe, "--dry-run", "--json", *corner) == 0
+    assert "6.2 % of a square" in last_json(capsys)["facts"]["warning"]
