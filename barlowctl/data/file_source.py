@@ -69,4 +69,4 @@ def _open_as(kind: Kind, path: Path, split: str, wanted: Wanted) -> Source:
             what = "is empty" if path.stat().st_size == 0 else "is a file of no known kind"
             if found is not None:
                 what = f"is none of the kinds that are read: its content is that of {found.kind}"
-            raise UserError(f"{path} {what}", allowed=UNDERSTOOD, next=formats.advice(found) if found else None)
+            raise UserError(f"{path} {what}", allowed=UNDERSTOOD, next=formats.next_step(found) if found else None)

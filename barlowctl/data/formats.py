@@ -226,13 +226,22 @@ def readable(found: Format) -> bool:
     return bool(features.check(found.reader))
 
 
-def advice(found: Format) -> str:
-    """What to do to have files of a kind read that are not."""
+def installation(found: Format) -> str | None:
+    """The command that brings a kind's reader; None where there is none."""
     if found.reader == "heif":
-        return "to read them: pip install 'barlowctl[heif]'"
-    if found.reader in ("avif", "jpg_2000"):
-        return "to read them: pip install --upgrade 'pillow>=11.3'"
-    return found.advice
+        return "pip install 'barlowctl[heif]'"
+    return "pip install --upgrade 'pillow>=11.3'" if found.reader in ("avif", "jpg_2000") else None
+
+
+def next_step(found: Format) -> str | None:
+    """What to do next: the command that brings the reader, else what is to be done by hand."""
+    return installation(found) or found.advice or None
+
+
+def advice(found: Format) -> str:
+    """What to do to have files of a kind read that are not, in words."""
+    command = installation(found)
+    return f"to read them: {command}" if command else found.advice
 
 
 @functools.cache

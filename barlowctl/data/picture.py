@@ -12,18 +12,6 @@ import numpy as np
 
 from barlowctl.data.account import Account
 
-# fmt: off
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-)
-# fmt: on
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name, with or without its folders, is that of a visible image."""
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
-
 
 @dataclass(frozen=True)
 class Picture:

@@ -29,7 +29,7 @@ def is_text(head: bytes) -> bool:
     head = head[: len(head) // 2 * 2]
     if _wide(head):
         return True
-    return bool(head) and not re.search(rb"[\x01-\x08\x0e-\x19\x1b-\x1f\x7f]", head)
+    return bool(head.strip(b"\0")) and not re.search(rb"[\x01-\x08\x0e-\x19\x1b-\x1f\x7f]", head)
 
 
 def between_nuls(data: bytes) -> list[str] | None:

@@ -153,6 +153,17 @@ def test_what_is_no_regular_file_is_counted_and_never_opened(tmp_path, monkeypat
         open_source(tmp_path / "live.jpg")
 
 
+def test_a_file_that_is_nothing_known_is_named_for_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    (tmp_path / "zeros.jpg").write_bytes(bytes(400))
+    with pytest.raises(UserError, match="of no known kind"):
+        open_source(tmp_path / "zeros.jpg")
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(400))
+    with pytest.raises(UserError, match="content is that of HEIC images") as caught:
+        open_source(tmp_path / "a.heic")
+    assert caught.value.next == "pip install 'barlowctl[heif]'"
+
+
 SPECIAL = [
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz", "data_batch_1", "train", "meta", "train_X.bin", "x.tar",
     "x.zip", "x.parquet", "train.beton", "metadata.csv", "labels.csv", "1.txt", "1.json", "1.cls", "classes.txt",
