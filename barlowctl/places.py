@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ def check_folder(folder: Path, flag: str = "--out", *, asked: Path | None = None
             raise UserError(f"'{asked}' cannot be written: '{place}': {why}", next=NEXT[flag])
     except OSError as error:  # a name too long, a folder that may not be looked into
         raise UserError(f"'{asked}' cannot be written: {error.strerror}", next=NEXT[flag]) from error
+
+
+def free_bytes(place: Path) -> int:
+    """Room on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(_nearest(place.absolute())).free
 
 
 def _nearest(place: Path) -> Path:

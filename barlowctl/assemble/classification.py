@@ -35,6 +35,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine, rundir, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.schedule import epoch_cosine, epoch_drops
+from barlowctl.train.signals import stop_requests
 
 TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precision
 
@@ -226,7 +227,7 @@ def _train(
     start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0
     record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
     try:
-        with loader:
+        with loader, stop_requests() as asked:
             return engine.train(
                 method,
                 loader,
@@ -237,7 +238,7 @@ def _train(
                 emit=broadcast(emit, record),
                 checkpoints=folder / "checkpoints",
                 recipe_digest=digest,
-                stop=stop,
+                stop=lambda: stop() or asked(),
                 resume=resume,
                 go_on="barlowctl ...",
             )

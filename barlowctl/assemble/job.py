@@ -261,6 +261,13 @@ def settings(recipe: Recipe, images: int, precision: str, ranks: int = 1) -> eng
     )
 
 
+def checkpoint_bytes(method: BarlowTwins, recipe: Recipe) -> int:
+    """What a checkpoint takes at least: the networks' state, and the optimizer's moments of what is trained."""
+    state = sum(tensor.numel() * tensor.element_size() for tensor in method.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+    return state + trained * (2 if recipe.optimizer.name == "adamw" else 1)
+
+
 def learning_rates(recipe: Recipe) -> dict[str, float]:
     """Peaks of the two parameter groups."""
     share = recipe.train.batch_size / 256

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.assemble import begun, precision, run_images
-from barlowctl.assemble.job import Job, pretrain
+from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
-from barlowctl.errors import RunStopped
-from barlowctl.places import check_folder
+from barlowctl.errors import RunStopped, UserError
+from barlowctl.places import check_folder, free_bytes
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
 from barlowctl.train import checkpoint, rundir, sinks
@@ -61,6 +61,8 @@ def launch(
     if resume and run is not None and job.ranks.first:
         job.kept = precision.kept_by(run) or job.kept
     facts = job.facts()  # what can be refused is refused before anything is written
+    if job.ranks.first:
+        _check_room(job, run)
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as stop, ExitStack() as held:
         emit: Sink = _ignore
@@ -108,6 +110,25 @@ def _recorded(
     if resumed:
         notes = [note] if (note := begun.made_again(run, start) if start else begun.start_over(run)) else []
     return broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *watching), notes
+
+
+def _check_room(job: Job, run: Path | None) -> None:
+    """Refuse a disk that cannot hold the checkpoints: a new one is written before the oldest goes.
+
+    Raises:
+        UserError: there is less room than they take at least.
+    """
+    place = rundir.runs_home() if run is None else run
+    kept = len(checkpoint.list_checkpoints(place / "checkpoints")) if run is not None else 0
+    one, keep = checkpoint_bytes(job.method, job.recipe), job.recipe.train.keep_checkpoints
+    needed, free = one * max(1, keep + 1 - kept), free_bytes(place)
+    if needed > free:
+        raise UserError(
+            f"the run keeps {keep} checkpoints and writes another beside them, {one / 1e6:,.0f} MB each; there is room "
+            f"for {free / 1e6:,.0f} MB in '{place}'",
+            allowed=f"{needed / 1e6:,.0f} MB or more, or a smaller train.keep_checkpoints",
+            next="name another place with --out",
+        )
 
 
 def _ignore(event: Event) -> None:

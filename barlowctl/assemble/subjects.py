@@ -20,7 +20,7 @@ from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.export.keys import one_line
-from barlowctl.model import build_backbone
+from barlowctl.model import build_backbone, check_input
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
@@ -75,7 +75,7 @@ def open_subject(what: str, *, data: str | None = None, geometry: Sequence[str] 
         geometry: overrides of `eval.resize` and `eval.crop`.
 
     Raises:
-        UserError: nothing of that name, or it cannot be read.
+        UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
     path = Path(what)
     if (path / "recipe.toml").is_file():
@@ -94,7 +94,19 @@ def open_subject(what: str, *, data: str | None = None, geometry: Sequence[str] 
     else:
         subject = _of_timm(what, data)
     recipe = load.override(subject.recipe, geometry) if geometry else subject.recipe
+    if geometry:
+        _check_crop(subject, recipe)
     return replace(subject, recipe=recipe, notes=(*subject.notes, *cautions(recipe)))
+
+
+def _check_crop(subject: Subject, recipe: Recipe) -> None:
+    """Refuse a crop that the network cannot take, before images are read for it."""
+    try:
+        check_input(subject.backbone, recipe.eval.crop, in_chans=recipe.data.channels)
+    except UserError as error:
+        own = subject.recipe.eval
+        error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
+        raise
 
 
 def floor(subject: Subject, name: str) -> Subject:

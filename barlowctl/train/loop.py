@@ -299,7 +299,8 @@ class Loop:
         """Say of an error what became of the state, and how to go on; advice that is flags goes with that command."""
         resumable = self.saved_at is not None
         if not isinstance(error, UserError):
-            add_note(error, f"{note}: {self.go_on}" if resumable else note)
+            how = "the same command goes on" if self.go_on.endswith("...") else self.go_on
+            add_note(error, f"{note}: {how}" if resumable else note)
             return
         add_note(error, note)
         advice = (error.next or "").splitlines()

@@ -280,6 +280,45 @@ def test_a_compiler_that_fails_is_bad_input(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """The estimate is no larger than what a checkpoint takes, and not much smaller."""
+    from barlowctl.assemble import launch
+
+    told = []
+    monkeypatch.setattr(launch, "free_bytes", lambda place: told.append(place) or 2**40)
+    assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--quiet", "--set", "train.epochs=1") == 0
+    [one] = (tmp_path / "runs/a/checkpoints").iterdir()
+    size = sum((one / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
+    monkeypatch.setattr(launch, "free_bytes", lambda place: 3 * size)
+    assert pretrain("--recipe", str(recipe), "--out", "runs/b", "--quiet", "--set", "train.epochs=1") == 0
+    monkeypatch.setattr(launch, "free_bytes", lambda place: 2.8 * size)
+    assert pretrain("--recipe", str(recipe), "--out", "runs/c", "--set", "train.keep_checkpoints=2") == 2
+    assert "the run keeps 2 checkpoints and writes another beside them" in capsys.readouterr().err
+    assert not (tmp_path / "runs/c").exists()
+    assert told == [Path("runs/a")]
+
+
+@pytest.mark.parametrize("crop", ["40", "64"])
+def test_a_crop_that_the_network_cannot_take_is_refused_before_images_are_read(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, crop: str
+) -> None:
+    from barlowctl.data.loader import Loader
+
+    def computed(self: Loader, *arguments: Any) -> None:
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr(Loader, "__init__", computed)
+    shown = ["--set", f"eval.resize={crop}", "--set", f"eval.crop={crop}"]
+    for command in (["probe", "vit_tiny_patch16_224"], ["embed", "vit_tiny_patch16_224", "digits", "--out", "a.npz"]):
+        data = ["--data", "digits"] if command[0] == "probe" else []
+        assert barlowctl([*command, *data, *shown]) == 2
+        said = capsys.readouterr().err
+        assert f"does not take images of {crop}x{crop}: Input height ({crop}) doesn't match model (224)" in said
+        assert "--set eval.crop=224" in said
+
+
 def files_in_the_way(trained: Path, file: Path) -> dict[str, list[str]]:
     run, below = str(trained), str(file / "below")
     return {

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, GradientSync, Ranks
+from barlowctl.errors import UserError
 from barlowctl.model import synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, barlow_twins_loss
 from barlowctl.train import checkpoint, engine
@@ -166,6 +167,20 @@ def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resum
     )
     steps = {"loss": np.array(losses), "path": torch.stack(path).numpy()}
     return {**steps, **{k: v.numpy() for k, v in method.state_dict().items()}}
+
+
+def train_until_an_image_is_damaged(ranks: Ranks, run: Run, folder: str, batch: int) -> None:
+    """The last rank cannot read an image of the batch numbered `batch`, from 1."""
+    given = Images.epoch
+
+    def epoch(self: Images, number: int, *, start_batch: int = 0) -> Iterator[Any]:
+        for position, made in enumerate(given(self, number, start_batch=start_batch), start=number * run.batches + 1):
+            if position == batch and ranks.rank == ranks.size - 1:
+                raise UserError("sample 7")
+            yield made
+
+    Images.epoch = epoch  # type: ignore[method-assign]
+    train(ranks, run, folder)
 
 
 def gradients(ranks: Ranks, run: Run) -> dict[str, np.ndarray]:
