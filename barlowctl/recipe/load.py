@@ -80,7 +80,7 @@ def digest(recipe: Recipe) -> str:
 
 
 def digest_of(text: str) -> str | None:
-    """`digest` of TOML text as `dump` writes it, whatever keys the version that wrote it knew; None: not TOML."""
+    """`digest` of TOML text by the keys it has, as the version that wrote it (`dump`) knew them; None: not TOML."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

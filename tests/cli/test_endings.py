@@ -108,8 +108,11 @@ def test_a_run_of_an_earlier_version_knows_the_digest_only(stopped: Path, capsys
 def test_the_digest_of_a_file_is_that_of_its_recipe(recipe: Path) -> None:
     """Whatever keys later versions add: an old file's digest is computed from the keys it has."""
     value = load.load(str(recipe))
-    assert load.digest_of(load.dump(value)) == load.digest(value)
-    assert load.digest_of(load.dump(value).replace("epochs = 2", "epochs = 3")) != load.digest(value)
+    added_later = {key for keys in load.ADDED_LATER.values() for key in keys}
+    lines = load.dump(value).splitlines()
+    before_them = "\n".join(line for line in lines if line.partition(" = ")[0] not in added_later)
+    assert load.digest_of(before_them) == load.digest(value)
+    assert load.digest_of(before_them.replace("epochs = 2", "epochs = 3")) != load.digest(value)
     assert load.digest_of("no [toml") is None
 
 
