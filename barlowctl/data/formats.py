@@ -214,16 +214,20 @@ def by_content(head: bytes) -> Format | None:
     return None
 
 
-@functools.cache
 def readable(found: Format) -> bool:
     """Whether images of a kind can be read here: with Pillow, what it was built with, and pillow-heif."""
     if found.reader in ("", "none"):
         return found.reader == ""
     if found.reader == "heif":
         return register_heif()
+    return _pillow_has(found.reader)
+
+
+@functools.cache
+def _pillow_has(codec: str) -> bool:
     from PIL import features
 
-    return bool(features.check(found.reader))
+    return bool(features.check(codec))
 
 
 def installation(found: Format) -> str | None:
@@ -273,9 +277,11 @@ def why_unreadable(data: bytes) -> str:
     if data.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer and not the image itself: git lfs pull brings it"
     found = by_content(data[:HEAD])
-    if found is not None and found.reader != "":
+    if found is not None and not readable(found):
         done = advice(found)
         return f"not an image that can be read: its content is that of {found.kind}" + (f"; {done}" if done else "")
+    if found is HEIC:
+        return "a damaged HEIC image"
     start = data[:HEAD].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "not an image but a web page"

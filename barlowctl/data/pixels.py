@@ -186,15 +186,12 @@ def open_image(data: bytes) -> Any:
         warnings.filterwarnings("ignore", category=Warning, module=r"PIL\.")
     if formats.by_content(data[: formats.HEAD]) is formats.DRAWING:  # Pillow would start Ghostscript for EPS
         raise Unreadable(formats.why_unreadable(data))
+    if formats.by_content(data[: formats.HEAD]) is formats.HEIC:
+        formats.register_heif()
     try:
-        try:
-            return image.open(io.BytesIO(data))
-        except UnidentifiedImageError as error:
-            if formats.by_content(data[: formats.HEAD]) is not formats.HEIC or not formats.register_heif():
-                raise Unreadable(formats.why_unreadable(data)) from error
-            return image.open(io.BytesIO(data))
-    except Unreadable:
-        raise
+        return image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise Unreadable(formats.why_unreadable(data)) from error
     except Exception as error:
         raise Unreadable(str(error) or type(error).__name__) from error
 

@@ -116,6 +116,8 @@ def test_by_content(head, kind):
 def test_heic_is_read_where_pillow_heif_is():
     heif = pytest.importorskip("pillow_heif")
     assert formats.readable(formats.HEIC)
+    with pytest.raises(Unreadable, match="a damaged HEIC image"):
+        decode_picture(box(b"heic", b"mif1"))
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:20, :, 0] = 250  # the upper half is red
     turned, stream = Image.Exif(), io.BytesIO()
