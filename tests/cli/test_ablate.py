@@ -198,7 +198,9 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     recipe: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     grid = tmp_path / "big.toml"
-    grid.write_text('[baseline]\n[too-big]\n"train.batch_size" = 4096\n[wild]\n"optimizer.lr" = 1e30\n')
+    grid.write_text(
+        '[baseline]\n[too-big]\n"train.batch_size" = 4096\n[wild]\n"optimizer.lr" = 1e6\n"optimizer.weight_decay" = 1e6\n'
+    )
     assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]) == 2
     error = capsys.readouterr().err
     assert "1 cell could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
