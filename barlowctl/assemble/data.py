@@ -145,11 +145,21 @@ def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
         UserError: more images held out than there are, or fewer left than one batch.
     """
     count, holdout = source.num_samples, recipe.data.holdout
+    check_holdout(count, recipe)
+    order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
+    return np.sort(order[holdout:]), np.sort(order[:holdout])
+
+
+def check_holdout(count: int, recipe: Recipe) -> None:
+    """Refuse to hold out so many of `count` images that less than a batch is left.
+
+    Raises:
+        UserError: with how many could be.
+    """
+    holdout = recipe.data.holdout
     if holdout >= count or count >= recipe.train.batch_size > count - holdout:
         room = count - recipe.train.batch_size
         raise UserError(
             f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
             next=f"--set data.holdout={min(count // 10, room) if room >= 0 else count // 10}",
         )
-    order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
-    return np.sort(order[holdout:]), np.sort(order[:holdout])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import describe_labels, explain_loader, open_source
+from barlowctl.assemble.data import check_holdout, describe_labels, explain_loader, open_source
 from barlowctl.assemble.job import (
     build_optimizer,
     describe,
@@ -51,6 +51,7 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int =
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
     images, facts = _data(recipe, runtime, data)
+    check_holdout(images, recipe)
     steps_per_epoch(recipe, images - recipe.data.holdout, ranks)
     precision = of_run(recipe, device, ranks=ranks)
     length = settings(recipe, images - recipe.data.holdout, precision.used, ranks)

@@ -121,7 +121,7 @@ def pretrain(
         every_turn = _every_turn(
             data or value.data.dataset, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb
         )
-        _slurm(console, asked, value.name, resume or out, start, every_turn, submit=slurm)
+        _slurm(console, asked, value.name, resume or out, start, every_turn, submit=not print_sbatch)
         return
     watching: list[Monitor] = [TensorBoard()] if tensorboard else []
     watching += [Wandb(value.model_dump(mode="json"))] if wandb else []

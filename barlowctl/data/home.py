@@ -10,6 +10,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data import sources
+from barlowctl.data.splits import choices
 from barlowctl.errors import UserError, did_you_mean
 
 DOWNLOADABLE = ("fashion-mnist", "cifar10", "cifar100", "stl10", "imagenette")
@@ -125,13 +126,15 @@ def _resolve_folder(path: Path, split: str) -> Path:
         )
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
-            raise UserError(f"data '{path}' has no {split} split", next="give a folder with train/ and val/ folders")
+            there = (name for name in sources.SPLITS if sources.split_folder(path, name))
+            raise UserError(f"data '{path}' has no {split} split", next=choices(there) or "give a folder of images")
     elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
     elif split != "train" and not sources.split_by_table(path, split):
         raise UserError(
             f"data '{path}' is one folder of images and has no {split} split",
-            next="give a folder with train/ and val/ folders",
+            allowed="a folder with train/ and val/ folders",
+            next=choices(["train"]),
         )
     return path
 

@@ -37,7 +37,7 @@ REASONS = {
     "name the folder of images that the list belongs to with --data": IMAGES,
     "leave unlabelled images out, or evaluate on labelled data with --data": IMAGES,
     "give a folder with JPEGs in it, or below it": IMAGES,
-    "give a folder with train/ and val/ folders": IMAGES,
+    "give a folder of images": IMAGES,
     "give tar files that hold image files": IMAGES,
     "give a zip file that holds image files": IMAGES,
     "check the files, or give another folder": IMAGES,
