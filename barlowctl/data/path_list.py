@@ -83,7 +83,9 @@ class Finder:
         """
         if not _UNUSUAL.search(text):
             return text
-        readings = list(dict.fromkeys(_readings(text)))
+        readings = [one for one in dict.fromkeys(_readings(text)) if "\0" not in one]
+        if not readings:
+            raise UserError(f"{self._path}, line {line}: '{written(text)}' has a NUL in it", allowed="a path a line")
         for reading in readings:
             if os.path.lexists(self._path.parent / reading):
                 return reading
@@ -112,7 +114,8 @@ def _readings(text: str) -> Iterator[str]:
         text = text[1:-1]
         yield text
     if text.lower().startswith("file:"):
-        text = os.fsdecode(unquote_to_bytes(re.sub("(?i)^file:(//(localhost)?(?=/))?", "", text)))
+        place = re.sub("(?i)^file:(//(localhost)?(?=/))?", "", text)
+        text = os.fsdecode(unquote_to_bytes(os.fsencode(place)))
         yield text
     text = os.path.expanduser(text)
     yield text

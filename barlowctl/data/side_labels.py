@@ -99,7 +99,7 @@ class SideLabels:
     def _in_json(self, content: bytes) -> object:
         try:
             record = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if isinstance(record, bool | int | float | str):
             return record

@@ -88,8 +88,8 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
         return Table(texts[1:], lines[1:])  # one column with a name
     for separator in ",;":
         if all(separator in line for line in texts):
-            cells = list(csv.reader(texts, delimiter=separator))
-            header = [cell.strip().lower() for cell in cells[0]]
+            cells = _cells(texts, separator)
+            header = [cell.strip().lower() for cell in cells[0]] if cells else []
             if len(cells) == len(texts) and (
                 any(name in header for name in FILE_NAMES)
                 or all(any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in row[:2]) for row in cells)
@@ -100,6 +100,14 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
     if all(match := [_IMAGE_AND_LABEL.fullmatch(line) for line in texts]):
         return _table(path, lines, [list(one.groups()) for one in match if one])
     return Table(texts, lines)
+
+
+def _cells(texts: Sequence[str], separator: str) -> list[list[str]]:
+    """Rows of cells; [] where it is no CSV."""
+    try:
+        return list(csv.reader(texts, delimiter=separator))
+    except csv.Error:
+        return []
 
 
 def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
@@ -162,14 +170,16 @@ def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
             found = []
             for _, line in rows:
                 found.append(json.loads(line))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         number = lines[len(found)]
         raise UserError(f"{path}, line {number}: no JSON ({error})", allowed="one JSON object a line") from error
-    if found and all(isinstance(one, str) for one in found):
+    if not found:
+        raise UserError(f"{path} lists no images", next="write one path a line")
+    if all(isinstance(one, str) for one in found):
         return Table(found, lines)
     wrong = next((at for at, one in enumerate(found) if not isinstance(one, dict)), None)
-    if wrong is not None or not found:
-        raise UserError(f"{path}, line {lines[wrong or 0]}: no JSON object", allowed="one JSON object a line")
+    if wrong is not None:
+        raise UserError(f"{path}, line {lines[wrong]}: no JSON object", allowed="one JSON object a line")
     names = list(dict.fromkeys(str(key) for one in found for key in one))
     return _records(path, lines, found, names)
 
@@ -178,7 +188,7 @@ def _json_object(rows: Sequence[tuple[int, str]]) -> dict[str, Any] | None:
     """The one object that all rows are; None where they are lines of JSON, or an array."""
     try:
         whole = json.loads("\n".join(line for _, line in rows))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     single = isinstance(whole, dict) and len(rows) == 1 and any(name in FILE_NAMES for name in map(str.lower, whole))
     return whole if isinstance(whole, dict) and not single else None

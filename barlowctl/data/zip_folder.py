@@ -65,7 +65,7 @@ class ZipFolder(Source):
             if member is not self._zip.getinfo(name):
                 self.account.pass_over(REPLACED, name)
                 continue
-            if member.is_dir():
+            if not name or name.endswith("/"):
                 continue
             kind, advice = kind_of_zip_member(member)
             if kind:

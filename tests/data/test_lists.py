@@ -160,9 +160,14 @@ def test_columns_that_are_not_used_are_said(place: Path) -> None:
         ('{"caption": "x"}\n', "no paths of images in this JSON object"),
         ('{"caption": "x"}\n{"caption": "y"}\n', "no column of paths"),
         ("a\tb\tc\n", "3 columns and no names"),
+        ("[]", "lists no images"),
+        ("[" * 100_000, "line 1: no JSON"),
+        ("a.png\0b.png\n".encode("utf-16"), "line 1: .* has a NUL in it"),
+        (b"file://tmp/%C3\x98.png\n", "line 1: .* is not there"),
+        ('"a\rb.png",1\n"c.png,2\n', "line 1: .* is not there"),
     ],
 )
-def test_lists_that_are_refused(place: Path, text: str, message: str) -> None:
+def test_lists_that_are_refused(place: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         listed(place, text)
 
