@@ -198,14 +198,13 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     recipe: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     grid = tmp_path / "big.toml"
-    grid.write_text(
-        '[baseline]\n[too-big]\n"train.batch_size" = 4096\n[wild]\n"optimizer.lr" = 1e6\n"optimizer.weight_decay" = 1e6\n'
-    )
+    wild = '[wild]\n"optimizer.lr" = 1e6\n"optimizer.weight_decay" = 1e6\n'
+    grid.write_text(f'[baseline]\n[too-big]\n"train.batch_size" = 4096\n{wild}')
     assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]) == 2
     error = capsys.readouterr().err
     assert "1 cell could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
-    wild = next((tmp_path / "study" / "cells").glob("wild-*/seed-0/cell.json"))
-    assert "the loss is nan" in json.loads(wild.read_text())["failed"]  # a loss that diverges is a result
+    diverged = next((tmp_path / "study" / "cells").glob("wild-*/seed-0/cell.json"))
+    assert "the loss is nan" in json.loads(diverged.read_text())["failed"]  # a loss that diverges is a result
     assert len(list((tmp_path / "study").rglob("cell.json"))) == 2
     assert "the loss is nan" in (tmp_path / "study" / "big.md").read_text()
     assert (tmp_path / "study" / "big.png").is_file()
