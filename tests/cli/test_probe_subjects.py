@@ -189,7 +189,7 @@ def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_pat
 
 
 def test_a_loss_that_is_not_finite_is_explained(folder: Path, recipe: Path, capsys: Captured) -> None:
-    wild = ["--set", "epochs=2", "--set", "lr_head=1e38", "--set", "momentum=0.0"]
+    wild = ["--set", "epochs=20", "--set", "lr_head=1e6", "--set", "weight_decay=1e6"]
     assert barlowctl(["probe", "resnet10t", "--data", str(folder), "--protocol", "paper", *wild, *SMALL]) == 2
     error = capsys.readouterr().err
     assert "the loss is" in error

@@ -45,7 +45,9 @@ def _member(
         pipe.send((type(error).__name__, str(error) + "\n" + traceback.format_exc()))
 
 
-def start(function: Callable[..., Any], size: int, *arguments: Any, limit: float = 120.0) -> list[tuple[Any, Connection]]:
+def start(
+    function: Callable[..., Any], size: int, *arguments: Any, limit: float = 120.0
+) -> list[tuple[Any, Connection]]:
     """Processes and their pipes; `function(ranks, *arguments)` is named, so it lives in a module."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -20,16 +20,21 @@ from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 pytestmark = pytest.mark.dist
 
 Captured = pytest.CaptureFixture[str]
-SYNCHRONISED = ("--set", "train.sync_batch_norm=true", "--set", "train.log_every_steps=1", "--set", "eval.every_epochs=0")
+SYNCHRONISED = (
+    "--set",
+    "train.sync_batch_norm=true",
+    "--set",
+    "train.log_every_steps=1",
+    "--set",
+    "eval.every_epochs=0",
+)
 
 LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "barlowctl", "pretrain", *arguments]
-    return subprocess.Popen(
-        command, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 900.0) -> tuple[int, str, str]:
@@ -118,7 +123,9 @@ def test_what_cannot_be_is_refused(
 
 
 def test_other_commands_refuse_torchrun(
-    recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    recipe: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
 ) -> None:
     for name, value in LAUNCHED.items():
         monkeypatch.setenv(name, value)

@@ -89,9 +89,7 @@ def weights(run: Path) -> list[bytes]:
 
 def assert_survives(place: Place, *, kills: int, ranks: int) -> dict[str, int]:
     whole = place.whole("whole", *SAVING_OFTEN, ranks=ranks)
-    runs, hit = kill_and_resume(
-        place.folder, place.recipe, kills=kills, ranks=ranks, seed=kills, extra=SAVING_OFTEN
-    )
+    runs, hit = kill_and_resume(place.folder, place.recipe, kills=kills, ranks=ranks, seed=kills, extra=SAVING_OFTEN)
     for run in runs:
         assert weights(run) == weights(whole), run
         assert not list(run.glob("checkpoints/.partial*"))
@@ -184,7 +182,8 @@ def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(place: Place, 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_loss_that_is_not_a_number_stops_all_with_the_state_saved(place: Place, ranks: int) -> None:
-    wild = ("--set", "optimizer.name=sgd", "--set", "optimizer.lr=1e30", "--set", "train.warmup_epochs=0")
+    wild = ("--set", "optimizer.name=sgd", "--set", "optimizer.lr=1e6", "--set", "optimizer.weight_decay=1e6",
+            "--set", "train.warmup_epochs=0")  # fmt: skip
     run, life = place.start("diverging", *wild, *QUIET, ranks=ranks)
     found = life.wait()
     assert [code for code, _ in found] == [5] * ranks
