@@ -50,12 +50,12 @@ def array(
         "array": f"{_ranges(cells)}{limit}",
         "ntasks": "1",
         **({"gpus": "1"} if gpu else {}),
-        "output": f"{out.resolve()}/slurm-%a.log",
+        "output": str(out.resolve()).replace("%", "%%") + "/slurm-%a.log",
         "open-mode": "append",
         "signal": f"USR1@{WARNING_SECONDS}",
         **(options or {}),
     }
-    lines = [f"#SBATCH --{name}={value}" for name, value in chosen.items()]
+    lines = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in chosen.items()]
     return TEMPLATE.format(
         directives="\n".join([*lines, "#SBATCH --requeue"]),
         warning=WARNING_SECONDS,

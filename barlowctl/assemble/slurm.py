@@ -73,12 +73,13 @@ def script(run: Path, slurm: Slurm, start: Sequence[str], runtime: Sequence[str]
         "ntasks-per-node": str(slurm.ranks_per_node),
         **({"gpus-per-node": str(slurm.ranks_per_node)} if slurm.on_gpus else {}),
         **({"time": slurm.time} if slurm.time else {}),
-        "output": f"{run}.slurm.log",
+        "output": f"{run}.slurm.log".replace("%", "%%"),
         "open-mode": "append",
         "signal": f"USR1@{WARNING_SECONDS}",
         **slurm.options,
     }
-    directives = "".join(f"#SBATCH --{name}={value}\n" for name, value in options.items()) + "#SBATCH --requeue\n"
+    lines = [f"#SBATCH --{name}={shlex.quote(value)}\n" for name, value in options.items()]  # Slurm reads quotes
+    directives = "".join([*lines, "#SBATCH --requeue\n"])
     return TEMPLATE.format(
         directives=directives,
         warning=WARNING_SECONDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -151,3 +152,19 @@ def test_slurms_refusal_is_passed_on(recipe: Path, slurm: Path, capsys: Captured
     (slurm / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
     assert job(recipe, "--slurm") == 2
     assert "invalid partition" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["my run [1]", "it's 50%", "-dash", "é"])
+def test_a_name_with_anything_in_it_stays_one_word_of_the_script(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = tmp_path / "runs here" / name
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--out", str(run), "--print-sbatch"]) == 0
+    script = capsys.readouterr().out
+    directives = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    words = [shlex.split(line) for line in directives]  # Slurm reads quotes as a shell does
+    assert all(len(word) == 1 for word in words), directives
+    assert [f"--output={run}.slurm.log".replace("%", "%%")] in words
+    (line,) = [line for line in script.splitlines() if line.startswith("run=")]
+    assert shlex.split(line) == [f"run={run}"]
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
