@@ -95,9 +95,13 @@ SCENARIOS = {
     "no key and value": ["recipes", "show", "quickstart", "--set", "epochs"],
     "no place of a report": ["report", "runs/none"],
 }  # fmt: skip
+LONG = {"finished", "last batch of one", "batch larger than the data"}
+"""They probe, or time steps of a large batch."""
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SCENARIOS]
+)
 def test_following_the_advice_leads_on(
     name: str, here: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
