@@ -108,9 +108,9 @@ class Pictures:
         """Look at some of the images, and note in the account what range their values have and whether they show
         anything. In the process that opens them: workers then need not measure again.
         """
-        self.conversion.ranges.measured()
+        unknown = self.conversion.ranges.decide()
         found, looked_at = how_they_look(self._source, self.conversion)
-        for line in [*self.conversion.notes(), *looks_told(found, looked_at, bool(self.conversion.ranges.used))]:
+        for line in [*self.conversion.notes(), *unknown, *looks_told(found, looked_at, bool(self.conversion.ranges.used))]:
             self.account.note(line)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -145,6 +145,7 @@ class Ranges:
         self._set = parse(self.setting)
         self._of_a_set = self.sample is not None  # and not of one image alone
         self._measured: dict[str, Measured] | None = None
+        self._examples: dict[str, Deep] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, object]:
@@ -177,7 +178,22 @@ class Ranges:
                         self._measured[kind].join(found)
                     else:
                         self._measured[kind] = found
+                        self._examples[kind] = replace(deep, values=deep.values[:1, :1].copy())
             return self._measured
+
+    def decide(self) -> list[str]:
+        """Decide the range of every kind in the sample now, before the first image needs one.
+
+        Returns what is to be said of kinds whose range is not known: their images cannot be read.
+        """
+        unknown = []
+        self.measured()
+        for example in self._examples.values():
+            try:
+                self.of(example)
+            except Unreadable as error:
+                unknown.append(str(error))
+        return unknown
 
     def told(self) -> list[str]:
         """A line for each kind that was met: its range, why, and how to set another."""

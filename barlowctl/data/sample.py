@@ -81,8 +81,8 @@ def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, lis
     found: dict[str, list[str]] = defaultdict(list)
     looked_at = 0
     chosen = positions(len(source))
-    step = max(1, len(chosen) // (BLOCKS * SHOWN_AT))
-    for position in chosen[::step][: BLOCKS * SHOWN_AT]:
+    looks_at = min(len(chosen), BLOCKS * SHOWN_AT)
+    for position in (chosen[i * len(chosen) // looks_at] for i in range(looks_at)):
         try:
             data = source[position].data
             decoded = decode_picture(data, conversion) if isinstance(data, bytes) else convert_values(data, conversion)

@@ -211,6 +211,27 @@ def test_nearly_black_images_are_counted_both_ways(tmp_path: Path) -> None:
     assert any("uint16 values: 0 is black, 65,535 is white (16 bits" in note for note in pictures.account.notes)
 
 
+def test_the_range_of_a_rare_kind_is_said_before_its_image_is_read(tmp_path: Path) -> None:
+    grey = png(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for index in range(40):
+        (tmp_path / f"{index:02d}.png").write_bytes(grey)
+    (tmp_path / "x.png").write_bytes(png(deep(3000)))  # the last in order: no picture whose looks are looked at
+    (tmp_path / "y.tif").write_bytes(tiff(deep(3000).astype(np.int32) - 5))
+    pictures = Pictures(open_source(tmp_path))
+    pictures.look()
+    assert any("uint16 values: 0 is black, 4,095 is white (12 bits" in note for note in pictures.account.notes)
+    assert any("int32 values -5 to 2,995" in note and "set the range" in note for note in pictures.account.notes)
+
+
+def test_looks_are_of_pictures_from_all_places(tmp_path: Path) -> None:
+    rows = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for index in range(60):
+        (tmp_path / f"{index:02d}.png").write_bytes(png(rows * 4 if index < 40 else rows // 16))
+    pictures = Pictures(open_source(tmp_path))
+    pictures.look()
+    assert any("nearly black: 10 of 32 images" in note for note in pictures.account.notes), pictures.account.notes
+
+
 def test_large_pictures_are_converted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     from barlowctl.data import ranges, transparency
 
