@@ -110,7 +110,8 @@ class Pictures:
         """
         unknown = self.conversion.ranges.decide()
         found, looked_at = how_they_look(self._source, self.conversion)
-        for line in [*self.conversion.notes(), *unknown, *looks_told(found, looked_at, bool(self.conversion.ranges.used))]:
+        looks = looks_told(found, looked_at, bool(self.conversion.ranges.used))
+        for line in [*self.conversion.notes(), *unknown, *looks]:
             self.account.note(line)
 
 
