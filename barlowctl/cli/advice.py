@@ -47,7 +47,19 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
     without = words[1:] if words[0] == "without" else []
     if not _takes(path, command, without or words):
         return ""
+    if list(path) == ["pretrain"] and "--set" in words:
+        words, without = _for_a_new_run(arguments, command, words)
+        return repeated(arguments, command, flags=words, without=without)
     return repeated(arguments, command, flags=[] if without else words, without=without)
+
+
+def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
+    """Flags with and without which a run with other values starts: a begun one keeps its recipe and its place."""
+    given = dict(_pairs(arguments, _options(command)))
+    if begun := given.get("--resume"):
+        return ["--recipe", f"{begun[0].rstrip('/')}/recipe.toml", *flags], ["--resume"]
+    place = given.get("--out")
+    return flags, ["--out"] if place and "--out" not in flags and os.path.exists(place[0]) else []
 
 
 def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (), without: Sequence[str] = ()) -> str:
@@ -57,7 +69,7 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
         command: the click command, which knows what takes a value and what is another name of it.
         flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
     """
-    options = {name: option for option in command.params for name in option.opts if name.startswith("-")}
+    options = _options(command)
     given = _pairs(flags, options)
     replaced = {_identity(*pair, options) for pair in given} | {(options[flag].opts[0], "") for flag in without}
     kept = [pair for pair in _pairs(arguments, options) if _identity(*pair, options) not in replaced]
@@ -73,6 +85,11 @@ def _typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
         path.append(word)
         root = found
     return path, root
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """The options of a click command under each of their names."""
+    return {name: option for option in command.params for name in option.opts if name.startswith("-")}
 
 
 def _pairs(words: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:

@@ -25,6 +25,13 @@ ROOT = typer.main.get_command(app.app)
         ("export runs/a -o x", "without --out", "barlowctl export runs/a"),
         ("probe 'a b' --knn", "barlowctl ...", "barlowctl probe 'a b' --knn"),
         ("pretrain -q", "torchrun -m barlowctl ...", "torchrun -m barlowctl pretrain -q"),
+        (  # a begun run keeps its recipe, and its place
+            "pretrain --resume 'a b' --threads 1",
+            "--set train.micro_batch=4",
+            "barlowctl pretrain --threads 1 --recipe 'a b/recipe.toml' --set train.micro_batch=4",
+        ),
+        ("pretrain -r r.toml --out /", "--set seed=1", "barlowctl pretrain -r r.toml --set seed=1"),
+        ("pretrain -r r.toml --out /new", "--set seed=1", "barlowctl pretrain -r r.toml --out /new --set seed=1"),
         ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
         ("probe a", "--set model.stem=default", "barlowctl probe --help"),  # a recipe's key is none of probe's
         ("probe a", "--set eval.crop=32", "barlowctl probe a --set eval.crop=32"),
