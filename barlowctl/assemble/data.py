@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from barlowctl.data.beton import Beton
 from barlowctl.data.conversion import Choices
 from barlowctl.data.device import DeviceLoader
 from barlowctl.data.loader import FastLoader, Loader
+from barlowctl.data.picture import Source as Files
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.sample import conversion_of
 from barlowctl.data.views import CenterSpec, Spec, ViewSpec
@@ -49,6 +51,15 @@ def _open_files(recipe: Recipe, dataset: str, path: Path, split: str) -> Picture
     """Files as they lie; all splits of a data set have the range of its training split."""
     files = sources.open_source(path, split)
     training = None if split == "train" else lambda: sources.open_source(home.resolve(dataset, "train"), "train")
+    return pictures_of(recipe, files, training)
+
+
+def pictures_of(recipe: Recipe, files: Files, training: Callable[[], Files] | None = None) -> Pictures:
+    """Files as they lie, converted as the recipe says; what they look like is noted in their account.
+
+    Args:
+        training: the training split, whose values have the range of all splits.
+    """
     pictures = Pictures(files, conversion_of(files, choices_of(recipe), training))
     pictures.look()
     return pictures

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from barlowctl.assemble.data import pictures_of
 from barlowctl.assemble.identity import identify, place, reserve
 from barlowctl.assemble.labelled import Labelled, check_labelled, open_labelled
 from barlowctl.assemble.machine import Runtime
@@ -118,13 +119,14 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
     """The labelled splits of a task with one label per image."""
     match task:
         case "places205":
-            path = _place(task, data)
-            train, test = (Pictures(benchmarks.open_places205(path, split)) for split in ("train", "val"))
+            read = benchmarks.open_places205
         case "inat18":
-            path = _place(task, data)
-            train, test = (Pictures(benchmarks.open_inat18(path, split)) for split in ("train", "val"))
+            read = benchmarks.open_inat18
         case _:
             return open_labelled(subject.recipe, subject.images if data is None else data)
+    path = _place(task, data)
+    files, asked = (read(path, split) for split in ("train", "val"))
+    train, test = pictures_of(subject.recipe, files), pictures_of(subject.recipe, asked, lambda: files)
     _share_class_names(train, test)
     return check_labelled(train, test)
 

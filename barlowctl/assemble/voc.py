@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from barlowctl.assemble.data import pictures_of
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.identity import identify
 from barlowctl.assemble.labelled import check_distinct
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
-from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import SquashSpec
 from barlowctl.errors import UserError
@@ -61,7 +61,8 @@ def measure_voc07(
     recipe = subject.recipe
     shown = SquashSpec(recipe.eval.crop, recipe.views.interpolation)
     network, pooled = _pooled(subject, options.pooling, device)
-    opened = [Pictures(source) for source in sources]
+    training = sources[0]
+    opened = [pictures_of(recipe, training), pictures_of(recipe, sources[1], lambda: training)]
     settings = {
         "pooling": pooled.name,
         "squashed": True,
@@ -106,7 +107,7 @@ def measure_voc07(
         "crop": shown.size,
         "interpolation": shown.interpolation,
         "data": {
-            split: {"path": str(source.path), "images": len(source)}
+            split: {"path": str(source.path), "images": len(source), **source.account.found()}
             for split, source in zip(("trainval", "test"), sources, strict=True)
         },
         "identity": identity,

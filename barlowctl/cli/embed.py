@@ -57,7 +57,7 @@ def embed(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize, eval.crop or data.range."),
     ] = None,
-    on_unreadable: options.OnUnreadable = "stop",
+    on_unreadable: options.OnUnreadable = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -69,6 +69,7 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble import embedding
+    from barlowctl.assemble.evaluation import while_training
     from barlowctl.assemble.identity import identify
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training
@@ -84,7 +85,7 @@ def embed(
         raise UserError(
             "nothing to do", allowed="at least one of --out, --neighbours, --map", next="--out features.npz"
         )
-    geometry, foreign, policy = options.measuring(overrides, on_unreadable)
+    geometry, foreign, chosen = options.measuring(overrides, on_unreadable)
     if out is not None:
         check_path(out)
     for path in maps:
@@ -101,6 +102,7 @@ def embed(
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
         )
     opened = open_subject(subject, data=images, geometry=geometry)
+    policy = chosen or while_training(opened.recipe)
     for note in opened.notes:
         console.say(f"note: {note}")
     runtime = Runtime(device, threads, workers, "auto")

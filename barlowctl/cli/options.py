@@ -37,30 +37,35 @@ PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
 """What `--set` may change of how images are prepared, in the commands that measure."""
 
 OnUnreadable = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--on-unreadable", help="stop at an image that cannot be read, or skip: it is left out, named and counted."
+        "--on-unreadable",
+        help="stop at an image that cannot be read, or skip: it is left out, named and counted. Default: stop; skip "
+        "for a run that went on past such images (data.on_unreadable).",
     ),
 ]
 
 
-def measuring(overrides: list[str] | None, on_unreadable: str) -> tuple[list[str], list[str], OnMeasuring]:
+def measuring(
+    overrides: list[str] | None, on_unreadable: str | None
+) -> tuple[list[str], list[str], OnMeasuring | None]:
     """What a measuring command was told by `--set` and `--on-unreadable`.
 
     Returns:
         How images are prepared (`eval.resize`, ...), the other overrides, and what is done about unreadable images: a
-        recipe's words for that mean the same here, but another image never stands in for one that is measured.
+        recipe's words for that mean the same here, but another image never stands in for one that is measured. None:
+        nothing was said, and the recipe of what is measured decides.
     """
-    if on_unreadable not in ("stop", "fail", "skip"):  # `fail` is the word of `data pack`
+    if on_unreadable not in (None, "stop", "fail", "skip"):  # `fail` is the word of `data pack`
         raise UserError(f"--on-unreadable is '{on_unreadable}'", allowed="stop, skip")
     geometry, others = list[str](), list[str]()
-    skip = on_unreadable == "skip"
+    policy: OnMeasuring | None = None if on_unreadable is None else "skip" if on_unreadable == "skip" else "raise"
     for override in overrides or []:
         if override in ("data.on_unreadable=replace", "data.on_unreadable=raise"):
-            skip = override.endswith("replace")
+            policy = "skip" if override.endswith("replace") else "raise"
         else:
             (geometry if override.startswith(PREPARING) else others).append(override)
-    return geometry, others, "skip" if skip else "raise"
+    return geometry, others, policy
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def probe(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
     ] = None,
-    on_unreadable: options.OnUnreadable = "stop",
+    on_unreadable: options.OnUnreadable = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -88,6 +88,7 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
+    from barlowctl.assemble.evaluation import while_training
     from barlowctl.assemble.identity import identify, place, reserve, stem_of
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import measure, open_labelled
@@ -98,12 +99,13 @@ def probe(
 
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
-    geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    geometry, changes, chosen = options.measuring(overrides, on_unreadable)
     if subject is None:
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
     tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, changes)
     opened = open_subject(subject, data=data, geometry=geometry)
+    policy = chosen or while_training(opened.recipe)
     for note in opened.notes:
         console.say(f"note: {note}")
     if data is None and opened.images is not None:

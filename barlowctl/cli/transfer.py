@@ -65,7 +65,7 @@ def transfer(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
     ] = None,
-    on_unreadable: options.OnUnreadable = "stop",
+    on_unreadable: options.OnUnreadable = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -77,6 +77,7 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
+    from barlowctl.assemble.evaluation import while_training
     from barlowctl.assemble.identity import place
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import Tasks
@@ -90,7 +91,7 @@ def transfer(
 
     launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
-    geometry, trained, policy = options.measuring(overrides, on_unreadable)
+    geometry, trained, chosen = options.measuring(overrides, on_unreadable)
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
     not_voc07 = {
         "--protocol fast": protocol == "fast",
@@ -107,6 +108,7 @@ def transfer(
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
     opened = open_subject(subject, data=data, geometry=geometry)
+    policy = chosen or while_training(opened.recipe)
     for note in opened.notes:
         console.say(f"note: {note}")
     folder = out or opened.folder
@@ -175,7 +177,7 @@ def _show(console: Console, name: str, result: dict[str, Any]) -> None:
         console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")
     for note in result.get("notes", ()):
         console.say(f"note: {note}")
-    for split in ("train", "test"):
+    for split in ("train", "trainval", "test"):
         for line in lines_of(result["data"].get(split, {})):
             console.say(f"{split}: {line}")
     if result.get("not_converged"):

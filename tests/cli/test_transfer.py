@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from barlowctl.assemble.transfer import open_task
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.benchmarks import VOC_CLASSES, open_inat18, open_places205, open_voc07
 from barlowctl.eval import svm
+from barlowctl.recipe.load import load
 from tests.oracles import voc as oracle
 
 Captured = pytest.CaptureFixture[str]
@@ -105,6 +108,20 @@ def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Ca
     assert "epochs [1, 2]" in result["protocol"]
     assert result["data"]["train"]["images"] == 24
     assert json.loads(Path(result["file"]).read_text())["value"] == result["value"]
+
+
+@pytest.mark.parametrize(("values", "shown"), [((250, 250, 250, 0), 0), (500, 128)])
+def test_images_of_benchmarks_are_converted_as_the_recipe_says(
+    recipe: Path, places: Path, inat: Path, values: Any, shown: int
+) -> None:
+    subject = cast("Any", SimpleNamespace(recipe=load(recipe, ["data.background=black", "data.range=0:1000"])))
+    pixels = np.full((8, 8, 4), values, np.uint8) if isinstance(values, tuple) else np.full((8, 8), values, np.uint16)
+    for task, files, root in (
+        ("places205", open_places205(places, "val"), places),
+        ("inat18", open_inat18(inat, "val"), inat),
+    ):
+        Image.fromarray(pixels).save(files.file(0), "PNG")
+        assert (open_task(subject, task, str(root)).test.image(0) == shown).all()
 
 
 def test_inat18_reads_categories_by_number(recipe: Path, inat: Path, capsys: Captured) -> None:

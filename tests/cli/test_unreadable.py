@@ -83,10 +83,13 @@ def test_embed_names_what_it_leaves_out(
 def test_a_recipe_that_replaces_while_training_measures_no_other_image(
     replacing: Path, recipe: Path, photos: Path, capsys: Captured
 ) -> None:
-    error = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, code=2)
+    stopped = ("--on-unreadable", "stop")
+    error = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, *stopped, code=2)
     assert "dark/3.png cannot be read" in error["error"]
-    result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, "--on-unreadable", "skip")
+    found = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1)
+    assert [one["name"] for one in found["unreadable"]] == list(BAD)
     saved = np.load("x.npz")
+    assert not set(BAD) & set(saved["names"].tolist())
     for name in BAD:
         (photos / name).unlink()
     result(capsys, "embed", replacing, photos, "--out", "without.npz", "--threads", 1)
