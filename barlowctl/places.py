@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from barlowctl import shell
 from barlowctl.errors import UserError, one_line
 
 NEXT = {
@@ -27,6 +28,26 @@ def check_file(path: Path, flag: str = "--out") -> None:
     if os.path.isdir(path):
         raise UserError(f"'{path}' cannot be written: it is a folder", allowed="a file's name", next=NEXT[flag])
     check_folder(path.parent, flag, asked=path)
+
+
+def check_new(path: Path, flag: str = "--out") -> None:
+    """As `check_file`; a file that is there already is refused too.
+
+    Raises:
+        UserError: see `check_file`, or it exists: what is there may be of other images, or of another network.
+    """
+    check_file(path, flag)
+    if os.path.lexists(path):
+        raise UserError(f"'{path}' exists and is not overwritten", next=shell.line(flag, free(path)))
+
+
+def free(path: Path) -> Path:
+    """A name beside `path` that nothing has: `a-2.safetensors` for `a.safetensors`."""
+    number = 2
+    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
+    while os.path.lexists(found := path.with_name(f"{stem}-{number}{suffix}")):
+        number += 1
+    return found
 
 
 def check_folder(folder: Path, flag: str = "--out", *, asked: Path | None = None) -> None:

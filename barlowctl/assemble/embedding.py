@@ -13,6 +13,7 @@ from PIL import Image
 
 from barlowctl.assemble.data import Source, open_source
 from barlowctl.assemble.evaluation import extract, extract_readable
+from barlowctl.assemble.identity import mark_page, mark_png
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.subjects import Subject
@@ -117,10 +118,10 @@ def find_neighbours(
     return pictures.grid(rows, captions), listed
 
 
-def draw_neighbours(picture: Image.Image, out: Path) -> None:
-    """Write the picture of `find_neighbours`."""
+def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
+    """Write the picture of `find_neighbours`, of the identity `key`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
+    picture.save(out, pnginfo=mark_png(key))
 
 
 def draw_map(
@@ -132,8 +133,9 @@ def draw_map(
     *,
     at_most: int,
     seed: int,
+    key: str,
 ) -> int:
-    """A 2-D map as `.png` or `.html` files; returns the number of images on it."""
+    """A 2-D map of the identity `key` as `.png` or `.html` files; returns the number of images on it."""
     members = np.arange(len(found.features))
     if len(members) > at_most:
         order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(members))
@@ -151,11 +153,11 @@ def draw_map(
         if out.suffix == ".png":
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
-                pictures.scatter(points, labels, classes, title).save(out)
+                pictures.scatter(points, labels, classes, title).save(out, pnginfo=mark_png(key))
         else:
             names = [found.names[index] for index in members]
             thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
-            page = map_page(points, labels, classes, names, thumbnails, title)
+            page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
                 out.write_text(page, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8

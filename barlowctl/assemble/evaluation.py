@@ -195,23 +195,34 @@ class OnlineEvaluation:
 
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
-        found = diagnose(self.method, self.source, self.recipe, self.runtime, self.device, self.bank)
         bank, bank_labels = self._features(self.source, self.bank)
-        self._latest = (found, diagnostics.eigenspectrum(bank))
-        values = {
-            "feature_spread": diagnostics.feature_spread(bank),
-            "effective_rank": diagnostics.effective_rank(bank),
-            "alpha": diagnostics.spectrum_decay(bank),
-            **found.values(),
-        }
+        values = self._diagnostics(bank)
         if self.queries is not None:
             queries, labels = self._features(self.queries, self.chosen)  # without those that cannot be read
             bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
-            self.why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(bank)
+            self.why_not = meaning.of_labels(bank_labels, labels)
+            self.why_not = self.why_not or meaning.of_features(torch.cat([bank, queries]))
             if self.why_not is None:
                 values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)
             else:
                 self._notify(f"no online kNN: {self.why_not}")
+        return values
+
+    def _diagnostics(self, bank: Tensor) -> dict[str, float]:
+        """Of the bank's features and of C; none where they are not finite."""
+        self._latest = None
+        try:
+            found = diagnose(self.method, self.source, self.recipe, self.runtime, self.device, self.bank)
+            values = {
+                "feature_spread": diagnostics.feature_spread(bank),
+                "effective_rank": diagnostics.effective_rank(bank),
+                "alpha": diagnostics.spectrum_decay(bank),
+                **found.values(),
+            }
+            self._latest = (found, diagnostics.eigenspectrum(bank))
+        except diagnostics.NotFinite as error:
+            self._notify(f"no {error.message}")
+            return {}
         return values
 
     def reported(self, result: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from PIL.PngImagePlugin import PngInfo
 
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import home
@@ -22,6 +25,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
 
 RESERVED = "identity.json"
+_MARK = "barlowctl-identity"
 _PARTS = {
     "weights": "other weights",
     "images": "other images",
@@ -112,3 +116,25 @@ def reserve(file: Path, identity: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rundir.write_json(folder / RESERVED, {"identity": identity})
     return folder
+
+
+def mark_png(key: str) -> PngInfo:
+    """What says in a picture which identity it is of; a page has the same words in a comment (`mark_page`)."""
+    info = PngInfo()
+    info.add_text(_MARK, key)
+    return info
+
+
+def mark_page(page: str, key: str) -> str:
+    """An HTML page that says which identity it is of."""
+    return page.replace("<head>", f"<head><!-- {_MARK} {key} -->", 1)
+
+
+def bears(file: Path, key: str) -> bool:
+    """Whether a picture or page is of this identity, so that a new one may take its place."""
+    try:
+        with open(file, "rb") as stream:
+            found = re.search(rb"%s[\0 ]([0-9a-f]{8})" % _MARK.encode(), stream.read(4096))
+    except OSError:
+        return False
+    return found is not None and found[1].decode() == key

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,19 @@ class Tasks:
                 next="--linear --protocol paper",
             )
         return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+
+    def departures(self) -> dict[str, Any]:
+        """What a result depends on that is not so in the protocols as they are: part of its identity."""
+        found: dict[str, Any] = {}
+        for name, protocol in self.protocols().items():
+            usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
+            if changed := {key: value for key, value in used.items() if value != usual[key]}:
+                found[name] = changed
+        if self.seeds > 1:
+            found["seeds"] = self.seeds
+        if self.subset is not None and self.subset.is_file():
+            found["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
+        return found
 
 
 @dataclass
@@ -156,12 +171,16 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         "crop": recipe.eval.crop,
         "interpolation": recipe.views.interpolation,
         "features": bank.shape[1],
-        "feature_spread": diagnostics.feature_spread(bank),
-        "effective_rank": diagnostics.effective_rank(sample),
-        "alpha": diagnostics.spectrum_decay(sample),
+        "feature_spread": None,
+        "effective_rank": None,
+        "alpha": None,
     }
-    if subject.method is not None and desk.folder is not None:
-        result["correlation"] = _correlation(subject.method, recipe, desk, sample)
+    with suppress(diagnostics.NotFinite):  # kNN and linear say why they are not reported
+        result["feature_spread"] = diagnostics.feature_spread(bank)
+        result["effective_rank"] = diagnostics.effective_rank(sample)
+        result["alpha"] = diagnostics.spectrum_decay(sample)
+        if subject.method is not None and desk.folder is not None:
+            result["correlation"] = _correlation(subject.method, recipe, desk, sample)
     why_not = None
     if kept:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from barlowctl import launcher
+from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
@@ -41,9 +42,12 @@ def embed(
         ),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many neighbours.")] = 8,
-    neighbours_out: Annotated[Path, typer.Option("--neighbours-out", help="The picture of the neighbours.")] = Path(
-        "neighbours.png"
-    ),
+    neighbours_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--neighbours-out", help="The picture of the neighbours. Default: neighbours.png, or neighbours-2.png ..."
+        ),
+    ] = None,
     map: Annotated[
         list[Path] | None,
         typer.Option("--map", help="Write a 2-D map: .png, or .html where pointing shows the image. Repeatable."),
@@ -92,7 +96,7 @@ def embed(
         if path.suffix not in (".png", ".html"):
             raise UserError(f"--map is '{path}'", allowed="a name that ends in .png or .html")
         check_file(path, "--map")
-    if queries:
+    if queries and neighbours_out:
         check_file(neighbours_out, "--neighbours-out")
     if maps:
         check_projection(projection)
@@ -111,6 +115,11 @@ def embed(
     for line in source.account.lines():
         console.say(line)
     identity = identify(opened, {split: source.fingerprint}).facts()
+    key = identity["key"]
+    _check_pictures(maps, "--map", key)
+    if queries:
+        neighbours_out = neighbours_out or _free_or_own(Path("neighbours.png"), key)
+        _check_pictures([neighbours_out], "--neighbours-out", key)
     notes = changed_since_training(opened.folder, source)
     for note in notes:
         console.say(f"note: {note}")
@@ -140,14 +149,37 @@ def embed(
             write(out, found)
     if outputs.files:
         console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
-    if queries:
+    if queries and neighbours_out:
         picture, result["neighbours"] = embedding.find_neighbours(opened, source, found, queries, runtime, top=top)
         with outputs.writing(neighbours_out):
-            embedding.draw_neighbours(picture, neighbours_out)
+            embedding.draw_neighbours(picture, neighbours_out, key)
             console.say(f"neighbours drawn to {neighbours_out}")
     if maps:
-        count = embedding.draw_map(source, found, maps, projection, outputs, at_most=at_most, seed=seed)
+        count = embedding.draw_map(source, found, maps, projection, outputs, at_most=at_most, seed=seed, key=key)
         result["map_images"] = count
         drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
         console.say(f"map of {count:,} images ({projection}) drawn to {drawn or 'no file'}")
     console.conclude({**result, "files": outputs.files}, outputs)
+
+
+def _free_or_own(path: Path, key: str) -> Path:
+    """The path, or the first name beside it that nothing has, or that has a picture of this identity."""
+    from barlowctl.assemble.identity import bears
+
+    candidates = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000)))
+    return next((one for one in candidates if not os.path.lexists(one) or bears(one, key)), path)
+
+
+def _check_pictures(paths: list[Path], flag: str, key: str) -> None:
+    """Refuse to write over what is of something else: other images, another network, or no picture of ours.
+
+    Raises:
+        UserError: one of the paths is such a file.
+    """
+    free = [_free_or_own(path, key) for path in paths]
+    for path, instead in zip(paths, free, strict=True):
+        if path != instead:
+            raise UserError(
+                f"'{path}' exists, is not of this network on these images, and is not overwritten",
+                next=shell.line(*(word for one in free for word in (flag, one))),
+            )

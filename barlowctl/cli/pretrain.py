@@ -98,6 +98,7 @@ def pretrain(
         )
         value = load.load(recipe or console.choose("Which recipe?", names, missing=missing), overrides or ())
 
+    from barlowctl.assemble.afterwards import afterwards
     from barlowctl.assemble.job import prepare
     from barlowctl.assemble.launch import launch
     from barlowctl.assemble.machine import Runtime, choose_device
@@ -134,10 +135,11 @@ def pretrain(
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")
-        console.next(
-            shell.line("barlowctl", "probe", result["run"]),
-            shell.line("barlowctl", "export", result["run"], "--format", "timm"),
-        )
+        if not quiet:
+            then = afterwards(Path(result["run"]), value, job.source)
+            if then.no_probe:
+                console.say(f"note: `probe` cannot measure on the images of this run: {then.no_probe}")
+            console.next(*then.commands)
         console.result(result)
 
 
@@ -282,7 +284,7 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
     if (run / "result.json").exists():
-        raise UserError(f"'{run}' is finished", next=shell.line("barlowctl", "probe", run))
+        raise UserError(f"'{run}' is finished", next=shell.line("barlowctl", "report", run))
     saved = load.load(str(file))
     if recipe is not None or overrides:
         given = load.load(recipe or str(file), overrides or ())

@@ -118,7 +118,7 @@ def probe(
             console.say(f"{split}: {line}")
     notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
     recipe = opened.recipe
-    identity = identify(opened, labelled.fingerprints).facts()
+    identity = identify(opened, labelled.fingerprints, tasks.departures()).facts()
     file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)
     check_file(file)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
@@ -261,8 +261,9 @@ def _show(
         for key in ("knn", "linear"):
             if reason := one.get(key, {}).get("reason"):
                 console.say(f"note: {one['name']}: no {LABELS[key]}: {reason}")
-    spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
-    console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
+    if result["feature_spread"] is not None:
+        spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
+        console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
 
 
 def _knn_cell(measured: dict[str, Any], name: str) -> Any:

@@ -10,6 +10,10 @@ from torch import Tensor
 from barlowctl.errors import UserError
 
 
+class NotFinite(UserError):
+    """There is nothing to compute: the features, or embeddings, contain NaN or infinity."""
+
+
 class CorrelationSummary(NamedTuple):
     """The cross-correlation matrix in two numbers: 1 and 0 for a loss of zero."""
 
@@ -162,5 +166,5 @@ def _checked(features: Tensor) -> Tensor:
             allowed="a matrix (samples, features) with at least 2 samples",
         )
     if not features.isfinite().all():
-        raise UserError("diagnostics: the features contain NaN or infinity")
+        raise NotFinite("diagnostics: the features contain NaN or infinity")
     return features.detach().cpu().double()

@@ -16,7 +16,7 @@ from torch import Tensor
 from barlowctl.data.names import require_text, written
 from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
-from barlowctl.places import check_file
+from barlowctl.places import check_new
 
 FORMATS = (".parquet", ".npz", ".safetensors")
 
@@ -56,9 +56,7 @@ def check_path(path: Path) -> None:
     """Refuse a file that could not be written in the end, before anything is computed."""
     if path.suffix not in FORMATS:
         raise UserError(f"--out is '{path}'", allowed=f"a name that ends in {', '.join(FORMATS)}")
-    if path.exists():
-        raise UserError(f"'{path}' exists and is not overwritten", next="name another file with --out")
-    check_file(path)
+    check_new(path)
     if path.suffix == ".parquet":
         _pyarrow()
     if path.suffix == ".safetensors":

@@ -21,8 +21,7 @@ from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
 from barlowctl.export.snippet import CLASSES, fine_tuning_line, python_line
-from barlowctl.places import check_folder
-from barlowctl.train import rundir
+from barlowctl.places import check_folder, free
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
 TOLERANCE = 1e-5
@@ -124,7 +123,7 @@ def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
 
 
 def _taken(path: Path) -> UserError:
-    return UserError(f"{path} exists", next=shell.line("--out", rundir.free(path)))
+    return UserError(f"{path} exists", next=shell.line("--out", free(path)))
 
 
 def _projector_path(path: Path, format: str) -> Path:

@@ -70,6 +70,7 @@ class Loop:
     trouble: Exception | None = None
     interrupted: bool = False
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
+    measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
         try:
@@ -87,6 +88,7 @@ class Loop:
         epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
         if epoch and start_batch == 0 and settings.evaluates_after(epoch - 1):  # resumed before or after that
             progress.last = {**progress.last, **(evaluated or {})}
+            self.measured = frozenset(evaluated or {})
             if evaluated is None:
                 self._evaluate(epoch - 1)
             self._agree(finished=progress.step == settings.total_steps)
@@ -200,6 +202,8 @@ class Loop:
         if self.evaluate is None or not self.ranks.first or self._must_tell():
             return
         random = checkpoint.random_state()
+        last = self.progress.last
+        self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
         try:
             with urgent():
                 measured = dict(self.evaluate())
@@ -211,6 +215,7 @@ class Loop:
             self._say(Notice(f"no evaluation after epoch {epoch + 1}: {one_line(error)}; training goes on"))
         else:
             self.progress.last = {**self.progress.last, **measured}
+            self.measured = frozenset(measured)
             self._say(Evaluated(self.progress.step, epoch, measured))
         finally:
             checkpoint.restore_random_state(random)  # whether it is made now or at a resume: what follows is the same

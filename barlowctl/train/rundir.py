@@ -26,6 +26,7 @@ from typing import IO, Any
 from barlowctl import shell
 from barlowctl.data.names import require_text
 from barlowctl.errors import UserError
+from barlowctl.places import free
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
 
@@ -81,15 +82,6 @@ def _go_on(run: Path) -> str:
     elsewhere = shell.line("--out", free(run))
     unfinished = (run / "recipe.toml").is_file() and not (run / "result.json").is_file()
     return f"{shell.line('barlowctl', 'pretrain', '--resume', run)}\n{elsewhere}" if unfinished else elsewhere
-
-
-def free(path: Path) -> Path:
-    """A name beside `path` that nothing has: `a-2.safetensors` for `a.safetensors`."""
-    number = 2
-    stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
-    while (found := path.with_name(f"{stem}-{number}{suffix}")).exists():
-        number += 1
-    return found
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -174,3 +174,26 @@ def test_a_file_is_not_overwritten(trained: Path, recipe: Path, photos: Path, ca
     assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz"]) == 2
     assert "not overwritten" in capsys.readouterr().err
     assert Path("x.npz").read_text() == "mine"
+
+
+def test_no_picture_is_overwritten(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
+    """What is there may be of another run, or of other images."""
+    Path("map.html").write_text("mine")
+    command = ["embed", str(trained), str(photos)]
+    assert barlowctl([*command, "--map", "map.html", "--map", "map.png"]) == 2
+    assert f"next: barlowctl {' '.join(command)} --map map-2.html --map map.png" in capsys.readouterr().err
+    assert barlowctl([*command, "-n", "0", "--neighbours-out", "map.html"]) == 2
+    assert "--neighbours-out map-2.html" in capsys.readouterr().err
+    Path("neighbours.png").write_text("mine")
+    embed([str(trained), str(photos), "-n", "0"], capsys)
+    assert Path("neighbours-2.png").is_file()
+    embed([str(trained), str(photos), "-n", "1"], capsys)  # another look at the same: it takes the place of the first
+    assert not Path("neighbours-3.png").exists()
+    embed([str(trained), str(photos), "-n", "1", "--set", "eval.crop=8"], capsys)
+    assert Path("neighbours-3.png").is_file()
+    for name in ("m.png", "m.html"):
+        embed([str(trained), str(photos), "--map", name], capsys)
+        embed([str(trained), str(photos), "--map", name, "--map-images", "5"], capsys)
+        assert barlowctl([*command, "--map", name, "--set", "eval.crop=8"]) == 2
+        capsys.readouterr()
+    assert {Path(name).read_text() for name in ("map.html", "neighbours.png")} == {"mine"}

@@ -111,3 +111,22 @@ def test_transfers_of_two_protocols_and_folders_stand_beside_one_another(tmp_pat
     assert len(files()) == 3
     assert barlowctl([*command, "other"]) == 0
     assert len(files()) == 3
+
+
+def test_results_of_another_protocol_stand_beside_the_first(capsys: Captured) -> None:
+    command = ["resnet10t", "--data", "flowers-1.0", "--linear", "--protocol", "paper", "--set", "batch_size=8"]
+    one = probe(*command, "--set", "epochs=1", capsys=capsys)
+    two = probe(*command, "--set", "epochs=2", capsys=capsys)
+    kept = {json.loads(file.read_text())["linear_paper"]["settings"]["epochs"] for file in Path("o").glob("*.json")}
+    assert (len(files()), kept) == (2, {1, 2})
+    assert one["linear_paper"]["folder"] != two["linear_paper"]["folder"]
+    probe(*command, "--set", "epochs=1", capsys=capsys)  # the first again, in its own file
+    assert len(files()) == 2
+
+
+def test_a_mean_over_seeds_is_not_replaced_by_one_of_them(capsys: Captured) -> None:
+    command = ["resnet10t", "--data", "flowers-1.0", "--linear"]
+    several = probe(*command, "--seeds", "2", capsys=capsys)
+    probe(*command, capsys=capsys)
+    assert json.loads(Path("o/probe-flowers-1.0.json").read_text()) == several
+    assert len(files()) == 2

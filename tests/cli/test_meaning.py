@@ -28,7 +28,7 @@ def draw(folder: Path, classes: str, each: int, seed: int = 0) -> Path:
     return folder
 
 
-def trained(data: str, queries: str, capsys: Captured, *more: str) -> dict[str, object]:
+def trained_on(data: str, queries: str, capsys: Captured, *more: str) -> dict[str, object]:
     Path("r.toml").write_text(RECIPE.replace('"holdout"', f'"{queries}"').replace("holdout = 100", "holdout = 6"))
     capsys.readouterr()
     assert barlowctl(["pretrain", "--recipe", "r.toml", "--data", data, *SHORT, *more]) == 0
@@ -43,7 +43,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_knn_of_one_class(tmp_path: Path, capsys: Captured) -> None:
     draw(tmp_path / "x", "a", 20)
-    result = trained("./x", "holdout", capsys)
+    result = trained_on("./x", "holdout", capsys)
     assert result["knn"] is None
     assert "of one class" in str(result["knn_reason"])
 
@@ -52,7 +52,7 @@ def test_class_numbers_of_another_list(tmp_path: Path, capsys: Captured) -> None
     for split, classes, seed in (("train", "abc", 0), ("val", "ac", 1)):
         draw(tmp_path / split, classes, 6, seed)
         assert barlowctl(["data", "pack", split, "mixed", "--split", split, "-q"]) == 0
-    result = trained("mixed", "val", capsys)
+    result = trained_on("mixed", "val", capsys)
     assert result["knn"] is None
     assert "number 1 is 'b' and 'c'" in str(result["knn_reason"])
 
@@ -63,7 +63,7 @@ def test_queries_that_are_the_training_images_under_another_name(tmp_path: Path,
         link = tmp_path / "d" / "val" / file.parent.name / f"other-{file.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
-    result = trained("./d", "val", capsys)
+    result = trained_on("./d", "val", capsys)
     assert result["knn"] is None
     assert "are the same" in str(result["knn_reason"])
     run = str(result["run"])
@@ -103,6 +103,39 @@ def test_features_that_are_all_the_same(
     for key in ("knn", "linear"):
         assert result[key]["top1"] is None
         assert "collapse" in result[key]["reason"]
+
+
+def test_features_that_are_not_finite(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is reported, by probe and while a run trains, and the reason is said; the run goes on."""
+    from barlowctl.assemble import evaluation, finished
+
+    real, extract = finished.open_run, evaluation.extract_readable
+
+    def overflown(path: Path) -> finished.FinishedRun:
+        run = real(path)
+        for module in run.method.backbone.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.constant_(module.weight, float("nan"))
+        return run
+
+    monkeypatch.setattr("barlowctl.assemble.subjects.open_run", overflown)
+    assert barlowctl(["probe", str(trained), "--json", "--threads", "1", "--out", str(tmp_path / "out")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [result[key] for key in ("feature_spread", "effective_rank", "alpha")] == [None] * 3
+    for key in ("knn", "linear"):
+        assert (result[key]["top1"], "NaN" in result[key]["reason"]) == (None, True)
+
+    def broken(*arguments: object, **options: object) -> object:
+        found = extract(*arguments, **options)  # type: ignore[arg-type]
+        found.features[0, 0] = float("inf")
+        return found
+
+    monkeypatch.setattr(evaluation, "extract_readable", broken)
+    draw(tmp_path / "x", "ab", 20)
+    values = trained_on("./x", "holdout", capsys)
+    assert (values["knn"], "NaN" in str(values["knn_reason"]), "effective_rank" in values) == (None, True, False)
 
 
 def test_top_5_of_few_classes(tmp_path: Path, capsys: Captured) -> None:

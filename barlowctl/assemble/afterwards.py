@@ -1,0 +1,44 @@
+"""What can be done with a run that is finished, as commands that work for its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from barlowctl import shell
+from barlowctl.assemble import run_images
+from barlowctl.assemble.data import Source, open_source
+from barlowctl.assemble.labelled import check_comparable, check_labelled
+from barlowctl.errors import UserError, one_line
+from barlowctl.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """commands: to be typed as they are. no_probe: why measuring is not among them; None: it is."""
+
+    commands: tuple[str, ...]
+    no_probe: str | None
+
+
+def afterwards(run: Path, recipe: Recipe, source: Source) -> Afterwards:
+    """What to do with a run that was trained on `source`: probe it where its images can be measured on."""
+    export = shell.line("barlowctl", "export", run, "--format", "timm")
+    why_not = _no_probe(run, recipe, source)
+    if why_not is None:
+        return Afterwards((shell.line("barlowctl", "probe", run), export), None)
+    images = run_images.dataset_of(run, recipe)
+    embed = shell.line("barlowctl", "embed", run, images, "--out", run / "features.npz")
+    return Afterwards((shell.line("barlowctl", "report", run), embed, export), why_not)
+
+
+def _no_probe(run: Path, recipe: Recipe, source: Source) -> str | None:
+    """Why `probe` would refuse the run's own images; None: it would not."""
+    try:
+        check_comparable(source, source)  # without labels there is no need to look for another split
+        check_labelled(source, open_source(recipe, "test", run_images.dataset_to_measure(run, recipe)))
+    except UserError as error:
+        return error.message
+    except Exception as error:  # the run is finished, whatever became of its images
+        return one_line(error)
+    return None
