@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
+from typing import Any
 
 import torch
 
@@ -54,7 +56,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_of_rank(name: str, ranks: Ranks) -> torch.device:
-    """`choose_device`, and with several ranks on GPUs one GPU each, by the rank's number on its machine.
+    """`choose_device`, and with several ranks on GPUs one GPU each: by the rank's number on its machine, or the first
+    of its own where each rank sees GPUs that no other sees (Slurm's `--gpus-per-task`).
 
     Raises:
         UserError: more ranks than GPUs on this machine.
@@ -62,14 +65,17 @@ def device_of_rank(name: str, ranks: Ranks) -> torch.device:
     device = choose_device(name)
     if device.type != "cuda" or ranks.size == 1:
         return device
-    if ranks.local_rank >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    visible = frozenset(str(torch.cuda.get_device_properties(index).uuid) for index in range(count))
+    index = 0 if _is_own(visible, ranks) else ranks.local_rank
+    if index >= count:
         raise UserError(
-            f"{ranks.local_size} ranks on a machine with {torch.cuda.device_count()} GPUs",
+            f"{ranks.local_size} ranks on a machine with {count} GPUs",
             allowed="one rank per GPU, or --device cpu",
-            next=f"torchrun --nproc-per-node {torch.cuda.device_count()} -m barlowctl ...",
+            next=f"torchrun --nproc-per-node {count} -m barlowctl ...",
         )
-    torch.cuda.set_device(ranks.local_rank)
-    return torch.device("cuda", ranks.local_rank)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def cores() -> int:
@@ -80,13 +86,22 @@ def cores() -> int:
 def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE) -> int:
     """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers).
 
-    Ranks on one machine share its cores.
+    Ranks on one machine share its cores, except where each is bound to cores of its own (as `srun` does).
     """
     keep_freed_memory()
-    share = max(1, cores() // ranks.local_size)
+    bound = ranks.size > 1 and _is_own(frozenset(os.sched_getaffinity(0)), ranks)
+    share = max(1, cores() // (1 if bound else ranks.local_size))
     threads = min(runtime.threads or recipe_threads or share, share)
     torch.set_num_threads(threads)
     return threads
+
+
+def _is_own(mine: frozenset[Any], ranks: Ranks) -> bool:
+    """Whether no other rank of this machine has any of `mine`; all ranks call this together."""
+    machine = platform.node()
+    told = ranks.objects((machine, mine))
+    others = [theirs for rank, (node, theirs) in enumerate(told) if rank != ranks.rank and node == machine]
+    return all(mine.isdisjoint(theirs) for theirs in others)
 
 
 @contextmanager

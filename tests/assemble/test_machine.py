@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
 from barlowctl.assemble import crew
-from barlowctl.assemble.machine import Runtime, choose_device, memory_explained
+from barlowctl.assemble.machine import Runtime, choose_device, device_of_rank, memory_explained, set_threads
+from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 
 
@@ -40,3 +47,44 @@ def test_processes_take_the_gpus_in_turn_or_shares_of_the_cores(monkeypatch: pyt
     assert current == [torch.device("cuda", 1)]  # streams and events that name no device are on it
     with pytest.raises(UserError, match="which is one device"):
         crew.places(2, Runtime(device="cuda:1"), 0)
+
+
+class RankOfSeveral(Ranks):
+    """One of the ranks of a machine, which hears from the others what a test makes them say."""
+
+    others: Sequence[Any] = ()
+
+    def objects(self, value: Any) -> list[Any]:
+        said = [(platform.node(), frozenset(other)) for other in self.others]
+        return [*said[: self.rank], value, *said[self.rank :]]
+
+
+def rank_of_two(others: Sequence[Any]) -> RankOfSeveral:
+    ranks = RankOfSeveral(rank=1, size=2, local_rank=1, local_size=2)
+    ranks.others = others
+    return ranks
+
+
+def test_a_rank_takes_a_gpu_by_its_number_or_the_one_that_it_alone_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+
+    def see(*uuids: str) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(uuids))
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
+
+    see("a", "b")
+    assert device_of_rank("auto", rank_of_two(["ab"])) == torch.device("cuda", 1)
+    see("b")  # srun --gpus-per-task=1
+    assert device_of_rank("auto", rank_of_two(["a"])) == torch.device("cuda", 0)
+    assert current == [1, 0]
+    with pytest.raises(UserError, match="2 ranks on a machine with 1 GPUs"):
+        device_of_rank("auto", rank_of_two(["b"]))
+
+
+def test_ranks_share_cores_unless_each_is_bound_to_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6, 7})
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    assert set_threads(Runtime(), 0, rank_of_two([{4, 5, 6, 7}])) == 2
+    assert set_threads(Runtime(), 0, rank_of_two([{0, 1, 2, 3}])) == 4
