@@ -6,15 +6,52 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from barlowctl import shell
 from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
+from barlowctl.places import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, rundir, sinks
 
 EDITED_FILE = "recipe-edited.toml"
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe in a run's recipe.toml.
+
+    Raises:
+        UserError: not a run, or the file is gone or no recipe any more; run.json may have it still.
+    """
+    file = run / "recipe.toml"
+    try:
+        if not file.is_file():
+            raise UserError(
+                f"'{run}' is not a run: it has no recipe.toml",
+                allowed="a directory that `barlowctl pretrain` made",
+                next="barlowctl runs list",
+            )
+        return load.load(str(file))
+    except UserError as error:
+        if (run / "run.json").is_file() and _recipe(run) is not None:
+            if not file.is_file():
+                error.message, error.allowed = f"'{file}' is gone", "the recipe that the run was begun with"
+            error.next = shell.line("barlowctl", "runs", "restore", run)
+        raise
+
+
+def note_edited(run: Path, now: Recipe) -> tuple[str, ...]:
+    """What to say where a run that is only read has another recipe than it was begun with."""
+    before = _recipe(run) if (run / "run.json").is_file() else None
+    changes = _changes(before, now) if before is not None else []
+    said = ", ".join(f"{key} {old!r}, now {new!r}" for key, old, new in changes)
+    return (f"'{run / 'recipe.toml'}' was edited since the run began: {said}",) if changes else ()
+
+
+def _changes(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
+    return [change for change in load.diff(before, now) if change[0] not in ("name", "description")]
 
 
 def check_recipe(run: Path) -> None:
@@ -43,7 +80,7 @@ def check_recipe(run: Path) -> None:
                 allowed="the file as it was, or a new run with what it says now",
                 next=another,
             )
-    elif changes := [change for change in load.diff(before, now) if change[0] not in ("name", "description")]:
+    elif changes := _changes(before, now):
         lines = "\n".join(f"  {key}: {old!r} when the run began, {new!r} now" for key, old, new in changes)
         raise UserError(
             f"'{file}' was edited since the run began:\n{lines}",
@@ -52,11 +89,11 @@ def check_recipe(run: Path) -> None:
         )
 
 
-def restore_recipe(run: Path) -> Path | None:
+def restore_recipe(run: Path) -> tuple[str, Path | None]:
     """Write recipe.toml as it was when the run began; what stood there stays as `recipe-edited.toml`.
 
     Returns:
-        Where the edited one is now; None: nothing was edited.
+        What was done, in words, and where the edited one is now (None: there was none).
 
     Raises:
         UserError: the run does not know its recipe, or the file cannot be written.
@@ -67,17 +104,19 @@ def restore_recipe(run: Path) -> Path | None:
                         next=shell.line("barlowctl", "pretrain", "--recipe", file))  # fmt: skip
     text = load.dump(before)
     try:
-        edited = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        if edited == text:
-            return None
+        edited = file.read_bytes() if file.is_file() else b""
+        if edited == text.encode():
+            return f"{file} was not edited", None
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         temporary.write_text(text, encoding="utf-8")
+        aside = run / EDITED_FILE
+        aside = free(aside) if aside.exists() and edited != aside.read_bytes() else aside
         if edited:
-            shutil.copyfile(file, run / EDITED_FILE)
+            shutil.copyfile(file, aside)
         os.replace(temporary, file)
     except OSError as error:
         raise UserError(f"'{file}' cannot be written: {error.strerror}", next=f"ls -l {shell.line(run)}") from error
-    return run / EDITED_FILE
+    return (f"{file} is as it was; what stood there is in {aside}", aside) if edited else (f"{file} is back", None)
 
 
 def start_over(run: Path) -> str:
@@ -91,6 +130,8 @@ def start_over(run: Path) -> str:
         metrics.unlink(missing_ok=True)
         return "the run was stopped before its first checkpoint: it starts from the beginning"
     aside = sinks.put_aside(metrics)
+    if (run / "diagnostics").is_dir():
+        sinks.put_aside(run / "diagnostics")
     return (
         f"there is no checkpoint in '{run / 'checkpoints'}', though the run had come to step {reached:,}: none was "
         f"written by then, or they were deleted. It starts from the beginning; its records are kept in '{aside.name}'"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from barlowctl import shell
+from barlowctl.assemble.begun import note_edited, recipe_of
 from barlowctl.assemble.model import build_method
 from barlowctl.errors import UserError
 from barlowctl.export.keys import describe_difference
 from barlowctl.objective import BarlowTwins
-from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint
 
@@ -37,23 +38,17 @@ def open_run(path: Path) -> FinishedRun:
     Raises:
         UserError: not a run, no usable checkpoint, or weights that do not fit the recipe.
     """
-    file = path / "recipe.toml"
-    if not file.is_file():
-        raise UserError(
-            f"'{path}' is not a run: it has no recipe.toml",
-            allowed="a directory that `barlowctl pretrain` made",
-            next="barlowctl runs list",
-        )
-    recipe = load.load(str(file))
+    recipe = recipe_of(path)
     method = build_method(recipe)
     loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
     if difference := describe_difference(method.state_dict(), loaded.state.model):
         raise UserError(
             f"the weights in '{loaded.path}' do not fit the run's recipe: the file {difference}",
-            next=f"check that '{file}' was not edited",
+            next=shell.line("barlowctl", "runs", "restore", path),
         )
     method.load_state_dict(dict(loaded.state.model))
     method.eval().to(torch.float32)
     finished = (path / "result.json").is_file()
     notes = loaded.notes + (() if finished else (f"the run is not finished: this is step {loaded.state.step}",))
+    notes += note_edited(path, recipe)
     return FinishedRun(path, recipe, method, loaded.state.step, finished, notes)

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import barlowctl
+from barlowctl.assemble.begun import note_edited, recipe_of
 from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
 from barlowctl.assemble.embedding import embed, find_neighbours
 from barlowctl.assemble.machine import Runtime, choose_device
@@ -57,7 +58,7 @@ def report(
         UserError: not a run, or the page cannot be written.
     """
     check_file(out)
-    recipes = [_recipe(run) for run in runs]
+    recipes = [recipe_of(run) for run in runs]
     names = _names(runs)
     gathered = [
         _gather(run, name, recipe, runtime, data, images, notify)
@@ -72,16 +73,6 @@ def report(
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
     return out
-
-
-def _recipe(run: Path) -> Recipe:
-    if not (run / "recipe.toml").is_file():
-        raise UserError(
-            f"'{run}' is not a run: it has no recipe.toml",
-            allowed="directories that `barlowctl pretrain` made",
-            next="barlowctl runs list",
-        )
-    return load.load(str(run / "recipe.toml"))
 
 
 def _about(run: Path) -> dict[str, Any]:
@@ -121,7 +112,7 @@ def _gather(
     finished = (run / "result.json").is_file()
     result = rundir.read_json(run / "result.json") if finished else {k: v[1][-1] for k, v in metrics.items() if v[1]}
     drawn: list[Picture] = []
-    notes = cautions(recipe)
+    notes = [*note_edited(run, recipe), *cautions(recipe)]
     readings: list[str] = []
     spectra: dict[str, list[float]] = {}
     spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))

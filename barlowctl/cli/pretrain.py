@@ -275,19 +275,16 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
     Raises:
         UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
     """
-    from barlowctl.assemble.begun import check_recipe
+    from barlowctl.assemble.begun import check_recipe, recipe_of
     from barlowctl.recipe import load
 
-    file = run / "recipe.toml"
-    if not file.is_file():
-        raise UserError(f"'{run}' is not a run: it has no recipe.toml", next="barlowctl runs list")
+    saved = recipe_of(run)
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
     if (run / "result.json").exists():
         raise UserError(f"'{run}' is finished", next=shell.line("barlowctl", "report", run))
-    saved = load.load(str(file))
     if recipe is not None or overrides:
-        given = load.load(recipe or str(file), overrides or ())
+        given = load.load(recipe or str(run / "recipe.toml"), overrides or ())
         changes = [change for change in load.diff(saved, given) if change[0] not in ("name", "description")]
         if changes:
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)

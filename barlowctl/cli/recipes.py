@@ -29,7 +29,7 @@ def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> No
     ]
     described = [(*row, loaded[row[0]].description) for row in rows]
     console.table("Recipes", ("name", "dataset", "backbone", "epochs", "batch", "what"), described)
-    console.next("barlowctl recipes show NAME", "barlowctl pretrain --recipe NAME --dry-run")
+    console.next("barlowctl recipes show quickstart", "barlowctl pretrain --recipe quickstart --dry-run")
     console.result(
         {
             "recipes": [

@@ -38,7 +38,10 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     if runs:
         columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
         console.table(f"Runs in {rundir.runs_home()}", columns, [_cells(row) for row in rows])
-        console.next("barlowctl runs show NAME", "barlowctl runs compare NAME NAME")
+        names = [run.name for run in runs[:2]]
+        console.next(shell.line("barlowctl", "runs", "show", names[0]))
+        if len(names) > 1:
+            console.next(shell.line("barlowctl", "runs", "compare", names[0], names[1]))
     else:
         console.say(f"no run in {rundir.runs_home()}")
         console.next("barlowctl pretrain --recipe quickstart")
@@ -186,11 +189,10 @@ def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = 
 
     console = Console(json=json, quiet=quiet)
     path = history.find(run)
-    edited = restore_recipe(path)
-    file = path / "recipe.toml"
-    console.say(f"{file} is as it was; what stood there is in {edited}" if edited else f"{file} was not edited")
+    done, edited = restore_recipe(path)
+    console.say(done)
     console.next(shell.line("barlowctl", "pretrain", "--resume", path))
-    console.result({"file": str(file), "edited": str(edited) if edited else None})
+    console.result({"file": str(path / "recipe.toml"), "edited": str(edited) if edited else None})
 
 
 def _summary(run: History) -> dict[str, Any]:

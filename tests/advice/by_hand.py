@@ -59,7 +59,6 @@ REASONS = {
     "name a TOML file": EDIT,
     "write one path a line": EDIT,
     "number the classes 0, 1, 2, ...": EDIT,
-    f"check that '{VALUE}' was not edited": EDIT,
     "put it into a hub folder: config.json with its timm 'architecture', and model.safetensors": EDIT,
     f"give it its size in model.backbone_args (img_size = {VALUE}), or change views.size and eval.crop": EDIT,
     "remove global_pool from model.backbone_args": EDIT,

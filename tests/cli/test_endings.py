@@ -85,6 +85,26 @@ def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: P
     assert pretrain("--resume", "runs/a", "--quiet") == 0
 
 
+def test_a_recipe_that_is_gone_or_no_recipe_any_more_is_put_back(stopped: Path, capsys: Captured) -> None:
+    file = stopped / "recipe.toml"
+    begun, broken = file.read_text(), "name = [\n"
+    for damage in (file.unlink, lambda: file.write_text(broken)):
+        for command in (["pretrain", "--resume", "runs/a"], ["export", "runs/a"], ["report", "runs/a"]):
+            damage() if file.is_file() else None  # type: ignore[operator]
+            assert barlowctl(command) == 2
+            assert "next: barlowctl runs restore runs/a\n" in capsys.readouterr().err
+        assert barlowctl(["runs", "restore", "runs/a"]) == 0
+        assert file.read_text() == begun
+    assert (stopped / "recipe-edited.toml").read_text() == broken
+    edit(stopped, "crop = 16", "crop = 8")
+    capsys.readouterr()
+    assert barlowctl(["export", "runs/a"]) == 0
+    assert "was edited since the run began: eval.crop 16, now 8" in capsys.readouterr().out
+    assert barlowctl(["runs", "restore", "runs/a"]) == 0  # the first edited one stays
+    assert (stopped / "recipe-edited.toml").read_text() == broken
+    assert "crop = 8" in (stopped / "recipe-edited-2.toml").read_text()
+
+
 def test_a_recipe_in_other_words_is_the_same(stopped: Path) -> None:
     edit(stopped, "lr = 0.002", "lr = 2e-3  # the peak")
     edit(stopped, "warmup_epochs = 0.5", "warmup_epochs = 0.50")
