@@ -359,7 +359,7 @@ def test_paths(tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty and not an export"):
         export(model, tmp_path / "mine", "hub", overwrite=True)
-    with pytest.raises(UserError, match="could not be written"):
+    with pytest.raises(UserError, match="is no folder"):
         export(model, tmp_path / "a.safetensors" / "b.safetensors", "timm")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "folder", "mine"]
 
