@@ -56,7 +56,8 @@ def pack(
         str,
         typer.Option(
             "--range",
-            help="More than 8 bits: the values of black and white, LOW:HIGH; auto: measured over the data set; type.",
+            help="More than 8 bits: the values of black and white, LOW:HIGH (of several types: "
+            "uint16=0:4095,float32=0:1); auto: measured over the data set; type.",
         ),
     ] = "auto",
     background: Annotated[

@@ -9,12 +9,12 @@ import io
 import logging
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from barlowctl.data import formats, jpeg, png, tiff, transparency
+from barlowctl.data import formats, jpeg, netpbm, png, tiff, transparency
 from barlowctl.data.conversion import Conversion
 from barlowctl.data.limits import check_size
 from barlowctl.data.ranges import Deep, Range
@@ -81,7 +81,7 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
         if (found := tiff.read(data, bands)) is not None:
             values, alpha, orientation = found.values, found.alpha, found.orientation
             return Parts(
-                Deep(_turned(values.values, orientation), values.kind, values.bits)
+                replace(values, values=_turned(values.values, orientation))
                 if isinstance(values, Deep)
                 else _turned(values, orientation),
                 None if alpha is None else _turned(alpha, orientation),
@@ -89,6 +89,8 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
                 found.inverted,
                 [*found.notes, *(["EXIF rotation"] if orientation != 1 else [])],
             )
+        if (deep := netpbm.read(data)) is not None:
+            return Parts(deep)
         return _read_with_pillow(data)
     except Unreadable:
         raise
@@ -101,7 +103,7 @@ def _finished(parts: Parts, conversion: Conversion) -> Decoded:
     value_range = None
     if isinstance(parts.values, Deep):
         value_range = conversion.ranges.of(parts.values)
-        pixels, cut = value_range.to_8_bits(parts.values.values)
+        pixels, cut = value_range.to_8_bits(parts.values.values, parts.values.nodata)
         notes.append(f"{parts.values.kind}, {value_range} as 8 bits")
         if cut:
             notes.append("values cut off")
@@ -215,13 +217,13 @@ def _read_with_pillow(data: bytes) -> Parts:
         if opened.format == "TIFF" and ";16" in layout and opened.mode in ("RGB", "RGBA"):
             values = _sixteen_bits(data, opened.mode, layout)
             alpha = values[..., 3] if opened.mode == "RGBA" else None
-            return Parts(Deep(values[..., :3], "uint16"), alpha, notes=notes)
+            nodata = tiff.nodata(opened.tag_v2.get(tiff.NODATA), values.dtype)
+            return Parts(Deep(values[..., :3], "uint16", nodata=nodata), alpha, notes=notes)
         image = ImageOps.exif_transpose(opened) if orientation != 1 else opened
         if image.mode.startswith("I") or image.mode == "F":
             values = np.array(image)
-            if opened.format == "PPM" and image.mode == "I":  # Pillow has scaled it by its largest value
-                return Parts(Deep(values.astype(np.uint16), "uint16", bits=16), notes=notes)
-            return Parts(Deep(values, values.dtype.name), notes=notes)
+            nodata = tiff.nodata(opened.tag_v2.get(tiff.NODATA), values.dtype) if opened.format == "TIFF" else None
+            return Parts(Deep(values, values.dtype.name, nodata=nodata), notes=notes)
         if ";16" in layout:
             notes.append("16 bits to 8")
         return _parts_of(image, notes)

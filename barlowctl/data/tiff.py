@@ -22,6 +22,7 @@ _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # PhotometricInterpretation
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: alpha, premultiplied or not
 _ORIENTATION, _LARGEST = 274, 281  # tags
+NODATA = 42113  # GDAL's
 
 
 @dataclass
@@ -79,13 +80,31 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
     picture = np.ascontiguousarray(taken)
     orientation = _tag(page, _ORIENTATION, 1)
     return Tiff(
-        picture if picture.dtype == np.uint8 else Deep(_native(picture), picture.dtype.name, _stated_bits(page)),
+        picture if picture.dtype == np.uint8 else _deep(picture, page),
         None if alpha is None else np.ascontiguousarray(_native(values[..., alpha])),
         int(kind) == _ASSOCIATED,
         int(page.photometric) == _WHITE_IS_ZERO,
         orientation if 1 <= orientation <= 8 else 1,
         [*notes, *(["first of several pictures"] if several else [])],
     )
+
+
+def _deep(picture: np.ndarray, page: Any) -> Deep:
+    tag = page.tags.get(NODATA)
+    missing = nodata(None if tag is None else tag.value, picture.dtype)
+    return Deep(_native(picture), picture.dtype.name, _stated_bits(page), nodata=missing)
+
+
+def nodata(text: object, dtype: np.dtype) -> float | None:
+    """The value of a type that stands for nothing, from GDAL's tag ("-9999"); None: there is none."""
+    try:
+        value = float(str(text).strip(" \0"))
+        own = np.array([value]).astype(dtype)[0] if dtype.kind == "f" else value
+        if dtype.kind != "f" and not (np.iinfo(dtype).min <= value <= np.iinfo(dtype).max):
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return float(own) if np.isfinite(own) else None
 
 
 def _has_another(file: Any) -> bool:

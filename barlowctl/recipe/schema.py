@@ -40,6 +40,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
+def _are_ranges(text: str) -> bool:
+    """LOW:HIGH, or KIND=LOW:HIGH of one or several types, as `data.ranges.parse` reads them."""
+    found = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
+    kinds = [one[1] if one else None for one in found]
+    if len(set(kinds)) < len(kinds) or (len(kinds) > 1 and None in kinds):
+        return False
+    try:
+        ends = [(float(one[2]), float(one[3])) for one in found if one]
+    except ValueError:
+        return False
+    return len(ends) == len(found) and all(low < high and math.isfinite(high - low) for low, high in ends)
+
+
 class Data(Section):
     """Which images a run reads."""
 
@@ -52,8 +65,8 @@ class Data(Section):
     )
     range: str = Field(
         "auto",
-        description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH; "
-        "auto: measured over the data set; type: all that the type holds",
+        description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH "
+        "(of several types: uint16=0:4095,float32=0:1); auto: measured over the data set; type: all that it holds",
     )
     background: str = Field(
         "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
@@ -64,14 +77,11 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _converts(self) -> Data:
-        if self.range not in ("auto", "type"):
-            low, _, high = self.range.partition(":")
-            try:
-                ordered = float(low) < float(high) and math.isfinite(float(high) - float(low))
-            except ValueError:
-                ordered = False
-            if not ordered:
-                raise ValueError(f"range is '{self.range}': auto, type, or LOW:HIGH, e.g. '0:4095'")
+        if self.range not in ("auto", "type") and not _are_ranges(self.range):
+            raise ValueError(
+                f"range is '{self.range}': auto, type, LOW:HIGH, e.g. '0:4095', or of several types "
+                "'uint16=0:4095,float32=0:1'"
+            )
         if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
             raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
         if len(self.bands) not in (0, 1, 3):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from barlowctl.data.beton import Beton
 from barlowctl.data.brightness import BRIGHT, DARK, FLAT, look
@@ -18,11 +18,12 @@ from barlowctl.data.conversion import Choices, Conversion, parse_bands
 from barlowctl.data.pack import pack
 from barlowctl.data.pixels import decode_picture
 from barlowctl.data.plain import Pictures
-from barlowctl.data.ranges import Ranges
+from barlowctl.data.ranges import Deep, Ranges
 from barlowctl.data.sample import conversion_of, positions
 from barlowctl.data.sources import open_source
 from barlowctl.data.unreadable import Unreadable, UnreadableImage
 from barlowctl.errors import UserError
+from barlowctl.recipe.load import load
 
 RAMP = np.linspace(0, 1, 600).reshape(20, 30)
 
@@ -242,3 +243,71 @@ def test_large_pictures_are_converted_in_pieces(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(transparency, "_AT_ONCE", 70)
     found = [decode_picture(one).pixels for one in (png(whole), tiff(whole.astype(np.int32)), data)]
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def pnm(magic: str, values: np.ndarray, white: int, *, comment: str = "") -> bytes:
+    height, width = values.shape[:2]
+    header = f"{magic}\n{comment}{width} {height}\n{white}\n".encode()
+    plain = magic in ("P2", "P3")
+    return header + (" ".join(map(str, values.ravel())).encode() if plain else values.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize(("magic", "colours"), [("P5", 1), ("P6", 3), ("P2", 1), ("P3", 3)])
+def test_pgm_and_ppm_keep_their_values(magic: str, colours: int) -> None:
+    values = deep(3000) if colours == 1 else np.stack([deep(3000), deep(1500), deep(750)], axis=2)
+    file = pnm(magic, values, 4095, comment="# made by a camera\n")
+    assert np.array_equal(decode_picture(file).pixels, scaled(values, 0, 4095))
+    set_by_hand = Conversion(Choices("500:3000"), Ranges("500:3000"))  # the file's values, not Pillow's sixteenfold
+    assert np.array_equal(decode_picture(file, set_by_hand).pixels, scaled(values, 500, 3000))
+    assert np.array_equal(decode_picture(pnm(magic, values, 65535)).pixels, scaled(values, 0, 4095))  # the type's
+    found = decode_picture(pnm(magic, values, 3001))
+    assert np.array_equal(found.pixels, scaled(values, 0, 3001))
+    assert found.notes == ["uint16, 0 to the largest value that the file states as 8 bits"]
+    with pytest.raises(Unreadable, match="truncated"):
+        decode_picture(file[: len(file) // 2])
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.float32, -9999), (np.uint16, 65535), (np.float32, -3.4028235e38)])
+def test_nodata_does_not_count_and_is_black(dtype: type, nodata: float, compression: str | None) -> None:
+    values = deep(200, dtype) if dtype is np.uint16 else (RAMP * 250).astype(dtype)
+    values[3:6] = nodata
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = str(nodata)
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, "TIFF", tiffinfo=tags, compression=compression)
+    expected = scaled(values, 0, 255)
+    expected[3:6] = 0
+    found = decode_picture(stream.getvalue())
+    assert np.array_equal(found.pixels, expected)
+    assert "values cut off" not in found.notes
+
+
+def test_types_have_ranges_of_their_own(tmp_path: Path) -> None:
+    low = deep(1500).astype(np.int16) - 500
+    for name, data in {"a.tif": tiff(low), "b.png": png(deep(3000)), "c.tif": tiff(RAMP.astype(np.float32))}.items():
+        (tmp_path / name).write_bytes(data)
+    source = open_source(tmp_path)
+    with pytest.raises(UnreadableImage) as caught:
+        Pictures(source).image(0)
+    assert caught.value.next == "--set data.range=int16=-500:1000"  # alone it would darken the others
+    for setting, white in (("int16=-500:1000", 4095), ("int16=-500:1000,uint16=0:3000", 3000)):
+        assert load("quickstart", [f"data.range={setting}"]).data.range == setting
+        pictures = Pictures(source, conversion_of(source, Choices(setting)))
+        assert np.array_equal(pictures.image(0)[..., 0], scaled(low, -500, 1000))
+        assert np.array_equal(pictures.image(1)[..., 0], scaled(deep(3000), 0, white))
+        assert np.array_equal(pictures.image(2)[..., 0], scaled(RAMP.astype(np.float32), 0, 1))
+    again = Ranges("uint16=0:3000", sample=lambda: iter([Deep(low, "int16")]))
+    with pytest.raises(Unreadable) as missing:
+        again.of(Deep(low, "int16"))
+    assert missing.value.setting == "range=uint16=0:3000,int16=-500:1000"
+
+
+@pytest.mark.parametrize(
+    "text", ["uint16=0:1,0:2", "0:1,uint16=0:2", "uint16=0:1,uint16=0:2", "=0:1", "uint16:0:1", "a,b"]
+)
+def test_wrong_ranges_are_refused_alike(text: str) -> None:
+    with pytest.raises(UserError, match="the range is"):
+        Choices(text)
+    with pytest.raises(UserError, match="range is"):
+        load("quickstart", [f"data.range={text}"])
