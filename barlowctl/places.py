@@ -30,15 +30,15 @@ def check_file(path: Path, flag: str = "--out") -> None:
     check_folder(path.parent, flag, asked=path)
 
 
-def check_new(path: Path, flag: str = "--out") -> None:
+def check_new(path: Path) -> None:
     """As `check_file`; a file that is there already is refused too.
 
     Raises:
         UserError: see `check_file`, or it exists: what is there may be of other images, or of another network.
     """
-    check_file(path, flag)
+    check_file(path)
     if os.path.lexists(path):
-        raise UserError(f"'{path}' exists and is not overwritten", next=shell.line(flag, free(path)))
+        raise UserError(f"'{path}' exists and is not overwritten", next=shell.line("--out", free(path)))
 
 
 def free(path: Path) -> Path:

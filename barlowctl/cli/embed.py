@@ -116,10 +116,13 @@ def embed(
         console.say(line)
     identity = identify(opened, {split: source.fingerprint}).facts()
     key = identity["key"]
-    _check_pictures(maps, "--map", key)
+    maps_to = [_free_or_own(path, key) for path in maps]
+    if maps != maps_to:
+        raise _of_something_else(maps, maps_to, shell.line(*(word for one in maps_to for word in ("--map", one))))
     if queries:
-        neighbours_out = neighbours_out or _free_or_own(Path("neighbours.png"), key)
-        _check_pictures([neighbours_out], "--neighbours-out", key)
+        picture_to = _free_or_own(neighbours_out or Path("neighbours.png"), key)
+        if neighbours_out not in (None, picture_to):
+            raise _of_something_else([neighbours_out], [picture_to], shell.line("--neighbours-out", picture_to))
     notes = changed_since_training(opened.folder, source)
     for note in notes:
         console.say(f"note: {note}")
@@ -149,11 +152,11 @@ def embed(
             write(out, found)
     if outputs.files:
         console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
-    if queries and neighbours_out:
+    if queries:
         picture, result["neighbours"] = embedding.find_neighbours(opened, source, found, queries, runtime, top=top)
-        with outputs.writing(neighbours_out):
-            embedding.draw_neighbours(picture, neighbours_out, key)
-            console.say(f"neighbours drawn to {neighbours_out}")
+        with outputs.writing(picture_to):
+            embedding.draw_neighbours(picture, picture_to, key)
+            console.say(f"neighbours drawn to {picture_to}")
     if maps:
         count = embedding.draw_map(source, found, maps, projection, outputs, at_most=at_most, seed=seed, key=key)
         result["map_images"] = count
@@ -170,16 +173,7 @@ def _free_or_own(path: Path, key: str) -> Path:
     return next((one for one in candidates if not os.path.lexists(one) or bears(one, key)), path)
 
 
-def _check_pictures(paths: list[Path], flag: str, key: str) -> None:
-    """Refuse to write over what is of something else: other images, another network, or no picture of ours.
-
-    Raises:
-        UserError: one of the paths is such a file.
-    """
-    free = [_free_or_own(path, key) for path in paths]
-    for path, instead in zip(paths, free, strict=True):
-        if path != instead:
-            raise UserError(
-                f"'{path}' exists, is not of this network on these images, and is not overwritten",
-                next=shell.line(*(word for one in free for word in (flag, one))),
-            )
+def _of_something_else(paths: list[Path], instead: list[Path], advice: str) -> UserError:
+    """What would be written over is of other images or another network, or is no picture of ours."""
+    path = next(path for path, other in zip(paths, instead, strict=True) if path != other)
+    return UserError(f"'{path}' exists, is not of this network on these images, and is not overwritten", next=advice)
