@@ -45,11 +45,14 @@ class Account:
             insort(found.examples, name)
             del found.examples[EXAMPLES:]
 
-    def take_back(self, kind: str, count: int) -> None:
-        """Some that were counted are read after all: labels in files beside images."""
+    def take_back(self, kind: str, count: int, name: str = "") -> None:
+        """Some that were counted are read after all: labels in files beside images. name: that of one alone."""
         found = self.passed_over.get(kind)
         if found is None or found.count <= count:
             self.passed_over.pop(kind, None)
+        elif name in found.examples and found.count == len(found.examples):
+            found.count -= 1
+            found.examples.remove(name)
         else:
             found.count, found.examples = found.count - count, []  # which are left is not known
 

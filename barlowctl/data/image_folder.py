@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data import formats
 from barlowctl.data.account import Account
 from barlowctl.data.arrangement import account_for, arrange, split_names
-from barlowctl.data.label_table import LabelTable, find_label_table
-from barlowctl.data.labels import Labels, among, are_numbers, number_labels
+from barlowctl.data.label_table import FilesOnDisk, find_label_table, labels_in
+from barlowctl.data.labels import among, are_numbers
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
-from barlowctl.data.scan import Scan, class_folders, has_images
+from barlowctl.data.scan import Scan, class_folders, has_images, subfolders
 from barlowctl.data.side_labels import read_side_labels
-from barlowctl.data.splits import SAME_SPLIT, choices, split_in
+from barlowctl.data.splits import choices, split_in
 from barlowctl.errors import UserError
 
 UNDERSTOOD = (
@@ -66,12 +65,16 @@ class ImageFolder(Source):
     def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
         """Paths of the images in order; what else lies there is accounted for.
 
-        above_it: the folders from the one that was given down to that of the split.
+        above_it: the folders from the one that was given down to the one above that of the split.
         by_class: a link from one class folder to an image of another is an image of its own.
         """
         scan = Scan(self.path, self.account)
-        for above in above_it:
-            Scan(above, self.account).images()  # what lies beside the split folders is accounted for
+        for above in above_it:  # what lies beside the split folders is accounted for
+            beside = Scan(above, self.account)
+            beside.images()
+            for folder in subfolders(above):
+                if not has_images(above / folder):  # annotations, say; folders of images are splits, masks or others
+                    beside.walk(folder)
         if not by_class:
             return scan.walk()
         found = scan.images()
@@ -88,10 +91,10 @@ class ImageFolder(Source):
         ending, count = labels.files
         self.account.take_back(f".{ending} files", count)
         if not labels.class_names:
-            above = [self.path, *(folder for folder in self.path.parents if folder == top or top in folder.parents)]
-            table = find_label_table(above, self.path, names, self.split, self.account)
+            table = find_label_table(top, self.path, names, self.split, self.account, FilesOnDisk())
             if table is not None:
-                labels = self._read_table(table)
+                rows, labels = labels_in(table, self.split, self.account)
+                self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
         if labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(top), str(self.path))
         for note in labels.notes:
@@ -100,27 +103,6 @@ class ImageFolder(Source):
             return
         self.class_names = labels.class_names
         self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
-
-    def _read_table(self, table: LabelTable) -> Labels:
-        """Labels from a table; where it has a column of splits, images of other splits are left out."""
-        self.account.take_back(f"{table.file.suffix.lower()} files", 1)
-        self.account.note(f"labels are those of {table.file.name}")
-        values, known = table.values, None
-        rows: Sequence[int] = range(len(values))
-        if table.splits:
-            wanted = self.split if self.split in table.splits else SAME_SPLIT.get(self.split)
-            rows = [row for row, said in enumerate(table.splits) if said is not None and said == wanted]
-            if not rows:
-                raise UserError(f"{table.file} has no {self.split} split", next=choices(table.splits))
-            if self.split != "train":
-                training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
-                known = number_labels(training, table.what).class_names or None
-            self.account.note(
-                f"{table.file.name} says which images are of the {self.split} split: {len(rows)} of {len(values)}"
-            )
-            self._files, self.by_table = [self._files[row] for row in rows], True
-        labels = number_labels([values[row] for row in rows], table.what, known=known)
-        return replace(labels, notes=(*table.notes, *labels.notes))
 
     def _classes_of_training(self, top: Path) -> list[str] | None:
         """The classes of the training split of the folder that was given, where this is another split."""

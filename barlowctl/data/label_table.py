@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from barlowctl.data.account import Account
+from barlowctl.data.labels import Labels, number_labels
 from barlowctl.data.names import written
 from barlowctl.data.regular import read_regular
 from barlowctl.data.scan import system_or_hidden
-from barlowctl.data.splits import split_in
+from barlowctl.data.splits import SAME_SPLIT, choices, split_in
 from barlowctl.data.text_table import Table, read_table
 from barlowctl.errors import UserError
 
@@ -39,54 +41,138 @@ class LabelTable:
     notes: tuple[str, ...] = ()
 
 
+class Files(Protocol):
+    """Where tables lie: on a disk, or in an archive."""
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """Files directly in a folder that may be tables, and their bytes."""
+
+    def read(self, file: Path) -> bytes:
+        """All of a file. Raises OSError."""
+
+
+class FilesOnDisk:
+    """`Files` in folders."""
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """See `Files`."""
+        found = {}
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if may_be_table(file.name) and file.is_file():
+                    found[file] = file.stat().st_size
+        return found
+
+    def read(self, file: Path) -> bytes:
+        """See `Files`."""
+        return read_regular(file)
+
+
+class FilesInArchive(FilesOnDisk):
+    """`Files` in an archive, as if it were a folder, or in and beside the archives in a folder.
+
+    Args:
+        path: the archive or the folder. sizes: bytes of each member that may be a table, by name.
+        read: all of a member; raises OSError.
+    """
+
+    def __init__(self, path: Path, sizes: Mapping[str, int], read: Callable[[str], bytes]) -> None:
+        self._names = {path / name: name for name in sizes}
+        self._sizes, self._read = sizes, read
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """See `Files`."""
+        beside = super().sizes(folder) if folder.is_dir() else {}
+        return beside | {file: self._sizes[name] for file, name in self._names.items() if file.parent == folder}
+
+    def read(self, file: Path) -> bytes:
+        """See `Files`."""
+        return self._read(self._names[file]) if file in self._names else super().read(file)
+
+
+def may_be_table(name: str) -> bool:
+    """Whether a file's name, with its folders or without, is that of a table."""
+    base = os.path.basename(name)
+    return os.path.splitext(base)[1].lower() in _ENDINGS and not system_or_hidden(base, folder=False)
+
+
+def keep_table(tables: dict[str, Any], name: str, where: object) -> None:
+    """Note where a member that may be a table lies, unless there are `_MANY` of its ending in its folder and more."""
+    alike = os.path.dirname(name), os.path.splitext(name)[1].lower()
+    if sum((os.path.dirname(one), os.path.splitext(one)[1].lower()) == alike for one in tables) <= _MANY:
+        tables[name] = where
+
+
 def find_label_table(
-    folders: Sequence[Path], place: Path, names: Sequence[str], split: str, account: Account
+    top: Path, place: Path, names: Sequence[str], split: str, account: Account, files: Files
 ) -> LabelTable | None:
     """The table that labels most of the images; None where none labels any.
 
     Args:
-        folders: where tables are looked for. place: the folder that `names` begin in.
+        top: tables are looked for in this folder and down to `place`, the folder that `names` begin in.
         split: a table that is called after another split and lies above the split's own folder is not taken.
         account: is told of tables whose labels cannot be used.
     """
-    best, most = None, 0
-    for folder in folders:
-        for file in _tables(folder):
-            own = folder == place and len(folders) > 1  # the split's own folder
+    best, most = None, (0, False)
+    for folder in (place, *(above for above in place.parents if above == top or top in above.parents)):
+        for file in _tables(files.sizes(folder)):
+            own = folder == place != top  # the split's own folder
             if not own and split_in(file.stem) not in (None, split):
                 continue
-            found = _read(file, place, names, account)
-            if found is not None and (count := sum(value is not None for value in found.values)) > most:
-                best, most = found, count
+            found = _read(file, files, place, names, account)
+            if found is None:
+                continue
+            count = sum(value is not None for value in found.values)
+            if (count, bool(found.splits)) > most:
+                best, most = found, (count, bool(found.splits))
     return best
 
 
-def _tables(folder: Path) -> list[Path]:
+def labels_in(table: LabelTable, split: str, account: Account) -> tuple[Sequence[int], Labels]:
+    """(rows, labels): the images that the table says are of the split, all where it says nothing, and their labels.
+
+    Raises:
+        UserError: it has a column of splits without this one, or words that are no classes of the training split.
+    """
+    account.take_back(f"{table.file.suffix.lower()} files", 1, table.file.name)
+    if any(value is not None for value in table.values):
+        account.note(f"labels are those of {table.file.name}")
+    values, known = table.values, None
+    rows: Sequence[int] = range(len(values))
+    if table.splits:
+        wanted = split if split in table.splits else SAME_SPLIT.get(split)
+        rows = [row for row, said in enumerate(table.splits) if said is not None and said == wanted]
+        if not rows:
+            raise UserError(f"{table.file} has no {split} split", next=choices(table.splits))
+        if split != "train":
+            training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
+            known = number_labels(training, table.what).class_names or None
+        account.note(f"{table.file.name} says which images are of the {split} split: {len(rows)} of {len(values)}")
+    labels = number_labels([values[row] for row in rows], table.what, known=known)
+    return rows, replace(labels, notes=(*table.notes, *labels.notes))
+
+
+def _tables(sizes: Mapping[Path, int]) -> list[Path]:
     """What may be a table in a folder, sorted: of an ending with few files."""
-    found = sorted(file for file in folder.iterdir() if _is_table(file))
+    found = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST)
     counts = Counter(file.suffix.lower() for file in found)
     return [file for file in found if counts[file.suffix.lower()] <= _MANY]
 
 
-def _is_table(file: Path) -> bool:
-    if file.suffix.lower() not in _ENDINGS or system_or_hidden(file.name, folder=False):
-        return False
+def _read(file: Path, files: Files, place: Path, names: Sequence[str], account: Account) -> LabelTable | None:
     try:
-        return file.is_file() and 0 < file.stat().st_size <= _LARGEST
-    except OSError:
-        return False
-
-
-def _read(file: Path, place: Path, names: Sequence[str], account: Account) -> LabelTable | None:
-    try:
-        table = read_table(file, read_regular(file))
+        table = read_table(file, files.read(file))
     except (UserError, OSError):  # a table of something else: it is counted with the other files
-        return None
-    if table.labels is None:
         return None
     rows = _rows_of(table, file, place, names)
     if not _count(rows):
         return None
+    if table.labels is None:
+        for note in table.notes:
+            account.note(note)
+        if table.splits is None:
+            return None
+        table.labels, table.notes = [None] * len(table.paths), []
     if (path := _labelled_twice(table)) is not None:
         account.note(f"{file.name} has several labels for one image ('{written(path)}'): not used as classes")
         return None

@@ -14,7 +14,7 @@ from barlowctl.data.picture import Source
 from barlowctl.data.scan import Scan, folders_of_images, has_images, subfolders
 from barlowctl.data.shard_folders import shards_below
 from barlowctl.data.splits import of_split
-from barlowctl.data.tar_shards import tar_files
+from barlowctl.data.tar_shards import TarShards, tar_files
 from barlowctl.data.wanted import LayoutName
 from barlowctl.errors import UserError
 
@@ -72,6 +72,8 @@ def account_for_rest(path: Path, place: Path, source: Source) -> None:
     for file in sorted(set(archives) - set(of_split(archives, source.split))):
         source.account.pass_over("files of another split or none", file.name)
     names, folder = {file.name for file in archives}, archives[0].parent
+    if isinstance(source, TarShards) and source.table is not None:
+        names.add(source.table.name)
     for above in (folder, *(one for one in folder.parents if one == path or path in one.parents)):
         for name in Scan(above, source.account).images(but=names):
             source.account.pass_over("images beside archives", name)

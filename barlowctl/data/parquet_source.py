@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from barlowctl import shell
+from barlowctl.data.labels import Labels
 from barlowctl.data.parquet_columns import choose_image_column, columns_of_lists, image_columns, path_of, value_at
 from barlowctl.data.parquet_labels import ParquetLabels, class_names
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
-from barlowctl.data.shard_files import distinct
+from barlowctl.data.shard_files import classes_of_files, distinct, labels_of_files
 from barlowctl.data.splits import of_split, training_files
 from barlowctl.data.wanted import CHOSEN_HERE, Wanted
 from barlowctl.errors import UserError
@@ -98,6 +100,8 @@ class ParquetImages(Source):
             raise UserError(f"{self.path} has no rows")
         assert labels is not None
         settled = labels.settle(str(self.path), names, None if names else self._classes_of(training, labels.column))
+        if not settled.class_names and wanted.label_column is None:
+            settled = self._labels_of_files(settled, training)
         self._labels, self.class_names = settled.numbers, settled.class_names
         for note in (*labels.notes, *settled.notes):
             self.account.note(note)
@@ -164,6 +168,17 @@ class ParquetImages(Source):
                 labels = labels or ParquetLabels(opened.schema_arrow, column)
                 labels.add(opened)
         return None if labels is None else labels.settle(str(self.path)).class_names or None
+
+    def _labels_of_files(self, settled: Labels, training: Sequence[Path]) -> Labels:
+        """Labels by the names of the files, where these are classes."""
+        filled = sorted({number for number, _, _ in self._groups})
+        known = classes_of_files(training)[0] or None
+        labels = labels_of_files([self.files[number] for number in filled], known)
+        if not labels.class_names:
+            return settled
+        numbers = [labels.numbers[filled.index(number)] for number, _, _ in self._groups]
+        counts = [count for _, _, count in self._groups]
+        return replace(labels, numbers=np.repeat(numbers, counts), notes=(*settled.notes, *labels.notes))
 
     def extent(self, index: int) -> tuple[int, int]:
         """Not of one row: the shard's size stands for every row in it."""

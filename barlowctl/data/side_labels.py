@@ -17,7 +17,8 @@ KINDS = ("cls", "json", "txt")
 LARGEST = 1 << 20
 """Bytes of a side file that are read."""
 
-_LOOKED_AT = 1000  # JSON files without a label, before the others are taken to have none
+_LOOKED_AT = 1000  # files without a label, before the others are taken to have none
+_PER_CAPTION = 2  # labels at least, or all texts are captions
 _CAPTION = 64  # characters: longer text is a caption
 _DISTINCT = 10_000  # texts: more are captions
 
@@ -33,6 +34,9 @@ class SideLabels:
         self._codes = {kind: array("q") for kind in KINDS}
         self._found: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         self._counts = dict.fromkeys(KINDS, 0)
+        self._others: dict[str, set[str]] = {kind: set() for kind in KINDS}  # files of this shard without a label
+        self._beside = dict.fromkeys(KINDS, 0)  # how many such files lie beside an image
+        self._captions = 0
         self._images = 0
         self._closed: set[str] = set()
         self._keys: dict[str, None] = {}
@@ -51,9 +55,15 @@ class SideLabels:
             value = self._in_json(content)
             if value is None and not self._found[kind] and self._counts[kind] >= _LOOKED_AT:
                 self._closed.add(kind)
-        elif kind == "txt" and self._is_caption(str(value)):
+        elif kind == "txt" and _is_caption(str(value)):
+            value, self._captions = None, self._captions + 1
+            if self._captions >= _LOOKED_AT:
+                self._closed.add(kind)
+        if kind == "txt" and len(self._books[kind].counts) > _DISTINCT:
             self._closed.add(kind)
-        if value is not None and kind not in self._closed:
+        if value is None or kind in self._closed:
+            self._others[kind].add(key_of(name))
+        else:
             self._found[kind][key_of(name)] = self._books[kind].code(value)
 
     @property
@@ -69,6 +79,10 @@ class SideLabels:
                 codes.extend([-1] * (self._images - len(codes)))
                 codes.extend(found.get(key_of(name), -1) for name in names)
                 found.clear()
+            others = self._others[kind]
+            if others:
+                self._beside[kind] += sum(key_of(name) in others for name in names)
+            others.clear()
         self._images += len(names)
 
     def settle(self, where: str, known: Sequence[str] | None = None) -> Labels | None:
@@ -79,8 +93,11 @@ class SideLabels:
         """
         notes: list[str] = []
         for kind in KINDS:
-            if kind in self._closed or not (codes := np.array(self._codes[kind], dtype=np.int64)).size:
-                if self._counts[kind]:
+            codes = np.array(self._codes[kind], dtype=np.int64)
+            labelled = int(np.count_nonzero(codes >= 0))
+            captions = kind == "txt" and self._beside[kind] * _PER_CAPTION > labelled
+            if kind in self._closed or not labelled or captions:
+                if self._beside[kind]:
                     what = (
                         f"no label in them (keys: {', '.join(self._keys)})" if kind == "json" else "texts, not labels"
                     )
@@ -92,7 +109,7 @@ class SideLabels:
                 notes += settled.notes
                 continue
             numbers = np.append(settled.numbers, -1)[codes]  # code -1, no file, takes the last
-            files = kind, int(np.count_nonzero(codes >= 0))
+            files = kind, labelled
             return Labels(numbers, settled.class_names, (*notes, *settled.notes), files)
         return Labels(np.full(self._images, -1, dtype=np.int64), [], tuple(notes)) if notes else None
 
@@ -108,10 +125,9 @@ class SideLabels:
         found = label_in(record)
         return None if found is None else found[1]
 
-    def _is_caption(self, text: str) -> bool:
-        return (
-            len(text) > _CAPTION or "\n" in text or len(text.split()) > 3 or len(self._books["txt"].counts) > _DISTINCT
-        )
+
+def _is_caption(text: str) -> bool:
+    return len(text) > _CAPTION or "\n" in text or len(text.split()) > 3
 
 
 def read_side_labels(names: Sequence[str], files: Iterable[str], read: Callable[[str], bytes], where: str) -> Labels:

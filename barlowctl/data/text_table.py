@@ -29,6 +29,7 @@ _IMAGE = "|".join(IMAGE_ENDINGS)
 _ENDS_AS_IMAGE = re.compile(rf".*\.({_IMAGE})[\"']?\s*", re.IGNORECASE | re.DOTALL)
 _IMAGE_AND_LABEL = re.compile(rf"(.*\.(?:{_IMAGE})[\"']?)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 _FRACTION = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MARKS = {"0": 0, "0.0": 0, "False": 0, "false": 0, "1": 1, "1.0": 1, "True": 1, "true": 1}
 _NUMBER_LAST = re.compile(r"(.*\S)\s+(\d+)\s*")
 
 
@@ -224,23 +225,38 @@ def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], na
         raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'")
     table = Table([str(one[file]) for one in records], lines)
     label = label_name([name for name in names if name != file])
-    if label is None and len(names) == 2:
-        label = next(name for name in names if name != file)
-        table.notes.append(f"{path.name}: column '{written(label)}' is taken for the labels")
-    if label is not None:
-        table.labels, table.label = [one.get(label) for one in records], f"column '{written(label)}'"
     split = next(
         (lowered[name] for name in SPLIT_NAMES if name in lowered and lowered[name] not in (file, label)), None
     )
     if split is not None:
         said = [split_in(str(one.get(split) or "")) for one in records]
         table.splits = said if any(said) else None
+    if label is None and len(names) == 2 and table.splits is None:
+        label = next(name for name in names if name != file)
+        table.notes.append(f"{path.name}: column '{written(label)}' is taken for the labels")
     unused = [name for name in names if name not in (file, label, split if table.splits else None)]
+    if label is not None:
+        table.labels, table.label = [one.get(label) for one in records], f"column '{written(label)}'"
+    elif classes := _one_of(records, unused):
+        table.labels, table.label = classes, f"columns {unused[0]} to {unused[-1]}"
+        table.notes.append(f"{path.name}: each of the columns '{unused[0]}' to '{unused[-1]}' is a class")
+        unused = []
     if unused:
         shown = ", ".join(f"'{written(name)}'" for name in unused[:8]) + (", ..." if len(unused) > 8 else "")
         what = "not used" if label is not None else "not used, none of them is called label or class"
         table.notes.append(f"{path.name}: columns {shown} are {what}")
     return table
+
+
+def _one_of(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """The column of each row that is 1 where all others are 0; [] where they are not so, or there is but one."""
+    found: list[str] = []
+    for one in records if len(names) > 1 else ():
+        marks = [str(one.get(name)).strip() for name in names]
+        if not all(mark in _MARKS for mark in marks) or sum(_MARKS[mark] for mark in marks) != 1:
+            return []
+        found.append(next(name for name, mark in zip(names, marks, strict=True) if _MARKS[mark]))
+    return found
 
 
 def _unquoted(cell: str) -> str:

@@ -11,6 +11,8 @@ from barlowctl.data.arrangement import NameTree, account_for, arrange, parts_of,
 from barlowctl.data.damage import DAMAGED
 from barlowctl.data.formats import HEAD
 from barlowctl.data.image_folder import no_images
+from barlowctl.data.label_table import FilesInArchive, find_label_table, labels_in, may_be_table
+from barlowctl.data.labels import among, are_numbers
 from barlowctl.data.members import REPLACED, is_image_member, kind_of_zip_member
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
@@ -38,7 +40,7 @@ class ZipFolder(Source):
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
         if not names:
             raise no_images(path, self.account)
-        tree = NameTree(names)
+        self._tree = tree = NameTree(names)
         found = arrange(tree, split, str(path), common=True)
         if found is None:
             folders = ", ".join(written(name) for name in split_names(tree))
@@ -55,8 +57,8 @@ class ZipFolder(Source):
         for note in found.notes:
             self.account.note(note)
         account_for(found, self.account)
-        if not self.class_names:
-            self._take_side_labels()
+        if len(self.class_names) < 2:  # one folder tells nothing apart
+            self._take_labels_beside(path.joinpath(*found.root), depth)
 
     def _images(self) -> Iterator[str]:
         """Names of the images; other members are accounted for. Of members of one name the last counts."""
@@ -80,21 +82,45 @@ class ZipFolder(Source):
         except DAMAGED:
             return b"damaged"
 
-    def _take_side_labels(self) -> None:
+    def _take_labels_beside(self, place: Path, depth: int) -> None:
+        """Labels in files beside the images (`side_labels`), else in a table (`label_table`).
+
+        Args:
+            place: the folder of the split, `depth` folders down, as if the zip file were a folder.
+        """
         names = [name for name, _ in self._files]
-        beside = (name for name in self._zip.namelist() if not inside_system_or_hidden(name))
-        labels = read_side_labels(names, beside, self._read_start, str(self.path))
+        beside = [name for name in self._zip.namelist() if not inside_system_or_hidden(name)]
+        labels = read_side_labels(names, beside, partial(self._read, size=LARGEST), str(self.path))
         ending, count = labels.files
         self.account.take_back(f".{ending} files", count)
-        self.class_names = labels.class_names
-        self._files = [(name, int(number)) for name, number in zip(names, labels.numbers, strict=True)]
+        if not labels.class_names:
+            sizes = {name: self._zip.getinfo(name).file_size for name in beside if may_be_table(name)}
+            below = ["/".join(parts_of(name)[depth:]) for name in names]
+            files = FilesInArchive(self.path, sizes, self._read)
+            table = find_label_table(self.path, place, below, self.split, self.account, files)
+            if table is not None:
+                rows, labels = labels_in(table, self.split, self.account)
+                self._files = [self._files[row] for row in rows]
+        if self.split != "train" and depth and labels.class_names and not are_numbers(labels.class_names):
+            labels = among(labels, self._classes_of_training(place), str(self.path))
         for note in labels.notes:
             self.account.note(note)
+        if labels.class_names:
+            self.class_names = labels.class_names
+            self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
 
-    def _read_start(self, name: str) -> bytes:
+    def _classes_of_training(self, place: Path) -> list[str] | None:
+        """The classes of the training split, where this is another one."""
+        training = arrange(self._tree, "train", str(self.path), common=True)
+        if training is None or self.path.joinpath(*training.root) == place:
+            return None
+        return ZipFolder(self.path, "train").class_names or None
+
+    def _read(self, name: str, size: int = -1) -> bytes:
+        """The first bytes of a member, all for -1."""
         try:
             with self._zip.open(name) as content:
-                return content.read(LARGEST)
+                return content.read(size)
         except DAMAGED as error:
             self.account.pass_over("damaged files", name)
             raise OSError(f"damaged in the zip file: {error}") from error

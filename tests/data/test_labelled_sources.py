@@ -289,6 +289,7 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
     assert test.class_names == ["cat", "dog", "emu"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("table", "content"),
     [
@@ -299,47 +300,128 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
         ("annotations.txt", "0.png\tdog\t0\t1\t62\t63\n2.png\tcat\t4\t1\t2\t3\n"),
         ("labels.txt", "0.png dog\n2.png cat\n"),
         ("plain.csv", "0.png,dog\n2.png,cat\n"),
+        ("_classes.csv", "filename, cat, dog\n0.png, 0, 1\n2.png, 1, 0\n"),
         ("labels.json", '{\n "0.png": "dog",\n "2.png": "cat"}'),
         ("dataset.json", '{"labels": [["0.png", "dog"], ["2.png", "cat"]]}'),
         ("records.json", '[{"file": "0.png", "class": "dog"},\n {"file": "2.png", "class": "cat"}]'),
     ],
 )
-def test_labels_in_a_table_beside_images(tmp_path: Path, table: str, content: str) -> None:
-    path = written_as("folder", tmp_path, images("0.png", "1.png", "2.png") | {table: content.encode()})
+def test_labels_in_a_table_beside_images(tmp_path: Path, kind: str, table: str, content: str) -> None:
+    path = written_as(kind, tmp_path, images("0.png", "1.png", "2.png") | {table: content.encode()})
     source = open_source(path)
     assert [label for _, label in found(source)] == ["dog", "", "cat"]
     assert f"labels are those of {table}" in source.account.notes
     assert source.account.passed_over == {}
+    if table == "_classes.csv":
+        assert "_classes.csv: each of the columns 'cat' to 'dog' is a class" in source.account.notes
 
 
-def test_a_table_for_each_split_or_one_above_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_for_each_split_or_one_above_them(tmp_path: Path, kind: str) -> None:
     files = images("train/0.png", "train/1.png", "test/0.png")
     each = {"train/metadata.csv": b"file_name,label\n0.png,emu\n1.png,cat\n", "test/metadata.csv": b"0.png,emu\n"}
     above = {"all.csv": b"path,label\ntrain/0.png,emu\ntrain/1.png,cat\ntest/0.png,emu\n"}
     called = {"train.csv": b"id,label\n0,emu\n1,cat\n", "test.csv": b"id,label\n0,emu\n"}
     tiny = {"train/train_labels.txt": b"0.png emu\n1.png cat\n", "test/val_annotations.txt": b"0.png\temu\t1\t2\n"}
     for place, tables in (("a", each), ("b", above), ("c", called), ("d", tiny)):
-        path = written_as("folder", tmp_path / place, files | tables)
+        path = written_as(kind, tmp_path / place, files | tables)
         assert [label for _, label in found(open_source(path))] == ["emu", "cat"]
         assert [label for _, label in found(open_source(path, "test"))] == ["emu"]
         assert open_source(path, "test").class_names == ["cat", "emu"]
 
 
-def test_a_table_that_says_the_splits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_that_says_the_splits(tmp_path: Path, kind: str) -> None:
     table = b"filename,label,split\n0.png,dog,train\n1.png,cat,train\n2.png,dog,valid\n"
-    path = written_as(
-        "folder", tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table}
-    )
+    path = written_as(kind, tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table})
     train, val = open_source(path), open_source(path, "val")
     assert [label for _, label in found(train)] == ["dog", "cat"]
     assert [label for _, label in found(val)] == ["dog"]
     assert val.class_names == ["cat", "dog"]
     assert "labels.csv says which images are of the val split: 1 of 4" in val.account.notes
-    assert home.resolve(str(path), "val") == path
-    with pytest.raises(UserError, match="no unlabelled split"):
-        home.resolve(str(path), "unlabelled")
+    if kind == "folder":
+        assert home.resolve(str(path), "val") == path
+        with pytest.raises(UserError, match="no unlabelled split"):
+            home.resolve(str(path), "unlabelled")
     with pytest.raises(UserError, match="no unlabelled split"):
         open_source(path, "unlabelled")
+
+
+def test_a_table_that_says_the_splits_and_no_labels(tmp_path: Path) -> None:
+    table = b"file,split\n0.png,train\n1.png,train\n2.png,test\n"
+    path = written_as("folder", tmp_path, images("0.png", "1.png", "2.png") | {"x.csv": table})
+    assert found(open_source(path)) == [("0.png", ""), ("1.png", "")]
+    assert found(open_source(path, "test")) == [("2.png", "")]
+    assert open_source(path).account.notes == ["x.csv says which images are of the train split: 2 of 3"]
+
+
+def test_a_table_beside_a_tar_file_labels_its_images(tmp_path: Path) -> None:
+    written_as("tar", tmp_path, images("im/0.png", "im/1.png"))
+    (tmp_path / "labels.csv").write_bytes(b"file,label\n0.png,dog\n1.png,cat\n")
+    source = open_source(tmp_path)
+    assert [label for _, label in found(source)] == ["dog", "cat"]
+    assert source.account.passed_over == {}
+
+
+def test_a_readme_takes_no_labels_from_images(tmp_path: Path) -> None:
+    long = {"README.txt": b"a long text about the images\n" * 3}
+    labels = {"0.txt": b"dog", "1.txt": b"cat"}
+    source = open_source(written_as("tar", tmp_path, long | images("0.png", "1.png") | labels))
+    assert [label for _, label in found(source)] == ["dog", "cat"]
+    assert source.account.passed_over[".txt files"].count == 1
+    assert source.account.notes == []
+    source = open_source(written_as("tar", tmp_path / "b", long | {"x.json": b"{}"} | images("a/0.png", "b/1.png")))
+    assert source.class_names == ["a", "b"]
+    assert {kind: met.count for kind, met in source.account.passed_over.items()} == {".txt files": 1, ".json files": 1}
+    assert source.account.notes == []
+
+
+@pytest.mark.parametrize(
+    ("files", "classes"),
+    [
+        ({"n01440764": "n01440764_1.png", "n01443537": "n01443537_9.png"}, ["n01440764", "n01443537"]),
+        ({"n01440764": "1.png", "n01443537": "2.png"}, ["n01440764", "n01443537"]),
+        ({"07": "07_1.png", "08": "08_1.png"}, []),
+        ({"c1": "c1_0.png", "c2": "c2_0.png"}, ["c1", "c2"]),
+        ({"cat": "0.png", "golden_retriever": "0.png"}, ["cat", "golden_retriever"]),
+        ({"cat-000": "0.png", "cat-001": "1.png", "dog-000": "0.png"}, ["cat", "dog"]),
+        ({"猫 貓": "0.png", "犬狗": "0.png"}, ["犬狗", "猫 貓"]),
+        ({"shard-000": "shard-000_0.png", "shard-001": "shard-001_0.png"}, []),
+        ({"train-00000-of-2-566cc9b19d7203f8": "0.png", "train-00001-of-2-aacc9b19d7203f8b": "1.png"}, []),
+    ],
+)
+def test_a_tar_file_for_each_class(tmp_path: Path, files: dict[str, str], classes: list[str]) -> None:
+    for stem, name in files.items():
+        written_as("tar", tmp_path, images(name)).rename(tmp_path / f"{stem}.tar")
+    source = open_source(tmp_path)
+    assert source.class_names == classes
+    labels = [label for _, label in found(source)]
+    if classes:
+        assert all(stem.startswith(label) for stem, label in zip(sorted(files), labels, strict=True))
+        assert any(note.startswith("classes are the files") for note in source.account.notes)
+    else:
+        assert labels == [""] * len(files)
+        assert any("none for a class" in note for note in source.account.notes)
+
+
+def test_tar_files_of_classes_in_split_folders_and_of_other_sources(tmp_path: Path) -> None:
+    for stem in ("train/cat", "train/dog", "val/dog"):
+        (tmp_path / "a" / stem).parent.mkdir(parents=True, exist_ok=True)
+        written_as("tar", tmp_path, images("0.png")).rename(tmp_path / "a" / f"{stem}.tar")
+    assert found(open_source(tmp_path / "a", "val")) == [("dog.tar/0.png", "dog")]
+    assert open_source(tmp_path / "a", "val").class_names == ["cat", "dog"]
+    (tmp_path / "b").mkdir()
+    for stem in ("train-cc", "train-laion", "val-coco", "val-voc"):
+        written_as("tar", tmp_path, images("0.png")).rename(tmp_path / "b" / f"{stem}.tar")
+    assert open_source(tmp_path / "b", "val").class_names == []
+
+
+def test_parquet_files_of_a_class_each(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for stem, rows in (("cat", 1), ("dog", 2)):
+        pq.write_table(pa.table({"image": [PICTURE] * rows}), tmp_path / f"{stem}.parquet")
+    source = open_source(tmp_path)
+    assert [label for _, label in found(source)] == ["cat", "dog", "dog"]
 
 
 def test_tables_that_do_not_label_images(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ def test_a_logo_beside_shards_does_not_hide_them(tmp_path):
     picture(tmp_path / "logo.png")
     source = open_source(tmp_path)
     assert "tar shards" in source.kind
-    assert "--layout folder" in source.account.notes[0]
+    assert any("--layout folder" in note for note in source.account.notes)
     assert names(open_source(tmp_path, wanted=Wanted(layout="folder"))) == ["logo.png"]
 
 
@@ -385,3 +385,17 @@ def test_a_class_with_the_name_of_masks_stays_one(tmp_path, classes):
     for name in classes:
         picture(tmp_path / name / "1.jpg")
     assert open_source(tmp_path).class_names == sorted(classes)
+
+
+@pytest.mark.parametrize("images", ["images", "images/train", "data/JPEGImages"])
+def test_folders_without_images_beside_those_of_images_are_accounted_for(tmp_path, images):
+    picture(tmp_path / images / "1.jpg")
+    for name in ("labels/train/1.txt", "Annotations/1.xml", "labels/train/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"0 0.5 0.5 0.1 0.1")
+    met = open_source(tmp_path).account.passed_over
+    assert {kind: one.examples for kind, one in met.items()} == {
+        ".txt files": ["labels/train/1.txt"],
+        ".xml files": ["Annotations/1.xml"],
+        "hidden files": ["labels/train/.hidden"],
+    }
