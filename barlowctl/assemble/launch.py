@@ -157,12 +157,12 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
 
 @contextmanager
 def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
-    """A new run that fails before its first step leaves no directory: a second try finds its name free."""
+    """A new run that ends before its first step leaves no directory: a second try finds its name free."""
     try:
         yield
     except RunStopped:
         raise
-    except Exception:
+    except BaseException:
         if not (checkpoint.list_checkpoints(run / "checkpoints") or any(sinks.records(run / "metrics.jsonl"))):
             shutil.rmtree(run, ignore_errors=True)
         raise

@@ -45,7 +45,7 @@ def guarded(sink: Sink, name: str, tell: Callable[[str], None]) -> Sink:
             return
         try:
             sink(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a client that gives up must not end the run
             broken = True
             tell(f"{name} is not written any more ({one_line(error)}); the run goes on without it")
 
@@ -70,17 +70,22 @@ class TensorBoard:
     name = "TensorBoard"
 
     def check(self) -> None:
-        """Raises a UserError where the package is not installed."""
+        """Raises a UserError where the package is not installed, or does not work."""
         if util.find_spec("tensorboard") is None:
             raise _without_tensorboard()
+        try:
+            import torch.utils.tensorboard  # noqa: F401
+        except (Exception, SystemExit) as error:
+            raise _broken("tensorboard", error) from error
 
     def open(self, run: Path) -> Sink:
         """See `Monitor`."""
         try:
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise _without_tensorboard() from error
-        writer = SummaryWriter(str(run / "tensorboard"))
+
+            writer = SummaryWriter(str(run / "tensorboard"))
+        except (Exception, SystemExit) as error:
+            raise _broken("tensorboard", error) from error
 
         def sink(event: Event) -> None:
             if record := record_of(event):
@@ -103,20 +108,22 @@ class Wandb:
     name = "W&B"
 
     def check(self) -> None:
-        """Raises a UserError where the package is not installed."""
+        """Raises a UserError where the package is not installed, or does not work."""
         if util.find_spec("wandb") is None:
             raise _without_wandb()
+        try:
+            import wandb  # noqa: F401
+        except (Exception, SystemExit) as error:
+            raise _broken("wandb", error) from error
 
     def open(self, run: Path) -> Sink:
         """See `Monitor`; without a login, or a network, a UserError."""
-        try:
-            import wandb as client
-        except ImportError as error:
-            raise _without_wandb() from error
+        import wandb as client
+
         place = self._place(run)
         try:
             session = client.init(name=run.name, dir=str(run), config=dict(self.settings), resume="allow", **place)
-        except Exception as error:  # its errors have no common ancestor
+        except (Exception, SystemExit) as error:  # its errors have no common ancestor
             raise UserError(
                 f"W&B does not take the run: {one_line(error)}",
                 allowed="a login and a network, WANDB_MODE=offline, or a run without it",
@@ -152,3 +159,10 @@ def _without_tensorboard() -> UserError:
 
 def _without_wandb() -> UserError:
     return UserError("--wandb needs the package wandb, which is not installed", next="pip install 'barlowctl[wandb]'")
+
+
+def _broken(package: str, error: BaseException) -> UserError:
+    return UserError(
+        f"--{package} needs the package {package}, which is installed and does not work: {one_line(error)}",
+        next=f"without --{package}",
+    )

@@ -46,13 +46,32 @@ def test_a_missing_package_is_named_with_its_extra(
     assert "pip install 'barlowctl[" in (caught.value.next or "")
 
 
-def test_a_monitor_that_fails_is_said_once_and_left_out() -> None:
+@pytest.mark.parametrize(("monitor", "imported"), [(TensorBoard(), "torch.utils.tensorboard"), (Wandb({}), "wandb")])
+@pytest.mark.parametrize("error", ["AttributeError('np.float_ was removed')", "SystemExit(1)"])
+def test_a_package_that_does_not_work_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: TensorBoard | Wandb, imported: str, error: str
+) -> None:
+    """As after an update of another package: the module is there, and cannot be imported."""
+    name = imported.rpartition(".")[2]
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {error}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module in [module for module in sys.modules if module.split(".")[0] == name or module.startswith(imported)]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(UserError, match="is installed and does not work") as caught:
+        monitor.check()
+    assert caught.value.next == f"without --{name}"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SystemExit(1)])
+def test_a_monitor_that_fails_is_said_once_and_left_out(error: BaseException) -> None:
     said: list[str] = []
     calls: list[Event] = []
 
     def full(event: Event) -> None:
         calls.append(event)
-        raise OSError(28, "No space left on device")
+        raise error
 
     sink = guarded(full, "TensorBoard", said.append)
     for event in events(1, 5):
@@ -60,7 +79,7 @@ def test_a_monitor_that_fails_is_said_once_and_left_out() -> None:
     assert len(calls) == 1
     [text] = said
     assert text.startswith("TensorBoard is not written any more")
-    assert "No space left on device" in text
+    assert str(error) in text
 
 
 class Client(types.ModuleType):
