@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from barlowctl.assemble.job import (
 )
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.model import build_method, place
-from barlowctl.assemble.precision import of_run
+from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.trial import Trial
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
@@ -38,10 +39,16 @@ PUBLISHED_SIZES = {
 }
 TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of one view of a timed step, about
 TIMED_STEPS = 2
+LONG_STEP = 4.0  # seconds; one such step tells the rate as well as two
 
 
-def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int = 1) -> dict[str, Any]:
+def plan(
+    recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int = 1, *, resume: Path | None = None
+) -> dict[str, Any]:
     """Everything `--dry-run` shows, as JSON-able values; memory is that of one of `ranks`, time that of one device.
+
+    Args:
+        resume: the run that would be gone on with, in the precision that it keeps.
 
     Raises:
         UserError: what would be refused when the run starts; data that is missing and of unknown size.
@@ -53,7 +60,7 @@ def plan(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: int =
     images, facts = _data(recipe, runtime, data)
     check_holdout(images, recipe)
     steps_per_epoch(recipe, images - recipe.data.holdout, ranks)
-    precision = of_run(recipe, device, ranks=ranks)
+    precision = of_run(recipe, device, ranks=ranks, kept=kept_by(resume) if resume else None)
     length = settings(recipe, images - recipe.data.holdout, precision.used, ranks)
     method = build_method(recipe)
     facts = {
@@ -136,6 +143,9 @@ def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, prec
     method = place(method, recipe, device)
     trial = Trial(recipe, method, device, batch, build_optimizer(recipe, method))
     trial.step(precision)
-    seconds = [trial.step(precision) for _ in range(TIMED_STEPS)]
-    how = f"measured now: {TIMED_STEPS} steps of {batch} images on this device, loading not counted"
+    seconds = [trial.step(precision)]
+    while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:
+        seconds.append(trial.step(precision))
+    steps = "one step" if len(seconds) == 1 else f"{len(seconds)} steps"
+    how = f"measured now: {steps} of {batch} images on this device, loading not counted"
     return batch / min(seconds), how

@@ -27,8 +27,10 @@ from barlowctl.train import rundir
 
 ON_CPU = ("fp32", "bf16")
 ROUNDS = 3
-LONGEST = 4.0
-"""CPU-seconds after which no further round is begun: a large network is measured in fewer."""
+CLEAR = 1.5
+"""A ratio of all steps from which no further round is needed."""
+COSTLY = 1.5
+"""CPU-seconds of the first two steps from which they count: the little that is done only once is little of them."""
 OPERATIONS = 8e9
 """Forward multiply-adds of a measured step: with its backward pass about 0.3 seconds of one thread in fp32."""
 BEFORE = re.compile(r"cpu, \d+ threads?, (\w+)(?: \(the recipe's (\w+) is slower on this CPU\))?")
@@ -93,27 +95,38 @@ def one_thread() -> Iterator[None]:
 
 
 def faster(asked: str, seconds: Callable[[str], float], of: str) -> Precision:
-    """The faster of bf16 and fp32, by the medians of some steps in turns.
+    """The faster of bf16 and fp32, by the medians of some steps in turns: as few as make it clear.
 
     Args:
         seconds: takes a step in a precision and returns what it cost. of: what the steps are, for people.
     """
-    spent = sum(seconds(precision) for precision in ON_CPU)  # the first of each also compiles, and takes memory
-    found: dict[str, list[float]] = {precision: [] for precision in ON_CPU}
-    for number in range(ROUNDS):
-        if number and spent > LONGEST:
-            break
-        for precision in ON_CPU if number % 2 else ON_CPU[::-1]:
-            found[precision].append(seconds(precision))
-            spent += found[precision][-1]
+    taken: dict[str, list[float]] = {precision: [] for precision in ON_CPU}
+
+    def take_round() -> int:
+        for precision in ON_CPU[::-1] if len(taken["fp32"]) % 2 else ON_CPU:
+            taken[precision].append(seconds(precision))
+        return len(taken["fp32"])
+
+    take_round()  # also compiles, and takes memory
+    costly = sum(map(sum, taken.values())) > COSTLY
+    rounds, most = (1, 2) if costly else (take_round(), 1 + ROUNDS)
+    while rounds < most and not _clear(taken):
+        rounds = take_round()
+    found = {precision: steps[0 if costly else 1 :] for precision, steps in taken.items()}
     ratio = statistics.median(found["fp32"]) / statistics.median(found["bf16"])
     default = "bf16" if asked == "bf16" else "fp32"
     used = "bf16" if ratio >= NOISE else "fp32" if ratio <= 1 / NOISE else default
     other, times = ("fp32", ratio) if used == "bf16" else ("bf16", 1 / ratio)
     reason = "as the recipe asks" if used == asked else f"instead of the recipe's {asked}"
-    level = f" (less than {NOISE:g}x is noise)" if 1 / NOISE < ratio < NOISE else ""
-    measured = f"{times:.2f}x {other} on this CPU{level}, measured in 2 x {len(found['fp32'])} {of}"
+    level = f" (a difference below {100 * (NOISE - 1):.0f} % is noise)" if 1 / NOISE < ratio < NOISE else ""
+    measured = f"{times:.2f} times {other}'s speed on this CPU{level}, measured in 2 x {len(found['fp32'])} {of}"
     return Precision(asked, used, f"{reason}: {measured}")
+
+
+def _clear(taken: Mapping[str, list[float]]) -> bool:
+    """Whether every step of the one was faster than every step of the other, by far."""
+    fp32, bf16 = taken["fp32"], taken["bf16"]
+    return min(fp32) >= CLEAR * max(bf16) or min(bf16) >= CLEAR * max(fp32)
 
 
 def record(precision: Precision, device: torch.device) -> dict[str, str]:

@@ -110,7 +110,8 @@ def pretrain(
     if dry_run:
         started = launcher.place()
         if started.rank == 0:
-            _dry_run(console, plan(value, runtime, data, max(started.size, nodes * (gpus or processes or 1))))
+            ranks_asked = max(started.size, nodes * (gpus or processes or 1))
+            _dry_run(console, plan(value, runtime, data, ranks_asked, resume=resume))
         return
     if slurm or print_sbatch:
         from barlowctl.assemble.slurm import Slurm

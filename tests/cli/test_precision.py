@@ -70,7 +70,12 @@ def test_a_resumed_run_keeps_the_choice(
     monkeypatch.setattr(engine, "train", train)
     capsys.readouterr()
     assert measured == []
-    assert barlowctl(["pretrain", "--resume", "parts", "--threads", "1"]) == 0
+    resume = ["pretrain", "--resume", "parts", "--threads", "1"]
+    assert barlowctl([*resume, "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["facts"]["device"]
+    assert planned.startswith(f"cpu, 1 thread, {used} ")
+    assert planned.endswith("when the run began")
+    assert barlowctl(resume) == 0
     said = capsys.readouterr().out
     assert f"cpu, 1 thread, {used} " in said
     assert "when the run began" in said
