@@ -97,8 +97,11 @@ def _resolve_path(path: Path, split: str) -> Path:
     if path.is_file():
         if path.suffix == ".beton":
             return path
+        flags = () if split == "train" else ("--split", split)
         raise UserError(
-            f"data '{path}' is no .beton file", next=shell.line("barlowctl", "data", "pack", path, "OUT.beton")
+            f"data '{path}' is no .beton file",
+            allowed="a .beton file, or a folder of images; lists, archives and tables are packed first",
+            next=shell.line("barlowctl", "data", "pack", path, "OUT.beton", *flags),
         )
     if not path.is_dir():
         raise UserError(

@@ -171,3 +171,10 @@ def test_a_folder_of_the_name_that_the_home_has_is_said(data, tmp_path):
 def test_a_pipe_is_not_opened(data, tmp_path):
     os.mkfifo(tmp_path / "live.beton")
     assert "a pipe" in refused("./live.beton").message
+
+
+def test_a_list_or_an_archive_is_packed_first(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    error = refused(str(tmp_path / "list.txt"), "val")
+    assert "packed first" in str(error.allowed)
+    assert error.next == f"barlowctl data pack {tmp_path / 'list.txt'} OUT.beton --split val"
