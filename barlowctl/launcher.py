@@ -72,7 +72,12 @@ def refuse_several(command: str) -> None:
     Raises:
         UserError: a launcher started several; or as `place`.
     """
-    found = place()
+    try:
+        found = place()
+    except UserError as error:  # starting several is no way out for this command
+        kept = [line for line in (error.next or "").splitlines() if not line.startswith("torchrun ")]
+        error.next = "\n".join(kept) or "barlowctl ..."
+        raise
     if found.size > 1:
         raise UserError(
             f"{found.by} started {found.size} processes, but `barlowctl {command}` runs as one",

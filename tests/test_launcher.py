@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.launcher import ALONE, Place, first_node, place, says_errors
+from barlowctl.launcher import ALONE, Place, first_node, place, refuse_several, says_errors
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -147,6 +147,26 @@ def test_whatever_the_variables_hold_it_is_a_place_or_a_users_error() -> None:
     assert places > 100
 
 
+@pytest.mark.parametrize(
+    ("environment", "next_"),
+    [
+        ({"RANK": "0"}, "env -u RANK barlowctl ..."),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, "barlowctl ..."),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}, "barlowctl ..."),
+    ],
+)
+def test_a_command_of_one_process_is_not_advised_to_start_several(
+    environment: dict[str, str], next_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "PMI", "OMPI_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        refuse_several("report")
+    assert caught.value.next == next_
+
+
 def test_one_process_of_a_machine_says_it() -> None:
     assert says_errors({})
     assert [says_errors(TWO_TASKS | {"SLURM_PROCID": n, "SLURM_LOCALID": n}) for n in "01"] == [True, False]
@@ -209,4 +229,4 @@ def test_half_set_variables_are_named_by_the_command(
     errors = capsys.readouterr().err
     assert "RANK is not set; LOCAL_RANK is not set; MASTER_ADDR is not set; MASTER_PORT is not set" in errors
     assert "next: env -u WORLD_SIZE barlowctl probe 'my run'\n" in errors
-    assert "next: torchrun --standalone --nproc-per-node 2 -m barlowctl probe 'my run'\n" in errors
+    assert "torchrun -" not in errors  # several processes would be refused again
