@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.trial import Trial
-from barlowctl.data.unreadable import OnMeasuring
+from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, UserError
 from barlowctl.eval.features import backbone_digest
@@ -42,13 +42,17 @@ TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precisio
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier's scores `(M, C)` on the test images and their labels, and where its records lie."""
+    """A classifier's scores `(M, C)` on the test images and their labels, and where its records lie.
+
+    unreadable: test images without a score, and training images that others stood in for.
+    """
 
     scores: Tensor
     labels: Tensor
     folder: Path
     images: int
     cpu_seconds: float
+    unreadable: list[Problem]
 
 
 class _Logits(nn.Module):
@@ -110,7 +114,8 @@ def fit(
     if (folder / "result.json").is_file() and (folder / "scores.safetensors").is_file():
         saved = load_file(folder / "scores.safetensors")
         values = rundir.read_json(folder / "result.json")
-        return Fitted(saved["scores"], saved["labels"], folder, len(members), values["cpu_seconds"])
+        left_out = [Problem(**one) for one in values.get("unreadable", ())]  # not noted by earlier versions
+        return Fitted(saved["scores"], saved["labels"], folder, len(members), values["cpu_seconds"], left_out)
 
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder):
@@ -118,7 +123,7 @@ def fit(
         chosen = _precision(method, recipe, protocol, device, len(members), precision.kept_by(folder))
         about["precision"] = precision.record(chosen, device)
         rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
-        values = _train(
+        values, left_out = _train(
             method,
             data,
             members,
@@ -137,9 +142,11 @@ def fit(
             assert backbone_digest(method.backbone) == before, "linear evaluation changed the backbone"
         found = extract_readable(_Logits(method), data.test, recipe, runtime, device, on_unreadable=on_unreadable)
         scores, labels = found.features, found.labels
+        left_out += [replace(problem, split="test") for problem in found.unreadable]
         save_file({"scores": scores, "labels": labels}, folder / "scores.safetensors")
-        rundir.write_json(folder / "result.json", values)
-    return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]))
+        noted = {"unreadable": [problem.as_dict() for problem in left_out]}
+        rundir.write_json(folder / "result.json", {**values, **noted})
+    return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]), left_out)
 
 
 def _recipe(recipe: Recipe, protocol: Protocol, seed: int) -> Recipe:
@@ -193,7 +200,8 @@ def _train(
     emit: Sink,
     stop: Callable[[], bool],
     on_unreadable: OnMeasuring,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Problem]]:
+    """What the engine reports, and the training images that others stood in for."""
     batch_size = min(protocol.batch_size, len(members))
     whole, rest = divmod(len(members), batch_size)
     drop_last = rest == 1 and not protocol.frozen  # batch norm needs two images
@@ -228,7 +236,7 @@ def _train(
     record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
     try:
         with loader, stop_requests() as asked:
-            return engine.train(
+            values = engine.train(
                 method,
                 loader,
                 optimizer(method, protocol),
@@ -244,6 +252,7 @@ def _train(
             )
     except RunDiverged as diverged:
         raise UserError(diverged.message, next="--set lr_head=0.03") from None
+    return values, [replace(loader.problems[index], split="train") for index in loader.unreadable]
 
 
 def training_view(protocol: Protocol, size: int) -> ViewSpec:

@@ -182,6 +182,8 @@ def _position(query: str, found: Embeddings) -> int | None:
         raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}")
     if Path(query).is_file():
         return None
+    if {query, written(query)} & {problem.name for problem in found.unreadable}:
+        raise UserError(f"image '{query}' is one of those that cannot be read", allowed="another one")
     raise UserError(
         f"'{query}' is neither one of the images nor a file",
         allowed=f"a position, a name such as '{found.names[0]}', or an image file",

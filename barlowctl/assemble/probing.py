@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,11 @@ class _Desk:
     emit: Callable[[str], Sink]
     outputs: Outputs = field(default_factory=Outputs)
     on_unreadable: OnMeasuring = "raise"
-    unreadable: dict[str, Problem] = field(default_factory=dict)
+    unreadable: dict[tuple[str, str], Problem] = field(default_factory=dict)
+
+    def leave_out(self, problems: Iterable[Problem]) -> None:
+        """Note images that cannot be read, each once."""
+        self.unreadable.update({(problem.split, problem.name): problem for problem in problems})
 
 
 def probe(
@@ -157,7 +161,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         found = extract_readable(
             subject.backbone, source, recipe, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
         )
-        desk.unreadable.update({problem.name: problem for problem in found.unreadable})
+        split = "train" if source is data.train else "test"
+        desk.leave_out(replace(problem, split=split) for problem in found.unreadable)
         return found.features, found.labels
 
     # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
@@ -285,6 +290,7 @@ def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any
             emit=desk.emit(f"{protocol.name}, seed {seed}"),
             on_unreadable=desk.on_unreadable,
         )
+        desk.leave_out(fitted.unreadable)
         first = first or fitted
         top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
         reached.append((_percent(top1), _percent(top5)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +111,11 @@ def measure_voc07(
             for split, source in zip(("trainval", "test"), sources, strict=True)
         },
         "identity": identity,
-        "unreadable": [problem.as_dict() for found in read for problem in found.unreadable],
+        "unreadable": [
+            replace(problem, split=split).as_dict()
+            for split, found in zip(("trainval", "test"), read, strict=True)
+            for problem in found.unreadable
+        ],
         "measured": {"features": features[0].shape[1]},
     }
 

@@ -28,14 +28,15 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that was left out, and why."""
+    """An image that was left out, and why. split: of which split, where there are two: names need not differ."""
 
     name: str
     reason: str
+    split: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """Plain values, for JSON."""
-        return {"name": self.name, "reason": self.reason}
+        return {"name": self.name, "reason": self.reason, **({"split": self.split} if self.split else {})}
 
 
 class UnreadableImage(UserError):
@@ -70,7 +71,10 @@ def reason_of(error: Unreadable | OSError) -> str:
 
 def listed(problems: list[Problem]) -> list[str]:
     """A line for each of the first `SHOWN` problems, and one that counts the rest."""
-    lines = [f"unreadable: {problem.name}: {problem.reason}" for problem in problems[:SHOWN]]
+    lines = [
+        f"unreadable: {f'{problem.split}: ' if problem.split else ''}{problem.name}: {problem.reason}"
+        for problem in problems[:SHOWN]
+    ]
     if len(problems) > SHOWN:
         lines.append(f"... and {len(problems) - SHOWN} more")
     return lines

@@ -111,8 +111,8 @@ def test_neighbours_after_a_hole_are_the_right_ones(
         for query in (positions[0], "light/9.png")
     )
     assert by_position == by_name
-    hole = str(names_of(photos).index("dark/3.png"))
-    assert "cannot be read" in result(capsys, "embed", trained, photos, "-n", hole, *skip, code=2)["error"]
+    for hole in (str(names_of(photos).index("dark/3.png")), "dark/3.png"):
+        assert "cannot be read" in result(capsys, "embed", trained, photos, "-n", hole, *skip, code=2)["error"]
 
 
 def names_of(photos: Path) -> list[str]:
@@ -140,7 +140,15 @@ def test_transfer_and_probe_keep_labels_with_their_images(
         again = shlex.split(error["next"])
         assert barlowctl(again[1:]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert {one["name"] for one in found["unreadable"]} == set(BAD)
+        assert {(one["split"], one["name"]) for one in found["unreadable"]} == {
+            (split, name) for split in ("train", "test") for name in BAD
+        }
+    trains = ("--protocol", "paper", "--set", "epochs=1", "--on-unreadable", "skip", "--out", tmp_path / "paper")
+    for _ in range(2):  # trained, then read back
+        found_by_paper = result(capsys, "transfer", trained, "--data", data, "--threads", 1, *trains)
+        assert {(one["split"], one["name"]) for one in found_by_paper["unreadable"]} == {
+            (split, name) for split in ("train", "test") for name in BAD
+        }
     for name in BAD:
         (data / "train" / name).unlink()
         (data / "test" / name).unlink()
