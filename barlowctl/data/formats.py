@@ -282,6 +282,8 @@ def why_unreadable(data: bytes) -> str:
         return f"not an image that can be read: its content is that of {found.kind}" + (f"; {done}" if done else "")
     if found is HEIC:
         return "a damaged HEIC image"
+    if found is not None:
+        return "an image that is damaged or of a rare kind; save it anew as PNG or JPEG"
     start = data[:HEAD].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "not an image but a web page"

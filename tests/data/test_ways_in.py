@@ -126,6 +126,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "too large a JPEG": (saved(np.zeros((40, 50, 3), np.uint8), "JPEG"), "50 x 40 pixels, and at most 1,500 an image"),
     "too large a TIFF": (tiff(np.zeros((40, 50), np.uint16)), "50 x 40 pixels, and at most 1,500 an image"),
     "cut short": (saved(SCENE, "PNG")[:60], "image file is truncated"),
+    "a rare kind": (
+        tiff(np.dstack([SCENE, GREY, ALPHA]), photometric="separated", extrasamples=["unassalpha"]),
+        "an image that is damaged or of a rare kind",
+    ),
+    "its head alone": (saved(SCENE, "PNG")[:12], "an image that is damaged or of a rare kind"),
     "empty": (b"", "an empty file (0 bytes)"),
     "text": (b"no picture at all", "not an image of a known kind"),
 }
