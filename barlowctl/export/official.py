@@ -84,6 +84,8 @@ def read_official(path: Path) -> ExportedModel:
 
 
 def _load(path: Path) -> Any:
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder, not a file", allowed=_LAYOUTS)
     if not path.is_file():
         raise UserError(f"there is no file {path}", allowed=_LAYOUTS)
     allowed = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")]
@@ -120,6 +122,8 @@ def _why(path: Path, error: Exception) -> str:
         return f"it holds {called[1]}, which is code and not weights, and is not run"
     if "central directory" in str(error) or start.startswith(b"PK"):
         return "it is not whole: the end of the archive is missing or damaged"
+    if not start.startswith(b"\x80"):  # nor a zip file: what torch.save wrote begins with one of both
+        return f"it is no file of torch.save: it begins with {start[:8]!r}"
     detail = str(error).partition("WeightsUnpickler error:")[2].strip()
     return detail.splitlines()[0] if detail else one_line(error)
 
