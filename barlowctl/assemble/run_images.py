@@ -60,14 +60,18 @@ def dataset_to_measure(run: Path, recipe: Recipe) -> str:
     """As `dataset_of`; of a run on photos/train or photos/train.beton the folder that has its other splits too."""
     dataset = dataset_of(run, recipe)
     path = Path(dataset)
-    if not path.is_absolute() or not path.exists():
-        return dataset
+    return str(_with_other_splits(path)) if path.is_absolute() and path.exists() else dataset
+
+
+def _with_other_splits(path: Path) -> Path:
+    """The data set that has the train split at `path` and a held-out one; `path` itself where there is none."""
+    parent = path.parent
     try:
-        home.resolve(path.parent, "test")
-        same = path in (sources.split_folder(path.parent, "train"), home.resolve(path.parent, "train"))
+        home.resolve(parent, "test")
+        same = path in (sources.split_folder(parent, "train"), home.resolve(parent, "train"))
     except (UserError, OSError):
-        return dataset
-    return str(path.parent) if same else dataset
+        return path
+    return parent if same else path
 
 
 def require(run: Path, recipe: Recipe) -> str:
@@ -192,10 +196,7 @@ def _of_earlier_version(path: str | None, recipe: Recipe) -> str:
         own = None
     if path is None or not Path(path).exists() or (own is not None and _same(own, Path(path))):
         return recipe.data.dataset
-    place = Path(path)
-    if place.suffix == ".beton" and place.stem == "train":
-        place = place.parent
-    return home.anywhere(f"./{place}" if not place.is_absolute() else place)
+    return str(_with_other_splits(Path(path).absolute()))
 
 
 def _same(resolved: Path, opened: Path) -> bool:

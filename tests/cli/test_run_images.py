@@ -110,7 +110,9 @@ def test_a_run_of_an_earlier_version_goes_on_and_says_what_it_cannot_know(begun:
     shutil.copytree(begun / "run", begun / "again")
     assert barlowctl(["pretrain", "--resume", "run", "--threads", "1"]) == 0
     assert "noted no names and sizes" in capsys.readouterr().out
-    assert json.loads(file.read_text())["data"]["fingerprint"]["images"] == 16  # from now on it is known
+    known = json.loads(file.read_text())["data"]  # from now on
+    assert known["fingerprint"]["images"] == 16
+    assert known["dataset"] == str(begun / "photos")  # with its other splits, for the online kNN
     (begun / "photos" / "train" / "a" / "00.png").unlink()
     assert barlowctl(["pretrain", "--resume", "again", "--threads", "1"]) == 2
     assert "16 images then, 15 now" in capsys.readouterr().err
