@@ -222,7 +222,7 @@ def document(ledger: Ledger, study: Study, table: Sequence[Row]) -> dict[str, An
         "study": study.name,
         "title": study.title,
         "source": study.source,
-        "recipe": ledger.base.name,
+        "recipe_name": ledger.base.name,
         "seeds": list(ledger.seeds),
         "baseline": study.baseline,
         "note": study.note,

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from barlowctl import shell
 from barlowctl.ablate.ledger import Cell
-from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source, view_specs
+from barlowctl.assemble.data import Source, build_loader, check_holdout, evaluation_spec, open_source, view_specs
 from barlowctl.assemble.job import build_optimizer, steps_per_epoch
+from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.model import build_method, place
 from barlowctl.assemble.plan import PUBLISHED_SIZES
@@ -56,8 +58,10 @@ class Estimate:
         return self.costs[cell.path.parent.name]
 
 
-def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None) -> Estimate:
-    """The cost of a cell of each recipe among `cells`.
+def estimate(
+    base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None, without: Sequence[str] = ()
+) -> Estimate:
+    """The cost of a cell of each recipe among `cells`; `without` are variants that are left out already.
 
     Finished cells are their own estimate. Of the others a step is timed at the recipe's batch, on random pixels, and
     the loader beside it; a step that would take longer than `LONGEST_STEP` is scaled from the base recipe's by its
@@ -69,6 +73,8 @@ def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | 
     device = choose_device(runtime.device)
     threads = set_threads(runtime, base.train.cpu_threads)
     source, images, tests = _sizes(base, data)
+    _steps(base, images)
+    _check_variants(cells, images, without)
     stopwatch = _Stopwatch(base, runtime, device, threads, source)
     wall, cpu = time.perf_counter(), time.process_time()
     evaluation = stopwatch.evaluation(images, tests)
@@ -85,9 +91,35 @@ def estimate(base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | 
         if same_cost not in timed:
             timed[same_cost] = stopwatch.step(cell.recipe)
         seconds, source_of_it = timed[same_cost]
-        steps = cell.recipe.train.epochs * steps_per_epoch(cell.recipe, images - cell.recipe.data.holdout)
-        costs[key] = Cost(seconds * steps, evaluation, source_of_it)
+        costs[key] = Cost(seconds * _steps(cell.recipe, images), evaluation, source_of_it)
     return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
+
+
+def _steps(recipe: Recipe, images: int) -> int:
+    """Steps of a run over a training set of so many images.
+
+    Raises:
+        UserError: too few of them.
+    """
+    check_holdout(images, recipe)
+    return recipe.train.epochs * steps_per_epoch(recipe, images - recipe.data.holdout)
+
+
+def _check_variants(cells: Sequence[Cell], images: int, without: Sequence[str]) -> None:
+    """Refuse variants that cannot be trained on so many images, with what leaves all of them out.
+
+    Raises:
+        UserError: there are some.
+    """
+    wrong: dict[str, str] = {}
+    for cell in cells:
+        try:
+            _steps(cell.recipe, images)
+        except UserError as error:
+            wrong.setdefault(cell.variant.name, error.message)
+    if wrong:
+        said = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
+        raise UserError(said, next=shell.line("--without", ",".join([*without, *wrong])))
 
 
 def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
@@ -107,10 +139,8 @@ def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
         if data is not None or size is None:
             raise
         return None, size, size // 6
-    try:
-        return source, source.num_samples, open_source(base, "test", data).num_samples
-    except UserError:  # the study itself will say it
-        return source, source.num_samples, source.num_samples // 6
+    labelled = check_labelled(source, open_source(base, "test", data))
+    return source, source.num_samples, labelled.test.num_samples
 
 
 def _recorded(cells: Sequence[Cell]) -> Cost | None:

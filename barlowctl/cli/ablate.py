@@ -120,7 +120,9 @@ def ablate(
         raise UserError("--set seed is not for studies", allowed="--seeds N: seeds 0 to N - 1")
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
     data = data or ledger.dataset
-    command = _Command(console, ledger, tuple(found), Runtime(device, threads, workers), data, parallel)
+    command = _Command(
+        console, ledger, tuple(found), Runtime(device, threads, workers), data, parallel, _names(without)
+    )
     if cell is not None and cell >= len(ledger.cells):
         raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
     flags_given = [f"--{name}" for name in chosen] + (["--grid", str(grid)] if grid else [])
@@ -175,6 +177,7 @@ class _Command:
     runtime: Runtime
     data: str | None
     parallel: int
+    without: Sequence[str] = ()
 
     def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
         """Run the open cells among these: here, one after another, or in processes of the command `again`."""
@@ -269,7 +272,7 @@ class _Command:
         console.say(f"{finished} of {len(cells)} cells are finished; written into {ledger.out}:")
         console.say("  " + ", ".join(file.name for file in files))
         summary = {
-            "recipe": ledger.base.name,
+            "recipe_name": ledger.base.name,
             "seeds": list(ledger.seeds),
             "out": str(ledger.out),
             "cells": len(cells),
@@ -312,7 +315,7 @@ class _Command:
         from barlowctl.assemble.estimate import estimate
 
         ledger, console = self.ledger, self.console
-        estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data)
+        estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data, self.without)
         open_cells = [cell for cell in ledger.cells if cell.record is None]
         seconds = sum(estimated.of(cell).total for cell in open_cells)
         documents = []
@@ -349,7 +352,7 @@ class _Command:
         )
         console.result(
             {
-                "recipe": ledger.base.name,
+                "recipe_name": ledger.base.name,
                 "seeds": list(ledger.seeds),
                 "studies": documents,
                 "cells": len(ledger.cells),

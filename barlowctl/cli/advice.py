@@ -72,8 +72,10 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
     options = _options(command)
     given = _pairs(flags, options)
     replaced = {_identity(*pair, options) for pair in given} | {(options[flag].opts[0], "") for flag in without}
-    kept = [pair for pair in _pairs(arguments, options) if _identity(*pair, options) not in replaced]
-    return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)))
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    typed, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
+    kept = [pair for pair in _pairs(typed, options) if _identity(*pair, options) not in replaced]
+    return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)), *names)
 
 
 def _typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:

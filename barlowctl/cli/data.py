@@ -247,7 +247,7 @@ def preview(
         {
             "path": str(drawn.path),
             "samples": drawn.samples,
-            "recipe": value.name,
+            "recipe_name": value.name,
             "seed": value.seed,
             "loader": name,
             "unreadable": [problem.as_dict() for problem in drawn.unreadable],

@@ -185,7 +185,7 @@ def _tasks(
         if percent not in (1, 10):
             raise UserError(f"--semi is {percent}", allowed="1 or 10 (percent of the labels), as in the paper")
     if semi_list is not None and len(semi or []) != 1:
-        raise UserError("--semi-list is the list of one subset", next="--semi 1 --semi-list 1percent.txt")
+        raise UserError("--semi-list is the list of one subset", next="--semi 1")
     named = knn or linear or protocol is not None or bool(semi) or finetune
     wanted = protocol or "fast"
     trained = ["linear"] if wanted in ("paper", "both") else []

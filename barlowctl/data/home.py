@@ -146,7 +146,7 @@ def beside(dataset: str | Path, path: Path) -> list[str]:
     """What lies beside the images that `resolve` found at `path`, is not read, and how to read it: a sentence each."""
     named, notes = Path(str(dataset)).expanduser(), []
     if path.parent != named and path != named and named.exists():
-        notes.append(f"'{dataset}' is taken from the data home ({path}); to read the folder: ./{dataset}")
+        notes.append(f"'{dataset}' is taken from the data home ({path}); to read the folder: {shell.line(f'./{dataset}')}")
     if path.suffix == ".beton" and path.parent == named and sources.has_images(named):
         command = shell.line("barlowctl", "data", "pack", named, path, "--overwrite")
         notes.append(f"{path} is read, and not the images beside it; to pack them anew: {command}")
@@ -191,8 +191,8 @@ def _missing_dataset(name: str, split: str) -> UserError:
     known = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
     near = "" if name in known else did_you_mean(name, known)
     return UserError(
-        f"data set '{name}' is not in the data home {data_home()}{near}",
-        allowed=f"there: {', '.join(have)}" if have else None,
+        f"'{name}' is no data set in the data home {data_home()}, and no file or folder here{near}",
+        allowed=f"a path, or one of: {', '.join(have)}" if have else "a path",
         next=_bring(name, split),
     )
 

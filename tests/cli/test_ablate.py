@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,10 +49,27 @@ def test_the_plan_lists_the_variants_and_what_they_cost(recipe: Path, capsys: Ca
     assert [variant["name"] for variant in batch["variants"]] == ["128", "256"]
     # crop-only is no-color here (no flip, no blur), and batch 128 is the recipe's own
     assert plan["cells"] == 3 * 3
+    assert plan["recipe_name"] == "digits" and "recipe" not in plan  # `recipe` is all values, in every document
     assert all(variant["seconds"]["train"] > 0 for variant in drop["variants"])
     assert plan["wall_seconds"] == pytest.approx(plan["seconds"] / 2)
     assert 0 < plan["cpu_seconds"] <= 1.5 * plan["seconds"]  # one thread, and a loader beside it
     assert not (tmp_path / "studies").exists()
+
+
+def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -> None:
+    plan = ["ablate", "--batch-size", "--recipe", "digits.toml", "--dry-run", "--threads", "1"]
+    assert barlowctl([*plan, "--set", "data.holdout=8000", "--set", "eval.queries=off"]) == 2
+    error = capsys.readouterr().err
+    assert "data.holdout is 8000 of 1400 images" in error
+    assert re.search(r"^next: barlowctl ablate --batch-size .* --set data.holdout=140$", error, re.MULTILINE)
+    assert barlowctl([*plan, "--without", "128"]) == 2
+    error = capsys.readouterr().err
+    assert "variant '2048': the data has 1300 images" in error
+    assert re.search(r"^next: .* --without 128,2048,4096$", error, re.MULTILINE)  # and what was left out before
+    shutil.copytree(Path(os.environ["BARLOWCTL_DATA"]) / "digits", "half")
+    Path("half/test.beton").unlink()
+    assert barlowctl([*plan, "--data", "./half", "--without", "2048,4096"]) == 2  # nothing to measure cells on
+    assert "'half' has no test split" in capsys.readouterr().err
 
 
 def test_a_study_is_trained_measured_drawn_and_resumed(

@@ -38,6 +38,7 @@ ROOT = typer.main.get_command(app.app)
         ("data info a", "--format timm", "barlowctl data info --help"),  # no flag of this command
         ("data info a", "--format timm\nbarlowctl doctor", "barlowctl doctor"),
         ("data pack a b", "--overwrite\nls", "barlowctl data pack a b --overwrite\nls"),
+        ("data pack a b --resize 9 -- -c", "--overwrite", "barlowctl data pack a b --resize 9 --overwrite -- -c"),
         ("data pack a b", "remove it", "remove it"),
         ("data pack a b", None, "barlowctl data pack --help"),
         ("runs list", None, "barlowctl runs list --help"),
