@@ -100,7 +100,11 @@ def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
         return ("plain", "asked for") if wanted == "plain" else ("fast", f"packed file, {why}")
     why = reason if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
     if wanted == "fast":
-        raise UserError(f"--loader fast is not possible: {why}", next="barlowctl doctor")
+        raise UserError(
+            f"--loader fast is not possible: {why}",
+            allowed="a packed file, and ffcv's decoder for the JPEGs in it",
+            next="barlowctl doctor\n--loader plain" if packed else "--loader plain",
+        )
     return "plain", why
 
 

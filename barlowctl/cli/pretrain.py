@@ -82,6 +82,8 @@ def pretrain(
     """
     from barlowctl.recipe import catalog, load
 
+    if not (slurm or print_sbatch):
+        _refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
     if slurm or print_sbatch:
         launcher.refuse_several(f"pretrain {'--slurm' if slurm else '--print-sbatch'}")
         options_of_job = _slurm_options(slurm_options)
@@ -142,6 +144,17 @@ def pretrain(
                 console.say(f"note: `probe` cannot measure on the images of this run: {then.no_probe}")
             console.next(*then.commands)
         console.result(result)
+
+
+def _refuse_flags_of_a_job(nodes: bool, time_limit: bool, slurm_options: bool) -> None:
+    """Refuse what only a Slurm job has: a run that starts here would pass over it in silence."""
+    for flag, given in (("--nodes", nodes), ("--time", time_limit), ("--slurm-option", slurm_options)):
+        if given:
+            raise UserError(
+                f"{flag} belongs to a Slurm job, and this run would start here",
+                allowed="with --slurm, which submits the job, or --print-sbatch, which prints its script",
+                next="--print-sbatch",
+            )
 
 
 def _slurm_options(texts: list[str] | None) -> dict[str, str]:

@@ -146,7 +146,8 @@ def beside(dataset: str | Path, path: Path) -> list[str]:
     """What lies beside the images that `resolve` found at `path`, is not read, and how to read it: a sentence each."""
     named, notes = Path(str(dataset)).expanduser(), []
     if path.parent != named and path != named and named.exists():
-        notes.append(f"'{dataset}' is taken from the data home ({path}); to read the folder: {shell.line(f'./{dataset}')}")
+        folder = shell.line(f"./{dataset}")
+        notes.append(f"'{dataset}' is taken from the data home ({path}); to read the folder: {folder}")
     if path.suffix == ".beton" and path.parent == named and sources.has_images(named):
         command = shell.line("barlowctl", "data", "pack", named, path, "--overwrite")
         notes.append(f"{path} is read, and not the images beside it; to pack them anew: {command}")

@@ -49,7 +49,8 @@ def test_the_plan_lists_the_variants_and_what_they_cost(recipe: Path, capsys: Ca
     assert [variant["name"] for variant in batch["variants"]] == ["128", "256"]
     # crop-only is no-color here (no flip, no blur), and batch 128 is the recipe's own
     assert plan["cells"] == 3 * 3
-    assert plan["recipe_name"] == "digits" and "recipe" not in plan  # `recipe` is all values, in every document
+    assert plan["recipe_name"] == "digits"
+    assert "recipe" not in plan  # `recipe` is all values, in every document
     assert all(variant["seconds"]["train"] > 0 for variant in drop["variants"])
     assert plan["wall_seconds"] == pytest.approx(plan["seconds"] / 2)
     assert 0 < plan["cpu_seconds"] <= 1.5 * plan["seconds"]  # one thread, and a loader beside it

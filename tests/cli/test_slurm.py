@@ -168,3 +168,11 @@ def test_a_name_with_anything_in_it_stays_one_word_of_the_script(
     (line,) = [line for line in script.splitlines() if line.startswith("run=")]
     assert shlex.split(line) == [f"run={run}"]
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("flags", [["--time", "24:00:00"], ["--nodes", "2"], ["--slurm-option", "partition=gpu"]])
+def test_flags_of_a_job_are_no_part_of_a_run_here(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert barlowctl(["pretrain", "--recipe", "quickstart", *flags]) == 2
+    said = capsys.readouterr().err
+    assert f"{flags[0]} belongs to a Slurm job" in said
+    assert f"next: barlowctl pretrain --recipe quickstart {' '.join(flags)} --print-sbatch" in said
