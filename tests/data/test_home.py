@@ -65,7 +65,7 @@ def test_near_names_are_suggested(data):
     touch(data / "holiday-photos" / "train.beton")
     assert "did you mean 'fashion-mnist'?" in refused("fashion_mnist").message
     assert "did you mean 'holiday-photos'?" in refused("holidays-photo").message
-    assert refused("zzz").allowed == "there: holiday-photos"
+    assert refused("zzz").allowed == "a path, or one of: holiday-photos"
     assert "did you mean" not in refused("imagenet").message
 
 
