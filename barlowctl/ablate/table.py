@@ -34,7 +34,8 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
 
     For every column that was measured: its mean, `<column>_sd` (sample standard deviation over seeds, None for one),
     `<column>_difference` to the baseline's mean, `<column>_margin`: half the 95 % interval of that difference
-    (Welch), None with one seed. Then `finished` and `missing` seeds, `failed` ones with the reason, `published_top1`,
+    (Welch), None with one seed. Then `finished` and `missing` seeds, `failed` ones with the reason, `notes` that change
+    what the numbers mean, `published_top1`,
     `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
     """
     measured = {variant.name: _measured(ledger, study, variant.name) for variant in study.variants}
@@ -50,6 +51,9 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
             "finished": [seed for seed, record in records.items() if record and "measures" in record],
             "missing": [seed for seed, record in records.items() if record is None],
             "failed": {seed: record["failed"] for seed, record in records.items() if record and "failed" in record},
+            "notes": list(
+                dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ()))
+            ),
             "same_as": ledger.same_as(study, variant),
         }
         for column in COLUMNS:
@@ -195,6 +199,9 @@ def markdown(study: Study, table: Sequence[Row]) -> str:
 def notes(study: Study, table: Sequence[Row]) -> list[str]:
     """What has to be known to read a table, a line each: what it is of, what failed, what is missing."""
     lines = [f"Note: {study.note}."] if study.note else []
+    for note in dict.fromkeys(note for row in table for note in row["notes"]):
+        having = [row["variant"] for row in table if note in row["notes"]]
+        lines.append(f"Note on {'all variants' if len(having) == len(table) else ', '.join(having)}: {note}.")
     for row in table:
         for seed, reason in row["failed"].items():
             lines.append(f"Failed: {row['variant']}, seed {seed}: {reason}")

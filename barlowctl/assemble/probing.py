@@ -35,6 +35,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
+MEASURED = {"knn": "kNN", "linear": "linear accuracy"}  # keys of a result that may have a reason instead of numbers
 LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
 KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
 RANK_SAMPLES = 25_600  # of RankMe, as its authors take

@@ -21,7 +21,7 @@ from barlowctl.assemble.job import prepare
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
-from barlowctl.assemble.probing import probe
+from barlowctl.assemble.probing import KS, MEASURED, probe
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.recipe.schema import Recipe
@@ -90,9 +90,9 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             raise UserError(
                 f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
             )
-        measures = measure(run, labelled, runtime)
+        measures, said = measure(run, labelled, runtime)
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
-        cell.finish(_record(cell) | {"measures": measures, "seconds": seconds})
+        cell.finish(_record(cell) | {"measures": measures, "notes": said, "seconds": seconds})
     return True
 
 
@@ -121,12 +121,19 @@ def _training(run: Path) -> dict[str, float]:
     return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
 
 
-def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> dict[str, float | None]:
-    """kNN and linear accuracy in percent, None where they mean nothing, and what collapse shows in first."""
+def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tuple[dict[str, float | None], list[str]]:
+    """kNN and linear accuracy in percent, None where they mean nothing, and what collapse shows in first.
+
+    Returns the measures, and what changes their meaning: to be said beside them.
+    """
     _, values = next(probe(run, labelled, runtime))
     device = choose_device(runtime.device)
     found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
-    return {
+    said = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
+    neighbours = values["knn"].get("neighbours", {}).get(f"k{KS[0]}", KS[0])
+    if neighbours < KS[0]:
+        said.append(f"kNN: k is {KS[0]} but the bank holds {neighbours} images: all of them vote")
+    measures = {
         "knn": values["knn"]["top1"],
         "linear_top1": values["linear"]["top1"],
         "linear_top5": values["linear"]["top5"],
@@ -134,6 +141,7 @@ def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> dict[str,
         "feature_spread": values["feature_spread"],
         **found.values(),  # mean_diagonal and rms_off_diagonal of C
     }
+    return measures, [*said, *labelled.notes]
 
 
 def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], str | None]:

@@ -26,7 +26,6 @@ EPILOG = (
 )
 PROTOCOL_NAMES = ("fast", "paper", "both")
 WIDEST = 4  # measures that fit beside one another
-LABELS = {"knn": "kNN", "linear": "linear accuracy"}
 TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
 
 
@@ -240,6 +239,8 @@ def _write(file: Path, result: dict[str, Any]) -> None:
 def _show(
     console: Console, opened: Subject, result: dict[str, Any], measured: list[dict[str, Any]], images: int
 ) -> None:
+    from barlowctl.assemble.probing import MEASURED
+
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = []
     classes = result["data"]["classes"]
     top5 = "top-5" if classes > 5 else f"top-5 (of {classes} classes: always 100)"
@@ -258,9 +259,9 @@ def _show(
     for note in dict.fromkeys(note for one in measured for note in one.get("knn", {}).get("notes", ())):
         console.say(f"note: kNN: {note}")
     for one in measured:
-        for key in ("knn", "linear"):
+        for key, name in MEASURED.items():
             if reason := one.get(key, {}).get("reason"):
-                console.say(f"note: {one['name']}: no {LABELS[key]}: {reason}")
+                console.say(f"note: {one['name']}: no {name}: {reason}")
     if result["feature_spread"] is not None:
         spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
         console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")

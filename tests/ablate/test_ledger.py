@@ -301,3 +301,16 @@ def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
         with pytest.raises(UserError, match=file.name) as raised:
             read() if read else book.cells[0].record
         assert str(file) in str(raised.value.next)
+
+
+def test_what_changes_the_meaning_of_a_number_stands_below_the_table(tmp_path: Path) -> None:
+    book = ledger(tmp_path, "loss", seeds=1)
+    of_all, of_one = "kNN: k is 20 but the bank holds 9 images: all of them vote", "no kNN: all features are the same"
+    for number, cell in enumerate(book.cells):
+        notes = [of_all, of_one] if number == 1 else [of_all]
+        cell.finish({"measures": {"knn": None if number == 1 else 50.0}, "notes": notes, "seconds": {}})
+    study = book.studies[0]
+    said = table.notes(study, table.rows(book, study))
+    assert f"Note on all variants: {of_all}." in said
+    assert f"Note on {book.cells[1].variant.name}: {of_one}." in said
+    assert of_all in table.markdown(study, table.rows(book, study))

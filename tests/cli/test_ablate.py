@@ -85,6 +85,7 @@ def test_a_study_is_trained_measured_drawn_and_resumed(
     assert first["cells"] == 2
     assert rows["same"]["same_as"] == "baseline"
     assert rows["same"]["knn"] == rows["baseline"]["knn"]
+    assert rows["same"]["notes"] == []
     for row in rows.values():
         assert 0.0 < row["knn"] <= 100.0
         assert 1.0 < row["effective_rank"] < 33.0
