@@ -82,31 +82,13 @@ _BY_ENDING = {ending: kind for kind, endings in _ENDINGS.items() for ending in e
 IMAGE_ENDINGS = tuple(ending for ending, kind in _BY_ENDING.items() if kind.reader != "none")
 """Of images that are read here, or would be with their codec; without the dot, in small letters."""
 
-_BESIDE_IMAGES = {
-    *(
-        "txt",
-        "json",
-        "jsonl",
-        "xml",
-        "csv",
-        "tsv",
-        "md",
-        "rst",
-        "html",
-        "htm",
-        "css",
-        "js",
-        "py",
-        "ipynb",
-        "yaml",
-        "yml",
-    ),
-    *("toml", "ini", "cfg", "conf", "log", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "rtf", "tex"),
-    *("bib", "db", "sqlite", "sqlite3", "lock", "pt", "pth", "ckpt", "safetensors", "onnx", "pkl", "pickle", "cls"),
-    *("lst", "idx", "names", "mp3", "wav", "flac", "ogg", "m4a", "aac", "exe", "dll", "so", "sh", "bat", "ps1", "xmp"),
-    *("aae", "thm", "url", "lnk", "webloc", "srt", "vtt", "ttf", "otf", "md5", "sha1", "sha256", "torrent", "geojson"),
-    *("kml", "prj", "tfw", "jgw", "pgw", "wld", "cpg", "shp", "shx", "dbf", "crc"),
-}
+_OTHER_ENDINGS = (
+    "txt json jsonl xml csv tsv md rst html htm css js py ipynb yaml yml toml ini cfg conf log doc docx xls "
+    "xlsx ppt pptx odt ods rtf tex bib db sqlite sqlite3 lock pt pth ckpt safetensors onnx pkl pickle cls lst "
+    "idx names mp3 wav flac ogg m4a aac exe dll so sh bat ps1 xmp aae thm url lnk webloc srt vtt ttf otf md5 "
+    "sha1 sha256 torrent geojson kml prj tfw jgw pgw wld cpg shp shx dbf crc"
+)
+_BESIDE_IMAGES = frozenset(_OTHER_ENDINGS.split())
 """Endings of what commonly lies beside images: such files are not opened to see what they are."""
 
 _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
