@@ -223,7 +223,7 @@ def test_preview(photos, tmp_path, capsys, packed):
     assert document == {
         "path": str(out),
         "samples": 2,
-        "recipe": "resnet50",
+        "recipe_name": "resnet50",
         "seed": 3,
         "loader": "fast" if packed else "plain",
         "unreadable": [],
@@ -269,8 +269,8 @@ def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, ca
     assert "unreadable: d.tif: a TIFF of 4 bands of uint8" in out
     _, said = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
     assert "c.tif cannot be read" in said
-    assert said.rstrip().endswith("--on-unreadable fail --range -1000:2000")
-    document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "-1000:2000", "--bands", "3,2,1")
+    assert said.rstrip().endswith("--on-unreadable fail --range int16=-1000:2000")
+    document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "int16=-1000:2000", "--bands", "3,2,1")
     assert document["samples"] == 4
     _, said = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
     assert "the range is '3:1'" in said
@@ -280,7 +280,7 @@ def test_a_folder_is_read_as_it_would_be_packed(scans, tmp_path, capsys):
     arguments = ("preview", "--data", scans, "--out", tmp_path / "p.png", "--samples", 4)
     _, said = run(capsys, *arguments, code=2)
     assert "c.tif cannot be read: int16 values -1,000 to 2,000" in said
-    assert said.rstrip().endswith("--set data.range=-1000:2000")
+    assert said.rstrip().endswith("--set data.range=int16=-1000:2000")
     settings = ("--set", "data.range=-1000:2000", "--set", "data.bands=[3,2,1]")
     out, _ = run(capsys, *arguments, *settings)
     assert "note: uint16 values: -1,000 is black, 2,000 is white (as it was set)" in out
