@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,9 @@ ENVIRONMENT = {
 os.environ.update(ENVIRONMENT)
 for variable in ("FORCE_COLOR", "BARLOWCTL_DEBUG", "BARLOWCTL_DATA", "BARLOWCTL_RUNS"):
     os.environ.pop(variable, None)
+
+# A suite that nohup or a service starts ignores SIGHUP, and so would the runs in it: they are tested as on a terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -73,11 +73,12 @@ class Tasks:
 
     def departures(self) -> dict[str, Any]:
         """What a result depends on that is not so in the protocols as they are: part of its identity."""
-        found: dict[str, Any] = {}
+        keys = {text.partition("=")[0].strip() for text in self.overrides}
+        changed: dict[str, Any] = {}  # of all protocols alike: what was asked for with the same values is kept together
         for name, protocol in self.protocols().items():
             usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
-            if changed := {key: value for key, value in used.items() if value != usual[key]}:
-                found[name] = changed
+            changed |= {key: used[key] for key in keys if used[key] != usual[key]}
+        found: dict[str, Any] = {"protocol": changed} if changed else {}
         if self.seeds > 1:
             found["seeds"] = self.seeds
         if self.subset is not None and self.subset.is_file():

@@ -114,7 +114,7 @@ def test_without_the_images_the_rest_remains(trained: Path, tmp_path: Path, caps
     about = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**about, "data": {**about["data"], "path": "/nowhere/train.beton"}}))
     assert barlowctl(["report", str(run), "--out", str(out)]) == 0
-    assert "no previews or neighbours: data set 'digits'" in capsys.readouterr().out
+    assert "no previews or neighbours: 'digits' is no data set" in capsys.readouterr().out
     assert "no previews or neighbours" in read(out).text
 
 

@@ -99,7 +99,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> P
 def fill(path: Path, count: int) -> None:
     """A packed file of `count` grey squares, as many as the quickstart recipe needs."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, 28 * 28 * 3), dtype=np.uint8)
-    with BetonWriter(path, capacity=count, class_names=["a", "b"]) as writer:
+    with BetonWriter(path, capacity=count, class_names=["rose", "tulip"]) as writer:
         for index, one in enumerate(pixels):
             writer.append(one.tobytes(), mode=RAW, width=28, height=28, label=index % 2)
         writer.finish(channels=1)
