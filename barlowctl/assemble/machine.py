@@ -146,7 +146,8 @@ def check_compiler(device: torch.device) -> None:
         raise UserError(
             f"train.compile needs a {kind} compiler, and there is no {' or '.join(wanted)}"
             + (f" ({variable} names it)" if named else ""),
-            next="apt-get install g++\n--set train.compile=false",
+            allowed=f"{variable} not set, or the path of a compiler that is there" if named else None,
+            next="--set train.compile=false" if named else "apt-get install g++\n--set train.compile=false",
         )
 
 
