@@ -13,6 +13,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError, one_line
 
 NEXT = {
+    "OUT": "name another place as OUT",
     "--out": "name another place with --out",
     "--map": "name another place with --map",
     "--neighbours-out": "name another place with --neighbours-out",

@@ -105,7 +105,7 @@ def _recorded(
     def tell(text: str) -> None:
         show(Notice(text))
 
-    watching = [guarded(monitor.open(run), monitor.name, tell) for monitor in monitors]
+    watching = [guarded(monitor.open(run, start), monitor.name, tell) for monitor in monitors]
     notes = []
     if resumed:
         notes = [note] if (note := begun.made_again(run, start) if start else begun.start_over(run)) else []

@@ -11,6 +11,7 @@ from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
+from barlowctl.places import check_file
 
 if TYPE_CHECKING:
     from barlowctl.data.fetch import Fetched
@@ -107,6 +108,7 @@ def pack(
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
+    check_file(target, "OUT")
     workers = workers or _cores()
     check_options(workers, store, quality, shorter_side, on_unreadable)
     choices = Choices(value_range, background, parse_bands(bands))
@@ -225,6 +227,9 @@ def preview(
 
     if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
         data = dataset_of(Path(recipe).parent, value)
+    if out.suffix != ".png":
+        raise UserError(f"--out is '{out}'", allowed="a name that ends in .png", next=shell.line("--out", f"{out}.png"))
+    check_file(out)
     source, specs = open_source(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
 

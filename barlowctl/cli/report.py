@@ -43,7 +43,7 @@ def report(
     if not runs:
         runs = [rundir.newest_finished()]
         console.say(f"no run was named: taking the newest finished one, {runs[0]}")
-    out = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    out = out or (runs[0] / "report.html" if len(runs) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .html")
     runtime = Runtime(device, threads, None, "auto")
@@ -52,3 +52,10 @@ def report(
     size = file.stat().st_size
     console.say(f"written to {file} ({size / 1e6:.1f} MB); open it in a browser")
     console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in runs]})
+
+
+def _unused(page: Path) -> Path:
+    """The page's name, or the next one where a page of other runs may have it."""
+    from barlowctl import places
+
+    return places.free(page) if page.exists() else page

@@ -31,8 +31,8 @@ class Monitor(Protocol):
     def check(self) -> None:
         """Raise a UserError if it cannot work."""
 
-    def open(self, run: Path) -> Sink:
-        """A sink for the run; raises a UserError if it cannot work."""
+    def open(self, run: Path, start_step: int) -> Sink:
+        """A sink for the run, which goes on after `start_step`; raises a UserError if it cannot work."""
 
 
 def guarded(sink: Sink, name: str, tell: Callable[[str], None]) -> Sink:
@@ -78,12 +78,13 @@ class TensorBoard:
         except (Exception, SystemExit) as error:
             raise _broken("tensorboard", error) from error
 
-    def open(self, run: Path) -> Sink:
-        """See `Monitor`."""
+    def open(self, run: Path, start_step: int) -> Sink:
+        """See `Monitor`. Points of steps that are made again, after the checkpoint, are taken back."""
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            writer = SummaryWriter(str(run / "tensorboard"))
+            purge = start_step + 1 if start_step else None
+            writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
         except (Exception, SystemExit) as error:
             raise _broken("tensorboard", error) from error
 
@@ -116,7 +117,7 @@ class Wandb:
         except (Exception, SystemExit) as error:
             raise _broken("wandb", error) from error
 
-    def open(self, run: Path) -> Sink:
+    def open(self, run: Path, start_step: int) -> Sink:
         """See `Monitor`; without a login, or a network, a UserError."""
         import wandb as client
 

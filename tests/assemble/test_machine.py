@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from barlowctl.assemble import crew
-from barlowctl.assemble.machine import Runtime, choose_device, device_of_rank, memory_explained, set_threads
+from barlowctl.assemble.machine import (
+    Runtime,
+    check_compiler,
+    choose_device,
+    device_of_rank,
+    memory_explained,
+    set_threads,
+)
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 
@@ -88,3 +95,15 @@ def test_ranks_share_cores_unless_each_is_bound_to_its_own(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     assert set_threads(Runtime(), 0, rank_of_two([{4, 5, 6, 7}])) == 2
     assert set_threads(Runtime(), 0, rank_of_two([{0, 1, 2, 3}])) == 4
+
+
+def test_a_compiler_that_is_named_and_not_there_is_not_answered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/g++")
+    with pytest.raises(UserError, match=r"no /nonexistent/g\+\+ \(CXX names it\)") as raised:
+        check_compiler(torch.device("cpu"))
+    assert raised.value.next == "--set train.compile=false"
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"no g\+\+$") as raised:
+        check_compiler(torch.device("cpu"))
+    assert (raised.value.next or "").splitlines() == ["apt-get install g++", "--set train.compile=false"]

@@ -286,3 +286,16 @@ def test_a_folder_is_read_as_it_would_be_packed(scans, tmp_path, capsys):
     assert "note: uint16 values: -1,000 is black, 2,000 is white (as it was set)" in out
     _, said = run(capsys, *arguments, "--set", "data.range=9:3", code=2)
     assert "range is '9:3'" in said
+
+
+def test_places_that_cannot_be_written_are_refused_before_an_image_is_read(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    out, said = run(capsys, "pack", photos, tmp_path / "file/x.beton", code=2)
+    assert "is no folder" in said
+    assert "looking for images" not in out
+    _, said = run(capsys, "preview", "--data", photos, "--out", tmp_path / "file/p.png", code=2)
+    assert "is no folder" in said
+    _, said = run(capsys, "preview", "--data", photos, "--out", tmp_path / "sheet.txt", code=2)
+    assert "a name that ends in .png" in said
+    assert {path.name for path in tmp_path.iterdir()} == {photos.name, "file"}
+    assert (tmp_path / "file").read_text() == "mine"

@@ -125,3 +125,13 @@ def test_refusals(trained: Path, tmp_path: Path, capsys: Captured) -> None:
     assert "ends in .html" in capsys.readouterr().err
     assert barlowctl(["report"]) == 2
     assert "no finished run" in capsys.readouterr().err
+
+
+def test_a_page_of_several_runs_takes_no_place_of_another(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("report.html").write_text("of other runs")
+    assert barlowctl(["report", str(trained), str(trained), "--no-images", "--threads", "1"]) == 0
+    assert "written to report-2.html" in capsys.readouterr().out
+    assert Path("report.html").read_text() == "of other runs"

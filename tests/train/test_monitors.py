@@ -26,12 +26,32 @@ def test_tensorboard_has_the_scalars_of_a_run_that_ends_or_is_stopped(tmp_path: 
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    sink = TensorBoard().open(tmp_path)
+    sink = TensorBoard().open(tmp_path, 0)
     for event in [*events(1, 5), last]:
         sink(event)
     accumulator = EventAccumulator(str(tmp_path / "tensorboard"))
     accumulator.Reload()
     assert [scalar.step for scalar in accumulator.Scalars("step/loss")] == [2, 4]
+
+
+def test_tensorboard_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    """Killed after step 6, resumed from the checkpoint of step 4, to another loss."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, factor in ((0, 1.0), (4, 2.0)):
+        sink = TensorBoard().open(tmp_path, start)
+        for step in (2, 4, 6) if start == 0 else (6, 8):
+            sink(StepDone(step, 0, True, {"loss": factor * step}))
+        sink(RunFinished(Path(), {}))
+    accumulator = EventAccumulator(str(tmp_path / "tensorboard"))
+    accumulator.Reload()
+    assert [(scalar.step, scalar.value) for scalar in accumulator.Scalars("step/loss")] == [
+        (2, 2),
+        (4, 4),
+        (6, 12),
+        (8, 16),
+    ]
 
 
 @pytest.mark.parametrize("monitor", [TensorBoard(), Wandb({})])
@@ -106,9 +126,9 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "wandb", client)
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     for event in events(1, 5):
-        Wandb({"a": 1}).open(tmp_path)(event)
+        Wandb({"a": 1}).open(tmp_path, 0)(event)
     monkeypatch.setenv("WANDB_PROJECT", "another")  # of the shell that resumes
-    sink = Wandb({"a": 1}).open(tmp_path)
+    sink = Wandb({"a": 1}).open(tmp_path, 0)
     sink(RunFinished(tmp_path, {}))
     first, *_, resumed = client.begun
     assert first["id"] == resumed["id"] == json.loads((tmp_path / "wandb.json").read_text())["id"]
@@ -117,7 +137,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, monkeypatch
     assert client.logged == [2, 4, -1]
     other = tmp_path / "other"
     other.mkdir()
-    Wandb({}).open(other)
+    Wandb({}).open(other, 0)
     assert client.begun[-1]["id"] != first["id"]
 
 
@@ -127,6 +147,6 @@ def test_wandb_without_a_login_is_bad_input(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setitem(sys.modules, "wandb", Client(refuse))
     with pytest.raises(UserError, match=r"W&B does not take the run: RuntimeError: No API key configured\.$") as caught:
-        Wandb({}).open(tmp_path)
+        Wandb({}).open(tmp_path, 0)
     assert "wandb login" in (caught.value.next or "").splitlines()
     assert list(tmp_path.iterdir()) == []
