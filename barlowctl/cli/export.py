@@ -11,6 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
+from barlowctl.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from barlowctl.export import ExportedModel
@@ -19,13 +20,14 @@ EPILOG = (
     "Examples: barlowctl export | barlowctl export runs/NAME --format hub --out my-model | "
     "barlowctl export --from-official resnet50.pth --format torchvision"
 )
+FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
 
 def export(
     run: Annotated[Path | None, typer.Argument(help="A run directory. Default: the newest finished run.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="timm, torchvision or hub.")] = "timm",
+    format: Annotated[str, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.")] = "timm",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File (hub: folder) to write, new. Default: in the run.")
+        Path | None, typer.Option("--out", "-o", help="File (or folder) to write, new. Default: in the run.")
     ] = None,
     with_projector: Annotated[
         bool, typer.Option("--with-projector", help="Write the projector's weights too.")
@@ -50,7 +52,6 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
-    from barlowctl.export import FORMATS
     from barlowctl.export import export as write
 
     launcher.refuse_several("export")
@@ -68,7 +69,7 @@ def export(
     else:
         run = run or _newest(console)
         model, name, folder = _model_of(run, console), run.resolve().name, run
-    target = out or folder / (f"{name}-{format}" if format == "hub" else f"{name}-{format}.safetensors")
+    target = out or folder / f"{name}-{format}{FORMATS[format].suffix}"
     report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
     for note in report.notes:
         console.say(f"note: {note}")

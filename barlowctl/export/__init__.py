@@ -1,22 +1,36 @@
 """Weights that others can load; each export is loaded back by the library it is for before it gets its name.
 
 report = export(model, Path("resnet50.safetensors"), "timm")  # model: an ExportedModel
+
+A new format is one module in `formats/` and one line in the table there.
 """
 
-from barlowctl.export.exported import ExportedModel, ExportReport
-from barlowctl.export.formats import FORMATS, TORCHVISION_NAMES
-from barlowctl.export.official import read_official
-from barlowctl.export.reader import read_export
-from barlowctl.export.snippet import python_line
-from barlowctl.export.writer import export
+from __future__ import annotations
 
-__all__ = [
-    "FORMATS",
-    "TORCHVISION_NAMES",
-    "ExportReport",
-    "ExportedModel",
-    "export",
-    "python_line",
-    "read_export",
-    "read_official",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from barlowctl.export.exported import ExportedModel, ExportReport
+    from barlowctl.export.formats import FORMATS
+    from barlowctl.export.official import read_official
+    from barlowctl.export.reader import read_export
+    from barlowctl.export.writer import export
+
+__all__ = ["FORMATS", "ExportReport", "ExportedModel", "export", "read_export", "read_official"]
+
+_MODULES = {
+    "FORMATS": "formats",
+    "ExportReport": "exported",
+    "ExportedModel": "exported",
+    "export": "writer",
+    "read_export": "reader",
+    "read_official": "official",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for: `barlowctl export --help` reads the formats without torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

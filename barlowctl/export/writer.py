@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
-from barlowctl.export.formats import check_format, format_notes, state_dict, write_weights
-from barlowctl.export.snippet import CLASSES, fine_tuning_line, python_line
+from barlowctl.export.formats import Format, format_named
+from barlowctl.export.weights import state_dict
 from barlowctl.places import check_folder, free
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
 TOLERANCE = 1e-5
 _IMAGES = 2
+_CLASSES = 10  # of the example of fine-tuning
 
 
 def export(
@@ -45,7 +45,8 @@ def export(
 
     Args:
         model: the trained model and its preprocessing; left as it is.
-        path: the file (".safetensors" is added when there is no suffix), or the folder of format "hub".
+        path: the file (".safetensors" is added when there is no suffix), or the folder where the
+            format is one.
         format: one of `FORMATS`.
         with_projector: write the projector too, beside a file as STEM.projector.safetensors, in a folder as
             projector.safetensors.
@@ -55,17 +56,12 @@ def export(
     Raises:
         UserError: the format cannot hold the model, the path is taken or not writable, or features differ.
     """
-    check_format(model, format)
-    if zero_classifier and format != "torchvision":
-        raise UserError(
-            f"format {format!r} has no classifier to fill with zeros",
-            allowed="--zero-classifier with --format torchvision",
-            next="without --zero-classifier",
-        )
-    path = _checked_path(Path(path), format, overwrite)
+    chosen = format_named(format, zero_classifier=zero_classifier)
+    chosen.check(model)
+    path = _checked_path(Path(path), chosen, overwrite)
     if with_projector and model.projector is None:
         raise UserError("there is no projector to export with the backbone", next="without --with-projector")
-    projector_path = _projector_path(path, format) if with_projector else None
+    projector_path = _projector_path(path, chosen) if with_projector else None
     if projector_path is not None and projector_path.exists() and not overwrite:
         raise _taken(projector_path)
     token = f".partial-{secrets.token_hex(4)}-"
@@ -73,12 +69,12 @@ def export(
     beside = None if projector_path is None else temporary.with_name(token + projector_path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = write_weights(model, temporary, format, zero_classifier=zero_classifier)
+        written = chosen.write(model, temporary)
         files = [path / file.relative_to(temporary) for file in written]
-        difference, fine_tuning = _verify(model, temporary, format, zero_classifier)
+        difference, fine_tuning = _verify(model, temporary, chosen)
         if beside is not None and projector_path is not None:
             _write_projector(model, beside)
-            os.replace(beside, temporary / projector_path.name if format == "hub" else projector_path)
+            os.replace(beside, projector_path if chosen.suffix else temporary / projector_path.name)
             files.append(projector_path)
         _put_in_place(temporary, path)
     except (OSError, SafetensorError) as error:
@@ -92,28 +88,28 @@ def export(
                 _remove(leftover)
     return ExportReport(
         path,
-        format,
+        chosen.name,
         difference,
-        python_line(model, path, format, zero_classifier=zero_classifier),
+        chosen.load_lines(model, path),
         fine_tuning,
         tuple(files),
-        format_notes(model, format, zero_classifier=zero_classifier),
+        (f"images it expects: {model.preprocessing}", *chosen.notes(model)),
     )
 
 
-def _checked_path(path: Path, format: str, overwrite: bool) -> Path:
-    if format != "hub":
+def _checked_path(path: Path, format: Format, overwrite: bool) -> Path:
+    if format.suffix:
         if not path.suffix:
-            path = path.with_suffix(".safetensors")
-        if path.suffix != ".safetensors":
+            path = path.with_suffix(format.suffix)
+        if path.suffix != format.suffix:
             raise UserError(
-                f"{path.name!r} ends in {path.suffix!r}, but format {format!r} is a safetensors file",
-                allowed="a name that ends in .safetensors",
+                f"{path.name!r} ends in {path.suffix!r}, but format '{format.name}' is a {format.suffix} file",
+                allowed=f"a name that ends in {format.suffix}",
             )
         if path.is_dir():
-            raise UserError(f"{path} is a folder; format {format!r} is one file", next="--format hub")
+            raise UserError(f"{path} is a folder; format '{format.name}' is one file", next="--format hub")
     elif path.is_file():
-        raise UserError(f"{path} is a file; format 'hub' is a folder", next="--format timm")
+        raise UserError(f"{path} is a file; format '{format.name}' is a folder", next="--format timm")
     elif path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
         raise UserError(f"{path} is not empty and not an export", next="choose another folder")
     if path.exists() and not overwrite:
@@ -126,15 +122,14 @@ def _taken(path: Path) -> UserError:
     return UserError(f"{path} exists", next=shell.line("--out", free(path)))
 
 
-def _projector_path(path: Path, format: str) -> Path:
-    return path / "projector.safetensors" if format == "hub" else path.with_suffix(".projector.safetensors")
+def _projector_path(path: Path, format: Format) -> Path:
+    return path.with_suffix(".projector.safetensors") if format.suffix else path / "projector.safetensors"
 
 
-def _verify(model: ExportedModel, path: Path, format: str, zero_classifier: bool) -> tuple[float, str]:
+def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
     """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    lines = python_line(model, path, format, zero_classifier=zero_classifier)
-    exec(compile(lines, f"<export to {format}>", "exec"), namespace)
+    exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     size = (_IMAGES, model.in_chans, model.input_size, model.input_size)
@@ -144,13 +139,12 @@ def _verify(model: ExportedModel, path: Path, format: str, zero_classifier: bool
     difference = _max_abs_diff(expected, found)
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # also false for NaN
         raise UserError(
-            f"loaded back by format {format!r}, {model.architecture} with arguments {dict(model.timm_args)} "
+            f"loaded back by format '{format.name}', {model.architecture} with arguments {dict(model.timm_args)} "
             f"gives other features than the run's: they differ by up to {difference:g}; nothing was written",
-            next="--format timm" if format != "timm" else "barlowctl doctor",
+            next="--format timm" if format.name != "timm" else "barlowctl doctor",
         )
-    if format == "hub":
-        _verify_preprocessing(model, loaded)
-    return difference, _fine_tuning(fine_tuning_line(model, format), namespace, images)
+    format.check_loaded(model, loaded)
+    return difference, _fine_tuning(format.fine_tuning_line(model, _CLASSES), namespace, images)
 
 
 def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
@@ -161,22 +155,7 @@ def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
             scores = namespace["model"](images)
     except Exception:  # whatever that model raises: the export holds what it promises without the line
         return ""
-    return line if scores.shape == (len(images), CLASSES) else ""
-
-
-def _verify_preprocessing(model: ExportedModel, loaded: nn.Module) -> None:
-    """timm's reading of config.json must be the preprocessing that the run was evaluated with."""
-    found = resolve_model_data_config(loaded)
-    expected = {
-        "input_size": (model.in_chans, model.input_size, model.input_size),
-        "mean": model.mean,
-        "std": model.std,
-        "interpolation": model.interpolation,
-        "crop_pct": model.crop_pct,
-    }
-    for key, value in expected.items():
-        read = tuple(found[key]) if isinstance(value, tuple) else found[key]
-        assert read == value, f"timm reads {key} = {read}, written was {value}"
+    return line if scores.shape == (len(images), _CLASSES) else ""
 
 
 def _max_abs_diff(expected: Tensor, found: Tensor) -> float:

@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import TORCHVISION_NAMES, ExportedModel, export, formats, python_line, read_export, writer
+from barlowctl.export import FORMATS, ExportedModel, export, read_export
+from barlowctl.export.formats import format_named
+from barlowctl.export.formats.torchvision_file import TORCHVISION_NAMES
 from barlowctl.model import build_backbone, build_projector
 
 
@@ -188,7 +190,7 @@ def test_a_hub_folder_teaches_timm_the_stem(tmp_path: Path, stem: str, narrow: b
 def test_an_untaught_timm_refuses_the_folder_by_name(tmp_path: Path) -> None:
     """It does not build another network in silence."""
     model = exported("resnet26", stem="cifar", channels=[8, 8, 8, 8])
-    formats.write_weights(model, tmp_path / "folder", "hub")  # not loaded back, so nothing has taught it yet
+    format_named("hub").write(model, tmp_path / "folder")  # not loaded back, so nothing has taught it yet
     with pytest.raises(RuntimeError, match=r"Unknown model \(resnet26_cifar_stem\)"):
         timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
 
@@ -268,16 +270,16 @@ def test_what_torchvision_cannot_hold(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
-    right = writer.write_weights
+    right = FORMATS[format].write
 
-    def wrong(model: ExportedModel, path: Path, format: str, **options: bool) -> tuple[Path, ...]:
+    def wrong(self: Any, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         torch.manual_seed(1)
         other = build_backbone("resnet18", in_chans=3)
-        return right(replace(model, backbone=other), path, format)
+        return right(self, replace(model, backbone=other), path)
 
-    monkeypatch.setattr(writer, "write_weights", wrong)
+    monkeypatch.setattr(FORMATS[format], "write", wrong)
     with pytest.raises(UserError, match="gives other features than the run's: they differ by up to"):
         export(exported(), tmp_path / "deep" / "out", format)
     assert list((tmp_path / "deep").iterdir()) == []
@@ -371,8 +373,60 @@ def test_paths_with_quotes_and_blanks_are_safe_in_the_snippet(tmp_path: Path) ->
         assert_same_features(model, run_snippet(report.python_line))
 
 
+class Pickled:
+    """A format as somebody would add it: a whole module as torch.save writes it."""
+
+    name, summary, suffix = "pickled", "a file of torch.save", ".pt"
+
+    def check(self, model: ExportedModel) -> None:
+        if model.in_chans != 3:
+            raise UserError("colour only")
+
+    def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
+        torch.save(model.backbone, path)
+        return (path,)
+
+    def load_lines(self, model: ExportedModel, path: Path) -> str:
+        return f"import torch\nmodel = torch.load({str(path)!r}, weights_only=False).eval()"
+
+    def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
+        return f"model.reset_classifier({classes})"
+
+    def check_loaded(self, model: ExportedModel, loaded: nn.Module) -> None:
+        assert type(loaded) is type(model.backbone)
+
+    def notes(self, model: ExportedModel) -> tuple[str, ...]:
+        return ("pickled: load it only if you trust it",)
+
+
+def test_a_new_format_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "pickled", Pickled)
+    model = exported(channels=[8, 8, 8, 8])
+    report = export(model, tmp_path / "out", "pickled")
+    assert report.path == tmp_path / "out.pt"
+    assert report.notes[-1] == "pickled: load it only if you trust it"
+    assert_same_features(model, run_snippet(report.python_line))
+    with pytest.raises(UserError, match="colour only"):
+        export(exported(in_chans=1), tmp_path / "grey", "pickled")
+    with pytest.raises(UserError, match=r"is a \.pt file"):
+        export(model, tmp_path / "out.safetensors", "pickled")
+    assert [p.name for p in tmp_path.iterdir()] == ["out.pt"]
+
+
+def test_the_guide_and_the_help_name_every_format(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from barlowctl.cli.app import run as barlowctl
+
+    guide = (checkout / "docs" / "guide.md").read_text(encoding="utf-8")
+    assert f"--format {'|'.join(FORMATS)}\n" in guide
+    assert all(f"\n| {name} |" in guide for name in FORMATS)
+    assert barlowctl(["export", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, kind in FORMATS.items():
+        assert f"{name}: {kind.summary}" in shown
+
+
 def test_the_line_for_a_plain_resnet50() -> None:
     model = replace(exported(), architecture="resnet50")
-    assert python_line(model, Path("w.safetensors"), "timm").splitlines()[-1] == (
+    assert format_named("timm").load_lines(model, Path("w.safetensors")).splitlines()[-1] == (
         "model = timm.create_model('resnet50', num_classes=0, checkpoint_path='w.safetensors').eval()"
     )

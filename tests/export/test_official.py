@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import export, official, read_official
+from barlowctl.export import FORMATS, export, official, read_official
 
 
 class AuthorsModel(nn.Module):
@@ -84,7 +84,7 @@ def test_conversion_to_every_format(tmp_path: Path) -> None:
     source = authors()
     torch.save(full_checkpoint(source), tmp_path / "checkpoint.pth")
     model = read_official(tmp_path / "checkpoint.pth")
-    for format in ("timm", "torchvision", "hub"):
+    for format in FORMATS:
         report = export(model, tmp_path / format, format, with_projector=True)
         assert report.max_abs_diff < 1e-4
         assert len(report.files) == 3 if format == "hub" else 2
