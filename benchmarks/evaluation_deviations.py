@@ -31,9 +31,10 @@ from barlowctl.assemble.labelled import open_labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject, open_subject
-from barlowctl.data.benchmarks import VOC_CLASSES, Voc, open_voc07
+from barlowctl.data.benchmarks import Voc, open_voc07
 from barlowctl.data.plain import Pictures
 from barlowctl.data.views import CenterSpec, SquashSpec, UndistortedSpec
+from barlowctl.datasets import VOC07
 from barlowctl.eval import svm
 from barlowctl.eval.knn import accuracy
 from barlowctl.eval.subsets import balanced_draw
@@ -80,11 +81,11 @@ def make_voc(root: Path, count: int) -> None:
     main.mkdir(parents=True)
     for split, seed in (("trainval", 1), ("test", 2)):
         random = np.random.default_rng(seed)
-        lists: list[list[str]] = [[] for _ in VOC_CLASSES]
+        lists: list[list[str]] = [[] for _ in VOC07.class_names]
         for index in range(count):
             name = f"{seed}{index:05d}"
             pixels = background(*SHAPES[random.choice(len(SHAPES), p=OFTEN)], random)
-            marks = dict.fromkeys(range(len(VOC_CLASSES)), -1)
+            marks = dict.fromkeys(range(len(VOC07.class_names)), -1)
             for number in range(random.integers(1, 4)):
                 label = index % 20 if number == 0 else int(random.integers(20))
                 size = int(min(pixels.shape[:2]) * random.uniform(0.12, 0.6))
@@ -93,7 +94,7 @@ def make_voc(root: Path, count: int) -> None:
             save(pixels, root / "VOC2007" / "JPEGImages" / f"{name}.jpg")
             for label, mark in marks.items():
                 lists[label].append(f"{name} {mark:2d}")
-        for name, lines in zip(VOC_CLASSES, lists, strict=True):
+        for name, lines in zip(VOC07.class_names, lists, strict=True):
             (main / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
 
 

@@ -18,9 +18,9 @@ from barlowctl.assemble.job import build_optimizer, steps_per_epoch
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
 from barlowctl.assemble.model import build_method, place
-from barlowctl.assemble.plan import PUBLISHED_SIZES
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.trial import Trial, operations
+from barlowctl.datasets import DATASETS, training_images
 from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
 from barlowctl.model import feature_width
@@ -135,10 +135,10 @@ def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
     try:
         source = open_source(base, "train", data)
     except UserError:
-        size = PUBLISHED_SIZES.get(base.data.dataset)
+        size = training_images(base.data.dataset)
         if data is not None or size is None:
             raise
-        return None, size, size // 6
+        return None, size, DATASETS[base.data.dataset].held_out
     labelled = check_labelled(source, open_source(base, "test", data))
     return source, source.num_samples, labelled.test.num_samples
 

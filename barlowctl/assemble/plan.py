@@ -22,6 +22,7 @@ from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, s
 from barlowctl.assemble.model import build_method, place
 from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.trial import Trial
+from barlowctl.datasets import training_images
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
@@ -29,14 +30,6 @@ from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 
-# Training images of datasets whose size is published, for plans made before the data is there.
-PUBLISHED_SIZES = {
-    "imagenet": 1_281_167,
-    "imagenet100": 126_689,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-    "fashion-mnist": 60_000,
-}
 TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of one view of a timed step, about
 TIMED_STEPS = 2
 LONG_STEP = 4.0  # seconds; one such step tells the rate as well as two
@@ -100,7 +93,7 @@ def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict
     try:
         source = open_source(recipe, "train", data)
     except UserError as error:
-        size = PUBLISHED_SIZES.get(recipe.data.dataset)
+        size = training_images(recipe.data.dataset)
         if data is not None or size is None:
             raise
         missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"

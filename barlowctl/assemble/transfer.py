@@ -18,12 +18,13 @@ from barlowctl.assemble.voc import SvmOptions, measure_voc07
 from barlowctl.data import benchmarks, home
 from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring
+from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval.published import TRANSFER
 from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.train.events import Sink
 
-TASKS = ("places205", "inat18", "voc07", "folder")
+TASKS = (*BENCHMARKS, "folder")
 
 
 def transfer(

@@ -21,6 +21,7 @@ from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.data.views import SquashSpec
+from barlowctl.datasets import VOC07
 from barlowctl.errors import UserError
 from barlowctl.eval import meaning, svm
 from barlowctl.model import QuarterPooling, last_map_shape
@@ -86,7 +87,7 @@ def measure_voc07(
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]
-    names = list(benchmarks.VOC_CLASSES)
+    names = list(VOC07.class_names)
     pictures = f"whole pictures squashed to {shown.size} x {shown.size} ({shown.interpolation})"
     return {
         "metric": svm.AREA,
@@ -183,7 +184,7 @@ def _check_classes(targets: list[np.ndarray], low_shot: tuple[int, ...]) -> None
     needed = (max((svm.FOLDS, *low_shot)), 1)
     for split, matrix, at_least in zip(("trainval", "test"), targets, needed, strict=True):
         counts = (matrix == 1).sum(axis=0)
-        short = [f"{name} ({n})" for name, n in zip(benchmarks.VOC_CLASSES, counts, strict=True) if n < at_least]
+        short = [f"{name} ({n})" for name, n in zip(VOC07.class_names, counts, strict=True) if n < at_least]
         if short:
             more = "" if len(short) <= 5 else f" and {len(short) - 5} more"
             raise UserError(

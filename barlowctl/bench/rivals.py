@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from barlowctl.data.views import ViewSpec
+from barlowctl.datasets import IMAGENET
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET.mean, IMAGENET.std
 IN_FLIGHT = 2  # batches that DALI works on at a time, its default
 PIECE = 16  # images that torch distorts together on a CPU
 Round = Callable[[int], int]

@@ -10,6 +10,7 @@ import typer
 from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.datasets import DATASETS, DOWNLOADABLE
 from barlowctl.errors import UserError
 from barlowctl.places import check_file
 
@@ -263,9 +264,7 @@ def preview(
 
 @app.command("get", epilog="Examples: barlowctl data get fashion-mnist | barlowctl data get cifar10 --from ~/downloads")
 def get(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="fashion-mnist, cifar10, cifar100, stl10 or imagenette.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help=f"{', '.join(DOWNLOADABLE)}.")] = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="A folder that has its files already. Default: Debian's package or a download."),
@@ -276,14 +275,14 @@ def get(
     quiet: options.Quiet = False,
 ) -> None:
     """Bring a well-known data set into the data home, packed. What is there already stays."""
-    from barlowctl.data import fetch, home
+    from barlowctl.data import fetch
 
     launcher.refuse_several("data get")
     console = Console(json=json, quiet=quiet)
-    names = list(home.DOWNLOADABLE)
+    names = list(DOWNLOADABLE)
     missing = UserError("no data set was named", allowed=", ".join(names), next="barlowctl data get fashion-mnist")
     name = name or console.choose("Which data set?", names, missing=missing)
-    total = sum(fetch.KNOWN[name].splits.values()) if name in fetch.KNOWN else None
+    total = sum(DATASETS[name].images.values()) if name in DOWNLOADABLE else None
     with console.progress(f"data set {name}", total) as bar:
         fetched = fetch.get(
             name, source=source, workers=workers or _cores(), overwrite=overwrite, say=console.say, progress=bar.advance

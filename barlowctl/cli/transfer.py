@@ -10,6 +10,7 @@ import typer
 from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError
 from barlowctl.places import Outputs, check_folder
 
@@ -28,7 +29,7 @@ def transfer(
             metavar="[RUN|FILE|MODEL]", help="What to measure, as in `probe`. Default: the newest finished run."
         ),
     ] = None,
-    task: Annotated[str, typer.Option("--task", "-t", help="places205, inat18, voc07 or folder.")] = "folder",
+    task: Annotated[str, typer.Option("--task", "-t", help=f"{', '.join(BENCHMARKS)} or folder.")] = "folder",
     data: Annotated[
         str | None,
         typer.Option(

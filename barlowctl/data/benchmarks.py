@@ -14,12 +14,9 @@ import numpy as np
 
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.regular import read_regular
+from barlowctl.datasets import INAT18, PLACES205, VOC07
 from barlowctl.errors import UserError
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 _PLACES_IMAGES = ("data/vision/torralba/deeplearning/images256", "images256", ".")
 _PLACES_LISTS = (
     "trainvalsplit_places205",
@@ -71,7 +68,7 @@ class Voc(ListedFiles):
     """
 
     def __init__(self, root: Path, split: str, files: Sequence[str], targets: np.ndarray) -> None:
-        super().__init__("VOC 2007", root, split, files, np.full(len(files), -1), list(VOC_CLASSES))
+        super().__init__(VOC07.title, root, split, files, np.full(len(files), -1), list(VOC07.class_names))
         self.targets = targets
 
 
@@ -103,7 +100,7 @@ def open_places205(path: Path, split: str) -> ListedFiles:
     names = [""] * (max(labels, default=-1) + 1)
     for file, number in zip(files, labels, strict=True):
         names[number] = names[number] or "/".join(Path(file).parts[1:-1])
-    return ListedFiles("Places-205", images, split, files, np.array(labels, dtype=np.int64), names)
+    return ListedFiles(PLACES205.title, images, split, files, np.array(labels, dtype=np.int64), names)
 
 
 def open_inat18(path: Path, split: str) -> ListedFiles:
@@ -140,7 +137,7 @@ def open_inat18(path: Path, split: str) -> ListedFiles:
         raise UserError(f"{file}: category {unknown[0]} is not among its {len(numbers)} categories")
     labels = np.array([positions[category] for _, category in labelled], dtype=np.int64)
     return ListedFiles(
-        "iNaturalist 2018", path, split, [name for name, _ in labelled], labels, [categories[one] for one in numbers]
+        INAT18.title, path, split, [name for name, _ in labelled], labels, [categories[one] for one in numbers]
     )
 
 
@@ -164,7 +161,7 @@ def open_voc07(path: Path, split: str) -> Voc:
             allowed="VOCdevkit, or the folder that holds it",
             next="unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar into one folder",
         )
-    lists = [root / "ImageSets" / "Main" / f"{name}_{split}.txt" for name in VOC_CLASSES]
+    lists = [root / "ImageSets" / "Main" / f"{name}_{split}.txt" for name in VOC07.class_names]
     missing = [one.name for one in lists if not one.is_file()]
     if missing:
         archive = "VOCtest_06-Nov-2007.tar" if split == "test" else "VOCtrainval_06-Nov-2007.tar"

@@ -16,33 +16,22 @@ from barlowctl.data.beton import Beton
 from barlowctl.data.pack import PackReport, pack
 from barlowctl.data.picture import Source
 from barlowctl.data.sources import open_source
+from barlowctl.datasets import CIFAR10, CIFAR100, FASHION_MNIST, IMAGENETTE, STL10, TO_BE_PACKED, Dataset
 from barlowctl.errors import UserError, did_you_mean
-
-# fmt: off
-FASHION_CLASSES = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-]
-IMAGENETTE_CLASSES = [
-    "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
-    "gas pump", "golf ball", "parachute",
-]
-# fmt: on
-DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True)
-class Known:
-    """A data set we know how to get.
+class Download:
+    """How a data set is brought.
 
-    splits: those of the home and how many images each must have.    download: torchvision's arguments.
-    class_names: readable names where the files have none.    package: (Debian package, its folder).
-    kind: how the kind of its source begins, to refuse another data set's folder.
+    dataset: what it is; every split must have as many images. torchvision: the function that downloads it into a
+        folder. kind: how the kind of its source begins, to refuse another data set's folder. package: (Debian
+        package, its folder).
     """
 
-    splits: dict[str, int]
-    download: Callable[[Path], Any]
+    dataset: Dataset
+    torchvision: Callable[[Path], Any]
     kind: str
-    class_names: list[str] | None = None
     package: tuple[str, Path] | None = None
 
 
@@ -57,50 +46,28 @@ class Fetched:
     report: PackReport | None
 
 
-def _fashion_mnist(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST
+def _torchvision(name: str) -> Callable[[Path], Any]:
+    """torchvision's data set of that name, as a function that downloads it."""
 
-    FashionMNIST(str(root), download=True)
+    def download(root: Path) -> Any:
+        from torchvision import datasets
 
+        return getattr(datasets, name)(str(root), download=True)
 
-def _cifar10(root: Path) -> None:
-    from torchvision.datasets import CIFAR10
-
-    CIFAR10(str(root), download=True)
-
-
-def _cifar100(root: Path) -> None:
-    from torchvision.datasets import CIFAR100
-
-    CIFAR100(str(root), download=True)
+    return download
 
 
-def _stl10(root: Path) -> None:
-    from torchvision.datasets import STL10
-
-    STL10(str(root), download=True)
-
-
-def _imagenette(root: Path) -> None:
-    from torchvision.datasets import Imagenette
-
-    Imagenette(str(root), download=True)
-
-
-KNOWN = {
-    "fashion-mnist": Known(
-        {"train": 60000, "test": 10000},
-        _fashion_mnist,
-        "IDX",
-        FASHION_CLASSES,
-        ("dataset-fashion-mnist", DEBIAN_FASHION),
-    ),
-    "cifar10": Known({"train": 50000, "test": 10000}, _cifar10, "CIFAR-10 "),
-    "cifar100": Known({"train": 50000, "test": 10000}, _cifar100, "CIFAR-100 "),
-    "stl10": Known({"train": 5000, "test": 8000, "unlabelled": 100000}, _stl10, "STL-10"),
-    "imagenette": Known({"train": 9469, "val": 3925}, _imagenette, "images in class", IMAGENETTE_CLASSES),
+_DEBIAN = ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))
+DOWNLOADS = {
+    one.dataset.name: one
+    for one in (
+        Download(FASHION_MNIST, _torchvision("FashionMNIST"), "IDX", _DEBIAN),
+        Download(CIFAR10, _torchvision("CIFAR10"), "CIFAR-10 "),
+        Download(CIFAR100, _torchvision("CIFAR100"), "CIFAR-100 "),
+        Download(STL10, _torchvision("STL10"), "STL-10"),
+        Download(IMAGENETTE, _torchvision("Imagenette"), "images in class"),
+    )
 }
-assert tuple(KNOWN) == home.DOWNLOADABLE
 
 
 def get(
@@ -124,22 +91,24 @@ def get(
     Raises:
         UserError: an unknown name, a source with something else in it, or a failed download.
     """
-    if name not in KNOWN:
-        next_step = shell.line("barlowctl", "data", "pack", "FOLDER", name) if name in home.TO_BE_PACKED else None
+    if name not in DOWNLOADS:
+        next_step = shell.line("barlowctl", "data", "pack", "FOLDER", name) if name in TO_BE_PACKED else None
         raise UserError(
-            f"data set '{name}' cannot be fetched{did_you_mean(name, KNOWN)}", allowed=", ".join(KNOWN), next=next_step
+            f"data set '{name}' cannot be fetched{did_you_mean(name, DOWNLOADS)}",
+            allowed=", ".join(DOWNLOADS),
+            next=next_step,
         )
-    known = KNOWN[name]
-    fetched = [_present(name, split) for split in known.splits if not overwrite]
-    missing = [split for split in known.splits if split not in {one.split for one in fetched if one}]
+    package, splits = DOWNLOADS[name].package, DOWNLOADS[name].dataset.images
+    fetched = [_present(name, split) for split in splits if not overwrite]
+    missing = [split for split in splits if split not in {one.split for one in fetched if one}]
     if not missing:
         say(f"{name} is already in {home.data_home() / name}")
         return [one for one in fetched if one]
     if source is not None:
         return _pack_splits(name, source, missing, workers, say, progress)
-    if known.package and known.package[1].is_dir():
-        say(f"taking {name} from Debian's package {known.package[0]} ({known.package[1]})")
-        return _pack_splits(name, known.package[1], missing, workers, say, progress)
+    if package and package[1].is_dir():
+        say(f"taking {name} from Debian's package {package[0]} ({package[1]})")
+        return _pack_splits(name, package[1], missing, workers, say, progress)
     return _download(name, missing, workers, say, progress)
 
 
@@ -161,26 +130,27 @@ def _pack_splits(
 ) -> list[Fetched]:
     """Open every split first, so that a wrong folder is refused before anything is written."""
     opened = {split: _open_known(name, folder, split) for split in splits}
-    done = {one.split: one for one in (_present(name, split) for split in KNOWN[name].splits) if one}
+    every = DOWNLOADS[name].dataset.images
+    done = {one.split: one for one in (_present(name, split) for split in every) if one}
     for split, source in opened.items():
         path = home.dataset_file(name, split)
         say(f"packing {len(source)} images of {name}, {split}")
         report = pack(source, path, workers=workers, on_unreadable="fail", overwrite=True, progress=progress)
         done[split] = Fetched(split, path, report.samples, report.content_hash, report)
-    return [done[split] for split in KNOWN[name].splits]
+    return [done[split] for split in every]
 
 
 def _open_known(name: str, folder: Path, split: str) -> Source:
-    known = KNOWN[name]
+    kind, dataset = DOWNLOADS[name].kind, DOWNLOADS[name].dataset
     source = open_source(folder, split)
-    if not source.kind.startswith(known.kind) or len(source) != known.splits[split]:
+    if not source.kind.startswith(kind) or len(source) != dataset.images[split]:
         raise UserError(
             f"{folder} is not {name}: found {source.kind}, {len(source)} images of the {split} split",
-            allowed=f"{known.splits[split]} images",
+            allowed=f"{dataset.images[split]} images",
             next=shell.line("barlowctl", "data", "pack", folder, "NAME"),
         )
-    if known.class_names is not None and len(source.class_names) == len(known.class_names):
-        source.class_names = list(known.class_names)
+    if dataset.class_names and len(source.class_names) == dataset.classes:
+        source.class_names = list(dataset.class_names)
     return source
 
 
@@ -192,7 +162,7 @@ def _download(
     progress: Callable[[int], None] | None,
 ) -> list[Fetched]:
     """Download into a temporary folder of the home, pack, and drop the download."""
-    known, base = KNOWN[name], home.data_home()
+    package, base = DOWNLOADS[name].package, home.data_home()
     try:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -201,12 +171,12 @@ def _download(
         say(f"downloading {name} through torchvision")
         try:
             with contextlib.redirect_stdout(sys.stderr):  # torchvision prints
-                known.download(Path(folder))
+                DOWNLOADS[name].torchvision(Path(folder))
         except Exception as error:  # torchvision, urllib, tarfile and the disk each raise their own
             steps = [shell.line("barlowctl", "data", "get", name, "--from", "FOLDER")]  # its files, fetched elsewhere
-            if known.package:
-                steps.insert(0, f"apt-get install {known.package[0]}")
-            tried = f"looked for {known.package[1]}, then " if known.package else ""
+            if package:
+                steps.insert(0, f"apt-get install {package[0]}")
+            tried = f"looked for {package[1]}, then " if package else ""
             raise UserError(
                 f"{name} could not be downloaded ({tried}tried torchvision's download: {_short(error)})",
                 next="\n".join(steps),

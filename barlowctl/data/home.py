@@ -11,13 +11,8 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.data import sources
 from barlowctl.data.splits import choices
+from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean
-
-DOWNLOADABLE = ("fashion-mnist", "cifar10", "cifar100", "stl10", "imagenette")
-"""What `barlowctl data get` brings."""
-
-TO_BE_PACKED = ("imagenet", "imagenet100")
-"""Data sets that recipes name and that nobody may hand out: they are packed from the user's own copy."""
 
 _SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
 from barlowctl.export.keys import describe_difference, one_line, without_classifier
@@ -73,10 +74,10 @@ def read_official(path: Path) -> ExportedModel:
         timm_args={},
         stem="default",
         in_chans=3,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        input_size=224,
-        resize=256,
+        mean=IMAGENET.mean,
+        std=IMAGENET.std,
+        input_size=IMAGENET.crop,
+        resize=IMAGENET.resize,
         interpolation="bilinear",
         projector=_projector(path, projector) if projector else None,
         provenance=provenance,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from barlowctl.datasets import IMAGENET
 from barlowctl.recipe.schema import Recipe
 
 SMALLEST_SHARE = 0.25
 """Of a square picture's area; an evaluation crop that shows less is no evaluation of the picture."""
-USUAL_MARGIN = 256 / 224
+USUAL_MARGIN = IMAGENET.resize / IMAGENET.crop
 """Shorter side over centre crop, as ImageNet is evaluated."""
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from barlowctl.datasets import IMAGENET
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 # Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
 LARGEST, MOST = 1e6, 2**31 - 1
@@ -29,9 +31,6 @@ Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
 Sigma = Annotated[float, Field(gt=0.0, le=1024.0)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Section(BaseModel):
@@ -130,8 +129,8 @@ class Views(Section):
 
     size: Annotated[int, Field(ge=8, le=1024)] = Field(224, description="side of a view, in pixels")
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[Mean, ...] = Field(IMAGENET_MEAN, description="per channel, of pixels in [0, 1]")
-    std: tuple[Divisor, ...] = Field(IMAGENET_STD, description="per channel, of pixels in [0, 1]")
+    mean: tuple[Mean, ...] = Field(IMAGENET.mean, description="per channel, of pixels in [0, 1]")
+    std: tuple[Divisor, ...] = Field(IMAGENET.std, description="per channel, of pixels in [0, 1]")
     first: View = View()
     second: View = View(blur=0.1, solarize=0.2)
 
@@ -246,8 +245,10 @@ class Eval(Section):
     )
     bank: Count = Field(10000, description="training images that vote in the online kNN")
     max_queries: Count = Field(10000, description="at most this many queries")
-    resize: Annotated[int, Field(ge=8, le=4096)] = Field(256, description="shorter side before the centre crop")
-    crop: Annotated[int, Field(ge=8, le=4096)] = Field(224, description="side of the centre crop")
+    resize: Annotated[int, Field(ge=8, le=4096)] = Field(
+        IMAGENET.resize, description="shorter side before the centre crop"
+    )
+    crop: Annotated[int, Field(ge=8, le=4096)] = Field(IMAGENET.crop, description="side of the centre crop")
 
     @property
     def shown(self) -> float:

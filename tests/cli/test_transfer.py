@@ -14,7 +14,8 @@ from PIL import Image
 
 from barlowctl.assemble.transfer import open_task
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.benchmarks import VOC_CLASSES, open_inat18, open_places205, open_voc07
+from barlowctl.data.benchmarks import open_inat18, open_places205, open_voc07
+from barlowctl.datasets import VOC07
 from barlowctl.eval import svm
 from barlowctl.recipe.load import load
 from tests.oracles import voc as oracle
@@ -77,11 +78,11 @@ def voc(tmp_path: Path) -> Path:
     root = tmp_path / "VOCdevkit" / "VOC2007"
     (root / "ImageSets" / "Main").mkdir(parents=True)
     for split, count, start in (("trainval", 80, 0), ("test", 40, 500)):
-        marks: dict[str, list[str]] = {name: [] for name in VOC_CLASSES}
+        marks: dict[str, list[str]] = {name: [] for name in VOC07.class_names}
         for index in range(count):
             image = f"{start + index:06d}"
             picture(root / "JPEGImages" / f"{image}.jpg", 10 + 12 * (index % 20), index)
-            for label, name in enumerate(VOC_CLASSES):
+            for label, name in enumerate(VOC07.class_names):
                 mark = 1 if index % 20 == label else 0 if (index + 1) % 20 == label and index % 3 == 0 else -1
                 marks[name].append(f"{image} {mark:2d}")
         for name, lines in marks.items():
@@ -143,7 +144,7 @@ def test_voc07_scores_every_class(recipe: Path, voc: Path, capsys: Captured) -> 
     assert result["metric"] == "mAP (area under the curve)"
     assert result["value"] == result["map_area"] != result["map_11_points"]
     for key, classes in (("map_area", "per_class"), ("map_11_points", "per_class_11_points")):
-        assert list(result[classes]) == list(VOC_CLASSES)
+        assert list(result[classes]) == list(VOC07.class_names)
         assert result[key] == pytest.approx(np.mean(list(result[classes].values())), abs=1e-3)
     assert result["value"] > 15.0  # chance is about 5 to 10
     assert set(result["costs"].values()) <= {1.0, 100.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,20 @@ from barlowctl.errors import UserError
 from tests.data.test_sources import cifar10, idx
 
 
+def change(monkeypatch, name: str, *, images: dict[str, int] | None = None, **values: Any) -> None:
+    """Another edition of a data set, or another way to it."""
+    known = fetch.DOWNLOADS[name]
+    if images is not None:
+        values["dataset"] = dataclasses.replace(known.dataset, images=images)
+    monkeypatch.setitem(fetch.DOWNLOADS, name, dataclasses.replace(known, **values))
+
+
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch) -> Path:
     """A home of the test's own, and small editions of the data sets."""
     monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
-    fashion = dataclasses.replace(fetch.KNOWN["fashion-mnist"], splits={"train": 5, "test": 2}, package=None)
-    cifar = dataclasses.replace(fetch.KNOWN["cifar10"], splits={"train": 20, "test": 4})
-    monkeypatch.setattr(fetch, "KNOWN", fetch.KNOWN | {"fashion-mnist": fashion, "cifar10": cifar})
+    change(monkeypatch, "fashion-mnist", images={"train": 5, "test": 2}, package=None)
+    change(monkeypatch, "cifar10", images={"train": 20, "test": 4})
     return tmp_path / "home"
 
 
@@ -67,8 +75,7 @@ def test_it_is_idempotent_and_fills_gaps(tmp_path, data, monkeypatch):
 
 def test_from_the_debian_package(tmp_path, monkeypatch):
     fashion_files(tmp_path / "package")
-    known = dataclasses.replace(fetch.KNOWN["fashion-mnist"], package=("dataset-fashion-mnist", tmp_path / "package"))
-    monkeypatch.setitem(fetch.KNOWN, "fashion-mnist", known)
+    change(monkeypatch, "fashion-mnist", package=("dataset-fashion-mnist", tmp_path / "package"))
     said: list[str] = []
     assert len(fetch.get("fashion-mnist", say=said.append)) == 2
     assert "Debian's package dataset-fashion-mnist" in said[0]
@@ -98,9 +105,7 @@ def test_a_download_is_packed_and_dropped(tmp_path, data, monkeypatch, capsys):
         print("torchvision prints")
         fashion_files(root / "FashionMNIST" / "raw")
 
-    monkeypatch.setitem(
-        fetch.KNOWN, "fashion-mnist", dataclasses.replace(fetch.KNOWN["fashion-mnist"], download=download)
-    )
+    change(monkeypatch, "fashion-mnist", torchvision=download)
     assert len(fetch.get("fashion-mnist")) == 2
     assert [path.name for path in data.iterdir()] == ["fashion-mnist"]
     assert capsys.readouterr().out == ""
@@ -111,8 +116,7 @@ def test_a_failed_download_says_what_was_tried(tmp_path, data, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", no_network)
-    known = dataclasses.replace(fetch.KNOWN["fashion-mnist"], package=("dataset-fashion-mnist", tmp_path / "absent"))
-    monkeypatch.setitem(fetch.KNOWN, "fashion-mnist", known)
+    change(monkeypatch, "fashion-mnist", package=("dataset-fashion-mnist", tmp_path / "absent"))
     with pytest.raises(UserError) as caught:
         fetch.get("fashion-mnist")
     assert f"looked for {tmp_path / 'absent'}" in caught.value.message
