@@ -39,6 +39,11 @@ class Cell:
     path: Path
 
     @property
+    def log(self) -> Path:
+        """What a process of its own wrote to its terminal."""
+        return self.path.with_name(f"{self.path.name}.log")
+
+    @property
     def record(self) -> Record | None:
         """What cell.json holds: "measures" (or "failed", a reason) and "seconds"; None while it is not finished."""
         file = self.path / "cell.json"

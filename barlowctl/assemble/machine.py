@@ -17,6 +17,7 @@ import torch
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
+from barlowctl.launchers.pool import Place
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
@@ -171,3 +172,29 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, 1 << 30) or libc.mallopt(MMAP_THRESHOLD, 1 << 25)  # older glibc's limit
         libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
+    """`count` places: the GPUs in turn, or equal shares of the cores.
+
+    Raises:
+        UserError: several processes were asked for on one named GPU.
+    """
+    device = choose_device(runtime.device)
+    if device.type == "cpu":
+        threads = runtime.threads or recipe_threads or max(1, cores() // count)
+        return [Place("cpu", threads)] * count
+    if runtime.device not in ("auto", "cuda"):
+        raise UserError(
+            f"--parallel {count} with --device {runtime.device}, which is one device",
+            allowed="no --device: the processes take this machine's GPUs in turn",
+            next="without --device",
+        )
+    return [Place(f"cuda:{number % torch.cuda.device_count()}", runtime.threads) for number in range(count)]
+
+
+def places_at_once(count: int, runtime: Runtime, recipe_threads: int) -> int:
+    """How many times as fast `count` processes are as one at most: no more than there are GPUs, or cores for them."""
+    if choose_device(runtime.device).type == "cuda":
+        return min(count, torch.cuda.device_count())
+    return min(count, max(1, cores() // (runtime.threads or recipe_threads or cores())))

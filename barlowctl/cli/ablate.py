@@ -18,8 +18,8 @@ from barlowctl.errors import RunStopped, UserError
 if TYPE_CHECKING:
     from barlowctl.ablate.ledger import Cell, Ledger
     from barlowctl.ablate.studies import Study
-    from barlowctl.assemble.crew import Place
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.launchers.pool import Place
 
 EPILOG = (
     "Examples: barlowctl ablate --drop-aug --dry-run | "
@@ -181,8 +181,9 @@ class _Command:
 
     def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
         """Run the open cells among these: here, one after another, or in processes of the command `again`."""
-        from barlowctl.assemble import crew
+        from barlowctl.assemble.machine import places
         from barlowctl.assemble.study import open_images, write_results
+        from barlowctl.launchers import pool
 
         images = open_images(self.ledger.base, self.data)
         self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
@@ -201,12 +202,14 @@ class _Command:
 
             if again is not None:
                 recipe_threads = self.ledger.base.train.cpu_threads
-                places = crew.places(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
+                shares = places(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
+                number_of = {cell.path: number for number, cell in todo}
 
-                def arguments(number: int, place: Place) -> list[str]:
-                    return ["ablate", *again, "--cell", str(number), *_place_arguments(place.device, place.threads)]
+                def arguments(cell: Cell, place: Place) -> list[str]:
+                    number = str(number_of[cell.path])
+                    return ["ablate", *again, "--cell", number, *_place_arguments(place.device, place.threads)]
 
-                wrong = crew.run_cells(todo, places, arguments, tell)
+                wrong = pool.run_all([cell for _, cell in todo], shares, arguments, tell)
             else:
                 wrong = self._run_here([cell for _, cell in todo], images.labelled, display, tell)
         if not wrong or any(cell.record is not None for cell in self.ledger.cells):
@@ -285,8 +288,8 @@ class _Command:
 
     def sbatch(self, arguments: list[str], given: list[str]) -> None:
         """The array script, on standard output."""
-        from barlowctl.ablate import slurm
         from barlowctl.assemble.study import open_images
+        from barlowctl.launchers import slurm
 
         for option in given:
             if "=" not in option:
@@ -296,7 +299,7 @@ class _Command:
         cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
         if not cells:
             raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show")
-        text = slurm.array(
+        text = slurm.study_script(
             cells,
             arguments,
             out=self.ledger.out,
@@ -311,8 +314,8 @@ class _Command:
 
     def plan(self) -> None:
         """What would be run, and what it would cost."""
-        from barlowctl.assemble.crew import places_at_once
         from barlowctl.assemble.estimate import estimate
+        from barlowctl.assemble.machine import places_at_once
 
         ledger, console = self.ledger, self.console
         estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data, self.without)

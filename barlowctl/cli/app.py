@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
-    if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `assemble.processes`, which started this rank
+    if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `launchers.ranks`, which started this rank
         with contextlib.suppress(OSError), open(os.path.join(folder, os.environ["RANK"]), "w") as file:
             file.write(str(code))
     for stream in (sys.stdout, sys.stderr):

@@ -16,7 +16,7 @@ from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
-    from barlowctl.assemble.slurm import Slurm
+    from barlowctl.launchers.slurm import Slurm
     from barlowctl.recipe.schema import Recipe
 
 EPILOG = (
@@ -116,7 +116,7 @@ def pretrain(
             _dry_run(console, plan(value, runtime, data, ranks_asked, resume=resume))
         return
     if slurm or print_sbatch:
-        from barlowctl.assemble.slurm import Slurm
+        from barlowctl.launchers.slurm import Slurm
 
         _check_ranks(value, nodes * (gpus or processes or 1))
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
@@ -221,11 +221,11 @@ def _slurm(
     submit: bool,
 ) -> None:
     """Print the job's script, or submit it."""
-    from barlowctl.assemble import slurm
+    from barlowctl.launchers import slurm
     from barlowctl.train import rundir
 
     place = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
-    text = slurm.script(place, asked, start, every_turn)
+    text = slurm.run_script(place, asked, start, every_turn)
     if not submit:
         if not console.json:
             console.document(text)
@@ -270,7 +270,7 @@ def _run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
     import torch
 
     from barlowctl.assemble.machine import cores
-    from barlowctl.assemble.processes import run_ranks
+    from barlowctl.launchers.ranks import run_ranks
 
     there = torch.cuda.device_count() if on_gpus else cores()
     if count > there:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from barlowctl.ablate import figure, slurm, studies, table
+from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Ledger
 from barlowctl.assemble.study import finished_of_all_layers, write_results
 from barlowctl.errors import UserError
+from barlowctl.launchers import slurm
 from barlowctl.recipe import load
 
 OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
@@ -282,7 +283,7 @@ def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
 
 
 def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:
-    text = slurm.array(
+    text = slurm.study_script(
         [0, 1, 2, 5], ["--loss", "--set", "a=b c"], out=tmp_path / "s", at_once=4, options={"time": "1:00"}
     )
     assert "#SBATCH --array=0-2,5%4\n" in text

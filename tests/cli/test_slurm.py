@@ -94,11 +94,11 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
 def test_a_lost_rank_is_another_turn_but_not_for_ever(
     recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    python = slurm / "it's a python"
+    monkeypatch.setattr(sys, "executable", str(python))
     assert job(recipe, "--print-sbatch", "--out", "runs/mine") == 0
     script = tmp_path / "job.sh"
     script.write_text(capsys.readouterr().out)
-    python = slurm / "python"
-    script.write_text(script.read_text().replace(sys.executable, str(python)))
     turns = 0
     for code, restarts, again in ((4, "0", True), (4, "5", False), (5, "0", False), (2, "0", False), (3, "9", True)):
         python.write_text(f"#!/bin/bash\nexit {code}\n")

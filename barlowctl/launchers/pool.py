@@ -1,0 +1,124 @@
+"""Several processes of the command line on this machine, each on its own device or its own share of the cores."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from barlowctl.errors import EXIT_DONE, RunStopped
+from barlowctl.train.signals import wanted
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one process may use."""
+
+    device: str
+    threads: int | None
+
+
+class Task(Protocol):
+    """What one process does. label: for people. log: the file of what it writes to its terminal."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def log(self) -> Path: ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def run_all(
+    tasks: Sequence[T],
+    places: Sequence[Place],
+    arguments: Callable[[T, Place], list[str]],
+    tell: Callable[[T, str | None], None],
+) -> dict[str, str]:
+    """Run `python -m barlowctl <arguments(task, place)>` for every task, as many at a time as there are places.
+
+    Args:
+        tell: is told of every task that starts ("started") and ends (None, or what went wrong).
+
+    Returns:
+        Tasks that could not be run: label -> the last line their process wrote.
+
+    Raises:
+        RunStopped: a signal that asks to stop came (`train.signals`); every process has saved its state.
+    """
+    waiting, working = list(tasks), dict[int, tuple[subprocess.Popen[bytes], T]]()
+    wrong: dict[str, str] = {}
+    told: set[int] = set()
+    with _signals() as stopping:
+        try:
+            while working or (waiting and not stopping()):
+                for slot, place in enumerate(places):
+                    if slot not in working and waiting and not stopping():
+                        task = waiting.pop(0)
+                        working[slot] = (_start(arguments(task, place), task.log), task)
+                        tell(task, "started")
+                if stopping():
+                    _stop(working, told)
+                for slot, (process, task) in list(working.items()):
+                    if (code := process.poll()) is not None:
+                        del working[slot]
+                        if code != EXIT_DONE and not stopping():
+                            wrong[task.label] = _last_line(task.log) or f"exit code {code}"
+                        tell(task, wrong.get(task.label))
+                time.sleep(POLL_SECONDS)
+        finally:
+            _stop(working, told)
+            for process, _ in working.values():
+                process.wait()
+    if stopping():
+        raise RunStopped("the study was stopped; what runs were in progress have saved their state",
+                         next="barlowctl ...")  # fmt: skip
+    return wrong
+
+
+def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """A process of its own session: Ctrl-C reaches this one, which passes it on once."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "barlowctl", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], told: set[int]) -> None:
+    """SIGTERM to every process, once."""
+    for process, _ in working.values():
+        if process.poll() is None and process.pid not in told:
+            process.send_signal(signal.SIGTERM)
+            told.add(process.pid)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    errors = [line for line in lines if line.startswith(("error:", "internal error"))]
+    return (errors or lines or [""])[-1]
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in wanted()}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

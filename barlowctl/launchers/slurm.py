@@ -1,0 +1,208 @@
+"""Runs and studies as Slurm jobs that save when they are told to stop, ask for their place again, and go on from there.
+
+One script for both (`_script`): what Slurm is asked for, what a turn does, and which exit codes ask for another turn.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from barlowctl.errors import EXIT_RANK_LOST, EXIT_STOPPED, UserError
+
+WARNING_SECONDS = 120
+"""How long before the time limit Slurm sends USR1: a step, a checkpoint, and room to spare."""
+RESTARTS_AFTER_LOSS = 5
+"""A job that keeps losing ranks is not worth more: Slurm's own requeue after a node failure counts too."""
+
+_SCRIPT = """\
+#!/bin/bash
+{directives}
+# Written by `barlowctl {command} --print-sbatch`. {about}
+# Slurm sends USR1 {warning} s before the time limit, and TERM on preemption: the state is saved, the exit code is
+# {stopped}, and the job asks for its place again and goes on where it was.
+{turn}
+code=$?
+if [ "$code" -eq {stopped} ]{or_lost}; then
+    echo "exit code $code: asking for another turn"
+    scontrol requeue "{itself}"
+fi
+exit "$code"
+"""
+_OR_LOST = ' || {{ [ "$code" -eq {lost} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; }}'
+# $0 of the inner shell is Python, so that its path may have any character.
+_TURN_OF_RUN = """\
+run={run}
+if [ -e "$run/result.json" ]; then
+    echo "$run is finished"
+    exit 0
+fi
+if [ -e "$run/recipe.toml" ]; then
+    set -- --resume "$run"
+else
+    set -- {start} --out "$run"
+fi
+export MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+
+srun --kill-on-bad-exit=0 bash -c '
+    export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE={per_node}
+    exec "$0" -m barlowctl pretrain "$@"' {python} "$@" {every_turn}"""
+_TURN_OF_CELL = """\
+cd {folder}
+srun {python} -m barlowctl ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID\""""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What a run's job asks for. options: further sbatch options, name -> value."""
+
+    nodes: int
+    ranks_per_node: int
+    on_gpus: bool
+    time: str | None
+    options: Mapping[str, str]
+
+
+def run_script(run: Path, slurm: Slurm, start: Sequence[str], every_turn: Sequence[str]) -> str:
+    """The batch script of a run, one task per rank.
+
+    Args:
+        run: the run directory, absolute: made by the first turn, resumed by the others.
+        start: arguments of `pretrain` that only a new run takes. every_turn: those that each turn takes.
+    """
+    asked = {
+        "nodes": str(slurm.nodes),
+        "ntasks-per-node": str(slurm.ranks_per_node),
+        **({"gpus-per-node": str(slurm.ranks_per_node)} if slurm.on_gpus else {}),
+        **({"time": slurm.time} if slurm.time else {}),
+    }
+    about = "One task per rank. Submit it with sbatch, or use `barlowctl pretrain --slurm`."
+    turn = _TURN_OF_RUN.format(
+        run=shlex.quote(str(run)),
+        start=shlex.join(start),
+        per_node=slurm.ranks_per_node,
+        python=shlex.quote(sys.executable),
+        every_turn=shlex.join(every_turn),
+    )
+    job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, turn, "$SLURM_JOB_ID", True)
+    return _script(job, asked, slurm.options)
+
+
+def study_script(
+    cells: Sequence[int],
+    arguments: Sequence[str],
+    *,
+    out: Path,
+    at_once: int | None = None,
+    gpu: bool = True,
+    options: Mapping[str, str] | None = None,
+) -> str:
+    """The batch script of a study: an array with one task per cell.
+
+    Args:
+        cells: numbers of the open cells. arguments: of `ablate`, without those that start or show.
+        out: the study's directory.
+        at_once: tasks that run at the same time at most. options: further sbatch options, name -> value.
+    """
+    limit = f"%{at_once}" if at_once else ""
+    asked = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else {})}
+    about = "One task per cell (variant and seed); finished cells end at once: it can be submitted again."
+    turn = _TURN_OF_CELL.format(
+        folder=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), arguments=shlex.join(arguments)
+    )
+    itself = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"  # one task's SLURM_JOB_ID is the whole array's
+    log = f"{_literal(out.resolve())}/slurm-%a.log"
+    return _script(_Job("ablate", out.name, log, about, turn, itself), asked, options or {})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """How one kind of job differs from another.
+
+    command: of barlowctl. name: of what it computes. log: the file of its output, in Slurm's pattern.
+    about: a sentence for who opens the script. turn: shell lines; the exit code of the last one counts.
+    itself: what `scontrol requeue` is given. after_loss: whether the loss of a rank asks for another turn, too.
+    """
+
+    command: str
+    name: str
+    log: str
+    about: str
+    turn: str
+    itself: str
+    after_loss: bool = False
+
+
+def _script(job: _Job, asked: Mapping[str, str], options: Mapping[str, str]) -> str:
+    """The batch script. asked: sbatch options, name -> value; `options` are the user's and win."""
+    directives = {
+        "job-name": f"barlowctl-{job.name}",
+        **asked,
+        "output": job.log,
+        "open-mode": "append",
+        "signal": f"USR1@{WARNING_SECONDS}",
+        **options,
+    }
+    lines = [f"#SBATCH --{key}={shlex.quote(value)}" for key, value in directives.items()]  # Slurm reads quotes
+    or_lost = _OR_LOST.format(lost=EXIT_RANK_LOST, restarts=RESTARTS_AFTER_LOSS)
+    return _SCRIPT.format(
+        directives="\n".join([*lines, "#SBATCH --requeue"]),
+        command=job.command,
+        about=job.about,
+        warning=WARNING_SECONDS,
+        stopped=EXIT_STOPPED,
+        turn=job.turn,
+        or_lost=or_lost if job.after_loss else "",
+        itself=job.itself,
+    )
+
+
+def submit(text: str, path: Path) -> str:
+    """Write the script to `path` and hand it to sbatch; returns the job's number.
+
+    Raises:
+        UserError: there is no sbatch here, the file cannot be written, or Slurm refuses.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "there is no sbatch on this machine; the job's script can be printed and submitted elsewhere",
+            next="--print-sbatch",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        os.chmod(path, 0o755)
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be written: {error.strerror}", next="name another place with --out"
+        ) from error
+    done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(
+            f"Slurm refused the job: {done.stderr.strip() or f'exit code {done.returncode}'}",
+            next="--slurm-option partition=NAME --slurm-option account=NAME",
+        )
+    return done.stdout.strip().partition(";")[0]
+
+
+def _literal(path: Path) -> str:
+    """A path as Slurm's pattern of a file name: a % of its own is doubled."""
+    return str(path).replace("%", "%%")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-3,7` for 0, 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
