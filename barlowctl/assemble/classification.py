@@ -18,20 +18,17 @@ from torch import Tensor, nn
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
-from barlowctl.assemble.identity import preprocessing
 from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import normalization
 from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.trial import Trial
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, UserError
 from barlowctl.eval.features import backbone_digest
-from barlowctl.model import feature_width
+from barlowctl.model import Preprocessing, feature_width
 from barlowctl.objective import Classifier
 from barlowctl.recipe.protocol import Protocol
-from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine, rundir, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.schedule import epoch_cosine, epoch_drops
@@ -96,7 +93,7 @@ def fit(
         UserError: fewer images than one batch can be made of, or a loss that is not finite.
         RunStopped: `stop()` became true; the state is saved.
     """
-    recipe = _recipe(subject.recipe, protocol, seed)
+    shown = replace(subject.preprocessing, interpolation=protocol.interpolation)
     members = np.arange(data.train.num_samples) if subset is None else np.asarray(subset)
     before = backbone_digest(subject.backbone)
     about = {
@@ -107,7 +104,7 @@ def fit(
         "test": data.test.fingerprint.as_dict(),
         "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
         **({"on_unreadable": "skip"} if on_unreadable == "skip" else {}),
-        "preprocessing": preprocessing(recipe),
+        "preprocessing": shown.as_dict(),
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
@@ -120,18 +117,19 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder):
         method = _build(subject, data, protocol, seed, device)
-        chosen = _precision(method, recipe, protocol, device, len(members), precision.kept_by(folder))
+        chosen = _precision(method, shown, protocol, device, len(members), precision.kept_by(folder))
         about["precision"] = precision.record(chosen, device)
         rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
         values, left_out = _train(
             method,
             data,
             members,
-            recipe,
+            shown,
             protocol,
             runtime,
             device,
             chosen.used,
+            seed=seed,
             folder=folder,
             digest=digest,
             emit=emit,
@@ -140,19 +138,13 @@ def fit(
         )
         if protocol.frozen:
             assert backbone_digest(method.backbone) == before, "linear evaluation changed the backbone"
-        found = extract_readable(_Logits(method), data.test, recipe, runtime, device, on_unreadable=on_unreadable)
+        found = extract_readable(_Logits(method), data.test, shown, runtime, device, on_unreadable=on_unreadable)
         scores, labels = found.features, found.labels
         left_out += [replace(problem, split="test") for problem in found.unreadable]
         save_file({"scores": scores, "labels": labels}, folder / "scores.safetensors")
         noted = {"unreadable": [problem.as_dict() for problem in left_out]}
         rundir.write_json(folder / "result.json", {**values, **noted})
     return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]), left_out)
-
-
-def _recipe(recipe: Recipe, protocol: Protocol, seed: int) -> Recipe:
-    """The subject's recipe with the seed and the interpolation of the protocol."""
-    views = recipe.views.model_copy(update={"interpolation": protocol.interpolation})
-    return recipe.model_copy(update={"seed": seed, "views": views})
 
 
 def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, device: torch.device) -> Classifier:
@@ -167,7 +159,7 @@ def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, devi
 
 def _precision(
     method: Classifier,
-    recipe: Recipe,
+    shown: Preprocessing,
     protocol: Protocol,
     device: torch.device,
     images: int,
@@ -176,10 +168,10 @@ def _precision(
     """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
 
     def measure() -> precision.Precision:
-        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // recipe.eval.crop**2))
+        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // shown.crop**2))
         trained = copy.deepcopy(method).train()
         trained.take_labels(torch.zeros(batch))
-        trial = Trial(recipe, trained, device, batch, views=1, size=recipe.eval.crop)
+        trial = Trial(shown, trained, device, batch, size=shown.crop, views=1)
         return precision.faster(protocol.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
 
     return precision.choose(protocol.precision, device, measure, kept)
@@ -189,12 +181,13 @@ def _train(
     method: Classifier,
     data: Labelled,
     members: np.ndarray,
-    recipe: Recipe,
+    shown: Preprocessing,
     protocol: Protocol,
     runtime: Runtime,
     device: torch.device,
     computed_in: str,
     *,
+    seed: int,
     folder: Path,
     digest: str,
     emit: Sink,
@@ -222,10 +215,11 @@ def _train(
     )
     loader = build_loader(
         data.train,
-        [training_view(protocol, recipe.eval.crop)],
-        recipe,
+        [training_view(protocol, shown.crop)],
+        shown.channels,
         runtime,
         device,
+        seed=seed,
         batch_size=batch_size,
         drop_last=drop_last,
         subset=members,
@@ -241,7 +235,7 @@ def _train(
                 loader,
                 optimizer(method, protocol),
                 settings,
-                to_input=normalization(recipe).to(device),
+                to_input=shown.normalization().to(device),
                 device=device,
                 emit=broadcast(emit, record),
                 checkpoints=folder / "checkpoints",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from barlowctl.assemble.machine import Runtime, cores
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data import decode, home, sources
 from barlowctl.data.batched import geometric
 from barlowctl.data.beton import Beton
@@ -19,48 +21,58 @@ from barlowctl.data.loader import FastLoader, Loader
 from barlowctl.data.picture import Source as Files
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.sample import conversion_of
-from barlowctl.data.views import CenterSpec, Spec, ViewSpec
+from barlowctl.data.views import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
 from barlowctl.errors import UserError
+from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe, View
 
 Source = Beton | Pictures
 
 
 def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -> Source:
-    """The recipe's images (or `data`'s) of a split: a packed file, or a folder for the plain loader.
+    """The recipe's images (or `data`'s) of a split. See `open_images`."""
+    return open_images(recipe.data.dataset if data is None else data, split, choices_of(preprocessing_of(recipe)))
+
+
+def open_images(dataset: str, split: str = "train", choices: Choices | None = None) -> Source:
+    """The images of a data set's split: a packed file, or a folder for the plain loader.
+
+    Args:
+        dataset: a name in the data home, or a path.
+        choices: how files become 8-bit pixels.
 
     Raises:
         UserError: there are none; the error says which command brings them.
     """
-    dataset = data if data is not None else recipe.data.dataset
+    choices = choices or Choices()
     path = home.resolve(dataset, split)
-    source = _open_files(recipe, dataset, path, split) if path.is_dir() else Beton.open(path)
-    if isinstance(source, Beton) and choices_of(recipe) != Choices():
+    source = _open_files(choices, dataset, path, split) if path.is_dir() else Beton.open(path)
+    if isinstance(source, Beton) and choices != Choices():
         source.account.note("data.range, data.background and data.bands are of files; this one was packed before")
     for note in home.beside(dataset, path):
         source.account.note(note)
     return source
 
 
-def choices_of(recipe: Recipe) -> Choices:
-    """What a recipe says of files with more than 8 bits, transparency or many bands."""
-    return Choices(recipe.data.range, recipe.data.background, recipe.data.bands)
+def choices_of(shown: Preprocessing) -> Choices:
+    """What is said of files with more than 8 bits, transparency or many bands."""
+    return Choices(shown.range, shown.background, shown.bands)
 
 
-def _open_files(recipe: Recipe, dataset: str, path: Path, split: str) -> Pictures:
+def _open_files(choices: Choices, dataset: str, path: Path, split: str) -> Pictures:
     """Files as they lie; all splits of a data set have the range of its training split."""
     files = sources.open_source(path, split)
     training = None if split == "train" else lambda: sources.open_source(home.resolve(dataset, "train"), "train")
-    return pictures_of(recipe, files, training)
+    return pictures_of(choices, files, training)
 
 
-def pictures_of(recipe: Recipe, files: Files, training: Callable[[], Files] | None = None) -> Pictures:
-    """Files as they lie, converted as the recipe says; what they look like is noted in their account.
+def pictures_of(choices: Choices, files: Files, training: Callable[[], Files] | None = None) -> Pictures:
+    """Files as they lie, converted by `choices`; what they look like is noted in their account.
 
     Args:
         training: the training split, whose values have the range of all splits.
     """
-    pictures = Pictures(files, conversion_of(files, choices_of(recipe), training))
+    pictures = Pictures(files, conversion_of(files, choices, training))
     pictures.look()
     return pictures
 
@@ -84,8 +96,19 @@ def describe_labels(source: Source) -> str:
     return f"{count_classes(source):,} classes{some}"
 
 
-def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
-    """Which loader reads a source, and why: ("fast" | "plain", reason).
+@dataclass(frozen=True)
+class LoaderChoice:
+    """Which loader reads a source, and why."""
+
+    name: Literal["fast", "plain"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
+
+def choose_loader(source: Source, wanted: str) -> LoaderChoice:
+    """The loader of a source.
 
     Raises:
         UserError: an unknown loader, or the fast one wanted where it cannot be.
@@ -97,7 +120,7 @@ def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
     needs_decoder = isinstance(source, Beton) and bool((source.modes == decode.JPG).any())
     if packed and (decoder or not needs_decoder):
         why = "ffcv's decoder" if needs_decoder else "uncompressed pixels"
-        return ("plain", "asked for") if wanted == "plain" else ("fast", f"packed file, {why}")
+        return LoaderChoice("plain", "asked for") if wanted == "plain" else LoaderChoice("fast", f"packed file, {why}")
     why = reason if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
     if wanted == "fast":
         raise UserError(
@@ -105,35 +128,56 @@ def explain_loader(source: Source, wanted: str) -> tuple[str, str]:
             allowed="a packed file, and ffcv's decoder for the JPEGs in it",
             next="barlowctl doctor\n--loader plain" if packed else "--loader plain",
         )
-    return "plain", why
+    return LoaderChoice("plain", why)
+
+
+def training_loader(source: Source, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any) -> Loader:
+    """A loader of the recipe's distorted views over `source`. `options`: those of `build_loader`."""
+    settled: dict[str, Any] = {
+        "seed": recipe.seed,
+        "on_unreadable": recipe.data.on_unreadable,
+        "compiles": recipe.train.compile,
+        **options,
+    }
+    channels = preprocessing_of(recipe).channels
+    return build_loader(source, view_specs(recipe), channels, runtime, device, **settled)
 
 
 def build_loader(
-    source: Source, specs: list[Spec], recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any
+    source: Source,
+    specs: list[Spec],
+    channels: int,
+    runtime: Runtime,
+    device: torch.device,
+    *,
+    seed: int = 0,
+    choice: LoaderChoice | None = None,
+    compiles: bool = False,
+    **options: Any,
 ) -> Loader:
-    """A loader of `specs` over `source`. `options`: batch_size, drop_last, shuffle, subset.
+    """A loader of `specs` over `source`. `options`: those of the loaders (batch_size, shuffle, subset, ...).
 
     On a CUDA device the fast loader's threads make the crops only, and the photometric chain runs on the device.
+
+    Args:
+        seed: of the order and the distortions; undistorted views in order have neither.
+        choice: where it was made already. compiles: the photometric chain on the device, where that is faster.
     """
-    name, _ = explain_loader(source, runtime.loader)
     workers = runtime.workers or (1 if device.type == "cpu" else cores())
     shared: dict[str, Any] = {
         "views": specs,
-        "seed": recipe.seed,
-        "channels": recipe.data.channels,
-        "on_unreadable": recipe.data.on_unreadable,
+        "channels": channels,
+        "seed": seed,
         "pin_memory": device.type == "cuda",
         **options,
     }
-    match name:
+    match (choice or choose_loader(source, runtime.loader)).name:
         case "fast":
             assert isinstance(source, Beton)
             if device.type != "cuda" or not any(isinstance(spec, ViewSpec) for spec in specs):
                 return FastLoader(source, threads=workers, **shared)
             shared["views"] = [geometric(spec) for spec in specs]
-            return DeviceLoader(
-                FastLoader(source, threads=workers, **shared), specs, device, compiles=recipe.train.compile
-            )
+            return DeviceLoader(FastLoader(source, threads=workers, **shared), specs, device, compiles=compiles)
         case _:
             return PlainLoader(source, threads=0 if workers == 1 else workers, **shared)
 
@@ -148,9 +192,11 @@ def view_specs(recipe: Recipe) -> list[Spec]:
     return [spec(views.first), spec(views.second)]
 
 
-def evaluation_spec(recipe: Recipe) -> CenterSpec:
+def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:
     """The one undistorted view of evaluation."""
-    return CenterSpec(resize=recipe.eval.resize, crop=recipe.eval.crop, interpolation=recipe.views.interpolation)
+    if shown.squash:
+        return SquashSpec(shown.crop, shown.interpolation)
+    return CenterSpec(resize=shown.resize, crop=shown.crop, interpolation=shown.interpolation)
 
 
 def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

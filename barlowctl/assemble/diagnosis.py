@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from barlowctl.assemble.data import Source, build_loader, view_specs
+from barlowctl.assemble.data import Source, training_loader
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import normalization
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics, pictures
 from barlowctl.eval.features import evaluating
@@ -65,9 +65,8 @@ def diagnose(
     """
     pool = np.arange(source.num_samples) if members is None else members
     chosen = pool[np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(np.int64)]
-    loader = build_loader(
+    loader = training_loader(
         source,
-        view_specs(recipe),
         recipe,
         runtime,
         device,
@@ -76,7 +75,7 @@ def diagnose(
         subset=chosen,
         on_unreadable=on_unreadable or ("skip" if recipe.data.on_unreadable == "replace" else "raise"),
     )
-    to_input = normalization(recipe).to(device)
+    to_input = preprocessing_of(recipe).normalization().to(device)
     embedded: tuple[list[Tensor], list[Tensor]] = ([], [])
     with loader, evaluating(method), torch.inference_mode():
         for batch in loader.epoch(0):

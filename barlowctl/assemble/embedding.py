@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from barlowctl.assemble.data import Source, open_source
+from barlowctl.assemble.data import Source
 from barlowctl.assemble.evaluation import extract, extract_readable
 from barlowctl.assemble.identity import mark_page, mark_png
 from barlowctl.assemble.labelled import image_names
@@ -48,14 +48,12 @@ def embed(
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
-    found = extract_readable(backbone, source, subject.recipe, runtime, device, on_unreadable=on_unreadable)
+    found = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
     facts = {
         "network": subject.name,
         "images": written(str(source.path)),
         "split": split,
-        "resize": str(subject.recipe.eval.resize),
-        "crop": str(subject.recipe.eval.crop),
-        "interpolation": subject.recipe.views.interpolation,
+        **{key: str(value) for key, value in subject.preprocessing.facts().items()},
         **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
         **{key: str(value) for key, value in subject.facts.items()},
     }
@@ -73,11 +71,6 @@ def embed(
         found.positions,
         found.unreadable,
     )
-
-
-def open_images(subject: Subject, images: str, split: str) -> Source:
-    """The images to embed: a dataset of the data home, a packed file, or any folder of images."""
-    return open_source(subject.recipe, split, images)
 
 
 def find_neighbours(
@@ -201,7 +194,7 @@ def _outside(subject: Subject, images: Source, path: Path, runtime: Runtime) -> 
     device = choose_device(runtime.device)
     plain = Runtime(runtime.device, runtime.threads, 1, "auto")
     try:
-        feature, _ = extract(subject.backbone.to(device).eval(), source, subject.recipe, plain, device)
+        feature, _ = extract(subject.backbone.to(device).eval(), source, subject.preprocessing, plain, device)
     except UnreadableImage as error:  # not one of the images: leaving those out would not help
         raise UserError(error.message, next="name another image with --neighbours") from error
     return Image.fromarray(source.image(0)), feature

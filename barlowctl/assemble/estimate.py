@@ -13,13 +13,14 @@ import torch
 
 from barlowctl import shell
 from barlowctl.ablate.ledger import Cell
-from barlowctl.assemble.data import Source, build_loader, check_holdout, evaluation_spec, open_source, view_specs
+from barlowctl.assemble.data import Source, build_loader, check_holdout, evaluation_spec, open_source, training_loader
 from barlowctl.assemble.job import build_optimizer, steps_per_epoch
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
-from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.trial import Trial, operations
+from barlowctl.data.views import Spec
 from barlowctl.datasets import DATASETS, training_images
 from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
@@ -186,7 +187,8 @@ class _Stopwatch:
     def _time(self, recipe: Recipe, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
         method = place(build_method(recipe), recipe, self.device)
-        trial = Trial(recipe, method, self.device, batch, build_optimizer(recipe, method))
+        optimizer = build_optimizer(recipe, method)
+        trial = Trial(preprocessing_of(recipe), method, self.device, batch, optimizer, size=recipe.views.size)
         seconds: list[float] = []
         while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
             seconds.append(trial.step(self._precision(recipe)))
@@ -206,14 +208,15 @@ class _Stopwatch:
         if self.source is None:
             return 0.0
         count = min(self.source.num_samples, 2 * ROWS, 16 * self.base.train.batch_size)
-        with self._loader(view_specs(self.base), count, min(self.base.train.batch_size, count // 2)) as loader:
+        rows: dict[str, Any] = {"batch_size": min(self.base.train.batch_size, count // 2), "subset": np.arange(count)}
+        with training_loader(self.source, self.base, self.runtime, self.device, shuffle=False, **rows) as loader:
             return _seconds_an_image(loader)
 
     def evaluation(self, images: int, tests: int) -> float:
         """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
         backbone = build_method(self.base).backbone.to(self.device).eval()
-        side = self.base.eval.crop
-        pixels = torch.zeros((64, self.base.data.channels, side, side), device=self.device)
+        shown = preprocessing_of(self.base)
+        pixels = torch.zeros((64, shown.channels, shown.crop, shown.crop), device=self.device)
         with torch.inference_mode():
             backbone(pixels)
             start = time.perf_counter()
@@ -223,7 +226,11 @@ class _Stopwatch:
             forward = (time.perf_counter() - start) / (3 * len(pixels))
         load = 0.0
         if self.source is not None:
-            with self._loader([evaluation_spec(self.base)], min(ROWS, self.source.num_samples), 100) as loader:
+            rows: dict[str, Any] = {"batch_size": 100, "subset": np.arange(min(ROWS, self.source.num_samples))}
+            specs: list[Spec] = [evaluation_spec(shown)]
+            with build_loader(
+                self.source, specs, shown.channels, self.runtime, self.device, shuffle=False, **rows
+            ) as loader:
                 load = _seconds_an_image(loader)
         extraction = (max(forward, load) if self.beside else forward + load) * (images + tests)
         return extraction + self._classifiers(feature_width(backbone), images, tests)
@@ -242,13 +249,6 @@ class _Stopwatch:
         start = time.perf_counter()
         knn.knn_predict(bank, labels, asked, num_classes=classes)
         return fit + (time.perf_counter() - start) * images / rows * tests / queries
-
-    def _loader(self, specs: Any, count: int, batch: int) -> Any:
-        assert self.source is not None
-        return build_loader(
-            self.source, specs, self.base, self.runtime, self.device,
-            batch_size=batch, shuffle=False, subset=np.arange(count),
-        )  # fmt: skip
 
 
 def _seconds_an_image(loader: Any) -> float:

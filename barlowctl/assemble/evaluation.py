@@ -15,12 +15,12 @@ from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
 from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import normalization
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.loader import Batch, Loader
 from barlowctl.data.unreadable import OnMeasuring, Problem, UnreadableImage
-from barlowctl.data.views import UndistortedSpec
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, meaning
+from barlowctl.model import Preprocessing
 from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Evaluated, Event, Sink
@@ -47,34 +47,31 @@ class Extracted:
 def extract(
     backbone: nn.Module,
     source: Source,
-    recipe: Recipe,
+    shown: Preprocessing,
     runtime: Runtime,
     device: torch.device,
     subset: np.ndarray | None = None,
     to_input: Callable[[Tensor], Tensor] | None = None,
-    spec: UndistortedSpec | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Features (N, F) float32 and labels (N,) int64 of undistorted images, one row for each, in the source's order.
 
-    `to_input` takes the place of the recipe's normalisation of uint8 images (N, S, S, C), `spec` that of its resize and
-    centre crop.
+    `to_input` takes the place of the normalisation of uint8 images (N, S, S, C).
 
     Raises:
-        UnreadableImage: the first image that cannot be read, whatever the recipe does while training.
+        UnreadableImage: the first image that cannot be read, whatever a recipe does while training.
     """
-    found = extract_readable(backbone, source, recipe, runtime, device, subset, to_input, spec, on_unreadable="raise")
+    found = extract_readable(backbone, source, shown, runtime, device, subset, to_input, on_unreadable="raise")
     return found.features, found.labels
 
 
 def extract_readable(
     backbone: nn.Module,
     source: Source,
-    recipe: Recipe,
+    shown: Preprocessing,
     runtime: Runtime,
     device: torch.device,
     subset: np.ndarray | None = None,
     to_input: Callable[[Tensor], Tensor] | None = None,
-    spec: UndistortedSpec | None = None,
     *,
     on_unreadable: OnMeasuring,
 ) -> Extracted:
@@ -99,8 +96,8 @@ def extract_readable(
 
     loader = build_loader(
         source,
-        [spec or evaluation_spec(recipe)],
-        recipe,
+        [evaluation_spec(shown)],
+        shown.channels,
         runtime,
         device,
         batch_size=min(EVALUATION_BATCH, count),
@@ -109,7 +106,7 @@ def extract_readable(
         on_unreadable=on_unreadable,
     )
     with loader:
-        found = features.extract(backbone, batches(loader), to_input or normalization(recipe).to(device), device)
+        found = features.extract(backbone, batches(loader), to_input or shown.normalization().to(device), device)
     problems = [loader.problems[index] for index in loader.unreadable]
     return Extracted(*found, np.concatenate(positions), problems)
 
@@ -242,7 +239,7 @@ class OnlineEvaluation:
         found = extract_readable(
             self.method.backbone,
             source,
-            self.recipe,
+            preprocessing_of(self.recipe),
             self.runtime,
             self.device,
             subset,

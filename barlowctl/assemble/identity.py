@@ -21,7 +21,6 @@ from barlowctl.assemble.subjects import Subject
 from barlowctl.data import home
 from barlowctl.data.fingerprint import Fingerprint
 from barlowctl.eval.features import backbone_digest
-from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
 
 RESERVED = "identity.json"
@@ -66,22 +65,7 @@ def identify(
 ) -> Identity:
     """Of a subject that is measured on these images."""
     prints = {split: one.digest for split, one in images.items()}
-    return Identity(backbone_digest(subject.backbone), prints, preprocessing(subject.recipe), protocol or {})
-
-
-def preprocessing(recipe: Recipe) -> dict[str, Any]:
-    """How an undistorted image becomes a network's input."""
-    return {
-        "resize": recipe.eval.resize,
-        "crop": recipe.eval.crop,
-        "interpolation": recipe.views.interpolation,
-        "channels": recipe.data.channels,
-        "range": recipe.data.range,
-        "background": recipe.data.background,
-        "bands": list(recipe.data.bands),
-        "mean": list(recipe.views.mean),
-        "std": list(recipe.views.std),
-    }
+    return Identity(backbone_digest(subject.backbone), prints, subject.preprocessing.as_dict(), protocol or {})
 
 
 def stem_of(data: str) -> str:

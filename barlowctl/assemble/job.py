@@ -15,16 +15,15 @@ from torch import nn
 from barlowctl.assemble import run_images
 from barlowctl.assemble.data import (
     Source,
-    build_loader,
+    choose_loader,
     describe_labels,
-    explain_loader,
     held_out,
     open_source,
-    view_specs,
+    training_loader,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
-from barlowctl.assemble.model import build_method, normalization, place
+from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
@@ -72,9 +71,8 @@ class Job:
 
     @cached_property
     def loader(self) -> Loader:
-        return build_loader(
+        return training_loader(
             self.source,
-            view_specs(self.recipe),
             self.recipe,
             self.runtime,
             self.device,
@@ -94,7 +92,7 @@ class Job:
 
     @cached_property
     def to_input(self) -> InputNormalization:
-        return normalization(self.recipe).to(self.device)
+        return preprocessing_of(self.recipe).normalization().to(self.device)
 
     @property
     def dataset(self) -> str:
@@ -103,14 +101,13 @@ class Job:
 
     def facts(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
-        name, why = explain_loader(self.source, self.runtime.loader)
         held = f", {len(self.split[1]):,} held out" if len(self.split[1]) else ""
         return {
             "recipe": self.recipe.name,
             "data": f"{self.source.path}: {len(self.split[0]):,} images{held}",
             "labels": describe_labels(self.source),
             **self.source.account.facts(),
-            "loader": f"{name} ({why})",
+            "loader": str(choose_loader(self.source, self.runtime.loader)),
             **describe(self.recipe, self.settings, self.method, self.ranks.size),
             "device": describe_device(self.device, self.threads, self.precision),
             **describe_ranks(self.recipe, self.ranks),

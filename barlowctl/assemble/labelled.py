@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.assemble.data import Source, count_classes, has_labels, open_source
+from barlowctl.assemble.data import Source, count_classes, has_labels, open_images
 from barlowctl.data.beton import Beton
+from barlowctl.data.conversion import Choices
 from barlowctl.data.fingerprint import Fingerprint
 from barlowctl.data.overlap import overlap
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
-from barlowctl.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,16 @@ class Labelled:
         }
 
 
-def open_labelled(recipe: Recipe, data: str | None) -> Labelled:
-    """The labelled splits to probe on.
+def open_labelled(data: str, choices: Choices | None = None) -> Labelled:
+    """The labelled splits of a data set, to measure on.
+
+    Args:
+        choices: how files become 8-bit pixels.
 
     Raises:
-        UserError: no data named, a split is missing, or has no labels, or a class has no training image.
+        UserError: a split is missing, or has no labels, or a class has no training image.
     """
-    if data is None and not recipe.data.dataset:
-        raise UserError(
-            "this network has no data of its own",
-            allowed="a dataset in the data home, a folder with train/ and test/",
-            next="--data DATASET",
-        )
-    return check_labelled(open_source(recipe, "train", data), open_source(recipe, "test", data))
+    return check_labelled(open_images(data, "train", choices), open_images(data, "test", choices))
 
 
 def check_labelled(train: Source, test: Source) -> Labelled:

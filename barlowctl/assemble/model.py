@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.model import (
-    InputNormalization,
+    Preprocessing,
     build_backbone,
     build_predictor,
     build_projector,
@@ -20,19 +23,48 @@ from barlowctl.objective import BarlowTwins
 from barlowctl.recipe.schema import Recipe
 
 
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """How evaluation images become the input of the recipe's network."""
+    data, views, shown = recipe.data, recipe.views, recipe.eval
+    return Preprocessing(
+        resize=shown.resize,
+        crop=shown.crop,
+        interpolation=views.interpolation,
+        mean=views.mean,
+        std=views.std,
+        range=data.range,
+        background=data.background,
+        bands=data.bands,
+    )
+
+
 def build_recipe_backbone(recipe: Recipe) -> nn.Module:
     """The recipe's backbone with fresh weights, from torch's current generator."""
     model = recipe.model
-    check_backbone_args(model.backbone_args)
-    backbone = build_backbone(
+    return build_checked_backbone(
         model.backbone,
-        in_chans=recipe.data.channels,
+        preprocessing_of(recipe).channels,
+        {recipe.views.size, recipe.eval.crop},
         stem=model.stem,
         zero_init_last=model.zero_init_last,
-        **model.backbone_args,
+        arguments=model.backbone_args,
     )
-    for size in {recipe.views.size, recipe.eval.crop}:
-        check_input(backbone, size, in_chans=recipe.data.channels)
+
+
+def build_checked_backbone(
+    name: str,
+    channels: int,
+    sizes: Collection[int],
+    *,
+    stem: str,
+    zero_init_last: bool = True,
+    arguments: Mapping[str, Any],
+) -> nn.Module:
+    """A backbone with fresh weights that takes images of all `sizes`."""
+    check_backbone_args(arguments)
+    backbone = build_backbone(name, in_chans=channels, stem=stem, zero_init_last=zero_init_last, **arguments)
+    for size in sizes:
+        check_input(backbone, size, in_chans=channels)
     return backbone
 
 
@@ -66,8 +98,3 @@ def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTw
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     return method.to(device)
-
-
-def normalization(recipe: Recipe) -> InputNormalization:
-    """uint8 images to the network's input."""
-    return InputNormalization(recipe.views.mean, recipe.views.std)

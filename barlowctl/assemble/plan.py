@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import check_holdout, describe_labels, explain_loader, open_source
+from barlowctl.assemble.data import check_holdout, choose_loader, describe_labels, open_source
 from barlowctl.assemble.job import (
     build_optimizer,
     describe,
@@ -19,7 +19,7 @@ from barlowctl.assemble.job import (
     steps_per_epoch,
 )
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
-from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.trial import Trial
 from barlowctl.datasets import training_images
@@ -98,10 +98,9 @@ def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict
             raise
         missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
         return size, {"data": missing}
-    name, why = explain_loader(source, runtime.loader)
     facts = {"data": f"{source.path}: {source.num_samples:,} images", "labels": describe_labels(source)}
     facts |= source.account.facts()
-    return source.num_samples, {**facts, "loader": f"{name} ({why})"}
+    return source.num_samples, {**facts, "loader": str(choose_loader(source, runtime.loader))}
 
 
 class _Loss(nn.Module):
@@ -121,7 +120,7 @@ def footprint(recipe: Recipe, method: BarlowTwins, precision: str, ranks: int = 
     size, train = recipe.views.size, recipe.train
     share = train.batch_size // ranks
     rows = min(train.micro_batch or share, share)
-    shape = (rows, recipe.data.channels, size, size)
+    shape = (rows, preprocessing_of(recipe).channels, size, size)
     return estimate_memory(
         _Loss(method),
         lambda: (torch.zeros(shape), torch.zeros(shape)),
@@ -134,7 +133,8 @@ def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, prec
     """Images per second of training steps on random pixels, and how it was measured."""
     batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))
     method = place(method, recipe, device)
-    trial = Trial(recipe, method, device, batch, build_optimizer(recipe, method))
+    optimizer = build_optimizer(recipe, method)
+    trial = Trial(preprocessing_of(recipe), method, device, batch, optimizer, size=recipe.views.size)
     trial.step(precision)
     seconds = [trial.step(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:

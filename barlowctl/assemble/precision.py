@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.trial import Trial, operations
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
@@ -77,7 +77,8 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precis
         each = operations(recipe) / recipe.train.batch_size
         share = max(2, recipe.train.batch_size // ranks)
         batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
-        trial = Trial(recipe, place(build_method(recipe), recipe, device), device, batch)
+        method = place(build_method(recipe), recipe, device)
+        trial = Trial(preprocessing_of(recipe), method, device, batch, size=recipe.views.size)
         return faster(recipe.train.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
 
     return choose(recipe.train.precision, device, measure, kept)

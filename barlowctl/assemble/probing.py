@@ -22,16 +22,14 @@ from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, set_threads
-from barlowctl.assemble.subjects import Pixels, Subject, floor
+from barlowctl.assemble.subjects import Pixels, Subject, floor, of_run
 from barlowctl.data.beton import Beton
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, pictures, subsets
-from barlowctl.objective import BarlowTwins
+from barlowctl.model import Preprocessing
 from barlowctl.places import Outputs
-from barlowctl.recipe import load
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
-from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
@@ -109,8 +107,7 @@ def probe(
     run: FinishedRun, data: Labelled, runtime: Runtime, *, floors: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """kNN and fast linear evaluation of a run's backbone, then of each of `floors`, writing nothing."""
-    subject = Subject(run.recipe.name, "run", run.method.backbone, run.recipe, run.path)
-    return measure(subject, data, runtime, floors=floors)
+    return measure(of_run(run), data, runtime, floors=floors)
 
 
 def measure(
@@ -154,14 +151,14 @@ def measure(
 
 def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     start = time.process_time()
-    recipe, as_it_is, data, tasks = subject.recipe, None, desk.data, desk.tasks
+    shown, as_it_is, data, tasks = subject.preprocessing, None, desk.data, desk.tasks
     if isinstance(subject.backbone, Pixels):
-        recipe, as_it_is = _at_native_size(recipe, data), lambda images: images
+        shown, as_it_is = _at_native_size(shown, data), lambda images: images
 
     def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         policy = desk.on_unreadable
         found = extract_readable(
-            subject.backbone, source, recipe, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
+            subject.backbone, source, shown, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
         )
         split = "train" if source is data.train else "test"
         desk.leave_out(replace(problem, split=split) for problem in found.unreadable)
@@ -174,9 +171,7 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     queries, labels = features_of(data.test) if kept else (bank, bank_labels)
     sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
     result: dict[str, Any] = {
-        "resize": recipe.eval.resize,
-        "crop": recipe.eval.crop,
-        "interpolation": recipe.views.interpolation,
+        **shown.facts(),
         "features": bank.shape[1],
         "feature_spread": None,
         "effective_rank": None,
@@ -186,8 +181,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         result["feature_spread"] = diagnostics.feature_spread(bank)
         result["effective_rank"] = diagnostics.effective_rank(sample)
         result["alpha"] = diagnostics.spectrum_decay(sample)
-        if subject.method is not None and desk.folder is not None:
-            result["correlation"] = _correlation(subject.method, recipe, desk, sample)
+        if subject.run is not None and desk.folder is not None:
+            result["correlation"] = _correlation(subject.run, desk, sample)
     why_not = None
     if kept:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
@@ -195,7 +190,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         if asked and why_not is not None:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
         elif asked:
-            result[name] = _of_so_many_classes(of(desk, recipe, bank, bank_labels, queries, labels), data.num_classes)
+            values = of(desk, subject.seed, bank, bank_labels, queries, labels)
+            result[name] = _of_so_many_classes(values, data.num_classes)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for protocol in tasks.protocols().values():
             result[protocol.key] = _of_so_many_classes(_trained(subject, desk, protocol), data.num_classes)
@@ -206,13 +202,13 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
     return result
 
 
-def _correlation(method: BarlowTwins, recipe: Recipe, desk: _Desk, sample: Tensor) -> dict[str, Any]:
+def _correlation(run: FinishedRun, desk: _Desk, sample: Tensor) -> dict[str, Any]:
     """The cross-correlation of a run's embeddings, in numbers and in pictures."""
     assert desk.folder is not None
     found = diagnose(
-        method.to(desk.device),
+        run.method.to(desk.device),
         desk.data.train,
-        recipe,
+        run.recipe,
         desk.runtime,
         desk.device,
         on_unreadable=desk.on_unreadable,
@@ -222,7 +218,7 @@ def _correlation(method: BarlowTwins, recipe: Recipe, desk: _Desk, sample: Tenso
     with desk.outputs.writing(spectra):
         save(spectra, found, eigenvalues)
     with desk.outputs.writing(*correlation_pictures(desk.folder)):
-        draw(desk.folder, found, eigenvalues, recipe.model.projector[-1])
+        draw(desk.folder, found, eigenvalues, run.recipe.model.projector[-1])
     return {**found.values(), "samples": found.samples}
 
 
@@ -231,9 +227,7 @@ def _sample(count: int, at_most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, at_most)).round().long()
 
 
-def _knn(
-    desk: _Desk, recipe: Recipe, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
-) -> dict[str, Any]:
+def _knn(desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> dict[str, Any]:
     votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=desk.data.num_classes)
     first = votes[KS[0]].scores
     return {
@@ -248,18 +242,18 @@ def _knn(
 
 
 def _linear(
-    desk: _Desk, recipe: Recipe, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+    desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
 ) -> dict[str, Any]:
     fits = []
-    for seed in _seeds(recipe, desk.tasks):
+    for one in _seeds(seed, desk.tasks):
         fits.append(
             linear.linear_probe(
-                bank, bank_labels, queries, labels, num_classes=desk.data.num_classes, seed=seed, device=desk.device
+                bank, bank_labels, queries, labels, num_classes=desk.data.num_classes, seed=one, device=desk.device
             )
         )
     first = fits[0]
     return {
-        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(recipe, desk.tasks)),
+        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(seed, desk.tasks)),
         "validation_top1": _percent(first.validation_top1),
         "per_class": _by_class(desk, "linear", first.scores.argmax(dim=1), labels),
         "protocol": LINEAR_PROTOCOL,
@@ -273,7 +267,7 @@ def _linear(
 
 def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any]:
     assert desk.folder is not None
-    seeds, reached, first = _seeds(subject.recipe, desk.tasks), [], None
+    seeds, reached, first = _seeds(subject.seed, desk.tasks), [], None
     lists = []
     for seed in seeds:
         members = None
@@ -323,9 +317,9 @@ def _subset(desk: _Desk, protocol: Protocol, seed: int) -> tuple[np.ndarray, Pat
     return members.numpy(), file
 
 
-def _seeds(recipe: Recipe, tasks: Tasks) -> list[int]:
-    """The recipe's own seed, or 0, 1, ... where there are several."""
-    return [recipe.seed] if tasks.seeds == 1 else list(range(tasks.seeds))
+def _seeds(own: int, tasks: Tasks) -> list[int]:
+    """The subject's own seed, or 0, 1, ... where there are several."""
+    return [own] if tasks.seeds == 1 else list(range(tasks.seeds))
 
 
 def _of_so_many_classes(values: dict[str, Any], classes: int) -> dict[str, Any]:
@@ -365,14 +359,14 @@ def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> li
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 
-def _at_native_size(recipe: Recipe, data: Labelled) -> Recipe:
-    """Evaluation without resizing where all images are squares of one size; else as the recipe has it."""
+def _at_native_size(shown: Preprocessing, data: Labelled) -> Preprocessing:
+    """Evaluation without resizing where all images are squares of one size; else as they are shown to the network."""
     if not isinstance(data.train, Beton) or not isinstance(data.test, Beton):
-        return recipe
+        return shown
     sides = {int(side) for source in (data.train, data.test) for side in (*source.heights, *source.widths)}
     if len(sides) > 1 or (side := sides.pop()) < 8:
-        return recipe
-    return load.override(recipe, [f"eval.resize={side}", f"eval.crop={side}"])
+        return shown
+    return replace(shown, resize=side, crop=side)
 
 
 def _percent(share: float) -> float:

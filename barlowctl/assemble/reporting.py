@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import barlowctl
 from barlowctl.assemble.begun import note_edited, recipe_of
-from barlowctl.assemble.data import Source, build_loader, open_source, view_specs
+from barlowctl.assemble.data import Source, open_source, training_loader, view_specs
 from barlowctl.assemble.embedding import embed, find_neighbours
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
@@ -193,7 +193,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
 
     def loader_of(indices: np.ndarray) -> Any:
         choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}
-        return build_loader(train, view_specs(recipe), recipe, runtime, device, **choice)
+        return training_loader(train, recipe, runtime, device, **choice)
 
     with tempfile.TemporaryDirectory() as folder:
         drawn = preview(

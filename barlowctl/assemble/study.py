@@ -15,12 +15,14 @@ from barlowctl import launcher, shell
 from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger, write_text
 from barlowctl.assemble import precision
+from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.launch import launch
 from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.probing import KS, MEASURED, probe
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
@@ -52,11 +54,12 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
         UserError: a split is missing or has no labels; several processes share the command.
     """
     launcher.refuse_several("ablate")
-    labelled = open_labelled(base, data)
+    dataset = base.data.dataset if data is None else data
+    labelled = open_labelled(dataset, choices_of(preprocessing_of(base)))
     facts = labelled.facts()
     return StudyImages(
         labelled,
-        home.anywhere(base.data.dataset if data is None else data),
+        home.anywhere(dataset),
         {split: one.digest for split, one in labelled.fingerprints.items()},
         {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")},
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from timm.data.config import resolve_data_config
 from torch import nn
 
 from barlowctl import shell
-from barlowctl.assemble.finished import open_run
-from barlowctl.assemble.model import build_recipe_backbone
+from barlowctl.assemble.evaluation import while_training
+from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
 from barlowctl.assemble.run_images import dataset_to_measure
+from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.export.keys import one_line
-from barlowctl.model import build_backbone, check_input
-from barlowctl.objective import BarlowTwins
+from barlowctl.model import Preprocessing, build_backbone, check_input
 from barlowctl.recipe import load
-from barlowctl.recipe.caution import cautions
-from barlowctl.recipe.schema import Data, Eval, Model, Recipe, Views
+from barlowctl.recipe.caution import of_geometry
+from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
 
 WHAT = (
@@ -47,11 +49,13 @@ class Subject:
     Attributes:
         name: for tables. kind: "run", "export", "official", "timm", "random" or "pixels".
         backbone: images -> features, on the CPU, in evaluation mode.
-        recipe: channels, mean, std, geometry and interpolation of evaluation images, and the seed. For what is no
-            run it says nothing about how the weights came about.
+        preprocessing: from an image to its input.
         folder: where results go.
-        method: of a run: with its projector.
-        images: of a run: those it was trained on, as `--data` takes them.
+        untrained: makes the same network with fresh weights, from torch's current generator; None: it is none.
+        seed: of what is random in its measurements.
+        images: those it is measured on unless others are named, as `--data` takes them: a run's own.
+        on_unreadable: what is done about images that cannot be read, unless something is said of it.
+        run: with its recipe and its projector.
         facts: what identifies it in a result.
         notes: what the user should know.
     """
@@ -59,101 +63,132 @@ class Subject:
     name: str
     kind: str
     backbone: nn.Module
-    recipe: Recipe
+    preprocessing: Preprocessing
     folder: Path
-    method: BarlowTwins | None = None
+    untrained: Callable[[], nn.Module] | None = None
+    seed: int = 0
     images: str | None = None
+    on_unreadable: OnMeasuring = "raise"
+    run: FinishedRun | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def measured_on(self, data: str | None) -> str:
+        """The images to measure on: `data`, or its own.
 
-def open_subject(what: str, *, data: str | None = None, geometry: Sequence[str] = ()) -> Subject:
+        Raises:
+            UserError: it has none.
+        """
+        found = self.images if data is None else data
+        if found is None:
+            raise UserError(
+                "this network has no data of its own",
+                allowed="a dataset in the data home, a folder with train/ and test/",
+                next="--data DATASET",
+            )
+        return found
+
+
+def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     """Whatever `what` names (see `WHAT`).
 
     Args:
-        data: the images it will be measured on; a run has its own as a default.
-        geometry: overrides of `eval.resize` and `eval.crop`.
+        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ...
 
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
     path = Path(what)
     if (path / "recipe.toml").is_file():
-        subject = _of_run(path)
+        subject = of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
     elif path.is_dir() and (path / "config.json").is_file():
-        subject = _of_export(path, read_export(path), "export", data)
+        subject = _of_export(path, read_export(path), "export")
     elif path.is_dir():
         open_run(path)  # says what a run directory is
         raise AssertionError(path)
     elif path.suffix == ".safetensors":
-        subject = _of_export(path, read_export(path), "export", data)
+        subject = _of_export(path, read_export(path), "export")
     elif path.suffix in (".pth", ".pt", ".tar"):
-        subject = _of_export(path, read_official(path), "official", data)
+        subject = _of_export(path, read_official(path), "official")
     elif len(path.parts) > 1:
         raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
     else:
-        subject = _of_timm(what, data)
-    recipe = load.override(subject.recipe, geometry) if geometry else subject.recipe
-    if geometry:
-        _check_crop(subject, recipe)
-    return replace(subject, recipe=recipe, notes=(*subject.notes, *cautions(recipe)))
+        subject = _of_timm(what)
+    if subject.preprocessing.channels not in (1, 3):
+        raise UserError(f"'{what}' takes {subject.preprocessing.channels} channels", allowed="1 (grey) or 3 (RGB)")
+    trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
+    if overrides:
+        subject = _shown_otherwise(subject, overrides)
+    shown = subject.preprocessing
+    return replace(subject, notes=(*subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
 
 
-def _check_crop(subject: Subject, recipe: Recipe) -> None:
-    """Refuse a crop that the network cannot take, before images are read for it."""
+def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
+    """The subject with images prepared in another way; a crop that it cannot take is refused before images are read."""
+    own = subject.preprocessing
+    asked = load.measuring(
+        {
+            "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
+            "eval": {"resize": own.resize, "crop": own.crop},
+        },
+        overrides,
+    )
+    shown = replace(
+        own,
+        resize=asked.eval.resize,
+        crop=asked.eval.crop,
+        range=asked.data.range,
+        background=asked.data.background,
+        bands=asked.data.bands,
+    )
     try:
-        check_input(subject.backbone, recipe.eval.crop, in_chans=recipe.data.channels)
+        check_input(subject.backbone, shown.crop, in_chans=shown.channels)
     except UserError as error:
-        own = subject.recipe.eval
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
+    return replace(subject, preprocessing=shown)
 
 
 def floor(subject: Subject, name: str) -> Subject:
     """The floor `name` ("pixels", "random-init") of a subject: shown the same images, with nothing learned."""
-    recipe, folder = subject.recipe, subject.folder
     match name:
         case "pixels":
-            return Subject("raw pixels", "pixels", Pixels(), recipe, folder)
-        case "random-init":
-            torch.manual_seed(recipe.seed)
-            return Subject("random backbone", "random", build_recipe_backbone(recipe).eval(), recipe, folder)
-    raise AssertionError(name)
+            same = replace(subject, name="raw pixels", kind="pixels", backbone=Pixels(), untrained=None)
+        case "random-init" if subject.untrained is not None:
+            torch.manual_seed(subject.seed)
+            same = replace(subject, name="random backbone", kind="random", backbone=subject.untrained().eval())
+        case _:
+            raise AssertionError(name)
+    return replace(same, run=None, facts={}, notes=())
 
 
-def _of_run(path: Path) -> Subject:
-    run = open_run(path)
+def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:
+    """A run as what is measured. `images`: of its recipe, those it is measured on unless others are named."""
+    recipe = run.recipe
     return Subject(
-        run.recipe.name,
+        recipe.name,
         "run",
         run.method.backbone,
-        run.recipe,
-        path,
-        method=run.method,
-        images=dataset_to_measure(path, run.recipe),
-        facts={"run": str(path), "step": run.step},
+        preprocessing_of(recipe),
+        run.path,
+        untrained=partial(build_recipe_backbone, recipe),
+        seed=recipe.seed,
+        images=None if images is None else images(recipe),
+        on_unreadable=while_training(recipe),
+        run=run,
+        facts={"run": str(run.path), "step": run.step},
         notes=run.notes,
     )
 
 
-def _of_export(path: Path, model: ExportedModel, kind: str, data: str | None) -> Subject:
-    recipe = _recipe(
-        path.stem,
-        model.architecture,
-        model.timm_args,
-        model.stem,
-        model.in_chans,
-        model.mean,
-        model.std,
-        Eval(resize=model.resize, crop=model.input_size),
-        model.interpolation,
-        data,
-    )
+def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
     facts = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
-    return Subject(path.stem, kind, model.backbone.float().eval(), recipe, _folder(path.stem), facts=facts)
+    untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
+    backbone = model.backbone.float().eval()
+    return Subject(path.stem, kind, backbone, model.preprocessing, _folder(path.stem), untrained, facts=facts)
 
 
-def _of_timm(name: str, data: str | None) -> Subject:
+def _of_timm(name: str) -> Subject:
     architecture, _, tag = name.partition(".")
     notes: tuple[str, ...] = ()
     if tag:
@@ -164,21 +199,21 @@ def _of_timm(name: str, data: str | None) -> Subject:
         tags = timm.list_pretrained(f"{architecture}.*")
         notes = (f"{architecture} has random weights" + (f"; published ones: {', '.join(tags[:6])}" if tags else ""),)
     config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
-    size = config["input_size"][-1]
-    recipe = _recipe(
+    return Subject(
         name,
-        architecture,
-        {},
-        "default",
-        3,
-        config["mean"],
-        config["std"],
-        Eval(resize=int(size / config["crop_pct"]), crop=size),
-        config["interpolation"],
-        data,
+        "timm" if tag else "random",
+        backbone.eval(),
+        shown := Preprocessing.of_timm(config),
+        _folder(name),
+        partial(_built_anew, architecture, shown, "default", {}),
+        facts={"timm": name, "weights": tag or "random"},
+        notes=notes,
     )
-    facts = {"timm": name, "weights": tag or "random"}
-    return Subject(name, "timm" if tag else "random", backbone.eval(), recipe, _folder(name), facts=facts, notes=notes)
+
+
+def _built_anew(architecture: str, shown: Preprocessing, stem: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """That network with fresh weights, from torch's current generator."""
+    return build_checked_backbone(architecture, shown.channels, (shown.crop,), stem=stem, arguments=arguments)
 
 
 def _built(architecture: str) -> nn.Module:
@@ -214,34 +249,6 @@ def _published(architecture: str, name: str, tag: str) -> nn.Module:
             next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
         ) from error
     return model
-
-
-def _recipe(
-    name: str,
-    architecture: str,
-    timm_args: Mapping[str, Any],
-    stem: str,
-    channels: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    geometry: Eval,
-    interpolation: str,
-    data: str | None,
-) -> Recipe:
-    """What evaluation needs to know of a network that is no run, in the form that a run has it."""
-    return Recipe(
-        name=_plain(name),
-        description="not a run: how images are shown to this network",
-        data=Data(dataset=data or "", channels=3 if channels == 3 else 1),
-        views=Views(
-            size=geometry.crop,
-            interpolation="bicubic" if interpolation == "bicubic" else "bilinear",
-            mean=tuple(mean),
-            std=tuple(std),
-        ),
-        model=Model(backbone=architecture, backbone_args=dict(timm_args), stem=stem),
-        eval=geometry,
-    )
 
 
 def _folder(name: str) -> Path:

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from barlowctl.assemble.data import pictures_of
+from barlowctl.assemble.data import choices_of, pictures_of
 from barlowctl.assemble.identity import identify, place, reserve
 from barlowctl.assemble.labelled import Labelled, check_labelled, open_labelled
 from barlowctl.assemble.machine import Runtime
@@ -118,16 +118,17 @@ def _one_label(
 
 def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
     """The labelled splits of a task with one label per image."""
+    choices = choices_of(subject.preprocessing)
     match task:
         case "places205":
             read = benchmarks.open_places205
         case "inat18":
             read = benchmarks.open_inat18
         case _:
-            return open_labelled(subject.recipe, subject.images if data is None else data)
+            return open_labelled(subject.measured_on(data), choices)
     path = _place(task, data)
     files, asked = (read(path, split) for split in ("train", "val"))
-    train, test = pictures_of(subject.recipe, files), pictures_of(subject.recipe, asked, lambda: files)
+    train, test = pictures_of(choices, files), pictures_of(choices, asked, lambda: files)
     _share_class_names(train, test)
     return check_labelled(train, test)
 

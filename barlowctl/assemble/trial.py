@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from barlowctl.assemble.model import build_method, normalization
+from barlowctl.assemble.model import build_method, preprocessing_of
+from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 
@@ -17,25 +18,24 @@ class Trial:
     """A batch of random pixels and a network of its own, which steps change.
 
     Args:
-        method: on the device already. batch: images of each view. size: side of a view; None: the recipe's.
+        method: on the device already. batch: images of each view. size: side of a view.
         optimizer: takes the gradient of every step; None: a step ends with the gradient.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        shown: Preprocessing,
         method: nn.Module,
         device: torch.device,
         batch: int,
         optimizer: torch.optim.Optimizer | None = None,
         *,
+        size: int,
         views: int = 2,
-        size: int | None = None,
     ) -> None:
         self.method, self.device, self.optimizer, self.batch = method, device, optimizer, batch
-        self.to_input = normalization(recipe).to(device)
-        side = size or recipe.views.size
-        shape = (batch, side, side, recipe.data.channels)
+        self.to_input = shown.normalization().to(device)
+        shape = (batch, size, size, shown.channels)
         self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(views)]
 
     def step(self, precision: str) -> float:
@@ -62,7 +62,7 @@ def operations(recipe: Recipe) -> float:
     """Multiply-adds of both views' forward pass and of the loss at the recipe's batch, counted without computing."""
     with torch.device("meta"):
         method = build_method(recipe)
-        images = torch.empty((2, recipe.data.channels, recipe.views.size, recipe.views.size))
+        images = torch.empty((2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         method.projector(method.backbone(images))
     n, d = recipe.train.batch_size, recipe.model.projector[-1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from barlowctl.assemble.data import pictures_of
+from barlowctl.assemble.data import choices_of, pictures_of
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.identity import identify
 from barlowctl.assemble.labelled import check_distinct
@@ -20,7 +20,6 @@ from barlowctl.assemble.machine import Runtime, choose_device, cores, set_thread
 from barlowctl.assemble.subjects import Subject
 from barlowctl.data import benchmarks
 from barlowctl.data.unreadable import OnMeasuring
-from barlowctl.data.views import SquashSpec
 from barlowctl.datasets import VOC07
 from barlowctl.errors import UserError
 from barlowctl.eval import meaning, svm
@@ -59,11 +58,11 @@ def measure_voc07(
     svm.require_library()
     device = choose_device(runtime.device)
     set_threads(runtime)
-    recipe = subject.recipe
-    shown = SquashSpec(recipe.eval.crop, recipe.views.interpolation)
+    shown = replace(subject.preprocessing, squash=True)
     network, pooled = _pooled(subject, options.pooling, device)
     training = sources[0]
-    opened = [pictures_of(recipe, training), pictures_of(recipe, sources[1], lambda: training)]
+    choices = choices_of(shown)
+    opened = [pictures_of(choices, training), pictures_of(choices, sources[1], lambda: training)]
     settings = {
         "pooling": pooled.name,
         "squashed": True,
@@ -74,10 +73,7 @@ def measure_voc07(
     prints = {split: one.fingerprint for split, one in zip(("trainval", "test"), opened, strict=True)}
     identity = identify(subject, prints, settings).facts()
     overlapping = check_distinct(*opened)
-    read = [
-        extract_readable(network, one, recipe, runtime, device, spec=shown, on_unreadable=on_unreadable)
-        for one in opened
-    ]
+    read = [extract_readable(network, one, shown, runtime, device, on_unreadable=on_unreadable) for one in opened]
     if why := meaning.of_features(torch.cat([found.features for found in read])):
         raise UserError(f"no precision of '{subject.name}' would mean anything: {why}")
     features = [found.features.numpy() for found in read]
@@ -88,7 +84,7 @@ def measure_voc07(
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]
     names = list(VOC07.class_names)
-    pictures = f"whole pictures squashed to {shown.size} x {shown.size} ({shown.interpolation})"
+    pictures = f"whole pictures squashed to {shown.crop} x {shown.crop} ({shown.interpolation})"
     return {
         "metric": svm.AREA,
         "value": _percent(fitted.mean_area),
@@ -105,7 +101,7 @@ def measure_voc07(
         "not_converged": fitted.not_converged,
         "low_shot": few,
         "notes": [note for note in (pooled.note, overlapping) if note],
-        "crop": shown.size,
+        "crop": shown.crop,
         "interpolation": shown.interpolation,
         "data": {
             split: {"path": str(source.path), "images": len(source), **source.account.found()}
@@ -132,15 +128,13 @@ class _Pooled:
 
 def _pooled(subject: Subject, wanted: Pooling, device: torch.device) -> tuple[nn.Module, _Pooled]:
     """The network that makes the features, on the device and in evaluation mode."""
-    backbone, recipe = subject.backbone.to(device).eval(), subject.recipe
+    backbone, shown = subject.backbone.to(device).eval(), subject.preprocessing
     if wanted == "average":
         return backbone, _Pooled("average", "the network's own pooling")
-    last = last_map_shape(backbone, recipe.eval.crop, in_chans=recipe.data.channels)
+    last = last_map_shape(backbone, shown.crop, in_chans=shown.channels)
     if last is None or min(last[1:]) < 2:
         what = "no map of features before its pooling" if last is None else f"a last map of {last[1]} x {last[2]}"
-        note = (
-            f"{subject.name} has {what} at {recipe.eval.crop} pixels, so its own pooling was used and not 2 x 2 windows"
-        )
+        note = f"{subject.name} has {what} at {shown.crop} pixels, so its own pooling was used and not 2 x 2 windows"
         return backbone, _Pooled("average", "the network's own pooling", note)
     width, height, breadth = last
     windows = f"{height - 1} x {breadth - 1} of the last map's {height} x {breadth}"

@@ -220,7 +220,7 @@ def preview(
 
     import torch
 
-    from barlowctl.assemble.data import build_loader, explain_loader, open_source, view_specs
+    from barlowctl.assemble.data import choose_loader, open_source, training_loader, view_specs
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.preview import preview as draw
@@ -238,15 +238,14 @@ def preview(
         choice = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
         if value.data.on_unreadable == "replace":  # training goes on past it; a preview shows no other in its place
             choice["on_unreadable"] = "skip"
-        return build_loader(source, specs, value, runtime, device, **choice)
+        return training_loader(source, value, runtime, device, **choice)
 
     drawn = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
-    name, why = explain_loader(source, loader)
+    chosen = choose_loader(source, loader)
     for line in listed(drawn.unreadable):
         console.say(line)
-    console.say(
-        f"{drawn.samples} images of {source.path} with recipe {value.name}, {name} loader ({why}): {drawn.path}"
-    )
+    by = f"{chosen.name} loader ({chosen.why})"
+    console.say(f"{drawn.samples} images of {source.path} with recipe {value.name}, {by}: {drawn.path}")
     for line in source.account.lines():
         console.say(line)
     console.result(
@@ -255,7 +254,7 @@ def preview(
             "samples": drawn.samples,
             "recipe_name": value.name,
             "seed": value.seed,
-            "loader": name,
+            "loader": chosen.name,
             "unreadable": [problem.as_dict() for problem in drawn.unreadable],
         }
         | source.account.found()

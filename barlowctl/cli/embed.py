@@ -73,7 +73,7 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble import embedding
-    from barlowctl.assemble.evaluation import while_training
+    from barlowctl.assemble.data import choices_of, open_images
     from barlowctl.assemble.identity import identify
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training
@@ -105,12 +105,12 @@ def embed(
             f"--set {foreign[0]}",
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
         )
-    opened = open_subject(subject, data=images, geometry=geometry)
-    policy = chosen or while_training(opened.recipe)
+    opened = open_subject(subject, overrides=geometry)
+    policy = chosen or opened.on_unreadable
     for note in opened.notes:
         console.say(f"note: {note}")
     runtime = Runtime(device, threads, workers, "auto")
-    source = embedding.open_images(opened, images, split)
+    source = open_images(images, split, choices_of(opened.preprocessing))
     console.say(f"{source.num_samples:,} images of {source.path}")
     for line in source.account.lines():
         console.say(line)
@@ -139,9 +139,7 @@ def embed(
         "count": len(found.features),
         **source.account.found(),
         "features": found.features.shape[1],
-        "resize": opened.recipe.eval.resize,
-        "crop": opened.recipe.eval.crop,
-        "interpolation": opened.recipe.views.interpolation,
+        **opened.preprocessing.facts(),
         "identity": identity,
         "notes": notes,
         "unreadable": [problem.as_dict() for problem in found.unreadable],

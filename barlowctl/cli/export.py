@@ -104,6 +104,7 @@ def _newest(console: Console) -> Path:
 
 def _model_of(run: Path, console: Console) -> ExportedModel:
     from barlowctl.assemble.finished import open_run
+    from barlowctl.assemble.model import preprocessing_of
     from barlowctl.export import ExportedModel
     from barlowctl.recipe import load
     from barlowctl.recipe.caution import cautions
@@ -117,12 +118,7 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
         architecture=recipe.model.backbone,
         timm_args=recipe.model.backbone_args,
         stem=recipe.model.stem,
-        in_chans=recipe.data.channels,
-        mean=recipe.views.mean,
-        std=recipe.views.std,
-        input_size=recipe.eval.crop,
-        resize=recipe.eval.resize,
-        interpolation=recipe.views.interpolation,
+        preprocessing=preprocessing_of(recipe),
         projector=opened.method.projector,
         provenance={
             "recipe": recipe.name,

@@ -87,7 +87,7 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    from barlowctl.assemble.evaluation import while_training
+    from barlowctl.assemble.data import choices_of
     from barlowctl.assemble.identity import identify, place, reserve, stem_of
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import measure, open_labelled
@@ -103,26 +103,25 @@ def probe(
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
     tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, changes)
-    opened = open_subject(subject, data=data, geometry=geometry)
-    policy = chosen or while_training(opened.recipe)
+    opened = open_subject(subject, overrides=geometry)
+    policy = chosen or opened.on_unreadable
     for note in opened.notes:
         console.say(f"note: {note}")
-    if data is None and opened.images is not None:
-        require(opened.folder, opened.recipe)
-        data = opened.images
-    labelled = open_labelled(opened.recipe, data)
+    if data is None and opened.run is not None:
+        require(opened.run.path, opened.run.recipe)
+    data = opened.measured_on(data)
+    labelled = open_labelled(data, choices_of(opened.preprocessing))
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.account.lines():
             console.say(f"{split}: {line}")
     notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
-    recipe = opened.recipe
     identity = identify(opened, labelled.fingerprints, tasks.departures()).facts()
-    file, other = place(out or opened.folder, f"probe-{stem_of(data or recipe.data.dataset)}", identity)
+    file, other = place(out or opened.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
-    shown = f"resize {recipe.eval.resize}, crop {recipe.eval.crop}, {recipe.views.interpolation}"
-    console.say(f"images are shown at {shown}")
+    shown = opened.preprocessing
+    console.say(f"images are shown at resize {shown.resize}, crop {shown.crop}, {shown.interpolation}")
     floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     measured = []
     with options.advise_skipping(policy), console.progress("probing", 1 + len(floors)) as progress:

@@ -78,7 +78,6 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
-    from barlowctl.assemble.evaluation import while_training
     from barlowctl.assemble.identity import place
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.probing import Tasks
@@ -108,8 +107,8 @@ def transfer(
     if subject is None:
         subject = str(rundir.newest_finished())
         console.say(f"no run was named: taking the newest finished one, {subject}")
-    opened = open_subject(subject, data=data, geometry=geometry)
-    policy = chosen or while_training(opened.recipe)
+    opened = open_subject(subject, overrides=geometry)
+    policy = chosen or opened.on_unreadable
     for note in opened.notes:
         console.say(f"note: {note}")
     folder = out or opened.folder

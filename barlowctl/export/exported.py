@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 import barlowctl
+from barlowctl.model import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,11 @@ class ExportedModel:
     """A trained backbone and what one must know to use it.
 
     Attributes:
-        backbone: the timm module, (N, in_chans, input_size, input_size) float32 -> (N, features); any device.
+        backbone: the timm module, (N, channels, crop, crop) float32 -> (N, features); any device.
         architecture: its timm name.
         timm_args: further arguments of `timm.create_model` it was built with (JSON values).
         stem: "default", "cifar" or "stride2" (see `barlowctl.model.backbone`).
-        mean, std: of the input, per channel, of pixels in [0, 1].
-        input_size, resize: evaluation images have their shorter side resized to `resize`, then the central
-            square of `input_size` is cut out; in pixels.
-        interpolation: "bicubic" or "bilinear", of that resize.
+        preprocessing: from an image to its input.
         projector: the trained projector, where there is one.
         provenance: where the weights come from, e.g. recipe, recipe_digest, run; becomes the file's metadata.
     """
@@ -35,46 +32,25 @@ class ExportedModel:
     architecture: str
     timm_args: Mapping[str, Any]
     stem: str
-    in_chans: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    input_size: int
-    resize: int
-    interpolation: str
+    preprocessing: Preprocessing
     projector: nn.Module | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def crop_pct(self) -> float:
-        """input_size / resize such that timm's floor(input_size / crop_pct) gives back `resize`."""
-        share = self.input_size / self.resize
-        while math.floor(self.input_size / share) < self.resize:
-            share = math.nextafter(share, 0.0)
-        return share
-
-    @property
-    def preprocessing(self) -> str:
-        """How evaluation images become input, in one line for people."""
-        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
-        return (
-            f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.input_size} x "
-            f"{self.input_size}, {self.in_chans} {'channel' if self.in_chans == 1 else 'channels'} in [0, 1], minus "
-            f"({mean}), divided by ({std})"
-        )
-
     def metadata(self) -> dict[str, str]:
         """Metadata of the safetensors files: strings only, as the format wants."""
+        shown = self.preprocessing
         return {
             "format": "pt",
             "architecture": self.architecture,
             "timm_args": json.dumps(dict(self.timm_args)),
             "stem": self.stem,
-            "in_chans": str(self.in_chans),
-            "input_size": str(self.input_size),
-            "resize": str(self.resize),
-            "interpolation": self.interpolation,
-            "mean": json.dumps(list(self.mean)),
-            "std": json.dumps(list(self.std)),
+            "in_chans": str(shown.channels),
+            "input_size": str(shown.crop),
+            "resize": str(shown.resize),
+            "interpolation": shown.interpolation,
+            "mean": json.dumps(list(shown.mean)),
+            "std": json.dumps(list(shown.std)),
+            **{key: json.dumps(value) for key, value in shown.departures().items()},
             "barlowctl": barlowctl.__version__,
             **{key: str(value) for key, value in self.provenance.items()},
         }

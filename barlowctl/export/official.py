@@ -22,10 +22,14 @@ from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
 from barlowctl.export.keys import describe_difference, one_line, without_classifier
-from barlowctl.model import build_backbone, build_projector
+from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 # The authors published a ResNet-50; the others are what their code builds with one word changed.
 OFFICIAL_NAMES = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "wide_resnet50_2")
+PREPROCESSING = Preprocessing(
+    resize=IMAGENET.resize, crop=IMAGENET.crop, interpolation="bilinear", mean=IMAGENET.mean, std=IMAGENET.std
+)
+"""Of the authors' linear evaluation."""
 _LAYOUTS = (
     "the authors' resnet50.pth (a plain backbone) or checkpoint.pth (epoch, model, optimizer with "
     "module.backbone.*, module.projector.*, module.bn.*)"
@@ -39,9 +43,6 @@ def exclude_bias_and_norm(parameter: Tensor) -> bool:
 
 def read_official(path: Path) -> ExportedModel:
     """The backbone, and the projector where the file has one, of a file the authors published.
-
-    Preprocessing is that of their linear evaluation: resize 256 bilinear, centre crop 224, mean and std of
-    ImageNet.
 
     Raises:
         UserError: missing, unreadable with `weights_only`, or of another layout; the message says which keys are
@@ -73,12 +74,7 @@ def read_official(path: Path) -> ExportedModel:
         architecture=name,
         timm_args={},
         stem="default",
-        in_chans=3,
-        mean=IMAGENET.mean,
-        std=IMAGENET.std,
-        input_size=IMAGENET.crop,
-        resize=IMAGENET.resize,
-        interpolation="bilinear",
+        preprocessing=PREPROCESSING,
         projector=_projector(path, projector) if projector else None,
         provenance=provenance,
     )

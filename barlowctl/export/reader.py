@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch import Tensor
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
 from barlowctl.export.keys import describe_difference, one_line, without_classifier
-from barlowctl.model import build_backbone
+from barlowctl.model import Preprocessing, build_backbone
+from barlowctl.model.preprocessing import interpolation_of
 
 KINDS = "a .safetensors file that `barlowctl export` wrote, or a folder with config.json and model.safetensors"
+ADDED_LATER = ("squash", "bits", "range", "background", "bands")
+"""Values of `Preprocessing` that exports before November 2026 lack, and others where they are at their defaults."""
 
 
 def read_export(path: Path) -> ExportedModel:
@@ -40,8 +44,16 @@ def read_export(path: Path) -> ExportedModel:
             allowed=KINDS,
             next="put it into a hub folder: config.json with its timm 'architecture', and model.safetensors",
         )
-    values = {key: json.loads(facts[key]) for key in ("timm_args", "mean", "std", "in_chans", "input_size", "resize")}
-    return _build(path, weights, facts["architecture"], facts["stem"], facts["interpolation"], values)
+    preprocessing = Preprocessing(
+        resize=int(facts["resize"]),
+        crop=int(facts["input_size"]),
+        interpolation=interpolation_of(facts["interpolation"]),
+        mean=tuple(json.loads(facts["mean"])),
+        std=tuple(json.loads(facts["std"])),
+        **_added({key: json.loads(facts[key]) for key in ADDED_LATER if key in facts}),
+    )
+    arguments = json.loads(facts["timm_args"])
+    return _build(path, weights, facts["architecture"], arguments, facts["stem"], preprocessing)
 
 
 def _read_hub(path: Path) -> ExportedModel:
@@ -52,19 +64,22 @@ def _read_hub(path: Path) -> ExportedModel:
         architecture = str(own.get("architecture", config["architecture"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is not a model folder: {one_line(error)}", allowed=KINDS) from error
-    preprocessing = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
+    timm_config = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
+    preprocessing = replace(Preprocessing.of_timm(timm_config), **_added(own))
     arguments = dict(config.get("model_args", {}))
-    channels, size = preprocessing["input_size"][0], preprocessing["input_size"][-1]
-    values = {
-        "timm_args": {key: value for key, value in arguments.items() if key != "in_chans"},
-        "mean": preprocessing["mean"],
-        "std": preprocessing["std"],
-        "in_chans": arguments.get("in_chans", channels),
-        "input_size": size,
-        "resize": int(size / preprocessing["crop_pct"]),
-    }
-    stem = str(own.get("stem", "default"))
-    return _build(path, weights, architecture, stem, preprocessing["interpolation"], values)
+    if (taken := arguments.pop("in_chans", preprocessing.channels)) != preprocessing.channels:
+        raise UserError(
+            f"'{path / 'config.json'}' says that the network takes {taken} channels (in_chans), and has mean and std "
+            f"of {preprocessing.channels}",
+            allowed="as many numbers as channels",
+        )
+    return _build(path, weights, architecture, arguments, str(own.get("stem", "default")), preprocessing)
+
+
+def _added(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `ADDED_LATER` that are noted, as `Preprocessing` takes them."""
+    noted = {key: found[key] for key in ADDED_LATER if key in found}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in noted.items()}
 
 
 def _timm_preprocessing(architecture: str) -> dict[str, Any]:
@@ -76,11 +91,11 @@ def _build(
     path: Path,
     weights: Mapping[str, Tensor],
     architecture: str,
+    timm_args: Mapping[str, Any],
     stem: str,
-    interpolation: str,
-    values: Mapping[str, Any],
+    preprocessing: Preprocessing,
 ) -> ExportedModel:
-    backbone = build_backbone(architecture, in_chans=values["in_chans"], stem=stem, **values["timm_args"])
+    backbone = build_backbone(architecture, in_chans=preprocessing.channels, stem=stem, **timm_args)
     wanted = backbone.state_dict()
     kept = without_classifier(wanted, weights)
     if difference := describe_difference(wanted, kept):
@@ -89,13 +104,8 @@ def _build(
     return ExportedModel(
         backbone=backbone.eval(),
         architecture=architecture,
-        timm_args=values["timm_args"],
+        timm_args=timm_args,
         stem=stem,
-        in_chans=values["in_chans"],
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
-        input_size=values["input_size"],
-        resize=values["resize"],
-        interpolation="bicubic" if interpolation == "bicubic" else "bilinear",
+        preprocessing=preprocessing,
         provenance={"source_file": path.name},
     )

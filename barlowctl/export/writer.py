@@ -132,7 +132,8 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
     exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
-    size = (_IMAGES, model.in_chans, model.input_size, model.input_size)
+    shown = model.preprocessing
+    size = (_IMAGES, shown.channels, shown.crop, shown.crop)
     images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = source(images), loaded(images)

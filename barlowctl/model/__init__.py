@@ -16,6 +16,7 @@ from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.pooling import QuarterPooling, last_map_shape
+from barlowctl.model.preprocessing import Preprocessing
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 
@@ -24,6 +25,7 @@ __all__ = [
     "STEMS",
     "Footprint",
     "InputNormalization",
+    "Preprocessing",
     "QuarterPooling",
     "build_backbone",
     "build_predictor",

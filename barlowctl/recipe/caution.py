@@ -13,12 +13,17 @@ USUAL_MARGIN = IMAGENET.resize / IMAGENET.crop
 
 def cautions(recipe: Recipe) -> list[str]:
     """A sentence for each thing that somebody should look at; none for a recipe that is as recipes are."""
-    size, resize, crop = recipe.views.size, recipe.eval.resize, recipe.eval.crop
+    return of_geometry(recipe.views.size, recipe.eval.resize, recipe.eval.crop)
+
+
+def of_geometry(size: int, resize: int, crop: int) -> list[str]:
+    """As `cautions`, of a network trained on views of `size` pixels that is shown the central `crop` of `resize`."""
     wanted = max(crop, size)
     advice = f"--set eval.resize={round(wanted * USUAL_MARGIN)} --set eval.crop={wanted}"
-    if recipe.eval.shown < SMALLEST_SHARE:
+    shown = (crop / resize) ** 2  # of a square picture's area
+    if shown < SMALLEST_SHARE:
         return [
-            f"evaluation shows the central {crop} of {resize} pixels, {_percent(recipe.eval.shown)} of a square "
+            f"evaluation shows the central {crop} of {resize} pixels, {_percent(shown)} of a square "
             f"picture's area and less of any other; {advice} shows {_percent(USUAL_MARGIN**-2)}"
         ]
     if 2 * crop < size:

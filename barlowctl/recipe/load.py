@@ -10,7 +10,7 @@ import tomllib
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -18,8 +18,10 @@ from pydantic import BaseModel, ValidationError
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import catalog
-from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.schema import Measuring, Recipe, Section
 from barlowctl.recipe.text import read_text
+
+S = TypeVar("S", bound=Section)
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -47,11 +49,23 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: _Origin | None = 
         raise UserError(
             f"{origin.file} is not valid TOML: {error}", next="barlowctl recipes show quickstart"
         ) from error
+    _override(values, overrides, origin)
+    return _validated(Recipe, values, origin)
+
+
+def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
+    """How images are shown to a network: values of `data` and `eval` with `key=value` overrides. See `load`."""
+    values = {"data": {"dataset": "", **values["data"]}, "eval": {**values["eval"]}}
+    origin = _Origin("how images are shown", "")
+    _override(values, overrides, origin)
+    return _validated(Measuring, values, origin)
+
+
+def _override(values: dict[str, Any], overrides: Sequence[str], origin: _Origin) -> None:
     for override in overrides:
         key, value = _parse_override(override)
         _assign(values, key, value, override)
         origin.overridden[key] = override
-    return _validate(values, origin)
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -91,7 +105,7 @@ def digest_of(text: str) -> str | None:
 
 def validate(values: dict[str, Any], file: str) -> Recipe:
     """A recipe from plain values, as `Recipe.model_dump` gives them; `file` is named in errors."""
-    return _validate(values, _Origin(file, ""))
+    return _validated(Recipe, values, _Origin(file, ""))
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
@@ -167,9 +181,9 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
     values[last] = value
 
 
-def _validate(values: dict[str, Any], origin: _Origin) -> Recipe:
+def _validated(schema: type[S], values: dict[str, Any], origin: _Origin) -> S:
     try:
-        return Recipe.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem, origin) for problem in error.errors()]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""

@@ -250,16 +250,18 @@ class Eval(Section):
     )
     crop: Annotated[int, Field(ge=8, le=4096)] = Field(IMAGENET.crop, description="side of the centre crop")
 
-    @property
-    def shown(self) -> float:
-        """Share of a square picture's area that the centre crop shows."""
-        return (self.crop / self.resize) ** 2
-
     @model_validator(mode="after")
     def _crop_fits(self) -> Eval:
         if self.crop > self.resize:
             raise ValueError(f"crop is {self.crop}, larger than resize {self.resize}")
         return self
+
+
+class Measuring(Section):
+    """The sections of a recipe that say how images are shown to a network: what is changed where one is measured."""
+
+    data: Data
+    eval: Eval
 
 
 class Recipe(Section):

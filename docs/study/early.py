@@ -21,12 +21,15 @@ from typing import Any
 from barlowctl.ablate import studies
 from barlowctl.ablate.ledger import Cell, Ledger
 from barlowctl.assemble import precision
+from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.diagnosis import diagnose
+from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.job import prepare, pretrain
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.probing import Tasks, measure
-from barlowctl.assemble.subjects import Subject, floor
+from barlowctl.assemble.subjects import floor, of_run
 from barlowctl.errors import RunStopped
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -50,7 +53,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
         pretrain(job, Path(folder), count, digest="", stop=lambda: done >= steps)
     if done < steps:
         raise SystemExit(f"{recipe.name} with seed {recipe.seed} ended after {done} steps, before step {steps}")
-    subject = Subject(recipe.name, "run", job.method.eval().backbone, recipe, Path())
+    subject = of_run(FinishedRun(Path(), recipe, job.method.eval(), done, False, ()))
     _, found = next(measure(subject, labelled, runtime, tasks=Tasks(linear=False)))
     seen = diagnose(job.method, labelled.train, recipe, runtime, choose_device(runtime.device))
     return {"knn": found["knn"]["top1"], "effective_rank": found["effective_rank"], **seen.values()}
@@ -58,7 +61,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
 
 def before(recipe: Recipe, labelled: Labelled, runtime: Runtime) -> dict[str, float]:
     """kNN and linear top-1 (percent) of the backbone that the recipe's seed begins with."""
-    start = Subject(recipe.name, "run", prepare(recipe, runtime).method.backbone, recipe, Path())
+    start = of_run(FinishedRun(Path(), recipe, prepare(recipe, runtime).method, 0, False, ()))
     _, found = next(measure(floor(start, "random-init"), labelled, runtime))
     return {"knn": found["knn"]["top1"], "linear_top1": found["linear"]["top1"]}
 
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         if not measured or (out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps):
             continue
         runtime = Runtime(threads=cell.recipe.train.cpu_threads or None)
-        labelled = open_labelled(cell.recipe, None)
+        labelled = open_labelled(cell.recipe.data.dataset, choices_of(preprocessing_of(cell.recipe)))
         result: dict[str, Any] = {"variant": cell.variant.name, "steps": steps}
         result["after"] = after(cell, steps, labelled, runtime)
         if cell.variant.name == study.baseline:

@@ -49,12 +49,15 @@ def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Pa
     from barlowctl.assemble.evaluation import extract
     from barlowctl.assemble.finished import open_run
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.model import preprocessing_of
 
     for name in ("x.parquet", "x.npz", "x.safetensors"):
         assert embed([str(trained), str(photos), "--out", name], capsys)["files"] == [name]
     opened = open_run(trained)
     source = open_source(opened.recipe, "train", str(photos))
-    expected, labels = extract(opened.method.backbone, source, opened.recipe, Runtime("cpu", 1), torch.device("cpu"))
+    expected, labels = extract(
+        opened.method.backbone, source, preprocessing_of(opened.recipe), Runtime("cpu", 1), torch.device("cpu")
+    )
     table = pyarrow.parquet.read_table("x.parquet")
     features = np.array(table["features"].to_pylist(), dtype=np.float32)
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-5, atol=1e-6)

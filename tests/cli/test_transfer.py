@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.transfer import open_task
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.benchmarks import open_inat18, open_places205, open_voc07
@@ -115,7 +116,8 @@ def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Ca
 def test_images_of_benchmarks_are_converted_as_the_recipe_says(
     recipe: Path, places: Path, inat: Path, values: Any, shown: int
 ) -> None:
-    subject = cast("Any", SimpleNamespace(recipe=load(recipe, ["data.background=black", "data.range=0:1000"])))
+    shown_as = preprocessing_of(load(recipe, ["data.background=black", "data.range=0:1000"]))
+    subject = cast("Any", SimpleNamespace(preprocessing=shown_as))
     pixels = np.full((8, 8, 4), values, np.uint8) if isinstance(values, tuple) else np.full((8, 8), values, np.uint16)
     for task, files, root in (
         ("places205", open_places205(places, "val"), places),

@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from barlowctl.export import ExportedModel, export
-from barlowctl.model import build_backbone
+from barlowctl.model import Preprocessing, build_backbone
 
 NEEDS = {"transformers"}  # libraries that only some machines have
 
@@ -31,12 +31,9 @@ def exported(architecture: str, stem: str = "default") -> ExportedModel:
         architecture=architecture,
         timm_args={},
         stem=stem,
-        in_chans=3,
-        mean=(0.4, 0.4, 0.4),
-        std=(0.2, 0.2, 0.2),
-        input_size=64,
-        resize=72,
-        interpolation="bicubic",
+        preprocessing=Preprocessing(
+            resize=72, crop=64, interpolation="bicubic", mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2)
+        ),
     )
 
 

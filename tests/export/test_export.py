@@ -21,7 +21,7 @@ from barlowctl.errors import UserError
 from barlowctl.export import FORMATS, ExportedModel, export, read_export
 from barlowctl.export.formats import format_named
 from barlowctl.export.formats.torchvision_file import TORCHVISION_NAMES
-from barlowctl.model import build_backbone, build_projector
+from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 
 def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem: str = "default", **timm_args):
@@ -37,18 +37,16 @@ def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem:
         architecture=name,
         timm_args=timm_args,
         stem=stem,
-        in_chans=in_chans,
-        mean=(0.25,) * in_chans,
-        std=(0.5,) * in_chans,
-        input_size=size,
-        resize=size + 4,
-        interpolation="bicubic",
+        preprocessing=Preprocessing(
+            resize=size + 4, crop=size, interpolation="bicubic", mean=(0.25,) * in_chans, std=(0.5,) * in_chans
+        ),
         provenance={"recipe": "tiny", "recipe_digest": "0123"},
     )
 
 
 def images(model: ExportedModel) -> torch.Tensor:
-    return torch.rand(3, model.in_chans, model.input_size, model.input_size)
+    shown = model.preprocessing
+    return torch.rand(3, shown.channels, shown.crop, shown.crop)
 
 
 def assert_same_features(model: ExportedModel, loaded: nn.Module, tolerance: float = 1e-5) -> None:
@@ -82,7 +80,7 @@ def test_timm_loads_the_file_in_one_call(tmp_path: Path, case: str) -> None:
     loaded = timm.create_model(
         model.architecture,
         num_classes=0,
-        in_chans=model.in_chans,
+        in_chans=model.preprocessing.channels,
         checkpoint_path=tmp_path / "out.safetensors",
         **model.timm_args,
     )
@@ -101,9 +99,10 @@ def test_timm_loads_the_hub_folder(tmp_path: Path, case: str) -> None:
     assert_same_features(model, loaded)
     assert_same_features(model, run_snippet(report.python_line))
     data = timm.data.resolve_model_data_config(loaded)
-    assert data["input_size"] == (model.in_chans, model.input_size, model.input_size)
-    assert tuple(data["mean"]) == model.mean
-    assert tuple(data["std"]) == model.std
+    shown = model.preprocessing
+    assert data["input_size"] == (shown.channels, shown.crop, shown.crop)
+    assert tuple(data["mean"]) == shown.mean
+    assert tuple(data["std"]) == shown.std
     assert data["interpolation"] == "bicubic"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
     assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["config.json", "model.safetensors"]
@@ -117,15 +116,6 @@ def test_the_hub_folders_transform_resizes_and_crops_as_the_run_did(tmp_path: Pa
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
     resize, crop = transform.transforms[:2]
     assert (resize.size, crop.size) == (53, (49, 49))
-
-
-def test_crop_pct_survives_timms_rounding() -> None:
-    model = exported(channels=[8, 8, 8, 8])
-    for resize in range(8, 300):
-        for size in range(8, resize + 1):
-            share = replace(model, input_size=size, resize=resize).crop_pct
-            assert int(size / share) == resize
-            assert abs(share - size / resize) < 1e-12
 
 
 @pytest.mark.parametrize("stem", ["cifar", "stride2"])
@@ -183,7 +173,7 @@ def test_a_hub_folder_teaches_timm_the_stem(tmp_path: Path, stem: str, narrow: b
     )
     # And we read it, too.
     back = read_export(tmp_path / "folder")
-    assert (back.architecture, back.stem, back.in_chans) == ("resnet18", stem, 1)
+    assert (back.architecture, back.stem, back.preprocessing.channels) == ("resnet18", stem, 1)
     assert_same_features(model, back.backbone)
 
 
@@ -379,7 +369,7 @@ class Pickled:
     name, summary, suffix = "pickled", "a file of torch.save", ".pt"
 
     def check(self, model: ExportedModel) -> None:
-        if model.in_chans != 3:
+        if model.preprocessing.channels != 3:
             raise UserError("colour only")
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:

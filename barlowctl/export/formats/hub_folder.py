@@ -59,13 +59,13 @@ class HubFolder:
         """timm's reading of config.json must be the preprocessing that the run was evaluated with."""
         from timm.data.config import resolve_model_data_config
 
-        found = resolve_model_data_config(loaded)
+        found, shown = resolve_model_data_config(loaded), model.preprocessing
         expected = {
-            "input_size": (model.in_chans, model.input_size, model.input_size),
-            "mean": model.mean,
-            "std": model.std,
-            "interpolation": model.interpolation,
-            "crop_pct": model.crop_pct,
+            "input_size": (shown.channels, shown.crop, shown.crop),
+            "mean": shown.mean,
+            "std": shown.std,
+            "interpolation": shown.interpolation,
+            "crop_pct": shown.crop_pct,
         }
         for key, value in expected.items():
             read = tuple(found[key]) if isinstance(value, tuple) else found[key]
@@ -87,7 +87,8 @@ def _config(model: ExportedModel) -> dict[str, Any]:
     from barlowctl.model import feature_width
 
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))
-    model_args = {"in_chans": model.in_chans, **model.timm_args}
+    shown = model.preprocessing
+    model_args = {"in_chans": shown.channels, **model.timm_args}
     return {
         "architecture": registered_name(model.architecture, model.stem),
         "num_classes": 0,
@@ -96,17 +97,22 @@ def _config(model: ExportedModel) -> dict[str, Any]:
         "pretrained_cfg": {
             "tag": "barlow_twins",
             "custom_load": False,
-            "input_size": [model.in_chans, model.input_size, model.input_size],
+            "input_size": [shown.channels, shown.crop, shown.crop],
             "fixed_input_size": bool(own.get("fixed_input_size", False)),
-            "interpolation": model.interpolation,
-            "crop_pct": model.crop_pct,
+            "interpolation": shown.interpolation,
+            "crop_pct": shown.crop_pct,
             "crop_mode": "center",
-            "mean": list(model.mean),
-            "std": list(model.std),
+            "mean": list(shown.mean),
+            "std": list(shown.std),
             "num_classes": 0,
             "first_conv": own.get("first_conv"),
             "classifier": own.get("classifier"),
         },
         "provenance": {key: str(value) for key, value in model.provenance.items()},
-        "barlowctl": {"version": barlowctl.__version__, "architecture": model.architecture, "stem": model.stem},
+        "barlowctl": {
+            "version": barlowctl.__version__,
+            "architecture": model.architecture,
+            "stem": model.stem,
+            **shown.departures(),  # what timm has no key for
+        },
     }

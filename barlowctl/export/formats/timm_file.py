@@ -62,7 +62,7 @@ def _lines_with_stem(model: ExportedModel, path: Path) -> list[str]:
         "import timm, torch",
         "from safetensors.torch import load_file",
         f"model = timm.{_create_model(model)}.eval()",
-        f"model.conv1 = torch.nn.Conv2d({model.in_chans}, {conv.out_channels}, {shape.kernel}, "
+        f"model.conv1 = torch.nn.Conv2d({model.preprocessing.channels}, {conv.out_channels}, {shape.kernel}, "
         f"stride={shape.stride}, padding={shape.padding}, bias=False)",
         "model.maxpool = torch.nn.Identity()",
         f"model.load_state_dict(load_file({str(path)!r}))",
@@ -71,8 +71,8 @@ def _lines_with_stem(model: ExportedModel, path: Path) -> list[str]:
 
 def _create_model(model: ExportedModel, **more: Any) -> str:
     arguments: dict[str, Any] = {"num_classes": 0}
-    if model.in_chans != 3:
-        arguments["in_chans"] = model.in_chans
+    if (channels := model.preprocessing.channels) != 3:
+        arguments["in_chans"] = channels
     arguments |= {**model.timm_args, **more}
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     return f"create_model({model.architecture!r}, {given})"

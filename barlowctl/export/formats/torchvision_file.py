@@ -47,8 +47,8 @@ class TorchvisionFile:
                 f"the stem {model.stem!r} is not torchvision's: its models begin with a 7x7 convolution and a max-pool",
                 next=_INSTEAD,
             )
-        if model.in_chans != 3:
-            raise UserError(f"torchvision's models take 3 channels and this one takes {model.in_chans}", next=_INSTEAD)
+        if (channels := model.preprocessing.channels) != 3:
+            raise UserError(f"torchvision's models take 3 channels and this one takes {channels}", next=_INSTEAD)
         target = _torchvision_state(model.architecture)
         for key, value in model.backbone.state_dict().items():
             if key not in target or target[key].shape != value.shape:

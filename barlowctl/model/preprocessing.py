@@ -1,0 +1,135 @@
+"""How an image becomes a network's input, as one value: kept with a run and an export, read by all that measures.
+
+It is in `model`, and not in `data` or `recipe`, since it belongs to the weights: an export has it and no recipe, and
+`export` knows `model` alone. From a recipe it is made by `assemble.model.preprocessing_of`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
+
+from barlowctl.errors import UserError
+from barlowctl.model.normalize import InputNormalization
+
+Interpolation = Literal["bicubic", "bilinear"]
+BITS = 8
+"""Of a pixel as our loaders give it."""
+
+
+def interpolation_of(name: str) -> Interpolation:
+    """Ours for a name of timm's: "bicubic", or the nearest to it that we have."""
+    return "bicubic" if name == "bicubic" else "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From a file, or the pixels of a packed one, to a network's input.
+
+    Attributes:
+        resize, crop: the shorter side is resized to `resize` pixels, then the central square of `crop` is cut out.
+        interpolation: of that resize.
+        mean, std: per channel, of pixels in [0, 1]; there are as many channels as numbers.
+        squash: the whole picture is resized to a square of `crop` instead, whatever its shape.
+        bits: of a pixel: black is 0 and white `2 ** bits - 1`.
+        range, background, bands: of files with more bits, transparency or more bands (see `data.conversion.Choices`).
+
+    Raises:
+        UserError: no channels, unequally many numbers, a crop that does not fit, or pixels that we do not read.
+    """
+
+    resize: int
+    crop: int
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    squash: bool = False
+    bits: int = BITS
+    range: str = "auto"
+    background: str = "white"
+    bands: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std):
+            raise UserError(
+                f"mean has {len(self.mean)} numbers and std has {len(self.std)}", allowed="one of each per channel"
+            )
+        if not 1 <= self.crop <= self.resize and not self.squash:
+            raise UserError(
+                f"the centre crop is {self.crop} pixels of a shorter side of {self.resize}",
+                allowed="1 <= crop <= resize",
+            )
+        if self.bits != BITS:
+            raise UserError(f"the network takes pixels of {self.bits} bits", allowed=f"{BITS} bits")
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input: 1 for grey, 3 for RGB."""
+        return len(self.mean)
+
+    @property
+    def crop_pct(self) -> float:
+        """crop / resize such that timm's floor(crop / crop_pct) gives back `resize`."""
+        share = self.crop / self.resize
+        while math.floor(self.crop / share) < self.resize:
+            share = math.nextafter(share, 0.0)
+        return share
+
+    def normalization(self) -> InputNormalization:
+        """Pixels `(N, H, W, channels)` to the network's input `(N, channels, H, W)`."""
+        return InputNormalization(self.mean, self.std)
+
+    def facts(self) -> dict[str, Any]:
+        """How a picture was shown, for a result."""
+        return {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON values: what a run keeps, and what a measurement's identity depends on.
+
+        `squash` and `bits` are left out at their defaults: results from before they were values keep their identity.
+        """
+        return {
+            **self.facts(),
+            "channels": self.channels,
+            "range": self.range,
+            "background": self.background,
+            "bands": list(self.bands),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            **self.departures("squash", "bits"),
+        }
+
+    def departures(self, *names: str) -> dict[str, Any]:
+        """The named values (none named: all that have a default) that differ from their defaults, as JSON values."""
+        found = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.default is not MISSING and (not names or field.name in names)
+            if getattr(self, field.name) != field.default
+        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+    @classmethod
+    def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """From timm's configuration of a network: `input_size`, `crop_pct`, `interpolation`, `mean`, `std`."""
+        size = config["input_size"][-1]
+        return cls(
+            resize=int(size / config["crop_pct"]),
+            crop=size,
+            interpolation=interpolation_of(config["interpolation"]),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        )
+
+    def __str__(self) -> str:
+        """In one line for people."""
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        shown = f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.crop} x {self.crop}"
+        if self.squash:
+            shown = f"whole pictures squashed to {self.crop} x {self.crop} ({self.interpolation})"
+        return (
+            f"{shown}, {self.channels} {'channel' if self.channels == 1 else 'channels'} in [0, 1], minus "
+            f"({mean}), divided by ({std})"
+        )

@@ -1,0 +1,91 @@
+"""How an image becomes a network's input, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from barlowctl.assemble.data import choices_of, evaluation_spec
+from barlowctl.assemble.model import preprocessing_of
+from barlowctl.data.conversion import Choices
+from barlowctl.data.views import CenterSpec, SquashSpec
+from barlowctl.errors import UserError
+from barlowctl.model import Preprocessing
+from barlowctl.recipe import load
+
+SHOWN = Preprocessing(resize=36, crop=32, interpolation="bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.4))
+
+
+def test_pixels_become_the_input() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    expected = (pixels.astype(np.float64) / 255 - SHOWN.mean) / SHOWN.std
+    found = SHOWN.normalization()(torch.from_numpy(pixels))
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert SHOWN.channels == 3
+
+
+def test_a_recipe_says_all_of_it() -> None:
+    given = ["eval.resize=40", "eval.crop=30", "views.interpolation=bilinear", "views.mean=[0.3]", "views.std=[0.2]"]
+    given += ["data.channels=1", "data.range=0:4095", "data.background=black", "data.bands=[2]"]
+    shown = preprocessing_of(load.load("quickstart", given))
+    choices = Choices("0:4095", "black", (2,))
+    assert shown == Preprocessing(
+        resize=40, crop=30, interpolation="bilinear", mean=(0.3,), std=(0.2,),
+        range=choices.range, background=choices.background, bands=choices.bands,
+    )  # fmt: skip
+    assert shown.channels == 1
+    assert evaluation_spec(shown) == CenterSpec(resize=40, crop=30, interpolation="bilinear")
+    assert evaluation_spec(replace(shown, squash=True)) == SquashSpec(30, "bilinear")
+    assert choices_of(shown) == choices
+
+
+def test_its_defaults_are_those_of_files_that_are_converted() -> None:
+    assert choices_of(SHOWN) == Choices()
+
+
+def test_a_result_of_before_keeps_its_identity() -> None:
+    """What is not said of a picture in earlier results is said of those alone that depart from it."""
+    plain = SHOWN.as_dict()
+    assert plain == {
+        "resize": 36, "crop": 32, "interpolation": "bilinear", "channels": 3, "range": "auto", "background": "white",
+        "bands": [], "mean": [0.2, 0.4, 0.6], "std": [0.1, 0.2, 0.4],
+    }  # fmt: skip
+    assert replace(SHOWN, squash=True).as_dict() == {**plain, "squash": True}
+    assert SHOWN.departures() == {}
+    assert replace(SHOWN, bands=(4, 3, 2), background="none").departures() == {
+        "bands": [4, 3, 2],
+        "background": "none",
+    }
+
+
+def test_crop_pct_survives_timms_rounding() -> None:
+    for resize in range(8, 300):
+        for crop in range(8, resize + 1):
+            shown = replace(SHOWN, crop=crop, resize=resize)
+            assert int(crop / shown.crop_pct) == resize
+            assert abs(shown.crop_pct - crop / resize) < 1e-12
+
+
+def test_timms_configuration() -> None:
+    config = {"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"}
+    config |= {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    assert Preprocessing.of_timm(config) == Preprocessing(
+        resize=256, crop=224, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mean": ()}, "mean has 0 numbers"),
+        ({"std": (1.0,)}, "std has 1"),
+        ({"crop": 37}, "37 pixels of a shorter side of 36"),
+        ({"bits": 16}, "16 bits"),
+    ],
+)
+def test_what_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        replace(SHOWN, **change)  # type: ignore[arg-type]
