@@ -37,7 +37,7 @@ MAY_IMPORT = {
     },
     "assemble": {"ablate", "data", "eval", "export", "launchers", "model", "objective", "recipe", "report", "train"},
     "ablate": {"recipe"},
-    "bench": {"data", "objective"},
+    "bench": {"assemble", "data", "model", "objective", "recipe", "train"},  # what is measured is a run, put together
     "doctor": {"data"},
     "eval": {"data", "model"},
     "report": {"eval"},

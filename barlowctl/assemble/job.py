@@ -23,7 +23,7 @@ from barlowctl.assemble.data import (
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
-from barlowctl.assemble.model import build_method, place, preprocessing_of
+from barlowctl.assemble.model import build_method, compile_networks, place, preprocessing_of
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
@@ -152,8 +152,7 @@ def pretrain(
     if job.ranks.rank:
         torch.manual_seed(recipe.seed + (job.ranks.rank << 32))  # weights are drawn; dropout differs between ranks
     if recipe.train.compile:
-        method.backbone.compile()
-        method.projector.compile()
+        compile_networks(method)
 
     def tell(text: str) -> None:
         emit(Notice(text))

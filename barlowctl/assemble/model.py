@@ -98,3 +98,9 @@ def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTw
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     return method.to(device)
+
+
+def compile_networks(method: BarlowTwins) -> None:
+    """What `train.compile` asks for: backbone and projector are compiled at their first call."""
+    method.backbone.compile()
+    method.projector.compile()

@@ -60,10 +60,15 @@ class Trial:
 
 def operations(recipe: Recipe) -> float:
     """Multiply-adds of both views' forward pass and of the loss at the recipe's batch, counted without computing."""
+    n, d = recipe.train.batch_size, recipe.model.projector[-1]
+    return float(forward_flops(recipe) * n + min(n * d * d, 2 * n * n * d))
+
+
+def forward_flops(recipe: Recipe) -> float:
+    """Floating-point operations (two a multiply-add) of one view of one image through backbone and projector."""
     with torch.device("meta"):
         method = build_method(recipe)
         images = torch.empty((2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         method.projector(method.backbone(images))
-    n, d = recipe.train.batch_size, recipe.model.projector[-1]
-    return float(counter.get_total_flops() / 2 * n + min(n * d * d, 2 * n * n * d))
+    return float(counter.get_total_flops() / 2)

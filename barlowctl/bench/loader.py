@@ -109,7 +109,7 @@ def compare(
         "left_out": left_out,
         "set": facts,
         "round": {key: settings[key] for key in ("images", "batch", "size", "workers")},
-        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "load_before": round(load, 1)},
+        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "load_before": round(load, 1)},
     }
 
 
@@ -149,7 +149,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, where Linux says it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

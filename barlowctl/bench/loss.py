@@ -62,12 +62,12 @@ def contestant(name: str) -> Loss:
             criterion: Loss = BarlowTwinsLoss(lambda_param=LAMBD)
             return criterion
         case "solo-learn":
-            function = _one_file("solo", "losses/barlow.py").barlow_loss_func
+            function = one_file("solo", "losses/barlow.py").barlow_loss_func
             return lambda z1, z2: function(z1, z2, lamb=LAMBD, scale_loss=1.0)
     raise AssertionError(name)
 
 
-def _one_file(package: str, file: str) -> Any:
+def one_file(package: str, file: str) -> Any:
     """A module of an installed package without the rest of it, which imports a training stack that may be broken."""
     spec = importlib.util.find_spec(package)
     assert spec is not None

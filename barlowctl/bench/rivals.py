@@ -58,6 +58,18 @@ class RoundSampler(torch.utils.data.Sampler[int]):
         yield from torch.randperm(self.count, generator=self.generator)[: self.images].tolist()
 
 
+class Endless(torch.utils.data.Sampler[int]):
+    """All of `count` positions in one random order after another, without an end."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(self.count, generator=self.generator).tolist()
+
+
 def data_loader(dataset: Any, task: Task) -> Round:
     """Rounds through torch's DataLoader; its workers live from round to round."""
     loader = torch.utils.data.DataLoader(
@@ -111,6 +123,11 @@ class TwoViews:
 
 def authors(task: Task) -> Round:
     """Float tensors, normalised."""
+    return data_loader(authors_images(task), task)
+
+
+def authors_images(task: Task) -> Any:
+    """Images with their views and labels."""
     from torchvision import datasets
     from torchvision import transforms as T
 
@@ -128,7 +145,7 @@ def authors(task: Task) -> Round:
             ]
         )
 
-    return data_loader(datasets.ImageFolder(str(task.folder), TwoViews(view(1.0, 0.0), view(0.1, 0.2))), task)
+    return datasets.ImageFolder(str(task.folder), TwoViews(view(1.0, 0.0), view(0.1, 0.2)))
 
 
 # ---- torchvision's second version of its transforms, on uint8 tensors ------------------------------------
@@ -169,11 +186,16 @@ def torchvision_v2(task: Task) -> Round:
 
 def lightly(task: Task) -> Round:
     """Its BYOLTransform, which its documentation gives for Barlow Twins too, at its defaults but for the size."""
+    return data_loader(lightly_images(task), task)
+
+
+def lightly_images(task: Task) -> Any:
+    """Images with their views and labels."""
     from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
     from torchvision import datasets
 
     transform = BYOLTransform(BYOLView1Transform(input_size=task.size), BYOLView2Transform(input_size=task.size))
-    return data_loader(datasets.ImageFolder(str(task.folder), transform), task)
+    return datasets.ImageFolder(str(task.folder), transform)
 
 
 # ---- stock FFCV ------------------------------------------------------------------------------------------

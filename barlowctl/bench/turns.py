@@ -28,6 +28,7 @@ POLL_SECONDS = 0.1
 class Measured:
     """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds.
 
+    ready: what it said once it was built. answers: all it said of each round.
     failed: why an optional pipeline dropped out.
     """
 
@@ -36,6 +37,8 @@ class Measured:
     cpu_ms: list[float] = field(default_factory=list)  # CPU milliseconds per image
     peak: int = 0
     failed: str | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+    answers: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Turn:
@@ -44,10 +47,13 @@ class Turn:
     Args:
         module: run as `python -m MODULE`; it calls `serve`. settings: what it is told, JSON values.
         optional: where it fails, the others go on without it.
+        polls: look at its memory while it runs, and at that of its workers.
     """
 
-    def __init__(self, name: str, module: str, settings: Mapping[str, Any], *, optional: bool = False) -> None:
-        self.measured, self.optional = Measured(name), optional
+    def __init__(
+        self, name: str, module: str, settings: Mapping[str, Any], *, optional: bool = False, polls: bool = True
+    ) -> None:
+        self.measured, self.optional, self._polls = Measured(name), optional, polls
         self._process = subprocess.Popen(
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -59,23 +65,19 @@ class Turn:
         Raises:
             UserError: it cannot be built, or its process ended.
         """
-        self._ask(self._settings)
+        self.measured.ready = self._ask(self._settings)
 
     def run(self, number: int, *, keep: bool) -> None:
         """One round; `keep` is False for a warm-up."""
-        stop = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(stop,))
-        watcher.start()
-        try:
+        with self._watched():
             cpu = cpu_seconds(self._process.pid)
             answer = self._ask({"round": number})
             cpu = cpu_seconds(self._process.pid) - cpu
-        finally:
-            stop.set()
-            watcher.join()
         if keep:
-            self.measured.rates.append(answer["images"] / answer["seconds"])
-            self.measured.cpu_ms.append(1e3 * max(cpu, TICK) / answer["images"])  # a short round may see no tick
+            self.measured.answers.append(answer)
+            if "images" in answer:
+                self.measured.rates.append(answer["images"] / answer["seconds"])
+                self.measured.cpu_ms.append(1e3 * max(cpu, TICK) / answer["images"])  # a short round may see no tick
 
     def close(self) -> None:
         """End the process."""
@@ -102,6 +104,19 @@ class Turn:
             raise UserError(f"the pipeline '{self.measured.name}' failed: {answer['error']}")
         return answer
 
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop,))
+        if self._polls:
+            watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if self._polls:
+                watcher.join()
+
     def _watch(self, stop: threading.Event) -> None:
         ended = False
         while not ended:  # looks once more at the end: a round may be shorter than the time between two looks
@@ -109,8 +124,16 @@ class Turn:
             self.measured.peak = max(self.measured.peak, memory_bytes(self._process.pid))
 
 
-def measure(turns: Sequence[Turn], rounds: int, progress: Callable[[str], None]) -> list[Measured]:
+def measure(
+    turns: Sequence[Turn],
+    rounds: int,
+    progress: Callable[[str], None],
+    check: Callable[[Sequence[Measured]], None] = lambda ready: None,
+) -> list[Measured]:
     """A round of warm-up and `rounds` more, each of every pipeline in turn.
+
+    Args:
+        check: given those that are ready before the first round; what it raises ends the measurement.
 
     Raises:
         UserError: a pipeline failed that is not optional; one that is says so in `Measured.failed`.
@@ -121,7 +144,8 @@ def measure(turns: Sequence[Turn], rounds: int, progress: Callable[[str], None])
             turn.start()
             return "ready"
         turn.run(number, keep=number > 0)
-        return f"round {number} of {rounds}, {turn.measured.rates[-1]:.0f} images/s" if number else "warm-up"
+        rate = f", {turn.measured.rates[-1]:.0f} images/s" if turn.measured.rates else ""
+        return f"round {number} of {rounds}{rate}" if number else "warm-up"
 
     try:
         for number in range(-1, rounds + 1):
@@ -135,36 +159,53 @@ def measure(turns: Sequence[Turn], rounds: int, progress: Callable[[str], None])
                         done = turn.measured.failed = error.message.partition("\n")[0]
                         turn.close()
                     progress(f"{turn.measured.name}: {done}")
+            if number < 0:
+                check([turn.measured for turn in turns if turn.measured.failed is None])
     finally:
         for turn in turns:
             turn.close()
     return [turn.measured for turn in turns]
 
 
+class Channel:
+    """The other side's end of the conversation, in the pipeline's process: questions on standard input, one JSON
+    object a line, and answers where standard output was."""
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what libraries print must not get between the answers
+
+    def ask(self) -> dict[str, Any] | None:
+        """The next question; None: there will be no more."""
+        line = sys.stdin.readline()
+        return json.loads(line) if line else None
+
+    def answer(self, values: Mapping[str, Any]) -> None:
+        """Answer the last question."""
+        self._answers.write(json.dumps(values) + "\n")
+        self._answers.flush()
+
+    def fail(self, error: Exception) -> None:
+        """Answer that it could not be done."""
+        self.answer({"error": f"{type(error).__name__}: {error}"})
+
+
 def serve(build: Callable[[dict[str, Any]], Callable[[int], int]]) -> None:
-    """The other side, in the pipeline's process: build it from the settings, then run rounds as asked.
+    """Build the pipeline from the settings, then run rounds as asked.
 
     Args:
         build: settings -> a function that runs round n and returns how many images it made.
     """
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    channel = Channel()
     run: Callable[[int], int] | None = None
-    for question in _questions():
+    while (question := channel.ask()) is not None:
         try:
             if run is not None:
                 begin = time.perf_counter()
                 images = run(question["round"])
-                answer: dict[str, Any] = {"images": images, "seconds": time.perf_counter() - begin}
+                channel.answer({"images": images, "seconds": time.perf_counter() - begin})
             else:
                 run = build(question)
-                answer = {"ready": True}
+                channel.answer({"ready": True})
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-def _questions() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        yield json.loads(line)
+            channel.fail(error)

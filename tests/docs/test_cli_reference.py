@@ -17,6 +17,7 @@ EXPECTED_COMMANDS = (
     "ablate",
     "data pack",
     "bench loader",
+    "bench step",
     "recipes list",
     "recipes diff",
     "doctor",

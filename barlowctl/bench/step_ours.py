@@ -1,0 +1,127 @@
+"""Our training step as a contestant: the engine itself, on a loader that a stopwatch sits in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from barlowctl.assemble import data, job
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.model import build_method, compile_networks, place, preprocessing_of
+from barlowctl.bench.step_rivals import LoopLARS
+from barlowctl.bench.step_settings import CHECKED, StepSettings
+from barlowctl.bench.stopwatch import Stopwatch
+from barlowctl.data.beton import Beton
+from barlowctl.train import engine
+from barlowctl.train.optim import parameter_groups
+
+STEPS = 10**6
+"""Of an epoch that does not end, in the warm-up of its learning rate: no weight moves far."""
+
+
+@dataclass
+class SyntheticBatch:
+    """The same views each time, on the device already. See `engine.Batch`."""
+
+    views: list[Tensor]
+    labels: Tensor
+
+    def hold(self, event: Any) -> None:
+        """Nothing is reused."""
+
+
+class Ours:
+    """`engine.train` with the recipe's method, optimizer and settings."""
+
+    def __init__(self, settings: StepSettings) -> None:
+        self.settings, recipe = settings, settings.recipe
+        self.method = place(build_method(recipe), recipe, settings.device)
+        self.to_input = preprocessing_of(recipe).normalization().to(settings.device)
+        self.optimizer = self._optimizer()
+
+    def check(self) -> float:
+        """The loss in float32 of images that all contestants have, with the weights that all begin with."""
+        self.method.train()
+        with torch.no_grad():
+            views = [self.to_input(view) for view in self.settings.pixels(CHECKED)]
+            loss: float = self.method(views).loss.item()
+        return loss
+
+    def run(self, watch: Stopwatch) -> None:
+        """Train until there are no more rounds."""
+        settings, recipe = self.settings, self.settings.recipe
+        if recipe.train.compile:
+            compile_networks(self.method)
+        with ExitStack() as open_things:
+            place = open_things.enter_context(tempfile.TemporaryDirectory(prefix="barlowctl-bench-"))
+            batches = self._synthetic() if settings.loading is None else self._loaded(open_things)
+            engine.train(
+                self.method,
+                Watched(batches, watch),
+                self.optimizer,
+                job.settings(recipe, STEPS * recipe.train.batch_size, recipe.train.precision),
+                to_input=self.to_input,
+                device=settings.device,
+                emit=lambda event: None,
+                checkpoints=Path(place),
+                recipe_digest="",
+            )
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        recipe = self.settings.recipe
+        if self.settings.optimizer == "own":
+            return job.build_optimizer(recipe, self.method)
+        return loop_lars(self.method, job.learning_rates(recipe), recipe.optimizer.weight_decay)
+
+    def _synthetic(self) -> Iterator[SyntheticBatch]:
+        batch_size = self.settings.recipe.train.batch_size
+        batch = SyntheticBatch(self.settings.pixels(batch_size), torch.full((batch_size,), -1))
+        while True:
+            yield batch
+
+    def _loaded(self, open_things: ExitStack) -> Iterator[Any]:
+        settings, recipe, images = self.settings, self.settings.recipe, self.settings.loading
+        assert images is not None
+        source = Beton.open(images.packed)
+        loader = open_things.enter_context(
+            data.training_loader(
+                source,
+                recipe,
+                Runtime(workers=images.workers),
+                settings.device,
+                batch_size=recipe.train.batch_size,
+                drop_last=True,
+                subset=np.arange(source.num_samples),
+            )
+        )
+        epoch = 0
+        while True:
+            yield from loader.epoch(epoch)
+            epoch += 1
+
+
+class Watched:
+    """A loader whose one endless epoch tells the watch of every step. See `engine.Loader`."""
+
+    def __init__(self, batches: Iterator[Any], watch: Stopwatch) -> None:
+        self.batches, self.watch = batches, watch
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]:
+        """Batches until there are no more rounds."""
+        while True:
+            self.watch.before_step()
+            yield self.watch.wait(lambda: next(self.batches))
+
+
+def loop_lars(method: nn.Module, rates: dict[str, float], weight_decay: float) -> torch.optim.Optimizer:
+    """The authors' optimizer over our groups, one parameter after another."""
+    groups = parameter_groups(method, lr=rates["weights"], lr_biases=rates["biases"], weight_decay=weight_decay)
+    return LoopLARS(groups, lr=rates["weights"], weight_decay=weight_decay)

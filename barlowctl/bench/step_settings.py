@@ -1,0 +1,75 @@
+"""What one row of the step's benchmark is told: the network, the numbers it is computed in, where its images come from.
+
+A row's process gets it as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from barlowctl.assemble.model import preprocessing_of
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Images:
+    """JPEGs for rows that load: in class folders, and packed. workers: threads or processes of each loader."""
+
+    folder: Path
+    packed: Path
+    workers: int
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """
+    kind: whose step it is (`step.KINDS`), or "peak".
+    recipe: network, objective, batch, size, precision and memory format, as the row has them.
+    optimizer: "own": the recipe's with us; of the others `documented` and `LARS` differ where their example has SGD.
+    loading: None: synthetic images that lie on the device.
+    """
+
+    kind: str
+    recipe: Recipe
+    device: torch.device
+    threads: int
+    warmup: int
+    steps: int
+    optimizer: str = "own"
+    loading: Images | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `turns.Turn`."""
+        loading = None if self.loading is None else {key: str(value) for key, value in asdict(self.loading).items()}
+        same = {key: getattr(self, key) for key in ("kind", "threads", "warmup", "steps", "optimizer")}
+        return {**same, "recipe": load.dump(self.recipe), "device": str(self.device), "loading": loading}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StepSettings:
+        """The other way round."""
+        found = values["loading"]
+        return cls(
+            recipe=load.parse(values["recipe"]),
+            device=torch.device(values["device"]),
+            loading=found and Images(Path(found["folder"]), Path(found["packed"]), int(found["workers"])),
+            **{key: values[key] for key in ("kind", "threads", "warmup", "steps", "optimizer")},
+        )
+
+    def pixels(self, images: int) -> list[Tensor]:
+        """Two views of random pixels, uint8 `(images, S, S, C)` on the device; the first rows are the same for all."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, self.recipe.views.size, self.recipe.views.size, preprocessing_of(self.recipe).channels)
+        made = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(images)]
+        both = torch.stack(made, dim=1)
+        return [view.contiguous().to(self.device) for view in both]
+
+
+CHECKED = 16
+"""Images on which the rows' losses are compared."""

@@ -1,0 +1,158 @@
+"""`barlowctl bench step`: the training step against the alternatives, and a ladder of our own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
+
+EPILOG = (
+    "Examples: barlowctl bench step --recipe cifar10-resnet18 --precision bf16 | "
+    "barlowctl bench step --device cuda --precision bf16 --batch 256 --json > step.json | "
+    "barlowctl bench step --ladder --backbone resnet18 --size 32 --batch 32 --projector 2048x3"
+)
+
+COLUMNS = ("step", "in", "images/s", "ms (range)", "CPU s", "peak MB", "wait", "of peak", "ratio (range)")
+
+
+def step(
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="Network, objective and optimizer: a recipe's name, or a TOML file.")
+    ] = "resnet50",
+    backbone: Annotated[str | None, typer.Option("--backbone", help="A timm model name, instead of its.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=16, help="Images of a step.")] = 256,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side of a view, in pixels. Default: the recipe's.")
+    ] = None,
+    projector: Annotated[
+        str | None, typer.Option("--projector", help="WIDTHxLAYERS, or widths: 8192,8192,8192. Default: the recipe's.")
+    ] = None,
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    overrides: options.Overrides = None,
+    rows: Annotated[
+        str,
+        typer.Option(
+            "--rows",
+            help="Some of ours,authors,lightly,solo-learn,stable-pretraining, and of the others with -same: at our "
+            "precision and memory format.",
+        ),
+    ] = "",
+    ladder: Annotated[bool, typer.Option("--ladder", help="Our own settings instead, one after another.")] = False,
+    loading: Annotated[
+        bool, typer.Option("--loading", help="Each with its own loader; else pixels lie ready.")
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="With --loading: JPEGs. Default: crops of photographs.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=16, help="JPEGs to draw, or to make.")] = 2048,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Of each loader. Default: 1 on a CPU, else the cores.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a round that count.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Steps before them in every round.")] = 3,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the mathematics on a CPU.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "cpu",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a training step against the authors' and other libraries', in turns, or a ladder of our settings.
+
+    All have the same backbone, projector, weights and images, and their losses are compared before anything is timed.
+    Ours is the whole engine: normalisation, gradient, checks, optimizer. Ratios say how many times faster ours is, of
+    a ladder how many times faster the rung made the one below; round by round, of CPU time on a CPU. What a
+    training step is of the machine's peak: three forward passes' operations against a matrix product and a convolution
+    timed between the rounds.
+    """
+    console = Console(json=json, quiet=quiet)
+    if ladder and rows:
+        raise UserError(
+            "--ladder has its own rungs, and --rows are of the comparison", next="barlowctl bench step --ladder"
+        )
+    if images is not None and not loading:
+        raise UserError("--images is what --loading loads", next="--loading")
+    if images is not None and not images.is_dir():
+        raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
+
+    from barlowctl.assemble.machine import choose_device, cores
+    from barlowctl.bench.step import compare
+    from barlowctl.recipe import load
+
+    changes = [f"train.batch_size={batch}", f"train.precision={precision}"]
+    changes += [f"model.backbone={backbone}"] if backbone else []
+    changes += [f"views.size={size}"] if size else []
+    changes += [f"model.projector=[{_widths(projector)}]"] if projector else []
+    changes += overrides or ()  # last, so that advice to set a value is followed
+    where = choose_device(device)
+    if precision == "fp16" and where.type == "cpu":
+        raise UserError("a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16")
+    found = compare(
+        load.load(recipe, changes),
+        [name.strip() for name in rows.split(",") if name.strip()],
+        device=where,
+        ladder=ladder,
+        loading=loading,
+        images=images,
+        count=count,
+        workers=workers or (1 if where.type == "cpu" else cores()),
+        rounds=rounds,
+        steps=steps,
+        warmup=warmup,
+        threads=threads,
+        progress=console.say,
+    )
+    for name, reason in found["left_out"].items():
+        console.say(f"{name} was left out: {reason}")
+    _show(console, found)
+    console.result(found)
+
+
+def _widths(text: str) -> str:
+    """`8192x3` or `8192,8192,8192` as a list's inside."""
+    width, cross, layers = text.partition("x")
+    widths = [width] * int(layers) if cross and layers.isdigit() else text.split(",")
+    if not widths or not all(one.strip().isdigit() for one in widths):
+        raise UserError(f"--projector is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--projector 8192x3")
+    return ",".join(widths)
+
+
+def _show(console: Console, found: dict[str, Any]) -> None:
+    of, machine = found["step"], found["machine"]
+    widths = "-".join(map(str, of["projector"]))
+    loading = f"loading by {of['workers']} workers" if of["loading"] else "loading excluded"
+    console.table(
+        f"{of['backbone']}, projector {widths}, batch {of['batch']}, {of['size']} pixels, {loading}; "
+        f"{machine['device'] if machine['device'] != 'cpu' else machine['processor']}, {machine['threads']} thread(s), "
+        f"torch {machine['torch']}, load {machine['load_before']} before; "
+        f"{of['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
+        COLUMNS,
+        [_cells(row) for row in found.get("rows") or found.get("ladder") or []],
+    )
+    for precision, rates in found["peak"].items():
+        console.say(
+            f"peak in {precision}: matrix product {rates['product'] / 1e12:,.2f}, convolution "
+            f"{rates['convolution'] / 1e12:,.2f} TFLOP/s"
+        )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    def cell(key: str, digits: int) -> str:
+        if row[key] is None:
+            return "-"
+        low, high = row[f"{key}_range"]
+        return f"{row[key]:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f} %"
+
+    computed = f"{row['precision']} {row['memory_format']}"
+    times = (f"{row['images_per_second']:,.1f}", cell("ms", 1), f"{row['cpu_seconds']:,.3f}")
+    return (
+        row["name"], computed, *times, f"{row['peak_mb']:,.0f}",
+        share(row["data_wait"]), share(row["peak_share"]), cell("ratio", 2),
+    )  # fmt: skip
