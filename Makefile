@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan test test-slow lint format docs clean
+.PHONY: help setup data quickstart study study-plan test test-slow gpu-wheels lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ test: setup ## the tests, less the slow ones
 test-slow: setup ## the slow tests
 	@$(BIN)/python -m pytest -q -m slow
 
+# For the Python of that machine. BARLOWCTL_PEERS=no leaves out the packages that bench compares with.
+GPU_PYTHON ?= 3.12
+gpu-wheels: ## wheels for a bare CUDA machine, into gpu-wheels/; prints how to install them there
+	@.ci/gpu-wheels '$(GPU_PYTHON)' '$(PYTHON)'
+
 lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,5 +66,5 @@ docs: setup ## docs/cli.md from the commands' own help
 	$(BIN)/python docs/generate_cli_reference.py
 
 clean: ## .venv and caches; runs and data stay
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist gpu-wheels .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
