@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from barlowctl.ablate.studies import Study
 from barlowctl.ablate.table import Row, seeds_text
 from barlowctl.errors import UserError
+from barlowctl.plots import style
+from barlowctl.plots.style import hexadecimal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
-OURS, KNN, PAPER, OTHERS = "#0072B2", "#56B4E9", "#D55E00", ("#009E73", "#CC79A7")
-GRID = "#dddddd"
+OURS, KNN, PAPER = (hexadecimal(color) for color in (style.BLUE, style.SKY, style.VERMILION))
+OTHERS = tuple(hexadecimal(color) for color in (style.GREEN, style.PURPLE))
 PAPER_LABEL = "paper (ImageNet, ResNet-50)"
-STYLE: Any = {"font.size": 10, "axes.spines.top": False, "svg.hashsalt": "barlowctl", "svg.fonttype": "path"}
 
 
 def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Path]:
@@ -39,7 +39,8 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         raise UserError(
             "figures need matplotlib, which is not installed", next="pip install 'barlowctl[plots]'"
         ) from None
-    with matplotlib.rc_context(STYLE):
+    settings: Any = style.matplotlib_settings()  # its stubs name every key
+    with matplotlib.rc_context(settings):
         figure = draw(study, table, recipe)
         files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
         for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
@@ -64,11 +65,7 @@ def draw(study: Study, table: Sequence[Row], recipe: str) -> Figure:
         case "curve":
             _curve(axes, study, table)
     incomplete = ", incomplete" if any(row["missing"] or row["failed"] for row in table) else ""
-    axes.set_title(
-        f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}", fontsize=11, loc="left"
-    )
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    axes.set_title(f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}")
     return figure
 
 
@@ -82,7 +79,7 @@ def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
             )  # fmt: skip
         if row["published_difference"] is not None:
             axes.plot(row["published_difference"], place + 0.15, "D", color=PAPER, mfc="none", label=PAPER_LABEL)
-    axes.axvline(0.0, color="#666666", linewidth=0.8)
+    axes.axvline(0.0, color=hexadecimal(style.FAINT), linewidth=0.8)
     axes.set_yticks(range(len(table)), [row["variant"] for row in table])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(f"points of top-1 against '{study.baseline}'")
@@ -136,6 +133,7 @@ def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
         _legend(axes)
         return
     right = axes.twinx()
+    right.grid(visible=False)
     right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--", color=PAPER,
                mfc="none", label=f"{PAPER_LABEL}, right axis")  # fmt: skip
     where = {row["variant"]: row["x"] for row in table}
@@ -153,7 +151,7 @@ def _value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
     if max(values) / min(values) > 4.5:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=0 if len(values) < 9 else 30)
+    axes.set_xticks(values, [style.number(value) for value in values], rotation=0 if len(values) < 9 else 30)
     axes.minorticks_off()
 
 
@@ -177,4 +175,4 @@ def _legend(*axes: Axes) -> None:
             entries.setdefault(label, handle)
     figure = axes[0].get_figure()
     assert figure is not None
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)

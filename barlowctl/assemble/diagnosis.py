@@ -14,9 +14,10 @@ from barlowctl.assemble.data import Source, training_loader
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.unreadable import OnMeasuring
-from barlowctl.eval import diagnostics, pictures
+from barlowctl.eval import diagnostics
 from barlowctl.eval.features import evaluating
 from barlowctl.objective import BarlowTwins
+from barlowctl.plots import matrix, panels
 from barlowctl.recipe.schema import Recipe
 
 SAMPLES = 2048
@@ -117,10 +118,10 @@ def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> lis
     files = correlation_pictures(folder)
     shown = len(found.block)
     title = f"C of the first {shown} of {width} dimensions, {found.samples:,} images (red 1, white 0, blue -1)"
-    pictures.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True).save(files[0])
+    matrix.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True).save(files[0])
     series = {
         "singular values of C (embeddings)": found.singular_values.numpy(),
         "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
     }
-    pictures.curves(series, "Spectra").save(files[1])
+    panels.spectra(series, "Spectra").save(files[1])
     return list(files)

@@ -23,10 +23,11 @@ from barlowctl.data.names import written
 from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.errors import UserError
-from barlowctl.eval import pictures
 from barlowctl.eval.embeddings import Embeddings, nearest
 from barlowctl.eval.projection import project
 from barlowctl.places import Outputs
+from barlowctl.plots.images import grid
+from barlowctl.plots.scatter import scatter
 from barlowctl.report.map_page import map_page
 
 
@@ -108,7 +109,7 @@ def find_neighbours(
         captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
         near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
         listed.append({"query": query, "neighbours": near})
-    return pictures.grid(rows, captions), listed
+    return grid(rows, captions), listed
 
 
 def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
@@ -146,7 +147,7 @@ def draw_map(
         if out.suffix == ".png":
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
-                pictures.scatter(points, labels, classes, title).save(out, pnginfo=mark_png(key))
+                scatter(points, labels, classes, title).save(out, pnginfo=mark_png(key))
         else:
             names = [found.names[index] for index in members]
             thumbnails = [_picture(source, found.position_of(int(index))) for index in members]

@@ -26,9 +26,10 @@ from barlowctl.assemble.subjects import Pixels, Subject, floor, of_run
 from barlowctl.data.beton import Beton
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
-from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, pictures, subsets
+from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.model import Preprocessing
 from barlowctl.places import Outputs
+from barlowctl.plots.matrix import confusion
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
 from barlowctl.train.events import Sink
 
@@ -355,7 +356,7 @@ def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> li
         picture = desk.folder / f"{stem}-confusion.png"
         title = f"{stem}: percent of each true class (row) that was given each class (column)"
         with desk.outputs.writing(picture):
-            pictures.confusion_picture(matrix.numpy(), desk.data.class_names, title).save(picture)
+            confusion(matrix.numpy(), desk.data.class_names, title).save(picture)
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 

@@ -24,9 +24,9 @@ from barlowctl.data.beton import Beton
 from barlowctl.data.plain import Pictures
 from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
-from barlowctl.eval import pictures
 from barlowctl.eval.diagnostics import read_correlation
 from barlowctl.places import check_file
+from barlowctl.plots import matrix
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
@@ -176,7 +176,7 @@ def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def _block(block: np.ndarray, width: int, step: int) -> Picture:
-    image = pictures.heat_map(block, low=-1, high=1, diverging=True)
+    image = matrix.heat_map(block, low=-1, high=1, diverging=True)
     caption = f"red 1, white 0, blue −1; the first {len(block)} of {width} dimensions, at step {step}"
     return Picture("Cross-correlation matrix C", caption, image)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from barlowctl.train.curves import Axis
+from barlowctl.plots import style
+from barlowctl.plots.axis import Axis
 
 MARKS = "ox+*#%&@"
 
@@ -20,20 +19,18 @@ def chart(
     Args:
         series: name -> (step, value); each is drawn with its own mark, later ones over earlier ones.
     """
-    from barlowctl.train.curves import Axis
-
     sound = [[point for point in points if math.isfinite(point[1])] for points in series.values()]
     every = [point for points in sound for point in points]
     if not every:
         return [f"{title}: nothing recorded yet"]
-    across = Axis.around([step for step, _ in every], may_be_logarithmic=False)
-    up = Axis.around([value for _, value in every])
+    across = Axis.around([step for step, _ in every], rounded=False)
+    up = Axis.around([value for _, value in every], logarithmic=None, rounded=False)
     grid = [[" "] * width for _ in range(height)]
     for number, points in enumerate(sound):
         mark = MARKS[number % len(MARKS)]
         for column, value in _by_column(points, across, width):
             grid[height - 1 - min(height - 1, int(up.share(value) * height))][column] = mark
-    labels = {0: f"{up.high:.4g}", height - 1: f"{up.low:.4g}"}
+    labels = {0: style.number(up.high), height - 1: style.number(up.low)}
     gutter = max(len(text) for text in labels.values())
     scale = " (by decades)" if up.logarithmic else ""
     lines = [f"{title}{scale}"]

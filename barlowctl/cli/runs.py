@@ -241,7 +241,7 @@ def _checkpoints(run: History) -> list[Path]:
 
 
 def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
-    from barlowctl.train.curves import draw
+    from barlowctl.plots.panels import draw
 
     if not panels:
         raise UserError("there is nothing to draw yet", next="barlowctl runs watch")

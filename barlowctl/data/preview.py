@@ -12,6 +12,7 @@ import numpy as np
 from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import Spec
 from barlowctl.errors import UserError
+from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +24,6 @@ CELL, SMALLEST = 224, 112
 """Pixels: the largest side of a cell, and what small images are enlarged to."""
 
 _CAPTION, _GAP, _MARGIN = 18, 6, 12
-_BACKGROUND, _INK, _FAINT = (250, 250, 250), (30, 30, 30), (110, 110, 110)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Seq
         rows: (title, images), images uint8 (H, W, 1 or 3); as many as there are columns.
         columns: what stands above them.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
+
+    from barlowctl.plots.text import fitted, font
 
     blocks = 1 if len(rows) < 6 else 2
     per_block = -(-len(rows) // blocks)
@@ -118,15 +120,15 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Seq
         2 * _MARGIN + blocks * block_width + (blocks - 1) * 3 * _MARGIN,
         2 * _MARGIN + _CAPTION + per_block * row_height - _GAP,
     )
-    sheet = Image.new("RGB", size, _BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    sheet = Image.new("RGB", size, PAPER)
+    draw, text = ImageDraw.Draw(sheet), font(TEXT)
     for block in range(blocks):
         left = _MARGIN + block * (block_width + 3 * _MARGIN)
         for column, name in enumerate(columns):
-            draw.text((left + column * (cell + _GAP), _MARGIN), name, fill=_FAINT, font=font)
+            draw.text((left + column * (cell + _GAP), _MARGIN), name, fill=FAINT, font=text)
         for place, (title, images) in enumerate(rows[block * per_block : (block + 1) * per_block]):
             top = _MARGIN + _CAPTION + place * row_height
-            draw.text((left, top), _fit(title, font, block_width), fill=_INK, font=font)
+            draw.text((left, top), fitted(title, text, block_width), fill=INK, font=text)
             for column, image in enumerate(images):
                 shown = _fit_cell(image, cell)
                 corner = (left + column * (cell + _GAP), top + _CAPTION)
@@ -152,12 +154,6 @@ def _title(source: Originals, index: int) -> str:
     label = int(source.labels[index])
     name = source.class_names[label] if 0 <= label < len(source.class_names) else f"class {label}"
     return f"#{index}  {width} x {height}" + (f"  {name}" if label >= 0 else "")
-
-
-def _fit(text: str, font: Any, width: int) -> str:
-    while len(text) > 1 and font.getlength(text) > width:
-        text = text[:-2] + "…"
-    return text
 
 
 def _fast_loader(source: Any, views: Sequence[Spec], seed: int, channels: int) -> MakeLoader:

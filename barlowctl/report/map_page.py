@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from barlowctl.eval.pictures import class_color
+from barlowctl.plots.style import PAPER, UNLABELLED, class_color, css, hexadecimal
 
 TILE = 56
 """Side of a thumbnail in the page's one sheet of thumbnails, in pixels."""
@@ -42,20 +42,25 @@ def map_page(
         "label": [int(label) for label in labels],
         "name": list(names),
         "classes": list(class_names),
-        "colors": [_hex(label, len(class_names)) for label in range(len(class_names))],
+        "colors": [hexadecimal(class_color(label, len(class_names))) for label in range(len(class_names))],
+        "unlabelled": hexadecimal(UNLABELLED),
         "perRow": per_row,
         "tile": TILE,
     }
     text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
     template = Path(__file__).with_name("map.html").read_text(encoding="utf-8")
-    page = template.replace("{{title}}", html.escape(title)).replace("{{count}}", f"{len(points):,}")
+    page = (
+        template.replace("{{style}}", css())
+        .replace("{{title}}", html.escape(title))
+        .replace("{{count}}", f"{len(points):,}")
+    )
     return page.replace("{{sheet}}", _sheet(thumbnails, per_row)).replace("{{data}}", text)
 
 
 def _sheet(thumbnails: Sequence[Image.Image], per_row: int) -> str:
     """All thumbnails in one picture, as a data URI."""
     rows = math.ceil(len(thumbnails) / per_row)
-    sheet = Image.new("RGB", (per_row * TILE, rows * TILE), (255, 255, 255))
+    sheet = Image.new("RGB", (per_row * TILE, rows * TILE), PAPER)
     for index, picture in enumerate(thumbnails):
         scale = TILE / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -67,8 +72,3 @@ def _sheet(thumbnails: Sequence[Image.Image], per_row: int) -> str:
     stream = io.BytesIO()
     sheet.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _hex(label: int, count: int) -> str:
-    red, green, blue = class_color(label, count)
-    return f"#{red:02x}{green:02x}{blue:02x}"

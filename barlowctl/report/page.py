@@ -15,7 +15,8 @@ from PIL import Image
 
 from barlowctl.eval import svm
 from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
-from barlowctl.report.charts import Line, line_chart
+from barlowctl.plots.style import SERIES, css
+from barlowctl.plots.svg import Line, line_chart
 
 # metric -> (heading, what it means, logarithmic)
 CURVES = {
@@ -112,14 +113,22 @@ def page(
     ]
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     legend = "" if len(runs) == 1 else _legend(runs)
-    values = {"title": html.escape(title), "made": html.escape(made), "legend": legend, "body": "".join(body)}
+    values = {
+        "style": css(),
+        "title": html.escape(title),
+        "made": html.escape(made),
+        "legend": legend,
+        "body": "".join(body),
+    }
     for key, value in values.items():
         template = template.replace("{{" + key + "}}", value)
     return template
 
 
 def _legend(runs: Sequence[RunPage]) -> str:
-    items = (f'<li><i class="c{index % 6}"></i>{html.escape(run.name)}</li>' for index, run in enumerate(runs))
+    items = (
+        f'<li><i class="c{index % len(SERIES)}"></i>{html.escape(run.name)}</li>' for index, run in enumerate(runs)
+    )
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
@@ -153,7 +162,7 @@ def _readings(runs: Sequence[RunPage]) -> str:
 def _curves(runs: Sequence[RunPage]) -> str:
     charts = []
     for key, (heading, meaning, log) in CURVES.items():
-        lines = [Line(run.name, *run.metrics[key], index % 6) for index, run in enumerate(runs) if key in run.metrics]
+        lines = [Line(run.name, *run.metrics[key], index) for index, run in enumerate(runs) if key in run.metrics]
         if svg := line_chart(lines, x_label="step", log=log):
             charts.append(_figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
@@ -161,18 +170,11 @@ def _curves(runs: Sequence[RunPage]) -> str:
 
 def _spectra(runs: Sequence[RunPage]) -> str:
     parts = []
-    for heading, meaning, attribute in (
-        (
-            "Singular values of C",
-            "of the embeddings; healthy: flat, near 1; collapsed: one large, then nothing",
-            "singular_values",
-        ),
-        ("Eigenvalues of the covariance", "of the features, as shares; alpha is the slope", "eigenvalues"),
-    ):
+    for heading, meaning, spectrum_of in SPECTRA:
         lines = []
         for index, run in enumerate(runs):
-            values = getattr(run, attribute)
-            lines.append(Line(run.name, range(1, len(values) + 1), values, index % 6))
+            values = spectrum_of(run)
+            lines.append(Line(run.name, range(1, len(values) + 1), values, index))
         if svg := line_chart(lines, x_label="rank", log=True, log_x=True):
             parts.append(_figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.chart import chart
-from barlowctl.train.curves import Axis, draw
+from barlowctl.plots.panels import draw
 
 Captured = pytest.CaptureFixture[str]
 
@@ -160,18 +160,6 @@ def test_without_runs_the_next_command_is_named(
     assert "barlowctl pretrain --recipe quickstart" in capsys.readouterr().out
     assert barlowctl(["runs", "show"]) == 2
     assert "no run in" in capsys.readouterr().err
-
-
-def test_axes_are_by_decades_when_values_span_them() -> None:
-    assert not Axis.around([1.0, 2.0]).logarithmic
-    wide = Axis.around([1.0, 1000.0])
-    assert wide.logarithmic
-    assert wide.ticks() == [1.0, 10.0, 100.0, 1000.0]
-    assert wide.share(1.0) < wide.share(30.0) < wide.share(1000.0) < 1.0
-    assert not Axis.around([-1.0, 1000.0]).logarithmic
-    level = Axis.around([3.0, 3.0])
-    assert level.low < 3.0 < level.high
-    assert all(level.low <= tick <= level.high for tick in level.ticks())
 
 
 def test_charts_leave_out_what_is_not_finite() -> None:

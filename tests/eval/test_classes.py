@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names, confusion_matrix, per_class, write_tables
-from barlowctl.eval.pictures import colors, confusion_picture
+from barlowctl.plots.matrix import colors, confusion
 
 
 def test_it_is_scikit_learns_matrix() -> None:
@@ -36,11 +36,11 @@ def test_the_tables_hold_the_counts(tmp_path: Path) -> None:
 
 
 def test_the_picture_has_a_square_for_each_pair() -> None:
-    picture = confusion_picture(np.array([[9, 1], [0, 4]]), ["a", "b"], "linear")
+    picture = confusion(np.array([[9, 1], [0, 4]]), ["a", "b"], "linear")
     pixels = np.asarray(picture).reshape(-1, 3)
     for share in (90.0, 10.0, 0.0, 100.0):
         assert (pixels == colors(np.array(share), 0, 100)).all(axis=1).sum() > 200
-    many = confusion_picture(np.eye(300), [str(i) for i in range(300)], "linear")
+    many = confusion(np.eye(300), [str(i) for i in range(300)], "linear")
     assert many.width < 1100  # too many for names and numbers
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from barlowctl.report.charts import BOTTOM, HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, Line, line_chart
+from barlowctl.plots.svg import BOTTOM, HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, Line, line_chart
 
 
 def dots(svg: str) -> list[tuple[float, float]]:

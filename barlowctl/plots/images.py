@@ -1,0 +1,30 @@
+"""Rows of images with captions, drawn with Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from barlowctl.plots.style import INK, PAPER, SMALL
+from barlowctl.plots.text import fitted, font
+
+
+def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]], *, side: int = 112) -> Image.Image:
+    """Rows of images on squares of `side` pixels with a caption below each."""
+    small = font(SMALL)
+    cell_width, cell_height = side + 8, side + 24
+    columns = max(len(row) for row in rows)
+    image = Image.new("RGB", (columns * cell_width + 8, len(rows) * cell_height + 8), PAPER)
+    draw = ImageDraw.Draw(image)
+    for row, (pictures, words) in enumerate(zip(rows, captions, strict=True)):
+        for column, (picture, caption) in enumerate(zip(pictures, words, strict=True)):
+            x, y = 8 + column * cell_width, 8 + row * cell_height
+            scale = side / max(picture.size)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            how = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
+            image.paste(
+                picture.convert("RGB").resize(size, how), (x + (side - size[0]) // 2, y + (side - size[1]) // 2)
+            )
+            draw.text((x + side // 2, y + side + 3), fitted(caption, small, side + 4), INK, small, anchor="mt")
+    return image

@@ -1,0 +1,113 @@
+"""The one style of everything that is drawn: colours, sizes of text, how a number is written.
+
+Pillow, the SVG of a page, its CSS and matplotlib take their values from here.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from typing import Any
+
+Color = tuple[int, int, int]
+
+# Okabe and Ito's colours, which people with any colour vision tell apart; black last.
+BLUE, VERMILION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)
+PURPLE, ORANGE, SKY, BLACK = (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0)
+SERIES: tuple[Color, ...] = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+"""Of lines, in their order; an eighth line has the first one's colour again."""
+
+PAPER, CARD, INK, FAINT, GRID = (255, 255, 255), (246, 246, 248), (35, 35, 38), (110, 110, 118), (222, 222, 227)
+"""What is drawn on, the ground of a chart on a page, text, text beside it, lines of the grid."""
+UNLABELLED = (138, 138, 138)
+_ON_DARK = {"paper": (20, 20, 22), "card": (30, 30, 34), "ink": (236, 236, 240), "faint": (154, 154, 164),
+            "line": (54, 54, 60)}  # fmt: skip
+_LIGHTER = 0.4  # of the way to white, for lines on a dark page
+
+# Anchors of viridis (matplotlib, CC0) and of a blue-white-red map, from low to high.
+SEQUENTIAL: tuple[Color, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+DIVERGING: tuple[Color, ...] = ((33, 60, 140), (140, 175, 220), (255, 255, 255), (235, 150, 130), (165, 20, 40))
+
+TITLE, TEXT, SMALL = 15, 12, 11
+"""Sizes of text, in pixels."""
+
+
+def series_color(number: int) -> Color:
+    """The colour of a line, by its number from 0."""
+    return SERIES[number % len(SERIES)]
+
+
+def class_color(label: int, count: int) -> Color:
+    """A colour of its own for each of `count` classes: those of lines, or around the colour circle where these are
+    too few; grey for -1, unlabelled."""
+    if label < 0:
+        return UNLABELLED
+    if count <= len(SERIES):
+        return series_color(label)
+    step = (label * 0.61803398875) % 1.0 if count > 12 else label / count
+    lightness = (0.42, 0.55, 0.34)[label % 3]
+    red, green, blue = colorsys.hls_to_rgb(step, lightness, 0.75)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def hexadecimal(color: Color) -> str:
+    """`#0072b2`, for CSS and matplotlib."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def number(value: float) -> str:
+    """A number on an axis or beside a point: four digits, thousands as `21k`, what is very small or large as `1e-5`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if 1e4 <= abs(value) < 1e6:
+        return f"{value / 1000:,.4g}k"
+    if 1e-4 <= abs(value) < 1e4:
+        return f"{value:.4g}"
+    digits, _, power = f"{value:.3e}".partition("e")
+    return f"{float(digits):g}e{int(power)}"
+
+
+def css() -> str:
+    """CSS of a page: variables of its colours, light and dark, and classes `c0`, `c1`, ... of lines."""
+    light = {"paper": PAPER, "card": CARD, "ink": INK, "faint": FAINT, "line": GRID}
+    dark = dict(_ON_DARK)
+    for index, color in enumerate(SERIES):
+        red, green, blue = (round(part + (255 - part) * _LIGHTER) for part in color)
+        light[f"c{index}"], dark[f"c{index}"] = color, (red, green, blue)
+    dark[f"c{SERIES.index(BLACK)}"] = _ON_DARK["ink"]
+    rules = [
+        f":root {{ color-scheme: light dark; {_variables(light)} }}",
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {_variables(dark)} }} }}",
+    ]
+    for name in (f"c{index}" for index in range(len(SERIES))):
+        rules.append(f"path.{name} {{ stroke: var(--{name}); }}")
+        rules.append(f"circle.{name}, i.{name} {{ fill: var(--{name}); background: var(--{name}); }}")
+    return "\n".join(rules)
+
+
+def _variables(colors: dict[str, Color]) -> str:
+    return " ".join(f"--{name}: {hexadecimal(color)};" for name, color in colors.items())
+
+
+def matplotlib_settings() -> dict[str, Any]:
+    """For `matplotlib.rc_context`; an SVG is the same for the same figure."""
+    ink, grid = hexadecimal(INK), hexadecimal(GRID)
+    return {
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.7,
+        "text.color": ink,
+        "axes.edgecolor": ink,
+        "axes.labelcolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "svg.hashsalt": "barlowctl",
+        "svg.fonttype": "path",
+    }
