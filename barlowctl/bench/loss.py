@@ -7,7 +7,6 @@ forward and backward pass on (N, D) embeddings.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import resource
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from barlowctl.bench.turns import Measured, Turn, measure, serve_answers
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.objective import barlow_twins_loss, choose_form
 
@@ -155,48 +155,31 @@ def wire(n: int, d: int, ranks: int) -> dict[str, Any]:
     }
 
 
-def _measure(
-    n: int, d: int, names: Sequence[str], rounds: int, threads: int, device: str
-) -> dict[str, list[dict[str, float]]]:
-    """Rounds of every contestant in turns. The first one warms up; it alone counts for memory, since later ones
-    use again what the C library kept."""
-    started = {name: _start(name, n, d, threads, device) for name in names}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+def _measure(n: int, d: int, names: Sequence[str], rounds: int, threads: int, device: str) -> list[Measured]:
+    """Rounds of every contestant in turns. The warm-up alone counts for memory: later rounds use again what the C
+    library kept.
+
+    Raises:
+        UserError: a contestant failed, or its process ended.
+    """
+    settings = {"n": n, "d": d, "threads": threads, "device": device}
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    turns = [Turn(name, "barlowctl.bench.loss", settings, polls=False, environment=environment) for name in names]
     try:
-        for _ in range(rounds + 1):
-            for name, process in started.items():
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-                if not line:
-                    raise UserError(
-                        f"'{name}' ended at N = {n}, D = {d}: not enough memory?", next="leave it out with --rows"
-                    )
-                found[name].append(json.loads(line))
-    finally:
-        for process in started.values():
-            process.kill()
-            process.communicate()
-    return found
+        return measure(turns, rounds, lambda text: None)
+    except UserError as error:
+        raise UserError(
+            f"at N = {n}, D = {d} {error.message}: not enough memory?", next="leave it out with --rows"
+        ) from None
 
 
-def _start(name: str, n: int, d: int, threads: int, device: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "barlowctl.bench.loss", name, str(n), str(d), str(threads), device]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
-
-
-def _rows(n: int, d: int, found: dict[str, list[dict[str, float]]], rounds: int) -> list[dict[str, Any]]:
-    base = found["authors"]
+def _rows(n: int, d: int, found: Sequence[Measured], rounds: int) -> list[dict[str, Any]]:
+    base = next(one for one in found if one.name == "authors")
     rows = []
-    for name, measured in found.items():
-        times = [one["ms"] for one in measured[1:]]
-        ratios = [theirs["ms"] / ours for theirs, ours in zip(base[1:], times, strict=True)]
-        peak, base_peak = measured[0]["peak_mb"], base[0]["peak_mb"]
+    for one in found:
+        name, times = one.name, [answer["ms"] for answer in one.answers]
+        ratios = [theirs["ms"] / ours for theirs, ours in zip(base.answers, times, strict=True)]
+        peak, base_peak = one.warm_up["peak_mb"], base.warm_up["peak_mb"]
         rows.append(
             {
                 "name": name,
@@ -209,7 +192,7 @@ def _rows(n: int, d: int, found: dict[str, list[dict[str, float]]], rounds: int)
                 "ratio_time": round(statistics.median(ratios), 2),
                 "ratio_time_range": [round(min(ratios), 2), round(max(ratios), 2)],
                 "ratio_memory": round(base_peak / peak, 2) if peak else None,
-                "value": measured[0]["value"],
+                "value": one.warm_up["value"],
                 "rounds": rounds,
             }
         )
@@ -219,20 +202,20 @@ def _rows(n: int, d: int, found: dict[str, list[dict[str, float]]], rounds: int)
 # ---- a contestant's own process --------------------------------------------------------------------------
 
 
-def _serve(name: str, n: int, d: int, threads: int, device: torch.device) -> None:
-    """One forward and backward pass for every line of standard input; answers are JSON lines."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
-    torch.set_num_threads(threads)
-    loss = contestant(name)
+def _build(settings: dict[str, Any]) -> Callable[[int], dict[str, float]]:
+    """A contestant, as a function that makes one forward and backward pass and says what it took."""
+    torch.set_num_threads(settings["threads"])
+    device, loss = torch.device(settings["device"]), contestant(settings["name"])
     torch.manual_seed(0)
     small = [torch.randn(8, 16, device=device, requires_grad=True) for _ in range(2)]
     loss(*small).backward()  # what a first call allocates for good is not counted
-    z1, z2 = (torch.randn(n, d, device=device, requires_grad=True) for _ in range(2))
-    for _ in sys.stdin:
+    z1, z2 = (torch.randn(settings["n"], settings["d"], device=device, requires_grad=True) for _ in range(2))
+
+    def run(number: int) -> dict[str, float]:
         z1.grad = z2.grad = None
-        answers.write(json.dumps(_pass(loss, z1, z2, device)) + "\n")
-        answers.flush()
+        return _pass(loss, z1, z2, device)
+
+    return run
 
 
 def _pass(loss: Loss, z1: Tensor, z2: Tensor, device: torch.device) -> dict[str, float]:
@@ -270,4 +253,4 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), torch.device(sys.argv[5]))
+    serve_answers(_build)

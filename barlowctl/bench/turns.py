@@ -1,6 +1,6 @@
-"""Measures pipelines in turns: each lives in a process of its own, and they run round by round, A B A B ...
+"""Measures contestants in turns, for every benchmark: each has a process of its own, and they run A B A B ...
 
-A process of its own gives each pipeline its own memory to be measured; turns spread whatever else the
+A process of its own gives each contestant its own memory to be measured; turns spread whatever else the
 machine does over all of them.
 """
 
@@ -28,7 +28,8 @@ POLL_SECONDS = 0.1
 class Measured:
     """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds.
 
-    ready: what it said once it was built. answers: all it said of each round.
+    ready: what it said once it was built. warm_up: all it said of the round that does not count.
+    answers: all it said of each round that does.
     failed: why an optional pipeline dropped out.
     """
 
@@ -38,6 +39,7 @@ class Measured:
     peak: int = 0
     failed: str | None = None
     ready: dict[str, Any] = field(default_factory=dict)
+    warm_up: dict[str, Any] = field(default_factory=dict)
     answers: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -48,14 +50,26 @@ class Turn:
         module: run as `python -m MODULE`; it calls `serve`. settings: what it is told, JSON values.
         optional: where it fails, the others go on without it.
         polls: look at its memory while it runs, and at that of its workers.
+        environment: variables of its process, beside this one's.
     """
 
     def __init__(
-        self, name: str, module: str, settings: Mapping[str, Any], *, optional: bool = False, polls: bool = True
+        self,
+        name: str,
+        module: str,
+        settings: Mapping[str, Any],
+        *,
+        optional: bool = False,
+        polls: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.measured, self.optional, self._polls = Measured(name), optional, polls
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
         self._settings = {"name": name, **settings}
 
@@ -73,7 +87,9 @@ class Turn:
             cpu = cpu_seconds(self._process.pid)
             answer = self._ask({"round": number})
             cpu = cpu_seconds(self._process.pid) - cpu
-        if keep:
+        if not keep:
+            self.measured.warm_up = answer
+        else:
             self.measured.answers.append(answer)
             if "images" in answer:
                 self.measured.rates.append(answer["images"] / answer["seconds"])
@@ -191,19 +207,37 @@ class Channel:
 
 
 def serve(build: Callable[[dict[str, Any]], Callable[[int], int]]) -> None:
-    """Build the pipeline from the settings, then run rounds as asked.
+    """Build a pipeline from the settings, then run rounds as asked and answer with images and seconds.
 
     Args:
         build: settings -> a function that runs round n and returns how many images it made.
     """
+
+    def build_timed(settings: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
+        run = build(settings)
+
+        def timed(number: int) -> dict[str, Any]:
+            begin = time.perf_counter()
+            images = run(number)
+            return {"images": images, "seconds": time.perf_counter() - begin}
+
+        return timed
+
+    serve_answers(build_timed)
+
+
+def serve_answers(build: Callable[[dict[str, Any]], Callable[[int], Mapping[str, Any]]]) -> None:
+    """Build a contestant from the settings, then run rounds as asked.
+
+    Args:
+        build: settings -> a function that runs round n and returns what it measured.
+    """
     channel = Channel()
-    run: Callable[[int], int] | None = None
+    run: Callable[[int], Mapping[str, Any]] | None = None
     while (question := channel.ask()) is not None:
         try:
             if run is not None:
-                begin = time.perf_counter()
-                images = run(question["round"])
-                channel.answer({"images": images, "seconds": time.perf_counter() - begin})
+                channel.answer(run(question["round"]))
             else:
                 run = build(question)
                 channel.answer({"ready": True})

@@ -11,6 +11,7 @@ import torch
 
 from barlowctl.bench import loss
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.errors import UserError
 from tests.dist import gang, work
 from tests.oracles import loss as oracle
 
@@ -61,6 +62,12 @@ def test_rows_as_json(capsys: Captured) -> None:
     assert rows["ours"]["ratio_memory"] > 3
     assert rows["ours"]["ratio_time"] > 2
     assert {row["w"] for row in found["wire"]} == set(loss.RANKS)
+
+
+def test_a_contestant_that_fails_is_named_with_the_size() -> None:
+    with pytest.raises(UserError, match=r"at N = 4, D = 8 the pipeline 'nobody' failed: AssertionError") as raised:
+        loss._measure(4, 8, ["nobody"], 1, 1, "cpu")
+    assert raised.value.next == "leave it out with --rows"
 
 
 @pytest.mark.parametrize("arguments", [["--sizes", "256by8192"], ["--sizes", "1x8"], ["--rows", "our"]])
