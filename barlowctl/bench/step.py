@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,20 +21,21 @@ import torch
 from barlowctl.assemble.machine import cores
 from barlowctl.assemble.trial import forward_flops
 from barlowctl.bench.loader import processor
-from barlowctl.bench.step_ladder import LADDER, choose_rungs, standing_on
+from barlowctl.bench.step_ladder import choose_rungs
 from barlowctl.bench.step_rivals import PACKAGES, is_installed
-from barlowctl.bench.step_settings import CHECKED, Images, StepSettings
+from barlowctl.bench.step_settings import CHECKED, OURS, Images, StepSettings
+from barlowctl.bench.step_summary import against_of, summarize, summarize_peak
 from barlowctl.bench.turns import Measured, Turn, measure
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
-OURS = "ours"
 KINDS = (OURS, "authors", "lightly", "solo-learn", "stable-pretraining")
 ROWS = (OURS, *(f"{kind}{end}" for kind in KINDS[1:] for end in ("", "-same")))
 ON_A_GPU = {"authors": "fp16", "lightly": "fp32", "solo-learn": "fp16", "stable-pretraining": "fp16"}
 """Precision as they come: the authors' code, lightly's example (which sets none), solo-learn's script for ImageNet-100,
 stable-pretraining's example. On a CPU fp32 is what all of them compute in."""
+PEAK = "peak "
 CONTESTANT = "barlowctl.bench.contestant"
 ROUNDING = 1e-3
 """Relative difference of two float32 losses that is rounding."""
@@ -108,6 +109,7 @@ def compare(
     steps: int = 10,
     warmup: int = 3,
     threads: int = 1,
+    minutes: float = math.inf,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Run the rows, or the rungs of the ladder, in turns; ready for JSON.
@@ -116,10 +118,11 @@ def compare(
         recipe: network, batch, size, precision and memory format of ours.
         names: of rows; none: all that are installed.
         loading: each with its own loader, from JPEGs: `count` drawn from those below `images`; None: made.
+        minutes: after these no other round begins.
 
     Raises:
-        UserError: an unknown name, a network that cannot be, rows whose losses differ, or a row that was asked for by
-            name and fails. Others that fail are left out.
+        UserError: an unknown name, a network that cannot be, rows whose losses differ, or all rows fail. One that fails
+            (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
     flops = 6 * forward_flops(recipe)
@@ -127,59 +130,73 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as place:
         if loading:
             common = replace(common, loading=make_images(images, Path(place), count, workers, progress))
-        if ladder:
-            rungs, left_out = choose_rungs(recipe, device)
-            rows = [
-                Row(rung.name, replace(common, recipe=rung.recipe(recipe), optimizer=rung.optimizer)) for rung in rungs
-            ]
-        else:
-            chosen, left_out = choose_rows(names)
-            rows = rows_of(chosen, common)
-        peaks = [
-            Row(f"peak {precision}", replace(common, kind="peak", recipe=_in(recipe, precision), loading=None))
-            for precision in sorted({row.settings.recipe.train.precision for row in rows})
-        ]
-        load_before = os.getloadavg()[0]
-        named = set(names) - {OURS} if not ladder else set()
-        turns = [
-            Turn(
-                row.name,
-                CONTESTANT,
-                row.settings.to_json(),
-                optional=ladder or (row.name != OURS and row.name not in named and row.settings.kind != "peak"),
-                polls=row.settings.loading is not None and device.type == "cpu",
-            )
-            for row in (*rows, *peaks)
-        ]
-        found = measure(turns, rounds, progress, check=check_losses)
+        rows, left_out = ladder_of(common) if ladder else comparison_of(names, common)
+        load_before, end = os.getloadavg()[0], time.monotonic() + 60 * minutes
+        turns = [turn_of(row) for row in (*rows, *peaks_of(rows))]
+        found = measure(turns, rounds, progress, check=check_losses, over=lambda: time.monotonic() > end)
     left_out |= {one.name: one.failed for one in found if one.failed is not None}
-    settings_of = {row.name: row.settings for row in (*rows, *peaks)}
-    best = {
-        name.removeprefix("peak "): peak
-        for name, peak in ((one.name, summarize_peak(one)) for one in found if one.name.startswith("peak "))
-        if peak
-    }
-    steps_measured = [one for one in found if one.failed is None and not one.name.startswith("peak ")]
-    summaries = summarize(
-        steps_measured, settings_of, flops=flops, peaks=best, against=against_of(steps_measured, ladder)
-    )
+    there = [one for one in found if one.failed is None]
+    peaks = {one.name.removeprefix(PEAK): summarize_peak(one) for one in there if one.name.startswith(PEAK)}
+    taken = [one for one in there if not one.name.startswith(PEAK)]
+    if not taken:
+        name, reason = next(iter((one.name, one.failed) for one in found))
+        raise UserError(f"no row could be measured; '{name}': {reason}", next="--batch 16")
+    told = {row.name: row.settings for row in rows}
     return {
-        "ladder" if ladder else "rows": summaries,
+        "ladder" if ladder else "rows": summarize(
+            taken, told, flops=flops, peaks=peaks, against=against_of(taken, ladder)
+        ),
         "left_out": left_out,
-        "peak": best,
-        "step": {
-            "recipe": recipe.name,
-            "backbone": recipe.model.backbone,
-            "projector": list(recipe.model.projector),
-            "batch": recipe.train.batch_size,
-            "size": recipe.views.size,
-            "steps": steps,
-            "warmup": warmup,
-            "loading": loading,
-            "workers": workers if loading else None,
-            "model_gflops_per_image": round(flops / 1e9, 4),
-        },
+        "peak": peaks,
+        "step": describe(common, flops),
         "machine": machine(device, threads, load_before),
+    }
+
+
+def comparison_of(names: Sequence[str], common: StepSettings) -> tuple[list[Row], dict[str, str]]:
+    """The rows of those names, and those left out with the reason."""
+    chosen, left_out = choose_rows(names)
+    return rows_of(chosen, common), left_out
+
+
+def ladder_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
+    """The rungs that can be here, and the others with the reason."""
+    rungs, left_out = choose_rungs(common.recipe, common.device)
+    return [
+        Row(rung.name, replace(common, recipe=rung.recipe(common.recipe), optimizer=rung.optimizer)) for rung in rungs
+    ], left_out
+
+
+def peaks_of(rows: Sequence[Row]) -> list[Row]:
+    """What the machine can do at most, in every precision that a row has."""
+    by_precision = {row.settings.recipe.train.precision: row.settings for row in rows}
+    return [
+        Row(f"{PEAK}{precision}", replace(settings, kind="peak", loading=None))
+        for precision, settings in sorted(by_precision.items())
+    ]
+
+
+def turn_of(row: Row) -> Turn:
+    """The row's process."""
+    told = row.settings
+    polls = told.loading is not None and told.device.type == "cpu"
+    return Turn(row.name, CONTESTANT, told.to_json(), optional=True, polls=polls)
+
+
+def describe(common: StepSettings, flops: float) -> dict[str, Any]:
+    """What a step is, of ours."""
+    recipe, loading = common.recipe, common.loading
+    return {
+        "recipe": recipe.name,
+        "backbone": recipe.model.backbone,
+        "projector": list(recipe.model.projector),
+        "batch": recipe.train.batch_size,
+        "size": recipe.views.size,
+        "steps": common.steps,
+        "warmup": common.warmup,
+        "loading": loading is not None,
+        "workers": loading.workers if loading else None,
+        "model_gflops_per_image": round(flops / 1e9, 4),
     }
 
 
@@ -219,78 +236,6 @@ def check_losses(ready: Sequence[Measured]) -> None:
             )
 
 
-def cost(answer: dict[str, Any], on_cpu: bool) -> float:
-    """Seconds a step: of the CPU where the CPU computes, else of the clock."""
-    return float(answer["cpu_seconds" if on_cpu else "seconds"]) / answer["steps"]
-
-
-def against_of(found: Sequence[Measured], ladder: bool) -> dict[str, str | None]:
-    """Whom each row is compared with: ours, or of a ladder the rung below."""
-    measured = [one.name for one in found]
-    if not ladder:
-        return dict.fromkeys(measured, OURS if OURS in measured else None)
-    return {rung.name: standing_on(rung, measured) for rung in LADDER if rung.name in measured}
-
-
-def summarize(
-    found: Sequence[Measured],
-    settings: dict[str, StepSettings],
-    *,
-    flops: float,
-    peaks: dict[str, dict[str, float]],
-    against: dict[str, str | None],
-) -> list[dict[str, Any]]:
-    """Medians over the rounds, with [least, most] beside them under the same name and `_range`.
-
-    ratio: the row's time by ours, how many times faster ours is; of a ladder the time of the rung below by the row's,
-    how many times faster the rung made it. Round by round, of CPU time on a CPU. flops: of an image's training step.
-    """
-    by_name = {one.name: one for one in found}
-    rows = []
-    for one in found:
-        told, answers = settings[one.name], one.answers
-        on_cpu, recipe = told.device.type == "cpu", told.recipe
-        costs = [cost(answer, on_cpu) for answer in answers]
-        batch = recipe.train.batch_size
-        peak = peaks.get(recipe.train.precision, {}).get("best")
-        other = by_name.get(against[one.name] or "")
-        row: dict[str, Any] = {
-            "name": one.name,
-            "precision": recipe.train.precision,
-            "memory_format": "channels_last" if recipe.train.channels_last else "contiguous",
-            "against": against[one.name],
-            "loss": one.ready["loss"],
-        }
-        row |= _with_range("images_per_second", [answer["images"] / answer["seconds"] for answer in answers], 2)
-        row |= _with_range("ms", [1e3 * answer["seconds"] / answer["steps"] for answer in answers], 3)
-        row |= _with_range("cpu_seconds", [answer["cpu_seconds"] / answer["steps"] for answer in answers], 4)
-        row |= _with_range("ratio", _ratios(one, other, on_cpu) if other else None, 3)
-        row["model_tflops_per_second"] = round(flops * batch / statistics.median(costs) / 1e12, 4)
-        row["peak_share"] = round(flops * batch / statistics.median(costs) / peak, 4) if peak else None
-        row["peak_mb"] = round(max([*(answer["peak_bytes"] for answer in answers), one.peak]) / 1e6, 1)
-        waits = [answer["waited"] / answer["seconds"] for answer in answers]
-        row["data_wait"] = round(statistics.median(waits), 4) if told.loading is not None else None
-        rows.append({**row, "n": len(answers)})
-    return rows
-
-
-def _ratios(one: Measured, other: Measured, on_cpu: bool) -> list[float]:
-    """See `summarize`."""
-    pairs = zip(one.answers, other.answers, strict=True)
-    if other.name == OURS:
-        return [cost(theirs, on_cpu) / cost(ours, on_cpu) for theirs, ours in pairs]
-    return [cost(below, on_cpu) / cost(rung, on_cpu) for rung, below in pairs]
-
-
-def summarize_peak(one: Measured) -> dict[str, float]:
-    """Medians over the rounds, operations per second."""
-    return {
-        key: statistics.median(answer[key] for answer in one.answers)
-        for key in ("product", "convolution", "best")
-        if one.answers
-    }
-
-
 def machine(device: torch.device, threads: int, load_before: float) -> dict[str, Any]:
     """What was measured on."""
     return {
@@ -300,17 +245,4 @@ def machine(device: torch.device, threads: int, load_before: float) -> dict[str,
         "threads": threads,
         "load_before": round(load_before, 1),
         "torch": str(torch.__version__),
-    }
-
-
-def _in(recipe: Recipe, precision: str) -> Recipe:
-    return load.override(recipe, [f"train.precision={precision}"])
-
-
-def _with_range(key: str, values: Sequence[float] | None, digits: int) -> dict[str, Any]:
-    if not values:
-        return {key: None, f"{key}_range": None}
-    return {
-        key: round(statistics.median(values), digits),
-        f"{key}_range": [round(min(values), digits), round(max(values), digits)],
     }

@@ -17,6 +17,10 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
+OURS = "ours"
+CHECKED = 16
+"""Images on which the rows' losses are compared."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -69,7 +73,3 @@ class StepSettings:
         made = [torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(images)]
         both = torch.stack(made, dim=1)
         return [view.contiguous().to(self.device) for view in both]
-
-
-CHECKED = 16
-"""Images on which the rows' losses are compared."""

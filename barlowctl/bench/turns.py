@@ -145,11 +145,13 @@ def measure(
     rounds: int,
     progress: Callable[[str], None],
     check: Callable[[Sequence[Measured]], None] = lambda ready: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> list[Measured]:
     """A round of warm-up and `rounds` more, each of every pipeline in turn.
 
     Args:
         check: given those that are ready before the first round; what it raises ends the measurement.
+        over: asked after each round that counts: whether it was the last one.
 
     Raises:
         UserError: a pipeline failed that is not optional; one that is says so in `Measured.failed`.
@@ -177,6 +179,8 @@ def measure(
                     progress(f"{turn.measured.name}: {done}")
             if number < 0:
                 check([turn.measured for turn in turns if turn.measured.failed is None])
+            if number > 0 and over():
+                break
     finally:
         for turn in turns:
             turn.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,9 @@ def step(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a round that count.")] = 10,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Steps before them in every round.")] = 3,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="Begin no other round after these minutes.")
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the mathematics on a CPU.")] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "cpu",
     json: options.Json = False,
@@ -104,6 +108,7 @@ def step(
         steps=steps,
         warmup=warmup,
         threads=threads,
+        minutes=math.inf if minutes is None else minutes,
         progress=console.say,
     )
     for name, reason in found["left_out"].items():
