@@ -5,7 +5,6 @@ Drawn with matplotlib (extra `plots`), without its global state. What the paper 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from barlowctl.ablate.studies import Study
 from barlowctl.ablate.table import Row, seeds_text
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
 from barlowctl.plots import style
 from barlowctl.plots.style import hexadecimal
 
@@ -44,9 +44,8 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         figure = draw(study, table, recipe)
         files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
         for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
-            temporary = file.with_name(f".{file.name}.{os.getpid()}")
-            figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=facts)
-            temporary.replace(file)
+            with atomic_write(file, durable=False) as temporary:
+                figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=facts)
     return files
 
 

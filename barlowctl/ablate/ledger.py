@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import IO, Any
 from barlowctl import shell
 from barlowctl.ablate.studies import Study, Variant
 from barlowctl.errors import UserError
+from barlowctl.files import write_text
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
@@ -252,7 +252,7 @@ def _locks(file: IO[str]) -> bool:
 
 
 def _read(file: Path) -> Record:
-    """A record that `write_text` wrote.
+    """A record of a study.
 
     Raises:
         UserError: it was damaged since.
@@ -268,10 +268,3 @@ def _read(file: Path) -> Record:
     if not isinstance(values, dict):
         raise UserError(f"'{file}' is not a record of a study", next=f"{shell.line('rm', file)} && barlowctl ...")
     return values
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from barlowctl import shell
+from barlowctl import files, shell
 from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
 from barlowctl.places import free
@@ -107,13 +105,11 @@ def restore_recipe(run: Path) -> tuple[str, Path | None]:
         edited = file.read_bytes() if file.is_file() else b""
         if edited == text.encode():
             return f"{file} was not edited", None
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
         aside = run / EDITED_FILE
         aside = free(aside) if aside.exists() and edited != aside.read_bytes() else aside
         if edited:
-            shutil.copyfile(file, aside)
-        os.replace(temporary, file)
+            files.write_bytes(aside, edited)
+        files.write_text(file, text)
     except OSError as error:
         raise UserError(f"'{file}' cannot be written: {error.strerror}", next=f"ls -l {shell.line(run)}") from error
     return (f"{file} is as it was; what stood there is in {aside}", aside) if edited else (f"{file} is back", None)

@@ -26,6 +26,7 @@ from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, UserError
 from barlowctl.eval.features import backbone_digest
+from barlowctl.files import atomic_write
 from barlowctl.model import Preprocessing, feature_width
 from barlowctl.objective import Classifier
 from barlowctl.recipe.protocol import Protocol
@@ -141,7 +142,8 @@ def fit(
         found = extract_readable(_Logits(method), data.test, shown, runtime, device, on_unreadable=on_unreadable)
         scores, labels = found.features, found.labels
         left_out += [replace(problem, split="test") for problem in found.unreadable]
-        save_file({"scores": scores, "labels": labels}, folder / "scores.safetensors")
+        with atomic_write(folder / "scores.safetensors") as temporary:
+            save_file({"scores": scores, "labels": labels}, temporary)
         noted = {"unreadable": [problem.as_dict() for problem in left_out]}
         rundir.write_json(folder / "result.json", {**values, **noted})
     return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]), left_out)

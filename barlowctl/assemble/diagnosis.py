@@ -16,8 +16,10 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.eval.features import evaluating
+from barlowctl.files import atomic_write
 from barlowctl.objective import BarlowTwins
 from barlowctl.plots import matrix, panels
+from barlowctl.plots.images import save_image
 from barlowctl.recipe.schema import Recipe
 
 SAMPLES = 2048
@@ -104,7 +106,8 @@ def save(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
         "block": found.block,
         "eigenvalues": eigenvalues.float(),
     }
-    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, path)
+    with atomic_write(path) as temporary:
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
 
 
 def correlation_pictures(folder: Path) -> tuple[Path, Path]:
@@ -118,10 +121,10 @@ def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> lis
     files = correlation_pictures(folder)
     shown = len(found.block)
     title = f"C of the first {shown} of {width} dimensions, {found.samples:,} images (red 1, white 0, blue -1)"
-    matrix.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True).save(files[0])
+    save_image(matrix.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
     series = {
         "singular values of C (embeddings)": found.singular_values.numpy(),
         "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
     }
-    panels.spectra(series, "Spectra").save(files[1])
+    save_image(panels.spectra(series, "Spectra"), files[1])
     return list(files)

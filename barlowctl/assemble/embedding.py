@@ -25,8 +25,9 @@ from barlowctl.data.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.errors import UserError
 from barlowctl.eval.embeddings import Embeddings, nearest
 from barlowctl.eval.projection import project
+from barlowctl.files import write_text
 from barlowctl.places import Outputs
-from barlowctl.plots.images import grid
+from barlowctl.plots.images import grid, save_image
 from barlowctl.plots.scatter import scatter
 from barlowctl.report.map_page import map_page
 
@@ -115,7 +116,7 @@ def find_neighbours(
 def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
     """Write the picture of `find_neighbours`, of the identity `key`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out, pnginfo=mark_png(key))
+    save_image(picture, out, pnginfo=mark_png(key))
 
 
 def draw_map(
@@ -147,14 +148,14 @@ def draw_map(
         if out.suffix == ".png":
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
-                scatter(points, labels, classes, title).save(out, pnginfo=mark_png(key))
+                save_image(scatter(points, labels, classes, title), out, pnginfo=mark_png(key))
         else:
             names = [found.names[index] for index in members]
             thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
             page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(page, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
+                write_text(out, page, errors="backslashreplace")  # paths need not be UTF-8
     return len(members)
 
 

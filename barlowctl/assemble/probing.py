@@ -29,6 +29,7 @@ from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.model import Preprocessing
 from barlowctl.places import Outputs
+from barlowctl.plots.images import save_image
 from barlowctl.plots.matrix import confusion
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
 from barlowctl.train.events import Sink
@@ -356,7 +357,7 @@ def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> li
         picture = desk.folder / f"{stem}-confusion.png"
         title = f"{stem}: percent of each true class (row) that was given each class (column)"
         with desk.outputs.writing(picture):
-            confusion(matrix.numpy(), desk.data.class_names, title).save(picture)
+            save_image(confusion(matrix.numpy(), desk.data.class_names, title), picture)
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 

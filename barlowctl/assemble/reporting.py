@@ -25,6 +25,7 @@ from barlowctl.data.plain import Pictures
 from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
 from barlowctl.eval.diagnostics import read_correlation
+from barlowctl.files import write_text
 from barlowctl.places import check_file
 from barlowctl.plots import matrix
 from barlowctl.recipe import load
@@ -69,7 +70,7 @@ def report(
     text = page(gathered, title=title, made=made, differences=_differences(recipes) + _other_images(runs))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths need not be UTF-8
+        write_text(out, text, errors="backslashreplace")  # paths need not be UTF-8
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
     return out

@@ -13,7 +13,7 @@ from typing import Any
 
 from barlowctl import launcher, shell
 from barlowctl.ablate import figure, studies, table
-from barlowctl.ablate.ledger import Cell, Ledger, write_text
+from barlowctl.ablate.ledger import Cell, Ledger
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.diagnosis import diagnose
@@ -26,6 +26,7 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.probing import KS, MEASURED, probe
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.files import write_text
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
 from barlowctl.train.signals import wanted
@@ -164,7 +165,7 @@ def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], 
             "md": table.markdown(study, rows),
         }
         for suffix, text in texts.items():
-            write_text(Path(f"{stem}.{suffix}"), text)
+            write_text(Path(f"{stem}.{suffix}"), text, durable=False)  # they can be made again
             files.append(Path(f"{stem}.{suffix}"))
         if figures:
             try:

@@ -241,11 +241,12 @@ def _checkpoints(run: History) -> list[Path]:
 
 
 def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
+    from barlowctl.plots.images import save_image
     from barlowctl.plots.panels import draw
 
     if not panels:
         raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
     try:
-        draw(panels).save(out)
+        save_image(draw(panels), out)
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error

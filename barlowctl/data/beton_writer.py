@@ -37,6 +37,7 @@ from barlowctl.data.beton_format import (
 )
 from barlowctl.data.beton_names import NamesWriter
 from barlowctl.errors import UserError
+from barlowctl.files import put_in_place
 
 
 class BetonWriter:
@@ -163,8 +164,7 @@ class BetonWriter:
         self._file.seek(0)
         self._file.write(self._header())
         self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self._partial, self.path)
+        put_in_place(self._partial, self.path)
         self._file.close()
         self._file = None
         if self._names is not None:

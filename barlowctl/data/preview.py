@@ -12,6 +12,7 @@ import numpy as np
 from barlowctl.data.unreadable import Problem, UnreadableImage
 from barlowctl.data.views import Spec
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
 from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def preview(
     sheet = contact_sheet(rows, ["original", *(f"view {i + 1}" for i in range(len(views)))])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(out, "PNG")
+        with atomic_write(out, durable=False) as temporary:
+            sheet.save(temporary, "PNG")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}", next="choose another --out") from error
     return Preview(out, len(shown), problems)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor
 
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -47,14 +50,20 @@ def write_tables(folder: Path, stem: str, matrix: Tensor, names: Sequence[str]) 
     """`<stem>-per-class.csv` and `<stem>-confusion.csv` (rows: true class) in `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = table_files(folder, stem)
-    with open(files[0], "w", newline="", encoding="utf-8") as stream:
+    with _csv(files[0]) as stream:
         writer = csv.writer(stream)
         writer.writerow(["class", "images", "right", "top1"])
         for name, row, share, hit in zip(names, matrix, per_class(matrix), matrix.diagonal().tolist(), strict=True):
             writer.writerow([name, int(row.sum()), hit, "" if share is None else f"{100 * share:.4f}"])
-    with open(files[1], "w", newline="", encoding="utf-8") as stream:
+    with _csv(files[1]) as stream:
         writer = csv.writer(stream)
         writer.writerow(["true \\ predicted", *names])
         for name, row in zip(names, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
     return list(files)
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[TextIO]:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+        yield stream

@@ -16,6 +16,7 @@ from torch import Tensor
 from barlowctl.data.names import require_text, written
 from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
 from barlowctl.places import check_new
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -74,15 +75,12 @@ def write(path: Path, found: Embeddings) -> None:
         UserError: another ending, a file that exists, no space, or a missing package.
     """
     check_path(path)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[path.suffix](temporary, found)
-        temporary.rename(path)
+        with atomic_write(path, new=True) as temporary:
+            _WRITERS[path.suffix](temporary, found)
     except OSError as error:
         raise UserError(f"'{path}' cannot be written: {error}", next="name another place with --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.errors import UserError
+from barlowctl.files import write_text
 
 
 def balanced_draw(labels: Tensor, percent: float, *, seed: int) -> Tensor:
@@ -84,4 +85,4 @@ def write_list(path: Path, names: Sequence[str]) -> None:
     if bare and len({one.name for one in paths}) == len(paths):
         names = [one.name for one in paths]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_text(path, "".join(f"{name}\n" for name in names))

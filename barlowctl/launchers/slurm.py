@@ -5,7 +5,6 @@ One script for both (`_script`): what Slurm is asked for, what a turn does, and 
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barlowctl.errors import EXIT_RANK_LOST, EXIT_STOPPED, UserError
+from barlowctl.files import atomic_write
 
 WARNING_SECONDS = 120
 """How long before the time limit Slurm sends USR1: a step, a checkpoint, and room to spare."""
@@ -177,8 +177,9 @@ def submit(text: str, path: Path) -> str:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        os.chmod(path, 0o755)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.chmod(0o755)
     except OSError as error:
         raise UserError(
             f"'{path}' cannot be written: {error.strerror}", next="name another place with --out"

@@ -1,11 +1,14 @@
-"""Rows of images with captions, drawn with Pillow."""
+"""Rows of images with captions, drawn with Pillow; any image written to a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
+from barlowctl.files import atomic_write
 from barlowctl.plots.style import INK, PAPER, SMALL
 from barlowctl.plots.text import fitted, font
 
@@ -28,3 +31,9 @@ def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]
             )
             draw.text((x + side // 2, y + side + 3), fitted(caption, small, side + 4), INK, small, anchor="mt")
     return image
+
+
+def save_image(image: Image.Image, path: Path, **options: Any) -> None:
+    """Write an image atomically, in the format of the path's ending. options: of Pillow's `save`."""
+    with atomic_write(path, durable=False) as temporary:
+        image.save(temporary, **options)

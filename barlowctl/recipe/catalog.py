@@ -7,6 +7,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
+from barlowctl.files import atomic_write
 
 
 def shipped_directory() -> Path:
@@ -58,5 +59,6 @@ def copy(name_or_path: str, target: Path) -> Path:
             f"the folder '{target.parent}' does not exist",
             next=f"{shell.line('mkdir', '-p', target.parent)} && barlowctl ...",
         )
-    shutil.copyfile(source, target)
+    with atomic_write(target, new=True) as temporary:
+        shutil.copyfile(source, temporary)
     return target

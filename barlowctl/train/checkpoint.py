@@ -18,11 +18,8 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +32,7 @@ from torch import Tensor
 import barlowctl
 from barlowctl import shell
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write, remove_at_once, remove_partial
 
 FORMAT = 1
 MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = (
@@ -45,7 +43,6 @@ MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = (
 )
 _TENSOR_FILES = (MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE)
 _NAME = re.compile(r"step-(\d{8,})")
-_TEMPORARY = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -91,27 +88,22 @@ def save(directory: Path, state: TrainingState, *, keep: int) -> Path:
     assert keep >= 1, keep
     directory = Path(directory)
     final = directory / f"step-{state.step:08d}"
-    temporary = directory / f"{_TEMPORARY}{final.name}-{secrets.token_hex(4)}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(directory)
-        temporary.mkdir()
-        _write(temporary, state)
-        _take_away(final)
-        os.rename(temporary, final)
-        _sync(directory)
+        remove_partial(directory)
+        with atomic_write(final) as temporary:
+            temporary.mkdir()
+            _write(temporary, state)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the checkpoint of step {state.step} could not be written to {directory}: {error}",
             next="free space or make it writable, then continue the run with --resume",
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     earlier = [path for path in list_checkpoints(directory) if _step(path) < state.step]
     later = [path for path in list_checkpoints(directory) if _step(path) > state.step]
     with contextlib.suppress(OSError):
         for path in [*earlier[: max(0, len(earlier) - (keep - 1))], *later]:
-            _take_away(path)
+            remove_at_once(path)
     return final
 
 
@@ -204,8 +196,6 @@ def _write(directory: Path, state: TrainingState) -> None:
     }
     text = json.dumps({"body": body, "sha256": _body_digest(body)}, indent=1, allow_nan=False)
     (directory / STATE_FILE).write_text(text + "\n")
-    for path in (*(directory / name for name in (*_TENSOR_FILES, STATE_FILE)), directory):
-        _sync(path)
 
 
 def _read(directory: Path, model_only: bool) -> TrainingState:
@@ -349,35 +339,7 @@ def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
-# ---- files -----------------------------------------------------------------------------------------------
-
-
 def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
     assert match is not None, path
     return int(match.group(1))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _leftovers(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.iterdir() if path.name.startswith(_TEMPORARY))
-
-
-def _remove_leftovers(directory: Path) -> None:
-    for path in _leftovers(directory):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _take_away(path: Path) -> None:
-    """Remove a checkpoint such that no half of it is ever left under its name."""
-    if path.exists():
-        doomed = path.with_name(f"{_TEMPORARY}{path.name}-{secrets.token_hex(4)}")
-        os.rename(path, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)

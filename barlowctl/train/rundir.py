@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -23,9 +22,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from barlowctl import shell
+from barlowctl import files, shell
 from barlowctl.data.names import require_text
 from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
 from barlowctl.places import free
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
@@ -36,10 +36,10 @@ def runs_home() -> Path:
     return Path(os.environ.get("BARLOWCTL_RUNS", "runs"))
 
 
-def create(path: Path | None, name: str, files: Mapping[str, str | bytes]) -> Path:
-    """A new run directory with `files` (name -> content): `path`, else `<runs home>/<name>-<date>-<time>`.
+def create(path: Path | None, name: str, contents: Mapping[str, str | bytes]) -> Path:
+    """A new run directory with `contents` (name -> content): `path`, else `<runs home>/<name>-<date>-<time>`.
 
-    It is filled under another name and renamed: whoever sees the directory sees all of it.
+    Whoever sees the directory sees all of it.
 
     Raises:
         UserError: `path` exists already, cannot be made, or is not UTF-8.
@@ -47,7 +47,6 @@ def create(path: Path | None, name: str, files: Mapping[str, str | bytes]) -> Pa
     stem = runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     wanted = path or stem
     require_text(wanted)
-    temporary = wanted.with_name(f".{wanted.name}.{os.getpid()}")
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(2, 100):
@@ -56,12 +55,11 @@ def create(path: Path | None, name: str, files: Mapping[str, str | bytes]) -> Pa
             if path is not None:
                 raise _exists(path)
             wanted = stem.with_name(f"{stem.name}-{attempt}")
-        temporary.mkdir()
-        for file, content in files.items():
-            (temporary / file).write_bytes(content.encode() if isinstance(content, str) else content)
-        os.rename(temporary, wanted)
+        with atomic_write(wanted, new=True) as temporary:
+            temporary.mkdir()
+            for file, content in contents.items():
+                (temporary / file).write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
             raise _exists(wanted) from None
         raise UserError(
@@ -99,10 +97,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        files.write_bytes(path, content)
     except OSError as error:
         raise UserError(
             f"'{path}' cannot be written: {error.strerror}",

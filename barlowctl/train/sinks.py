@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from barlowctl import shell
+from barlowctl import files, shell
 from barlowctl.errors import UserError
 from barlowctl.train.events import EpochDone, Evaluated, Event, Sink, StepDone
 
@@ -36,9 +36,7 @@ def json_lines(path: Path, *, start_step: int = 0) -> Sink:
     try:
         if path.exists():
             kept = [line for line in path.read_bytes().splitlines(keepends=True) if _is_before(line, start_step)]
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(b"".join(kept))
-            os.replace(temporary, path)
+            files.write_bytes(path, b"".join(kept))
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 
@@ -290,7 +291,7 @@ def test_a_crash_while_writing_leaves_the_previous_checkpoint(tmp_path: Path, mo
     def crash(source: str, target: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.os, "rename", crash)
+    monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, small_state(2), keep=1)
     monkeypatch.undo()

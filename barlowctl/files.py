@@ -1,0 +1,151 @@
+"""Atomic writes: a file or a folder appears whole, or not at all. A leaf."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial-"
+"""How the name begins of what is being written; a process that is killed meanwhile leaves it behind."""
+
+_NO_FLUSH_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # on some network file systems
+
+
+@contextmanager
+def atomic_write(path: Path, *, new: bool = False, durable: bool = True) -> Iterator[Path]:
+    """Write a file or a folder in the block, under the temporary name that is yielded; then it gets the name `path`.
+
+    Until then, what was at `path` is as it was; if the block fails, that stays and nothing is left beside it. The
+    temporary name is in the same folder, which must exist, and has the same ending, since some writers go by it. A
+    link is replaced, and what it points to is left alone. A pipe or a device is written to directly.
+
+    Args:
+        new: replace nothing.
+        durable: flush to the disk before the renaming: a machine that loses its power has the old or the new.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+        FileExistsError: `new`, and there is something at `path`.
+    """
+    if _is_pipe_or_device(path):
+        yield path
+        return
+    temporary = _beside(path)
+    try:
+        yield temporary
+        if durable:
+            _flush_all(temporary)
+        _rename(temporary, path, new)
+        if durable:
+            _flush(path.parent)
+    except OSError as error:
+        if not str(error.filename).startswith(str(temporary)):
+            raise
+        named = str(path) + str(error.filename)[len(str(temporary)) :]
+        raise OSError(error.errno, error.strerror, named) from error
+    finally:
+        remove(temporary)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically (see `atomic_write`)."""
+    with atomic_write(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, errors: str = "strict", durable: bool = True) -> None:
+    """Write a file in UTF-8 atomically. errors: what `str.encode` does about text that is not Unicode."""
+    write_bytes(path, text.encode(errors=errors), durable=durable)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a file to the disk and give it its name, for writers that have a temporary name of their own."""
+    _flush(temporary)
+    os.replace(temporary, path)
+    _flush(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder and what is in it, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_at_once(folder: Path) -> None:
+    """Remove a folder such that a part of it is never left under its name.
+
+    Raises:
+        OSError: it cannot be renamed; it is as it was.
+    """
+    doomed = _beside(folder)
+    os.rename(folder, doomed)
+    remove(doomed)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed processes left in a folder in which nobody else writes now."""
+    for path in folder.iterdir():
+        if path.name.startswith(PARTIAL):
+            remove(path)
+
+
+def _beside(path: Path) -> Path:
+    """A temporary name; shortened, so that it is not too long where the name itself is not."""
+    return path.with_name(f"{PARTIAL}{path.stem[:40]}-{secrets.token_hex(4)}{path.suffix[-15:]}")
+
+
+def _rename(temporary: Path, path: Path, new: bool) -> None:
+    if new and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if new or not (temporary.is_dir() and os.path.lexists(path)):
+        os.replace(temporary, path)
+        return
+    aside = _beside(path)  # a folder cannot replace another one in one step
+    os.rename(path, aside)
+    try:
+        os.rename(temporary, path)
+    finally:
+        if os.path.lexists(path):
+            remove(aside)
+        else:
+            os.rename(aside, path)
+
+
+def _is_pipe_or_device(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _flush_all(path: Path) -> None:
+    """Flush a file, or a folder and all that is in it."""
+    if path.is_dir():
+        for folder, _, names in os.walk(path, topdown=False):
+            for name in names:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+    else:
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (stat.S_ISDIR(os.fstat(descriptor).st_mode) and error.errno in _NO_FLUSH_OF_FOLDERS):
+            raise
+    finally:
+        os.close(descriptor)
