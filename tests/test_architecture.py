@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "barlowctl"
 
 # Part of the package -> the parts it may import. A part may always import itself; everyone may import LEAVES.
-LEAVES = {"datasets", "distributed", "errors", "files", "launcher", "places", "shell"}
+LEAVES = {"datasets", "distributed", "errors", "files", "launcher", "locks", "places", "shell"}
 MAY_IMPORT = {
     "cli": {
         "assemble",
@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "distributed": set(),
     "files": set(),
     "launcher": set(),
+    "locks": set(),
     "places": set(),
     "shell": set(),
     "__init__": set(),
@@ -80,6 +81,7 @@ LIGHT = {
     "errors": set(),
     "files": set(),
     "launcher": set(),
+    "locks": set(),
     "places": set(),
     "plots.axis": set(),
     "plots.style": set(),

@@ -9,24 +9,24 @@ A cell is one recipe with one seed. Variants whose recipes are the same, in one 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from barlowctl import shell
 from barlowctl.ablate.studies import Study, Variant
 from barlowctl.errors import UserError
 from barlowctl.files import write_text
+from barlowctl.locks import holding, is_held
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
 Record = Mapping[str, Any]
+PATIENCE = 0.1  # seconds: a cell that is only looked at (`Cell.claimed`) is free again in an instant
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,18 @@ class Cell:
     @contextmanager
     def claim(self) -> Iterator[bool]:
         """Hold the cell for this process; False where another one holds it."""
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as file:
-            if not _locks(file):
-                yield False
-                return
-            yield True
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with holding(self._lock, patience=PATIENCE) as file:
+            yield file is not None
 
     @property
     def claimed(self) -> bool:
         """Whether a process holds the cell now."""
-        with self.claim() as free:
-            return not free
+        return is_held(self._lock)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
 
     @property
     def label(self) -> str:
@@ -192,8 +191,7 @@ class Ledger:
         file = self.out / "study.json"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            with (self.out / ".lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with holding(self.out / ".lock"):
                 if not file.is_file():
                     write_text(self.out / "recipe.toml", load.dump(self.base))
                     write_text(file, json.dumps(identity, indent=2) + "\n")
@@ -238,17 +236,6 @@ def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserE
         allowed="the images it was begun with, wherever they lie now (--data), or a new directory",
         next=shell.line("--out", Path(f"{out}-2")),
     )
-
-
-def _locks(file: IO[str]) -> bool:
-    """Lock a file; a lock that is only being looked at (`Cell.claimed`) is free again in a moment."""
-    for _ in range(5):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.02)
-    return False
 
 
 def _read(file: Path) -> Record:

@@ -8,7 +8,6 @@ times slower backward than its fp32 ones.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import statistics
@@ -22,6 +21,7 @@ import torch
 
 from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.trial import Trial, operations
+from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
 
@@ -165,8 +165,7 @@ def shared(out: Path, recipe: Recipe, device: torch.device) -> Precision | None:
         return None
     file = out / "precision.json"
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".precision.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(out / ".precision.lock"):
         known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if asked in known:
             return _of(known[asked])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import hashlib
 import json
 import os
@@ -38,6 +37,7 @@ from barlowctl.data.beton_format import (
 from barlowctl.data.beton_names import NamesWriter
 from barlowctl.errors import UserError
 from barlowctl.files import put_in_place
+from barlowctl.locks import take
 
 
 class BetonWriter:
@@ -196,26 +196,25 @@ class BetonWriter:
         return {"names_at": start, "names_crc32": value}
 
     def _open_partial(self) -> IO[bytes]:
-        try:
-            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {self.path.parent}: {error.strerror}",
-                next="create the folder, or check access",
-            ) from error
-        file = os.fdopen(descriptor, "r+b", buffering=1 << 20)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise UserError(
-                f"another process is writing {self.path}",
-                next="wait for it to end, or write under another name",
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        file.truncate(0)
-        return file
+        while True:
+            try:
+                descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write in {self.path.parent}: {error.strerror}",
+                    next="create the folder, or check access",
+                ) from error
+            file = os.fdopen(descriptor, "r+b", buffering=1 << 20)
+            if not take(file, patience=0.0):
+                file.close()
+                raise UserError(
+                    f"another process is writing {self.path}",
+                    next="wait for it to end, or write under another name",
+                )
+            if _has_name(file, self._partial):
+                file.truncate(0)
+                return file
+            file.close()  # it has the final name: another process finished between the opening and the lock
 
     def _header(self) -> bytes:
         header = np.zeros(1, dtype=HEADER)
@@ -242,6 +241,13 @@ class BetonWriter:
         if len(block) > room:
             raise ValueError(f"information block of {len(block)} bytes: there is room for {room}")
         return block
+
+
+def _has_name(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _round_up(value: int, multiple: int) -> int:

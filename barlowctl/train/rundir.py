@@ -9,7 +9,6 @@ images.txt.gz    names and sizes of images that are not packed
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -20,12 +19,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from barlowctl import files, shell
+from barlowctl import files, locks, shell
 from barlowctl.data.names import require_text
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
+from barlowctl.locks import holding
 from barlowctl.places import free
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
@@ -164,10 +164,9 @@ def lock(run: Path) -> Iterator[None]:
         raise UserError(
             f"'{run}' cannot be written to: {error.strerror}", next="make it writable, or start a run elsewhere"
         ) from error
-    with open(run / "lock", "a+", encoding="utf-8") as file:
-        if not _take(file, fcntl.LOCK_EX):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+    with holding(run / "lock", patience=0.5) as file:
+        if file is None:
+            holder = (run / "lock").read_text(encoding="utf-8").strip() or "another process"
             raise UserError(f"'{run}' is being trained by {holder}", next="wait for it, or stop it, then resume")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
@@ -180,24 +179,7 @@ def lock(run: Path) -> Iterator[None]:
 
 def is_held(run: Path) -> bool:
     """Whether a process trains in the run now."""
-    try:
-        with open(run / "lock", encoding="utf-8") as file:
-            return not _take(file, fcntl.LOCK_SH, patience=0.0)
-    except OSError:
-        return False
-
-
-def _take(file: IO[str], kind: int, patience: float = 0.5) -> bool:
-    """Lock an open file; within `patience` seconds, since whoever asks `is_held` has it for an instant."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
+    return locks.is_held(run / "lock")
 
 
 def environment() -> dict[str, Any]:

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from barlowctl.data import beton_writer
 from barlowctl.data.beton import Beton
 from barlowctl.data.beton_format import HEADER, JPEG, RAW
 from barlowctl.data.beton_writer import BetonWriter
 from barlowctl.errors import UserError
+from barlowctl.locks import take
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
@@ -160,6 +162,24 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
         pytest.raises(UserError, match="another process is writing"),
     ):
         BetonWriter(tmp_path / "a.beton", 1)
+
+
+def test_a_writer_that_comes_while_another_one_finishes_leaves_its_file_alone(tmp_path, monkeypatch):
+    first = BetonWriter(tmp_path / "a.beton", 1)
+    first.append(np.zeros((8, 8, 3), np.uint8), mode=RAW, width=8, height=8)
+    locks = []
+
+    def late(file, **options) -> bool:
+        if not locks:
+            first.finish()  # after the second has opened the file, and before it locks it
+        locks.append(file)
+        return take(file, **options)
+
+    monkeypatch.setattr(beton_writer, "take", late)
+    with BetonWriter(tmp_path / "a.beton", 1):
+        assert Beton.open(tmp_path / "a.beton").num_samples == 1
+    assert len(locks) == 2
+    assert os.listdir(tmp_path) == ["a.beton"]
 
 
 def test_too_wide_an_image_is_refused_and_the_writer_goes_on(tmp_path):
