@@ -30,10 +30,10 @@ from barlowctl.files import atomic_write
 from barlowctl.model import Preprocessing, feature_width
 from barlowctl.objective import Classifier
 from barlowctl.recipe.protocol import Protocol
+from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine, rundir, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.schedule import epoch_cosine, epoch_drops
-from barlowctl.train.signals import stop_requests
 
 TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precision
 

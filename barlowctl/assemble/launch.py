@@ -16,10 +16,10 @@ from barlowctl.errors import RunStopped, UserError
 from barlowctl.places import check_folder, free_bytes
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
+from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, rundir, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
 from barlowctl.train.monitors import Monitor, guarded
-from barlowctl.train.signals import stop_requests
 
 
 def _less_memory(train: Train) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from barlowctl import launcher, shell
+from barlowctl import launcher, shell, signals
 from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Cell, Ledger
 from barlowctl.assemble import precision
@@ -29,7 +29,6 @@ from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Sink
-from barlowctl.train.signals import wanted
 
 Show = Callable[[Cell], AbstractContextManager[Sink]]
 
@@ -107,12 +106,8 @@ def _stopped_by_signals(cell: Cell) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise RunStopped(f"stopped while '{cell.path}' was prepared or measured; what was trained is kept")
 
-    before = {number: signal.signal(number, stop) for number in wanted() if number != signal.SIGINT}
-    try:
+    with signals.handled(stop, leaving=(signal.SIGINT,)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _record(cell: Cell) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from barlowctl.errors import EXIT_DONE, RunStopped
-from barlowctl.train.signals import wanted
+from barlowctl.signals import noted
 
 POLL_SECONDS = 0.2
 
@@ -54,12 +53,12 @@ def run_all(
         Tasks that could not be run: label -> the last line their process wrote.
 
     Raises:
-        RunStopped: a signal that asks to stop came (`train.signals`); every process has saved its state.
+        RunStopped: a signal that asks to stop came (`signals`); every process has saved its state.
     """
     waiting, working = list(tasks), dict[int, tuple[subprocess.Popen[bytes], T]]()
     wrong: dict[str, str] = {}
     told: set[int] = set()
-    with _signals() as stopping:
+    with noted() as stopping:
         try:
             while working or (waiting and not stopping()):
                 for slot, place in enumerate(places):
@@ -111,14 +110,3 @@ def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     errors = [line for line in lines if line.startswith(("error:", "internal error"))]
     return (errors or lines or [""])[-1]
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in wanted()}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -17,7 +17,7 @@ from torch.distributed.run import config_from_args, parse_args
 
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST
-from barlowctl.train.signals import wanted
+from barlowctl.signals import wanted
 
 # What `torchrun --standalone` means.
 STANDALONE = (

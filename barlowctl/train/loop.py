@@ -18,6 +18,7 @@ from torch import Tensor
 
 from barlowctl.distributed import RankLost, Ranks, another_rank_failed
 from barlowctl.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, RunDiverged, RunStopped, UserError, add_note, one_line
+from barlowctl.signals import shielded, urgent
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, Sink, StepDone
 from barlowctl.train.gradient import Gradient
@@ -25,7 +26,6 @@ from barlowctl.train.metrics import explain_divergence, grad_norm, lower_rate, m
 from barlowctl.train.optim import set_learning_rates
 from barlowctl.train.progress import EpochMeans, Progress, Trained
 from barlowctl.train.settings import Settings
-from barlowctl.train.signals import shielded, urgent
 
 
 class Batch(Protocol):

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from barlowctl.errors import RunStopped, UserError, one_line
+from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, StepDone
-from barlowctl.train.signals import stop_requests
 from tests.train.test_engine import SETTINGS, Batch, Loader, Recorder, final_bytes, make, to_input
 
 EVERY_STEP = replace(SETTINGS, log_every_steps=1)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, and when they may break into what it does.
+"""Signals that ask a run to stop, and when they may break into what it does. A leaf.
 
 The first one is obeyed after the step in progress. Another Ctrl-C does not wait for it, and an `urgent` block
 does not wait for any: they raise KeyboardInterrupt where they arrive, but in a `shielded` block (the weights are
@@ -8,9 +8,10 @@ changed, or written) at its end. That happens once: whoever goes on pressing doe
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
@@ -22,6 +23,25 @@ def wanted() -> tuple[signal.Signals, ...]:
         for number in STOPPING
         if number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     )
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], object], *, leaving: Container[int] = ()) -> Iterator[None]:
+    """Handle the signals that ask to stop, except those of `leaving`, for the block; then as they were before."""
+    before = {number: signal.signal(number, handler) for number in wanted() if number not in leaving}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], bool]]:
+    """Only note the signals in the block, whichever and how often; yields whether one has come."""
+    received: list[int] = []
+    with handled(lambda number, frame: received.append(number)):
+        yield lambda: bool(received)
 
 
 @dataclass
@@ -37,7 +57,7 @@ class Requests:
     def __call__(self) -> bool:
         return bool(self.received)
 
-    def handle(self, number: int, frame: object) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         """The handler of a signal."""
         again = bool(self.received) and number == signal.SIGINT
         self.received.append(number)
@@ -56,15 +76,13 @@ _requests = Requests()
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Handle the signals for the block; yields whether one has asked to stop."""
+    """Let signals ask for a stop of what the block does (see above); yields whether one has."""
     global _requests
     outer, _requests = _requests, Requests()
-    before = {number: signal.signal(number, _requests.handle) for number in wanted()}
     try:
-        yield _requests
+        with handled(_requests.handle):
+            yield _requests
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         _requests = outer
 
 

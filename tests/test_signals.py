@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from barlowctl.train.signals import shielded, stop_requests, urgent, wanted
+from barlowctl.signals import handled, noted, shielded, stop_requests, urgent, wanted
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,23 @@ def test_a_second_sigterm_waits_like_the_first() -> None:
     with stop_requests():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_signals_can_be_only_noted() -> None:
+    with noted() as come:
+        assert not come()
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert come()
+
+
+def test_what_is_not_handled_reaches_whoever_did_before() -> None:
+    inner = list[int]()
+    with noted() as outer, handled(lambda number, frame: inner.append(number), leaving=(signal.SIGINT,)):
+        signal.raise_signal(signal.SIGTERM)
+        assert (inner, outer()) == ([signal.SIGTERM], False)
+        signal.raise_signal(signal.SIGINT)
+        assert (inner, outer()) == ([signal.SIGTERM], True)
 
 
 def raised_in(block: AbstractContextManager[None], number: int | None) -> list[str]:
