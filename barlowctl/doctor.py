@@ -18,6 +18,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from barlowctl import cores
+
 Status = Literal["ok", "warn", "fail"]
 
 OLDEST_PYTHON = (3, 11)
@@ -63,7 +65,7 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         ("numba", lambda: check_package("numba")),
         ("numba cache", lambda: check_numba_cache(Path(__file__).parent)),
         ("compiler", check_compiler),
-        ("cores", lambda: check_cores(usable_cores(), cpu_quota(Path("/sys/fs/cgroup")))),
+        ("cores", lambda: check_cores(len(cores.bound_to()), cores.quota())),
         ("memory", lambda: check_memory(available_memory())),
         ("data home", lambda: check_folder("data home", data_home, "BARLOWCTL_DATA")),
         ("runs", lambda: check_folder("runs", runs, None)),
@@ -251,37 +253,18 @@ def cpu_flags(cpuinfo: Path) -> set[str]:
     return set()
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_quota(cgroup: Path) -> float | None:
-    """Cores' worth of time a container grants (cgroup v2, then v1); None: no limit."""
-    current = cgroup / "cpu.max"
-    if current.exists():
-        quota, period = current.read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    older = cgroup / "cpu" / "cpu.cfs_quota_us"
-    if older.exists() and int(older.read_text()) > 0:
-        return int(older.read_text()) / int((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
-    return None
-
-
-def check_cores(usable: int, quota: float | None) -> Check:
+def check_cores(bound: int, quota: float | None) -> Check:
     """Cores, and a container's quota below them, which makes threads wait for one another.
 
     Args:
-        usable: cores this process may run on.
+        bound: cores this process may run on.
         quota: cores' worth of time granted, None for no limit.
     """
-    if quota is not None and quota < usable:
+    if quota is not None and quota < bound:
         threads = max(1, int(quota))
-        value = f"{usable} visible, {quota:g} granted to this container"
-        return Check("cores", "warn", value, f"libraries start {usable} threads: set OMP_NUM_THREADS={threads}")
-    return Check("cores", "ok", str(usable))
+        value = f"{bound} visible, {quota:g} granted to this container"
+        return Check("cores", "warn", value, f"libraries start {bound} threads: set OMP_NUM_THREADS={threads}")
+    return Check("cores", "ok", str(bound))
 
 
 def available_memory() -> int | None:

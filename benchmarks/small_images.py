@@ -19,6 +19,7 @@ from PIL import Image
 
 from barlowctl.assemble.data import view_specs
 from barlowctl.bench.photographs import write_photographs
+from barlowctl.cores import usable_cores
 from barlowctl.data.beton import Beton
 from barlowctl.data.beton_format import RAW
 from barlowctl.data.beton_writer import BetonWriter
@@ -67,9 +68,7 @@ def main() -> None:
                     rates.append(samples / (time.perf_counter() - wall))
                     per_cpu.append(samples / (time.process_time() - cpu))
     print(f"{arguments.recipe}, {arguments.images} images, {arguments.workers} threads, n = {arguments.rounds}")
-    print(
-        f"load before {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores; two-view samples, median (range)"
-    )
+    print(f"load before {os.getloadavg()[0]:.1f}, {usable_cores()} cores; two-view samples, median (range)")
     for label, values in (("per second", rates), ("per CPU-second", per_cpu)):
         print(f"{label}: {statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})")
 

@@ -96,21 +96,6 @@ def test_a_quota_below_the_cores_is_a_warning(usable: int, quota: float | None, 
     assert advice in check.advice
 
 
-def test_the_quota_is_read_from_both_kinds_of_control_groups(tmp_path: Path) -> None:
-    assert doctor.cpu_quota(tmp_path) is None
-    older = tmp_path / "cpu"
-    older.mkdir()
-    (older / "cpu.cfs_quota_us").write_text("-1\n")
-    assert doctor.cpu_quota(tmp_path) is None
-    (older / "cpu.cfs_quota_us").write_text("250000\n")
-    (older / "cpu.cfs_period_us").write_text("100000\n")
-    assert doctor.cpu_quota(tmp_path) == 2.5
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert doctor.cpu_quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert doctor.cpu_quota(tmp_path) is None
-
-
 def test_little_memory_is_a_warning() -> None:
     assert doctor.check_memory(3 * 2**30).status == "warn"
     assert doctor.check_memory(3 * 2**30).value == "3.0 GiB available"

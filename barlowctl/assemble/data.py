@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from barlowctl.assemble.machine import Runtime, cores
+from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
+from barlowctl.cores import usable_cores
 from barlowctl.data import decode, home, sources
 from barlowctl.data.batched import geometric
 from barlowctl.data.beton import Beton
@@ -163,7 +164,7 @@ def build_loader(
         seed: of the order and the distortions; undistorted views in order have neither.
         choice: where it was made already. compiles: the photometric chain on the device, where that is faster.
     """
-    workers = runtime.workers or (1 if device.type == "cpu" else cores())
+    workers = runtime.workers or (1 if device.type == "cpu" else usable_cores())
     shared: dict[str, Any] = {
         "views": specs,
         "channels": channels,

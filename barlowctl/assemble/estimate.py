@@ -16,10 +16,11 @@ from barlowctl.ablate.ledger import Cell
 from barlowctl.assemble.data import Source, build_loader, check_holdout, evaluation_spec, open_source, training_loader
 from barlowctl.assemble.job import build_optimizer, steps_per_epoch
 from barlowctl.assemble.labelled import check_labelled
-from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.trial import Trial, operations
+from barlowctl.cores import usable_cores
 from barlowctl.data.views import Spec
 from barlowctl.datasets import DATASETS, training_images
 from barlowctl.errors import UserError
@@ -160,7 +161,7 @@ class _Stopwatch:
     ) -> None:
         self.base, self.runtime, self.device, self.source = base, runtime, device, source
         self.precisions: dict[str, str] = {}  # asked -> computed in
-        self.beside = device.type == "cuda" or cores() > threads  # loading happens while the step is computed
+        self.beside = device.type == "cuda" or usable_cores() > threads  # loading happens while the step is computed
         self.loading = self._load()  # seconds an image
         self.compute: float | None = None
         self.base_operations = operations(base)

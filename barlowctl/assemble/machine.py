@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from barlowctl.cores import bound_to, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
 from barlowctl.launchers.pool import Place
@@ -79,19 +80,14 @@ def device_of_rank(name: str, ranks: Ranks) -> torch.device:
     return torch.device("cuda", index)
 
 
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE) -> int:
     """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers).
 
     Ranks on one machine share its cores, except where each is bound to cores of its own (as `srun` does).
     """
     keep_freed_memory()
-    bound = ranks.size > 1 and _is_own(frozenset(os.sched_getaffinity(0)), ranks)
-    share = max(1, cores() // (1 if bound else ranks.local_size))
+    bound = ranks.size > 1 and _is_own(bound_to(), ranks)
+    share = max(1, usable_cores() // (1 if bound else ranks.local_size))
     threads = min(runtime.threads or recipe_threads or share, share)
     torch.set_num_threads(threads)
     return threads
@@ -182,7 +178,7 @@ def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
     """
     device = choose_device(runtime.device)
     if device.type == "cpu":
-        threads = runtime.threads or recipe_threads or max(1, cores() // count)
+        threads = runtime.threads or recipe_threads or max(1, usable_cores() // count)
         return [Place("cpu", threads)] * count
     if runtime.device not in ("auto", "cuda"):
         raise UserError(
@@ -197,4 +193,4 @@ def places_at_once(count: int, runtime: Runtime, recipe_threads: int) -> int:
     """How many times as fast `count` processes are as one at most: no more than there are GPUs, or cores for them."""
     if choose_device(runtime.device).type == "cuda":
         return min(count, torch.cuda.device_count())
-    return min(count, max(1, cores() // (runtime.threads or recipe_threads or cores())))
+    return min(count, max(1, usable_cores() // (runtime.threads or recipe_threads or usable_cores())))

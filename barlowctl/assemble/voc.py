@@ -16,8 +16,9 @@ from barlowctl.assemble.data import choices_of, pictures_of
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.identity import identify
 from barlowctl.assemble.labelled import check_distinct
-from barlowctl.assemble.machine import Runtime, choose_device, cores, set_threads
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.subjects import Subject
+from barlowctl.cores import usable_cores
 from barlowctl.data import benchmarks
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.datasets import VOC07
@@ -79,7 +80,7 @@ def measure_voc07(
     features = [found.features.numpy() for found in read]
     targets = [matrix[found.positions] for matrix, found in zip(targets, read, strict=True)]
     _check_classes(targets, options.low_shot)
-    threads = min(runtime.threads or cores(), cores())
+    threads = min(runtime.threads or usable_cores(), usable_cores())
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]

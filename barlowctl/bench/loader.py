@@ -12,6 +12,7 @@ from typing import Any
 
 from barlowctl.bench.photographs import sample_photographs, write_photographs
 from barlowctl.bench.turns import Measured, Turn, measure
+from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean
 
 REFERENCE = "authors"
@@ -109,7 +110,7 @@ def compare(
         "left_out": left_out,
         "set": facts,
         "round": {key: settings[key] for key in ("images", "batch", "size", "workers")},
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "load_before": round(load, 1)},
+        "machine": {"processor": processor(), "cores": usable_cores(), "load_before": round(load, 1)},
     }
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from barlowctl.assemble.machine import cores
 from barlowctl.assemble.trial import forward_flops
 from barlowctl.bench.loader import processor
 from barlowctl.bench.step_ladder import choose_rungs
@@ -26,6 +25,7 @@ from barlowctl.bench.step_rivals import PACKAGES, is_installed
 from barlowctl.bench.step_settings import CHECKED, OURS, Images, StepSettings
 from barlowctl.bench.step_summary import against_of, summarize, summarize_peak
 from barlowctl.bench.turns import Measured, Turn, measure
+from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -213,7 +213,7 @@ def make_images(given: Path | None, place: Path, count: int, workers: int, progr
     else:
         progress(f"making {count} JPEGs")
         write_photographs(folder, count)
-    pack(open_source(folder), packed, workers=cores())
+    pack(open_source(folder), packed, workers=usable_cores())
     return Images(folder, packed, workers)
 
 
@@ -241,7 +241,7 @@ def machine(device: torch.device, threads: int, load_before: float) -> dict[str,
     return {
         "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cores": cores(),
+        "cores": usable_cores(),
         "threads": threads,
         "load_before": round(load_before, 1),
         "torch": str(torch.__version__),

@@ -10,6 +10,7 @@ import typer
 from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cores import usable_cores
 from barlowctl.datasets import DATASETS, DOWNLOADABLE
 from barlowctl.errors import UserError
 from barlowctl.places import check_file
@@ -110,7 +111,7 @@ def pack(
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
     check_file(target, "OUT")
-    workers = workers or _cores()
+    workers = workers or usable_cores()
     check_options(workers, store, quality, shorter_side, on_unreadable)
     choices = Choices(value_range, background, parse_bands(bands))
     console.say(f"looking for images in {source}")
@@ -284,7 +285,12 @@ def get(
     total = sum(DATASETS[name].images.values()) if name in DOWNLOADABLE else None
     with console.progress(f"data set {name}", total) as bar:
         fetched = fetch.get(
-            name, source=source, workers=workers or _cores(), overwrite=overwrite, say=console.say, progress=bar.advance
+            name,
+            source=source,
+            workers=workers or usable_cores(),
+            overwrite=overwrite,
+            say=console.say,
+            progress=bar.advance,
         )
     console.table("", ("split", "images", "file"), [(one.split, one.samples, str(one.path)) for one in fetched])
     console.result({"name": name, "splits": {one.split: _fetched(one) for one in fetched}})
@@ -362,9 +368,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else str(value)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))

@@ -13,6 +13,7 @@ from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import binary_size, duration, show
+from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -269,10 +270,9 @@ def _run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
     """
     import torch
 
-    from barlowctl.assemble.machine import cores
     from barlowctl.launchers.ranks import run_ranks
 
-    there = torch.cuda.device_count() if on_gpus else cores()
+    there = torch.cuda.device_count() if on_gpus else usable_cores()
     if count > there:
         kind = "GPUs" if on_gpus else "cores"
         raise UserError(

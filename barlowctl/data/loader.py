@@ -7,7 +7,6 @@ interpreter lock released, and a ring of reused output buffers. `plain.PlainLoad
 from __future__ import annotations
 
 import abc
-import os
 import queue
 import threading
 import weakref
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack
 import numpy as np
 import torch
 
+from barlowctl.cores import usable_cores
 from barlowctl.data import decode, draws
 from barlowctl.data.kernel import FileIndex, Scratch, fill
 from barlowctl.data.plan import EpochPlan, Sharing
@@ -393,10 +393,3 @@ def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> No
         raise UserError(f"channels is {channels}", allowed="1 or 3")
     if on_unreadable not in ("raise", "replace", "skip"):
         raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -19,12 +19,13 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from barlowctl.cores import usable_cores
 from barlowctl.data import draws, photometric
 from barlowctl.data.brightness import looks_told
 from barlowctl.data.conversion import Conversion
 from barlowctl.data.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
 from barlowctl.data.image_list import ImageList, note
-from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common, usable_cores
+from barlowctl.data.loader import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common
 from barlowctl.data.names import written
 from barlowctl.data.picture import Picked, Source
 from barlowctl.data.pixels import convert_values, decode_picture

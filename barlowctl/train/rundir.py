@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import files, locks, shell
+from barlowctl.cores import usable_cores
 from barlowctl.data.names import require_text
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
@@ -189,7 +190,7 @@ def environment() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor_cores": len(os.sched_getaffinity(0)),
+        "processor_cores": usable_cores(),
         "packages": {name: version for name in RECORDED_PACKAGES if (version := _version(name))},
         "git": _git_state(),
     }

@@ -40,7 +40,7 @@ def test_memory_that_runs_out_is_explained() -> None:
 
 
 def test_processes_take_the_gpus_in_turn_or_shares_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     assert machine.places(4, Runtime(device="cpu"), 0) == [Place("cpu", 2)] * 4
     assert machine.places(4, Runtime(device="cpu"), 1) == [Place("cpu", 1)] * 4
     assert [machine.places_at_once(n, Runtime(device="cpu"), 2) for n in (1, 4, 9)] == [1, 4, 4]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from barlowctl.cores import usable_cores
 from barlowctl.data import decode
-from barlowctl.data.loader import FastLoader, usable_cores
+from barlowctl.data.loader import FastLoader
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.sources import open_source
 from barlowctl.data.views import CenterSpec, SquashSpec, ViewSpec

@@ -9,6 +9,7 @@ import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 
 EPILOG = (
@@ -46,7 +47,6 @@ def loader(
     ours-geometric is what is left to the CPU when a GPU applies the photometric chain.
     """
     from barlowctl.bench.loader import compare
-    from barlowctl.data.loader import usable_cores
 
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")

@@ -83,8 +83,9 @@ def step(
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
 
-    from barlowctl.assemble.machine import choose_device, cores
+    from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.step import compare
+    from barlowctl.cores import usable_cores
     from barlowctl.recipe import load
 
     changes = [f"train.batch_size={batch}", f"train.precision={precision}"]
@@ -103,7 +104,7 @@ def step(
         loading=loading,
         images=images,
         count=count,
-        workers=workers or (1 if where.type == "cpu" else cores()),
+        workers=workers or (1 if where.type == "cpu" else usable_cores()),
         rounds=rounds,
         steps=steps,
         warmup=warmup,
