@@ -96,6 +96,16 @@ HEAVY = {
     "cv2", "ffcv", "matplotlib", "numba", "numpy", "PIL", "pydantic", "safetensors", "scipy", "sklearn",
     "tensorboard", "timm", "torch", "torchvision", "wandb",
 }  # fmt: skip
+# What only these modules call: an idea that many need is written once.
+WRITTEN_ONCE = {
+    "os.replace": {"files"},
+    "os.fsync": {"files"},
+    "fcntl.flock": {"locks"},
+    "os.sched_getaffinity": {"cores"},
+    "os.cpu_count": {"cores"},
+    # Beside `signals`: processes that end when another one says so, and one whose outcome is settled.
+    "signal.signal": {"signals", "bench.contestant", "cli.app", "data.plain"},
+}
 NOT_MODULE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 
 
@@ -222,6 +232,24 @@ def test_a_broken_wall_is_seen(module: str, source: str) -> None:
 )
 def test_what_is_allowed_passes(module: str, source: str) -> None:
     assert violations(source, module) == []
+
+
+def written_again(source: str, module: str) -> list[str]:
+    """Calls that belong to another module."""
+    called = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))
+    names = (f"{node.value.id}.{node.attr}" for node in called if isinstance(node.value, ast.Name))
+    return [name for name in names if name in WRITTEN_ONCE and module not in WRITTEN_ONCE[name]]
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_what_many_need_is_written_once(path: Path) -> None:
+    assert written_again(path.read_text(), dotted(path)) == []
+
+
+def test_what_is_written_again_is_seen() -> None:
+    source = "import os\ndef f(a, b):\n    os.replace(a, b)"
+    assert written_again(source, "train.sinks") == ["os.replace"]
+    assert written_again(source, "files") == []
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if part_of(dotted(path)) != "cli"], ids=dotted)

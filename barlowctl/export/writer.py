@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import Format, format_named
 from barlowctl.export.weights import state_dict
+from barlowctl.files import atomic_write
 from barlowctl.places import check_folder, free
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
@@ -64,28 +61,24 @@ def export(
     projector_path = _projector_path(path, chosen) if with_projector else None
     if projector_path is not None and projector_path.exists() and not overwrite:
         raise _taken(projector_path)
-    token = f".partial-{secrets.token_hex(4)}-"
-    temporary = path.with_name(token + path.name)
-    beside = None if projector_path is None else temporary.with_name(token + projector_path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = chosen.write(model, temporary)
-        files = [path / file.relative_to(temporary) for file in written]
-        difference, fine_tuning = _verify(model, temporary, chosen)
-        if beside is not None and projector_path is not None:
-            _write_projector(model, beside)
-            os.replace(beside, projector_path if chosen.suffix else temporary / projector_path.name)
-            files.append(projector_path)
-        _put_in_place(temporary, path)
+        with atomic_write(path, new=not overwrite) as temporary:
+            written = chosen.write(model, temporary)
+            files = [path / file.relative_to(temporary) for file in written]
+            difference, fine_tuning = _verify(model, temporary, chosen)
+            if projector_path is not None:
+                if chosen.suffix:
+                    with atomic_write(projector_path, new=not overwrite) as beside:
+                        _write_projector(model, beside)
+                else:
+                    _write_projector(model, temporary / projector_path.name)
+                files.append(projector_path)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the export could not be written to {path}: {error}",
             next="free space or choose another --out",
         ) from error
-    finally:
-        for leftover in (temporary, beside):
-            if leftover is not None:
-                _remove(leftover)
     return ExportReport(
         path,
         chosen.name,
@@ -172,21 +165,3 @@ def _write_projector(model: ExportedModel, path: Path) -> None:
     back = load_file(path)
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[key].nan_to_num(), weights[key].nan_to_num()) for key in weights)
-
-
-def _put_in_place(temporary: Path, path: Path) -> None:
-    if path.is_dir():  # a folder cannot be replaced in one step: the old one goes aside first
-        aside = path.with_name(f".replaced-{secrets.token_hex(4)}-{path.name}")
-        os.rename(path, aside)
-        os.rename(temporary, path)
-        shutil.rmtree(aside)
-    else:
-        os.replace(temporary, path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
