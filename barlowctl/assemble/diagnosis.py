@@ -15,8 +15,8 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
-from barlowctl.eval.features import evaluating
 from barlowctl.files import atomic_write
+from barlowctl.model import in_mode
 from barlowctl.objective import BarlowTwins
 from barlowctl.plots import matrix, panels
 from barlowctl.plots.images import save_image
@@ -80,7 +80,7 @@ def diagnose(
     )
     to_input = preprocessing_of(recipe).normalization().to(device)
     embedded: tuple[list[Tensor], list[Tensor]] = ([], [])
-    with loader, evaluating(method), torch.inference_mode():
+    with loader, in_mode(method, training=False), torch.inference_mode():
         for batch in loader.epoch(0):
             if not len(batch.indices):
                 continue

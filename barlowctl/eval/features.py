@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
+from barlowctl.model import in_mode
 
 
 class LabelledBatch(Protocol):
@@ -47,7 +47,7 @@ def extract(
     """
     features: list[Tensor] = []
     labels: list[Tensor] = []
-    with evaluating(backbone), torch.inference_mode():
+    with in_mode(backbone, training=False), torch.inference_mode():
         for batch in batches:
             images = batch.views[0]
             if not len(images):  # none of them could be read
@@ -66,18 +66,6 @@ def extract(
         raise UserError("there are no images to extract features from")
     # Outside inference mode, so that the results are ordinary tensors.
     return torch.cat(features), torch.cat(labels)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[nn.Module]:
-    """`module` in eval mode; every submodule's own mode is put back on leaving."""
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield module
-    finally:
-        for submodule, mode in modes:
-            submodule.training = mode
 
 
 def backbone_digest(module: nn.Module) -> str:

@@ -14,6 +14,7 @@ from barlowctl.model.backbone import (
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
+from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.pooling import QuarterPooling, last_map_shape
 from barlowctl.model.preprocessing import Preprocessing
@@ -34,6 +35,7 @@ __all__ = [
     "check_input",
     "estimate_memory",
     "feature_width",
+    "in_mode",
     "last_map_shape",
     "recompute_activations",
     "synchronize_batch_norm",

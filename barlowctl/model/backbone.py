@@ -8,8 +8,7 @@ Its width is that of the batch norm behind it: 64, or 2 x stem_width with stem_t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
 import timm
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from barlowctl.errors import UserError
+from barlowctl.model.modes import in_mode
 
 Stem = Literal["default", "cifar", "stride2"]
 
@@ -182,7 +182,7 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
     image = torch.zeros(1, in_chans, size, size)
     tensors: dict[str, Tensor] = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
     on_meta = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
-    with _evaluating(backbone), torch.no_grad():
+    with in_mode(backbone, training=False), torch.no_grad():
         try:
             features = functional_call(backbone, on_meta, (image.to("meta"),))
         except _CONSTRUCTION_ERRORS:
@@ -206,15 +206,3 @@ def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
         f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}",
         next=f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop",
     )
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; every submodule gets its own mode back."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
+from barlowctl.model.modes import in_mode
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -69,18 +71,13 @@ def _saved_bytes(module: nn.Module, inputs: Callable[[], Sequence[Any]], autocas
         return tensor
 
     casting: AbstractContextManager[Any] = nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast)
-    training = {part: part.training for part in module.modules()}
     with FakeTensorMode():
         stand_ins = {key: _stand_in(value) for key, value in own.items()}
         fixed = {_storage(value) for value in stand_ins.values()}
         arguments = tuple(inputs())
-        module.train()
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor), casting:
-                output = functional_call(module, stand_ins, arguments)
-        finally:
-            for part, mode in training.items():
-                part.training = mode
+        hooks = torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor)
+        with in_mode(module, training=True), hooks, casting:
+            output = functional_call(module, stand_ins, arguments)
         del output
         return sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in fixed)
 

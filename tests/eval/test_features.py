@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
-from barlowctl.eval.features import backbone_digest, evaluating, extract
+from barlowctl.eval.features import backbone_digest, extract
 
 
 @dataclass
@@ -84,14 +84,6 @@ def test_the_backbone_does_not_change_in_bytes_or_mode() -> None:
     with pytest.raises(RuntimeError, match="the loader broke"):
         extract(module, failing(), to_input)
     assert [m.training for m in module] == [True, False, True, True, True]
-
-
-def test_evaluating_gives_the_module_in_eval_mode() -> None:
-    module = backbone().train()
-    with evaluating(module) as inside:
-        assert inside is module
-        assert not any(m.training for m in module.modules())
-    assert all(m.training for m in module.modules())
 
 
 def test_half_precision_features_come_out_in_float32() -> None:
