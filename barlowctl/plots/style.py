@@ -38,11 +38,13 @@ def series_color(number: int) -> Color:
 
 
 def class_color(label: int, count: int) -> Color:
-    """A colour of its own for each of `count` classes: those of lines, or around the colour circle where these are
-    too few; grey for -1, unlabelled."""
+    """A colour of its own for each of `count` classes; grey for -1, unlabelled.
+
+    Those of lines except black, which a dark page does not show; around the colour circle where these are too few.
+    """
     if label < 0:
         return UNLABELLED
-    if count <= len(SERIES):
+    if count < len(SERIES):
         return series_color(label)
     step = (label * 0.61803398875) % 1.0 if count > 12 else label / count
     lightness = (0.42, 0.55, 0.34)[label % 3]

@@ -19,7 +19,6 @@ from barlowctl.ablate import figure, studies, table
 from barlowctl.ablate.ledger import Ledger
 from barlowctl.assemble.study import finished_of_all_layers, write_results
 from barlowctl.errors import UserError
-from barlowctl.launchers import slurm
 from barlowctl.recipe import load
 
 OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
@@ -280,16 +279,6 @@ def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
     assert {file.name for file in files} == {"asymmetry.json", "asymmetry.csv", "asymmetry.md"}
     assert why is not None
     assert "pip install 'barlowctl[plots]'" in why
-
-
-def test_an_array_script_has_a_task_per_open_cell(tmp_path: Path) -> None:
-    text = slurm.study_script(
-        [0, 1, 2, 5], ["--loss", "--set", "a=b c"], out=tmp_path / "s", at_once=4, options={"time": "1:00"}
-    )
-    assert "#SBATCH --array=0-2,5%4\n" in text
-    assert "#SBATCH --time=1:00\n" in text
-    assert "-m barlowctl ablate --loss --set 'a=b c' --cell \"$SLURM_ARRAY_TASK_ID\"" in text
-    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", "\udcff"])

@@ -49,9 +49,10 @@ def test_a_page_has_the_colours_of_pictures_and_lighter_ones_in_the_dark() -> No
 
 def test_classes_have_colours_of_their_own() -> None:
     assert style.class_color(-1, 3) == style.UNLABELLED
-    for count in (2, 7, 8, 20):
+    for count in (2, 6, 7, 8, 20):
         assert len({style.class_color(label, count) for label in range(count)}) == count
     assert style.class_color(1, 5) == style.VERMILION
+    assert style.BLACK not in {style.class_color(label, count) for count in range(2, 40) for label in range(count)}
 
 
 def colors_of(picture: Image.Image) -> set[tuple[int, int, int]]:

@@ -1,0 +1,54 @@
+"""Both kinds of script are made by one builder: what they share, and what is each one's own."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barlowctl.launchers.slurm import Slurm, run_script, study_script
+
+
+def directives(script: str) -> dict[str, str]:
+    """sbatch's options, quotes read as Slurm reads them."""
+    lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    words = [shlex.split(line) for line in lines]
+    assert all(len(word) == 1 for word in words), lines
+    return dict(word[0].removeprefix("--").partition("=")[::2] for word in words)
+
+
+def run(folder: Path, **options: str) -> str:
+    asked = Slurm(nodes=2, ranks_per_node=4, on_gpus=True, time="1:00", options=options)
+    return run_script(folder, asked, ["--recipe", "a b"], ["--threads", "1"])
+
+
+def study(folder: Path, **options: str) -> str:
+    return study_script([0, 1, 2, 5], ["--loss", "--set", "a=b c"], out=folder, at_once=4, options=options)
+
+
+@pytest.mark.parametrize("make", [run, study])
+@pytest.mark.parametrize("python", ["/usr/bin/python3", "/opt/it's mine/python"])
+def test_what_every_script_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, python: str) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    script = make(tmp_path / "50% off", partition="gpu")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    found = directives(script)
+    assert found["job-name"] == "barlowctl-50% off"
+    assert found["output"].startswith(f"{tmp_path}/50%% off")
+    assert (found["signal"], found["open-mode"], found["partition"]) == ("USR1@120", "append", "gpu")
+    assert "requeue" in found
+    assert shlex.quote(python) in script
+    assert directives(make(tmp_path / "a", signal="USR1@600"))["signal"] == "USR1@600"  # the user's word is the last
+
+
+def test_a_run_asks_for_its_ranks_and_an_array_for_its_cells(tmp_path: Path) -> None:
+    of_run, of_study = directives(run(tmp_path / "a")), directives(study(tmp_path / "s", time="1:00"))
+    assert [of_run[name] for name in ("nodes", "ntasks-per-node", "gpus-per-node", "time")] == ["2", "4", "4", "1:00"]
+    assert [of_study[name] for name in ("array", "ntasks", "gpus", "time")] == ["0-2,5%4", "1", "1", "1:00"]
+    assert "-m barlowctl ablate --loss --set 'a=b c' --cell \"$SLURM_ARRAY_TASK_ID\"" in study(tmp_path / "s")
+    assert "set -- --recipe 'a b' --out" in run(tmp_path / "a")
+    assert "RESTART_COUNT" in run(tmp_path / "a")
+    assert "RESTART_COUNT" not in study(tmp_path / "s")
