@@ -24,7 +24,7 @@ RESTARTS_AFTER_LOSS = 5
 _SCRIPT = """\
 #!/bin/bash
 {directives}
-# Written by `barlowctl {command} --print-sbatch`. {about}
+# Written by barlowctl {command} --print-sbatch. {about}
 # Slurm sends USR1 {warning} s before the time limit, and TERM on preemption: the state is saved, the exit code is
 # {stopped}, and the job asks for its place again and goes on where it was.
 {turn}
