@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,43 +35,23 @@ def _walk(command: Any, parent: Any, name: str, depth: int) -> Iterator[tuple[An
 
 
 def _section(context: Any, depth: int) -> str:
+    from barlowctl.cli import help as pages
+
     command = context.command
-    lines = [f"{'#' * min(depth, 4)} `{context.command_path}`", "", _paragraphs(command.help), ""]
-    lines += ["```", " ".join(context.get_usage().split()), "```", ""]
-    rows = [record for record in map(_record(context), command.get_params(context)) if record]
-    if rows:
-        lines += ["| argument or option | what it is |", "|---|---|"]
-        lines += [f"| {_code(left)} | {_cell(right)} |" for left, right in rows]
-        lines += [""]
-    children = [child for child in getattr(command, "commands", {}).items() if not child[1].hidden]
-    if children:
-        lines += ["| command | what it does |", "|---|---|"]
-        lines += [f"| `{name}` | {_cell(child.get_short_help_str(limit=200))} |" for name, child in children]
-        lines += [""]
-    if command.epilog:
-        lines += [_paragraphs(command.epilog), ""]
+    lines = [f"{'#' * min(depth, 4)} `{context.command_path}`", ""]
+    lines += [text for paragraph in pages.paragraphs(command) for text in (paragraph, "")]
+    lines += ["```", f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}", "```", ""]
+    for section in pages.sections(command, context):
+        rows = [f"| {_code(name)} | {_cell(what)} |" for name, what in section.rows if "--help" not in name]
+        lines += [f"| {section.title} | |", "|---|---|", *rows, ""] if rows else []
+    if shown := pages.examples_of(command):
+        lines += ["Examples:", "", "```bash", *shown, "```", ""]
+    lines += [text for remark in pages.remarks(command) for text in (remark, "")]
     return "\n".join(lines)
 
 
-def _record(context: Any) -> Any:
-    """A function from a parameter to its line of help, None for hidden ones and for --help itself."""
-
-    def record(parameter: Any) -> tuple[str, str] | None:
-        if "--help" in parameter.opts or getattr(parameter, "hidden", False):
-            return None
-        found: tuple[str, str] | None = parameter.get_help_record(context)
-        return found
-
-    return record
-
-
-def _paragraphs(text: str | None) -> str:
-    """A docstring as Markdown: indentation removed, lines of examples kept apart as they are."""
-    return inspect.cleandoc(text or "").replace("\b\n", "")
-
-
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{text.strip()}`".replace("|", "\\|")
 
 
 def _cell(text: str) -> str:

@@ -30,8 +30,8 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train import rundir
 
 WHAT = (
-    "a run directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, or a timm model name "
-    "(resnet50: random weights; resnet50.a1_in1k: timm's published ones)"
+    "a run's name or directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, or a timm "
+    "model name (resnet50: random weights; resnet50.a1_in1k: timm's published ones)"
 )
 
 
@@ -98,7 +98,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
-    path = Path(what)
+    path, same_name = _located(what)
     if (path / "recipe.toml").is_file():
         subject = of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
     elif path.is_dir() and (path / "config.json").is_file():
@@ -120,7 +120,17 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     if overrides:
         subject = _shown_otherwise(subject, overrides)
     shown = subject.preprocessing
-    return replace(subject, notes=(*subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
+    return replace(subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
+
+
+def _located(what: str) -> tuple[Path, tuple[str, ...]]:
+    """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
+    path, run = Path(what), rundir.runs_home() / what
+    if path.exists() or not (run / "recipe.toml").is_file():
+        return path, ()
+    if what.partition(".")[0] in timm.list_models():
+        return path, (f"'{what}' is timm's model; the run of that name is {run}",)
+    return run, ()
 
 
 def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
@@ -220,8 +230,9 @@ def _built(architecture: str) -> nn.Module:
     known = timm.list_models()
     if architecture not in known:
         start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
+        runs = [file.parent.name for file in rundir.runs_home().glob("*/recipe.toml")]
         raise UserError(
-            f"'{architecture}' is neither a path nor a timm model{did_you_mean(architecture, known)}",
+            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *known])}",
             allowed=WHAT,
             next=shell.line(
                 "python",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barlowctl.cli import options
+from barlowctl import shell
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.cli.live import duration
 from barlowctl.cli.study_live import show_study
-from barlowctl.errors import RunStopped, UserError
+from barlowctl.errors import RunStopped, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from barlowctl.ablate.ledger import Cell, Ledger
@@ -21,65 +24,93 @@ if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
     from barlowctl.launchers.pool import Place
 
-EPILOG = (
-    "Examples: barlowctl ablate --drop-aug --dry-run | "
-    "barlowctl ablate --loss --asymmetry --recipe quickstart --seeds 3 --parallel 2 | "
-    "barlowctl ablate --projector --only last-64,last-256 --recipe quickstart | "
-    "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh"
+EPILOG = examples(
+    "barlowctl ablate drop-aug --dry-run",
+    "barlowctl ablate loss asymmetry --recipe quickstart --seeds 3 --parallel 2",
+    "barlowctl ablate projector --only last-64,last-256 --recipe quickstart",
+    "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh",
 )
+
+STUDIES, CELLS = "Studies", "Cells"  # panels of the help
+
+
+def _study(flag: str, help: str) -> Any:
+    """A study of the paper as an option."""
+    return typer.Option(flag, help=help, rich_help_panel=STUDIES)
 
 
 def ablate(
-    loss: Annotated[bool, typer.Option("--loss", help="Table 5: terms and normalisations of the loss.")] = False,
-    asymmetry: Annotated[bool, typer.Option("--asymmetry", help="Table 6: stop-gradient and predictor.")] = False,
-    drop_aug: Annotated[
-        bool, typer.Option("--drop-aug", help="Figure 3: distortions removed one after another.")
-    ] = False,
-    batch_size: Annotated[bool, typer.Option("--batch-size", help="Figure 2: batch sizes.")] = False,
-    projector: Annotated[
-        bool, typer.Option("--projector", help="Figure 4: dimension of the projector's last layer.")
-    ] = False,
+    named: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY",
+            help="The paper's studies, by the names of the options below without the dashes: loss asymmetry.",
+            autocompletion=completion.studies,
+        ),
+    ] = None,
+    loss: Annotated[bool, _study("--loss", "Table 5: terms and normalisations of the loss.")] = False,
+    asymmetry: Annotated[bool, _study("--asymmetry", "Table 6: stop-gradient and predictor.")] = False,
+    drop_aug: Annotated[bool, _study("--drop-aug", "Figure 3: distortions removed one after another.")] = False,
+    batch_size: Annotated[bool, _study("--batch-size", "Figure 2: batch sizes.")] = False,
+    projector: Annotated[bool, _study("--projector", "Figure 4: dimension of the projector's last layer.")] = False,
     projector_width: Annotated[
         bool,
-        typer.Option("--projector-width", help="Beside figure 4: width of all projector layers alike, and its depth."),
+        _study("--projector-width", "Beside figure 4: width of all projector layers alike, and its depth."),
     ] = False,
-    lambd: Annotated[bool, typer.Option("--lambd", help="Figure 5: weight of the redundancy term.")] = False,
-    grid: Annotated[Path | None, typer.Option("--grid", help="Your own variants, a TOML file.")] = None,
+    lambd: Annotated[bool, _study("--lambd", "Figure 5: weight of the redundancy term.")] = False,
+    grid: Annotated[
+        Path | None,
+        typer.Option("--grid", help="Your own variants, a TOML file.", rich_help_panel=STUDIES),
+    ] = None,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="NAMES", help="These variants alone (a,b), with their baselines."),
+        typer.Option(
+            "--only",
+            metavar="NAMES",
+            help="These variants alone (a,b), with their baselines.",
+            rich_help_panel=STUDIES,
+        ),
     ] = None,
     without: Annotated[
-        str | None, typer.Option("--without", metavar="NAMES", help="All variants but these (a,b).")
+        str | None,
+        typer.Option("--without", metavar="NAMES", help="All variants except these (a,b).", rich_help_panel=STUDIES),
     ] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="The base recipe. Default: resnet50-300ep.")
-    ] = None,
+    seeds: Annotated[int, options.seeds("Runs of each variant, with seeds 0, 1, ...", STUDIES)] = 1,
+    recipe: Annotated[str | None, options.recipe("The base recipe. Default: resnet50-300ep.")] = None,
     overrides: options.Overrides = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each variant, with seeds 0, 1, ...")] = 1,
     data: options.Data = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Directory of the studies. Default: studies/RECIPE.")
-    ] = None,
+    dry_run: Annotated[bool, options.dry_run("Show the plan and what it costs; train nothing.", CELLS)] = False,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Tables and figures of what is finished; train nothing.", rich_help_panel=CELLS),
+    ] = False,
     parallel: Annotated[
-        int, typer.Option("--parallel", min=1, help="Cells at a time: on the GPUs in turn, or shares of the cores.")
+        int,
+        typer.Option(
+            "--parallel",
+            min=1,
+            help="Cells at a time: on the GPUs in turn, or shares of the cores.",
+            rich_help_panel=CELLS,
+        ),
     ] = 1,
     cell: Annotated[
-        int | None, typer.Option("--cell", min=0, help="Run this cell of the plan alone, from 0 (for arrays of jobs).")
+        int | None,
+        typer.Option(
+            "--cell",
+            min=0,
+            help="Run this cell of the plan alone, from 0 (for arrays of jobs).",
+            rich_help_panel=CELLS,
+        ),
     ] = None,
+    out: Annotated[Path | None, options.out("Directory of the studies. Default: studies/RECIPE.")] = None,
     print_sbatch: Annotated[
-        bool, typer.Option("--print-sbatch", help="Print a Slurm array script, a task per open cell; run nothing.")
+        bool, options.print_sbatch("Print a Slurm array script, a task per open cell; run nothing.")
     ] = False,
-    slurm_option: Annotated[
-        list[str] | None, typer.Option("--slurm-option", metavar="NAME=VALUE", help="For the script. Repeatable.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what it costs; train nothing.")] = False,
-    show: Annotated[
-        bool, typer.Option("--show", help="Tables and figures of what is finished; train nothing.")
-    ] = False,
+    slurm_options: options.SlurmOptions = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
+    loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -104,12 +135,13 @@ def ablate(
         "projector-width": projector_width,
         "lambd": lambd,
     }
-    chosen = [name for name, given in flags.items() if given]
+    _check_names(named or [], list(flags))
+    chosen = [name for name, given in flags.items() if given or name in (named or [])]
     if not chosen and grid is None:
         missing = UserError(
             "no study was named",
-            allowed=", ".join(f"--{name}" for name in flags) + ", --grid FILE",
-            next="barlowctl ablate --drop-aug --dry-run",
+            allowed=f"{', '.join(flags)}, --grid FILE",
+            next="barlowctl ablate drop-aug --dry-run",
         )
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
     base = load.load(recipe or "resnet50-300ep", overrides or ())
@@ -121,17 +153,17 @@ def ablate(
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
     data = data or ledger.dataset
     command = _Command(
-        console, ledger, tuple(found), Runtime(device, threads, workers), data, parallel, _names(without)
+        console, ledger, tuple(found), Runtime(device, threads, workers, loader), data, parallel, _names(without)
     )
     if cell is not None and cell >= len(ledger.cells):
         raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
-    flags_given = [f"--{name}" for name in chosen] + (["--grid", str(grid)] if grid else [])
+    flags_given = [*chosen, *(["--grid", str(grid)] if grid else [])]
     flags_given += (["--only", only] if only else []) + (["--without", without] if without else [])
-    again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers)
+    again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers, loader)
     if dry_run:
         command.plan()
     elif print_sbatch:
-        command.sbatch([*again, *_place_arguments(device, threads)], slurm_option or [])
+        command.sbatch([*again, *_place_arguments(device, threads)], slurm_options or [])
     elif show:
         ledger.check()
         command.results()
@@ -139,6 +171,18 @@ def ablate(
         command.run([cell])
     else:
         command.run(range(len(ledger.cells)), again if parallel > 1 else None)
+
+
+def _check_names(named: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse what is no study, with the nearest one."""
+    for name in named:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            raise UserError(
+                f"there is no study '{name}'{did_you_mean(name, known)}",
+                allowed=f"{', '.join(known)}, --grid FILE",
+                next=shell.line("barlowctl", "ablate", near[0], "--dry-run") if near else None,
+            )
 
 
 def _names(text: str | None) -> list[str]:
@@ -151,7 +195,7 @@ def _count(number: int, what: str) -> str:
 
 def _again(
     flags: list[str], recipe: str | None, overrides: list[str], seeds: int, data: str | None, out: Path,
-    workers: int | None,
+    workers: int | None, loader: str,
 ) -> list[str]:  # fmt: skip
     """The command's own arguments, for processes that do one of its cells."""
     from barlowctl.data import home
@@ -160,6 +204,7 @@ def _again(
     arguments += ["--recipe", recipe] if recipe else []
     arguments += ["--data", home.anywhere(data)] if data else []
     arguments += ["--workers", str(workers)] if workers else []
+    arguments += ["--loader", loader] if loader != "auto" else []
     return arguments + [part for override in overrides for part in ("--set", override)]
 
 

@@ -30,7 +30,7 @@ def completed(advice: str | None, arguments: Sequence[str], root: Any) -> str:
     Args:
         arguments: what was typed after `barlowctl`. root: the click group of all commands.
     """
-    path, command = _typed(arguments, root)
+    path, command = typed(arguments, root)
     if not advice:
         return shell.line("barlowctl", *path, "--help")
     lines = [_completed(line, arguments, path, command) for line in advice.splitlines()]
@@ -55,7 +55,7 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
     """Flags with and without which a run with other values starts: a begun one keeps its recipe and its place."""
-    given = dict(_pairs(arguments, _options(command)))
+    given = dict(pairs(arguments, options_of(command)))
     if begun := given.get("--resume"):
         return ["--recipe", f"{begun[0].rstrip('/')}/recipe.toml", *flags], ["--resume"]
     place = given.get("--out")
@@ -69,16 +69,16 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
         command: the click command, which knows what takes a value and what is another name of it.
         flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
     """
-    options = _options(command)
-    given = _pairs(flags, options)
+    options = options_of(command)
+    given = pairs(flags, options)
     replaced = {_identity(*pair, options) for pair in given} | {(options[flag].opts[0], "") for flag in without}
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
-    typed, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
-    kept = [pair for pair in _pairs(typed, options) if _identity(*pair, options) not in replaced]
+    words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
+    kept = [pair for pair in pairs(words, options) if _identity(*pair, options) not in replaced]
     return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)), *names)
 
 
-def _typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
+def typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
     """The names of the command and subcommand that were typed, and the click command."""
     path: list[str] = []
     for word in arguments:
@@ -89,12 +89,12 @@ def _typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
     return path, root
 
 
-def _options(command: Any) -> dict[str, Any]:
+def options_of(command: Any) -> dict[str, Any]:
     """The options of a click command under each of their names."""
     return {name: option for option in command.params for name in option.opts if name.startswith("-")}
 
 
-def _pairs(words: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+def pairs(words: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     """Each flag with the value that follows it or is joined to it; other words alone."""
     pairs: list[tuple[str, tuple[str, ...]]] = []
     rest = list(words)

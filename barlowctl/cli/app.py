@@ -15,9 +15,16 @@ from barlowctl import __version__, launcher
 from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
 from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
+from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
+from barlowctl.cli.renamed import current
+from barlowctl.cli.usage import usage_error
 from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
 EPILOG = (
+    "barlowctl doctor\n"
+    "barlowctl pretrain --recipe quickstart\n"
+    "barlowctl probe\n"
+    "barlowctl export --format hub --out my-model\n\n"
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
     "5 the loss is not finite, 130 aborted by Ctrl-C with nothing to save. "
     "BARLOWCTL_DEBUG=1 shows tracebacks."
@@ -28,7 +35,7 @@ class _Broken(Exception):
     """Ctrl-C, or a reader of the output that went away: typer would leave without a word, with its own exit code."""
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(Group):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -46,18 +53,18 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the time to start, and the same everywhere
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("pretrain", epilog=pretrain.EPILOG)(pretrain.pretrain)
-app.command("probe", epilog=probe.EPILOG)(probe.probe)
-app.command("transfer", epilog=transfer.EPILOG)(transfer.transfer)
-app.command("embed", epilog=embed.EPILOG)(embed.embed)
-app.command("report", epilog=report.EPILOG)(report.report)
-app.command("ablate", epilog=ablate.EPILOG)(ablate.ablate)
-app.command("export", epilog=export.EPILOG)(export.export)
-app.add_typer(data.app, name="data")
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(runs.app, name="runs")
-app.add_typer(bench.app, name="bench")
-app.command("doctor")(doctor.doctor)
+app.command("pretrain", cls=Command, epilog=pretrain.EPILOG, rich_help_panel=TRAIN)(pretrain.pretrain)
+app.command("ablate", cls=Command, epilog=ablate.EPILOG, rich_help_panel=TRAIN)(ablate.ablate)
+app.add_typer(recipes.app, name="recipes", rich_help_panel=TRAIN)
+app.add_typer(runs.app, name="runs", rich_help_panel=TRAIN)
+app.command("probe", cls=Command, epilog=probe.EPILOG, rich_help_panel=MEASURE)(probe.probe)
+app.command("transfer", cls=Command, epilog=transfer.EPILOG, rich_help_panel=MEASURE)(transfer.transfer)
+app.command("embed", cls=Command, epilog=embed.EPILOG, rich_help_panel=MEASURE)(embed.embed)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.command("export", cls=Command, epilog=export.EPILOG, rich_help_panel=SHARE)(export.export)
+app.command("report", cls=Command, epilog=report.EPILOG, rich_help_panel=SHARE)(report.report)
+app.command("doctor", cls=Command, epilog=doctor.EPILOG, rich_help_panel=MACHINE)(doctor.doctor)
+app.add_typer(bench.app, name="bench", rich_help_panel=MACHINE)
 
 
 def _version(wanted: bool) -> None:
@@ -94,6 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     allow_any_text()
+    arguments = current(arguments)
     as_json = "--json" in arguments
     if "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
@@ -107,7 +115,10 @@ def run(arguments: list[str]) -> int:
             show_error(error, json=as_json and not other_rank)
         return error.exit_code
     except typer.TyperException as error:
-        show_error(_usage_error(error, arguments), json=as_json)
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone: its help, which is the message
+            typer.echo(error.format_message())
+        else:
+            show_error(usage_error(error, arguments, typer.main.get_command(app)), json=as_json)
         return EXIT_BAD_INPUT
     except (typer.Abort, _Broken) as error:
         if isinstance(error.__cause__, BrokenPipeError):  # whoever read has seen enough, as with `| head`
@@ -127,10 +138,3 @@ def _trace() -> None:
     """The traceback of the error at hand, for whoever asked for it."""
     if os.environ.get("BARLOWCTL_DEBUG") == "1":
         traceback.print_exc()
-
-
-def _usage_error(error: typer.TyperException, arguments: list[str]) -> UserError:
-    """A wrong flag or argument, with the command whose help answers it."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "barlowctl"
-    return UserError(error.format_message(), next=f"{path} --help")

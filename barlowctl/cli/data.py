@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from barlowctl import launcher, shell
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cores import usable_cores
 from barlowctl.datasets import DATASETS, DOWNLOADABLE
 from barlowctl.errors import UserError
@@ -19,19 +20,32 @@ if TYPE_CHECKING:
     from barlowctl.data.fetch import Fetched
     from barlowctl.data.pack import PackReport
 
-app = typer.Typer(help="Pack images for training, inspect them, bring data sets.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group,
+    help="Pack images for training, inspect them, bring data sets.",
+    epilog=examples(
+        "barlowctl data get fashion-mnist",
+        "barlowctl data pack ~/photos my-photos",
+        "barlowctl data preview --data my-photos",
+    ),
+    no_args_is_help=True,
+)
 
-Split = Annotated[str, typer.Option("--split", help="train, val, test or unlabelled.")]
-PackWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads that decode. Default: the cores.")]
+PackWorkers = Annotated[int | None, options.workers("Threads that decode. Default: the cores.")]
+STORED = "What is stored"  # a panel of the help
 
 SHOWN = 10  # unreadable images that are listed on the terminal
 
 
 @app.command(
     "pack",
-    epilog="Examples: barlowctl data pack ~/photos my-photos | "
-    "barlowctl data pack /path/to/imagenet imagenet --split val | barlowctl data pack scans/ scans.beton | "
-    "barlowctl data pack shards/ photos --shorter-side 256",
+    cls=Command,
+    epilog=examples(
+        "barlowctl data pack ~/photos my-photos",
+        "barlowctl data pack /path/to/imagenet imagenet --split val",
+        "barlowctl data pack scans/ scans.beton",
+        "barlowctl data pack shards/ photos --shorter-side 256",
+    ),
 )
 def pack(
     source: Annotated[
@@ -45,48 +59,96 @@ def pack(
     out: Annotated[
         str, typer.Argument(metavar="OUT", help="A file FILE.beton, or a bare name: kept in the data home.")
     ],
-    split: Split = "train",
-    workers: PackWorkers = None,
+    split: Annotated[options.SplitName, options.split("Which part of the source, and of the data set.")] = "train",
+    on_unreadable: Annotated[
+        options.Policy, options.on_unreadable("skip (and report), or stop at the first, at damaged ones too.")
+    ] = "skip",
+    layout: Annotated[
+        Literal["folder", "shards"] | None,
+        typer.Option(
+            "--layout",
+            help="Of a folder with both: its images, or the archives in it.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(
+            "--member",
+            help="Which image of a sample in tar files: its ending (jpg, seg.png), or all.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            "--image-column",
+            metavar="NAME",
+            help="Of Parquet files; inside a struct: sample.image.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            "--label-column",
+            metavar="NAME",
+            help="Of Parquet files; none: without labels.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
     store: Annotated[
-        str, typer.Option("--store", help="auto: JPEGs as they are; jpeg: never pixels; raw: always pixels.")
+        Literal["auto", "jpeg", "raw"],
+        typer.Option(
+            "--store",
+            help="auto: JPEGs as they are; jpeg: never pixels; raw: always pixels.",
+            rich_help_panel=STORED,
+        ),
     ] = "auto",
-    quality: Annotated[int, typer.Option("--quality", min=1, max=100, help="Of images stored anew as JPEG.")] = 95,
+    quality: Annotated[
+        int,
+        typer.Option("--quality", min=1, max=100, help="Of images stored anew as JPEG.", rich_help_panel=STORED),
+    ] = 95,
     shorter_side: Annotated[
         int | None,
-        typer.Option("--shorter-side", min=8, help="Make larger images smaller: their shorter side to this."),
+        typer.Option(
+            "--shorter-side",
+            metavar="PIXELS",
+            min=8,
+            help="Make larger images smaller: their shorter side to this.",
+            rich_help_panel=STORED,
+        ),
     ] = None,
     value_range: Annotated[
         str,
         typer.Option(
             "--range",
+            metavar="auto|type|LOW:HIGH",
+            rich_help_panel=STORED,
             help="More than 8 bits: the values of black and white, LOW:HIGH (of several types: "
             "uint16=0:4095,float32=0:1); auto: measured over the data set; type.",
         ),
     ] = "auto",
     background: Annotated[
-        str, typer.Option("--background", help="Behind transparent pixels: white, black, grey, #RRGGBB, or none.")
+        str,
+        typer.Option(
+            "--background",
+            metavar="COLOUR",
+            help="Behind transparent pixels: white, black, grey, #RRGGBB, or none.",
+            rich_help_panel=STORED,
+        ),
     ] = "white",
     bands: Annotated[
-        str, typer.Option("--bands", help="More than three bands: which are red, green, blue (4,3,2), or one for grey.")
+        str,
+        typer.Option(
+            "--bands",
+            metavar="R,G,B",
+            help="More than three bands: which are red, green, blue (4,3,2), or one for grey.",
+            rich_help_panel=STORED,
+        ),
     ] = "",
-    on_unreadable: Annotated[
-        str, typer.Option("--on-unreadable", help="skip (and report) or fail, at damaged ones too.")
-    ] = "skip",
-    layout: Annotated[
-        str | None,
-        typer.Option("--layout", help="Of a folder with both: folder (its images) or shards (the archives in it)."),
-    ] = None,
-    member: Annotated[
-        str | None,
-        typer.Option("--member", help="Which image of a sample in tar files: its ending (jpg, seg.png), or all."),
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option("--image-column", help="Of Parquet files; inside a struct: sample.image.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option("--label-column", help="Of Parquet files; none: without labels.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Annotated[bool, options.overwrite("Replace an existing file.")] = False,
+    workers: PackWorkers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -106,13 +168,14 @@ def pack(
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    wanted = Wanted(layout, member, image_column, label_column)  # type: ignore[arg-type]
+    wanted = Wanted(layout, member, image_column, label_column)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
     check_file(target, "OUT")
     workers = workers or usable_cores()
-    check_options(workers, store, quality, shorter_side, on_unreadable)
+    policy: Literal["skip", "fail"] = "fail" if on_unreadable == "stop" else "skip"
+    check_options(workers, store, quality, shorter_side, policy)
     choices = Choices(value_range, background, parse_bands(bands))
     console.say(f"looking for images in {source}")
     images = open_source(source, split, wanted)
@@ -126,8 +189,8 @@ def pack(
             store=store,
             quality=quality,
             shorter_side=shorter_side,
-            on_unreadable=on_unreadable,  # type: ignore[arg-type]
-            on_damaged="fail" if on_unreadable == "fail" else "keep",
+            on_unreadable=policy,
+            on_damaged="fail" if policy == "fail" else "keep",
             overwrite=overwrite,
             conversion=conversion_of(images, choices, training),
             progress=bar.advance,
@@ -138,12 +201,24 @@ def pack(
     console.result(report.as_dict())
 
 
-@app.command("info", epilog="Examples: barlowctl data info fashion-mnist | barlowctl data info images.beton --verify")
+@app.command(
+    "info",
+    cls=Command,
+    epilog=examples(
+        "barlowctl data info fashion-mnist",
+        "barlowctl data info images.beton --verify",
+    ),
+)
 def info(
     data: Annotated[
-        str | None, typer.Argument(metavar="[FILE_OR_NAME]", help="A .beton file or a name; none: list the data home.")
+        str | None,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help="A .beton file, or a data set of the data home. Without one: list the data home.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
-    split: Split = "train",
+    split: options.Split = "train",
     verify: Annotated[bool, typer.Option("--verify", help="Read the whole file and check its content hash.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -193,20 +268,21 @@ def info(
 
 @app.command(
     "preview",
-    epilog="Examples: barlowctl data preview --recipe resnet50 --data my-photos | "
-    "barlowctl data preview -r quickstart --samples 12 --out sheet.png",
+    cls=Command,
+    epilog=examples(
+        "barlowctl data preview --recipe resnet50 --data my-photos",
+        "barlowctl data preview -r quickstart --samples 12 --out sheet.png",
+    ),
 )
 def preview(
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="Whose views. Default: those of the paper, 224 pixels.")
-    ] = None,
-    data: options.Data = None,
-    out: Annotated[Path, typer.Option("--out", help="The picture.")] = Path("preview.png"),
-    samples: Annotated[int, typer.Option("--samples", min=1, max=200, help="Images to show.")] = 8,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of the draw and the views.")] = None,
-    split: Split = "train",
+    recipe: Annotated[str | None, options.recipe("Whose views. Default: those of the paper, 224 pixels.")] = None,
     overrides: options.Overrides = None,
-    loader: Annotated[str, typer.Option("--loader", help="auto, fast (packed file) or plain (torchvision).")] = "auto",
+    data: options.Data = None,
+    split: options.Split = "train",
+    samples: Annotated[int, options.samples("Images to show.", options.IMAGES, min=1, max=200)] = 8,
+    seed: Annotated[int | None, options.seed("Of the draw and the views.", options.IMAGES)] = None,
+    out: Annotated[Path, options.out("The picture, a PNG.")] = Path("preview.png"),
+    loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -262,15 +338,29 @@ def preview(
     )
 
 
-@app.command("get", epilog="Examples: barlowctl data get fashion-mnist | barlowctl data get cifar10 --from ~/downloads")
+@app.command(
+    "get",
+    cls=Command,
+    epilog=examples(
+        "barlowctl data get fashion-mnist",
+        "barlowctl data get cifar10 --from ~/downloads",
+    ),
+)
 def get(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help=f"{', '.join(DOWNLOADABLE)}.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help=f"{', '.join(DOWNLOADABLE)}.",
+            autocompletion=completion.downloads,
+        ),
+    ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", help="A folder that has its files already. Default: Debian's package or a download."),
     ] = None,
+    overwrite: Annotated[bool, options.overwrite("Pack again what is there.")] = False,
     workers: PackWorkers = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Pack again what is there.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

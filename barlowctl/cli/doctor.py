@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import typer
 
+from barlowctl.cli.help import examples
 from barlowctl.cli.options import Json, Quiet
+
+EPILOG = examples("barlowctl doctor", "barlowctl doctor --json")
 
 
 def doctor(json: Json = False, quiet: Quiet = False) -> None:
     """Check Python, torch, CUDA, the loader, codecs, disk, memory and cores, and say what to do.
 
     Exit code 0 when everything barlowctl needs is there, 2 otherwise.
-
-    Examples:
-
-        barlowctl doctor
-
-        barlowctl doctor --json
     """
     from dataclasses import asdict
 

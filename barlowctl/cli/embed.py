@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 from barlowctl.places import Outputs, check_file
 
-EPILOG = (
-    "Examples: barlowctl embed runs/NAME ~/photos --out photos.parquet | "
-    "barlowctl embed runs/NAME fashion-mnist --split test --map map.html --map map.png | "
-    "barlowctl embed runs/NAME ~/photos --neighbours ~/holiday.jpg --neighbours 12 | "
-    "barlowctl embed resnet50.a1_in1k ~/photos --out photos.npz"
+EPILOG = examples(
+    "barlowctl embed runs/NAME --data ~/photos --out photos.parquet",
+    "barlowctl embed --data fashion-mnist --split test --map map.html",
+    "barlowctl embed --data ~/photos --neighbours ~/holiday.jpg --neighbours 12",
+    "barlowctl embed resnet50.a1_in1k --data ~/photos --out photos.npz",
 )
+
+NEIGHBOURS, MAP = "Nearest neighbours", "Map"  # panels of the help
 
 
 def embed(
     subject: Annotated[
-        str,
-        typer.Argument(metavar="RUN|FILE|MODEL", help="A run, an export, a .pth or a timm model, as in `probe`."),
-    ],
-    images: Annotated[str, typer.Argument(help="A folder of images, a .beton file, or a dataset's name.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write features: .parquet, .npz or .safetensors.")
+        str | None,
+        options.subject("A run, an export, a .pth or a timm model, as in `probe`. Default: the newest finished run."),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which split of a dataset.")] = "train",
+    named_after: Annotated[str | None, typer.Argument(hidden=True)] = None,  # the images, as they were given before
+    data: Annotated[
+        str | None,
+        options.data("Images: a folder, a .beton file, or a data set's name. Default: those of the run."),
+    ] = None,
+    split: options.Split = "train",
+    overrides: Annotated[
+        list[str] | None, options.overrides("Override eval.resize, eval.crop or data.range.", options.IMAGES)
+    ] = None,
+    on_unreadable: options.OnUnreadable = None,
+    out: Annotated[Path | None, options.out("Write features: .parquet, .npz or .safetensors.")] = None,
     neighbours: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,32 +48,39 @@ def embed(
             "-n",
             metavar="IMAGE",
             help="Draw the nearest images of this one: a position, a name, or a file from anywhere. Repeatable.",
+            rich_help_panel=NEIGHBOURS,
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many neighbours.")] = 8,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many neighbours.", rich_help_panel=NEIGHBOURS)] = 8,
     neighbours_out: Annotated[
         Path | None,
         typer.Option(
-            "--neighbours-out", help="The picture of the neighbours. Default: neighbours.png, or neighbours-2.png ..."
+            "--neighbours-out",
+            help="The picture of the neighbours. Default: neighbours.png, or neighbours-2.png ...",
+            rich_help_panel=NEIGHBOURS,
         ),
     ] = None,
     map: Annotated[
         list[Path] | None,
-        typer.Option("--map", help="Write a 2-D map: .png, or .html where pointing shows the image. Repeatable."),
+        typer.Option(
+            "--map",
+            help="Write a 2-D map: .png, or .html where pointing shows the image. Repeatable.",
+            rich_help_panel=MAP,
+        ),
     ] = None,
-    projection: Annotated[str, typer.Option("--projection", help="tsne or umap.")] = "tsne",
+    projection: Annotated[
+        Literal["tsne", "umap"],
+        typer.Option("--projection", help="How features become two numbers.", rich_help_panel=MAP),
+    ] = "tsne",
     at_most: Annotated[
-        int, typer.Option("--map-images", min=4, help="Images on the map at most, drawn by seed.")
+        int,
+        typer.Option("--map-images", min=4, help="Images on the map at most, drawn by seed.", rich_help_panel=MAP),
     ] = 3000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of that draw and of the map.")] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override eval.resize, eval.crop or data.range."),
-    ] = None,
-    on_unreadable: options.OnUnreadable = None,
+    seed: Annotated[int, options.seed("Of that draw and of the map.", MAP)] = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
+    loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -76,14 +92,18 @@ def embed(
     from barlowctl.assemble.data import choices_of, open_images
     from barlowctl.assemble.identity import identify
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.run_images import changed_since_training
+    from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
     from barlowctl.eval.projection import check_projection
+    from barlowctl.train import rundir
 
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
+    if data is not None and named_after is not None:
+        raise UserError(f"images were named twice: '{named_after}' and --data {data}", next="without --data")
+    images = data or named_after
     maps, queries = map or [], neighbours or []
     if out is None and not maps and not queries:
         raise UserError(
@@ -105,11 +125,17 @@ def embed(
             f"--set {foreign[0]}",
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
         )
+    if subject is None:
+        subject = str(rundir.newest_finished())
+        console.say(f"no run was named: taking the newest finished one, {subject}")
     opened = open_subject(subject, overrides=geometry)
     policy = chosen or opened.on_unreadable
     for note in opened.notes:
         console.say(f"note: {note}")
-    runtime = Runtime(device, threads, workers, "auto")
+    if images is None and opened.run is not None:
+        require(opened.run.path, opened.run.recipe)
+    images = opened.measured_on(images)
+    runtime = Runtime(device, threads, workers, loader)
     source = open_images(images, split, choices_of(opened.preprocessing))
     console.say(f"{source.num_samples:,} images of {source.path}")
     for line in source.account.lines():

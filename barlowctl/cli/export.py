@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 from barlowctl.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from barlowctl.export import ExportedModel
 
-EPILOG = (
-    "Examples: barlowctl export | barlowctl export runs/NAME --format hub --out my-model | "
-    "barlowctl export --from-official resnet50.pth --format torchvision"
+    Format = str
+else:
+    Format = Literal[tuple(FORMATS)]
+
+EPILOG = examples(
+    "barlowctl export",
+    "barlowctl export runs/NAME --format hub --out my-model",
+    "barlowctl export --from-official resnet50.pth --format torchvision",
 )
 FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
 
 def export(
-    run: Annotated[Path | None, typer.Argument(help="A run directory. Default: the newest finished run.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.")] = "timm",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File (or folder) to write, new. Default: in the run.")
-    ] = None,
+    run: Annotated[str | None, options.run("A run's name or directory. Default: the newest finished run.")] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.")] = "timm",
+    out: Annotated[Path | None, options.out("File (or folder) to write, new. Default: in the run.")] = None,
     with_projector: Annotated[
         bool, typer.Option("--with-projector", help="Write the projector's weights too.")
     ] = False,
@@ -53,22 +57,19 @@ def export(
     command reports success.
     """
     from barlowctl.export import export as write
+    from barlowctl.train.rundir import find
 
     launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
     if run is not None and from_official is not None:
         raise UserError("a run and --from-official exclude each other", next="without --from-official")
-    if format not in FORMATS:
-        from barlowctl.errors import did_you_mean
-
-        raise UserError(f"--format is '{format}'{did_you_mean(format, FORMATS)}", allowed=", ".join(FORMATS))
     if from_official is not None:
         from barlowctl.export import read_official
 
         model, name, folder = read_official(from_official), from_official.stem, Path()
     else:
-        run = run or _newest(console)
-        model, name, folder = _model_of(run, console), run.resolve().name, run
+        folder = _newest(console) if run is None else find(run)
+        model, name = _model_of(folder, console), folder.resolve().name
     target = out or folder / f"{name}-{format}{FORMATS[format].suffix}"
     report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
     for note in report.notes:

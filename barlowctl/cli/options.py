@@ -1,53 +1,167 @@
-"""Flags that several commands share, spelled once."""
+"""The options that several commands share, spelled once: name, short form, type, panel of the help.
+
+What a command is about is its argument (a run, a recipe, what is packed, the packed file that `data info` describes);
+images to be used are `--data` in every command. Options whose default or result differs by command are functions of
+their help text. What an option was called before is in `renamed`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from barlowctl.errors import UserError
+from barlowctl.cli import completion
+from barlowctl.cli.help import GENERAL
 
 if TYPE_CHECKING:
     from barlowctl.data.unreadable import OnMeasuring
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe value, e.g. train.epochs=5. Repeatable."),
+RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
+"""Panels of the help that several commands have."""
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=GENERAL),
 ]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", help="Images instead of the recipe's dataset: .beton, image folder, or dataset folder."),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[
-    int | None,
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.", rich_help_panel=GENERAL)]
+DATA_HELP = "Images instead of the recipe's dataset: .beton, image folder, or dataset folder."
+
+
+def data(help: str = DATA_HELP) -> Any:
+    """--data: images, as the name of a data set in the data home or as a path."""
+    return typer.Option(
+        "--data", metavar="IMAGES", help=help, autocompletion=completion.datasets, rich_help_panel=IMAGES
+    )
+
+
+def recipe(help: str) -> Any:
+    """--recipe: a shipped recipe's name, or a TOML file."""
+    return typer.Option(
+        "--recipe", "-r", metavar="RECIPE", help=help, autocompletion=completion.recipes, rich_help_panel=RECIPE
+    )
+
+
+def overrides(help: str, panel: str = RECIPE) -> Any:
+    """--set: values in place of a recipe's or a protocol's."""
+    return typer.Option("--set", metavar="KEY=VALUE", help=f"{help} Repeatable.", rich_help_panel=panel)
+
+
+def out(help: str) -> Any:
+    """--out: where the result is written."""
+    return typer.Option("--out", "-o", metavar="PATH", help=help, rich_help_panel=OUTPUT)
+
+
+def seed(help: str, panel: str | None = None) -> Any:
+    """--seed: of what is drawn."""
+    return typer.Option("--seed", min=0, help=help, rich_help_panel=panel)
+
+
+def seeds(help: str, panel: str) -> Any:
+    """--seeds: how often something is repeated."""
+    return typer.Option("--seeds", min=1, help=help, rich_help_panel=panel)
+
+
+def workers(help: str = "Threads of the loader. Default: 1 on a CPU, else the cores.") -> Any:
+    """--workers: how many read and decode images."""
+    return typer.Option("--workers", min=1, help=help, rich_help_panel=MACHINE)
+
+
+def threads(help: str = "Threads for the mathematics on a CPU. Default: the recipe's, else the cores.") -> Any:
+    """--threads: of torch on a CPU."""
+    return typer.Option("--threads", min=1, help=help, rich_help_panel=MACHINE)
+
+
+def dry_run(help: str, panel: str) -> Any:
+    """--dry-run: say what would be done."""
+    return typer.Option("--dry-run", help=help, rich_help_panel=panel)
+
+
+def print_sbatch(help: str) -> Any:
+    """--print-sbatch: a Slurm script in place of a start."""
+    return typer.Option("--print-sbatch", help=help, rich_help_panel=SLURM)
+
+
+def samples(help: str, panel: str | None = None, *, min: int, max: int | None = None) -> Any:
+    """--samples: how many images."""
+    return typer.Option("--samples", min=min, max=max, help=help, rich_help_panel=panel)
+
+
+def split(help: str = "Which part of the data set.") -> Any:
+    """--split: a part of a data set."""
+    return typer.Option("--split", help=help, rich_help_panel=IMAGES)
+
+
+def on_unreadable(help: str) -> Any:
+    """--on-unreadable: what is done about an image that cannot be read."""
+    return typer.Option("--on-unreadable", help=help, rich_help_panel=IMAGES)
+
+
+def protocol(help: str, panel: str) -> Any:
+    """--protocol: how a classifier is trained."""
+    return typer.Option("--protocol", help=help, rich_help_panel=panel)
+
+
+def overwrite(help: str) -> Any:
+    """--overwrite: what is there may be replaced."""
+    return typer.Option("--overwrite", help=help, rich_help_panel=OUTPUT)
+
+
+def subject(help: str) -> Any:
+    """What is measured, an argument."""
+    return typer.Argument(metavar="RUN|FILE|MODEL", help=help, autocompletion=completion.runs)
+
+
+def run(help: str, metavar: str = "RUN") -> Any:
+    """A run, an argument: its name in the runs home, or its directory."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=completion.runs)
+
+
+SplitName = Literal["train", "val", "test", "unlabelled"]
+Policy = Literal["stop", "skip"]
+Data = Annotated[str | None, data()]
+Overrides = Annotated[list[str] | None, overrides("Override a recipe value, e.g. train.epochs=5.")]
+Split = Annotated[SplitName, split()]
+Device = Annotated[
+    str,
     typer.Option(
-        "--threads", min=1, help="Threads for the mathematics on a CPU. Default: the recipe's, else the cores."
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:N.",
+        autocompletion=completion.devices,
+        rich_help_panel=MACHINE,
     ),
 ]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Threads of the loader. Default: 1 on a CPU, else the cores.")
+Threads = Annotated[int | None, threads()]
+Workers = Annotated[int | None, workers()]
+Loader = Annotated[
+    Literal["auto", "fast", "plain"],
+    typer.Option("--loader", help="fast reads a packed file, plain is torchvision's way.", rich_help_panel=MACHINE),
+]
+SlurmOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm-option",
+        metavar="NAME=VALUE",
+        help="Another option of sbatch, e.g. partition=gpu. Repeatable.",
+        rich_help_panel=SLURM,
+    ),
+]
+OnUnreadable = Annotated[
+    Policy | None,
+    on_unreadable(
+        "stop at an image that cannot be read, or skip: it is left out, named and counted. Default: stop; skip for a "
+        "run that went on past such images (data.on_unreadable)."
+    ),
 ]
 PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
 """What `--set` may change of how images are prepared, in the commands that measure."""
 
-OnUnreadable = Annotated[
-    str | None,
-    typer.Option(
-        "--on-unreadable",
-        help="stop at an image that cannot be read, or skip: it is left out, named and counted. Default: stop; skip "
-        "for a run that went on past such images (data.on_unreadable).",
-    ),
-]
-
 
 def measuring(
-    overrides: list[str] | None, on_unreadable: str | None
+    overrides: list[str] | None, on_unreadable: Policy | None
 ) -> tuple[list[str], list[str], OnMeasuring | None]:
     """What a measuring command was told by `--set` and `--on-unreadable`.
 
@@ -56,8 +170,6 @@ def measuring(
         recipe's words for that mean the same here, but another image never stands in for one that is measured. None:
         nothing was said, and the recipe of what is measured decides.
     """
-    if on_unreadable not in (None, "stop", "fail", "skip"):  # `fail` is the word of `data pack`
-        raise UserError(f"--on-unreadable is '{on_unreadable}'", allowed="stop, skip")
     geometry, others = list[str](), list[str]()
     policy: OnMeasuring | None = None if on_unreadable is None else "skip" if on_unreadable == "skip" else "raise"
     for override in overrides or []:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barlowctl import launcher, shell
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
@@ -20,56 +21,99 @@ if TYPE_CHECKING:
     from barlowctl.launchers.slurm import Slurm
     from barlowctl.recipe.schema import Recipe
 
-EPILOG = (
-    "Examples: barlowctl pretrain --recipe quickstart | "
-    "barlowctl pretrain --recipe resnet50 --data IMAGENET --dry-run | "
-    "barlowctl pretrain --resume runs/NAME | "
-    "barlowctl pretrain --recipe resnet50 --gpus 8 | "
-    "barlowctl pretrain --recipe resnet50 --nodes 4 --gpus 8 --time 24:00:00 --print-sbatch"
+EPILOG = examples(
+    "barlowctl pretrain --recipe quickstart",
+    "barlowctl pretrain --recipe resnet50 --data IMAGENET --dry-run",
+    "barlowctl pretrain --resume runs/NAME",
+    "barlowctl pretrain --recipe resnet50 --gpus 8",
+    "barlowctl pretrain --recipe resnet50 --nodes 4 --gpus 8 --print-sbatch",
 )
 
+RUN, SEVERAL = "Run", "Several devices"  # panels of the help
 SHOWN = ("epochs", "steps", "loss", "knn", "feature_spread", "effective_rank", "images_per_second", "cpu_seconds")
 
 
 def pretrain(
     context: typer.Context,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A shipped recipe's name, or a TOML file.")
-    ] = None,
-    data: options.Data = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run directory, new. Default: runs/NAME-DATE.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Continue this run, exactly where it was.")] = None,
+    recipe: Annotated[str | None, options.recipe("A shipped recipe's name, or a TOML file.")] = None,
     overrides: options.Overrides = None,
+    data: options.Data = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            help="Continue this run, exactly where it was.",
+            autocompletion=completion.runs,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the resolved run, its memory and time; train nothing.")
+        bool, options.dry_run("Show the resolved run, its memory and time; train nothing.", RUN)
+    ] = False,
+    out: Annotated[Path | None, options.out("The run directory, new. Default: runs/NAME-DATE.")] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard files into the run.", rich_help_panel=options.OUTPUT),
+    ] = False,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Log to Weights & Biases.", rich_help_panel=options.OUTPUT)
     ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
-    loader: Annotated[str, typer.Option("--loader", help="auto, fast (packed file) or plain (torchvision).")] = "auto",
+    loader: options.Loader = "auto",
     gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="Train on this many GPUs of this machine (torchrun's agent).")
+        int | None,
+        typer.Option(
+            "--gpus",
+            min=1,
+            help="Train on this many GPUs of this machine (torchrun's agent).",
+            rich_help_panel=SEVERAL,
+        ),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="Train in this many processes on this machine's CPU.")
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="Train in this many processes on this machine's CPU.",
+            rich_help_panel=SEVERAL,
+        ),
     ] = None,
     rank_timeout: Annotated[
-        float, typer.Option("--rank-timeout", min=1.0, help="Seconds until a rank that does not answer is given up.")
+        float,
+        typer.Option(
+            "--rank-timeout",
+            metavar="SECONDS",
+            min=1.0,
+            help="How long a rank that does not answer is waited for.",
+            rich_help_panel=SEVERAL,
+        ),
     ] = 900.0,
     slurm: Annotated[
-        bool, typer.Option("--slurm", help="Submit as a Slurm job that resumes by itself; --gpus are per node.")
+        bool,
+        typer.Option(
+            "--slurm",
+            help="Submit as a Slurm job that resumes by itself; --gpus are per node.",
+            rich_help_panel=options.SLURM,
+        ),
     ] = False,
-    print_sbatch: Annotated[bool, typer.Option("--print-sbatch", help="Print that job's script instead.")] = False,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines of the Slurm job.")] = 1,
+    print_sbatch: Annotated[bool, options.print_sbatch("Print that job's script instead.")] = False,
+    nodes: Annotated[
+        int,
+        typer.Option("--nodes", min=1, help="Machines of the Slurm job.", rich_help_panel=options.SLURM),
+    ] = 1,
     time_limit: Annotated[
-        str | None, typer.Option("--time", help="Time limit of the Slurm job, e.g. 24:00:00.")
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="HH:MM:SS",
+            help="Time limit of the Slurm job, e.g. 24:00:00.",
+            rich_help_panel=options.SLURM,
+        ),
     ] = None,
-    slurm_options: Annotated[
-        list[str] | None,
-        typer.Option("--slurm-option", metavar="NAME=VALUE", help="Another sbatch option, e.g. partition=gpu."),
-    ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files into the run.")] = False,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases.")] = False,
+    slurm_options: options.SlurmOptions = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -82,6 +126,7 @@ def pretrain(
     gradient is that of the whole batch.
     """
     from barlowctl.recipe import catalog, load
+    from barlowctl.train import rundir
 
     if not (slurm or print_sbatch):
         _refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
@@ -91,9 +136,10 @@ def pretrain(
     elif (count := gpus or processes) and not dry_run and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
-    if resume is not None:
-        value = _recipe_of_run(resume, recipe, overrides, out)
-        data = _images_of_run(resume, value) if data is None else data
+    begun = None if resume is None else rundir.find(resume)
+    if begun is not None:
+        value = _recipe_of_run(begun, recipe, overrides, out)
+        data = _images_of_run(begun, value) if data is None else data
     else:
         names = list(catalog.shipped())
         missing = UserError(
@@ -114,19 +160,19 @@ def pretrain(
         started = launcher.place()
         if started.rank == 0:
             ranks_asked = max(started.size, nodes * (gpus or processes or 1))
-            _dry_run(console, plan(value, runtime, data, ranks_asked, resume=resume))
+            _dry_run(console, plan(value, runtime, data, ranks_asked, resume=begun))
         return
     if slurm or print_sbatch:
         from barlowctl.launchers.slurm import Slurm
 
         _check_ranks(value, nodes * (gpus or processes or 1))
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
-        named = str(resume / "recipe.toml") if resume else recipe or value.name
+        named = str(begun / "recipe.toml") if begun else recipe or value.name
         start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
         every_turn = _every_turn(
             data or value.data.dataset, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb
         )
-        _slurm(console, asked, value.name, resume or out, start, every_turn, submit=not print_sbatch)
+        _slurm(console, asked, value.name, begun or out, start, every_turn, submit=not print_sbatch)
         return
     watching: list[Monitor] = [TensorBoard()] if tensorboard else []
     watching += [Wandb(value.model_dump(mode="json"))] if wandb else []
@@ -135,7 +181,7 @@ def pretrain(
             console = Console(quiet=True)
         job = prepare(value, runtime, data, ranks)
         with show(console) as display:
-            result = launch(job, resume or out, display, resume=resume is not None, monitors=watching)
+            result = launch(job, begun or out, display, resume=begun is not None, monitors=watching)
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from barlowctl import launcher
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 from barlowctl.places import Outputs, check_file
 
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from barlowctl.assemble.subjects import Subject
     from barlowctl.train.events import Event, Sink
 
-EPILOG = (
-    "Examples: barlowctl probe | barlowctl probe runs/NAME --data cifar10 --pixels --random-init | "
-    "barlowctl probe runs/NAME --protocol paper --seeds 5 | barlowctl probe runs/NAME --semi 1 --semi 10 | "
-    "barlowctl probe resnet50.a1_in1k --data imagenette | barlowctl probe resnet50.pth --data imagenet --protocol paper"
+EPILOG = examples(
+    "barlowctl probe",
+    "barlowctl probe runs/NAME --data cifar10 --pixels --random-init",
+    "barlowctl probe runs/NAME --protocol paper --seeds 5",
+    "barlowctl probe runs/NAME --semi 1 --semi 10",
+    "barlowctl probe resnet50.a1_in1k --data imagenette",
+    "barlowctl probe resnet50.pth --data imagenet --protocol paper",
 )
 PROTOCOL_NAMES = ("fast", "paper", "both")
+MEASURES = "Measures"  # a panel of the help
 WIDEST = 4  # measures that fit beside one another
 TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
 
@@ -32,52 +37,64 @@ TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": 
 def probe(
     subject: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN|FILE|MODEL]",
-            help="A run directory, an exported file or folder, the authors' .pth, or a timm model (resnet50: random "
-            "weights; resnet50.a1_in1k: published ones). Default: the newest finished run.",
+        options.subject(
+            "A run's name or directory, an exported file or folder, the authors' .pth, or a timm model (resnet50: "
+            "random weights; resnet50.a1_in1k: published ones). Default: the newest finished run.",
         ),
     ] = None,
     data: options.Data = None,
-    knn: Annotated[bool, typer.Option("--knn", help="k nearest neighbours, k 20 and 200.")] = False,
-    linear: Annotated[bool, typer.Option("--linear", help="A linear classifier on frozen features.")] = False,
+    on_unreadable: options.OnUnreadable = None,
+    knn: Annotated[
+        bool, typer.Option("--knn", help="k nearest neighbours, k 20 and 200.", rich_help_panel=MEASURES)
+    ] = False,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="A linear classifier on frozen features.", rich_help_panel=MEASURES)
+    ] = False,
     protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            help="Of --linear. fast: features extracted once, several rates and decays at once; paper: SGD with random "
-            "crops, 100 epochs, on the training engine; both.",
+        Literal["fast", "paper", "both"] | None,
+        options.protocol(
+            "Of --linear. fast: features extracted once, several rates and decays at once; paper: SGD with random "
+            "crops, 100 epochs, on the training engine.",
+            MEASURES,
         ),
     ] = None,
     semi: Annotated[
         list[int] | None,
-        typer.Option("--semi", help="Fine-tune on 1 or 10 percent of the labels, the paper's schedule. Repeatable."),
+        typer.Option(
+            "--semi",
+            metavar="1|10",
+            help="Fine-tune on this percentage of the labels, the paper's schedule. Repeatable.",
+            autocompletion=completion.percentages,
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     semi_list: Annotated[
         Path | None,
-        typer.Option("--semi-list", help="SimCLR's list of labelled files. Default: a balanced draw by the seed."),
-    ] = None,
-    finetune: Annotated[bool, typer.Option("--finetune", help="Fine-tune the network on all labels.")] = False,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repeat with seeds 0, 1, ...: mean and spread.")] = 1,
-    pixels: Annotated[bool, typer.Option("--pixels", help="Measure raw pixels too.")] = False,
-    random_init: Annotated[bool, typer.Option("--random-init", help="Measure the untrained backbone too.")] = False,
-    overrides: Annotated[
-        list[str] | None,
         typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override the protocol of what is trained (epochs=10, lr_head=0.1) or eval.resize, eval.crop. "
-            "Repeatable.",
+            "--semi-list",
+            help="SimCLR's list of labelled files. Default: a balanced draw by the seed.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Fine-tune the network on all labels.", rich_help_panel=MEASURES)
+    ] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Measure raw pixels too.", rich_help_panel=MEASURES)] = False,
+    random_init: Annotated[
+        bool, typer.Option("--random-init", help="Measure the untrained backbone too.", rich_help_panel=MEASURES)
+    ] = False,
+    seeds: Annotated[int, options.seeds("Repeat with seeds 0, 1, ...: mean and spread.", MEASURES)] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        options.overrides(
+            "Override the protocol of what is trained (epochs=10, lr_head=0.1) or eval.resize, eval.crop.", MEASURES
+        ),
     ] = None,
-    on_unreadable: options.OnUnreadable = None,
+    out: Annotated[Path | None, options.out("Folder of the results. Default: the run, else runs/probes/NAME.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
-    loader: Annotated[str, typer.Option("--loader", help="auto, fast (packed file) or plain (torchvision).")] = "auto",
+    loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

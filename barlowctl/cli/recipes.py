@@ -8,15 +8,26 @@ from typing import Annotated
 import typer
 
 from barlowctl import shell
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import Command, Group, examples
 
-app = typer.Typer(help="List, show, copy and compare recipes.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group,
+    help="List, show, copy and compare recipes.",
+    epilog=examples("barlowctl recipes list", "barlowctl recipes copy quickstart mine.toml"),
+    no_args_is_help=True,
+)
 
-Name = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a TOML file.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A shipped recipe's name, or a TOML file.", autocompletion=completion.recipes
+    ),
+]
 
 
-@app.command("list", epilog="Example: barlowctl recipes list")
+@app.command("list", cls=Command, epilog="barlowctl recipes list")
 def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """The recipes that ship with barlowctl."""
     from barlowctl.recipe import catalog, load
@@ -40,7 +51,7 @@ def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> No
     )
 
 
-@app.command("show", epilog="Example: barlowctl recipes show resnet50 --resolved --set train.batch_size=256")
+@app.command("show", cls=Command, epilog="barlowctl recipes show resnet50 --resolved --set train.batch_size=256")
 def show(
     recipe: Name,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every value, defaults and overrides included.")] = False,
@@ -61,10 +72,10 @@ def show(
     console.result({"recipe": value.model_dump(mode="json"), "digest": load.digest(value)})
 
 
-@app.command("copy", epilog="Example: barlowctl recipes copy quickstart mine.toml")
+@app.command("copy", cls=Command, epilog="barlowctl recipes copy quickstart mine.toml")
 def copy(
     recipe: Name,
-    target: Annotated[Path, typer.Argument(help="A new file, or a folder.")] = Path("."),
+    target: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="A new file, or a folder.")] = Path("."),
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -78,7 +89,7 @@ def copy(
     console.result({"path": str(path)})
 
 
-@app.command("diff", epilog="Example: barlowctl recipes diff resnet50 resnet50-300ep")
+@app.command("diff", cls=Command, epilog="barlowctl recipes diff resnet50 resnet50-300ep")
 def diff(first: Name, second: Name, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """The values in which two recipes differ."""
     from barlowctl.recipe import load

@@ -10,20 +10,31 @@ import typer
 from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 
-EPILOG = "Examples: barlowctl report | barlowctl report runs/NAME --out report.html | barlowctl report runs/A runs/B"
+EPILOG = examples(
+    "barlowctl report",
+    "barlowctl report runs/NAME --out report.html",
+    "barlowctl report runs/A runs/B",
+)
 
 
 def report(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run directories. Default: the newest finished.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page. Default: report.html in the run, or here for several.")
+    runs: Annotated[
+        list[str] | None,
+        options.run("Names or directories of runs. Default: the newest finished one."),
     ] = None,
     data: options.Data = None,
-    images: Annotated[
-        bool, typer.Option("--images/--no-images", help="Draw previews of views and nearest neighbours.")
+    previews: Annotated[
+        bool,
+        typer.Option(
+            "--previews/--no-previews",
+            help="Draw views and nearest neighbours. Default: drawn.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = True,
+    out: Annotated[Path | None, options.out("The page. Default: report.html in the run, or here for several.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -40,18 +51,19 @@ def report(
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
-    if not runs:
-        runs = [rundir.newest_finished()]
-        console.say(f"no run was named: taking the newest finished one, {runs[0]}")
-    out = out or (runs[0] / "report.html" if len(runs) == 1 else _unused(Path("report.html")))
+    found = [rundir.find(name) for name in runs or ()]
+    if not found:
+        found = [rundir.newest_finished()]
+        console.say(f"no run was named: taking the newest finished one, {found[0]}")
+    out = out or (found[0] / "report.html" if len(found) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .html")
     runtime = Runtime(device, threads, None, "auto")
     set_threads(runtime)
-    file = write(runs, out, runtime, data=data, images=images, notify=lambda text: console.say(f"note: {text}"))
+    file = write(found, out, runtime, data=data, images=previews, notify=lambda text: console.say(f"note: {text}"))
     size = file.stat().st_size
     console.say(f"written to {file} ({size / 1e6:.1f} MB); open it in a browser")
-    console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in runs]})
+    console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in found]})
 
 
 def _unused(page: Path) -> Path:

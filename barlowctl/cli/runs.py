@@ -12,22 +12,28 @@ from barlowctl import shell
 from barlowctl.cli import options
 from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.train.history import History
 
-app = typer.Typer(help="List, show, compare and watch runs.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group,
+    help="List, show, compare and watch runs.",
+    epilog=examples("barlowctl runs list", "barlowctl runs watch"),
+    no_args_is_help=True,
+)
 
-Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name or directory. Default: the newest run.")]
+Run = Annotated[str | None, options.run("A run's name or directory. Default: the newest run.")]
 SHOWN = (
     "loss", "invariance", "redundancy", "knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm",
     "images_per_second", "data_wait",
 )  # fmt: skip
 
 
-@app.command("list", epilog="Example: barlowctl runs list")
+@app.command("list", cls=Command, epilog="barlowctl runs list")
 def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """The runs in BARLOWCTL_RUNS (else ./runs), newest first: state, progress, loss, kNN."""
     from barlowctl.train import history, rundir
@@ -48,7 +54,7 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     console.result({"runs": rows})
 
 
-@app.command("show", epilog="Example: barlowctl runs show quickstart-20261125-101500")
+@app.command("show", cls=Command, epilog="barlowctl runs show quickstart-20261125-101500")
 def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """One run: what it is, how far it is, its newest numbers and its curves."""
     from barlowctl.train import history
@@ -69,10 +75,10 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     console.result({**_summary(found), "facts": dict(facts), "values": values, "result": dict(found.result)})
 
 
-@app.command("compare", epilog="Example: barlowctl runs compare quickstart-a quickstart-b --out curves.png")
+@app.command("compare", cls=Command, epilog="barlowctl runs compare quickstart-a quickstart-b --out curves.png")
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or directories of runs.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the curves as a picture, e.g. curves.png.")] = None,
+    names: Annotated[list[str], options.run("Names or directories of runs.")],
+    out: Annotated[Path | None, options.out("Write the curves as a picture, e.g. curves.png.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -123,10 +129,12 @@ def compare(
     )
 
 
-@app.command("watch", epilog="Example: barlowctl runs watch")
+@app.command("watch", cls=Command, epilog="barlowctl runs watch")
 def watch(
     run: Run = None,
-    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between looks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How long to wait between looks.")
+    ] = 2.0,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -181,7 +189,7 @@ def _line(record: Any) -> str:
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 
-@app.command("restore", epilog="Example: barlowctl runs restore runs/NAME")
+@app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")
 def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
     from barlowctl.assemble.begun import restore_recipe

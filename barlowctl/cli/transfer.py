@@ -3,52 +3,70 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError
 from barlowctl.places import Outputs, check_folder
 
-EPILOG = (
-    "Examples: barlowctl transfer runs/NAME --task voc07 --data VOCdevkit | "
-    "barlowctl transfer runs/NAME --task places205 --data /data/places205 | "
-    "barlowctl transfer resnet50.pth --task inat18 --data /data/inat18 --set epochs=10 | "
-    "barlowctl transfer runs/NAME --task folder --data ~/flowers"
+EPILOG = examples(
+    "barlowctl transfer runs/NAME --task voc07 --data VOCdevkit",
+    "barlowctl transfer runs/NAME --task places205 --data /data/places205",
+    "barlowctl transfer resnet50.pth --task inat18 --data inat18 --set epochs=10",
+    "barlowctl transfer runs/NAME --task folder --data ~/flowers",
 )
+
+if TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[(*BENCHMARKS, "folder")]
+
+MEASURE = "Benchmark"  # a panel of the help
 
 
 def transfer(
     subject: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN|FILE|MODEL]", help="What to measure, as in `probe`. Default: the newest finished run."
-        ),
+        options.subject("What to measure, as in `probe`. Default: the newest finished run."),
     ] = None,
-    task: Annotated[str, typer.Option("--task", "-t", help=f"{', '.join(BENCHMARKS)} or folder.")] = "folder",
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data", help="The benchmark's folder as published; for `folder` any labelled dataset. Default: data home."
-        ),
+        options.data("The benchmark's folder as published; for `folder` any labelled dataset. Default: data home."),
     ] = None,
+    on_unreadable: options.OnUnreadable = None,
+    task: Annotated[
+        Task,
+        typer.Option("--task", "-t", help="Which benchmark; folder: one's own.", rich_help_panel=MEASURE),
+    ] = "folder",
     protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            help="paper (random crops, SGD; of folder: Table 1's) or fast (features extracted once). Default: paper; "
-            "for folder: fast.",
+        Literal["fast", "paper"] | None,
+        options.protocol(
+            "paper: random crops, SGD (of folder: Table 1's); fast: features extracted once. Default: paper; for "
+            "folder: fast.",
+            MEASURE,
         ),
     ] = None,
     low_shot: Annotated[
-        bool, typer.Option("--low-shot", help="voc07: also from 1 to 96 positives per class, five draws each.")
+        bool,
+        typer.Option(
+            "--low-shot",
+            help="voc07: also from 1 to 96 positives per class, five draws each.",
+            rich_help_panel=MEASURE,
+        ),
     ] = False,
     cost: Annotated[
-        list[float] | None, typer.Option("--cost", help="voc07: costs to choose from. Default: the field's 26.")
+        list[float] | None,
+        typer.Option(
+            "--cost",
+            help="voc07: a cost to choose from. Default: the field's 26. Repeatable.",
+            rich_help_panel=MEASURE,
+        ),
     ] = None,
     pooling: Annotated[
         Literal["2x2", "average"] | None,
@@ -56,20 +74,19 @@ def transfer(
             "--pooling",
             help="voc07: of the network's last map: 2x2 windows as in the benchmark's code (8,192 numbers of a "
             "ResNet-50), or average, the network's own. Default: 2x2.",
+            rich_help_panel=MEASURE,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Repeat with seeds 0, 1, ...: mean and spread.")] = 1,
+    seeds: Annotated[int, options.seeds("Repeat with seeds 0, 1, ...: mean and spread.", MEASURE)] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override the protocol (epochs=5) or eval.resize, eval.crop."),
+        options.overrides("Override the protocol (epochs=5) or eval.resize, eval.crop.", MEASURE),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the results. Default: the run, else runs/probes/NAME.")
-    ] = None,
-    on_unreadable: options.OnUnreadable = None,
+    out: Annotated[Path | None, options.out("Folder of the results. Default: the run, else runs/probes/NAME.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
+    loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -100,8 +117,6 @@ def transfer(
     }
     _refuse_unused(task, only_voc07 if task != "voc07" else not_voc07)
     protocol = protocol or ("fast" if task == "folder" else "paper")
-    if protocol not in ("fast", "paper"):
-        raise UserError(f"--protocol is '{protocol}'", allowed="fast, paper")
     if any(not value > 0 for value in cost or []):
         raise UserError("--cost must be positive")
     if subject is None:
@@ -118,7 +133,7 @@ def transfer(
             opened,
             task,
             data,
-            Runtime(device, threads, workers, "auto"),
+            Runtime(device, threads, workers, loader),
             protocol=protocol,
             tasks=Tasks(seeds=seeds, overrides=tuple(trained)),
             options=SvmOptions(

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError
 from barlowctl.train import rundir
 
 State = Literal["running", "finished", "stopped"]
@@ -107,21 +107,12 @@ def find(name: str | None) -> Path:
     Raises:
         UserError: there is none.
     """
-    home = rundir.runs_home()
-    if name is None:
-        runs = find_all(home)
-        if not runs:
-            raise UserError(f"no run in '{home}'", next="barlowctl pretrain --recipe quickstart")
-        return runs[0].path
-    for path in (Path(name), home / name):
-        if (path / "run.json").is_file():
-            return path
-    names = [run.name for run in find_all(home)]
-    raise UserError(
-        f"'{name}' is not a run{did_you_mean(name, names)}",
-        allowed="a run directory, or the name of one in BARLOWCTL_RUNS (else ./runs)",
-        next="barlowctl runs list",
-    )
+    if name is not None:
+        return rundir.find(name)
+    runs = find_all(rundir.runs_home())
+    if not runs:
+        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
+    return runs[0].path
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

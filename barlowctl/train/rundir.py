@@ -24,7 +24,7 @@ from typing import Any
 from barlowctl import files, locks, shell
 from barlowctl.cores import usable_cores
 from barlowctl.data.names import require_text
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write
 from barlowctl.locks import holding
 from barlowctl.places import free
@@ -134,6 +134,24 @@ def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if noted := data.get("fingerprint"):
         return dict(noted)
     return {"images": data["images"], "digest": data["content_hash"]} if data.get("content_hash") else None
+
+
+def find(name: str | Path) -> Path:
+    """The run that is meant: a directory, else the run of that name in the runs home.
+
+    Raises:
+        UserError: neither.
+    """
+    for path in (Path(name), runs_home() / name):
+        if (path / "recipe.toml").is_file() or (path / "run.json").is_file():
+            return path
+    names = [file.parent.name for file in runs_home().glob("*/run.json")]
+    why = ": it has no recipe.toml" if Path(name).exists() else did_you_mean(str(name), names)
+    raise UserError(
+        f"'{name}' is not a run{why}",
+        allowed="a directory that `barlowctl pretrain` made, or the name of one in BARLOWCTL_RUNS (else ./runs)",
+        next="barlowctl runs list",
+    )
 
 
 def newest_finished() -> Path:

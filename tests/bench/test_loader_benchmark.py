@@ -23,7 +23,7 @@ KEYS = {"name", "images_per_second", "cpu_ms_per_image", "ratio_cpu", "ratio_wal
 
 @needs_ffcv
 def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--count", "24", "--per-round", "16", "--batch", "8", "--size", "48", "--rounds", "2", "--workers", "1"]
+    flags = ["--samples", "24", "--per-round", "16", "--batch", "8", "--size", "48", "--rounds", "2", "--workers", "1"]
     assert run(["bench", "loader", "--rows", "ours,authors", "--json", *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     rows = {row["name"]: row for row in found["rows"]}
@@ -49,8 +49,8 @@ def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixtu
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     before = sorted((tmp_path / "jpegs").rglob("*"))
-    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--count", "8"]
-    assert run(["bench", "loader", "--images", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *flags]) == 0
+    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--samples", "8"]
+    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *flags]) == 0
     shown = capsys.readouterr().out
     assert "ours-geometric" in shown
     assert "8 JPEGs" in shown
@@ -58,7 +58,7 @@ def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_folder_without_jpegs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", "loader", "--images", str(tmp_path)]) == 2
+    assert run(["bench", "loader", "--data", str(tmp_path)]) == 2
     assert "there are no JPEGs below" in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def test_a_folder_without_jpegs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     [
         (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
         (["--rows", "our"], "next: barlowctl bench loader --help"),
-        (["--images", "nowhere"], "nowhere is not a folder"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
     ],
 )
 def test_bad_input(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

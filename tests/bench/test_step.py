@@ -305,12 +305,12 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("flags", "message"),
     [
         (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
-        (["--projector", "8192by3"], "--projector is '8192by3'"),
+        (["--widths", "8192by3"], "--widths is '8192by3'"),
         (["--precision", "fp16", "--device", "cpu"], "a CPU's fp16"),
-        (["--precision", "half"], "train.precision"),
+        (["--precision", "half"], "allowed: fp32, bf16, fp16"),
         (["--backbone", "resnet5"], "no model named 'resnet5'"),
-        (["--images", "nowhere"], "--images is what --loading loads"),
-        (["--loading", "--images", "nowhere"], "nowhere is not a folder"),
+        (["--data", "nowhere"], "--data is what --loading loads"),
+        (["--loading", "--data", "nowhere"], "nowhere is not a folder"),
         (["--ladder", "--rows", "ours"], "--ladder has its own rungs"),
     ],
 )
@@ -320,7 +320,7 @@ def test_bad_input(flags: list[str], message: str, capsys: Captured) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--loading", "--count", "32"]])
+@pytest.mark.parametrize("more", [[], ["--loading", "--samples", "32"]])
 def test_rows_as_json(more: list[str], capsys: Captured, tmp_path: Path) -> None:
     sets = [part for text in TINY[1:3] for part in ("--set", text)]
     flags = ["--rows", "ours,authors-same", "--rounds", "1", "--steps", "1", "--warmup", "1", "--batch", "16"]

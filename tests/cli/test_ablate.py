@@ -296,3 +296,42 @@ def test_bad_input_is_named(recipe: Path, capsys: Captured, arguments: list[str]
     captured = capsys.readouterr().err
     assert says in captured
     assert "next: " in captured or "allowed: " in captured
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        ["drop-aug", "batch-size"],
+        ["batch-size", "drop-aug"],
+        ["--batch-size", "drop-aug"],
+        ["drop-aug", "--drop-aug", "--batch-size"],
+    ],
+)
+def test_studies_are_named_as_words_or_as_options_and_mean_the_same(
+    named: list[str], recipe: Path, capsys: Captured
+) -> None:
+    more = ["--only", "crop-only,256", "--recipe", str(recipe), "--print-sbatch", "--out", "s"]
+    assert barlowctl(["ablate", *named, *more]) == 0
+    script = capsys.readouterr().out
+    assert " -m barlowctl ablate drop-aug batch-size --only crop-only,256 " in script
+
+
+def test_a_study_that_is_not_there(recipe: Path, capsys: Captured) -> None:
+    assert barlowctl(["ablate", "lamda", "--loss"]) == 2
+    err = capsys.readouterr().err
+    assert "there is no study 'lamda', did you mean 'lambd'?" in err
+    assert "allowed: loss, asymmetry, drop-aug, batch-size, projector, projector-width, lambd, --grid FILE" in err
+    assert err.endswith("next: barlowctl ablate lambd --dry-run\n")
+    assert barlowctl(["ablate", "mine.toml"]) == 2
+    assert capsys.readouterr().err.endswith("next: barlowctl ablate --help\n")
+
+
+def test_the_words_of_studies_are_the_options() -> None:
+    from barlowctl.cli import completion
+    from tests.cli.tree import ROOT
+
+    names = {option.opts[0] for option in ROOT.commands["ablate"].params if option.param_type_name == "option"}
+    words = completion.studies("")
+    assert len(words) == 7
+    assert {f"--{word}" for word in words} <= names
+    assert completion.studies("proj") == ["projector", "projector-width"]

@@ -158,7 +158,7 @@ def test_pack_does_not_overwrite_unasked(photos, tmp_path, capsys):
         (("pack", "{photos}", "some/folder"), "OUT is 'some/folder'"),
         (("pack", "{photos}", "x", "--split", "trian"), "did you mean 'train'"),
         (("pack", "{photos}", "x", "--store", "png"), "store is 'png'"),
-        (("pack", "{photos}", "x", "--on-unreadable", "ignore"), "on_unreadable is 'ignore'"),
+        (("pack", "{photos}", "x", "--on-unreadable", "ignore"), "--on-unreadable is 'ignore'"),
         (("pack", "{photos}", "x", "--quality", "0"), "quality"),
         (("pack", "{photos}"), "OUT"),
         (("info", "fashion-mnits"), "did you mean 'fashion-mnist'"),
@@ -269,7 +269,7 @@ def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, ca
     assert "unreadable: d.tif: a TIFF of 4 bands of uint8" in out
     _, said = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
     assert "c.tif cannot be read" in said
-    assert said.rstrip().endswith("--on-unreadable fail --range int16=-1000:2000")
+    assert said.rstrip().endswith("--on-unreadable stop --range int16=-1000:2000")
     document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "int16=-1000:2000", "--bands", "3,2,1")
     assert document["samples"] == 4
     _, said = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)

@@ -9,32 +9,51 @@ import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 
-EPILOG = (
-    "Examples: barlowctl bench loader | barlowctl bench loader --rows authors,ours --rounds 3 | "
-    "barlowctl bench loader --images /data/imagenet/train --json > loader.json"
+EPILOG = examples(
+    "barlowctl bench loader",
+    "barlowctl bench loader --rows authors,ours --rounds 3",
+    "barlowctl bench loader --data /data/imagenet/train --json > loader.json",
 )
 
+COMPARISON = "Comparison"  # a panel of the help
 COLUMNS = ("pipeline", "images/s", "CPU ms/image", "CPU ratio", "wall ratio", "peak MB", "n")
 
 
 def loader(
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="A folder of JPEGs. Default: crops of scikit-image's photographs."),
+    data: Annotated[
+        str | None, options.data("A folder of JPEGs. Default: crops of scikit-image's photographs.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=8, help="JPEGs to draw from --images, or to make.")] = 2048,
+    samples: Annotated[int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=8)] = 2048,
     rows: Annotated[
-        str, typer.Option("--rows", help="Some of authors,torchvision-v2,ffcv-stock,ours,ours-geometric,lightly,dali.")
+        str,
+        typer.Option(
+            "--rows",
+            metavar="NAMES",
+            help="Some of authors, torchvision-v2, ffcv-stock, ours, ours-geometric, lightly, dali; joined by commas.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = "",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
-    per_round: Annotated[int, typer.Option("--per-round", min=8, help="Images each pipeline reads in a round.")] = 512,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a batch.")] = 256,
-    size: Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of a view, in pixels.")] = 224,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=COMPARISON
+        ),
+    ] = 5,
+    per_round: Annotated[
+        int,
+        typer.Option("--per-round", min=8, help="Images each pipeline reads in a round.", rich_help_panel=COMPARISON),
+    ] = 512,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a batch.", rich_help_panel=COMPARISON)] = 256,
+    size: Annotated[
+        int,
+        typer.Option("--size", min=8, max=1024, help="Side of a view, in pixels.", rich_help_panel=COMPARISON),
+    ] = 224,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Threads or processes of each pipeline. Default: the cores.")
+        int | None, options.workers("Threads or processes of each pipeline. Default: the cores.")
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -48,13 +67,14 @@ def loader(
     """
     from barlowctl.bench.loader import compare
 
+    images = None if data is None else Path(data)
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
     console = Console(json=json, quiet=quiet)
     found = compare(
         images,
         names=[name.strip() for name in rows.split(",") if name.strip()],
-        count=count,
+        count=samples,
         images=per_round,
         rounds=rounds,
         batch=batch,

@@ -8,26 +8,33 @@ import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 
-EPILOG = (
-    "Examples: barlowctl bench loss | barlowctl bench loss --sizes 256x8192,1024x8192 --rows ours --rounds 7 | "
-    "barlowctl bench loss --json > loss.json"
+EPILOG = examples(
+    "barlowctl bench loss",
+    "barlowctl bench loss --sizes 256x8192,1024x8192 --rows ours --rounds 7",
+    "barlowctl bench loss --json > loss.json",
 )
 
 COLUMNS = ("N", "D", "loss", "ms (range)", "peak MB", "times faster (range)", "times less memory")
 
 
 def loss(
-    sizes: Annotated[str, typer.Option("--sizes", help="NxD, comma-separated.")] = (
-        "256x2048,256x8192,512x8192,1024x8192,2048x8192"
-    ),
+    sizes: Annotated[
+        str, typer.Option("--sizes", metavar="NxD,NxD", help="Images of a batch, and width of an embedding.")
+    ] = ("256x2048,256x8192,512x8192,1024x8192,2048x8192"),
     rows: Annotated[
-        str, typer.Option("--rows", help="Some of ours,ours-gram,ours-primal,lightly,solo-learn; authors always.")
+        str,
+        typer.Option(
+            "--rows",
+            metavar="NAMES",
+            help="Some of ours, ours-gram, ours-primal, lightly, solo-learn; authors always.",
+        ),
     ] = "ours,ours-gram,ours-primal,lightly,solo-learn",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the mathematics on a CPU.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    device: options.Device = "cpu",
+    threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -4,64 +4,97 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 
-EPILOG = (
-    "Examples: barlowctl bench step --recipe cifar10-resnet18 --precision bf16 | "
-    "barlowctl bench step --device cuda --precision bf16 --batch 256 --json > step.json | "
-    "barlowctl bench step --ladder --backbone resnet18 --size 32 --batch 32 --projector 2048x3"
+EPILOG = examples(
+    "barlowctl bench step --recipe cifar10-resnet18 --precision bf16",
+    "barlowctl bench step --device cuda --precision bf16 --json > step.json",
+    "barlowctl bench step --ladder --backbone resnet18 --size 32 --widths 2048x3",
 )
+STEP, COMPARISON = "Step", "Comparison"  # panels of the help
 
 COLUMNS = ("step", "in", "images/s", "ms (range)", "CPU s", "peak MB", "wait", "of peak", "ratio (range)")
 
 
 def step(
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="Network, objective and optimizer: a recipe's name, or a TOML file.")
+        str, options.recipe("Network, objective and optimizer: a shipped recipe's name, or a TOML file.")
     ] = "resnet50",
-    backbone: Annotated[str | None, typer.Option("--backbone", help="A timm model name, instead of its.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=16, help="Images of a step.")] = 256,
-    size: Annotated[
-        int | None, typer.Option("--size", help="Side of a view, in pixels. Default: the recipe's.")
-    ] = None,
-    projector: Annotated[
-        str | None, typer.Option("--projector", help="WIDTHxLAYERS, or widths: 8192,8192,8192. Default: the recipe's.")
-    ] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
     overrides: options.Overrides = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", metavar="NAME", help="A timm model, instead of its.", rich_help_panel=STEP),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=16, help="Images of a batch.", rich_help_panel=STEP)] = 256,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", help="Side of a view, in pixels. Default: the recipe's.", rich_help_panel=STEP),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            "--widths",
+            metavar="WIDTHxLAYERS",
+            help="Of the projector; or one by one: 8192,8192,8192. Default: the recipe's.",
+            rich_help_panel=STEP,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"],
+        typer.Option("--precision", help="What it computes in.", rich_help_panel=STEP),
+    ] = "fp32",
     rows: Annotated[
         str,
         typer.Option(
             "--rows",
-            help="Some of ours,authors,lightly,solo-learn,stable-pretraining, and of the others with -same: at our "
-            "precision and memory format.",
+            metavar="NAMES",
+            help="Some of ours, authors, lightly, solo-learn, stable-pretraining, joined by commas, and of the others "
+            "with -same: at our precision and memory format.",
+            rich_help_panel=COMPARISON,
         ),
     ] = "",
-    ladder: Annotated[bool, typer.Option("--ladder", help="Our own settings instead, one after another.")] = False,
-    loading: Annotated[
-        bool, typer.Option("--loading", help="Each with its own loader; else pixels lie ready.")
+    ladder: Annotated[
+        bool,
+        typer.Option("--ladder", help="Our own settings instead, one after another.", rich_help_panel=COMPARISON),
     ] = False,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="With --loading: JPEGs. Default: crops of photographs.")
-    ] = None,
-    count: Annotated[int, typer.Option("--count", min=16, help="JPEGs to draw, or to make.")] = 2048,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Of each loader. Default: 1 on a CPU, else the cores.")
-    ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a round that count.")] = 10,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Steps before them in every round.")] = 3,
+    loading: Annotated[
+        bool,
+        typer.Option("--loading", help="Each with its own loader; else pixels lie ready.", rich_help_panel=COMPARISON),
+    ] = False,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=COMPARISON
+        ),
+    ] = 5,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Steps of a round that count.", rich_help_panel=COMPARISON)
+    ] = 10,
+    warmup: Annotated[
+        int,
+        typer.Option("--warmup", min=0, help="Steps before them in every round.", rich_help_panel=COMPARISON),
+    ] = 3,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Begin no other round after these minutes.")
+        float | None,
+        typer.Option(
+            "--minutes", min=0.0, help="Begin no other round after these minutes.", rich_help_panel=COMPARISON
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the mathematics on a CPU.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "cpu",
+    data: Annotated[
+        str | None,
+        options.data("A folder of JPEGs, with --loading. Default: crops of scikit-image's photographs."),
+    ] = None,
+    samples: Annotated[int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=16)] = 2048,
+    device: options.Device = "cpu",
+    threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
+    workers: Annotated[int | None, options.workers("Of each loader. Default: 1 on a CPU, else the cores.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -78,8 +111,9 @@ def step(
         raise UserError(
             "--ladder has its own rungs, and --rows are of the comparison", next="barlowctl bench step --ladder"
         )
+    images = None if data is None else Path(data)
     if images is not None and not loading:
-        raise UserError("--images is what --loading loads", next="--loading")
+        raise UserError("--data is what --loading loads", next="--loading")
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
 
@@ -91,7 +125,7 @@ def step(
     changes = [f"train.batch_size={batch}", f"train.precision={precision}"]
     changes += [f"model.backbone={backbone}"] if backbone else []
     changes += [f"views.size={size}"] if size else []
-    changes += [f"model.projector=[{_widths(projector)}]"] if projector else []
+    changes += [f"model.projector=[{_widths(widths)}]"] if widths else []
     changes += overrides or ()  # last, so that advice to set a value is followed
     where = choose_device(device)
     if precision == "fp16" and where.type == "cpu":
@@ -103,7 +137,7 @@ def step(
         ladder=ladder,
         loading=loading,
         images=images,
-        count=count,
+        count=samples,
         workers=workers or (1 if where.type == "cpu" else usable_cores()),
         rounds=rounds,
         steps=steps,
@@ -123,7 +157,7 @@ def _widths(text: str) -> str:
     width, cross, layers = text.partition("x")
     widths = [width] * int(layers) if cross and layers.isdigit() else text.split(",")
     if not widths or not all(one.strip().isdigit() for one in widths):
-        raise UserError(f"--projector is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--projector 8192x3")
+        raise UserError(f"--widths is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--widths 8192x3")
     return ",".join(widths)
 
 

@@ -1,0 +1,57 @@
+"""What a shell lists after Tab where the values are known only at run time: recipes, data sets, runs, devices.
+
+Each function takes what was typed so far and returns the names that begin with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Shipped recipes."""
+    from barlowctl.recipe import catalog
+
+    return _beginning(incomplete, catalog.shipped())
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Data sets of the data home."""
+    from barlowctl.data import home
+
+    return _beginning(incomplete, home.available())
+
+
+def downloads(incomplete: str) -> list[str]:
+    """Data sets that `data get` brings."""
+    from barlowctl.datasets import DOWNLOADABLE
+
+    return _beginning(incomplete, DOWNLOADABLE)
+
+
+def runs(incomplete: str) -> list[str]:
+    """Runs of the runs home, newest first."""
+    from barlowctl.train import history, rundir
+
+    return _beginning(incomplete, [run.name for run in history.find_all(rundir.runs_home())])
+
+
+def studies(incomplete: str) -> list[str]:
+    """Studies of `ablate`."""
+    from barlowctl.ablate.studies import NAMES
+
+    return _beginning(incomplete, [name for name in NAMES if name != "depth"])  # comes with projector-width
+
+
+def devices(incomplete: str) -> list[str]:
+    """Where one can compute."""
+    return _beginning(incomplete, ["auto", "cpu", "cuda"])
+
+
+def percentages(incomplete: str) -> list[str]:
+    """The shares of labels that `probe --semi` knows."""
+    return _beginning(incomplete, ["1", "10"])
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

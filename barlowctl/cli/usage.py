@@ -1,0 +1,104 @@
+"""Words that the command line cannot take, said as every other error: what is wrong, what is allowed, what to run.
+
+Where a name is near, the next command is the one that was typed with that name in its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from barlowctl import shell
+from barlowctl.cli.advice import options_of, pairs, repeated, typed
+from barlowctl.errors import UserError, did_you_mean
+
+
+def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any) -> UserError:
+    """The error of a wrong command, option, value or argument.
+
+    Args:
+        arguments: what was typed after `barlowctl`. root: the click group of all commands.
+    """
+    path, command = typed(arguments, root)
+    help_page = shell.line("barlowctl", *path, "--help")
+    parameter = getattr(error, "param", None)
+    option = getattr(error, "option_name", None)
+    if hasattr(command, "commands") and len(arguments) > len(path) and not arguments[len(path)].startswith("-"):
+        return _no_command(arguments, path, command, help_page)
+    if option is not None and option not in options_of(command):
+        return _no_option(option, arguments, command, help_page)
+    if option is not None and options_of(command)[option].is_flag:
+        return UserError(f"{option} takes no value", next=help_page)
+    if option is not None:
+        return UserError(f"{option} is without a value", allowed=_allowed(options_of(command)[option]), next=help_page)
+    if parameter is not None and parameter.param_type_name == "option":
+        return _bad_value(parameter, error, arguments, command, help_page)
+    if parameter is not None:
+        return UserError(f"{parameter.metavar or parameter.name.upper()} is missing", next=help_page)
+    return UserError(error.format_message(), next=help_page)
+
+
+def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
+    name, rest = arguments[len(path)], arguments[len(path) + 1 :]
+    known = [child for child, one in command.commands.items() if not one.hidden]
+    near = _nearest(name, known)
+    return UserError(
+        f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, known)}",
+        allowed=", ".join(known),
+        next=shell.line("barlowctl", *path, near, *rest) if near else help_page,
+    )
+
+
+def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: str) -> UserError:
+    known = [name for name, one in options_of(command).items() if name.startswith("--") and not one.hidden]
+    near = _nearest(option, known) if option.startswith("--") else None
+    said = did_you_mean(option, known) if near else ""
+    return UserError(
+        f"there is no option {option}{said}",
+        next=shell.line("barlowctl", *(_renamed(word, option, near) for word in arguments)) if near else help_page,
+    )
+
+
+def _bad_value(
+    option: Any, error: typer.TyperException, arguments: Sequence[str], command: Any, help_page: str
+) -> UserError:
+    """A value that an option does not take: of a choice with the nearest one."""
+    name = max(option.opts, key=len)
+    values = [words[0] for flag, words in pairs(arguments, options_of(command)) if flag in option.opts and words]
+    choices = [str(getattr(choice, "value", choice)) for choice in option.type_descriptor.choices or ()]
+    if not choices:
+        said = f"{name} is '{values[-1]}'" if len(values) == 1 else error.format_message()
+        return UserError(said, allowed=_allowed(option), next=help_page)
+    value = next((value for value in values if value not in choices), "")
+    near = _nearest(value, choices)
+    return UserError(
+        f"{name} is '{value}'{did_you_mean(value, choices)}",
+        allowed=", ".join(choices),
+        next=repeated(arguments, command, flags=[name, near]) if near else help_page,
+    )
+
+
+def _allowed(option: Any) -> str | None:
+    """What an option takes, in words."""
+    kind = option.type_descriptor
+    if kind.is_choice:
+        return ", ".join(str(getattr(choice, "value", choice)) for choice in kind.choices)
+    text = str(kind.annotation)
+    number = "a whole number" if "int" in text else "a number" if "float" in text else None
+    if number is None:
+        return None
+    low, high = option.min, option.max
+    limits = f", {low} to {high}" if high is not None else f", at least {low}" if low is not None else ""
+    return f"{number}{limits}"
+
+
+def _renamed(word: str, option: str, near: str) -> str:
+    flag, equals, value = word.partition("=")
+    return f"{near}{equals}{value}" if flag == option else word
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)

@@ -1,0 +1,126 @@
+"""A run is named by its directory or by its name in the runs home, wherever a run is taken; shells complete names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.cli import completion
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.errors import UserError
+from barlowctl.train import rundir
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(trained: Path, recipe: Path, tmp_path: Path) -> Path:
+    """A runs home with the finished run `first`, and `half`, which is not finished."""
+    for name in ("first", "half"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "half" / "result.json").unlink()
+    return tmp_path / "runs"
+
+
+def document(capsys: Captured, *arguments: str) -> dict[str, Any]:
+    assert barlowctl([*arguments, "--json", "--quiet"]) == 0, capsys.readouterr().err
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_every_command_that_takes_a_run_takes_its_name(home: Path, capsys: Captured) -> None:
+    one = ("--threads", "1")
+    assert document(capsys, "probe", "first", "--knn", *one)["run"] == str(home / "first")
+    assert document(capsys, "transfer", "first", "--data", "digits", *one)["run"] == str(home / "first")
+    assert document(capsys, "embed", "first", "--out", "x.npz", *one)["count"] == 1400  # the run's own images
+    assert document(capsys, "export", "first")["path"] == str(home / "first" / "first-timm.safetensors")
+    page = document(capsys, "report", "first", "half", "--no-previews", "--out", "r.html", *one)
+    assert page["runs"] == [str(home / "first"), str(home / "half")]
+    assert document(capsys, "runs", "show", "half")["path"] == str(home / "half")
+    assert document(capsys, "pretrain", "--resume", "half", *one)["run"] == str(home / "half")
+    assert (home / "half" / "result.json").is_file()
+
+
+def test_the_newest_finished_run_where_none_is_named(home: Path, capsys: Captured) -> None:
+    os.utime(home / "first" / "result.json")
+    found = document(capsys, "embed", "--data", "digits", "--split", "test", "--out", "y.npz", "--threads", "1")
+    assert found["run"] == str(home / "first")
+    assert found["count"] == 397
+
+
+def test_images_after_the_run_as_before(home: Path, capsys: Captured) -> None:
+    assert document(capsys, "embed", "first", "digits", "--out", "z.npz", "--threads", "1")["count"] == 1400
+    assert barlowctl(["embed", "first", "digits", "--data", "digits", "--out", "a.npz"]) == 2
+    err = capsys.readouterr().err
+    assert "images were named twice: 'digits' and --data digits" in err
+    assert err.endswith("next: barlowctl embed first digits --out a.npz\n")
+
+
+@pytest.mark.parametrize("command", [["export"], ["report"], ["pretrain", "--resume"], ["runs", "show"], ["probe"]])
+def test_a_name_that_is_no_run_is_said_with_the_nearest(command: list[str], home: Path, capsys: Captured) -> None:
+    assert barlowctl([*command, "frist"]) == 2
+    err = capsys.readouterr().err
+    assert "'frist'" in err
+    assert "did you mean 'first'?" in err
+    assert "next: " in err
+
+
+def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path, trained: Path) -> None:
+    assert rundir.find("first") == home / "first"
+    shutil.copytree(trained, tmp_path / "first")
+    assert rundir.find("first") == Path("first")
+    assert rundir.find(str(home / "half")) == home / "half"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="it has no recipe"):
+        rundir.find("empty")
+
+
+def test_a_model_of_timm_keeps_its_name(home: Path, capsys: Captured) -> None:
+    (home / "first").rename(home / "resnet10t")
+    found = document(capsys, "probe", "resnet10t", "--data", "digits", "--knn", "--threads", "1")
+    assert found["kind"] == "random"
+
+
+def test_a_resumed_run_with_other_values_is_advised_with_its_place(home: Path, capsys: Captured) -> None:
+    (home / "half" / "images.txt.gz").unlink(missing_ok=True)
+    assert barlowctl(["pretrain", "--resume", "half", "--set", "train.epochs=3"]) == 2
+    assert capsys.readouterr().err.endswith(f"next: barlowctl pretrain --resume {home / 'half'}\n")
+
+
+def test_what_a_shell_completes(home: Path) -> None:
+    assert completion.runs("") == ["first", "half"]
+    assert completion.runs("ha") == ["half"]
+    assert completion.datasets("d") == ["digits"]
+    assert "resnet50" in completion.recipes("resnet")
+    assert completion.downloads("cifar") == ["cifar10", "cifar100"]
+    assert completion.devices("c") == ["cpu", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "listed"),
+    [
+        ("barlowctl pretrain --loader ", {"auto", "fast", "plain"}),
+        ("barlowctl export --format to", {"torchvision"}),
+        ("barlowctl probe ", {"first", "half"}),
+        ("barlowctl ablate lo", {"loss"}),
+    ],
+)
+def test_the_shell_asks_and_is_told(typed: str, listed: set[str], home: Path, checkout: Path) -> None:
+    words = typed.split(" ")
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1), "_BARLOWCTL_COMPLETE": "complete_bash"}
+    script = "import sys; sys.argv[0] = 'barlowctl'; from barlowctl.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **asked, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == listed

@@ -1,0 +1,128 @@
+"""One option, one meaning: a name has the same short form, kind and panel wherever it is; a choice is a choice."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from typing import Any, get_args
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from tests.cli.tree import ROOT, choices, contexts, options
+
+NARROWER = {"--protocol"}  # a command may let choose from a part of what another one has
+
+
+def by_name() -> dict[str, list[tuple[str, Any]]]:
+    found = defaultdict(list)
+    for path, option in options():
+        found[next(name for name in option.opts if name.startswith("--"))].append((path, option))
+    return found
+
+
+def kind(option: Any) -> str:
+    return "choice" if choices(option) else str(option.type_descriptor.annotation)
+
+
+@pytest.mark.parametrize("name", by_name())
+def test_a_name_has_one_short_form_and_one_kind(name: str) -> None:
+    ones = by_name()[name]
+    assert len({tuple(sorted(one.opts + one.secondary_opts)) for _, one in ones}) == 1
+    assert len({(kind(one), one.multiple, one.is_flag) for _, one in ones}) == 1
+    assert len({one.metavar for _, one in ones}) == 1
+    values = [set(choices(one)) for _, one in ones]
+    assert all(some == values[0] for some in values) or name in NARROWER
+    assert max(values, key=len) == set.union(*values)
+
+
+def test_a_short_form_belongs_to_one_name() -> None:
+    found = defaultdict(set)
+    for _, option in options():
+        long = next(name for name in option.opts if name.startswith("--"))
+        for name in option.opts:
+            if not name.startswith("--"):
+                found[name].add(long)
+    assert {short: names for short, names in found.items() if len(names) > 1} == {}
+    assert found["-o"] == {"--out"}
+
+
+def test_what_most_commands_have_every_one_has() -> None:
+    for context in contexts():
+        if not hasattr(context.command, "commands"):
+            names = {name for option in context.command.params for name in option.opts}
+            assert {"--json", "--quiet", "-q"} <= names, context.command_path
+    reads_images = {"pretrain", "probe", "transfer", "embed", "ablate"}
+    for name in reads_images:
+        names = {name for option in ROOT.commands[name].params for name in option.opts}
+        assert {"--data", "--device", "--threads", "--workers", "--loader", "--out", "-o"} <= names
+
+
+def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
+    """`auto, fast or plain` in the help of a text option would be a choice that no shell completes."""
+    free = {"--device", "--background", "--range", "--recipe", "--rows", "--sizes"}
+    for path, option in options():
+        default = option.default
+        if kind(option) == "<class 'str'>" and isinstance(default, str) and default:
+            name = max(option.opts, key=len)
+            assert name in free, f"{path} {name}"
+
+
+def test_the_choices_are_those_of_the_code() -> None:
+    from barlowctl.assemble.transfer import TASKS
+    from barlowctl.cli import options as shared
+    from barlowctl.data.splits import SPLITS
+    from barlowctl.export import FORMATS
+
+    found = {name: choices(ones[0][1]) for name, ones in by_name().items()}
+    assert set(found["--task"]) == set(TASKS)
+    assert found["--split"] == tuple(SPLITS)
+    assert found["--format"] == tuple(FORMATS)
+    assert get_args(shared.Policy) == ("stop", "skip")
+
+
+CHOICES = sorted({(path, max(one.opts, key=len)) for path, one in options() if choices(one)})
+
+
+@pytest.mark.parametrize(("path", "name"), CHOICES)
+def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, capsys: Any) -> None:
+    option = next(one for where, one in options() if where == path and name in one.opts)
+    right = choices(option)[-1]
+    needed = ["SOURCE", "OUT"] if path.endswith("pack") else []
+    assert barlowctl([*path.split()[1:], *needed, name, f"{right}x"]) == 2
+    err = capsys.readouterr().err
+    assert err.splitlines() == [
+        f"error: {name} is '{right}x', did you mean '{right}'?",
+        f"allowed: {', '.join(choices(option))}",
+        f"next: {' '.join([path, *needed])} {name} {right}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prob", "x"], ["there is no command 'prob', did you mean 'probe'?", "next: barlowctl probe x"]),
+        (["runs", "compair", "a"], ["'runs compair', did you mean 'compare'?", "next: barlowctl runs compare a"]),
+        (["xyz"], ["there is no command 'xyz'\n", "allowed: pretrain, ", "next: barlowctl --help"]),
+        (["probe", "--dta=x", "-q"], ["there is no option --dta, did you", "next: barlowctl probe --data=x -q"]),
+        (["probe", "-z"], ["there is no option -z\n", "next: barlowctl probe --help"]),
+        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, at least 1"]),
+        (["data", "preview", "--samples=900"], ["--samples is '900'", "allowed: a whole number, 1 to 200"]),
+        (["transfer", "--cost", "x"], ["--cost is 'x'", "allowed: a number"]),
+        (["export", "-f"], ["-f is without a value", "allowed: timm, torchvision, hub", "barlowctl export --help"]),
+        (["probe", "--json=3"], ["--json takes no value"]),
+        (["recipes", "show"], ["RECIPE is missing", "next: barlowctl recipes show --help"]),
+        (["probe", "a", "b"], ["(b)", "next: barlowctl probe --help"]),
+    ],
+)
+def test_words_that_are_not_understood(arguments: list[str], said: list[str], capsys: Any) -> None:
+    assert barlowctl(arguments) == 2
+    err = capsys.readouterr().err
+    assert [text for text in said if text not in err] == [], err
+    assert err.startswith("error: ")
+
+
+def test_no_two_texts_of_one_option_differ_by_accident() -> None:
+    """Options of which each command says the same: the text is the shared one."""
+    for name in ("--json", "--quiet", "--device", "--loader", "--slurm-option"):
+        assert len({inspect.cleandoc(one.help) for _, one in by_name()[name]}) == 1, name

@@ -1,0 +1,34 @@
+"""The tree of commands, for tests that hold for every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from barlowctl.cli.app import app
+
+ROOT: Any = typer.main.get_command(app)
+
+
+def contexts(command: Any = ROOT, name: str = "barlowctl", parent: Any = None) -> Iterator[Any]:
+    """The context of every command and group that the help shows."""
+    context = typer.Context(command, info_name=name, parent=parent, **command.context_settings)
+    yield context
+    for child, one in getattr(command, "commands", {}).items():
+        if not one.hidden:
+            yield from contexts(one, child, context)
+
+
+def options() -> Iterator[tuple[str, Any]]:
+    """Every command's path and each of its visible options."""
+    for context in contexts():
+        for parameter in context.command.params:
+            if parameter.param_type_name == "option" and not parameter.hidden:
+                yield context.command_path, parameter
+
+
+def choices(option: Any) -> tuple[str, ...]:
+    """What an option lets one choose from; empty where it is no choice."""
+    return tuple(str(getattr(choice, "value", choice)) for choice in option.type_descriptor.choices or ())
