@@ -19,12 +19,18 @@ from barlowctl.assemble.model import build_method, compile_networks, place, prep
 from barlowctl.bench.step_rivals import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
+from barlowctl.data import loader
 from barlowctl.data.beton import Beton
 from barlowctl.train import engine
+from barlowctl.train.events import Notice
 from barlowctl.train.optim import parameter_groups
 
 STEPS = 10**6
 """Of an epoch that does not end, in the warm-up of its learning rate: no weight moves far."""
+AHEAD = loader.BUFFERS + 1
+"""Batches that the loader may have made: its ring is full, and one is on the device."""
+IMAGES = 10**6
+"""Of an epoch of the loader, in which each image comes often: none ends while it is measured."""
 
 
 @dataclass
@@ -62,15 +68,15 @@ class Ours:
             compile_networks(self.method)
         with ExitStack() as open_things:
             place = open_things.enter_context(tempfile.TemporaryDirectory(prefix="barlowctl-bench-"))
-            batches = self._synthetic() if settings.loading is None else self._loaded(open_things)
+            batches = self._synthetic() if settings.loading is None else self._loaded(open_things, watch)
             engine.train(
                 self.method,
-                Watched(batches, watch),
+                Watched(batches, watch, ahead=0 if settings.loading is None else AHEAD),
                 self.optimizer,
                 job.settings(recipe, STEPS * recipe.train.batch_size, recipe.train.precision),
                 to_input=self.to_input,
                 device=settings.device,
-                emit=lambda event: None,
+                emit=lambda event: watch.note(event.text) if isinstance(event, Notice) else None,
                 checkpoints=Path(place),
                 recipe_digest="",
             )
@@ -87,11 +93,11 @@ class Ours:
         while True:
             yield batch
 
-    def _loaded(self, open_things: ExitStack) -> Iterator[Any]:
+    def _loaded(self, open_things: ExitStack, watch: Stopwatch) -> Iterator[Any]:
         settings, recipe, images = self.settings, self.settings.recipe, self.settings.loading
         assert images is not None
         source = Beton.open(images.packed)
-        loader = open_things.enter_context(
+        opened = open_things.enter_context(
             data.training_loader(
                 source,
                 recipe,
@@ -99,26 +105,26 @@ class Ours:
                 settings.device,
                 batch_size=recipe.train.batch_size,
                 drop_last=True,
-                subset=np.arange(source.num_samples),
+                subset=np.resize(np.arange(source.num_samples), IMAGES),
             )
         )
+        opened.notify = watch.note
         epoch = 0
         while True:
-            yield from loader.epoch(epoch)
+            yield from opened.epoch(epoch)
             epoch += 1
 
 
 class Watched:
     """A loader whose one endless epoch tells the watch of every step. See `engine.Loader`."""
 
-    def __init__(self, batches: Iterator[Any], watch: Stopwatch) -> None:
-        self.batches, self.watch = batches, watch
+    def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int) -> None:
+        self.batches, self.watch, self.ahead = batches, watch, ahead
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]:
         """Batches until there are no more rounds."""
         while True:
-            self.watch.before_step()
-            yield self.watch.wait(lambda: next(self.batches))
+            yield self.watch.next_batch(self.batches, self.ahead)
 
 
 def loop_lars(method: nn.Module, rates: dict[str, float], weight_decay: float) -> torch.optim.Optimizer:

@@ -26,6 +26,8 @@ from barlowctl.objective import BarlowTwins
 from barlowctl.train.groupwise import GroupwiseOptimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+PREFETCHED = 2
+"""Batches that each worker of a DataLoader has made in advance: torch's default."""
 RATE = 1e-6
 """Learning rate of all: the weights stay where they are, so that every round is the same work."""
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -68,10 +70,10 @@ class Rival:
 
     def run(self, watch: Stopwatch) -> None:
         """Take steps until there are no more rounds."""
-        batches = self._synthetic() if self.settings.loading is None else self._loaded()
+        loading = self.settings.loading
+        batches = self._synthetic() if loading is None else self._loaded()
         while True:
-            watch.before_step()
-            self._step(*watch.wait(lambda: next(batches)))
+            self._step(*watch.next_batch(batches, ahead=PREFETCHED * loading.workers if loading else 0))
 
     def _step(self, first: Tensor, second: Tensor) -> None:
         self.optimizer.zero_grad()

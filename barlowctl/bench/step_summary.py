@@ -63,6 +63,7 @@ def summarize(
         row["peak_mb"] = round(max([*(answer["peak_bytes"] for answer in answers), one.peak]) / 1e6, 1)
         waits = [answer["waited"] / answer["seconds"] for answer in answers]
         row["data_wait"] = round(statistics.median(waits), 4) if told.loading is not None else None
+        row["notes"] = answers[-1]["notes"]
         rows.append({**row, "n": len(answers)})
     return rows
 

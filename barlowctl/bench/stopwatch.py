@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +29,8 @@ class Stopwatch:
     """A round is `warmup` steps that do not count and `steps` that do, measured from the beginning of the first.
 
     Questions are `{"round": n}`; the answer to each has images and seconds, cpu_seconds (of the process; with
-    `children` also of its workers), peak_bytes, and waited (seconds that `waiting` was told). Round 0 is one of
-    warm-up, with one step that counts.
+    `children` also of its workers), peak_bytes, waited (seconds that batches took to come), and notes. Round 0 is one
+    of warm-up, with one step that counts.
 
     Args:
         images: of a step, each with its views.
@@ -43,9 +43,27 @@ class Stopwatch:
         self.warmup, self._steps, self.steps, self.children = warmup, steps, steps, children
         self._taken: int | None = None  # of the round; None: between two rounds
         self._waited = 0.0
+        self._notes: list[str] = []
 
-    def before_step(self) -> None:
+    def next_batch(self, batches: Iterator[Any], ahead: int) -> Any:
+        """The batch of the step that comes now; getting it is counted as waiting for data.
+
+        Args:
+            ahead: how many a loader may have made while others had their turn. So many are thrown away first.
+        """
+        if self.before_step():
+            for _ in range(ahead):
+                next(batches)
+        begin = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - begin
+        return batch
+
+    def before_step(self) -> bool:
         """A step comes now. Returns at once, or answers what the last round was and waits for the next one.
+
+        Returns:
+            Whether a round begins.
 
         Raises:
             SystemExit: there are no more rounds.
@@ -53,6 +71,7 @@ class Stopwatch:
         if self._taken == self.warmup + self.steps:
             self.channel.answer(self._stop())
             self._taken = None
+        begins = self._taken is None
         if self._taken is None:
             question = self.channel.ask()
             if question is None:
@@ -61,13 +80,11 @@ class Stopwatch:
         if self._taken == self.warmup:
             self._start()
         self._taken += 1
+        return begins
 
-    def wait(self, get: Callable[[], Any]) -> Any:
-        """What `get` brings; the time it takes is counted as waiting for data."""
-        begin = time.perf_counter()
-        got = get()
-        self._waited += time.perf_counter() - begin
-        return got
+    def note(self, text: str) -> None:
+        """Something that who reads the numbers should know."""
+        self._notes.append(text)
 
     def _start(self) -> None:
         self._waited = 0.0
@@ -89,6 +106,7 @@ class Stopwatch:
             "cpu_seconds": cpu,
             "waited": waited,
             "peak_bytes": self._peak(),
+            "notes": self._notes,
         }
 
     def _cpu_seconds(self) -> float:

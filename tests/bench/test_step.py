@@ -160,11 +160,20 @@ def test_rounds_of_a_contestant(kind: str, sets: tuple[str, ...]) -> None:
 def test_a_watch_counts_what_it_says() -> None:
     script = Script({"round": 0}, {"round": 1}, {"round": 2})
     watch = Stopwatch(script, CPU, images=4, warmup=3, steps=5, children=False)
-    for _ in range((3 + 1) + 2 * (3 + 5)):
+    for taken in range((3 + 1) + 2 * (3 + 5)):
         watch.before_step()
+        if taken == 2:
+            watch.note("not captured")
     with pytest.raises(SystemExit):
         watch.before_step()
     assert [(one["images"], one["steps"]) for one in script.answers] == [(4, 1), (20, 5), (20, 5)]
+    assert script.answers[-1]["notes"] == ["not captured"]
+
+
+def test_batches_made_while_others_had_their_turn_are_thrown_away() -> None:
+    watch = Stopwatch(Script({"round": 1}, {"round": 2}), CPU, images=4, warmup=1, steps=2, children=False)
+    batches = iter(range(100))
+    assert [watch.next_batch(batches, ahead=3) for _ in range(2 * 3)] == [3, 4, 5, 9, 10, 11]
 
 
 def test_the_peak_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +210,8 @@ def test_the_operations_of_a_transformer_are_those_of_its_formula() -> None:
 
 def answers(*cpu: float) -> list[dict[str, Any]]:
     return [
-        {"images": 32, "steps": 2, "seconds": 4.0, "cpu_seconds": one, "waited": 1.0, "peak_bytes": 3e6} for one in cpu
+        {"images": 32, "steps": 2, "seconds": 4.0, "cpu_seconds": one, "waited": 1.0, "peak_bytes": 3e6, "notes": []}
+        for one in cpu
     ]
 
 

@@ -148,6 +148,9 @@ def step(
     )
     for name, reason in found["left_out"].items():
         console.say(f"{name} was left out: {reason}")
+    for row in found.get("rows") or found["ladder"]:
+        for note in row["notes"]:
+            console.say(f"{row['name']}: {note}")
     _show(console, found)
     console.result(found)
 
@@ -171,7 +174,7 @@ def _show(console: Console, found: dict[str, Any]) -> None:
         f"torch {machine['torch']}, load {machine['load_before']} before; "
         f"{of['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
         COLUMNS,
-        [_cells(row) for row in found.get("rows") or found.get("ladder") or []],
+        [_cells(row) for row in found.get("rows") or found["ladder"]],
     )
     for precision, rates in found["peak"].items():
         console.say(
