@@ -201,13 +201,8 @@ def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:
 
 
 def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64.
-
-    Raises:
-        UserError: more images held out than there are, or fewer left than one batch.
-    """
+    """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64. See `check_holdout`."""
     count, holdout = source.num_samples, recipe.data.holdout
-    check_holdout(count, recipe)
     order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
     return np.sort(order[holdout:]), np.sort(order[:holdout])
 

@@ -13,12 +13,13 @@ import torch
 
 from barlowctl import shell
 from barlowctl.ablate.ledger import Cell
-from barlowctl.assemble.data import Source, build_loader, check_holdout, evaluation_spec, open_source, training_loader
-from barlowctl.assemble.job import build_optimizer, steps_per_epoch
+from barlowctl.assemble.data import Source, build_loader, choose_loader, evaluation_spec, open_source, training_loader
+from barlowctl.assemble.job import build_optimizer
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import build_method, place, preprocessing_of
+from barlowctl.assemble.model import build_method, place
 from barlowctl.assemble.precision import of_run
+from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.trial import Trial, operations
 from barlowctl.cores import usable_cores
 from barlowctl.data.views import Spec
@@ -75,9 +76,10 @@ def estimate(
     device = choose_device(runtime.device)
     threads = set_threads(runtime, base.train.cpu_threads)
     source, images, tests = _sizes(base, data)
-    _steps(base, images)
-    _check_variants(cells, images, without)
-    stopwatch = _Stopwatch(base, runtime, device, threads, source)
+    loader = None if source is None else choose_loader(source, runtime.loader)
+    own = resolve(base, device, threads, images, loader)
+    resolved = _resolve_variants(cells, own, images, without)
+    stopwatch = _Stopwatch(own, runtime, source)
     wall, cpu = time.perf_counter(), time.process_time()
     evaluation = stopwatch.evaluation(images, tests)
     costs: dict[str, Cost] = {}
@@ -91,37 +93,34 @@ def estimate(
             continue
         same_cost = str(_cost_relevant(cell.recipe))
         if same_cost not in timed:
-            timed[same_cost] = stopwatch.step(cell.recipe)
+            timed[same_cost] = stopwatch.step(resolved[key])
         seconds, source_of_it = timed[same_cost]
-        costs[key] = Cost(seconds * _steps(cell.recipe, images), evaluation, source_of_it)
+        costs[key] = Cost(seconds * resolved[key].total_steps, evaluation, source_of_it)
     return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
 
 
-def _steps(recipe: Recipe, images: int) -> int:
-    """Steps of a run over a training set of so many images.
+def _resolve_variants(
+    cells: Sequence[Cell], base: Resolved, images: int, without: Sequence[str]
+) -> dict[str, Resolved]:
+    """Folder of the cell -> its recipe, resolved as the base recipe is for a training split of `images` images.
 
     Raises:
-        UserError: too few of them.
+        UserError: variants cannot be trained on so many images; with what leaves all of them out.
     """
-    check_holdout(images, recipe)
-    return recipe.train.epochs * steps_per_epoch(recipe, images - recipe.data.holdout)
-
-
-def _check_variants(cells: Sequence[Cell], images: int, without: Sequence[str]) -> None:
-    """Refuse variants that cannot be trained on so many images, with what leaves all of them out.
-
-    Raises:
-        UserError: there are some.
-    """
+    resolved: dict[str, Resolved] = {}
     wrong: dict[str, str] = {}
     for cell in cells:
+        key = cell.path.parent.name
+        if key in resolved:
+            continue
         try:
-            _steps(cell.recipe, images)
+            resolved[key] = resolve(cell.recipe, base.device, base.threads, images, base.loader)
         except UserError as error:
             wrong.setdefault(cell.variant.name, error.message)
     if wrong:
         said = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
         raise UserError(said, next=shell.line("--without", ",".join([*without, *wrong])))
+    return resolved
 
 
 def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
@@ -156,25 +155,24 @@ def _recorded(cells: Sequence[Cell]) -> Cost | None:
 class _Stopwatch:
     """Times steps of recipes on a device, the base recipe's first."""
 
-    def __init__(
-        self, base: Recipe, runtime: Runtime, device: torch.device, threads: int, source: Source | None
-    ) -> None:
-        self.base, self.runtime, self.device, self.source = base, runtime, device, source
+    def __init__(self, own: Resolved, runtime: Runtime, source: Source | None) -> None:
+        self.own, self.base, self.runtime, self.device, self.source = own, own.recipe, runtime, own.device, source
         self.precisions: dict[str, str] = {}  # asked -> computed in
-        self.beside = device.type == "cuda" or usable_cores() > threads  # loading happens while the step is computed
+        self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed
         self.loading = self._load()  # seconds an image
         self.compute: float | None = None
-        self.base_operations = operations(base)
+        self.base_operations = operations(self.base)
 
-    def step(self, recipe: Recipe) -> tuple[float, str]:
+    def step(self, resolved: Resolved) -> tuple[float, str]:
         """Seconds of a step, and how they came about."""
+        recipe = resolved.recipe
         if self.compute is None:
             batch = self._affordable(self.base)
-            self.compute = self._time(self.base, batch) * self.base.train.batch_size / batch
+            self.compute = self._time(self.own, batch) * self.base.train.batch_size / batch
         expected = self.compute * operations(recipe) / self.base_operations
         batch = recipe.train.batch_size
         if expected <= LONGEST_STEP and self._affordable(recipe) == batch:
-            compute, source = self._time(recipe, batch), "steps timed at its batch"
+            compute, source = self._time(resolved, batch), "steps timed at its batch"
         else:
             compute, source = expected, "scaled from the base recipe's step by multiply-adds"
         load = self.loading * batch
@@ -185,11 +183,12 @@ class _Stopwatch:
         pixels = {"cpu": 64, "cuda": 256}[self.device.type] * 224**2
         return max(2, min(recipe.train.batch_size, pixels // recipe.views.size**2))
 
-    def _time(self, recipe: Recipe, batch: int) -> float:
+    def _time(self, resolved: Resolved, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
+        recipe = resolved.recipe
         method = place(build_method(recipe), recipe, self.device)
-        optimizer = build_optimizer(recipe, method)
-        trial = Trial(preprocessing_of(recipe), method, self.device, batch, optimizer, size=recipe.views.size)
+        optimizer = build_optimizer(recipe, method, resolved.rates)
+        trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, size=recipe.views.size)
         seconds: list[float] = []
         while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
             seconds.append(trial.step(self._precision(recipe)))
@@ -209,14 +208,18 @@ class _Stopwatch:
         if self.source is None:
             return 0.0
         count = min(self.source.num_samples, 2 * ROWS, 16 * self.base.train.batch_size)
-        rows: dict[str, Any] = {"batch_size": min(self.base.train.batch_size, count // 2), "subset": np.arange(count)}
+        rows: dict[str, Any] = {
+            "batch_size": min(self.base.train.batch_size, count // 2),
+            "subset": np.arange(count),
+            "choice": self.own.loader,
+        }
         with training_loader(self.source, self.base, self.runtime, self.device, shuffle=False, **rows) as loader:
             return _seconds_an_image(loader)
 
     def evaluation(self, images: int, tests: int) -> float:
         """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
         backbone = build_method(self.base).backbone.to(self.device).eval()
-        shown = preprocessing_of(self.base)
+        shown = self.own.preprocessing
         pixels = torch.zeros((64, shown.channels, shown.crop, shown.crop), device=self.device)
         with torch.inference_mode():
             backbone(pixels)
@@ -227,7 +230,11 @@ class _Stopwatch:
             forward = (time.perf_counter() - start) / (3 * len(pixels))
         load = 0.0
         if self.source is not None:
-            rows: dict[str, Any] = {"batch_size": 100, "subset": np.arange(min(ROWS, self.source.num_samples))}
+            rows: dict[str, Any] = {
+                "batch_size": 100,
+                "subset": np.arange(min(ROWS, self.source.num_samples)),
+                "choice": self.own.loader,
+            }
             specs: list[Spec] = [evaluation_spec(shown)]
             with build_loader(
                 self.source, specs, shown.channels, self.runtime, self.device, shuffle=False, **rows

@@ -23,11 +23,11 @@ from barlowctl.assemble.data import (
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
-from barlowctl.assemble.model import build_method, compile_networks, place, preprocessing_of
+from barlowctl.assemble.model import build_method, compile_networks, place
 from barlowctl.assemble.precision import Precision, of_run
+from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
 from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.objective import BarlowTwins, choose_form
 from barlowctl.recipe.caution import cautions
@@ -45,11 +45,15 @@ class Job:
     recipe: Recipe
     runtime: Runtime
     data: str | None  # instead of the recipe's dataset
-    device: torch.device
-    threads: int
     source: Source
+    resolved: Resolved
     ranks: Ranks = ALONE
     kept: Precision | None = None  # what the run began in, where it is resumed
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's."""
+        return self.resolved.device
 
     @cached_property
     def precision(self) -> Precision:
@@ -67,7 +71,7 @@ class Job:
 
     @cached_property
     def settings(self) -> engine.Settings:
-        return settings(self.recipe, len(self.split[0]), self.precision.used, self.ranks.size)
+        return self.resolved.settings(self.precision.used)
 
     @cached_property
     def loader(self) -> Loader:
@@ -79,6 +83,7 @@ class Job:
             batch_size=self.recipe.train.batch_size,
             drop_last=self.recipe.data.drop_last,
             subset=self.split[0],
+            choice=self.resolved.loader,
             rank=self.ranks.rank,
             world_size=self.ranks.size,
         )
@@ -92,7 +97,7 @@ class Job:
 
     @cached_property
     def to_input(self) -> InputNormalization:
-        return preprocessing_of(self.recipe).normalization().to(self.device)
+        return self.resolved.preprocessing.normalization().to(self.device)
 
     @property
     def dataset(self) -> str:
@@ -101,17 +106,7 @@ class Job:
 
     def facts(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
-        held = f", {len(self.split[1]):,} held out" if len(self.split[1]) else ""
-        return {
-            "recipe": self.recipe.name,
-            "data": f"{self.source.path}: {len(self.split[0]):,} images{held}",
-            "labels": describe_labels(self.source),
-            **self.source.account.facts(),
-            "loader": str(choose_loader(self.source, self.runtime.loader)),
-            **describe(self.recipe, self.settings, self.method, self.ranks.size),
-            "device": describe_device(self.device, self.threads, self.precision),
-            **describe_ranks(self.recipe, self.ranks),
-        }
+        return first_lines(self.resolved, self.method, self.precision, describe_images(self.source, self.resolved))
 
 
 def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ranks = ALONE) -> Job:
@@ -123,17 +118,11 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
     device = device_of_rank(runtime.device, ranks)
     if recipe.train.compile:
         check_compiler(device)
-    job = Job(
-        recipe,
-        runtime,
-        data,
-        device,
-        set_threads(runtime, recipe.train.cpu_threads, ranks),
-        open_source(recipe, "train", data),
-        ranks,
-    )
-    steps_per_epoch(recipe, len(job.split[0]), ranks.size)
-    return job
+    threads = set_threads(runtime, recipe.train.cpu_threads, ranks)
+    source = open_source(recipe, "train", data)
+    loader = choose_loader(source, runtime.loader)
+    resolved = resolve(recipe, device, threads, source.num_samples, loader, ranks=ranks.size)
+    return Job(recipe, runtime, data, source, resolved, ranks)
 
 
 def pretrain(
@@ -148,7 +137,7 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a job in its run directory; returns the values of its result. See `engine.train`."""
     recipe, method = job.recipe, job.method
-    optimizer = build_optimizer(recipe, method)
+    optimizer = build_optimizer(recipe, method, job.resolved.rates)
     if job.ranks.rank:
         torch.manual_seed(recipe.seed + (job.ranks.rank << 32))  # weights are drawn; dropout differs between ranks
     if recipe.train.compile:
@@ -192,71 +181,6 @@ def pretrain(
         return evaluation.reported(result) if evaluation else result
 
 
-def _images(count: int) -> str:
-    return "one image" if count == 1 else f"{count} images"
-
-
-def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
-    """Steps of an epoch of `images` images, each batch shared by `ranks`.
-
-    Raises:
-        UserError: not one batch of them, a batch that cannot be shared equally, or a last batch with less than
-            two images for each rank (batch norm and the loss need two).
-    """
-    train = recipe.train
-    whole, rest = divmod(images, train.batch_size)
-    steps = whole + (1 if rest and not recipe.data.drop_last else 0)
-    if images < 2 * ranks:
-        each = f", on each of {ranks} ranks" if ranks > 1 else ""
-        raise UserError(
-            f"the data has {_images(images)}, and the loss compares at least two{each}",
-            next="name a folder with more images, or a data set of the data home, with --data",
-        )
-    if steps == 0:
-        raise UserError(
-            f"the data has {_images(images)}, not one batch of {train.batch_size}",
-            next=f"--set train.batch_size={max(2, images // 2 // ranks) * ranks}",
-        )
-    if train.batch_size % ranks or train.batch_size < 2 * ranks:
-        raise UserError(
-            f"a batch of {train.batch_size} images cannot be shared equally by {ranks} ranks",
-            allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
-            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}",
-        )
-    if 0 < rest < 2 * ranks and not recipe.data.drop_last:
-        each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"
-        count = "one image" if rest == 1 else f"{rest} images"
-        raise UserError(
-            f"the last batch of an epoch would have {count} ({images} images, batch {train.batch_size}), and {each}",
-            next="--set data.drop_last=true",
-        )
-    return steps
-
-
-def settings(recipe: Recipe, images: int, precision: str, ranks: int = 1) -> engine.Settings:
-    """How a run over `images` images is trained, each batch shared by `ranks`, computed in `precision`.
-
-    Raises:
-        UserError: see `steps_per_epoch`.
-    """
-    train = recipe.train
-    return engine.Settings(
-        epochs=train.epochs,
-        steps_per_epoch=steps_per_epoch(recipe, images, ranks),
-        warmup_epochs=train.warmup_epochs,
-        final_lr_scale=train.final_lr_scale,
-        precision=precision,
-        log_every_steps=train.log_every_steps,
-        checkpoint_every_epochs=train.checkpoint_every_epochs,
-        keep_checkpoints=train.keep_checkpoints,
-        evaluate_every_epochs=recipe.eval.every_epochs,
-        checkpoint_every_steps=train.checkpoint_every_steps,
-        micro_batch=train.micro_batch,
-        activation_checkpointing=train.activation_checkpointing,
-        gradient_scale=train.gradient_scale,
-    )
-
-
 def checkpoint_bytes(method: BarlowTwins, recipe: Recipe) -> int:
     """What a checkpoint takes at least: the networks' state, and the optimizer's moments of what is trained."""
     state = sum(tensor.numel() * tensor.element_size() for tensor in method.state_dict().values())
@@ -264,15 +188,9 @@ def checkpoint_bytes(method: BarlowTwins, recipe: Recipe) -> int:
     return state + trained * (2 if recipe.optimizer.name == "adamw" else 1)
 
 
-def learning_rates(recipe: Recipe) -> dict[str, float]:
-    """Peaks of the two parameter groups."""
-    share = recipe.train.batch_size / 256
-    return {"weights": recipe.optimizer.lr * share, "biases": recipe.optimizer.lr_biases * share}
-
-
-def build_optimizer(recipe: Recipe, method: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the method's parameters."""
-    values, rates = recipe.optimizer, learning_rates(recipe)
+def build_optimizer(recipe: Recipe, method: nn.Module, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups."""
+    values = recipe.optimizer
     return build(
         method,
         values.name,
@@ -286,45 +204,76 @@ def build_optimizer(recipe: Recipe, method: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def describe(recipe: Recipe, length: engine.Settings, method: BarlowTwins, ranks: int = 1) -> dict[str, str]:
+def first_lines(
+    resolved: Resolved, method: BarlowTwins, precision: Precision, images: Mapping[str, str]
+) -> dict[str, str]:
+    """What was resolved, and why, for people: the first lines of a run and of its dry run.
+
+    Args:
+        images: see `describe_images`.
+    """
+    return {
+        "recipe": resolved.recipe.name,
+        **images,
+        **describe(resolved, method),
+        "device": describe_device(resolved, precision),
+        **describe_ranks(resolved),
+    }
+
+
+def describe_images(source: Source, resolved: Resolved) -> dict[str, str]:
+    """The training images and how they are read, for people."""
+    held = f", {resolved.held_out:,} held out" if resolved.held_out else ""
+    return {
+        "data": f"{source.path}: {resolved.images:,} images{held}",
+        "labels": describe_labels(source),
+        **source.account.facts(),
+        "loader": str(resolved.loader),
+    }
+
+
+def describe(resolved: Resolved, method: BarlowTwins) -> dict[str, str]:
     """Model, objective, optimizer and length of a run, for people."""
+    recipe, ranks = resolved.recipe, resolved.ranks
     width, batch = recipe.model.projector[-1], recipe.train.batch_size
     form = choose_form(batch, width, ranks) if recipe.objective.form == "auto" else recipe.objective.form
     if recipe.objective.criterion == "cross-entropy":
         form = "primal"
     over = f" over {ranks} ranks" if ranks > 1 else ""
-    rates = ", ".join(f"{group} {rate:.4g}" for group, rate in learning_rates(recipe).items())
+    rates = ", ".join(f"{group} {rate:.4g}" for group, rate in resolved.rates.items())
     widths = "-".join(map(str, recipe.model.projector))
-    seen = f"shorter side to {recipe.eval.resize} pixels, centre {recipe.eval.crop} x {recipe.eval.crop}"
+    epochs, shown = recipe.train.epochs, resolved.preprocessing
+    seen = f"shorter side to {shown.resize} pixels, centre {shown.crop} x {shown.crop}"
     warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
         "model": f"{recipe.model.backbone}, {_count(method.backbone):,} parameters; "
         f"projector {widths}, {_count(method.projector):,}",
         "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch}{over} and width {width}",
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
-        "length": f"{length.epochs:,} epochs of {length.steps_per_epoch:,} steps: {length.total_steps:,} steps",
+        "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
         "measuring": seen,
         **warned,
     }
 
 
-def describe_device(device: torch.device, threads: int, precision: Precision) -> str:
+def describe_device(resolved: Resolved, precision: Precision) -> str:
     """The device and the precision, for people."""
+    device, threads = resolved.device, resolved.threads
     if device.type == "cpu":
         return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"
 
 
-def describe_ranks(recipe: Recipe, ranks: Ranks) -> dict[str, str]:
+def describe_ranks(resolved: Resolved) -> dict[str, str]:
     """How a run is spread and what its memory is spared, for people; only what applies."""
-    train, facts = recipe.train, {}
-    if ranks.size > 1:
+    train, ranks, facts = resolved.recipe.train, resolved.ranks, {}
+    if ranks > 1:
         norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
         gradient = {
             "exact": "of the global batch's loss (exact)",
-            "reference": f"1/{ranks.size} of the global batch's loss (reference)",
+            "reference": f"1/{ranks} of the global batch's loss (reference)",
         }[train.gradient_scale]
-        facts["ranks"] = f"{ranks.size}, {train.batch_size // ranks.size} images each; batch norm {norm}"
+        facts["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
         facts["gradient"] = gradient
     if train.micro_batch:
         facts["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"

@@ -11,7 +11,6 @@ from typing import Any
 from barlowctl.assemble import begun, precision, run_images
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
-from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.places import check_folder, free_bytes
 from barlowctl.recipe import load
@@ -146,7 +145,7 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
         "data": run_images.record(job.source, job.dataset),
         "length": length,
         "ranks": job.ranks.size,
-        "preprocessing": preprocessing_of(job.recipe).as_dict(),
+        "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
         "facts": facts,
     }

@@ -8,22 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import check_holdout, choose_loader, describe_labels, open_source
-from barlowctl.assemble.job import (
-    build_optimizer,
-    describe,
-    describe_device,
-    describe_ranks,
-    learning_rates,
-    settings,
-    steps_per_epoch,
-)
+from barlowctl.assemble.data import Source, choose_loader, open_source
+from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
-from barlowctl.assemble.model import build_method, place, preprocessing_of
+from barlowctl.assemble.model import build_method, place
 from barlowctl.assemble.precision import kept_by, of_run
+from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.trial import Trial
 from barlowctl.datasets import training_images
-from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
 from barlowctl.objective import BarlowTwins
@@ -50,29 +42,23 @@ def plan(
     if recipe.train.compile:
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
-    images, facts = _data(recipe, runtime, data)
-    check_holdout(images, recipe)
-    steps_per_epoch(recipe, images - recipe.data.holdout, ranks)
+    source, images, missing = _data(recipe, data)
+    loader = None if source is None else choose_loader(source, runtime.loader)
+    resolved = resolve(recipe, device, threads, images, loader, ranks=ranks)
     precision = of_run(recipe, device, ranks=ranks, kept=kept_by(resume) if resume else None)
-    length = settings(recipe, images - recipe.data.holdout, precision.used, ranks)
     method = build_method(recipe)
-    facts = {
-        "recipe": recipe.name,
-        **facts,
-        **describe(recipe, length, method, ranks),
-        "device": describe_device(device, threads, precision),
-        **describe_ranks(recipe, Ranks(size=ranks)),
-    }
-    memory = footprint(recipe, method, length.precision, ranks)
-    seen = length.epochs * min(images - recipe.data.holdout, length.steps_per_epoch * recipe.train.batch_size)
-    rate, how = measure_rate(recipe, method, device, length.precision)
+    of_images = {"data": missing} if source is None else describe_images(source, resolved)
+    facts = first_lines(resolved, method, precision, of_images)
+    memory = footprint(resolved, method, precision.used)
+    seen = recipe.train.epochs * min(resolved.images, resolved.steps_per_epoch * recipe.train.batch_size)
+    rate, how = measure_rate(resolved, method, precision.used)
     return {
         "facts": facts,
         "images": images,
-        "epochs": length.epochs,
-        "steps": length.total_steps,
-        "steps_per_epoch": length.steps_per_epoch,
-        "peak_learning_rates": learning_rates(recipe),
+        "epochs": recipe.train.epochs,
+        "steps": resolved.total_steps,
+        "steps_per_epoch": resolved.steps_per_epoch,
+        "peak_learning_rates": dict(resolved.rates),
         "parameters": {
             "backbone": sum(p.numel() for p in method.backbone.parameters()),
             "projector": sum(p.numel() for p in method.projector.parameters()),
@@ -89,7 +75,8 @@ def plan(
     }
 
 
-def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict[str, str]]:
+def _data(recipe: Recipe, data: str | None) -> tuple[Source | None, int, str]:
+    """The training images where they are here, how many there are, and in words that they are not here yet."""
     try:
         source = open_source(recipe, "train", data)
     except UserError as error:
@@ -97,10 +84,8 @@ def _data(recipe: Recipe, runtime: Runtime, data: str | None) -> tuple[int, dict
         if data is not None or size is None:
             raise
         missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
-        return size, {"data": missing}
-    facts = {"data": f"{source.path}: {source.num_samples:,} images", "labels": describe_labels(source)}
-    facts |= source.account.facts()
-    return source.num_samples, {**facts, "loader": str(choose_loader(source, runtime.loader))}
+        return None, size, missing
+    return source, source.num_samples, ""
 
 
 class _Loss(nn.Module):
@@ -115,12 +100,13 @@ class _Loss(nn.Module):
         return loss
 
 
-def footprint(recipe: Recipe, method: BarlowTwins, precision: str, ranks: int = 1) -> Footprint:
+def footprint(resolved: Resolved, method: BarlowTwins, precision: str) -> Footprint:
     """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
+    recipe = resolved.recipe
     size, train = recipe.views.size, recipe.train
-    share = train.batch_size // ranks
+    share = train.batch_size // resolved.ranks
     rows = min(train.micro_batch or share, share)
-    shape = (rows, preprocessing_of(recipe).channels, size, size)
+    shape = (rows, resolved.preprocessing.channels, size, size)
     return estimate_memory(
         _Loss(method),
         lambda: (torch.zeros(shape), torch.zeros(shape)),
@@ -129,12 +115,13 @@ def footprint(recipe: Recipe, method: BarlowTwins, precision: str, ranks: int = 
     )
 
 
-def measure_rate(recipe: Recipe, method: BarlowTwins, device: torch.device, precision: str) -> tuple[float, str]:
+def measure_rate(resolved: Resolved, method: BarlowTwins, precision: str) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
+    recipe, device = resolved.recipe, resolved.device
     batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))
     method = place(method, recipe, device)
-    optimizer = build_optimizer(recipe, method)
-    trial = Trial(preprocessing_of(recipe), method, device, batch, optimizer, size=recipe.views.size)
+    optimizer = build_optimizer(recipe, method, resolved.rates)
+    trial = Trial(resolved.preprocessing, method, device, batch, optimizer, size=recipe.views.size)
     trial.step(precision)
     seconds = [trial.step(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from barlowctl.assemble import data, job
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import build_method, compile_networks, place, preprocessing_of
+from barlowctl.assemble.model import build_method, compile_networks, place
+from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_rivals import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
@@ -50,7 +51,9 @@ class Ours:
     def __init__(self, settings: StepSettings) -> None:
         self.settings, recipe = settings, settings.recipe
         self.method = place(build_method(recipe), recipe, settings.device)
-        self.to_input = preprocessing_of(recipe).normalization().to(settings.device)
+        images = STEPS * recipe.train.batch_size + recipe.data.holdout
+        self.resolved = resolve(recipe, settings.device, torch.get_num_threads(), images)
+        self.to_input = self.resolved.preprocessing.normalization().to(settings.device)
         self.optimizer = self._optimizer()
 
     def check(self) -> float:
@@ -73,7 +76,7 @@ class Ours:
                 self.method,
                 Watched(batches, watch, ahead=0 if settings.loading is None else AHEAD),
                 self.optimizer,
-                job.settings(recipe, STEPS * recipe.train.batch_size, recipe.train.precision),
+                self.resolved.settings(recipe.train.precision),
                 to_input=self.to_input,
                 device=settings.device,
                 emit=lambda event: watch.note(event.text) if isinstance(event, Notice) else None,
@@ -84,8 +87,8 @@ class Ours:
     def _optimizer(self) -> torch.optim.Optimizer:
         recipe = self.settings.recipe
         if self.settings.optimizer == "own":
-            return job.build_optimizer(recipe, self.method)
-        return loop_lars(self.method, job.learning_rates(recipe), recipe.optimizer.weight_decay)
+            return job.build_optimizer(recipe, self.method, self.resolved.rates)
+        return loop_lars(self.method, self.resolved.rates, recipe.optimizer.weight_decay)
 
     def _synthetic(self) -> Iterator[SyntheticBatch]:
         batch_size = self.settings.recipe.train.batch_size
@@ -127,7 +130,7 @@ class Watched:
             yield self.watch.next_batch(self.batches, self.ahead)
 
 
-def loop_lars(method: nn.Module, rates: dict[str, float], weight_decay: float) -> torch.optim.Optimizer:
+def loop_lars(method: nn.Module, rates: Mapping[str, float], weight_decay: float) -> torch.optim.Optimizer:
     """The authors' optimizer over our groups, one parameter after another."""
     groups = parameter_groups(method, lr=rates["weights"], lr_biases=rates["biases"], weight_decay=weight_decay)
     return LoopLARS(groups, lr=rates["weights"], weight_decay=weight_decay)

@@ -1,0 +1,147 @@
+"""What a recipe comes to on this machine and these images: resolved once, and read by all that shows or uses it.
+
+The first lines of a run, its dry run, the engine's settings and the estimate of a study read one `Resolved`. Two things
+are resolved beside it, once as well: the precision, which is measured on a CPU and so comes when all that can be
+refused was refused (`precision.of_run`), and the form of the loss, which the method knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from barlowctl.assemble.data import LoaderChoice, check_holdout
+from barlowctl.assemble.model import preprocessing_of
+from barlowctl.errors import UserError
+from barlowctl.model import Preprocessing
+from barlowctl.recipe.schema import Recipe
+from barlowctl.train import engine
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe on a device, for images of which there are so many.
+
+    Attributes:
+        device, threads: of this rank; threads are those of the mathematics on a CPU.
+        ranks: that share each batch.
+        images: trained on. held_out: beside them.
+        loader: of the training images; None: they are not here yet.
+        steps_per_epoch: optimizer steps, one batch of all ranks each.
+        rates: peak learning rate of each of the two parameter groups.
+        preprocessing: of evaluation images; its channels and statistics are those of the views, too.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    threads: int
+    ranks: int
+    images: int
+    held_out: int
+    loader: LoaderChoice | None
+    steps_per_epoch: int
+    rates: Mapping[str, float]
+    preprocessing: Preprocessing
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.recipe.train.epochs * self.steps_per_epoch
+
+    def settings(self, precision: str) -> engine.Settings:
+        """How the engine trains, computing in `precision`."""
+        train = self.recipe.train
+        return engine.Settings(
+            epochs=train.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            warmup_epochs=train.warmup_epochs,
+            final_lr_scale=train.final_lr_scale,
+            precision=precision,
+            log_every_steps=train.log_every_steps,
+            checkpoint_every_epochs=train.checkpoint_every_epochs,
+            keep_checkpoints=train.keep_checkpoints,
+            evaluate_every_epochs=self.recipe.eval.every_epochs,
+            checkpoint_every_steps=train.checkpoint_every_steps,
+            micro_batch=train.micro_batch,
+            activation_checkpointing=train.activation_checkpointing,
+            gradient_scale=train.gradient_scale,
+        )
+
+
+def resolve(
+    recipe: Recipe,
+    device: torch.device,
+    threads: int,
+    images: int,
+    loader: LoaderChoice | None = None,
+    *,
+    ranks: int = 1,
+) -> Resolved:
+    """Resolve a recipe for a training split of `images` images, those that are held out included.
+
+    Raises:
+        UserError: sizes that do not fit together: see `check_holdout` and `steps_per_epoch`.
+    """
+    check_holdout(images, recipe)
+    trained_on = images - recipe.data.holdout
+    return Resolved(
+        recipe=recipe,
+        device=device,
+        threads=threads,
+        ranks=ranks,
+        images=trained_on,
+        held_out=recipe.data.holdout,
+        loader=loader,
+        steps_per_epoch=steps_per_epoch(recipe, trained_on, ranks),
+        rates=learning_rates(recipe),
+        preprocessing=preprocessing_of(recipe),
+    )
+
+
+def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
+    """Steps of an epoch of `images` images, each batch shared by `ranks`.
+
+    Raises:
+        UserError: not one batch of them, a batch that cannot be shared equally, or a last batch with less than
+            two images for each rank (batch norm and the loss need two).
+    """
+    train = recipe.train
+    whole, rest = divmod(images, train.batch_size)
+    steps = whole + (1 if rest and not recipe.data.drop_last else 0)
+    if images < 2 * ranks:
+        each = f", on each of {ranks} ranks" if ranks > 1 else ""
+        raise UserError(
+            f"the data has {_images(images)}, and the loss compares at least two{each}",
+            next="name a folder with more images, or a data set of the data home, with --data",
+        )
+    if steps == 0:
+        raise UserError(
+            f"the data has {_images(images)}, not one batch of {train.batch_size}",
+            next=f"--set train.batch_size={max(2, images // 2 // ranks) * ranks}",
+        )
+    if train.batch_size % ranks or train.batch_size < 2 * ranks:
+        raise UserError(
+            f"a batch of {train.batch_size} images cannot be shared equally by {ranks} ranks",
+            allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
+            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}",
+        )
+    if 0 < rest < 2 * ranks and not recipe.data.drop_last:
+        each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"
+        count = "one image" if rest == 1 else f"{rest} images"
+        raise UserError(
+            f"the last batch of an epoch would have {count} ({images} images, batch {train.batch_size}), and {each}",
+            next="--set data.drop_last=true",
+        )
+    return steps
+
+
+def learning_rates(recipe: Recipe) -> dict[str, float]:
+    """Peaks of the two parameter groups."""
+    share = recipe.train.batch_size / 256
+    return {"weights": recipe.optimizer.lr * share, "biases": recipe.optimizer.lr_biases * share}
+
+
+def _images(count: int) -> str:
+    return "one image" if count == 1 else f"{count} images"
