@@ -91,7 +91,7 @@ def launch(
             values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found, evaluated=evaluated)
         if not ranks.first:
             return {}
-        result = {"run": str(run), **values}
+        result = {"run": str(run), "finished": rundir.now(), **values}
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))
     return result

@@ -99,7 +99,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
     path, same_name = _located(what)
-    if (path / "recipe.toml").is_file():
+    if rundir.is_run(path):
         subject = of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
     elif path.is_dir() and (path / "config.json").is_file():
         subject = _of_export(path, read_export(path), "export")
@@ -126,7 +126,8 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
 def _located(what: str) -> tuple[Path, tuple[str, ...]]:
     """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
     path, run = Path(what), rundir.runs_home() / what
-    if path.exists() or not (run / "recipe.toml").is_file():
+    is_path = rundir.is_run(path) or path.is_file() or (path / "config.json").is_file()  # another folder is neither
+    if is_path or not rundir.is_run(run):
         return path, ()
     if what.partition(".")[0] in timm.list_models():
         return path, (f"'{what}' is timm's model; the run of that name is {run}",)

@@ -97,7 +97,6 @@ def embed(
     from barlowctl.data.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
     from barlowctl.eval.projection import check_projection
-    from barlowctl.train import rundir
 
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
@@ -126,8 +125,7 @@ def embed(
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
         )
     if subject is None:
-        subject = str(rundir.newest_finished())
-        console.say(f"no run was named: taking the newest finished one, {subject}")
+        subject = str(options.newest_finished(console))
     opened = open_subject(subject, overrides=geometry)
     policy = chosen or opened.on_unreadable
     for note in opened.notes:

@@ -68,7 +68,7 @@ def export(
 
         model, name, folder = read_official(from_official), from_official.stem, Path()
     else:
-        folder = _newest(console) if run is None else find(run)
+        folder = options.newest_finished(console) if run is None else find(run)
         model, name = _model_of(folder, console), folder.resolve().name
     target = out or folder / f"{name}-{format}{FORMATS[format].suffix}"
     report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
@@ -93,14 +93,6 @@ def export(
             "notes": list(report.notes),
         }
     )
-
-
-def _newest(console: Console) -> Path:
-    from barlowctl.train.rundir import newest_finished
-
-    run = newest_finished()
-    console.say(f"no run was named: taking the newest finished one, {run}")
-    return run
 
 
 def _model_of(run: Path, console: Console) -> ExportedModel:

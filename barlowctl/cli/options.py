@@ -17,6 +17,9 @@ from barlowctl.cli import completion
 from barlowctl.cli.help import GENERAL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from barlowctl.cli.console import Console
     from barlowctl.data.unreadable import OnMeasuring
 
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
@@ -178,6 +181,19 @@ def measuring(
         else:
             (geometry if override.startswith(PREPARING) else others).append(override)
     return geometry, others, policy
+
+
+def newest_finished(console: Console) -> Path:
+    """The run that a command takes where none was named; says which it is.
+
+    Raises:
+        UserError: no run is finished.
+    """
+    from barlowctl.train import rundir
+
+    run = rundir.newest_finished()
+    console.say(f"no run was named: taking the newest finished one, {run}")
+    return run
 
 
 @contextlib.contextmanager

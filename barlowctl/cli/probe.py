@@ -111,14 +111,12 @@ def probe(
     from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.assemble.subjects import open_subject
     from barlowctl.data.unreadable import Problem, listed
-    from barlowctl.train import rundir
 
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
     geometry, changes, chosen = options.measuring(overrides, on_unreadable)
     if subject is None:
-        subject = str(rundir.newest_finished())
-        console.say(f"no run was named: taking the newest finished one, {subject}")
+        subject = str(options.newest_finished(console))
     tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, changes)
     opened = open_subject(subject, overrides=geometry)
     policy = chosen or opened.on_unreadable

@@ -51,10 +51,7 @@ def report(
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
-    found = [rundir.find(name) for name in runs or ()]
-    if not found:
-        found = [rundir.newest_finished()]
-        console.say(f"no run was named: taking the newest finished one, {found[0]}")
+    found = [rundir.find(name) for name in runs or ()] or [options.newest_finished(console)]
     out = out or (found[0] / "report.html" if len(found) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .html")

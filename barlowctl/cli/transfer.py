@@ -120,8 +120,7 @@ def transfer(
     if any(not value > 0 for value in cost or []):
         raise UserError("--cost must be positive")
     if subject is None:
-        subject = str(rundir.newest_finished())
-        console.say(f"no run was named: taking the newest finished one, {subject}")
+        subject = str(options.newest_finished(console))
     opened = open_subject(subject, overrides=geometry)
     policy = chosen or opened.on_unreadable
     for note in opened.notes:

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,11 @@ def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"images": data["images"], "digest": data["content_hash"]} if data.get("content_hash") else None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run's, also one that lost its recipe or is of a version that wrote no run.json."""
+    return (path / "recipe.toml").is_file() or (path / "run.json").is_file()
+
+
 def find(name: str | Path) -> Path:
     """The run that is meant: a directory, else the run of that name in the runs home.
 
@@ -143,7 +149,7 @@ def find(name: str | Path) -> Path:
         UserError: neither.
     """
     for path in (Path(name), runs_home() / name):
-        if (path / "recipe.toml").is_file() or (path / "run.json").is_file():
+        if is_run(path):
             return path
     names = [file.parent.name for file in runs_home().glob("*/run.json")]
     why = ": it has no recipe.toml" if Path(name).exists() else did_you_mean(str(name), names)
@@ -160,14 +166,26 @@ def newest_finished() -> Path:
     Raises:
         UserError: there is none.
     """
-    finished = sorted(runs_home().glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-    if not finished:
+    results = list(runs_home().glob("*/result.json"))
+    if not results:
         raise UserError(
             f"no finished run in '{runs_home()}'",
-            allowed="a run directory as argument (runs are looked for in BARLOWCTL_RUNS, else ./runs)",
+            allowed="a run's name or directory as argument (runs are looked for in BARLOWCTL_RUNS, else ./runs)",
             next="barlowctl pretrain --recipe quickstart",
         )
-    return finished[-1].parent
+    return max(results, key=_finished_at).parent
+
+
+def _finished_at(result: Path) -> float:
+    """When a run was finished: as it noted (a copy has another date); those of versions before by the file's date."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return datetime.fromisoformat(json.loads(result.read_text(encoding="utf-8"))["finished"]).timestamp()
+    return result.stat().st_mtime
+
+
+def now() -> str:
+    """The time as a run notes it."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 @contextmanager

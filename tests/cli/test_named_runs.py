@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,35 @@ def test_every_command_that_takes_a_run_takes_its_name(home: Path, capsys: Captu
     assert (home / "half" / "result.json").is_file()
 
 
+def test_the_newest_finished_run_is_the_one_that_says_so(home: Path) -> None:
+    """By the time that it noted, since a copy has a date of its own; a run of an earlier version has only that."""
+
+    def finish(name: str, noted: str | None, date: float) -> None:
+        file = home / name / "result.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"steps": 20} | ({"finished": noted} if noted else {})))
+        os.utime(file, (date, date))
+
+    noted = json.loads((home / "first" / "result.json").read_text())["finished"]
+    assert 0 <= time.time() - datetime.fromisoformat(noted).timestamp() < 3600
+    finish("first", "2026-11-26T12:00:00.250+00:00", 2e9)
+    finish("half", "2026-11-26T13:00:00.500+02:00", 3e9)
+    assert rundir.newest_finished() == home / "first"
+    finish("old", None, 1.9e9)  # 2030
+    assert rundir.newest_finished() == home / "old"
+    finish("old", None, 1.7e9)  # 2023
+    assert rundir.newest_finished() == home / "first"
+
+
+def test_a_run_without_its_recipe_has_its_name_too(home: Path, tmp_path: Path, capsys: Captured) -> None:
+    (home / "first" / "recipe.toml").unlink()
+    (tmp_path / "first").mkdir()  # no run, no export: it is not in the way
+    for command in ("probe", "export"):
+        assert barlowctl([command, "first"]) == 2
+        assert capsys.readouterr().err.endswith(f"next: barlowctl runs restore {home / 'first'}\n")
+
+
 def test_the_newest_finished_run_where_none_is_named(home: Path, capsys: Captured) -> None:
-    os.utime(home / "first" / "result.json")
     found = document(capsys, "embed", "--data", "digits", "--split", "test", "--out", "y.npz", "--threads", "1")
     assert found["run"] == str(home / "first")
     assert found["count"] == 397
