@@ -121,12 +121,7 @@ def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
             f"the data has {_images(images)}, not one batch of {train.batch_size}",
             next=f"--set train.batch_size={max(2, images // 2 // ranks) * ranks}",
         )
-    if train.batch_size % ranks or train.batch_size < 2 * ranks:
-        raise UserError(
-            f"a batch of {train.batch_size} images cannot be shared equally by {ranks} ranks",
-            allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
-            next=f"--set train.batch_size={max(2, train.batch_size // ranks) * ranks}",
-        )
+    check_share(recipe, ranks)
     if 0 < rest < 2 * ranks and not recipe.data.drop_last:
         each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"
         count = "one image" if rest == 1 else f"{rest} images"
@@ -135,6 +130,21 @@ def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
             next="--set data.drop_last=true",
         )
     return steps
+
+
+def check_share(recipe: Recipe, ranks: int) -> None:
+    """Refuse a batch that `ranks` cannot share equally, with at least two images each.
+
+    Raises:
+        UserError: with the nearest batch that they can share.
+    """
+    batch = recipe.train.batch_size
+    if batch % ranks or batch < 2 * ranks:
+        raise UserError(
+            f"a batch of {batch} images cannot be shared equally by {ranks} ranks",
+            allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
+            next=f"--set train.batch_size={max(2, batch // ranks) * ranks}",
+        )
 
 
 def learning_rates(recipe: Recipe) -> dict[str, float]:

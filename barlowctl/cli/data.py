@@ -310,15 +310,15 @@ def preview(
     check_file(out)
     source, specs = open_source(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
+    chosen = choose_loader(source, loader)
 
     def make_loader(indices: Any) -> Any:
-        choice = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
+        settings = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
         if value.data.on_unreadable == "replace":  # training goes on past it; a preview shows no other in its place
-            choice["on_unreadable"] = "skip"
-        return training_loader(source, value, runtime, device, **choice)
+            settings["on_unreadable"] = "skip"
+        return training_loader(source, value, runtime, device, choice=chosen, **settings)
 
     drawn = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
-    chosen = choose_loader(source, loader)
     for line in listed(drawn.unreadable):
         console.say(line)
     by = f"{chosen.name} loader ({chosen.why})"

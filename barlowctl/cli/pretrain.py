@@ -163,9 +163,10 @@ def pretrain(
             _dry_run(console, plan(value, runtime, data, ranks_asked, resume=begun))
         return
     if slurm or print_sbatch:
+        from barlowctl.assemble.resolve import check_share
         from barlowctl.launchers.slurm import Slurm
 
-        _check_ranks(value, nodes * (gpus or processes or 1))
+        check_share(value, nodes * (gpus or processes or 1))  # the job would refuse it after hours in the queue
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
         named = str(begun / "recipe.toml") if begun else recipe or value.name
         start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
@@ -215,15 +216,6 @@ def _slurm_options(texts: list[str] | None) -> dict[str, str]:
         if not (name and equals and value):
             raise UserError(f"--slurm-option is '{name}'", allowed="NAME=VALUE", next="--slurm-option partition=gpu")
     return {name: value for name, _, value in pairs}
-
-
-def _check_ranks(recipe: Recipe, ranks: int) -> None:
-    """Refuse on the login node what the job would refuse after hours in the queue."""
-    if recipe.train.batch_size % ranks:
-        raise UserError(
-            f"a batch of {recipe.train.batch_size} images cannot be shared equally by {ranks} ranks",
-            allowed="nodes times GPUs that divide train.batch_size",
-        )
 
 
 def _absolute(name: str) -> str:

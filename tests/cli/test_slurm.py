@@ -136,6 +136,7 @@ def test_the_script_asks_for_what_it_is_told(recipe: Path, tmp_path: Path, capsy
     ("arguments", "says"),
     [
         (["--gpus", "3", "--print-sbatch"], "cannot be shared equally by 3 ranks"),
+        (["--gpus", "128", "--print-sbatch"], "--set train.batch_size=256"),  # one image each: no correlation
         (["--print-sbatch", "--slurm-option", "partition"], "--slurm-option is 'partition'"),
         (["--slurm"], "there is no sbatch on this machine"),
     ],
