@@ -28,7 +28,7 @@ def afterwards(run: Path, recipe: Recipe, source: Source) -> Afterwards:
     if why_not is None:
         return Afterwards((shell.line("barlowctl", "probe", run), export), None)
     images = run_images.dataset_of(run, recipe)
-    embed = shell.line("barlowctl", "embed", run, images, "--out", run / "features.npz")
+    embed = shell.line("barlowctl", "embed", run, "--data", images, "--out", run / "features.npz")
     return Afterwards((shell.line("barlowctl", "report", run), embed, export), why_not)
 
 

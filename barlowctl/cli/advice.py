@@ -11,6 +11,7 @@ Several lines are several things to choose from.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 from barlowctl import launcher, shell
 from barlowctl.cli import options as shared
+from barlowctl.errors import UserError
 
 REPEATED = "barlowctl ..."
 WITHOUT = "without --"
@@ -55,11 +57,21 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
     """Flags with and without which a run with other values starts: a begun one keeps its recipe and its place."""
-    given = dict(pairs(arguments, options_of(command)))
+    options = options_of(command)
+    given = {options[flag].opts[0]: value for flag, value in pairs(arguments, options) if flag in options}
     if begun := given.get("--resume"):
-        return ["--recipe", f"{begun[0].rstrip('/')}/recipe.toml", *flags], ["--resume"]
+        return ["--recipe", f"{_directory(begun[0])}/recipe.toml", *flags], ["--resume"]
     place = given.get("--out")
     return flags, ["--out"] if place and "--out" not in flags and os.path.exists(place[0]) else []
+
+
+def _directory(run: str) -> str:
+    """Where the run lies that was named."""
+    from barlowctl.train import rundir
+
+    with contextlib.suppress(UserError):
+        return str(rundir.find(run))
+    return run.rstrip("/")
 
 
 def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (), without: Sequence[str] = ()) -> str:

@@ -31,6 +31,7 @@ ROOT = typer.main.get_command(app.app)
             "barlowctl pretrain --threads 1 --recipe 'a b/recipe.toml' --set train.micro_batch=4",
         ),
         ("pretrain -r r.toml --out /", "--set seed=1", "barlowctl pretrain -r r.toml --set seed=1"),
+        ("pretrain -r r.toml -o /", "--set seed=1", "barlowctl pretrain -r r.toml --set seed=1"),
         ("pretrain -r r.toml --out /new", "--set seed=1", "barlowctl pretrain -r r.toml --out /new --set seed=1"),
         ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
         ("probe a", "--set model.stem=default", "barlowctl probe --help"),  # a recipe's key is none of probe's

@@ -117,12 +117,13 @@ def test_defaults_and_limits_are_said() -> None:
     assert "Default" not in said["barlowctl pretrain", "--dry-run"]
 
 
-def on_a_terminal(arguments: list[str], columns: int, **environment: str) -> str:
-    """What a command writes on a terminal of this width."""
+def on_a_terminal(arguments: list[str], columns: int, program: str = "barlowctl", **environment: str) -> str:
+    """What a command (or with `-c` a script) writes on a terminal of this width."""
     main, other = pty.openpty()
     values = {"COLUMNS": str(columns), "TERM": "xterm-256color", "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
     values |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"} | environment
-    process = subprocess.Popen([sys.executable, "-m", "barlowctl", *arguments], stdout=other, stderr=other, env=values)
+    start = [program] if program == "-c" else ["-m", program]
+    process = subprocess.Popen([sys.executable, *start, *arguments], stdout=other, stderr=other, env=values)
     os.close(other)
     octets = b""
     while select.select([main], [], [], 30)[0]:
@@ -163,3 +164,11 @@ def test_a_group_alone_shows_its_help(capsys: Any) -> None:
     out, err = capsys.readouterr()
     assert out.startswith("Usage: barlowctl data")
     assert err == ""
+
+
+def test_the_drawn_help_needs_rich_and_nothing_heavier() -> None:
+    script = "import sys; from barlowctl.cli.app import run; run(['--help']); print(*sys.modules)"
+    for path, arguments in {"main": [], "pretrain": ["pretrain"]}.items():
+        loaded = on_a_terminal([script.replace("['--help']", str([*arguments, "--help"]))], 80, program="-c").split()
+        assert "rich.panel" in loaded, path
+        assert {"torch", "numba", "numpy", "timm"} & set(loaded) == set(), path

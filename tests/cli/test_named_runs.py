@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from barlowctl.cli import completion
+from barlowctl.cli.advice import completed
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
 from barlowctl.train import rundir
+from tests.cli.tree import ROOT
 
 Captured = pytest.CaptureFixture[str]
 
@@ -117,10 +119,11 @@ def test_a_model_of_timm_keeps_its_name(home: Path, capsys: Captured) -> None:
     assert found["kind"] == "random"
 
 
-def test_a_resumed_run_with_other_values_is_advised_with_its_place(home: Path, capsys: Captured) -> None:
-    (home / "half" / "images.txt.gz").unlink(missing_ok=True)
+def test_a_run_that_was_named_is_advised_with_its_place(home: Path, capsys: Captured) -> None:
     assert barlowctl(["pretrain", "--resume", "half", "--set", "train.epochs=3"]) == 2
     assert capsys.readouterr().err.endswith(f"next: barlowctl pretrain --resume {home / 'half'}\n")
+    advised = completed("--set train.micro_batch=4", ["pretrain", "--resume", "half"], ROOT)
+    assert advised == f"barlowctl pretrain --recipe {home / 'half'}/recipe.toml --set train.micro_batch=4"
 
 
 def test_what_a_shell_completes(home: Path) -> None:
