@@ -17,7 +17,7 @@ import pytest
 from barlowctl.cli import help as pages
 from barlowctl.cli.app import run as barlowctl
 from tests.advice.checked import faults_of_arguments
-from tests.cli.tree import ROOT, contexts
+from tests.cli.tree import ROOT, contexts, parse
 
 pytestmark = pytest.mark.usefixtures("narrow")
 CONTEXTS = {context.command_path: context for context in contexts()}
@@ -50,18 +50,13 @@ def test_every_help_has_examples_of_the_command_that_fit_a_narrow_terminal(path:
 def test_every_example_parses_with_its_values(line: str) -> None:
     words = example_words(line)
     assert list(faults_of_arguments(words)) == []
-    command, name = ROOT, "barlowctl"
-    while hasattr(command, "commands"):
-        name = words.pop(0)
-        command = command.commands[name]
-    command.make_context(name, words, parent=CONTEXTS["barlowctl"])  # refuses values too
+    parse(words)  # refuses what is no number or no choice, too
 
 
 def test_an_example_that_does_not_parse_is_seen() -> None:
-    probe = ROOT.commands["probe"]
     for words in (["--protocol", "papper"], ["--seeds", "many"], ["a", "b"], ["--dat", "x"]):
         with pytest.raises(Exception, match=r"papper|integer|extra argument|No such option"):
-            probe.make_context("probe", words, parent=CONTEXTS["barlowctl"])
+            parse(["probe", *words])
 
 
 @pytest.mark.parametrize("path", CONTEXTS)
