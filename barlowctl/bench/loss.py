@@ -168,9 +168,7 @@ def _measure(n: int, d: int, names: Sequence[str], rounds: int, threads: int, de
     try:
         return measure(turns, rounds, lambda text: None)
     except UserError as error:
-        raise UserError(
-            f"at N = {n}, D = {d} {error.message}: not enough memory?", next="leave it out with --rows"
-        ) from None
+        raise UserError(f"at N = {n}, D = {d} {error.message}", next="leave it out with --rows") from None
 
 
 def _rows(n: int, d: int, found: Sequence[Measured], rounds: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -115,10 +116,16 @@ class Turn:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
+        answer: dict[str, Any] = json.loads(line) if line else {"error": self._ending()}
         if "error" in answer:
             raise UserError(f"the pipeline '{self.measured.name}' failed: {answer['error']}")
         return answer
+
+    def _ending(self) -> str:
+        """How a process ended that should have answered."""
+        self.close()
+        killed = self._process.returncode == -signal.SIGKILL
+        return "its process was killed: not enough memory?" if killed else "its process ended"
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -110,6 +110,18 @@ def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Pat
     assert len(works.rates) == 1
 
 
+def test_a_process_that_the_system_killed_is_told_from_one_that_ended(tmp_path: Path) -> None:
+    from barlowctl.bench.turns import Turn
+
+    for name, ending in (("killed", "os.kill(os.getpid(), 9)"), ("left", "os._exit(1)")):
+        (tmp_path / f"{name}.py").write_text(f"import os\n{ending}\n")
+        turn = Turn("ours", name, {}, environment={"PYTHONPATH": str(tmp_path)})
+        with pytest.raises(UserError) as raised:
+            turn.start()
+        told = "its process was killed: not enough memory?" if name == "killed" else "its process ended"
+        assert raised.value.message == f"the pipeline 'ours' failed: {told}"
+
+
 def test_ratios_are_taken_round_by_round() -> None:
     theirs = Measured("authors", rates=[10.0, 20.0, 10.0], cpu_ms=[8.0, 4.0, 6.0], peak=2_000_000)
     ours = Measured("ours", rates=[40.0, 40.0, 30.0], cpu_ms=[1.0, 1.0, 2.0], peak=1_000_000)
