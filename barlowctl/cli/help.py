@@ -18,6 +18,8 @@ import typer.core
 
 WIDEST = 100
 """Columns of a help page at most: longer lines are hard to read."""
+LEAST = 24
+"""Columns of text beside a name: where there are fewer, it stands below the name."""
 GENERAL = "General"
 """The panel of --json, --quiet and --help, in every command the last one of its options."""
 COMMAND_PANELS = TRAIN, MEASURE, DATA, SHARE, MACHINE = "Train", "Measure", "Data", "Share", "This machine"
@@ -150,7 +152,10 @@ def _drawn(command: Any, ctx: Any, usage: str) -> str:
             text.rstrip()
             panel(section.title, text)
         if shown := examples_of(command):
-            panel("Examples", Text("\n".join(shown), no_wrap=True, overflow="ignore"))
+            if max(map(len, shown)) > width - 4:  # whole, to be copied: the terminal breaks the line
+                console.print("Examples", *shown, sep="\n", soft_wrap=True)
+            else:
+                panel("Examples", Text("\n".join(shown)))
         for paragraph in remarks(command):
             console.print(Padding(Text(paragraph), (0, 1)))
     return captured.get()
@@ -160,8 +165,10 @@ def _lines(section: Section, width: int) -> Iterator[tuple[str, str]]:
     """The lines of a section: a name, padded, and what stands beside it; a long name has a line of its own."""
     most = max(24, width * 2 // 5)
     column = max((len(name) for name, _ in section.rows if len(name) <= most), default=most)
+    if width - column - 2 < LEAST:
+        column = 4
     for name, what in section.rows:
-        texts = _folded(what, max(20, width - column - 2))
+        texts = _folded(what, max(1, width - column - 2))
         if len(name) > column:
             yield name, ""
         else:

@@ -134,12 +134,13 @@ def on_a_terminal(arguments: list[str], columns: int, program: str = "barlowctl"
     return octets.decode()
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [40, 80, 160])
 def test_on_a_terminal_the_page_has_boxes_and_colours_and_the_same_words(columns: int, capsys: Any) -> None:
     drawn = on_a_terminal(["probe", "--help"], columns)
     assert "\x1b[36m" in drawn
     bare = re.sub(r"\x1b\[[\d;]*m", "", drawn)
-    assert max(len(line.rstrip("\r")) for line in bare.split("\n")) <= min(columns, pages.WIDEST)
+    lines = [line.rstrip("\r") for line in bare.split("\n") if not line.startswith("barlowctl")]  # never broken by us
+    assert max(map(len, lines)) <= min(columns, pages.WIDEST)
     assert "╭─ Measures " in bare
     assert barlowctl(["probe", "--help"]) == 0
     plain = capsys.readouterr().out
