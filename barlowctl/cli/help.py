@@ -207,11 +207,20 @@ def _takes(option: Any) -> str:
     """The kind of value of an option: its choices, or what it stands for."""
     if option.metavar:
         return str(option.metavar)
-    kind = option.type_descriptor
-    if kind.is_choice:
-        return "|".join(str(getattr(choice, "value", choice)) for choice in kind.choices)
-    text = str(kind.annotation)
-    return next((name for part, name in _KINDS.items() if part in text), "TEXT")
+    if found := choices(option):
+        return "|".join(found)
+    return next((name for part, name in _KINDS.items() if part in kind(option)), "TEXT")
+
+
+def choices(option: Any) -> tuple[str, ...]:
+    """What an option lets one choose from; empty where it is no choice."""
+    found = getattr(getattr(option, "type_descriptor", None), "choices", None)
+    return tuple(str(getattr(choice, "value", choice)) for choice in found or ())
+
+
+def kind(option: Any) -> str:
+    """The type of an option's value, as typer writes it; where another version keeps it elsewhere, nothing."""
+    return str(getattr(getattr(option, "type_descriptor", None), "annotation", ""))
 
 
 _KINDS = {"int": "N", "float": "NUMBER", "Path": "PATH"}

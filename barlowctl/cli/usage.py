@@ -13,6 +13,7 @@ import typer
 
 from barlowctl import shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
+from barlowctl.cli.help import choices, kind
 from barlowctl.errors import UserError, did_you_mean
 
 
@@ -68,25 +69,24 @@ def _bad_value(
     """A value that an option does not take: of a choice with the nearest one."""
     name = max(option.opts, key=len)
     values = [words[0] for flag, words in pairs(arguments, options_of(command)) if flag in option.opts and words]
-    choices = [str(getattr(choice, "value", choice)) for choice in option.type_descriptor.choices or ()]
-    if not choices:
+    known = choices(option)
+    if not known:
         said = f"{name} is '{values[-1]}'" if len(values) == 1 else error.format_message()
         return UserError(said, allowed=_allowed(option), next=help_page)
-    value = next((value for value in values if value not in choices), "")
-    near = _nearest(value, choices)
+    value = next((value for value in values if value not in known), "")
+    near = _nearest(value, known)
     return UserError(
-        f"{name} is '{value}'{did_you_mean(value, choices)}",
-        allowed=", ".join(choices),
+        f"{name} is '{value}'{did_you_mean(value, known)}",
+        allowed=", ".join(known),
         next=repeated(arguments, command, flags=[name, near]) if near else help_page,
     )
 
 
 def _allowed(option: Any) -> str | None:
     """What an option takes, in words."""
-    kind = option.type_descriptor
-    if kind.is_choice:
-        return ", ".join(str(getattr(choice, "value", choice)) for choice in kind.choices)
-    text = str(kind.annotation)
+    if known := choices(option):
+        return ", ".join(known)
+    text = kind(option)
     number = "a whole number" if "int" in text else "a number" if "float" in text else None
     if number is None:
         return None

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
-from tests.cli.tree import ROOT, choices, contexts, options
+from barlowctl.cli.help import choices, kind
+from tests.cli.tree import ROOT, contexts, options
 
 NARROWER = {"--protocol"}  # a command may let choose from a part of what another one has
 
@@ -21,15 +22,11 @@ def by_name() -> dict[str, list[tuple[str, Any]]]:
     return found
 
 
-def kind(option: Any) -> str:
-    return "choice" if choices(option) else str(option.type_descriptor.annotation)
-
-
 @pytest.mark.parametrize("name", by_name())
 def test_a_name_has_one_short_form_and_one_kind(name: str) -> None:
     ones = by_name()[name]
     assert len({tuple(sorted(one.opts + one.secondary_opts)) for _, one in ones}) == 1
-    assert len({(kind(one), one.multiple, one.is_flag) for _, one in ones}) == 1
+    assert len({(bool(choices(one)) or kind(one), one.multiple, one.is_flag) for _, one in ones}) == 1
     assert len({one.metavar for _, one in ones}) == 1
     values = [set(choices(one)) for _, one in ones]
     assert all(some == values[0] for some in values) or name in NARROWER

@@ -41,8 +41,3 @@ def options() -> Iterator[tuple[str, Any]]:
         for parameter in context.command.params:
             if parameter.param_type_name == "option" and not parameter.hidden:
                 yield context.command_path, parameter
-
-
-def choices(option: Any) -> tuple[str, ...]:
-    """What an option lets one choose from; empty where it is no choice."""
-    return tuple(str(getattr(choice, "value", choice)) for choice in option.type_descriptor.choices or ())
