@@ -113,7 +113,7 @@ def test_a_crop_that_shows_a_corner_of_the_picture_is_warned_about(size: int, re
     better = load.load("imagenet100-resnet18", [*given, *overrides_in(said)])
     assert cautions(better) == []
     assert better.eval.crop == max(crop, size)
-    assert better.eval.shown == pytest.approx((224 / 256) ** 2, abs=0.01)
+    assert (better.eval.crop / better.eval.resize) ** 2 == pytest.approx((224 / 256) ** 2, abs=0.01)
 
 
 def test_pictures_far_smaller_than_the_views_are_warned_about_and_a_quarter_is_enough() -> None:
