@@ -234,7 +234,7 @@ def check_bf16() -> Check:
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Check("bf16", "ok", "in the GPU's hardware")
-        return Check("bf16", "warn", "emulated on this GPU", "--set train.precision=fp16 is faster here")
+        return Check("bf16", "warn", "emulated on this GPU", "train.precision fp16 is faster here")
     flags = cpu_flags(Path("/proc/cpuinfo"))
     native = sorted(flags & {"amx_bf16", "avx512_bf16", "bf16"})
     if native:

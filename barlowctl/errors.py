@@ -65,6 +65,13 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     return f", did you mean '{near[0]}'?" if near else ""
 
 
+def instead(flag: str, value: str, allowed: Iterable[str]) -> str:
+    """`--format timm`: a flag with the allowed value that is nearest to the given one, else with the first."""
+    known = list(allowed)
+    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+    return f"{flag} {(near or known)[0]}"
+
+
 def add_note(error: BaseException, text: str) -> None:
     """Say something more of an error on its way up: `cli` shows it behind the message."""
     if isinstance(error, UserError):

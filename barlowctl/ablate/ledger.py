@@ -22,6 +22,7 @@ from barlowctl.ablate.studies import Study, Variant
 from barlowctl.errors import UserError
 from barlowctl.files import write_text
 from barlowctl.locks import holding, is_held
+from barlowctl.places import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
@@ -221,7 +222,10 @@ class Ledger:
             raise UserError(
                 f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
                 next="\n".join(
-                    (shell.line("--recipe", self.out / "recipe.toml"), shell.line("--out", Path(f"{self.out}-2")))
+                    (
+                        f"{shell.line('--recipe', self.out / 'recipe.toml')} without --set",
+                        shell.line("--out", free(self.out)),
+                    )
                 ),
             )
 
@@ -234,7 +238,7 @@ def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserE
     return UserError(
         f"'{out}' holds a study of other images{where}: the {' and '.join(changed)} images differ",
         allowed="the images it was begun with, wherever they lie now (--data), or a new directory",
-        next=shell.line("--out", Path(f"{out}-2")),
+        next=shell.line("--out", free(out)),
     )
 
 

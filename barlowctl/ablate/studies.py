@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.text import read_text
 
 Override = str  # key=value, as for --set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 PAPER_WIDTH = 8192  # of the projector, with which Fig. 5 was made
+EDIT_GRID = "correct the grid file"
 POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
 
 
@@ -332,18 +333,20 @@ def grid(path: Path) -> Study:
     except OSError as error:
         raise UserError(f"grid file '{path}' cannot be read: {error.strerror}", next="name a TOML file") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"grid file '{path}' is not valid TOML: {error}") from error
+        raise UserError(f"grid file '{path}' is not valid TOML: {error}", next=EDIT_GRID) from error
     title = values.pop("title", path.stem)
     if not isinstance(title, str):
-        raise UserError(f"{path}: title is {title!r}", allowed="a text; variants are tables, e.g. [baseline]")
+        raise UserError(
+            f"{path}: title is {title!r}", allowed="a text; variants are tables, e.g. [baseline]", next=EDIT_GRID
+        )
     variants = []
     for name, settings in values.items():
         if not isinstance(settings, dict):
-            raise UserError(f"{path}: '{name}' is a value, not a variant", allowed=f"a table: [{name}]")
+            raise UserError(f"{path}: '{name}' is a value, not a variant", allowed=f"a table: [{name}]", next=EDIT_GRID)
         overrides = tuple(f"{key}={_toml(value)}" for key, value in _flat(settings))
         variants.append(Variant(name, overrides))
     if not variants:
-        raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]")
+        raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]", next=EDIT_GRID)
     if path.stem in (*NAMES, "study") or not NAME.fullmatch(path.stem):
         raise UserError(
             f"the study in '{path}' would be named '{path.stem}'",
@@ -365,7 +368,9 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
     for name in (*only, *without):
         if name not in known:
             raise UserError(
-                f"no variant is named '{name}'{did_you_mean(name, known)}", allowed=", ".join(dict.fromkeys(known))
+                f"no variant is named '{name}'{did_you_mean(name, known)}",
+                allowed=", ".join(dict.fromkeys(known)),
+                next=instead("--only" if name in only else "--without", name, known),
             )
     kept = []
     for study in studies:

@@ -23,7 +23,7 @@ from barlowctl.data.picture import Source as Files
 from barlowctl.data.plain import Pictures, PlainLoader
 from barlowctl.data.sample import conversion_of
 from barlowctl.data.views import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, instead
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe, View
 
@@ -115,7 +115,11 @@ def choose_loader(source: Source, wanted: str) -> LoaderChoice:
         UserError: an unknown loader, or the fast one wanted where it cannot be.
     """
     if wanted not in ("auto", "fast", "plain"):
-        raise UserError(f"--loader is '{wanted}'", allowed="auto, fast, plain")
+        raise UserError(
+            f"--loader is '{wanted}'",
+            allowed="auto, fast, plain",
+            next=instead("--loader", wanted, ("auto", "fast", "plain")),
+        )
     decoder, reason = decode.available()
     packed = isinstance(source, Beton)
     needs_decoder = isinstance(source, Beton) and bool((source.modes == decode.JPG).any())

@@ -104,7 +104,9 @@ def find_neighbours(
         similarity, index = nearest(bank, feature, top=min(wanted, len(bank)))
         pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
         if not pairs:
-            raise UserError("an image alone has no neighbours", allowed="at least 2 images")
+            raise UserError(
+                "an image alone has no neighbours", allowed="at least 2 images", next="give a folder of images"
+            )
         rows.append([first, *(_picture(source, found.position_of(i)) for i, _ in pairs)])
         name = query if position is None else (found.class_of(position) or found.names[position])
         captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
@@ -173,16 +175,26 @@ def _position(query: str, found: Embeddings) -> int | None:
         if int(query) in rows:
             return rows[int(query)]
         if int(query) < len(found.names) + len(found.unreadable):
-            raise UserError(f"image {query} is one of those that cannot be read", allowed="another one")
-        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}")
+            raise UserError(
+                f"image {query} is one of those that cannot be read", allowed="another one", next=_first(found)
+            )
+        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}", next=_first(found))
     if Path(query).is_file():
         return None
     if {query, written(query)} & {problem.name for problem in found.unreadable}:
-        raise UserError(f"image '{query}' is one of those that cannot be read", allowed="another one")
+        raise UserError(
+            f"image '{query}' is one of those that cannot be read", allowed="another one", next=_first(found)
+        )
     raise UserError(
         f"'{query}' is neither one of the images nor a file",
         allowed=f"a position, a name such as '{found.names[0]}', or an image file",
+        next=_first(found),
     )
+
+
+def _first(found: Embeddings) -> str:
+    """What to ask about instead of an image that is not there: the first one that can be read."""
+    return f"--neighbours {found.position_of(0)}"
 
 
 def _outside(subject: Subject, images: Source, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:

@@ -44,9 +44,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N") from None
+        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N", next="--device auto") from None
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N")
+        raise UserError(f"--device is '{name}'", allowed="auto, cpu, cuda, cuda:N", next="--device auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"--device is '{name}' but this machine has {torch.cuda.device_count()} CUDA devices",

@@ -63,13 +63,28 @@ class Tasks:
     overrides: tuple[str, ...] = ()
 
     def protocols(self) -> dict[str, Protocol]:
-        """The protocols of `trained`, with the overrides."""
+        """The protocols of `trained`, with the overrides.
+
+        Raises:
+            UserError: an override that no protocol has, or of one that is not asked for.
+        """
         if self.overrides and not self.trained:
+            override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
             raise UserError(
                 f"--set {self.overrides[0]} changes a protocol that is not asked for",
                 next="--linear --protocol paper",
             )
         return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+
+    def check(self, data: Labelled) -> None:
+        """Refuse what cannot be measured on this data, before anything is computed.
+
+        Raises:
+            UserError: see `protocols`; or a list of images that cannot be read, or of other images.
+        """
+        self.protocols()
+        if self.subset is not None:
+            subsets.read_list(self.subset, image_names(data.train, "train"))
 
     def departures(self) -> dict[str, Any]:
         """What a result depends on that is not so in the protocols as they are: part of its identity."""
@@ -134,7 +149,7 @@ def measure(
     Yields names and measurements. The backbone's bytes are the same afterwards (asserted).
     """
     tasks = tasks or Tasks()
-    tasks.protocols()  # what can be refused is refused before anything is computed
+    tasks.check(data)
     device = choose_device(runtime.device)
     set_threads(runtime)
     if tasks.trained and folder is None:

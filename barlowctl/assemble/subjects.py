@@ -251,6 +251,7 @@ def _published(architecture: str, name: str, tag: str) -> nn.Module:
         raise UserError(
             f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",
             allowed=", ".join(tags) or f"{architecture} alone: random weights",
+            next=shell.line("python", "-c", f'import timm; print(timm.list_pretrained("{architecture}*"))'),
         )
     try:
         model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)

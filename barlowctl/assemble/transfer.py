@@ -19,7 +19,7 @@ from barlowctl.data import benchmarks, home
 from barlowctl.data.plain import Pictures
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.datasets import BENCHMARKS
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
 from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.train.events import Sink
@@ -55,7 +55,11 @@ def transfer(
         UserError: an unknown task, or a layout that is not the benchmark's.
     """
     if task not in TASKS:
-        raise UserError(f"--task is '{task}'{did_you_mean(task, TASKS)}", allowed=", ".join(TASKS))
+        raise UserError(
+            f"--task is '{task}'{did_you_mean(task, TASKS)}",
+            allowed=", ".join(TASKS),
+            next=instead("--task", task, TASKS),
+        )
     if task == "voc07":
         found = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
     else:

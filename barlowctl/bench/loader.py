@@ -13,7 +13,7 @@ from typing import Any
 from barlowctl.bench.photographs import sample_photographs, write_photographs
 from barlowctl.bench.turns import Measured, Turn, measure
 from barlowctl.cores import usable_cores
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 
 REFERENCE = "authors"
 ROWS = ("authors", "torchvision-v2", "ffcv-stock", "ours", "ours-geometric", "lightly", "dali")
@@ -29,7 +29,11 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """
     for name in names:
         if name not in ROWS:
-            raise UserError(f"there is no row '{name}'{did_you_mean(name, ROWS)}", allowed=", ".join(ROWS))
+            raise UserError(
+                f"there is no row '{name}'{did_you_mean(name, ROWS)}",
+                allowed=", ".join(ROWS),
+                next=instead("--rows", name, ROWS),
+            )
     chosen, left_out = [], {}
     for name in ROWS:
         if names and name not in names:
@@ -38,7 +42,7 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if missing is None or _is_installed(missing):
             chosen.append(name)
         elif names:
-            raise UserError(f"the row '{name}' needs {missing}, which is not installed")
+            raise UserError(f"the row '{name}' needs {missing}, which is not installed", next="without --rows")
         else:
             left_out[name] = f"{missing} is not installed"
     return chosen, left_out

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.bench.turns import Measured, Turn, measure, serve_answers
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.objective import barlow_twins_loss, choose_form
 
 LAMBD = 0.0051
@@ -112,7 +112,11 @@ def compare(
     """
     for name in names:
         if name not in NAMES:
-            raise UserError(f"unknown loss '{name}'{did_you_mean(name, NAMES)}", allowed=", ".join(NAMES))
+            raise UserError(
+                f"unknown loss '{name}'{did_you_mean(name, NAMES)}",
+                allowed=", ".join(NAMES),
+                next=instead("--rows", name, NAMES),
+            )
     here, left_out = installed(["authors", *(name for name in names if name != "authors")])
     load = os.getloadavg()[0]
     rows: list[dict[str, Any]] = []

@@ -64,7 +64,9 @@ def sample_photographs(source: Path, folder: Path, count: int, seed: int = 0) ->
         folders.sort()
         found += [Path(place, name) for name in sorted(names) if name.lower().endswith((".jpg", ".jpeg"))]
     if not found:
-        raise UserError(f"there are no JPEGs below '{source}'", allowed="files named .jpg or .jpeg")
+        raise UserError(
+            f"there are no JPEGs below '{source}'", allowed="files named .jpg or .jpeg", next="without --data"
+        )
     for label in "ab":
         (folder / label).mkdir(parents=True)
     chosen = random.Random(seed).sample(found, min(count, len(found)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +141,7 @@ def ablate(
         missing = UserError(
             "no study was named",
             allowed=f"{', '.join(flags)}, --grid FILE",
-            next="barlowctl ablate drop-aug --dry-run",
+            next="barlowctl ablate drop-aug --recipe quickstart --dry-run",
         )
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
     base = load.load(recipe or "resnet50-300ep", overrides or ())
@@ -149,14 +149,20 @@ def ablate(
     found = [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
     kept = studies.select(found, _names(only), _names(without))
     if base.seed != load.load(recipe or "resnet50-300ep").seed:
-        raise UserError("--set seed is not for studies", allowed="--seeds N: seeds 0 to N - 1")
+        raise UserError(
+            "--set seed is not for studies",
+            allowed="--seeds N: seeds 0 to N - 1",
+            next=f"without --set=seed={base.seed}",
+        )
     ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
     data = data or ledger.dataset
     command = _Command(
         console, ledger, tuple(found), Runtime(device, threads, workers, loader), data, parallel, _names(without)
     )
     if cell is not None and cell >= len(ledger.cells):
-        raise UserError(f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on")
+        raise UserError(
+            f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on", next="--cell 0"
+        )
     flags_given = [*chosen, *(["--grid", str(grid)] if grid else [])]
     flags_given += (["--only", only] if only else []) + (["--without", without] if without else [])
     again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers, loader)
@@ -223,6 +229,7 @@ class _Command:
     data: str | None
     parallel: int
     without: Sequence[str] = ()
+    advised: dict[str, str] = field(default_factory=dict)  # of the cells that could not be run: what to type next
 
     def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
         """Run the open cells among these: here, one after another, or in processes of the command `again`."""
@@ -261,9 +268,11 @@ class _Command:
             self.results(quick=len(cells) == 1, last=not wrong)
         if wrong:
             first, reason = next(iter(wrong.items()))
+            commands = [line for line in self.advised.get(first, "").splitlines() if not line.startswith("--")]
+            mend = "mend that and run the same command, or leave the variant out with --without"
             raise UserError(
                 f"{_count(len(wrong), 'cell')} could not be run; {first}: {reason}",
-                next="mend that and run the same command, or leave the variant out with --without",
+                next="\n".join([*commands, mend]),
             )
 
     def _run_here(self, cells: list[Cell], labelled: Any, display: Any, tell: Any) -> dict[str, str]:
@@ -282,6 +291,7 @@ class _Command:
                 raise RunStopped(f"{cell.label}: {stopped.message}", next="barlowctl ...") from None
             except UserError as error:
                 what = wrong[cell.label] = error.message
+                self.advised[cell.label] = error.next or ""
             tell(cell, what)
         return wrong
 
@@ -338,12 +348,12 @@ class _Command:
 
         for option in given:
             if "=" not in option:
-                raise UserError(f"--slurm-option '{option}' is not NAME=VALUE", allowed="e.g. partition=gpu")
+                raise UserError(f"--slurm-option '{option}' is not NAME=VALUE", next="--slurm-option partition=gpu")
         images = open_images(self.ledger.base, self.data)
         self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
         cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
         if not cells:
-            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show")
+            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show without --print-sbatch")
         text = slurm.study_script(
             cells,
             arguments,

@@ -3,7 +3,8 @@
 Below the command line nobody knows what was typed. So advice may be
 - a command line, shown as it is;
 - flags alone, `--set train.epochs=5`: the same command with them;
-- `without --verify`: the same command without these flags;
+- `without --verify`: the same command without these flags (`without --set=lr=3`: without that value);
+- `--recipe r.toml without --set`: the same command with the former and without the latter;
 - a line that ends in `barlowctl ...`: the same arguments again, started as it says;
 - words, shown as they are.
 Several lines are several things to choose from.
@@ -45,14 +46,20 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
         return advice.removesuffix("...") + shell.line(*arguments)
     if not advice.startswith(("--", WITHOUT)) or _started_by_another():
         return advice
-    words = shlex.split(advice)
-    without = words[1:] if words[0] == "without" else []
-    if not _takes(path, command, without or words):
+    words, without = _with_and_without(shlex.split(advice))
+    if not _takes(path, command, [*words, *without]):
         return ""
     if list(path) == ["pretrain"] and "--set" in words:
         words, without = _for_a_new_run(arguments, command, words)
-        return repeated(arguments, command, flags=words, without=without)
-    return repeated(arguments, command, flags=[] if without else words, without=without)
+    return repeated(arguments, command, flags=words, without=without)
+
+
+def _with_and_without(words: list[str]) -> tuple[list[str], list[str]]:
+    """The flags to add and the flags to leave out, of `--flag value without --other --another`."""
+    for place, (word, following) in enumerate(pairwise(words)):
+        if word == "without" and following.startswith("--"):
+            return words[:place], words[place + 1 :]
+    return words, []
 
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
@@ -83,10 +90,13 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
     """
     options = options_of(command)
     given = pairs(flags, options)
-    replaced = {_identity(*pair, options) for pair in given} | {(options[flag].opts[0], "") for flag in without}
+    left_out = pairs([word for word in without if "=" in word], options)
+    replaced = {_identity(*pair, options) for pair in [*given, *left_out]}
+    names_left_out = {options[word].opts[0] for word in without if "=" not in word}
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
-    kept = [pair for pair in pairs(words, options) if _identity(*pair, options) not in replaced]
+    named = [(pair, _identity(*pair, options)) for pair in pairs(words, options)]
+    kept = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
     return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)), *names)
 
 
@@ -139,4 +149,6 @@ def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:
     keys = [value.partition("=")[0] for flag, value in pairwise(words) if flag == "--set"]
     of_a_recipe = any("." in key and not f"{key}=".startswith(shared.PREPARING) for key in keys)
     measures = path[:1] in (["probe"], ["transfer"], ["embed"])
-    return {flag for flag in words if flag.startswith("--")} <= known and not (of_a_recipe and measures)
+    return {flag.partition("=")[0] for flag in words if flag.startswith("--")} <= known and not (
+        of_a_recipe and measures
+    )

@@ -14,7 +14,7 @@ from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cores import usable_cores
 from barlowctl.datasets import DATASETS, DOWNLOADABLE
 from barlowctl.errors import UserError
-from barlowctl.places import check_file
+from barlowctl.places import check_file, check_new
 
 if TYPE_CHECKING:
     from barlowctl.data.fetch import Fetched
@@ -34,6 +34,7 @@ app = typer.Typer(
 PackWorkers = Annotated[int | None, options.workers("Threads that decode. Default: the cores.")]
 STORED = "What is stored"  # a panel of the help
 
+PREVIEW = Path("preview.png")
 SHOWN = 10  # unreadable images that are listed on the terminal
 
 
@@ -281,7 +282,7 @@ def preview(
     split: options.Split = "train",
     samples: Annotated[int, options.samples("Images to show.", options.IMAGES, min=1, max=200)] = 8,
     seed: Annotated[int | None, options.seed("Of the draw and the views.", options.IMAGES)] = None,
-    out: Annotated[Path, options.out("The picture, a PNG.")] = Path("preview.png"),
+    out: Annotated[Path, options.out("The picture, a PNG.")] = PREVIEW,
     loader: options.Loader = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -307,7 +308,7 @@ def preview(
         data = dataset_of(Path(recipe).parent, value)
     if out.suffix != ".png":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .png", next=shell.line("--out", f"{out}.png"))
-    check_file(out)
+    (check_new if out != PREVIEW else check_file)(out)  # what the flag's default names is drawn anew
     source, specs = open_source(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
     chosen = choose_loader(source, loader)

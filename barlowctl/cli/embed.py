@@ -113,7 +113,11 @@ def embed(
         check_path(out)
     for path in maps:
         if path.suffix not in (".png", ".html"):
-            raise UserError(f"--map is '{path}'", allowed="a name that ends in .png or .html")
+            raise UserError(
+                f"--map is '{path}'",
+                allowed="a name that ends in .png or .html",
+                next=shell.line("--map", f"{path}.png"),
+            )
         check_file(path, "--map")
     if queries and neighbours_out:
         check_file(neighbours_out, "--neighbours-out")
@@ -123,6 +127,7 @@ def embed(
         raise UserError(
             f"--set {foreign[0]}",
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
+            next=shell.line("without", f"--set={foreign[0]}"),
         )
     if subject is None:
         subject = str(options.newest_finished(console))

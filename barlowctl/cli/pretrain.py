@@ -275,7 +275,7 @@ def _slurm(
     console.say(f"job {job}: {place}")
     console.next(
         shell.line("squeue", "-j", job),
-        shell.line("tail", "-f", f"{place}.slurm.log"),
+        shell.line("tail", "-F", f"{place}.slurm.log"),
         shell.line("barlowctl", "runs", "watch", place),
     )
     console.result({"job": job, "script": str(path), "run": str(place)})

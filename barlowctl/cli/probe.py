@@ -134,6 +134,7 @@ def probe(
     identity = identify(opened, labelled.fingerprints, tasks.departures()).facts()
     file, other = place(out or opened.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
+    tasks.check(labelled)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
     shown = opened.preprocessing
     console.say(f"images are shown at resize {shown.resize}, crop {shown.crop}, {shown.interpolation}")
@@ -189,21 +190,29 @@ def _tasks(
     overrides: list[str],
 ) -> Tasks:
     from barlowctl.assemble.probing import Tasks
-    from barlowctl.errors import did_you_mean
+    from barlowctl.errors import did_you_mean, instead
 
     if protocol is not None and protocol not in PROTOCOL_NAMES:
         near = did_you_mean(protocol, PROTOCOL_NAMES)
-        raise UserError(f"--protocol is '{protocol}'{near}", allowed=", ".join(PROTOCOL_NAMES))
+        raise UserError(
+            f"--protocol is '{protocol}'{near}",
+            allowed=", ".join(PROTOCOL_NAMES),
+            next=instead("--protocol", protocol, PROTOCOL_NAMES),
+        )
     for percent in semi or []:
         if percent not in (1, 10):
-            raise UserError(f"--semi is {percent}", allowed="1 or 10 (percent of the labels), as in the paper")
+            raise UserError(
+                f"--semi is {percent}",
+                allowed="1 or 10 (percent of the labels), as in the paper",
+                next="--semi 1 --semi 10",
+            )
     if semi_list is not None and len(semi or []) != 1:
         raise UserError("--semi-list is the list of one subset", next="--semi 1")
     named = knn or linear or protocol is not None or bool(semi) or finetune
     wanted = protocol or "fast"
     trained = ["linear"] if wanted in ("paper", "both") else []
     trained += [f"semi-{percent}" for percent in dict.fromkeys(semi or [])]
-    return Tasks(
+    tasks = Tasks(
         knn=knn or not named,
         linear=(linear and wanted != "paper") or protocol in ("fast", "both") or not named,
         trained=(*trained, *(["finetune"] if finetune else [])),
@@ -211,6 +220,8 @@ def _tasks(
         subset=semi_list,
         overrides=tuple(overrides),
     )
+    tasks.protocols()  # refused before a network is opened
+    return tasks
 
 
 def tell_training(console: Console) -> Callable[[str], Sink]:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from barlowctl import launcher
+from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
+from barlowctl.places import check_new
 
 EPILOG = examples(
     "barlowctl report",
@@ -52,9 +53,13 @@ def report(
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
     found = [rundir.find(name) for name in runs or ()] or [options.newest_finished(console)]
-    out = out or (found[0] / "report.html" if len(found) == 1 else _unused(Path("report.html")))
+    named, out = out, out or (found[0] / "report.html" if len(found) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
-        raise UserError(f"--out is '{out}'", allowed="a name that ends in .html")
+        raise UserError(
+            f"--out is '{out}'", allowed="a name that ends in .html", next=shell.line("--out", f"{out}.html")
+        )
+    if named is not None:  # the run's own report is written anew, and nothing else
+        check_new(out)
     runtime = Runtime(device, threads, None, "auto")
     set_threads(runtime)
     file = write(found, out, runtime, data=data, images=previews, notify=lambda text: console.say(f"note: {text}"))

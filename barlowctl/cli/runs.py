@@ -15,6 +15,7 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.errors import UserError
+from barlowctl.places import check_new
 
 if TYPE_CHECKING:
     from barlowctl.train.history import History
@@ -89,6 +90,8 @@ def compare(
     console = Console(json=json, quiet=quiet)
     if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .png, .jpg or .webp", next="--out curves.png")
+    if out is not None:
+        check_new(out)
     paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
     runs = [history.read(path) for path in paths]
     shown = _titles(runs)
@@ -142,6 +145,10 @@ def watch(
     from barlowctl.train import history
 
     console = Console(json=json, quiet=quiet)
+    if run is not None and _is_submitted(Path(run)):
+        console.say(f"{run} has not begun yet: waiting for the job that was submitted")
+        while _is_submitted(Path(run)):
+            time.sleep(every)
     path = history.find(run)
     found = history.read(path)
     if console.live:
@@ -167,6 +174,11 @@ def watch(
     console.say(f"{found.name}: {_state(found)}")
     _say_how_to_go_on(console, found)
     console.result(_summary(found))
+
+
+def _is_submitted(run: Path) -> bool:
+    """Whether `pretrain --slurm` has submitted a run that has not begun: its script is there, and nothing else."""
+    return run.with_name(f"{run.name}.sbatch").is_file() and not (run / "run.json").is_file()
 
 
 def _say_how_to_go_on(console: Console, run: History) -> None:

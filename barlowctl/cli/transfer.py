@@ -118,7 +118,7 @@ def transfer(
     _refuse_unused(task, only_voc07 if task != "voc07" else not_voc07)
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if any(not value > 0 for value in cost or []):
-        raise UserError("--cost must be positive")
+        raise UserError("--cost must be positive", next="without --cost")
     if subject is None:
         subject = str(options.newest_finished(console))
     opened = open_subject(subject, overrides=geometry)

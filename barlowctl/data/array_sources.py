@@ -34,11 +34,16 @@ class ArraySource(Source):
         turn: Callable[[np.ndarray], np.ndarray],
     ) -> None:
         if len(images) != len(labels):
-            raise UserError(f"{path}: {len(images)} images but {len(labels)} labels of the {split} split")
+            raise UserError(
+                f"{path}: {len(images)} images but {len(labels)} labels of the {split} split", next="download it again"
+            )
         if len(images) == 0:
-            raise UserError(f"{path}: no images in the {split} split")
+            raise UserError(f"{path}: no images in the {split} split", next="download it again")
         if class_names and int(labels.max()) >= len(class_names):
-            raise UserError(f"{path}: label {int(labels.max())}, but there are {len(class_names)} class names")
+            raise UserError(
+                f"{path}: label {int(labels.max())}, but there are {len(class_names)} class names",
+                next="download it again",
+            )
         self.kind, self.path, self.split, self.class_names = kind, path, split, class_names
         self._images, self._labels, self._turn = images, labels, turn
 
@@ -66,15 +71,24 @@ def open_idx(folder: Path, split: str, only: Path | None = None) -> Source | Non
     if images is None:
         other = _idx_file(folder, "train-images") or _idx_file(folder, "t10k-images")
         if other is not None:
-            raise UserError(f"{folder} has no IDX files of the {split} split", allowed="splits train, test")
+            raise UserError(
+                f"{folder} has no IDX files of the {split} split",
+                allowed="splits train, test",
+                next="--split test" if split == "train" else "--split train",
+            )
         return None
     if split == "unlabelled":
-        raise UserError(f"{folder} has no unlabelled split", allowed="splits train, test")
+        raise UserError(
+            f"{folder} has no unlabelled split", allowed="splits train, test", next="--split train\n--split test"
+        )
     stem = images.name.split("-images")[0]
     labels = _idx_file(folder, f"{stem}-labels")
     pixels = read_idx(images)
     if pixels.ndim != 3:
-        raise UserError(f"{images}: {pixels.ndim} dimensions, not images of (n, rows, columns)")
+        raise UserError(
+            f"{images}: {pixels.ndim} dimensions, not images of (n, rows, columns)",
+            next="download it again",
+        )
     if labels is None:
         classes, numbers = [], np.full(len(pixels), -1)
     else:
@@ -106,7 +120,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}", next="download it again") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise UserError(f"{path} is not an IDX file of unsigned bytes")
+        raise UserError(f"{path} is not an IDX file of unsigned bytes", next="download it again")
     start = 4 + 4 * content[3]
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
     expected = start + int(np.prod(shape, dtype=np.int64))
@@ -129,7 +143,9 @@ def open_cifar(folder: Path, split: str) -> Source | None:
     else:
         return None
     if split == "unlabelled" or not all(file.is_file() for file in files) or not files:
-        raise UserError(f"{folder} has no {split} split of {kind}", allowed="splits train, test")
+        raise UserError(
+            f"{folder} has no {split} split of {kind}", allowed="splits train, test", next="--split train\n--split test"
+        )
     read = [read_cifar_batch(file, key) for file in files]
     classes = _load_pickle(folder / meta).get(names, []) if (folder / meta).is_file() else []
     return ArraySource(
@@ -148,9 +164,9 @@ def read_cifar_batch(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray
     batch = _load_pickle(path)
     images, labels = batch.get("data"), batch.get(label_key)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (3072,):
-        raise UserError(f"{path} is not a CIFAR batch: no uint8 'data' of (n, 3072)")
+        raise UserError(f"{path} is not a CIFAR batch: no uint8 'data' of (n, 3072)", next="download it again")
     if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
-        raise UserError(f"{path} is not a CIFAR batch: no list '{label_key}'")
+        raise UserError(f"{path} is not a CIFAR batch: no list '{label_key}'", next="download it again")
     return images, np.array(labels, dtype=np.int64)
 
 
@@ -185,7 +201,7 @@ def _load_pickle(path: Path) -> dict[str, Any]:
             next="download it again from its authors",
         ) from error
     if not isinstance(loaded, dict):
-        raise UserError(f"{path} is not a CIFAR batch: it holds no dictionary")
+        raise UserError(f"{path} is not a CIFAR batch: it holds no dictionary", next="download it again")
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in loaded.items()}
 
 
@@ -198,10 +214,17 @@ def open_stl10(folder: Path, split: str) -> Source | None:
         return None
     images = folder / f"{parts[split]}_X.bin"
     if not images.is_file():
-        raise UserError(f"{folder} has no {images.name}", allowed="splits train, test, unlabelled of STL-10")
+        raise UserError(
+            f"{folder} has no {images.name}",
+            allowed="splits train, test, unlabelled of STL-10",
+            next="download it again",
+        )
     one = 3 * 96 * 96
     if images.stat().st_size == 0 or images.stat().st_size % one:
-        raise UserError(f"{images}: {images.stat().st_size} bytes are no multiple of {one}", next="download it again")
+        raise UserError(
+            f"{images}: {images.stat().st_size} bytes are no multiple of {one}",
+            next="download it again",
+        )
     pixels = np.memmap(images, dtype=np.uint8, mode="r").reshape(-1, 3, 96, 96)
     labels_file, names_file = folder / f"{parts[split]}_y.bin", folder / "class_names.txt"
     labels = np.full(len(pixels), -1, dtype=np.int64)

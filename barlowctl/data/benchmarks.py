@@ -37,7 +37,9 @@ class ListedFiles(Source):
         self, kind: str, root: Path, split: str, files: Sequence[str], labels: np.ndarray, class_names: list[str]
     ) -> None:
         if not files:
-            raise UserError(f"{root}: the annotations of {kind} list no {split} images")
+            raise UserError(
+                f"{root}: the annotations of {kind} list no {split} images", next="download it again from its authors"
+            )
         if not any((root / name).is_file() for name in (files[0], files[len(files) // 2], files[-1])):
             raise UserError(
                 f"{root}: the annotations of {kind} list '{files[0]}', which is not there",
@@ -93,7 +95,11 @@ def open_places205(path: Path, split: str) -> ListedFiles:
         if not line.strip():
             continue
         if not file or not label.isdigit():
-            raise UserError(f"{lists[0]}, line {number}: '{line}'", allowed="a path and a class number")
+            raise UserError(
+                f"{lists[0]}, line {number}: '{line}'",
+                allowed="a path and a class number",
+                next="download it again from its authors",
+            )
         files.append(file.strip())
         labels.append(int(label))
     images = next((path / folder for folder in _PLACES_IMAGES if files and (path / folder / files[0]).is_file()), path)
@@ -134,7 +140,10 @@ def open_inat18(path: Path, split: str) -> ListedFiles:
     positions = {number: position for position, number in enumerate(numbers)}
     unknown = [category for _, category in labelled if category not in positions]
     if unknown:
-        raise UserError(f"{file}: category {unknown[0]} is not among its {len(numbers)} categories")
+        raise UserError(
+            f"{file}: category {unknown[0]} is not among its {len(numbers)} categories",
+            next="download it again from its authors",
+        )
     labels = np.array([positions[category] for _, category in labelled], dtype=np.int64)
     return ListedFiles(
         INAT18.title, path, split, [name for name, _ in labelled], labels, [categories[one] for one in numbers]
@@ -173,7 +182,10 @@ def open_voc07(path: Path, split: str) -> Voc:
     images = sorted(marks[0])
     for file, found in zip(lists, marks, strict=True):
         if sorted(found) != images:
-            raise UserError(f"{file} lists other images than {lists[0].name}", next="unpack the archive again")
+            raise UserError(
+                f"{file} lists other images than {lists[0].name}",
+                next="unpack the archive again",
+            )
     meaning = {1: 1, -1: 0, 0: -1}
     targets = np.array([[meaning[found[image]] for found in marks] for image in images], dtype=np.int8)
     return Voc(root, split, [f"JPEGImages/{image}.jpg" for image in images], targets)
@@ -186,7 +198,11 @@ def _voc_list(path: Path) -> dict[str, int]:
         if not parts:
             continue
         if len(parts) != 2 or parts[1] not in ("1", "-1", "0"):
-            raise UserError(f"{path}, line {number}: '{line}'", allowed="an image and 1, -1 or 0 (difficult)")
+            raise UserError(
+                f"{path}, line {number}: '{line}'",
+                allowed="an image and 1, -1 or 0 (difficult)",
+                next="download it again from its authors",
+            )
         found[parts[0]] = int(parts[1])
     return found
 
@@ -194,5 +210,8 @@ def _voc_list(path: Path) -> dict[str, int]:
 def _folder(path: Path) -> Path:
     path = path.expanduser()
     if not path.is_dir():
-        raise UserError(f"'{path}' is no folder", next="name the benchmark's folder with --data")
+        raise UserError(
+            f"'{path}' is no folder",
+            next="name the benchmark's folder with --data",
+        )
     return path

@@ -10,6 +10,9 @@ from barlowctl.data import ranges, transparency
 from barlowctl.data.ranges import Range, Ranges
 from barlowctl.errors import UserError
 
+BANDS_ALLOWED = "three numbers from 1 on, e.g. 4,3,2, or one"
+BANDS_NEXT = "--bands 3,2,1"
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -28,7 +31,7 @@ class Choices:
         transparency.parse(self.background)
         if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
             given = ",".join(map(str, self.bands))
-            raise UserError(f"the bands are '{given}'", allowed="three numbers from 1 on, e.g. 4,3,2, or one")
+            raise UserError(f"the bands are '{given}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
@@ -39,7 +42,7 @@ def parse_bands(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise UserError(f"the bands are '{text}'", allowed="three numbers from 1 on, e.g. 4,3,2, or one")
+        raise UserError(f"the bands are '{text}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
     return tuple(int(part) for part in parts)
 
 

@@ -12,7 +12,7 @@ from barlowctl import shell
 from barlowctl.data import sources
 from barlowctl.data.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 
 _SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
 
@@ -34,10 +34,14 @@ def dataset_file(name: str, split: str = "train") -> Path:
     """
     if split not in sources.SPLITS:
         raise UserError(
-            f"split '{split}' is unknown{did_you_mean(split, sources.SPLITS)}", allowed=", ".join(sources.SPLITS)
+            f"split '{split}' is unknown{did_you_mean(split, sources.SPLITS)}",
+            allowed=", ".join(sources.SPLITS),
+            next=instead("--split", split, sources.SPLITS),
         )
     if not name or name.startswith(".") or Path(name).name != name or name != name.strip():
-        raise UserError(f"'{name}' is no name for a data set", allowed="a plain name, e.g. my-photos")
+        raise UserError(
+            f"'{name}' is no name for a data set", allowed="a plain name, e.g. my-photos", next="choose another name"
+        )
     return data_home() / name / f"{split}.beton"
 
 
@@ -66,7 +70,9 @@ def resolve(dataset: str | Path, split: str = "train") -> Path:
     """
     text = str(dataset)
     if not text.strip():
-        raise UserError("an empty name for a data set", allowed="a name in the data home, or a path")
+        raise UserError(
+            "an empty name for a data set", allowed="a name in the data home, or a path", next="barlowctl data info"
+        )
     if not _is_path(text):
         file = _packed_split(data_home() / text, split)
         if file is not None:
@@ -88,7 +94,11 @@ def anywhere(dataset: str | Path) -> str:
 
 def _resolve_path(path: Path, split: str) -> Path:
     if not path.exists():
-        raise UserError(f"data '{path}' does not exist", allowed="a .beton file, or a folder of images")
+        raise UserError(
+            f"data '{path}' does not exist",
+            allowed="a .beton file, or a folder of images",
+            next="name one that is there",
+        )
     if path.is_file():
         if path.suffix == ".beton":
             return path
@@ -102,6 +112,7 @@ def _resolve_path(path: Path, split: str) -> Path:
         raise UserError(
             f"data '{path}' is a pipe, a socket or a device, which is not opened",
             allowed="a .beton file, or a folder of images",
+            next="name one that is there",
         )
     try:
         return _resolve_folder(path, split)
@@ -125,14 +136,14 @@ def _resolve_folder(path: Path, split: str) -> Path:
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
             there = (name for name in sources.SPLITS if sources.split_folder(path, name))
-            raise UserError(f"data '{path}' has no {split} split", next=choices(there) or "give a folder of images")
+            raise UserError(f"data '{path}' has no {split} split", next=f"{choices(there)}\n--data DATASET")
     elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
     elif split != "train" and not sources.split_by_table(path, split):
         raise UserError(
             f"data '{path}' is one folder of images and has no {split} split",
             allowed="a folder with train/ and val/ folders",
-            next=choices(["train"]),
+            next=f"{choices(['train'])}\n--data DATASET",
         )
     return path
 
@@ -164,7 +175,7 @@ def _refuse_split(path: Path, split: str, packed: list[Path]) -> Path:
     raise UserError(
         f"data '{path}' has no {split} split",
         allowed=f"it has {', '.join(file.stem for file in packed)}",
-        next=command if made else None,
+        next=command if made else "--data DATASET",
     )
 
 

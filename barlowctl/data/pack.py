@@ -23,7 +23,7 @@ from barlowctl.data.names import written
 from barlowctl.data.picture import Source
 from barlowctl.data.sample import conversion_of
 from barlowctl.data.unreadable import Unreadable, UnreadableImage, reason_of
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, instead
 
 PENDING_PER_THREAD = 2
 NAMES_KEPT = 100
@@ -266,12 +266,16 @@ def check_options(
     if workers < 1:
         raise UserError(f"workers is {workers}", allowed="1 or more")
     if store not in STORES:
-        raise UserError(f"store is '{store}'", allowed=", ".join(STORES))
+        raise UserError(f"store is '{store}'", allowed=", ".join(STORES), next=instead("--store", store, STORES))
     if shorter_side is not None and shorter_side < 1:
         raise UserError(f"shorter_side is {shorter_side}", allowed="1 or more pixels")
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}", allowed="1 to 100")
     if on_unreadable not in ("skip", "fail"):
-        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="skip, fail")
+        raise UserError(
+            f"on_unreadable is '{on_unreadable}'",
+            allowed="skip, fail",
+            next=instead("--on-unreadable", on_unreadable, ("skip", "fail")),
+        )
     if on_damaged not in ("keep", "fail"):
         raise UserError(f"on_damaged is '{on_damaged}'", allowed="keep, fail")

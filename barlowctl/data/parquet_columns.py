@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from barlowctl.data.formats import HEAD, by_content, readable
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "rgb", "pixel_values", "bytes", "content")
 _NO_IMAGES = ("mask", "seg", "label", "depth", "normal", "annotation", "thumb", "target", "embedding", "hash", "id")
@@ -59,12 +59,14 @@ def choose_image_column(
             raise UserError(
                 f"--image-column is '{wanted}'{did_you_mean(wanted, columns)}; {where} has no such column of images",
                 allowed=", ".join(columns) or "a file with a column of bytes",
+                next=instead("--image-column", wanted, columns) if columns else "give Parquet files of images",
             )
         return wanted, [name for name in columns if name != wanted]
     if not columns:
         raise UserError(
             f"{where} has no column of images; it has {', '.join(schema.names[:12])}",
             allowed="bytes, or a struct with a field 'bytes'",
+            next="give Parquet files of images",
         )
     if len(columns) == 1:
         return columns[0], []

@@ -11,7 +11,7 @@ import numpy as np
 from barlowctl.data.labels import Codebook, Labels, label_name, settle
 from barlowctl.data.names import written
 from barlowctl.data.parquet_columns import columns_of_lists, image_columns, path_of
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 
 
 class ParquetLabels:
@@ -93,6 +93,7 @@ def _check_column(schema: Any, column: str | None, names: Sequence[str]) -> None
         raise UserError(
             f"--label-column is '{column}'{did_you_mean(str(column), names)}, which is not there",
             allowed=f"{', '.join(written(name) for name in names)}; none: without labels",
+            next=instead("--label-column", str(column), [*names, "none"]),
         ) from None
 
 

@@ -85,7 +85,11 @@ class Finder:
             return text
         readings = [one for one in dict.fromkeys(_readings(text)) if "\0" not in one]
         if not readings:
-            raise UserError(f"{self._path}, line {line}: '{written(text)}' has a NUL in it", allowed="a path a line")
+            raise UserError(
+                f"{self._path}, line {line}: '{written(text)}' has a NUL in it",
+                allowed="a path a line",
+                next="write one path a line",
+            )
         for reading in readings:
             if os.path.lexists(self._path.parent / reading):
                 return reading

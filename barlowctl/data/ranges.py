@@ -139,7 +139,7 @@ def parse(text: str) -> dict[str, Range]:
             low = high = 0.0
         kind = (found[1] or "") if found else ""
         if not low < high or not np.isfinite(high - low) or kind in made or (made and not kind) or "" in made:
-            raise UserError(f"the range is '{text}'", allowed=ALLOWED)
+            raise UserError(f"the range is '{text}'", allowed=ALLOWED, next=f"--range {AUTO}")
         made[kind] = Range(low, high, "as it was set")
     return made
 

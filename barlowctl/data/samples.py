@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, instead
 
 ALL = "all"
 """The wanted member that is every one."""
@@ -112,7 +112,11 @@ def choose_members(
 def _only(names: Sequence[str], wanted: str, members: Counter[str]) -> Chosen:
     if wanted not in members:
         found = ", ".join(member for member, _ in members.most_common(8))
-        raise UserError(f"--member is '{wanted}', and no image is one", allowed=f"{found}, {ALL}")
+        raise UserError(
+            f"--member is '{wanted}', and no image is one",
+            allowed=f"{found}, {ALL}",
+            next=instead("--member", wanted, members),
+        )
     keep = np.array([key_and_member(name)[1] == wanted for name in names])
     passed: dict[str, list[int]] = {}
     for index in np.flatnonzero(~keep).tolist():

@@ -18,7 +18,7 @@ from barlowctl.data.shard_folders import find_shard_folder
 from barlowctl.data.splits import SPLITS
 from barlowctl.data.tar_shards import open_tar_shards, tar_files
 from barlowctl.data.wanted import CHOSEN_HERE, Wanted
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, instead
 
 __all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "split_by_table", "split_folder"]
 
@@ -42,9 +42,11 @@ def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_
     """
     path = Path(path).expanduser()
     if split not in SPLITS:
-        raise UserError(f"split '{split}' is unknown", allowed=", ".join(SPLITS))
+        raise UserError(
+            f"split '{split}' is unknown", allowed=", ".join(SPLITS), next=instead("--split", split, SPLITS)
+        )
     if not path.exists():
-        raise UserError(f"{path} does not exist", allowed=UNDERSTOOD)
+        raise UserError(f"{path} does not exist", allowed=UNDERSTOOD, next="name one that is there")
     try:
         opened = _open_folder(path, split, wanted) if path.is_dir() else _open_file(path, split, wanted)
     except OSError as error:
@@ -55,7 +57,11 @@ def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_
 
 def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
     if not path.is_file():
-        raise UserError(f"{path} is a pipe, a socket or a device, which is not opened", allowed=UNDERSTOOD)
+        raise UserError(
+            f"{path} is a pipe, a socket or a device, which is not opened",
+            allowed=UNDERSTOOD,
+            next="name one that is there",
+        )
     return open_file(path, split, wanted)
 
 

@@ -17,6 +17,7 @@ from barlowctl.data.splits import split_in
 from barlowctl.data.text_lines import between_nuls, lines_of
 from barlowctl.errors import UserError
 
+MEND = "correct the table"
 FILE_NAMES = (
     "file_name", "filename", "file", "filepath", "file_path", "filepaths", "path", "image_path", "imagepath", "image",
     "img_path", "img", "image_name", "image_file", "image_id", "imageid", "id", "name",
@@ -118,6 +119,7 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
         raise UserError(
             f"{path}, line {lines[wrong]}: {len(cells[wrong])} columns where the first line has {len(cells[0])}",
             allowed="a path, or a path and a label with a tab between, on every line alike",
+            next=MEND,
         )
     header = [cell.strip().strip("\"'") for cell in cells[0]]
     lowered = [name.lower() for name in header]
@@ -130,6 +132,7 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
                 f"{path}, line {lines[0]}: {len(header)} columns and no names of columns",
                 allowed="a path, or a path and a label with a tab between, on every line alike; or a first line that "
                 "names the columns, such as file_name and label",
+                next=MEND,
             )
         swapped = (
             len(header) == 2
@@ -173,14 +176,16 @@ def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
                 found.append(json.loads(line))
     except (ValueError, RecursionError) as error:
         number = lines[len(found)]
-        raise UserError(f"{path}, line {number}: no JSON ({error})", allowed="one JSON object a line") from error
+        raise UserError(
+            f"{path}, line {number}: no JSON ({error})", allowed="one JSON object a line", next=MEND
+        ) from error
     if not found:
         raise UserError(f"{path} lists no images", next="write one path a line")
     if all(isinstance(one, str) for one in found):
         return Table(found, lines)
     wrong = next((at for at, one in enumerate(found) if not isinstance(one, dict)), None)
     if wrong is not None:
-        raise UserError(f"{path}, line {lines[wrong]}: no JSON object", allowed="one JSON object a line")
+        raise UserError(f"{path}, line {lines[wrong]}: no JSON object", allowed="one JSON object a line", next=MEND)
     names = list(dict.fromkeys(str(key) for one in found for key in one))
     return _records(path, lines, found, names)
 
@@ -206,6 +211,7 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
         raise UserError(
             f"{path}, line {line}: no paths of images in this JSON object",
             allowed='{"a.jpg": "cat"}, or one object a line with file_name and label',
+            next=MEND,
         )
     return Table([name for name, _ in pairs], [line] * len(pairs), labels=[one for _, one in pairs], label="the label")
 
@@ -217,12 +223,13 @@ def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], na
         raise UserError(
             f"{path} has no column of paths",
             allowed=f"one called {', '.join(FILE_NAMES[:8])}; it has {', '.join(names)}",
+            next=MEND,
         )
     if not records:
         raise UserError(f"{path} lists no images below its column names", next="write one image a line")
     wrong = next((at for at, one in enumerate(records) if not isinstance(one.get(file), str | int)), None)
     if wrong is not None:
-        raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'")
+        raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'", next=MEND)
     table = Table([str(one[file]) for one in records], lines)
     label = label_name([name for name in names if name != file])
     split = next(

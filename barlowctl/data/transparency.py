@@ -28,7 +28,11 @@ def parse(text: str) -> Colour | None:
     if text in _NAMED:
         return _NAMED[text]
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        raise UserError(f"the background is '{text}'", allowed=ALLOWED)
+        raise UserError(
+            f"the background is '{text}'",
+            allowed=ALLOWED,
+            next=f"--background {WHITE}",
+        )
     red, green, blue = (int(text[at : at + 2], 16) for at in (1, 3, 5))
     return red, green, blue
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, instead
 
 if TYPE_CHECKING:
     from barlowctl.data.picture import Source
@@ -29,7 +29,11 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *get_args(LayoutName)):
-            raise UserError(f"--layout is '{self.layout}'", allowed="folder, shards")
+            raise UserError(
+                f"--layout is '{self.layout}'",
+                allowed="folder, shards",
+                next=instead("--layout", str(self.layout), get_args(LayoutName)),
+            )
 
     def check_used(self, source: Source) -> None:
         """Refuse a choice that a source does not have.

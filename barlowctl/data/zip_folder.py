@@ -18,6 +18,7 @@ from barlowctl.data.names import written
 from barlowctl.data.picture import Picture, Source
 from barlowctl.data.scan import inside_system_or_hidden
 from barlowctl.data.side_labels import LARGEST, read_side_labels
+from barlowctl.data.splits import choices, split_in
 from barlowctl.errors import UserError
 
 _UNIX = 3  # the system of a zip member whose name may hold backslashes
@@ -44,7 +45,11 @@ class ZipFolder(Source):
         found = arrange(tree, split, str(path), common=True)
         if found is None:
             folders = ", ".join(written(name) for name in split_names(tree))
-            raise UserError(f"{path} has no {split} split", allowed=f"its folders: {folders}")
+            raise UserError(
+                f"{path} has no {split} split",
+                allowed=f"its folders: {folders}",
+                next=choices(split_in(name) for name in split_names(tree)),
+            )
         label, depth = found.labeller(), len(found.root)
         self._files: list[tuple[str, int]] = []
         for name in names:

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from barlowctl import shell
 from barlowctl.data.names import require_text, written
 from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
@@ -56,7 +57,11 @@ class Embeddings:
 def check_path(path: Path) -> None:
     """Refuse a file that could not be written in the end, before anything is computed."""
     if path.suffix not in FORMATS:
-        raise UserError(f"--out is '{path}'", allowed=f"a name that ends in {', '.join(FORMATS)}")
+        raise UserError(
+            f"--out is '{path}'",
+            allowed=f"a name that ends in {', '.join(FORMATS)}",
+            next=shell.line("--out", path.with_suffix(".npz")),
+        )
     check_new(path)
     if path.suffix == ".parquet":
         _pyarrow()

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 
 PROJECTIONS = ("tsne", "umap")
 _COMPONENTS = 50  # of the principal components that come first
@@ -15,7 +15,11 @@ _COMPONENTS = 50  # of the principal components that come first
 def check_projection(name: str) -> None:
     """Refuse a projection that cannot be made, before anything is computed."""
     if name not in PROJECTIONS:
-        raise UserError(f"--projection is '{name}'{did_you_mean(name, PROJECTIONS)}", allowed=", ".join(PROJECTIONS))
+        raise UserError(
+            f"--projection is '{name}'{did_you_mean(name, PROJECTIONS)}",
+            allowed=", ".join(PROJECTIONS),
+            next=instead("--projection", name, PROJECTIONS),
+        )
     try:
         if name == "umap":
             with warnings.catch_warnings():
@@ -39,7 +43,9 @@ def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
     """
     check_projection(name)
     if len(features) < 4:
-        raise UserError(f"a map of {len(features)} images", allowed="at least 4")
+        raise UserError(
+            f"a map of {len(features)} images", allowed="at least 4", next="--out features.npz without --map"
+        )
     if not np.isfinite(features).all():
         raise UserError("a map of features that contain NaN or infinity")
     wide = features.astype(np.float64)

@@ -46,10 +46,14 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
         wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"the list '{path}' cannot be read: {error}", allowed="a text file, a file name a line"
+            f"the list '{path}' cannot be read: {error}",
+            allowed="a text file, a file name a line",
+            next="without --semi-list",
         ) from error
     if not wanted:
-        raise UserError(f"the list '{path}' is empty", allowed="a text file with one file name per line")
+        raise UserError(
+            f"the list '{path}' is empty", allowed="a text file with one file name per line", next="without --semi-list"
+        )
     whole = {name: index for index, name in enumerate(names)}
     bare: dict[str, int] = {}
     ambiguous = set()
@@ -70,7 +74,9 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
             )
         positions.append(found)
     if len(set(positions)) != len(positions):
-        raise UserError(f"the list '{path}' names {len(positions) - len(set(positions))} images twice")
+        raise UserError(
+            f"the list '{path}' names {len(positions) - len(set(positions))} images twice", next="without --semi-list"
+        )
     return torch.tensor(sorted(positions))
 
 

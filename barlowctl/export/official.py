@@ -30,6 +30,7 @@ PREPROCESSING = Preprocessing(
     resize=IMAGENET.resize, crop=IMAGENET.crop, interpolation="bilinear", mean=IMAGENET.mean, std=IMAGENET.std
 )
 """Of the authors' linear evaluation."""
+_NEXT = "download it again from its authors"
 _LAYOUTS = (
     "the authors' resnet50.pth (a plain backbone) or checkpoint.pth (epoch, model, optimizer with "
     "module.backbone.*, module.projector.*, module.bn.*)"
@@ -52,7 +53,7 @@ def read_official(path: Path) -> ExportedModel:
     document = _load(path)
     provenance = {"source": "facebookresearch/barlowtwins", "source_file": path.name}
     if not isinstance(document, Mapping):
-        raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS)
+        raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS, next=_NEXT)
     found = document
     if isinstance(document.get("model"), Mapping):
         found = document["model"]
@@ -82,9 +83,9 @@ def read_official(path: Path) -> ExportedModel:
 
 def _load(path: Path) -> Any:
     if path.is_dir():
-        raise UserError(f"'{path}' is a folder, not a file", allowed=_LAYOUTS)
+        raise UserError(f"'{path}' is a folder, not a file", allowed=_LAYOUTS, next=_NEXT)
     if not path.is_file():
-        raise UserError(f"there is no file {path}", allowed=_LAYOUTS)
+        raise UserError(f"there is no file {path}", allowed=_LAYOUTS, next=_NEXT)
     allowed = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
@@ -100,7 +101,9 @@ def _load(path: Path) -> Any:
         IndexError,
         TypeError,
     ) as error:
-        raise UserError(f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=_LAYOUTS) from error
+        raise UserError(
+            f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=_LAYOUTS, next=_NEXT
+        ) from error
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -169,5 +172,7 @@ def _not_official(path: Path, found: Mapping[Any, Any], reason: str) -> UserErro
     keys = [str(key) for key in found]
     listed = ", ".join(keys[:8]) + (f", ... ({len(keys)} keys)" if len(keys) > 8 else "")
     return UserError(
-        f"'{path}' is not one of the authors' files: {reason}; its keys: {listed or 'none'}", allowed=_LAYOUTS
+        f"'{path}' is not one of the authors' files: {reason}; its keys: {listed or 'none'}",
+        allowed=_LAYOUTS,
+        next=_NEXT,
     )

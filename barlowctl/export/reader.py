@@ -37,7 +37,11 @@ def read_export(path: Path) -> ExportedModel:
             facts = dict(file.metadata() or {})
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"'{path}' cannot be read: {one_line(error)}", allowed=KINDS) from error
+        raise UserError(
+            f"'{path}' cannot be read: {one_line(error)}",
+            allowed=KINDS,
+            next="name a file that `barlowctl export` wrote",
+        ) from error
     if "architecture" not in facts:
         raise UserError(
             f"'{path}' does not say which network it holds (no 'architecture' in its metadata)",
@@ -63,7 +67,11 @@ def _read_hub(path: Path) -> ExportedModel:
         own = dict(config.get("barlowctl", {}))  # what we write beside timm's keys
         architecture = str(own.get("architecture", config["architecture"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{path}' is not a model folder: {one_line(error)}", allowed=KINDS) from error
+        raise UserError(
+            f"'{path}' is not a model folder: {one_line(error)}",
+            allowed=KINDS,
+            next="name a file that `barlowctl export` wrote",
+        ) from error
     timm_config = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
     preprocessing = replace(Preprocessing.of_timm(timm_config), **_added(own))
     arguments = dict(config.get("model_args", {}))
@@ -99,7 +107,11 @@ def _build(
     wanted = backbone.state_dict()
     kept = without_classifier(wanted, weights)
     if difference := describe_difference(wanted, kept):
-        raise UserError(f"'{path}' does not fit {architecture}: the file {difference}", allowed=KINDS)
+        raise UserError(
+            f"'{path}' does not fit {architecture}: the file {difference}",
+            allowed=KINDS,
+            next="name a file that `barlowctl export` wrote",
+        )
     backbone.load_state_dict(kept)
     return ExportedModel(
         backbone=backbone.eval(),

@@ -98,11 +98,18 @@ def _checked_path(path: Path, format: Format, overwrite: bool) -> Path:
             raise UserError(
                 f"{path.name!r} ends in {path.suffix!r}, but format '{format.name}' is a {format.suffix} file",
                 allowed=f"a name that ends in {format.suffix}",
+                next=shell.line("--out", path.with_suffix(format.suffix)),
             )
         if path.is_dir():
-            raise UserError(f"{path} is a folder; format '{format.name}' is one file", next="--format hub")
+            raise UserError(
+                f"{path} is a folder; format '{format.name}' is one file",
+                next=shell.line("--out", free(path.with_suffix("")).with_suffix(format.suffix)),
+            )
     elif path.is_file():
-        raise UserError(f"{path} is a file; format '{format.name}' is a folder", next="--format timm")
+        raise UserError(
+            f"{path} is a file; format '{format.name}' is a folder",
+            next=shell.line("--out", free(path.with_suffix(""))),
+        )
     elif path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
         raise UserError(f"{path} is not empty and not an export", next="choose another folder")
     if path.exists() and not overwrite:

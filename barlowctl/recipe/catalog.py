@@ -34,6 +34,18 @@ def find(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
+    if path.is_dir():
+        raise UserError(
+            f"'{name_or_path}' is a folder, not a recipe file",
+            allowed=f"a path to a TOML file, or one of: {', '.join(recipes)}",
+            next="barlowctl recipes list",
+        )
+    if path.exists():
+        raise UserError(
+            f"'{name_or_path}' is a pipe, a socket or a device, which is not opened",
+            allowed=f"a path to a TOML file, or one of: {', '.join(recipes)}",
+            next="barlowctl recipes list",
+        )
     looks_like_path = path.suffix == ".toml" or path.name != name_or_path
     what = f"recipe file '{name_or_path}' does not exist" if looks_like_path else f"no recipe '{name_or_path}'"
     raise UserError(

@@ -208,7 +208,7 @@ def _explain(problem: Any, origin: _Origin) -> str:
         case "literal_error":
             allowed = problem["ctx"]["expected"]
             near = did_you_mean(str(given), re.findall(r"'([^']+)'", allowed))
-            return f"{where}{key} is {given!r}{near} Allowed: {allowed}."
+            return f"{where}{key} is {given!r}{near or '.'} Allowed: {allowed}."
         case "value_error":
             return f"{where}{problem['msg'].removeprefix('Value error, ')}."
         case _:

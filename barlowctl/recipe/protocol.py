@@ -6,12 +6,14 @@ those of the printed batch size and are not scaled with another one.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe.schema import Count, CountOrZero, NonNegative, Positive, Probability, Section
 
@@ -95,6 +97,7 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
             raise UserError(
                 f"--set {text}: unknown protocol value '{key}'{did_you_mean(key, known)}",
                 allowed=", ".join(known) + "; and eval.resize, eval.crop",
+                next=_instead(text, known),
             )
         try:
             given[key] = tomllib.loads(f"value = {value}")["value"]
@@ -109,5 +112,15 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"--set {key}={first.get('input')!r}", allowed=first["msg"].removeprefix("Input should be ")
+            f"--set {key}={first.get('input')!r}",
+            allowed=first["msg"].removeprefix("Input should be "),
+            next=shell.line("without", f"--set={key}={first.get('input')}"),
         ) from None
+
+
+def _instead(text: str, known: Sequence[str]) -> str:
+    """The same command with the nearest value that there is, else without this one."""
+    key, _, value = text.partition("=")
+    without = shell.line("without", f"--set={text}")
+    near = difflib.get_close_matches(key.strip(), known, n=1, cutoff=0.4)
+    return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without

@@ -309,10 +309,11 @@ class Loop:
             return
         add_note(error, note)
         advice = (error.next or "").splitlines()
-        if resumable and any(line.startswith("--") for line in advice):
-            error.next = "\n".join(f"{self.go_on} {line}" if line.startswith("--") else line for line in advice)
-        elif resumable and self.go_on not in advice:
-            error.next = "\n".join([*advice, self.go_on])
+        with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
+        if resumable and not self.go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
+            advice = [f"{self.go_on} {line}" if line in with_flags else line for line in advice]
+        if resumable:  # a begun run keeps its recipe: what is --set is for another one
+            error.next = "\n".join(advice if with_flags or self.go_on in advice else [*advice, self.go_on])
 
     def _broke_off(self, error: BaseException) -> None:
         """Save what can be saved after an error that no other rank knows of."""

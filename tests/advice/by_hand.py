@@ -1,4 +1,4 @@
-"""Advice that is no command, and why: what has to be done, only a person can do."""
+"""Advice that no test types, and why: only a person can do it, or no test has what it takes."""
 
 from tests.advice.collected import VALUE
 
@@ -22,6 +22,8 @@ REASONS = {
     "name another file": PLACE,
     "name another folder": PLACE,
     "choose another folder": PLACE,
+    "choose another name": PLACE,
+    "name one that is there": PLACE,
     "choose another --out": PLACE,
     "give a file name, e.g. images.beton": PLACE,
     f"name it {VALUE}.beton": PLACE,
@@ -56,6 +58,10 @@ REASONS = {
     f"unpack the images of {VALUE} into {VALUE}": FETCH,
     "restore it from a copy, or start a new run": FETCH,
     "rename the file": EDIT,
+    "correct the grid file": EDIT,
+    "correct the table": EDIT,
+    "give Parquet files of images": IMAGES,
+    "name a file that `barlowctl export` wrote": PLACE,
     "rename one of them": EDIT,
     "name a TOML file": EDIT,
     "write one path a line": EDIT,
@@ -105,6 +111,66 @@ REASONS = {
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,
     VALUE: PASSED_ON,
+    f"{VALUE} {VALUE}": PASSED_ON,
     f"{VALUE} --help": PASSED_ON,
     f"{VALUE} --data FOLDER": PASSED_ON,
 }
+
+NETWORK = "installs or downloads something, and tests have no network"
+ACCOUNT = "asks for the key of somebody's account"
+NOT_TYPED = {
+    f"pip install {VALUE}": NETWORK,
+    f"barlowctl data get {VALUE}": NETWORK,
+    f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
+    "apt-get install g++": MACHINE,
+    "wandb login": ACCOUNT,
+}
+"""Texts of commands, wherever they are given."""
+
+CUDA = "where there are GPUs alone"
+LAUNCHER = "the command of the launcher is not known to the processes that it started"
+BEFORE = "the command line refuses it before"
+SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it, and types the command again"
+COMPLETES = "not advice, but what makes it a whole command"
+SHOWN = "handed on, and shown by the loop of the training"
+MINUTES = "takes minutes"
+HELP = "the help of a command, which is there: tests/cli/test_help.py"
+EITHER_WORD = f"{VALUE} {VALUE}"
+NOT_FOLLOWED = {
+    ("assemble/begun.py recipe_of", "barlowctl runs list"): BEFORE,
+    ("assemble/classification.py _train", "barlowctl ..."): SHOWN,
+    ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
+    ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
+    ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
+    ("assemble/machine.py places", "without --device"): CUDA,
+    ("assemble/transfer.py transfer", EITHER_WORD): BEFORE,
+    ("bench/loader.py choose_rows#2", "without --rows"): MINUTES,
+    ("bench/step.py compare", "--batch 16"): MINUTES,
+    ("cli/app.py run", "barlowctl --help"): COMPLETES,
+    ("cli/bench/loss.py _size", "--sizes 256x8192"): MINUTES,
+    ("cli/bench/step.py _widths", "--widths 8192x3"): MINUTES,
+    ("cli/bench/step.py step", "barlowctl bench step --ladder"): MINUTES,
+    ("cli/bench/step.py step#2", "--loading"): MINUTES,
+    ("cli/pretrain.py _is_rank#2", "without --gpus --processes"): LAUNCHER,
+    ("cli/pretrain.py _run_ranks", f"--gpus {VALUE}"): CUDA,
+    ("cli/probe.py _tasks", EITHER_WORD): BEFORE,
+    ("cli/usage.py usage_error", "barlowctl --help"): HELP,
+    ("cli/usage.py usage_error#2", "barlowctl --help"): HELP,
+    ("cli/usage.py usage_error#3", "barlowctl --help"): HELP,
+    ("cli/usage.py usage_error#4", "barlowctl --help"): HELP,
+    ("data/beton.py image", f"barlowctl data pack SOURCE {VALUE} --overwrite"): PYTHON,
+    ("data/beton_writer.py __init__", "--overwrite"): BEFORE,
+    ("data/home.py dataset_file", EITHER_WORD): BEFORE,
+    ("data/kernel.py __init__", "--loader plain"): BEFORE,
+    ("data/pack.py check_options", EITHER_WORD): BEFORE,
+    ("data/pack.py check_options#2", EITHER_WORD): BEFORE,
+    ("data/sources.py open_source", EITHER_WORD): BEFORE,
+    ("data/wanted.py __post_init__", EITHER_WORD): BEFORE,
+    ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
+    ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
+    ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
+    ("objective/barlow_twins.py _check_embeddings", "--set data.drop_last=true"): BEFORE,
+    ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
+    ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): SHOWN,
+}
+"""Places in the code (see `sites`) and texts of theirs."""

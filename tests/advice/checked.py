@@ -34,16 +34,20 @@ PROGRAMS = {
     "tar",
     "apt-get",
     "wandb",
+    "env",
 }
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*(\.[a-z]+)?")
 """A word in capitals stands for what only the person knows: FOLDER, OUT.beton."""
+ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
+"""An environment variable, of the command that follows."""
 WITHOUT = ("without --", f"without {VALUE}")
 
 
 def is_words(line: str) -> bool:
     """Whether a line of advice is for a person, and no command."""
     first = line.split()[0] if line.split() else ""
-    return not (first in PROGRAMS or line.startswith(("--", *WITHOUT)) or line.endswith("barlowctl ..."))
+    known = first in PROGRAMS or ASSIGNMENT.fullmatch(first)
+    return not (known or line.startswith(("--", *WITHOUT)) or line.endswith("barlowctl ..."))
 
 
 def faults(line: str) -> Iterator[str]:
@@ -51,9 +55,11 @@ def faults(line: str) -> Iterator[str]:
     if is_words(line):
         yield from _faults_of_words(line)
     elif line.startswith(WITHOUT):
-        yield from (f"no command has {flag}" for flag in line.split()[1:] if not _known(flag))
+        yield from (f"no command has {flag}" for flag in line.split()[1:] if not _known(flag.partition("=")[0]))
     elif line.startswith("--") and not line.startswith(f"--{VALUE}"):  # whose name is not known here
-        words = shlex.split(line.replace(VALUE, "VALUE"))
+        flags, _, without = line.replace(VALUE, "VALUE").partition(" without ")
+        yield from (f"no command has {flag}" for flag in without.split() if not _known(flag.partition("=")[0]))
+        words = shlex.split(flags)
         if not any(_takes_all(command, words) for command in _commands(ROOT)):
             yield f"no command takes {line}"
         yield from _faults_of_settings(words)
@@ -80,7 +86,7 @@ def _faults_of_command(line: str) -> Iterator[str]:
     if any(set(word) <= set("();<>|&") for word in words):
         yield f"a shell reads {line!r} in another way"
         return
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # an environment variable
+    while words and ASSIGNMENT.fullmatch(words[0]):  # an environment variable
         words.pop(0)
     if words[-2:] == ["barlowctl", "..."]:  # the same arguments again
         return
@@ -124,7 +130,7 @@ def _faults_of_settings(words: Sequence[str]) -> Iterator[str]:
     """Keys of --set that neither a recipe nor a protocol has."""
     for flag, value in pairwise(words):
         key = value.partition("=")[0]
-        if flag == "--set" and VALUE not in key and key not in _settings():
+        if flag == "--set" and not {VALUE, "VALUE"} & set(re.split(r"[.]", key)) and key not in _settings():
             yield f"nothing has the key {key}"
 
 

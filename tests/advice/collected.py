@@ -6,22 +6,26 @@ import ast
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "barlowctl"
 VALUE = "\N{WHITE SQUARE}"
 """Stands for what is known only when it is printed: a path, a number."""
-PARAMETERS_OF = {"memory_explained": 0, "Check": 3}
+NAMES = ("next", "advice", "go_on")
+PARAMETERS_OF = {"memory_explained": 0, "Check": 3, "_of_something_else": 2}
 """Functions that take a `next` (or advice) without its name: its place."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One text. `where`: module:line."""
+    """One text. `where`: module:line. `function`: that it is given in. `end`: the last line of the expression."""
 
     text: str
     where: str
+    function: str
+    end: int
 
 
 def collect() -> list[Advice]:
@@ -39,16 +43,34 @@ def in_source(source: str, name: str) -> list[Advice]:
     found: dict[Advice, None] = {}
     for node, expression in _expressions(tree):
         for text in _texts(expression, parents):
-            found[Advice(text, f"{name}:{node.lineno}")] = None
+            found[Advice(text, f"{name}:{node.lineno}", _function(node, parents), node.end_lineno or 0)] = None
     return list(found)
 
 
-def _expressions(tree: ast.AST) -> Iterator[tuple[ast.Call, ast.expr]]:
+def _hands_on(node: ast.Assign) -> bool:
+    """Whether advice is not made there, but kept (`self.next = next`) or made a whole command (`completed`)."""
+    return isinstance(node.value, ast.Name) or ast.unparse(node.value).startswith("completed(")
+
+
+def _function(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
+    while node in parents and not isinstance(node, ast.FunctionDef):
+        node = parents[node]
+    return node.name if isinstance(node, ast.FunctionDef) else ""
+
+
+def _expressions(tree: ast.AST) -> Iterator[tuple[ast.Call | ast.Assign | ast.FunctionDef, ast.expr]]:
     for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):  # def __init__(self, *, next="...")
+            defaults = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            yield from ((node, value) for name, value in defaults if name.arg in NAMES and value is not None)
+        if isinstance(node, ast.Assign):  # error.next = ...
+            for target in node.targets:
+                if isinstance(target, ast.Attribute) and target.attr == "next" and not _hands_on(node):
+                    yield node, node.value
         if not isinstance(node, ast.Call):
             continue
         for keyword in node.keywords:
-            if keyword.arg in ("next", "advice"):
+            if keyword.arg in NAMES:
                 yield node, keyword.value
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if called == "next" and isinstance(node.func, ast.Attribute):  # console.next(...)
@@ -78,9 +100,16 @@ def _texts(node: ast.expr, parents: dict[ast.AST, ast.AST], depth: int = 0) -> l
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return [a + b for a, b in product(_texts(left, parents, depth), _texts(right, parents, depth))]
         case ast.Call(func=ast.Attribute(value=ast.Name(id="shell"), attr="line"), args=words):
-            choices = [[""] if isinstance(word, ast.Starred) else _texts(word, parents, depth) for word in words]
-            return [" ".join(_quoted(word) for word in chosen if word) for chosen in product(*choices)]
-        case ast.Call(func=ast.Attribute(value=ast.Constant(value="\n"), attr="join"), args=[ast.Tuple(elts=lines)]):
+            choices = [
+                _of_starred(word) if isinstance(word, ast.Starred) else map(_quoted, _texts(word, parents, depth))
+                for word in words
+            ]
+            return [" ".join(word for word in chosen if word) for chosen in product(*choices)]
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value="\n"), attr="join"),
+            args=[ast.Tuple(elts=lines) | ast.List(elts=lines)
+                  | ast.Call(func=ast.Name(id="filter"), args=[_, ast.List(elts=lines)])],
+        ):  # fmt: skip
             return [text for line in lines for text in _texts(line, parents, depth)]
         case ast.Call(
             func=ast.Attribute(value=ast.Constant(value="\n"), attr="join"), args=[ast.GeneratorExp(elt=line)]
@@ -91,6 +120,16 @@ def _texts(node: ast.expr, parents: dict[ast.AST, ast.AST], depth: int = 0) -> l
         case ast.Name(id=name) if depth < 3:
             return _of_name(name, node, parents, depth)
     return [VALUE]
+
+
+def _of_starred(word: ast.Starred) -> list[str]:
+    """Words that may be many or none; `*(... for ... in ... for word in ("--flag", value))` has its flag."""
+    match word.value:
+        case ast.GeneratorExp(
+            generators=[*_, ast.comprehension(iter=ast.Tuple(elts=[ast.Constant(value=str(flag)), _]))]
+        ):
+            return [f"{flag} {VALUE}"]
+    return [""]
 
 
 def _quoted(word: str) -> str:
@@ -122,15 +161,35 @@ def _of_name(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: i
 
 
 def _of_function(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: int) -> list[str]:
-    """What a function of the same module returns."""
+    """What a function of the same module, or one that it imports by name, returns."""
     module: ast.AST = node
     while module in parents:
         module = parents[module]
     texts = []
     for inner in ast.walk(module):
         if isinstance(inner, ast.FunctionDef) and inner.name == name:
-            returned = [
-                part.value for part in ast.walk(inner) if isinstance(part, ast.Return) and part.value is not None
-            ]
-            texts += [text for value in returned for text in _texts(value, parents, depth + 1)]
+            texts += _returned(inner, parents, depth)
+        if isinstance(inner, ast.ImportFrom) and name in {alias.name for alias in inner.names}:
+            texts += _of_another_module(inner.module or "", name, depth)
     return texts or [VALUE]
+
+
+def _returned(function: ast.FunctionDef, parents: dict[ast.AST, ast.AST], depth: int) -> list[str]:
+    values = [part.value for part in ast.walk(function) if isinstance(part, ast.Return) and part.value is not None]
+    return [text for value in values for text in _texts(value, parents, depth + 1)]
+
+
+def _of_another_module(module: str, name: str, depth: int) -> list[str]:
+    package, *parts = module.split(".")
+    path = PACKAGE.joinpath(*parts).with_suffix(".py")
+    if package != PACKAGE.name or not path.is_file():
+        return []
+    tree, parents = _parsed(path)
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return [text for function in functions for text in _returned(function, parents, depth)]
+
+
+@cache
+def _parsed(path: Path) -> tuple[ast.Module, dict[ast.AST, ast.AST]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tree, {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}

@@ -66,7 +66,7 @@ def test_a_folder_without_jpegs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ("flags", "message"),
     [
         (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
-        (["--rows", "our"], "next: barlowctl bench loader --help"),
+        (["--rows", "our"], "next: barlowctl bench loader --rows ours"),
         (["--data", "nowhere"], "nowhere is not a folder"),
     ],
 )

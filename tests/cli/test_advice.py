@@ -23,6 +23,14 @@ ROOT = typer.main.get_command(app.app)
         ("export 'runs/a b'", "--format timm", "barlowctl export 'runs/a b' --format timm"),
         ("data info --verify 'a b.beton'", "without --verify", "barlowctl data info 'a b.beton'"),
         ("export runs/a -o x", "without --out", "barlowctl export runs/a"),
+        ("ablate --set a.b=1 --loss --set c.d=2", "--recipe r without --set", "barlowctl ablate --loss --recipe r"),
+        (
+            "probe a --set lr=3 --set x=1",
+            "--set lr_head=3 without --set=lr=3",
+            "barlowctl probe a --set x=1 --set lr_head=3",
+        ),
+        ("probe a --set lr=3 --set x=1", "without --set=lr=3", "barlowctl probe a --set x=1"),
+        ("ablate --print-sbatch", "--show without --print-sbatch", "barlowctl ablate --show"),
         ("probe 'a b' --knn", "barlowctl ...", "barlowctl probe 'a b' --knn"),
         ("pretrain -q", "torchrun -m barlowctl ...", "torchrun -m barlowctl pretrain -q"),
         (  # a begun run keeps its recipe, and its place

@@ -80,6 +80,25 @@ def test_data_that_cannot_be_probed_on_is_refused(
     assert "next: " in captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set", "lr=3"], "unknown protocol value 'lr'"),
+        (["--set", "epochs=1"], "changes a protocol that is not asked for"),
+        (["--semi", "1", "--semi-list", "nowhere.txt"], "the list 'nowhere.txt' cannot be read"),
+        (["--semi", "1", "--semi-list", "digits.toml"], "no training image has that name"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    recipe: Path, trained: Path, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    assert barlowctl(["probe", str(trained), "--threads", "1", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "probing" not in captured.out
+    assert "images are shown at" not in captured.out
+
+
 def test_a_bank_smaller_than_k_is_said_beside_the_number(
     recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
 ) -> None:

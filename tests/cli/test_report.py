@@ -121,6 +121,10 @@ def test_without_the_images_the_rest_remains(trained: Path, tmp_path: Path, caps
 def test_refusals(trained: Path, tmp_path: Path, capsys: Captured) -> None:
     assert barlowctl(["report", str(tmp_path)]) == 2
     assert "is not a run" in capsys.readouterr().err
+    (tmp_path / "page.html").write_text("of other runs")
+    assert barlowctl(["report", str(trained), "--out", str(tmp_path / "page.html")]) == 2
+    assert "exists and is not overwritten" in capsys.readouterr().err
+    assert (tmp_path / "page.html").read_text() == "of other runs"
     assert barlowctl(["report", str(trained), "--out", "page.pdf"]) == 2
     assert "ends in .html" in capsys.readouterr().err
     assert barlowctl(["report"]) == 2

@@ -105,6 +105,10 @@ def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path,
         pixels = np.asarray(image, dtype=np.int64).reshape(-1, 3)
         for color in ((0, 114, 178), (213, 94, 0)):  # a line of each
             assert (np.abs(pixels - color).max(axis=1) < 20).sum() > 100
+    before = out.read_bytes()
+    assert barlowctl(["runs", "compare", "first", "--out", str(out)]) == 2
+    assert f"'{out}' exists and is not overwritten" in capsys.readouterr().err
+    assert out.read_bytes() == before
     assert barlowctl(["runs", "compare", "first", "second"]) == 0
     text = capsys.readouterr().out
     assert "o first   x second" in text

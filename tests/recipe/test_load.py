@@ -91,6 +91,20 @@ def test_wrong_overrides_are_refused_by_name(override: str, says: str) -> None:
     assert override.partition("=")[0].split(".")[0] in message
 
 
+def test_every_sentence_of_a_refusal_ends() -> None:
+    with pytest.raises(UserError, match=r"^--set data\.channels=2: data\.channels is 2\. Allowed: 1 or 3\.$"):
+        load.load("quickstart", ["data.channels=2"])
+
+
+def test_what_is_no_recipe_file_is_called_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'/dev/null' is a pipe, a socket or a device"):
+        load.load("/dev/null")
+    with pytest.raises(UserError, match="is a folder, not a recipe file"):
+        load.load(str(tmp_path))
+    with pytest.raises(UserError, match=r"recipe file '.*r\.toml' does not exist"):
+        load.load(str(tmp_path / "r.toml"))
+
+
 def test_an_override_without_a_value_is_refused() -> None:
     assert "key=value" in refusal(MINIMAL, "train.epochs")
 

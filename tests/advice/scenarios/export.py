@@ -1,0 +1,88 @@
+"""Weights for others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.advice.scenario import Scenario
+
+Patch = pytest.MonkeyPatch
+EXPORT = ["export", "runs/done"]
+
+
+def of(in_chans: int = 3, stem: str = "default", **timm_args: Any) -> Callable[[Patch], None]:
+    """A run's network as a ResNet-18 with another stem, of other channels or widths."""
+
+    def prepare(patch: Patch) -> None:
+        from barlowctl.cli import export
+        from barlowctl.model.backbone import build_backbone
+
+        real = export._model_of
+        backbone = build_backbone("resnet18", stem=stem, in_chans=in_chans, **timm_args)
+        colours = {"mean": (0.5,) * in_chans, "std": (0.5,) * in_chans}
+
+        def changed(*run: Any) -> Any:
+            model = real(*run)
+            shown = replace(model.preprocessing, **colours)
+            return replace(model, backbone=backbone, architecture="resnet18", stem=stem, timm_args=timm_args,
+                           preprocessing=shown)  # fmt: skip
+
+        patch.setattr(export, "_model_of", changed)
+
+    return prepare
+
+
+def not_the_same(format: str) -> Callable[[Patch], None]:
+    """A format whose files are loaded as another network."""
+
+    def prepare(patch: Patch) -> None:
+        from barlowctl.export import writer
+
+        real, asked = writer._verify, list[str]()
+
+        def wrong(model: Any, path: Path, of: Any, *rest: Any) -> Any:
+            with patch.context() as inner:
+                if not asked:
+                    asked.append(str(of))
+                    inner.setattr(writer, "_max_abs_diff", lambda *both: 1.0)
+                return real(model, path, of, *rest)
+
+        patch.setattr(writer, "_verify", wrong)
+
+    return prepare
+
+
+def official(patch: Patch) -> None:
+    """The authors' file of a backbone alone."""
+    from barlowctl.cli import export
+    from barlowctl.cli.console import Console
+
+    model = replace(export._model_of(Path("runs/done"), Console(quiet=True)), projector=None)
+    patch.setattr("barlowctl.export.read_official", lambda path: model)
+
+
+SCENARIOS = {
+    "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
+    "no torchvision model": Scenario([*EXPORT, "--format", "torchvision"]),
+    "no torchvision stem": Scenario([*EXPORT, "--format", "torchvision"], of(stem="cifar"), slow=True),
+    "no torchvision channels": Scenario([*EXPORT, "--format", "torchvision"], of(in_chans=1), slow=True),
+    "no torchvision widths": Scenario([*EXPORT, "--format", "torchvision"], of(channels=[8, 16, 16, 32])),
+    "export there": Scenario(
+        [*EXPORT, "--out", "runs/done/recipe.safetensors"], lambda patch: Path("runs/done/recipe.safetensors").touch()
+    ),
+    "no classifier": Scenario([*EXPORT, "--zero-classifier"]),
+    "no projector": Scenario(
+        ["export", "--from-official", "x.pth", "--with-projector", "--out", "x.safetensors"], official
+    ),
+    "a folder for one file": Scenario(
+        [*EXPORT, "--out", "my images.safetensors"], lambda patch: Path("my images.safetensors").mkdir()
+    ),
+    "a file for a folder": Scenario([*EXPORT, "--out", "there.beton", "--format", "hub"]),
+    "hub not the same": Scenario([*EXPORT, "--format", "hub"], not_the_same("hub")),
+    "timm not the same": Scenario([*EXPORT, "--format", "timm"], not_the_same("timm")),
+}

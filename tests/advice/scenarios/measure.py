@@ -1,0 +1,137 @@
+"""Networks that are measured, and images that are embedded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.errors import RunDiverged
+from tests.advice.scenario import Scenario
+from tests.advice.scenarios.data import changed, deep, packed_jpegs
+from tests.advice.scenarios.training import failing
+
+Patch = pytest.MonkeyPatch
+SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--threads", "1"]
+EMBED = ["embed", "resnet10t", "one folder", *SMALL]
+PROBE = ["probe", "runs/done", "--threads", "1"]
+BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
+TRAINED = ["--set", "epochs=1"]
+
+
+def one_class(patch: Patch) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(f"my images/{split}/a", f"one class/{split}/a")
+
+
+def without_labels(patch: Patch) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(f"my images/{split}/a", f"no classes/{split}")
+
+
+def the_same(patch: Patch) -> None:
+    shutil.copytree("my images/train", "the same/train")
+    shutil.copytree("my images/train", "the same/test")
+
+
+def listed(*names: str) -> Callable[[Patch], object]:
+    return lambda patch: Path("names.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def there(*names: str) -> Callable[[Patch], object]:
+    """Files that are no results of ours."""
+    return lambda patch: [Image.new("RGB", (8, 8)).save(name, "png") for name in names]
+
+
+def deep_beside_others(patch: Patch) -> None:
+    deep(patch)
+    shutil.copy("one folder/0.png", "scans/b.png")
+
+
+def trained_and_damaged(patch: Patch) -> None:
+    """A classifier whose checkpoints are no files any more."""
+    assert barlowctl([*PROBE, "--linear", "--protocol", "paper", *TRAINED, "--quiet"]) == 0
+    (folder,) = (file.parent for file in Path("runs/done/probe-digits").rglob("scores.safetensors"))
+    (folder / "result.json").unlink()
+    for file in (folder / "checkpoints").rglob("*.safetensors"):
+        file.write_bytes(b"nothing")
+
+
+def training_alone(patch: Patch) -> None:
+    assert barlowctl(["data", "pack", "my images", "./training/train.beton", "--quiet"]) == 0
+
+
+def wrong_data(patch: Patch) -> None:
+    """Half of an image, in a folder that is probed on."""
+    shutil.copytree("my images", "half")
+    whole = Path("half/train/a/0.png").read_bytes()
+    Path("half/train/a/0.png").write_bytes(whole[: len(whole) // 2])
+
+
+def no_photographs(patch: Patch) -> None:
+    """A machine without scikit-image and scikit-learn, and with JPEGs."""
+    from barlowctl.bench import photographs
+
+    packed_jpegs(patch)
+    patch.setattr(photographs, "_photographs", list)
+
+
+SCENARIOS = {
+    "embed nothing": Scenario(EMBED),
+    "one photo": Scenario(["embed", "resnet10t", "./one folder/0.png", "--out", "f.npz", *SMALL]),
+    "images named twice": Scenario(
+        ["embed", "resnet10t", "one folder", "--data", "my images", "--out", "f.npz", *SMALL]
+    ),
+    "features there": Scenario([*EMBED, "--out", "f.npz"], lambda patch: Path("f.npz").touch()),
+    "map there": Scenario(["embed", "resnet10t", "my images", *SMALL, "--map", "m.png"], there("m.png")),
+    "neighbours there": Scenario([*EMBED, "--neighbours", "0", "--neighbours-out", "n.png"], there("n.png")),
+    "unreadable image to embed": Scenario(["embed", "resnet10t", "with a bad one", "--out", "f.npz", *SMALL]),
+    "range not said, to embed": Scenario(
+        ["embed", "resnet10t", "scans", "--out", "f.npz", *SMALL],
+        deep_beside_others,
+        slow=True,
+    ),
+    "damaged packed file": Scenario(
+        ["embed", "resnet10t", "photos.beton", "--out", "f.npz", *SMALL], changed("an image"), then="cannot be read"
+    ),
+    "crop too small": Scenario(
+        ["embed", "vit_tiny_patch16_224", "one folder", "--out", "f.npz", "--set", "eval.crop=32", "--threads", "1"],
+        slow=True,
+    ),
+    "no such run to embed with": Scenario(["embed", "runs/none", "one folder", "--out", "f.npz"]),
+    "no such network": Scenario(["embed", "resnet1001", "one folder", "--out", "f.npz"]),
+    "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
+    "one class": Scenario([*PROBE, "--data", "one class"], one_class),
+    "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
+    "same images": Scenario([*PROBE, "--data", "the same"], the_same),
+    "no test images": Scenario([*PROBE, "--data", "./one folder"]),
+    "no such protocol value": Scenario([*PROBE, "--set", "lr=3"], then="changes a protocol that is not asked for"),
+    "no protocol value at all": Scenario([*PROBE, "--set", "xyz=3"]),
+    "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
+    "protocol not asked for": Scenario([*PROBE, *TRAINED]),
+    "classifier damaged": Scenario([*PROBE, "--linear", "--protocol", "paper", *TRAINED], trained_and_damaged),
+    "diverges": Scenario(
+        [*PROBE, "--linear", "--protocol", "paper", *TRAINED],
+        failing("barlowctl.assemble.classification.engine.train", RunDiverged("the loss is nan at step 3")),
+    ),
+    "list of no subset": Scenario(
+        [*PROBE, "--semi-list", "names.txt", *TRAINED, "--data", "my images"],
+        listed("0.png", "a/1.png", "b/1.png"),
+        then="more than one image has that name",
+    ),
+    "no memory to probe": Scenario(
+        PROBE, failing("barlowctl.assemble.probing._measure", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
+    ),
+    "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
+    "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),
+    "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
+    "nothing to bench with": Scenario(BENCH, no_photographs, person={"FOLDER": "jpegs"}, slow=True),
+    "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
+    "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),
+    "rows of a loss": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", "our"], slow=True),
+}

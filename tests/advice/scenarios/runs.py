@@ -1,0 +1,127 @@
+"""Runs that are there: looked at, resumed, restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from tests.advice.scenario import Scenario
+from tests.advice.scenarios.training import PHOTOS, failing
+
+Patch = pytest.MonkeyPatch
+RESUME = ["pretrain", "--resume", "runs/stopped", "--threads", "1"]
+
+
+def edited(run: str, before: str, after: str, *, forgotten: bool = False) -> Callable[[Patch], None]:
+    """A run's recipe, changed by hand; of a version that kept no copy of it."""
+
+    def prepare(patch: Patch) -> None:
+        file = Path(run, "recipe.toml")
+        text = file.read_text()
+        assert before in text
+        file.write_text(text.replace(before, after))
+        if forgotten:
+            about = json.loads(Path(run, "run.json").read_text())
+            del about["recipe"]
+            Path(run, "run.json").write_text(json.dumps(about))
+
+    return prepare
+
+
+def gone(name: str) -> Callable[[Patch], None]:
+    return lambda patch: shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
+
+
+def images_moved(patch: Patch) -> None:
+    """The data home was another folder, which is named now."""
+    shutil.copytree("home/digits", "moved")
+    shutil.rmtree("home/digits")
+    about = json.loads(Path("runs/stopped/run.json").read_text())
+    about["data"]["path"] = "/nowhere/train.beton"
+    Path("runs/stopped/run.json").write_text(json.dumps(about))
+
+
+def other_images(patch: Patch) -> None:
+    Path("others").mkdir()
+    shutil.copy("home/digits/test.beton", "others/train.beton")
+
+
+def of_photos_and_a_damaged_list(patch: Patch) -> None:
+    """A run on images that are not packed; one is gone, and what was noted of them is damaged."""
+    values = [*PHOTOS, "--set", "train.batch_size=2", "--set", "train.epochs=1", "--threads", "1", "--quiet"]
+    assert barlowctl(["pretrain", "--recipe", "digits.toml", *values, "--out", "runs/photos"]) == 0
+    Path("runs/photos/result.json").unlink()
+    Path("runs/photos/images.txt.gz").write_bytes(b"nothing")
+    Path("my images/train/a/0.png").unlink()
+
+
+def checkpoints_damaged(patch: Patch) -> None:
+    for file in Path("runs/stopped/checkpoints").rglob("*.safetensors"):
+        file.write_bytes(b"nothing")
+
+
+def nothing_recorded(patch: Patch) -> None:
+    Path("runs/stopped/metrics.jsonl").write_text("")
+    shutil.rmtree("runs/done")
+
+
+SCENARIOS = {
+    "no run": Scenario(["pretrain", "--resume", "runs/none"]),
+    "no such run": Scenario(["runs", "show", "nothing"]),
+    "runs listed": Scenario(["runs", "list"], code=0),
+    "a stopped run": Scenario(["runs", "show", "stopped"], code=0),
+    "no picture": Scenario(["runs", "compare", "done", "stopped", "--out", "curves.txt"]),
+    "picture there": Scenario(["runs", "compare", "done", "stopped", "--out", "one folder/0.png"]),
+    "nothing to draw": Scenario(["runs", "compare", "stopped", "--out", "curves.png"], nothing_recorded),
+    "page there": Scenario(
+        ["report", "runs/done", "--no-images", "--out", "page.html"], lambda patch: Path("page.html").touch()
+    ),
+    "no page": Scenario(["report", "runs/done", "--no-images", "--out", "page.pdf"]),
+    "wrong flag": Scenario(["runs", "list", "--al"]),
+    "wrong command": Scenario(["run"]),
+    "no place of a report": Scenario(["report", "runs/none"]),
+    "finished": Scenario(
+        ["pretrain", "--resume", "runs/done"],
+        slow=True,
+    ),
+    "resumed to another place": Scenario([*RESUME, "--out", "runs/b"]),
+    "resumed with another recipe": Scenario([*RESUME, "--set", "train.epochs=9"]),
+    "recipe edited": Scenario(RESUME, edited("runs/stopped", "epochs = 2", "epochs = 1")),
+    "recipe edited in an old run": Scenario(RESUME, edited("runs/stopped", "epochs = 2", "epochs = 1", forgotten=True)),
+    "recipe gone": Scenario(RESUME, gone("runs/stopped/recipe.toml")),
+    "recipe of another network": Scenario(
+        ["embed", "runs/done", "one folder", "--out", "f.npz"],
+        edited("runs/done", "projector = [\n    64,\n    64,\n]", "projector = [8]"),
+    ),
+    "nothing to restore from": Scenario(
+        ["runs", "restore", "stopped"], edited("runs/stopped", "epochs = 2", "epochs = 1", forgotten=True), slow=True
+    ),
+    "restored": Scenario(["runs", "restore", "stopped"], edited("runs/stopped", "epochs = 2", "epochs = 1"), code=0),
+    "recipe not to be restored": Scenario(
+        ["runs", "restore", "stopped"],
+        lambda patch: (
+            edited("runs/stopped", "epochs = 2", "epochs = 1")(patch),
+            failing("os.replace", OSError(28, "No space left on device"))(patch),
+        ),
+    ),
+    "images moved": Scenario(RESUME, images_moved, person={"FOLDER": "./moved"}, then="is no data set"),
+    "other images": Scenario([*RESUME, "--data", "./others"], other_images),
+    "other images, list damaged": Scenario(
+        ["pretrain", "--resume", "runs/photos", "--threads", "1"],
+        of_photos_and_a_damaged_list,
+        then="was trained on other images",
+    ),
+    "no checkpoints to embed with": Scenario(
+        ["embed", "runs/stopped", "one folder", "--out", "f.npz"],
+        gone("runs/stopped/checkpoints"),
+        slow=True,
+    ),
+    "checkpoints damaged": Scenario(RESUME, checkpoints_damaged),
+    "run.json gone": Scenario(RESUME, gone("runs/stopped/run.json"), then="fashion-mnist"),
+    "a disk that fails": Scenario(RESUME, failing("os.replace", OSError(28, "No space left on device"))),
+}

@@ -1,0 +1,110 @@
+"""Studies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from tests.advice.scenario import Scenario
+from tests.advice.scenarios.training import an_empty_home, failing
+
+Patch = pytest.MonkeyPatch
+SHORT = ["--set", "train.epochs=1", "--set", "eval.every_epochs=0", "--set", "data.holdout=1000",
+         "--set", "eval.queries=off", "--threads", "1"]  # fmt: skip
+STUDY = ["ablate", "--grid", "grid.toml", "--recipe", "digits.toml", *SHORT]
+
+
+def grid(patch: Patch) -> None:
+    Path("grid.toml").write_text('[baseline]\n[too-big]\n"train.batch_size" = 4096\n')
+
+
+def small(patch: Patch) -> None:
+    Path("grid.toml").write_text("[baseline]\n")
+
+
+def begun(patch: Patch) -> None:
+    """A study that is written down, and of which nothing is trained."""
+    small(patch)
+    assert barlowctl([*STUDY, "--print-sbatch", "--quiet"]) == 0
+
+
+def record(text: str) -> Callable[[Patch], None]:
+    """A study whose record was damaged."""
+
+    def prepare(patch: Patch) -> None:
+        begun(patch)
+        Path("studies/digits/study.json").write_text(text)
+
+    return prepare
+
+
+def of_another_recipe(patch: Patch) -> None:
+    begun(patch)
+    file = Path("digits.toml")
+    file.write_text(file.read_text().replace("lambd = 0.02", "lambd = 0.5"))
+
+
+def of_other_images(patch: Patch) -> None:
+    begun(patch)
+    shutil.copytree("home/digits", "turned")
+    Path("turned/test.beton").rename("turned/val.beton")
+    Path("turned/train.beton").rename("turned/test.beton")
+    Path("turned/val.beton").rename("turned/train.beton")
+
+
+def finished(patch: Patch) -> None:
+    """A study of one cell, which is trained and measured."""
+    small(patch)
+    assert barlowctl([*STUDY, "--quiet"]) == 0
+
+
+def checkpoint_damaged(patch: Patch) -> None:
+    """What was trained cannot be read before it was measured."""
+    finished(patch)
+    (cell,) = Path("studies").rglob("cell.json")
+    cell.unlink()
+    newest = sorted((cell.parent / "checkpoints").glob("step-*"))[-1]
+    shutil.copytree(newest, newest.with_name("step-00000001"))
+    for file in newest.glob("*.safetensors"):
+        file.write_bytes(b"nothing")
+
+
+def stopped(patch: Patch) -> None:
+    """A signal came while a cell was trained."""
+    from barlowctl.errors import RunStopped
+
+    small(patch)
+    failing("barlowctl.assemble.study.run_cell", RunStopped("stopped at step 1 of 3; the state is saved"))(patch)
+
+
+SCENARIOS = {
+    "no study": Scenario(["ablate"], an_empty_home, then="fashion-mnist", slow=True),
+    "no such study": Scenario(["ablate", "los", "--recipe", "digits.toml", "--dry-run"], slow=True),
+    "nothing finished": Scenario(
+        [*STUDY, "--show"],
+        small,
+        slow=True,
+    ),
+    "a variant that cannot be": Scenario(
+        [*STUDY, "--dry-run"],
+        grid,
+        slow=True,
+    ),
+    "study of another recipe": Scenario([*STUDY, "--print-sbatch"], of_another_recipe),
+    "study of other settings": Scenario([*STUDY, "--set", "train.epochs=2", "--print-sbatch"], begun),
+    "study of other images": Scenario([*STUDY, "--data", "./turned", "--print-sbatch"], of_other_images),
+    "record of a study damaged": Scenario([*STUDY, "--print-sbatch"], record("{")),
+    "no record of a study": Scenario([*STUDY, "--print-sbatch"], record("[]")),
+    "nothing open": Scenario([*STUDY, "--print-sbatch"], finished, slow=True),
+    "trained and damaged": Scenario(STUDY, checkpoint_damaged, slow=True),
+    "study stopped": Scenario(
+        STUDY,
+        stopped,
+        code=3,
+        slow=True,
+    ),
+}

@@ -1,0 +1,77 @@
+"""All advice that is a command is typed by a test (tests/cli/test_advice_followed.py), or has a reason why not."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+
+import pytest
+
+from barlowctl.errors import UserError
+from tests.advice import sites as found
+from tests.advice.by_hand import NOT_FOLLOWED, NOT_TYPED
+from tests.advice.checked import CHECKOUT
+from tests.advice.collected import VALUE, collect
+from tests.advice.followed import not_to_be_typed, recorded
+from tests.advice.scenarios import SCENARIOS, TOPICS
+
+SITES = found.sites()
+GIVEN = {(site.name, text): f"barlowctl/{site.module}:{site.lines[0]}" for site in SITES for text in site.texts}
+FOLLOWED = {(site, text) for pairs in recorded().values() for site, text in pairs}
+
+
+@pytest.mark.parametrize(("site", "text"), [pair for pair in GIVEN if pair[1] != VALUE])
+def test_advice_is_followed(site: str, text: str) -> None:
+    known = (site, text) in FOLLOWED or (site, text) in NOT_FOLLOWED or not_to_be_typed(text.replace(VALUE, "x"))
+    assert known, (
+        f"{GIVEN[site, text]} says 'next: {text}', and no test types it: add a scenario to tests/advice/scenarios that "
+        "comes to it (see tests/advice/followed.py), or say in tests/advice/by_hand.py why no test can"
+    )
+
+
+def test_what_is_recorded_is_there() -> None:
+    """Each record is of a scenario, which asserts it whenever it is run, and of advice that the code gives."""
+    assert set(recorded()) == set(SCENARIOS)
+    assert set(GIVEN) >= FOLLOWED, FOLLOWED - set(GIVEN)
+    assert sum(len(topic.SCENARIOS) for topic in TOPICS) == len(SCENARIOS)  # no name is used twice
+
+
+def test_reasons_are_of_advice_that_is_there_and_not_followed() -> None:
+    assert set(NOT_FOLLOWED) <= set(GIVEN), set(NOT_FOLLOWED) - set(GIVEN)
+    assert not set(NOT_FOLLOWED) & FOLLOWED
+    texts = [text.replace(VALUE, "x") for _, text in GIVEN]
+    assert all(any(found.pattern(unused).fullmatch(text) for text in texts) for unused in NOT_TYPED)
+    assert len(NOT_FOLLOWED) < 50 < 150 < len(FOLLOWED)
+
+
+def test_where_an_error_comes_from_is_seen() -> None:
+    from barlowctl.recipe import catalog
+
+    def sites_of(name: str) -> list[str]:
+        caught: list[found.Site] = []
+
+        class Seen(UserError):
+            def __init__(self, *arguments: object, **options: object) -> None:
+                caught.extend(found.on_the_way(sys._getframe(1)))
+                super().__init__("seen")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(catalog, "UserError", Seen)
+            with pytest.raises(Seen):
+                catalog.find(name)
+        return [site.name for site in caught if site.given("barlowctl recipes list")]
+
+    assert sites_of("/") == ["recipe/catalog.py find"]
+    assert sites_of("/dev/null") == ["recipe/catalog.py find#2"]
+    assert sites_of("nothing of this name") == ["recipe/catalog.py find#3"]
+
+
+def test_an_extra_that_is_advised_brings_the_package() -> None:
+    """`pip install 'barlowctl[plots]'` is not typed here: that it would help is read off pyproject.toml."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: " ".join(packages) for name, packages in project["optional-dependencies"].items()}
+    wanted = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
+              "tensorboard": "tensorboard", "wandb": "wandb"}  # fmt: skip
+    advised = {advice.text.partition("[")[2].partition("]")[0] for advice in collect() if "barlowctl[" in advice.text}
+    for extra in advised:
+        assert all(package in extras[extra] for package in wanted.get(extra, extra).split()), extra
