@@ -56,21 +56,22 @@ class Parameters:
 
 def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> Parameters:
     """The photometric draws of view `view` of the samples `keys`, int64 (n,)."""
-    rows = np.empty((len(keys), draws.PHOTOMETRIC_LENGTH))
+    rows = np.empty(len(keys), draws.PHOTOMETRIC)
     draws.draw_photometric(draws.encode(spec), seed, epoch, np.ascontiguousarray(keys, dtype=np.int64), view, rows)
-    jitter, order, factors, grayscale, sigma, solarize, gamma, erased, levels = np.split(
-        rows, [1, 2, 6, 7, 8, 9, 10, 14], axis=1
-    )
+
+    def columns(*names: str, kind: type) -> np.ndarray:
+        return np.stack([rows[name] for name in names], axis=1).astype(kind)
+
     return Parameters(
-        steps=ORDERS[order[:, 0].astype(np.int64)],
-        factors=factors.astype(np.float32),
-        jitter=jitter[:, 0] > 0,
-        grayscale=grayscale[:, 0] > 0,
-        sigma=sigma[:, 0].astype(np.float32),
-        solarize=solarize[:, 0] > 0,
-        gamma=gamma[:, 0].astype(np.float32),
-        erased=erased.astype(np.int64),
-        levels=levels.astype(np.float32),
+        steps=ORDERS[rows["order"].astype(np.int64)],
+        factors=columns("brightness", "contrast", "saturation", "hue", kind=np.float32),
+        jitter=rows["jitter"] > 0,
+        grayscale=rows["grayscale"] > 0,
+        sigma=rows["sigma"].astype(np.float32),
+        solarize=rows["solarize"] > 0,
+        gamma=rows["gamma"].astype(np.float32),
+        erased=columns("erase_top", "erase_left", "erase_height", "erase_width", kind=np.int64),
+        levels=columns("erase_red", "erase_green", "erase_blue", kind=np.float32),
         largest_sigma=spec.blur_sigma[1],
     )
 

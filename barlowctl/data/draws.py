@@ -38,7 +38,6 @@ GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
 SPEC_LENGTH = 23
 WHOLE = 0.0  # as RESIZE: the whole picture, each axis by itself
-PHOTOMETRIC_LENGTH = 17  # of a row of `draw_photometric`
 
 
 class Draw(NamedTuple):
@@ -67,6 +66,11 @@ class Draw(NamedTuple):
     erase_red: float = 0.0
     erase_green: float = 0.0
     erase_blue: float = 0.0
+
+
+GEOMETRIC = ("top", "left", "height", "width", "flip")
+PHOTOMETRIC = np.dtype([(name, np.float64) for name in Draw._fields if name not in GEOMETRIC])
+"""A row of `draw_photometric`: what of a `Draw` is left when the crop is made, by the same names."""
 
 
 def encode(spec: Spec) -> np.ndarray:
@@ -227,17 +231,18 @@ def draw_photometric(spec, seed, epoch, keys, view, out):
 
     Args:
         spec, seed, epoch, view: as in `draw`; keys: int64 (n,).
-        out: float64 (n, PHOTOMETRIC_LENGTH), written: jitter, order, brightness, contrast, saturation, hue,
-            grayscale, sigma, solarize, gamma, then the erased rectangle's top, left, height, width and levels.
+        out: PHOTOMETRIC (n,), written.
     """
     for i in range(keys.shape[0]):
         drawn = draw(spec, seed, epoch, keys[i], view, 1, 1)  # these draws do not depend on the image's size
-        out[i, 0], out[i, 1] = drawn.jitter, drawn.order
-        out[i, 2], out[i, 3], out[i, 4], out[i, 5] = drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue
-        out[i, 6], out[i, 7], out[i, 8], out[i, 9] = drawn.grayscale, drawn.sigma, drawn.solarize, drawn.gamma
-        out[i, 10], out[i, 11] = drawn.erase_top, drawn.erase_left
-        out[i, 12], out[i, 13] = drawn.erase_height, drawn.erase_width
-        out[i, 14], out[i, 15], out[i, 16] = drawn.erase_red, drawn.erase_green, drawn.erase_blue
+        row = out[i]
+        row.jitter, row.order = drawn.jitter, drawn.order
+        row.brightness, row.contrast = drawn.brightness, drawn.contrast
+        row.saturation, row.hue = drawn.saturation, drawn.hue
+        row.grayscale, row.sigma, row.solarize, row.gamma = drawn.grayscale, drawn.sigma, drawn.solarize, drawn.gamma
+        row.erase_top, row.erase_left = drawn.erase_top, drawn.erase_left
+        row.erase_height, row.erase_width = drawn.erase_height, drawn.erase_width
+        row.erase_red, row.erase_green, row.erase_blue = drawn.erase_red, drawn.erase_green, drawn.erase_blue
 
 
 def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:

@@ -109,3 +109,21 @@ def test_blurs_of_all_batches_have_kernels_of_one_length(images: np.ndarray) -> 
         batched.distort(torch.from_numpy(images[:4]).permute(0, 3, 1, 2).float(), drawn, operations)
     assert len(lengths) > 8
     assert set(lengths) == {1 + 6}  # the radius of sigma 2
+
+
+def test_each_parameter_is_the_draw_of_its_name() -> None:
+    """Against `draws.draw`, one sample at a time: no column is another's."""
+    spec = ViewSpec(SIZE, jitter=0.7, grayscale=0.5, blur=0.5, solarize=0.5, gamma=0.7, erase=0.6)
+    found = batched.draw_parameters(spec, 3, 5, np.arange(40), 1)
+    for i in range(40):
+        drawn = draws.draw(draws.encode(spec), 3, 5, i, 1, 50, 70)
+        assert found.steps[i].tolist() == photometric.ORDERS[drawn.order].tolist()
+        factors = (drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue)
+        assert found.factors[i].tolist() == np.float32(factors).tolist()
+        switches = (drawn.jitter, drawn.grayscale, drawn.solarize)
+        assert (found.jitter[i], found.grayscale[i], found.solarize[i]) == switches
+        assert (found.sigma[i], found.gamma[i]) == (np.float32(drawn.sigma), np.float32(drawn.gamma))
+        box = (drawn.erase_top, drawn.erase_left, drawn.erase_height, drawn.erase_width)
+        assert tuple(found.erased[i]) == box
+        assert found.levels[i].tolist() == np.float32((drawn.erase_red, drawn.erase_green, drawn.erase_blue)).tolist()
+    assert found.erased[:, 2].any()

@@ -51,6 +51,23 @@ def test_the_views_are_those_of_the_cpu(source: MemoryBeton, channels: int) -> N
                 assert difference.float().mean() < 0.7
 
 
+def test_a_list_of_sizes_is_that_of_the_cpu_and_goes_on_in_the_middle(source: MemoryBeton) -> None:
+    """2 views of 32 pixels and 3 of 16; the first two are the same without the others."""
+    large, small = [ViewSpec(32), ViewSpec(32, blur=0.1, solarize=0.2)], ViewSpec(16, crop_scale=(0.05, 0.14), blur=0.5)
+    fast, device = pair(source, [*large, small, small, small])
+    _, two = pair(source, large)
+    with fast, device, two:
+        kept, without, rest = list(device.epoch(1)), list(two.epoch(1)), list(device.epoch(1, start_batch=2))
+        for expected, found, alone in zip(fast.epoch(1), kept, without, strict=True):
+            sides = [tuple(view.shape[1:]) for view in found.views]
+            assert sides == [(side, side, 3) for side in (32, 32, 16, 16, 16)]
+            assert all(torch.equal(a, b) for a, b in zip(found.views[:2], alone.views, strict=True))
+            for theirs, ours in zip(expected.views, found.views, strict=True):
+                assert ((ours.int() - theirs.int()).abs() <= 2).float().mean() > 0.99
+    for expected, found in zip(kept[2:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected.views, found.views, strict=True))
+
+
 def test_it_goes_on_in_the_middle_of_an_epoch(source: MemoryBeton) -> None:
     _, device = pair(source, VIEWS)
     with device:

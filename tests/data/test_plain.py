@@ -21,6 +21,8 @@ from tests.data.views_double import MemoryBeton, jpeg, noise_images, photograph
 needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
 VIEWS = [ViewSpec(32), ViewSpec(24, blur=0.1, solarize=0.2)]
 SHARED = {"views": VIEWS, "batch_size": 5, "seed": 3}
+LARGE = [ViewSpec(32), ViewSpec(32, blur=0.1, solarize=0.2)]
+LISTED = {**SHARED, "views": [*LARGE, *[ViewSpec(16, crop_scale=(0.05, 0.14), blur=0.5)] * 3]}
 
 
 def read(loader: FastLoader | PlainLoader, epoch: int = 0, start_batch: int = 0) -> list[tuple]:
@@ -64,6 +66,31 @@ def test_fast_equals_plain_beyond_the_papers_table(channels: int) -> None:
     arguments = {**SHARED, "views": views, "channels": channels}
     source = MemoryBeton(photographs())
     with FastLoader(source, **arguments) as fast, PlainLoader(source, **arguments) as plain:
+        difference = differences(read(fast), read(plain))
+    assert (difference <= 1).mean() >= 0.999
+    assert (difference == 0).mean() > 0.99
+
+
+@pytest.mark.parametrize("kind", [FastLoader, PlainLoader])
+def test_small_views_come_after_the_first_two_and_leave_them_alone(kind: type[FastLoader] | type[PlainLoader]) -> None:
+    """2 views of 32 pixels and 3 of 16: shapes, the first two's pixels, distinct crops, resuming."""
+    source = MemoryBeton(photographs())
+    with kind(source, **LISTED) as loader, kind(source, **{**LISTED, "views": LARGE}) as two:
+        batches, without, rest = read(loader, 1), read(two, 1), read(loader, 1, start_batch=2)
+    assert [len(rows) for rows, _, _ in batches] == [5, 5, 5, 1]
+    for (rows, _, views), (same, _, alone) in zip(batches, without, strict=True):
+        assert rows == same
+        assert [tuple(view.shape) for view in views] == [(len(rows), side, side, 3) for side in (32, 32, 16, 16, 16)]
+        assert all(torch.equal(a, b) for a, b in zip(views[:2], alone, strict=True))
+        assert not any(torch.equal(views[a], views[b]) for a, b in ((2, 3), (2, 4), (3, 4)))
+    for (rows, _, views), (same, _, again) in zip(batches[2:], rest, strict=True):
+        assert rows == same
+        assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
+
+
+def test_fast_equals_plain_on_a_list_of_sizes() -> None:
+    source = MemoryBeton(photographs())
+    with FastLoader(source, **LISTED) as fast, PlainLoader(source, **LISTED) as plain:
         difference = differences(read(fast), read(plain))
     assert (difference <= 1).mean() >= 0.999
     assert (difference == 0).mean() > 0.99
