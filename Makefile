@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan test test-slow gpu-wheels lint format docs clean
+.PHONY: help setup data quickstart study study-plan test test-slow gpu-wheels gpu-check lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-slow: setup ## the slow tests
 GPU_PYTHON ?= 3.12
 gpu-wheels: ## wheels for a bare CUDA machine, into gpu-wheels/; prints how to install them there
 	@.ci/gpu-wheels '$(GPU_PYTHON)' '$(PYTHON)'
+
+gpu-check: ## what only a CUDA GPU can show, into docs/benchmarks; GPU_CHECK=--rehearse: in small on a CPU
+	@$(PYTHON) benchmarks/gpu_check.py $(GPU_CHECK)
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.files import atomic_write
 from barlowctl.model import in_mode
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import Method
 from barlowctl.plots import matrix, panels
 from barlowctl.plots.images import save_image
 from barlowctl.recipe.schema import Recipe
@@ -50,7 +50,7 @@ class Diagnosis:
 
 
 def diagnose(
-    method: BarlowTwins,
+    method: Method,
     source: Source,
     recipe: Recipe,
     runtime: Runtime,
@@ -85,7 +85,8 @@ def diagnose(
             if not len(batch.indices):
                 continue
             for found, view in zip(embedded, batch.views, strict=True):
-                z = method.projector(method.backbone(to_input(view.to(device))))
+                z = method.project(to_input(view.to(device)))
+                assert z is not None, "only methods that compare a pair of embeddings are diagnosed"
                 found.append(z.detach().to("cpu", torch.float32, copy=True))
     z1, z2 = (torch.cat(parts) for parts in embedded)
     summary = diagnostics.correlation_summary(z1, z2)

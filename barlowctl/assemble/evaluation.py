@@ -21,7 +21,7 @@ from barlowctl.data.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, meaning
 from barlowctl.model import Preprocessing
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Evaluated, Event, Sink
 
@@ -126,7 +126,7 @@ class OnlineEvaluation:
 
     def __init__(
         self,
-        method: BarlowTwins,
+        method: Method,
         source: Source,
         split: tuple[np.ndarray, np.ndarray],
         recipe: Recipe,

@@ -29,7 +29,7 @@ from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.data.loader import Loader
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.model import InputNormalization, synchronize_batch_norm
-from barlowctl.objective import BarlowTwins, choose_form
+from barlowctl.objective import Method
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
@@ -89,7 +89,7 @@ class Job:
         )
 
     @cached_property
-    def method(self) -> BarlowTwins:
+    def method(self) -> Method:
         method = build_method(self.recipe, self.ranks)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device)
@@ -181,14 +181,14 @@ def pretrain(
         return evaluation.reported(result) if evaluation else result
 
 
-def checkpoint_bytes(method: BarlowTwins, recipe: Recipe) -> int:
+def checkpoint_bytes(method: Method, recipe: Recipe) -> int:
     """What a checkpoint takes at least: the networks' state, and the optimizer's moments of what is trained."""
     state = sum(tensor.numel() * tensor.element_size() for tensor in method.state_dict().values())
     trained = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
     return state + trained * (2 if recipe.optimizer.name == "adamw" else 1)
 
 
-def build_optimizer(recipe: Recipe, method: nn.Module, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> torch.optim.Optimizer:
     """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups."""
     values = recipe.optimizer
     return build(
@@ -201,12 +201,11 @@ def build_optimizer(recipe: Recipe, method: nn.Module, rates: Mapping[str, float
         betas=values.betas,
         eta=values.eta,
         clip_trust_ratio=values.clip_trust_ratio,
+        fixed=[method.heads()[name] for name in method.fixed_rates],
     )
 
 
-def first_lines(
-    resolved: Resolved, method: BarlowTwins, precision: Precision, images: Mapping[str, str]
-) -> dict[str, str]:
+def first_lines(resolved: Resolved, method: Method, precision: Precision, images: Mapping[str, str]) -> dict[str, str]:
     """What was resolved, and why, for people: the first lines of a run and of its dry run.
 
     Args:
@@ -232,23 +231,21 @@ def describe_images(source: Source, resolved: Resolved) -> dict[str, str]:
     }
 
 
-def describe(resolved: Resolved, method: BarlowTwins) -> dict[str, str]:
+def describe(resolved: Resolved, method: Method) -> dict[str, str]:
     """Model, objective, optimizer and length of a run, for people."""
     recipe, ranks = resolved.recipe, resolved.ranks
-    width, batch = recipe.model.projector[-1], recipe.train.batch_size
-    form = choose_form(batch, width, ranks) if recipe.objective.form == "auto" else recipe.objective.form
-    if recipe.objective.criterion == "cross-entropy":
-        form = "primal"
-    over = f" over {ranks} ranks" if ranks > 1 else ""
     rates = ", ".join(f"{group} {rate:.4g}" for group, rate in resolved.rates.items())
-    widths = "-".join(map(str, recipe.model.projector))
+    heads = [
+        f"{name} {'-'.join(str(layer.out_features) for layer in head.modules() if isinstance(layer, nn.Linear))}, "
+        f"{_count(head):,}"
+        for name, head in method.heads().items()
+    ]
     epochs, shown = recipe.train.epochs, resolved.preprocessing
     seen = f"shorter side to {shown.resize} pixels, centre {shown.crop} x {shown.crop}"
     warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
-        "model": f"{recipe.model.backbone}, {_count(method.backbone):,} parameters; "
-        f"projector {widths}, {_count(method.projector):,}",
-        "objective": f"lambd {recipe.objective.lambd:g}, {form} form at batch {batch}{over} and width {width}",
+        "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
+        "objective": method.describe(recipe.train.batch_size, ranks),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
         "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
         "measuring": seen,

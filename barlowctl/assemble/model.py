@@ -19,7 +19,7 @@ from barlowctl.model import (
     feature_width,
     recompute_activations,
 )
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import BarlowTwins, Method
 from barlowctl.recipe.schema import Recipe
 
 
@@ -68,7 +68,7 @@ def build_checked_backbone(
     return backbone
 
 
-def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> BarlowTwins:
+def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
     """The network and its objective over `ranks`; weights are drawn by the recipe's seed."""
     torch.manual_seed(recipe.seed)
     model, objective = recipe.model, recipe.objective
@@ -93,14 +93,14 @@ def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> BarlowTwins:
     )
 
 
-def place(method: BarlowTwins, recipe: Recipe, device: torch.device) -> BarlowTwins:
+def place(method: Method, recipe: Recipe, device: torch.device) -> Method:
     """The method on its device, in the recipe's memory format."""
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     return method.to(device)
 
 
-def compile_networks(method: BarlowTwins) -> None:
-    """What `train.compile` asks for: backbone and projector are compiled at their first call."""
-    method.backbone.compile()
-    method.projector.compile()
+def compile_networks(method: Method) -> None:
+    """What `train.compile` asks for: the backbone and the heads are compiled at their first call."""
+    for part in (method.backbone, *method.heads().values()):
+        part.compile()

@@ -18,7 +18,7 @@ from barlowctl.assemble.trial import Trial
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 
@@ -60,8 +60,8 @@ def plan(
         "steps_per_epoch": resolved.steps_per_epoch,
         "peak_learning_rates": dict(resolved.rates),
         "parameters": {
-            "backbone": sum(p.numel() for p in method.backbone.parameters()),
-            "projector": sum(p.numel() for p in method.projector.parameters()),
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in {"backbone": method.backbone, **method.heads()}.items()
         },
         "memory": {
             "total": memory.total,
@@ -91,7 +91,7 @@ def _data(recipe: Recipe, data: str | None) -> tuple[Source | None, int, str]:
 class _Loss(nn.Module):
     """The method as a module from views to the loss alone."""
 
-    def __init__(self, method: BarlowTwins) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
@@ -100,7 +100,7 @@ class _Loss(nn.Module):
         return loss
 
 
-def footprint(resolved: Resolved, method: BarlowTwins, precision: str) -> Footprint:
+def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
     recipe = resolved.recipe
     size, train = recipe.views.size, recipe.train
@@ -109,13 +109,13 @@ def footprint(resolved: Resolved, method: BarlowTwins, precision: str) -> Footpr
     shape = (rows, resolved.preprocessing.channels, size, size)
     return estimate_memory(
         _Loss(method),
-        lambda: (torch.zeros(shape), torch.zeros(shape)),
+        lambda: tuple(torch.zeros(shape) for _ in range(method.views)),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
         autocast=gradient.AUTOCAST[precision],
     )
 
 
-def measure_rate(resolved: Resolved, method: BarlowTwins, precision: str) -> tuple[float, str]:
+def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
     recipe, device = resolved.recipe, resolved.device
     batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))

@@ -67,6 +67,7 @@ class Resolved:
             micro_batch=train.micro_batch,
             activation_checkpointing=train.activation_checkpointing,
             gradient_scale=train.gradient_scale,
+            cuda_graph=train.cuda_graph,
         )
 
 

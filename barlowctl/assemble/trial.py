@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.model import Preprocessing
+from barlowctl.objective import Method, Targets
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import gradient
+from barlowctl.train.step import TrainingStep
 
 
 class Trial:
@@ -25,28 +25,32 @@ class Trial:
     def __init__(
         self,
         shown: Preprocessing,
-        method: nn.Module,
+        method: Method,
         device: torch.device,
         batch: int,
         optimizer: torch.optim.Optimizer | None = None,
         *,
         size: int,
-        views: int = 2,
     ) -> None:
-        self.method, self.device, self.optimizer, self.batch = method, device, optimizer, batch
+        self.method, self.device, self.optimizer = method, device, optimizer
         self.to_input = shown.normalization().to(device)
         shape = (batch, size, size, shown.channels)
-        self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(views)]
+        self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(method.views)]
+        self.targets = Targets.unlabelled(batch, device, label=0)
+        self.steps: dict[str, TrainingStep] = {}  # by precision
 
     def step(self, precision: str) -> float:
         """Take one step in that precision; the seconds it took."""
         start = time.perf_counter()
-        with gradient.autocast(self.device, precision):
-            terms = self.method([self.to_input(view) for view in self.pixels])
-        self.method.zero_grad(set_to_none=True)
-        terms.loss.backward()
+        if precision not in self.steps:
+            self.steps[precision] = TrainingStep(
+                self.method, self.optimizer, to_input=self.to_input, device=self.device, precision=precision
+            )
+        step = self.steps[precision]
+        computed = step.compute(self.pixels, self.targets)
         if self.optimizer is not None:
-            self.optimizer.step()
+            step.update(computed)
+        computed.terms = None  # and with it the graph
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
@@ -70,5 +74,5 @@ def forward_flops(recipe: Recipe) -> float:
         method = build_method(recipe)
         images = torch.empty((2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        method.projector(method.backbone(images))
+        method.project(images)
     return float(counter.get_total_flops() / 2)

@@ -33,9 +33,10 @@ FIRST = (
     "objective.form=primal",
     "train.compile=false",
     "train.activation_checkpointing=false",
+    "train.cuda_graph=false",
 )
 CHANNELS, BF16, GRAM = "train.channels_last=true", "train.precision=bf16", "objective.form=auto"
-COMPILE, AGAIN = "train.compile=true", "train.activation_checkpointing=true"
+COMPILE, AGAIN, GRAPH = "train.compile=true", "train.activation_checkpointing=true", "train.cuda_graph=true"
 LADDER = (
     Rung("fp32, contiguous", None, optimizer="loop"),
     Rung("channels_last", "fp32, contiguous", (CHANNELS,), "loop"),
@@ -45,12 +46,12 @@ LADDER = (
     Rung("multi-tensor optimizer", "form chosen by size", (CHANNELS, BF16, GRAM)),
     Rung("train.compile", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, COMPILE)),
     Rung("both views in one pass", "multi-tensor optimizer", (CHANNELS, BF16, GRAM)),
-    Rung("captured graph", "multi-tensor optimizer", (CHANNELS, BF16, GRAM)),
+    Rung("captured graph", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, GRAPH)),
+    Rung("compiled and captured", "train.compile", (CHANNELS, BF16, GRAM, COMPILE, GRAPH)),
     Rung("activation checkpointing", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, AGAIN)),
 )
 MISSING = {
     "both views in one pass": "batch norm sees one view at a time, and there is no pass with statistics of each yet",
-    "captured graph": "there is no captured step yet",
 }
 """Rungs that nothing makes so far."""
 
@@ -59,13 +60,14 @@ def choose_rungs(recipe: Recipe, device: torch.device) -> tuple[list[Rung], dict
     """The rungs that can be here, and why the others cannot."""
     left_out = dict(MISSING)
     if device.type == "cpu":
+        left_out |= dict.fromkeys(("captured graph", "compiled and captured"), "CUDA graphs are of CUDA devices")
         left_out["fp16"] = "a CPU's fp16 convolutions are about a hundred times slower backward than its fp32 ones"
     if recipe.optimizer.name != "lars":
         left_out["multi-tensor optimizer"] = "only LARS is compared with a loop, and the recipe has another optimizer"
     try:
         check_compiler(device)
     except UserError as error:
-        left_out["train.compile"] = error.message
+        left_out["train.compile"] = left_out["compiled and captured"] = error.message
     return [rung for rung in LADDER if rung.name not in left_out], left_out
 
 

@@ -40,6 +40,11 @@ class SyntheticBatch:
 
     views: list[Tensor]
     labels: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device) -> list[Tensor]:
+        """They are there."""
+        return self.views
 
     def hold(self, event: Any) -> None:
         """Nothing is reused."""
@@ -92,7 +97,9 @@ class Ours:
 
     def _synthetic(self) -> Iterator[SyntheticBatch]:
         batch_size = self.settings.recipe.train.batch_size
-        batch = SyntheticBatch(self.settings.pixels(batch_size), torch.full((batch_size,), -1))
+        batch = SyntheticBatch(
+            self.settings.pixels(batch_size), torch.full((batch_size,), -1), torch.arange(batch_size)
+        )
         while True:
             yield batch
 

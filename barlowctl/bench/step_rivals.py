@@ -22,7 +22,7 @@ from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.errors import UserError
 from barlowctl.model import feature_width
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import Method
 from barlowctl.train.groupwise import GroupwiseOptimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -52,7 +52,7 @@ class Rival:
             torch.backends.cudnn.benchmark = True
         ours = build_method(recipe)
         parts = PARTS[settings.kind](settings, ours)
-        copy_layers(ours.projector, parts.projector)
+        copy_layers(ours.heads()["projector"], parts.projector)
         self.format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         self.network = nn.Sequential(ours.backbone, parts.projector).to(device)
         self.network.to(memory_format=self.format)
@@ -157,7 +157,7 @@ class LoopLARS(GroupwiseOptimizer):
         p.sub_(mu, alpha=group["lr"])
 
 
-def authors(settings: StepSettings, ours: BarlowTwins) -> Parts:
+def authors(settings: StepSettings, ours: Method) -> Parts:
     """bn(z1).T @ bn(z2), the squares on and off its diagonal; LARS as a loop."""
     from barlowctl.model import build_projector
 
@@ -184,7 +184,7 @@ def _two_groups(network: nn.Module) -> list[dict[str, Any]]:
 # ---- libraries ------------------------------------------------------------------------------------------
 
 
-def lightly(settings: StepSettings, ours: BarlowTwins) -> Parts:
+def lightly(settings: StepSettings, ours: Method) -> Parts:
     """Its documentation's example: BarlowTwinsProjectionHead, BarlowTwinsLoss, SGD; its LARS where that is asked."""
     from lightly.loss import BarlowTwinsLoss
     from lightly.models.modules import BarlowTwinsProjectionHead
@@ -203,7 +203,7 @@ def lightly(settings: StepSettings, ours: BarlowTwins) -> Parts:
     return Parts(projector, BarlowTwinsLoss(lambda_param=settings.recipe.objective.lambd), optimizer)
 
 
-def solo_learn(settings: StepSettings, ours: BarlowTwins) -> Parts:
+def solo_learn(settings: StepSettings, ours: Method) -> Parts:
     """Its loss and its LARS around SGD; its projector has biases."""
     hidden, width = _three_layers(settings)
     function = one_file("solo", "losses/barlow.py").barlow_loss_func
@@ -220,7 +220,7 @@ def solo_learn(settings: StepSettings, ours: BarlowTwins) -> Parts:
     )
 
 
-def stable_pretraining(settings: StepSettings, ours: BarlowTwins) -> Parts:
+def stable_pretraining(settings: StepSettings, ours: Method) -> Parts:
     """Its loss, whose standard deviation has N - 1 in the denominator, and its LARS; its projector is the authors'."""
     from stable_pretraining.losses import BarlowTwinsLoss
     from stable_pretraining.optim import LARS
@@ -235,7 +235,7 @@ def stable_pretraining(settings: StepSettings, ours: BarlowTwins) -> Parts:
     return Parts(projector, BarlowTwinsLoss(lambd=settings.recipe.objective.lambd), optimizer)
 
 
-PARTS: dict[str, Callable[[StepSettings, BarlowTwins], Parts]] = {
+PARTS: dict[str, Callable[[StepSettings, Method], Parts]] = {
     "authors": authors,
     "lightly": lightly,
     "solo-learn": solo_learn,

@@ -112,7 +112,7 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
         timm_args=recipe.model.backbone_args,
         stem=recipe.model.stem,
         preprocessing=preprocessing_of(recipe),
-        projector=opened.method.projector,
+        projector=opened.method.heads().get("projector"),
         provenance={
             "recipe": recipe.name,
             "recipe_digest": load.digest(recipe),

@@ -13,6 +13,7 @@ batch of an epoch too, where their C is a fraction of a correlation (`docs/objec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypedDict, get_args
 
 import torch
@@ -33,6 +34,10 @@ Form = Literal["auto", "primal", "gram"]
 Terms = Literal["both", "invariance", "redundancy"]
 Normalization = Literal["batch", "feature", "none"]
 Criterion = Literal["cross-correlation", "cross-entropy"]
+
+
+LAMBD = 0.0051
+"""The authors' code's weight of the redundancy term (0.005 in the paper)."""
 
 
 class LossOptions(TypedDict, total=False):
@@ -89,13 +94,14 @@ def barlow_twins_loss(
     z1: Tensor,
     z2: Tensor,
     *,
-    lambd: float = 0.0051,
+    lambd: float = LAMBD,
     form: Form = "auto",
     terms: Terms = "both",
     normalization: Normalization = "batch",
     criterion: Criterion = "cross-correlation",
     temperature: float = 0.1,
     ranks: Ranks = ALONE,
+    shares: Sequence[int] | None = None,
 ) -> LossTerms:
     """Barlow Twins loss of two `(N, D)` batches of embeddings, row b of both from the same image.
 
@@ -114,13 +120,15 @@ def barlow_twins_loss(
         criterion: "cross-entropy" is the last row of Table 5; it needs the primal form and D >= 2.
         temperature: tau of "cross-entropy".
         ranks: those that share the batch; every one of them makes the same call.
+        shares: how many rows each rank has; None: they ask one another.
 
     Raises:
         UserError: fewer than two samples, shapes that differ, or an unknown option.
     """
     _check_options(form, terms, normalization, criterion, temperature)
     _check_embeddings(z1, z2, ranks)
-    n, d = sum(ranks.shares(len(z1))), z1.shape[1]
+    shares = ranks.shares(len(z1)) if shares is None else shares
+    n, d = sum(shares), z1.shape[1]
     if criterion == "cross-entropy" and (form == "gram" or d < 2):
         reason = "form is 'gram'" if form == "gram" else f"the embeddings have {d} dimension"
         raise UserError(
@@ -134,7 +142,7 @@ def barlow_twins_loss(
         if criterion == "cross-entropy":
             invariance, redundancy = cross_entropy_terms(a, b, count=count, temperature=temperature, ranks=ranks)
         elif (choose_form(n, d, ranks.size) if form == "auto" else form) == "gram":
-            invariance, redundancy = gram_terms(a, b, count=count, ranks=ranks)
+            invariance, redundancy = gram_terms(a, b, count=count, ranks=ranks, shares=shares)
         else:
             invariance, redundancy = primal_terms(a, b, count=count, ranks=ranks)
     if terms == "invariance":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
-from barlowctl.objective.method import Method
+from barlowctl.objective.method import Method, Targets
 
 
 class ClassificationTerms(NamedTuple):
@@ -30,6 +30,9 @@ class Classifier(Method):
             its weights nor its running statistics move.
     """
 
+    views = 1
+    term_names = ClassificationTerms._fields[1:]
+
     def __init__(self, backbone: nn.Module, *, width: int, num_classes: int, frozen: bool) -> None:
         super().__init__()
         if num_classes < 2:
@@ -40,7 +43,6 @@ class Classifier(Method):
         nn.init.zeros_(self.head.bias)
         self.frozen = frozen
         self.backbone.requires_grad_(not frozen)
-        self._labels: Tensor | None = None
 
     def train(self, mode: bool = True) -> Classifier:
         """Training mode; of the head alone where the backbone is frozen."""
@@ -48,10 +50,6 @@ class Classifier(Method):
         if self.frozen:
             self.backbone.eval()
         return self
-
-    def take_labels(self, labels: Tensor) -> None:
-        """Labels `(N,)` of the next batch, in [0, num_classes)."""
-        self._labels = labels.to(self.head.weight.device, torch.int64, copy=True)
 
     def logits(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> `(N, num_classes)`."""
@@ -66,13 +64,16 @@ class Classifier(Method):
             raise UserError(f"a classifier takes 1 view of each image, got {len(views)}", allowed="1")
         return [self.logits(views[0])]
 
-    def compare(self, embeddings: Sequence[Tensor]) -> ClassificationTerms:  # type: ignore[override]
-        """Logits `(N, num_classes)` against the labels that were taken."""
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> ClassificationTerms:
+        """Logits `(N, num_classes)` against the labels, in [0, num_classes)."""
         (logits,) = embeddings
-        assert self._labels is not None, "take_labels comes first"
-        loss = nn.functional.cross_entropy(logits.float(), self._labels)
-        return ClassificationTerms(loss, (logits.detach().argmax(dim=1) == self._labels).float().mean())
+        loss = nn.functional.cross_entropy(logits.float(), targets.labels)
+        return ClassificationTerms(loss, (logits.detach().argmax(dim=1) == targets.labels).float().mean())
 
-    def forward(self, views: Sequence[Tensor]) -> ClassificationTerms:  # type: ignore[override]
-        """One view of each image of a batch -> cross-entropy against the labels that were taken."""
-        return self.compare(self.embeddings(views))
+    def heads(self) -> dict[str, nn.Module]:
+        """The linear classifier."""
+        return {"head": self.head}
+
+    def describe(self, batch: int, ranks: int = 1) -> str:
+        """What is trained, and on how many classes."""
+        return f"cross-entropy over {self.head.out_features} classes, backbone {'frozen' if self.frozen else 'trained'}"

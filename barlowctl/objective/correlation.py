@@ -15,6 +15,7 @@ number of ranks, provided that the gradient of the terms that comes in is the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -189,9 +190,10 @@ class _GramTerms(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, count: float, ranks: Ranks) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, count: float, ranks: Ranks, shares: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        shares = ranks.shares(len(a))
         with full_precision(a):
             every_a, every_b = ranks.gather(a, shares), ranks.gather(b, shares)  # (N, D)
             if ranks.size == 1:
@@ -213,7 +215,7 @@ class _GramTerms(torch.autograd.Function):
     def backward(ctx: Any, grad_inv: Tensor | None, grad_red: Tensor | None) -> tuple[Tensor | None, ...]:
         a, b, every_a, every_b, gram_a, gram_b, d = ctx.saved_tensors
         if grad_inv is None and grad_red is None:
-            return None, None, None, None
+            return None, None, None, None, None
         diagonal = torch.zeros_like(d)
         if grad_inv is not None:
             diagonal += grad_inv * (d - 1.0)
@@ -230,7 +232,7 @@ class _GramTerms(torch.autograd.Function):
         with full_precision(a):
             grad_a = gradient(b, every_a, gram_b) if ctx.needs_input_grad[0] else None
             grad_b = gradient(a, every_b, gram_a) if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b, None, None
+        return grad_a, grad_b, None, None, None
 
 
 class _CrossEntropyTerms(torch.autograd.Function):
@@ -282,9 +284,15 @@ def primal_terms(a: Tensor, b: Tensor, *, count: float, ranks: Ranks = ALONE) ->
     return outcome
 
 
-def gram_terms(a: Tensor, b: Tensor, *, count: float, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
-    """The same two terms through two `N x N` matrices, of which a rank holds its own rows."""
-    outcome: tuple[Tensor, Tensor] = _GramTerms.apply(a, b, count, ranks)
+def gram_terms(
+    a: Tensor, b: Tensor, *, count: float, ranks: Ranks = ALONE, shares: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same two terms through two `N x N` matrices, of which a rank holds its own rows.
+
+    `shares`: how many rows each rank has; None: they ask one another.
+    """
+    shares = ranks.shares(len(a)) if shares is None else shares
+    outcome: tuple[Tensor, Tensor] = _GramTerms.apply(a, b, count, ranks, shares)
     return outcome
 
 

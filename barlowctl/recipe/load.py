@@ -78,7 +78,7 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json"))
 
 
-ADDED_LATER = {"data": ("range", "background", "bands")}
+ADDED_LATER = {"data": ("range", "background", "bands"), "train": ("cuda_graph",)}
 """Values that runs of earlier versions lack: at their defaults they are no part of a digest."""
 
 

@@ -202,6 +202,10 @@ class Train(Section):
         False,
         description="torch.compile backbone and projector; on a GPU the distortions too, where that is faster",
     )
+    cuda_graph: bool = Field(
+        True,
+        description="on one GPU, replay a step as one CUDA graph where that can be (not with micro_batch)",
+    )
     sync_batch_norm: bool = Field(False, description="batch norm over all devices")
     gradient_scale: Literal["exact", "reference"] = Field(
         "exact",

@@ -9,22 +9,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.objective import Method
 from barlowctl.train import checkpoint
 from barlowctl.train.events import Notice, Sink
-from barlowctl.train.gradient import Gradient
 from barlowctl.train.loop import Batch, Loader, Loop
 from barlowctl.train.progress import Progress, Trained
 from barlowctl.train.settings import Settings
+from barlowctl.train.step import TrainingStep, defer
 
 __all__ = ["Batch", "Loader", "Settings", "train"]
 
 
 def train(
-    method: nn.Module,
+    method: Method,
     loader: Loader,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
@@ -67,8 +68,21 @@ def train(
         RankLost: another rank is gone, and the state is that of the last checkpoint; or it failed, and says so.
         Exception: what ended the training, with a note (see `errors.add_note`) of what became of the state.
     """
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    trained = Trained(method, optimizer, scaler, settings.precision)
+    step = TrainingStep(
+        method,
+        optimizer,
+        to_input=to_input,
+        device=device,
+        precision=settings.precision,
+        ranks=ranks,
+        scale=settings.gradient_scale,
+        micro_batch=settings.micro_batch,
+        recomputes=settings.activation_checkpointing,
+        deferred=settings.deferred,
+        captures=settings.cuda_graph,
+        notify=lambda text: emit(Notice(text)),
+    )
+    trained = Trained(method, optimizer, step.scaler, settings.precision)
     progress = Progress()
     if resume:
         loaded = ranks.from_first(checkpoint.load_latest(checkpoints) if ranks.first else None)
@@ -77,21 +91,12 @@ def train(
             emit(Notice(note))
     else:
         ranks.copy_from_first(list(method.state_dict().values()))
-    gradient = Gradient(
-        method,
-        to_input=to_input,
-        device=device,
-        precision=settings.precision,
-        scaler=scaler,
-        ranks=ranks,
-        scale=settings.gradient_scale,
-        micro_batch=settings.micro_batch,
-        recomputes=settings.activation_checkpointing,
-    )
+    if step.deferred:
+        defer(optimizer, device)
     run = Loop(
         trained=trained,
         progress=progress,
-        gradient=gradient,
+        step=step,
         loader=loader,
         settings=settings,
         device=device,

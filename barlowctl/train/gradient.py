@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import GradientScale, GradientSync, Ranks
+from barlowctl.objective import Method, Targets, Terms
 from barlowctl.train import checkpoint
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +34,7 @@ class Gradient:
     """Computes a step's loss, and leaves the gradient of the global batch in `grad` of every parameter.
 
     Args:
-        method: views -> loss and terms; two passes use its `embeddings` and `compare`.
+        method: its whole forward pass in one; two passes use its `embeddings` and `compare`.
         to_input: uint8 views `(n, S, S, C)` -> network input `(n, C, S, S)`; applied to a micro-batch at a time.
         micro_batch: images per pass on each rank; 0: all of them, in one pass.
         recomputes: activations are computed again in the backward pass, where batch norm would count the
@@ -42,7 +43,7 @@ class Gradient:
 
     def __init__(
         self,
-        method: nn.Module,
+        method: Method,
         *,
         to_input: Callable[[Tensor], Tensor],
         device: torch.device,
@@ -56,53 +57,39 @@ class Gradient:
         self.method, self.to_input = method, to_input
         self.device, self.precision, self.scaler = device, precision, scaler
         self.micro_batch, self.recomputes = micro_batch, recomputes
-        self._buffers = list(method.buffers())
-        self._before = [buffer.clone() for buffer in self._buffers]
-        self._kept = False  # `_before` is of the last call
         self.sync = GradientSync(ranks, [p for p in method.parameters() if p.requires_grad], scale)
 
-    def __call__(self, views: Sequence[Tensor], shares: Sequence[int]) -> tuple[Any, Callable[[], float]]:
-        """Loss and terms of a batch, and a function that reads the loss without waiting for the backward pass.
+    def __call__(self, views: Sequence[Tensor], targets: Targets) -> Terms:
+        """Loss and terms of a batch.
 
         Args:
-            views: this rank's rows, uint8 `(n, S, S, C)`. shares: how many rows each rank has.
+            views: this rank's rows, uint8 `(n, S, S, C)`. targets: what belongs to them.
         """
-        self._kept = False
-        if self._buffers:
-            torch._foreach_copy_(self._before, self._buffers)
-        self._kept = True
-        pieces = math.ceil(max(shares) / self.micro_batch) if self.micro_batch else 1
-        return self._two_passes(views, pieces) if pieces > 1 else self._one_pass(views)
-
-    def undo(self) -> None:
-        """Put the buffers (running statistics) back as they were before the last call, wherever that ended."""
-        if self._buffers and self._kept:
-            torch._foreach_copy_(self._buffers, self._before)
+        rows = max(targets.shares or (len(views[0]),))
+        pieces = math.ceil(rows / self.micro_batch) if self.micro_batch else 1
+        return self._two_passes(views, targets, pieces) if pieces > 1 else self._one_pass(views, targets)
 
     def _embed(self, views: Sequence[Tensor]) -> list[Tensor]:
         with autocast(self.device, self.precision):
-            embedded: list[Tensor] = self.method.embeddings([self.to_input(view) for view in views])  # type: ignore[operator]
-        return embedded
+            return self.method.embeddings([self.to_input(view) for view in views])
 
-    def _one_pass(self, views: Sequence[Tensor]) -> tuple[Any, Callable[[], float]]:
+    def _one_pass(self, views: Sequence[Tensor], targets: Targets) -> Terms:
         with autocast(self.device, self.precision):
-            terms = self.method([self.to_input(view) for view in views])
-        read_loss = _read_soon(terms.loss)
+            terms: Terms = self.method([self.to_input(view) for view in views], targets)
         self.sync.start()
         with self._backward():
             self.scaler.scale(terms.loss).backward()
         self.sync.finish()
-        return terms, read_loss
+        return terms
 
-    def _two_passes(self, views: Sequence[Tensor], pieces: int) -> tuple[Any, Callable[[], float]]:
+    def _two_passes(self, views: Sequence[Tensor], targets: Targets, pieces: int) -> Terms:
         parts = list(zip(*(view.tensor_split(pieces) for view in views), strict=True))
-        random = checkpoint.random_state()
+        random = checkpoint.random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):
             embedded = [self._embed(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
         with autocast(self.device, self.precision):
-            terms = self.method.compare(whole)  # type: ignore[operator]
-        read_loss = _read_soon(terms.loss)
+            terms = self.method.compare(whole, targets)
         self.scaler.scale(terms.loss).backward()
         del embedded
         rows_of = [z.grad.tensor_split(pieces) if z.grad is not None else [None] * pieces for z in whole]
@@ -115,7 +102,7 @@ class Gradient:
             with self._backward():
                 torch.autograd.backward([z for z, _ in carried], [rows for _, rows in carried])
         self.sync.finish()
-        return terms, read_loss
+        return terms
 
     def _backward(self) -> AbstractContextManager[None]:
         return _buffers_kept(self.method) if self.recomputes else nullcontext()
@@ -130,23 +117,3 @@ def _buffers_kept(method: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
-
-
-def _read_soon(loss: Tensor) -> Callable[[], float]:
-    """Start to copy a scalar to the host; the returned function waits for that copy only.
-
-    The forward pass is waited for while the device goes on with the backward pass, so that the loss of
-    every step can be checked before the optimizer takes it.
-    """
-    if loss.device.type != "cuda":
-        return loss.item
-    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
-    host.copy_(loss.detach(), non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(loss.device))
-
-    def read() -> float:
-        copied.synchronize()
-        return host.item()
-
-    return read

@@ -7,16 +7,27 @@ from collections.abc import Callable
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from barlowctl.errors import UserError
 
 
 class GroupwiseOptimizer(torch.optim.Optimizer, ABC):
-    """`step` with torch's closure convention around `update(group)`, which a subclass defines."""
+    """`step` with torch's closure convention around `update(group)`, which a subclass defines.
+
+    Attributes:
+        found_inf: as torch's fused optimizers have it: a 0-dimensional float tensor on the parameters' device, set for
+            the time of a step. Where it is 1 the step changes nothing; nobody waits to know. None: every step counts.
+    """
+
+    found_inf: Tensor | None = None
 
     @abstractmethod
     def update(self, group: dict[str, Any]) -> None:
-        """One update, in place and without gradients, of the parameters of a group that have a gradient."""
+        """One update, in place and without gradients, of the parameters of a group that have a gradient.
+
+        `group["lr"]` is a number, or a 0-dimensional tensor on their device.
+        """
 
     @overload
     def step(self, closure: None = None) -> None: ...

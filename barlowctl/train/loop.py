@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,18 +21,24 @@ from barlowctl.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, RunDiverged, RunStop
 from barlowctl.signals import shielded, urgent
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, Sink, StepDone
-from barlowctl.train.gradient import Gradient
-from barlowctl.train.metrics import explain_divergence, grad_norm, lower_rate, metrics
-from barlowctl.train.optim import set_learning_rates
+from barlowctl.train.metrics import explain_divergence, lower_rate, metrics
+from barlowctl.train.optim import learning_rates, set_learning_rates
 from barlowctl.train.progress import EpochMeans, Progress, Trained
 from barlowctl.train.settings import Settings
+from barlowctl.train.step import Computed, TrainingStep, to_device
 
 
 class Batch(Protocol):
-    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached; labels `(N,)`."""
+    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached.
+
+    labels, indices: int64 `(N,)`, on the host (see `Targets`).
+    """
 
     views: Sequence[Tensor]
     labels: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device) -> Sequence[Tensor]: ...
 
     def hold(self, event: Any) -> None: ...
 
@@ -41,6 +47,19 @@ class Loader(Protocol):
     """What the engine needs of a loader."""
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A step whose loss has not been read: what it computed, and what is to be said of it then."""
+
+    computed: Computed
+    epoch: int
+    factor: float
+    logged: bool
+    wall: float
+    waited: float
+    images: int
 
 
 @dataclass
@@ -53,7 +72,7 @@ class Loop:
 
     trained: Trained
     progress: Progress
-    gradient: Gradient
+    step: TrainingStep
     loader: Loader
     settings: Settings
     device: torch.device
@@ -66,7 +85,7 @@ class Loop:
     go_on: str
     saved_at: int | None  # the newest checkpoint's step
     phase: Literal["between", "computing", "updating"] = "between"
-    random: Mapping[str, Tensor] = field(default_factory=dict)  # before the step in progress
+    launched: _Launched | None = None
     trouble: Exception | None = None
     interrupted: bool = False
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
@@ -114,9 +133,8 @@ class Loop:
                         raise
                     self._back_to_the_last_step()
                     self.interrupted = True
-                every = self.settings.checkpoint_every_steps
-                within = self.progress.step % self.settings.steps_per_epoch
-                if every and self.progress.step % every == 0 and within and not self._must_tell():
+                every, begun = self.settings.checkpoint_every_steps, self._begun()
+                if every and begun % every == 0 and begun % self.settings.steps_per_epoch and not self._must_tell():
                     self.save()
                 mark = time.perf_counter()
         finally:
@@ -145,47 +163,78 @@ class Loop:
 
     def _step(self, epoch: int, batch: Batch, shares: list[int], mark: float, arrived: float) -> None:
         """One step. `mark`: when the one before it ended; `arrived`: when the batch was there (seconds)."""
-        trained, progress, settings, optimizer = self.trained, self.progress, self.settings, self.trained.optimizer
+        step, settings, begun = self.step, self.settings, self._begun()
         with shielded() if self.ranks.size > 1 else nullcontext():  # the others are in the middle of it too
-            factor = settings.lr_factor(progress.step)
-            set_learning_rates(optimizer, factor)
-            trained.method.take_labels(batch.labels)  # type: ignore[operator]
-            optimizer.zero_grad(set_to_none=True)
-            views = _to_device(batch, self.device)
-            self.random = checkpoint.random_state(self.device)
+            factor = settings.lr_factor(begun)
+            set_learning_rates(self.trained.optimizer, factor)
+            targets = step.targets(batch.labels, batch.indices, shares, begun / settings.total_steps)
+            views = to_device(batch, self.device)
             self.phase = "computing"
-            terms, read_loss = self.gradient(views, shares)
-            loss = read_loss()
-            if not math.isfinite(loss):
-                self._back_to_the_last_step()
-                self.save()
-                explained = explain_divergence(loss, progress.step, factor, optimizer)
-                raise RunDiverged(explained, next=lower_rate(self.checkpoints))
-            trained.scaler.unscale_(optimizer)
-            logged = (progress.step + 1) % settings.log_every_steps == 0 or progress.step == 0
-            norm = grad_norm(optimizer) if logged else None
+            computed = step.compute(views, targets)
+            logged = (begun + 1) % settings.log_every_steps == 0 or begun == 0
+            if not step.deferred:
+                self._check(computed, factor)
             with shielded():
                 self.phase = "updating"
-                trained.scaler.step(optimizer)
-                trained.scaler.update()
-                trained.method.after_step()  # type: ignore[operator]
+                step.update(computed, with_norm=logged)
                 done = time.perf_counter()
-                progress.count(loss, done - mark, arrived - mark, sum(shares))
+                before, self.launched = (
+                    self.launched,
+                    _Launched(computed, epoch, factor, logged, done - mark, arrived - mark, sum(shares)),
+                )
                 self.phase = "between"
-                values = {"loss": loss}
-                if logged:
-                    values = progress.last = metrics(terms, loss, norm, optimizer, progress.sums)
-                self._say(StepDone(progress.step, epoch, logged, values))
+                if before is not None:
+                    self._count(before)
+                if not step.deferred:
+                    self._settle()
+
+    def _begun(self) -> int:
+        """Steps that were begun: those that count, and one whose loss has not been read."""
+        return self.progress.step + (self.launched is not None)
+
+    def _settle(self) -> None:
+        """Read the loss of a step that was launched, so that the state is that of `progress`."""
+        before, self.launched = self.launched, None
+        if before is not None:
+            self._count(before)
+
+    def _count(self, launched: _Launched) -> None:
+        """Read a step's loss, and count the step and say it is done.
+
+        Raises:
+            RunDiverged: the loss is not finite; the state before the step is restored and saved.
+        """
+        computed, progress = launched.computed, self.progress
+        loss = self._check(computed, launched.factor)
+        progress.count(loss, launched.wall, launched.waited, launched.images)
+        values = {"loss": loss}
+        if launched.logged:
+            assert computed.terms is not None
+            rates = learning_rates(self.trained.optimizer, launched.factor)
+            values = progress.last = metrics(computed.terms, loss, computed.norm, rates, progress.sums)
+        self._say(StepDone(progress.step, launched.epoch, launched.logged, values))
+
+    def _check(self, computed: Computed, factor: float) -> float:
+        """The loss of a step, once it was read; one that is not finite ends the run where the step began."""
+        loss = computed.loss()
+        if not math.isfinite(loss):
+            self.step.undo(computed)
+            self.phase, self.launched = "between", None
+            self.save()
+            rates = learning_rates(self.trained.optimizer, factor)
+            explained = explain_divergence(loss, self.progress.step, factor, rates)
+            raise RunDiverged(explained, next=lower_rate(self.checkpoints))
+        return loss
 
     def _back_to_the_last_step(self) -> None:
         """Take back what a step that was not finished has done."""
         if self.phase == "computing":
-            self.gradient.undo()
-            checkpoint.restore_random_state(self.random)
+            self.step.undo()
             self.phase = "between"
 
     def _end(self, epoch: int) -> None:
         """What follows an epoch: its checkpoint, and after that, since it may take long or fail, its evaluation."""
+        self._settle()
         progress, settings = self.progress, self.settings
         self._say(EpochDone(progress.step, epoch, progress.sums.values()))
         progress.last = {**progress.last, "loss": progress.sums.values()["loss"]}
@@ -243,6 +292,7 @@ class Loop:
                 raise self.trouble
             raise another_rank_failed(self.ranks, *failed[0])
         if any(stopping for _, stopping, _ in told):
+            self._settle()
             if self.saved_at != self.progress.step:
                 self.save()
             raise self._stopped()
@@ -258,6 +308,7 @@ class Loop:
         Raises:
             UserError: it could not be written.
         """
+        self._settle()
         told = self.ranks.objects((checkpoint.random_state(), self.progress.clock.cpu))
         error: UserError | None = None
         try:
@@ -286,6 +337,8 @@ class Loop:
 
     def _save_if_possible(self) -> str:
         """Save, and say in words what became of the state."""
+        if self.phase != "updating":
+            self._settle()
         why, step = "", self.progress.step
         if self.phase != "updating" and step not in (0, self.saved_at, self.unsaved_at):
             try:
@@ -323,14 +376,3 @@ class Loop:
         self._annotate(error, self._save_if_possible())
         if isinstance(error, KeyboardInterrupt) and self.saved_at == self.progress.step:
             raise self._stopped() from None
-
-
-def _to_device(batch: Batch, device: torch.device) -> list[Tensor]:
-    """The batch's views on the device. The loader reuses its buffers only after the copy completed."""
-    if device.type != "cuda":
-        return list(batch.views)
-    views = [view.to(device, non_blocking=True) for view in batch.views]
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(device))
-    batch.hold(copied)
-    return views

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from barlowctl.objective import Terms
 from barlowctl.train.progress import EpochMeans
 
 
@@ -19,26 +20,25 @@ def grad_norm(optimizer: torch.optim.Optimizer) -> Tensor:
 
 
 def metrics(
-    terms: Any, loss: float, norm: Tensor | None, optimizer: torch.optim.Optimizer, sums: EpochMeans
+    terms: Terms, loss: float, norm: Tensor | None, rates: Mapping[str, float], sums: EpochMeans
 ) -> dict[str, float]:
-    """The metrics of a logged step, under their names in metrics.jsonl."""
-    rates = {f"lr_{group['name']}": group["lr"] for group in optimizer.param_groups}
+    """The metrics of a logged step, under their names in metrics.jsonl. `rates`: of the groups, by their names."""
     means = sums.values()
     return {
         "loss": loss,
         **{name: value.item() for name, value in terms._asdict().items() if name != "loss"},
-        **rates,
+        **{f"lr_{name}": rate for name, rate in rates.items()},
         "grad_norm": math.nan if norm is None else norm.item(),
         "images_per_second": means["images_per_second"],
         "data_wait": means["data_wait"],
     }
 
 
-def explain_divergence(loss: float, step: int, factor: float, optimizer: torch.optim.Optimizer) -> str:
+def explain_divergence(loss: float, step: int, factor: float, rates: Mapping[str, float]) -> str:
     """What happened, with the learning rates; `factor`: their share of the peak."""
-    rates = ", ".join(f"{group['name']} {group['lr']:.4g}" for group in optimizer.param_groups)
+    named = ", ".join(f"{name} {rate:.4g}" for name, rate in rates.items())
     return (
-        f"the loss is {loss} at step {step} (learning rates: {rates}; {factor:.0%} of the peak), so the run "
+        f"the loss is {loss} at step {step} (learning rates: {named}; {factor:.0%} of the peak), so the run "
         "stopped before the optimizer used it; the state is saved"
     )
 

@@ -61,32 +61,54 @@ class Muon(GroupwiseOptimizer):
     def update(self, group: dict[str, Any]) -> None:
         """See `GroupwiseOptimizer`."""
         update = _orthogonal_step if group["adapt"] else _adam_step
+        taken = 1.0 if self.found_inf is None else 1.0 - self.found_inf
         for p in group["params"]:
             if p.grad is not None:
-                p.mul_(1.0 - group["lr"] * group["weight_decay"])
-                update(p, p.grad, self.state[p], group)
+                grad = p.grad if self.found_inf is None else torch.where(self.found_inf > 0.0, 0.0, p.grad)
+                p.mul_(1.0 - taken * group["lr"] * group["weight_decay"])
+                update(p, grad, self.state[p], group, taken)
 
 
-def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], taken: Any) -> None:
+    """`taken`: 1, or 0 for a step that changes nothing (a gradient of zeros), a number or a tensor like the rate."""
     if "m" not in state:
         state["m"] = torch.zeros_like(p, memory_format=torch.preserve_format)
     momentum = group["momentum"]
-    state["m"].lerp_(grad, 1.0 - momentum)
+    state["m"].lerp_(grad, taken * (1.0 - momentum))
     direction = orthogonalize(grad.lerp(state["m"], momentum).flatten(1))
     out, rest = direction.shape
-    p.add_(direction.view(p.shape), alpha=-group["lr"] * max(1.0, out / rest) ** 0.5)
+    _add(p, direction.view(p.shape), -taken * group["lr"] * max(1.0, out / rest) ** 0.5)
 
 
-def _adam_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def _adam_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], taken: Any) -> None:
+    """See `_orthogonal_step`."""
+    on_device = isinstance(taken, Tensor)
     if "m" not in state:
-        state["m"], state["v"], state["step"] = torch.zeros_like(p), torch.zeros_like(p), torch.tensor(0.0)
+        state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+        state["step"] = torch.zeros((), device=p.device if on_device else None)
     first, second = group["betas"]
-    state["step"] += 1.0
-    state["m"].lerp_(grad, 1.0 - first)
-    state["v"].mul_(second).addcmul_(grad, grad, value=1.0 - second)
-    steps = float(state["step"])
+    state["step"] += taken
+    state["m"].lerp_(grad, taken * (1.0 - first))
+    if on_device:
+        state["v"].lerp_(grad.square(), taken * (1.0 - second))
+        steps = state["step"].clamp_min(1.0)
+    else:
+        state["v"].mul_(second).addcmul_(grad, grad, value=1.0 - second)
+        steps = float(state["step"])
     denominator = (state["v"] / (1.0 - second**steps)).sqrt_().add_(EPSILON)
-    p.addcdiv_(state["m"], denominator, value=-group["lr"] / (1.0 - first**steps))
+    rate = -taken * group["lr"] / (1.0 - first**steps)
+    if on_device:
+        p.add_(rate * state["m"] / denominator)
+    else:
+        p.addcdiv_(state["m"], denominator, value=rate)
+
+
+def _add(p: Tensor, direction: Tensor, factor: Any) -> None:
+    """`p += factor * direction`."""
+    if isinstance(factor, Tensor):
+        p.add_(direction * factor)
+    else:
+        p.add_(direction, alpha=factor)
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:

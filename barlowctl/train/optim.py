@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
 
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
@@ -73,19 +74,43 @@ class LARS(GroupwiseOptimizer):
             if "mu" not in self.state[p]:
                 self.state[p]["mu"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         momenta = [self.state[p]["mu"] for p in params]
+        if self.found_inf is not None:
+            _momentum_step(params, updates, momenta, group, self.found_inf)
+            return
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, updates)
         torch._foreach_add_(params, momenta, alpha=-group["lr"])
 
 
-def _trust_ratios(params: list[Tensor], updates: list[Tensor], eta: float, lr: float | None) -> list[Tensor]:
+def _momentum_step(
+    params: list[Tensor], updates: list[Tensor], momenta: list[Tensor], group: dict[str, Any], found_inf: Tensor
+) -> None:
+    """`mu = momentum * mu + dp`, `p = p - lr * mu` in one kernel over all tensors, nothing where `found_inf` is 1."""
+    sgd(
+        params,
+        updates,
+        list(momenta),
+        fused=True,
+        grad_scale=None,
+        found_inf=found_inf,
+        weight_decay=0.0,
+        momentum=group["momentum"],
+        lr=group["lr"],
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+    )
+
+
+def _trust_ratios(params: list[Tensor], updates: list[Tensor], eta: float, lr: Any) -> list[Tensor]:
     """`eta |p| / |dp|` as 0-dimensional tensors, 1 where either norm is 0; clipped when `lr` is given."""
     param_norms = torch.stack(torch._foreach_norm(params))
     update_norms = torch.stack(torch._foreach_norm(updates))
     defined = (param_norms > 0.0) & (update_norms > 0.0)
     ratios = eta * param_norms / torch.where(defined, update_norms, 1.0)
     if lr is not None:
-        ratios = ratios.clamp(max=lr) / lr if lr > 0.0 else torch.ones_like(ratios)
+        rate = torch.as_tensor(lr, dtype=ratios.dtype, device=ratios.device)
+        ratios = torch.where(rate > 0.0, torch.minimum(ratios, rate) / rate, 1.0)
     return list(torch.where(defined, ratios, 1.0).unbind())
 
 
@@ -96,22 +121,29 @@ def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
-def parameter_groups(module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float, fixed: Sequence[nn.Module] = ()
+) -> list[dict[str, Any]]:
     """Trainable parameters in two groups, as in the paper: weights, then biases and norm parameters.
 
     A parameter with at most one dimension is a bias or a norm parameter (the authors' rule, `ndim == 1`;
     scalars are counted in): `lr_biases`, no weight decay, no adaptation. Each group has a `name`
     ("weights", "biases") and a `peak_lr`, and is left out when empty. Order within a group is that of
-    `module.parameters()`.
+    `module.parameters()`. Parameters of the modules in `fixed`, whose rate stays at its peak, come in two groups
+    of their own ("weights-fixed", "biases-fixed", with `scheduled` False).
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    weights = [p for p in trainable if p.ndim > 1]
-    biases = [p for p in trainable if p.ndim <= 1]
+    apart = {p for part in fixed for p in part.parameters()}
     groups: list[dict[str, Any]] = []
-    if weights:
-        groups.append(_group("weights", weights, lr, weight_decay, adapt=True))
-    if biases:
-        groups.append(_group("biases", biases, lr_biases, 0.0, adapt=False))
+    for scheduled, suffix in ((True, ""), (False, "-fixed")):
+        trainable = [p for p in module.parameters() if p.requires_grad and (p in apart) is not scheduled]
+        weights = [p for p in trainable if p.ndim > 1]
+        biases = [p for p in trainable if p.ndim <= 1]
+        found = []
+        if weights:
+            found.append(_group(f"weights{suffix}", weights, lr, weight_decay, adapt=True))
+        if biases:
+            found.append(_group(f"biases{suffix}", biases, lr_biases, 0.0, adapt=False))
+        groups += found if scheduled else [{**group, "scheduled": False} for group in found]
     return groups
 
 
@@ -120,9 +152,24 @@ def _group(name: str, params: list[nn.Parameter], lr: float, decay: float, *, ad
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group's learning rate becomes `factor` times its peak (see `schedule.warmup_cosine`)."""
+    """Every scheduled group's learning rate becomes `factor` times its peak (see `schedule.warmup_cosine`).
+
+    A rate that is a tensor is filled: a device takes it up in its turn, and a captured step reads the new value.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = factor * group["peak_lr"]
+        rate = group["peak_lr"] * (factor if group.get("scheduled", True) else 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """What `set_learning_rates` sets, by the groups' names; nothing is read from a device."""
+    return {
+        group["name"]: group["peak_lr"] * (factor if group.get("scheduled", True) else 1.0)
+        for group in optimizer.param_groups
+    }
 
 
 def build_optimizer(
@@ -136,10 +183,11 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eta: float = 0.001,
     clip_trust_ratio: bool = False,
+    fixed: Sequence[nn.Module] = (),
 ) -> torch.optim.Optimizer:
     """LARS, Muon (`momentum`, `betas`), torch's SGD (`momentum`) or AdamW (`betas`) over `parameter_groups(module)`.
 
-    `lr` and `lr_biases` are the peaks, already multiplied by batch / 256.
+    `lr` and `lr_biases` are the peaks, already multiplied by batch / 256. `fixed`: see `parameter_groups`.
     """
     if name not in OPTIMIZERS:
         raise UserError(
@@ -147,7 +195,7 @@ def build_optimizer(
             allowed=", ".join(OPTIMIZERS),
             next="set optimizer.name to one of them",
         )
-    groups = parameter_groups(module, lr=lr, lr_biases=lr_biases, weight_decay=weight_decay)
+    groups = parameter_groups(module, lr=lr, lr_biases=lr_biases, weight_decay=weight_decay, fixed=fixed)
     if not groups:
         raise UserError("the model has no trainable parameters", next="check which layers are frozen")
     if name == "lars":

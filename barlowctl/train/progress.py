@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from barlowctl.distributed import Ranks
+from barlowctl.objective import Method
 from barlowctl.train import checkpoint
 
 CHANGED_RANKS = (
@@ -82,7 +84,7 @@ class Progress:
 class Trained:
     """What a run's checkpoint is made of, beside its progress."""
 
-    method: nn.Module
+    method: Method
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     precision: str
@@ -103,7 +105,7 @@ class Trained:
             batch=batch,
             recipe_digest=recipe_digest,
             model=self.method.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=_of_no_device(self.optimizer.state_dict()),
             random=_random_of_ranks([random for random, _ in told]),
             extra={
                 "scaler": self.scaler.state_dict(),
@@ -137,6 +139,16 @@ class Trained:
             clock.cpu_before = extra["cpu_seconds"]
         sums = EpochMeans(**extra.get("epoch_sums", {}))
         return Progress(state.step, sums, dict(extra.get("last", {})), clock), notes
+
+
+def _of_no_device(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state without what belongs to the device it ran on (see `step.defer`)."""
+    plain = {"fused": None, "foreach": None, "capturable": False}
+    groups = [
+        {key: plain.get(key, value) for key, value in group.items()} | {"lr": float(group["lr"])}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
 
 
 def _random_of_ranks(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ class Settings:
     micro_batch: int = 0
     activation_checkpointing: bool = False
     gradient_scale: GradientScale = "exact"
+    deferred: bool | None = None  # see `TrainingStep`
+    cuda_graph: bool = False
 
     @property
     def total_steps(self) -> int:

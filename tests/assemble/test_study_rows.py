@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from barlowctl.ablate import studies
 from barlowctl.assemble.model import build_method
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import BarlowTwins, Targets
 from barlowctl.recipe import load
 from tests.oracles import loss as oracle
 
@@ -84,4 +84,4 @@ def test_a_row_of_table_6_is_its_formula_with_gradient_where_it_belongs(name: st
     else:
         assert method.predictor is None
     expected = BASE.objective.scale * oracle.loss(numbers(z1), numbers(z2), lambd=LAMBD)
-    assert method.compare([z1, z2]).loss.item() == pytest.approx(expected, rel=1e-9)
+    assert method.compare([z1, z2], Targets.unlabelled(len(z1))).loss.item() == pytest.approx(expected, rel=1e-9)

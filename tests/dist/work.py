@@ -77,7 +77,13 @@ class Images:
 @dataclass
 class _Batch:
     views: tuple[Tensor, Tensor]
-    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.labels = torch.full((len(self.views[0]),), -1)
+        self.indices = torch.arange(len(self.views[0]))
+
+    def to(self, device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(view.to(device) for view in self.views)
 
     def hold(self, event: Any) -> None:
         raise AssertionError("nothing is copied on a CPU")

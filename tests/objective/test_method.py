@@ -98,7 +98,7 @@ def test_embed_gives_the_features_of_the_backbone() -> None:
     image = views()[0]
     torch.testing.assert_close(method.embed(image), backbone(image), rtol=0, atol=0)
     before = [p.clone() for p in method.parameters()]
-    method.after_step()
+    method.after_step(torch.tensor(0.5))
     assert all(torch.equal(a, b) for a, b in zip(before, method.parameters(), strict=True))
 
 

@@ -9,13 +9,12 @@ import sys
 import time
 
 import torch
-from torch import nn
 
 from barlowctl.assemble.machine import keep_freed_memory
 from barlowctl.bench.loss import peak_bytes, reset_peak
 from barlowctl.distributed import ALONE
 from barlowctl.model import build_backbone, build_projector, recompute_activations
-from barlowctl.objective import BarlowTwins
+from barlowctl.objective import BarlowTwins, Targets
 from barlowctl.train.gradient import Gradient
 
 
@@ -26,7 +25,7 @@ def main(batch: int, micro_batch: int, recompute: bool, side: int) -> None:
     backbone = build_backbone("resnet50", in_chans=3)
     if recompute:
         recompute_activations(backbone)
-    method: nn.Module = BarlowTwins(backbone, build_projector(2048, (2048, 2048, 2048)), lambd=0.0051)
+    method = BarlowTwins(backbone, build_projector(2048, (2048, 2048, 2048)), lambd=0.0051)
     method.to(memory_format=torch.channels_last).train()
     for p in method.parameters():
         p.grad = torch.zeros_like(p)
@@ -42,7 +41,7 @@ def main(batch: int, micro_batch: int, recompute: bool, side: int) -> None:
     )
     views = [torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8) for _ in range(2)]
     before, start = reset_peak(), time.process_time()
-    gradient(views, [batch])
+    gradient(views, Targets.unlabelled(batch))
     print((peak_bytes() - before) / 1e6, time.process_time() - start)
 
 

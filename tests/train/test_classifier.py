@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ ROWS, STEPS, CLASSES = 12, 4, 3
 class Batch:
     views: tuple[Tensor, ...]
     labels: Tensor
+    indices: Tensor = field(default_factory=lambda: torch.arange(ROWS))
+
+    def to(self, device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(view.to(device) for view in self.views)
 
     def hold(self, event: Any) -> None:
         raise AssertionError("nothing is copied on a CPU")

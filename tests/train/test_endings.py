@@ -85,9 +85,9 @@ def forward_fails(error: BaseException, at: int) -> Any:
         calls = 0
         compute = method.forward
 
-        def forward(views: Any) -> Any:
+        def forward(views: Any, targets: Any) -> Any:
             nonlocal calls
-            terms = compute(views)
+            terms = compute(views, targets)
             calls += 1
             if calls == at:
                 raise error
@@ -282,8 +282,8 @@ def test_several_interrupts_in_a_step_take_it_back(tmp_path: Path) -> None:
     def prepare(method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         compute, calls = method.forward, []
 
-        def forward(views: Any) -> Any:
-            terms = compute(views)
+        def forward(views: Any, targets: Any) -> Any:
+            terms = compute(views, targets)
             calls.append(1)
             if len(calls) == 9:
                 interrupted_twice()

@@ -36,6 +36,10 @@ SETTINGS = engine.Settings(
 class Batch:
     views: tuple[Tensor, ...]
     labels: Tensor = field(default_factory=lambda: torch.full((ROWS,), -1))
+    indices: Tensor = field(default_factory=lambda: torch.arange(ROWS))
+
+    def to(self, device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(view.to(device) for view in self.views)
 
     def hold(self, event: Any) -> None:
         raise AssertionError("nothing is copied on a CPU")
@@ -233,7 +237,7 @@ class Diverging(Method):
         self.weight = nn.Parameter(torch.ones(3, 3))
         self.calls = 0
 
-    def forward(self, views: Any) -> Terms:
+    def forward(self, views: Any, targets: Any = None) -> Terms:
         self.calls += 1
         loss = self.weight.square().sum() * (math.nan if self.calls == 4 else 1.0)
         return Terms(loss, loss, loss)

@@ -1,0 +1,346 @@
+"""One training step, the same for a run, its dry run and a study's estimate.
+
+A step has two halves. `compute` leaves loss, terms and gradient, and can be taken back (`undo`); `update` changes the
+weights. What happens to a loss that is not finite depends on whether reading it would make the host wait:
+
+- on a CPU, where reading costs nothing, the caller reads the loss between the halves and does not begin the second;
+- on a CUDA device (`deferred`) nothing is read. The check is a number on the device, by which the optimizer changes
+  nothing from that step on, and the caller reads a loss one step later: everything is then still what it was before
+  the step whose loss was not finite, but for what `undo` puts back.
+
+Where shapes stay the same, a deferred step can be captured once and replayed as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from barlowctl.distributed import ALONE, GradientScale, Ranks
+from barlowctl.objective import Method, Targets, Terms
+from barlowctl.train import checkpoint
+from barlowctl.train.gradient import Gradient
+from barlowctl.train.groupwise import GroupwiseOptimizer
+from barlowctl.train.metrics import grad_norm
+
+EAGER_STEPS = 3
+"""Steps before one is captured: they create the optimizer's state and let the libraries choose their kernels."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a step was begun from, beside weights and the optimizer's state, which stay until the update."""
+
+    tensors: Sequence[Tensor]
+    random: Mapping[str, Tensor]
+
+
+@dataclass
+class Computed:
+    """A step between its halves, or after both."""
+
+    views: Sequence[Tensor]
+    targets: Targets
+    before: Before
+    terms: Terms | None = None  # None: it will be replayed
+    read_loss: Callable[[], float] | None = None
+    norm: Tensor | None = None
+    _loss: float | None = None
+
+    def loss(self) -> float:
+        """The loss, read once."""
+        if self._loss is None:
+            assert self.read_loss is not None
+            self._loss = self.read_loss()
+        return self._loss
+
+
+class TrainingStep:
+    """Steps of a method on batches of images.
+
+    Args:
+        method: on its device. optimizer: None: no step is updated, and its gradient is all that is wanted.
+        to_input: uint8 views `(n, S, S, C)` -> network input `(n, C, S, S)`.
+        precision: fp32, bf16 or fp16. scaler: of fp16's gradients; None: a new one.
+        scale, micro_batch, recomputes: see `Gradient`.
+        deferred: nothing is read inside a step; None: on a CUDA device, with an optimizer that `heeds` such a step.
+        captures: replay a deferred step as one CUDA graph where that can be; `notify` is told why where it cannot.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: torch.optim.Optimizer | None,
+        *,
+        to_input: Callable[[Tensor], Tensor],
+        device: torch.device,
+        precision: str,
+        scaler: torch.amp.GradScaler | None = None,
+        ranks: Ranks = ALONE,
+        scale: GradientScale = "exact",
+        micro_batch: int = 0,
+        recomputes: bool = False,
+        deferred: bool | None = None,
+        captures: bool = False,
+        notify: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.method, self.optimizer, self.device = method, optimizer, device
+        self.scaler = scaler or torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.gradient = Gradient(
+            method,
+            to_input=to_input,
+            device=device,
+            precision=precision,
+            scaler=self.scaler,
+            ranks=ranks,
+            scale=scale,
+            micro_batch=micro_batch,
+            recomputes=recomputes,
+        )
+        self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
+        self.notify = notify
+        self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite on
+        self._progress = torch.zeros((), device=device)
+        self._taken_back = [*method.buffers(), *method.moving()]
+        self._kept: list[list[Tensor]] = []  # copies of those, of this step and of the one before
+        self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
+        self._captured: Captured | None = None
+        self._steps = 0
+        self.begun: Computed | None = None
+        if self.deferred and optimizer is not None:
+            defer(optimizer, device)
+
+    def targets(self, labels: Tensor, indices: Tensor, shares: Sequence[int], progress: float) -> Targets:
+        """What belongs to a batch, on the step's device."""
+        self._progress.fill_(progress)
+        labels, indices = (values.to(self.device, torch.int64, non_blocking=True) for values in (labels, indices))
+        return Targets(labels, indices, tuple(shares), self._progress)
+
+    def compute(self, views: Sequence[Tensor], targets: Targets) -> Computed:
+        """The first half: loss, terms and gradient; of a step that is replayed, nothing yet.
+
+        Args:
+            views: this rank's rows, uint8 `(n, S, S, C)`, on the device. targets: see `targets`.
+        """
+        self.begun = None
+        computed = self.begun = Computed(views, targets, self._remember())
+        if not self._is_replayed(views, targets):
+            self._compute(computed)
+        return computed
+
+    def update(self, computed: Computed, *, with_norm: bool = False) -> None:
+        """The second half: the optimizer's step, and what follows it. `with_norm`: the gradient's norm is wanted."""
+        assert self.optimizer is not None
+        if computed.terms is None:
+            assert self._captured is not None
+            computed.terms = self._captured.replay(computed.views, computed.targets, with_terms=with_norm)
+            if with_norm:
+                computed.norm = grad_norm(self.optimizer)
+        else:
+            self._update(computed, with_norm)
+        if self.deferred:
+            computed.read_loss = read_later(computed.terms.loss)
+        self._steps += 1
+
+    def undo(self, computed: Computed | None = None) -> None:
+        """Put back what a step has changed whose update did not begin, or changed nothing (see `deferred`).
+
+        None: the newest one, wherever it broke off. Taking back a step takes back those after it.
+        """
+        computed = computed or self.begun
+        if computed is None:
+            return  # it broke off before it changed anything
+        changed = (self._taken_back + self._scaling())[: len(computed.before.tensors)]
+        _copy(changed, computed.before.tensors)
+        self._failed.zero_()
+        self._begin_scaling_anew()
+        checkpoint.restore_random_state(computed.before.random)
+
+    def _remember(self) -> Before:
+        """Copies, in buffers that two steps use in turns."""
+        originals = self._taken_back + self._scaling()
+        turn = self._steps % 2
+        if turn >= len(self._kept) or len(self._kept[turn]) != len(originals):
+            self._kept[turn:] = [[tensor.clone() for tensor in originals]]
+        else:
+            _copy(self._kept[turn], originals)
+        return Before(self._kept[turn], checkpoint.random_state(self.device))
+
+    def _scaling(self) -> list[Tensor]:
+        """The state of fp16's scaling, which a step changes on its device; empty until the first one."""
+        state = (getattr(self.scaler, "_scale", None), getattr(self.scaler, "_growth_tracker", None))
+        return [tensor for tensor in state if tensor is not None]
+
+    def _begin_scaling_anew(self) -> None:
+        """Let the scaler forget a step that broke off after its gradient was unscaled."""
+        if self.scaler.is_enabled():
+            self.scaler._per_optimizer_states.clear()
+
+    def _compute(self, computed: Computed) -> None:
+        self.method.zero_grad(set_to_none=True)
+        self.method.before_step(computed.targets.progress)
+        terms = self.gradient(computed.views, computed.targets)
+        # Without the graph, whose nodes would keep a later step on the stream of this one.
+        computed.terms = _each(terms, Tensor.detach)
+        computed.read_loss = computed.terms.loss.item
+
+    def _update(self, computed: Computed, with_norm: bool) -> None:
+        assert self.optimizer is not None
+        assert computed.terms is not None
+        self.scaler.unscale_(self.optimizer)
+        if with_norm:
+            computed.norm = grad_norm(self.optimizer)
+        if self.deferred:
+            self._failed.copy_(torch.maximum(self._failed, (~torch.isfinite(computed.terms.loss)).to(torch.float32)))
+            step_unless(self.optimizer, self._overflow())
+        else:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.method.after_step(computed.targets.progress)
+
+    def _overflow(self) -> Tensor:
+        """1 where the step must not count: the loss was not finite, or fp16's gradient overflowed."""
+        assert self.optimizer is not None
+        if not self.scaler.is_enabled():
+            return self._failed
+        found = self.scaler._found_inf_per_device(self.optimizer)
+        return torch.maximum(self._failed, sum(found.values()).clamp(max=1.0))
+
+    def _is_replayed(self, views: Sequence[Tensor], targets: Targets) -> bool:
+        """Whether the step is one replay; captures it the first time. A batch of other shapes is computed as ever."""
+        if not self._captures or self._steps < EAGER_STEPS:
+            return False
+        if self._captured is None:
+            try:
+                self._captured = Captured(self, views, targets)
+            except Exception as error:  # whatever a network does that no graph can hold: the run does without
+                self._captures = False
+                self._begin_scaling_anew()
+                torch.cuda.synchronize(self.device)
+                leave_capture(self.device)
+                self.notify(f"steps are not captured as a CUDA graph: {str(error).strip().partition(chr(10))[0]}")
+                return False
+        return self._captured.fits(views)
+
+
+class Captured:
+    """Both halves of a step on batches of one shape, as one CUDA graph."""
+
+    def __init__(self, step: TrainingStep, views: Sequence[Tensor], targets: Targets) -> None:
+        self.views = [view.clone() for view in views]
+        self.targets = Targets(targets.labels.clone(), targets.indices.clone(), targets.shares, targets.progress)
+        self.parameters = [p for p in step.method.parameters() if p.requires_grad]
+        step.method.zero_grad(set_to_none=True)  # the graph makes its own
+        self.graph = torch.cuda.CUDAGraph()
+        computed = Computed(self.views, self.targets, Before([], {}))
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # the loader's threads go on
+            step._compute(computed)
+            step._update(computed, with_norm=False)
+        assert computed.terms is not None
+        self.terms = computed.terms
+        self.gradients = [p.grad for p in self.parameters]
+
+    def fits(self, views: Sequence[Tensor]) -> bool:
+        """Whether a batch has the shapes that were captured."""
+        return all(view.shape == own.shape for view, own in zip(views, self.views, strict=True))
+
+    def replay(self, views: Sequence[Tensor], targets: Targets, *, with_terms: bool) -> Terms:
+        """The step on a batch; the terms of one that is not logged are those of the newest replay."""
+        for own, view in zip(self.views, views, strict=True):
+            own.copy_(view, non_blocking=True)
+        self.targets.labels.copy_(targets.labels)
+        self.targets.indices.copy_(targets.indices)
+        self.graph.replay()
+        for p, gradient in zip(self.parameters, self.gradients, strict=True):
+            p.grad = gradient
+        return _each(self.terms, Tensor.clone) if with_terms else self.terms
+
+
+def leave_capture(device: torch.device) -> None:
+    """Give a device's generator what a capture that failed has left it without: a state outside of any graph."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    fresh = torch.Generator(device)
+    fresh.set_state(torch.cuda.get_rng_state(index))
+    torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
+
+
+def _each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
+    """Terms with every value changed."""
+    changed: Terms = type(terms)(**{name: change(value) for name, value in terms._asdict().items()})
+    return changed
+
+
+def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether an optimizer's step can be told on the device to change nothing (see `defer`)."""
+    return isinstance(optimizer, GroupwiseOptimizer | torch.optim.SGD | torch.optim.AdamW)
+
+
+def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Make an optimizer one whose steps nobody waits for: its rates are tensors, and `found_inf` stops it.
+
+    Ours heed `found_inf` as they are; torch's SGD and AdamW do in their fused form. Call it again after a state has
+    been loaded, which brings the settings that it was saved with.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+        if not isinstance(optimizer, GroupwiseOptimizer):
+            group["fused"], group["foreach"] = True, False
+            if "capturable" in group:
+                group["capturable"] = device.type == "cuda"
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(device)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
+    """The optimizer's step, which changes nothing where `found_inf` is 1 (see `defer`)."""
+    held: Any = optimizer
+    held.found_inf, held.grad_scale = found_inf, None
+    try:
+        optimizer.step()
+    finally:
+        del held.found_inf, held.grad_scale
+
+
+def read_later(loss: Tensor) -> Callable[[], float]:
+    """Start to copy a scalar to the host; the returned function waits for that copy only."""
+    if loss.device.type != "cuda":
+        own = loss.detach().clone()
+        return lambda: own.item()
+    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    host.copy_(loss.detach(), non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(loss.device))
+
+    def read() -> float:
+        copied.synchronize()
+        return host.item()
+
+    return read
+
+
+def to_device(batch: Any, device: torch.device) -> Sequence[Tensor]:
+    """A batch's views on the device, in one copy. The loader reuses its buffers only after the copy completed."""
+    if device.type != "cuda":
+        return list(batch.views)
+    views: Sequence[Tensor] = batch.to(device)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(device))
+    batch.hold(copied)
+    return views
+
+
+def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy tensors into others, of each dtype in one go: a list of several takes a slow way."""
+    by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for target, value in zip(to, values, strict=True):
+        targets, sources = by_dtype.setdefault(target.dtype, ([], []))
+        targets.append(target)
+        sources.append(value)
+    with torch.no_grad():
+        for targets, sources in by_dtype.values():
+            torch._foreach_copy_(targets, sources)
