@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import socket
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +26,15 @@ ENVIRONMENT = {
 os.environ.update(ENVIRONMENT)
 for variable in ("FORCE_COLOR", "BARLOWCTL_DEBUG", "BARLOWCTL_DATA", "BARLOWCTL_RUNS"):
     os.environ.pop(variable, None)
+
+
+def _asked_for_gpu(words: list[str]) -> bool:
+    """Whether pytest was called with `-m gpu`: what else there is expects a CPU's numbers, whatever the machine has."""
+    return "-mgpu" in words or any(pair == ("-m", "gpu") for pair in pairwise(words))
+
+
+if not _asked_for_gpu(sys.argv) and "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # A suite that nohup or a service starts ignores SIGHUP, and so would the runs in it: they are tested as on a terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -85,4 +96,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if not torch.cuda.is_available():
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+            item.add_marker(pytest.mark.skip(reason="no CUDA device in sight; with one: pytest -m gpu"))

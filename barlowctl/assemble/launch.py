@@ -83,7 +83,8 @@ def launch(
             start = checkpoint.load_latest(run / "checkpoints").state.step if found else 0
             emit, notes = _recorded(run, start, show, monitors, resumed=resume)
             evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
-            emit(RunStarted(run, facts, job.settings.epochs, job.settings.steps_per_epoch, start))
+            epochs, steps_per_epoch = job.settings.epochs, job.settings.steps_per_epoch
+            emit(RunStarted(run, facts, epochs, steps_per_epoch, start, tuple(job.method.terms)))
             for note in ([known] if known else []) + notes:
                 emit(Notice(note))
         run, found = ranks.from_first((run, found))
@@ -144,6 +145,7 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
         "recipe": job.recipe.model_dump(mode="json"),
         "data": run_images.record(job.source, job.dataset),
         "length": length,
+        "terms": dict(job.method.terms),
         "ranks": job.ranks.size,
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),

@@ -33,6 +33,7 @@ from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.report.page import Picture, RunPage, page
 from barlowctl.train import rundir
+from barlowctl.train.history import terms_of
 
 NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
 SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
@@ -146,6 +147,7 @@ def _gather(
         facts=facts,
         recipe=load.dump(recipe),
         metrics=metrics,
+        terms=terms_of(about),
         singular_values=spectra.get("singular_values", ()),
         eigenvalues=spectra.get("eigenvalues", ()),
         probes=[rundir.read_json(file) for file in sorted(run.glob("probe-*.json"))],

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 LABELS = {
     "loss": "loss",
-    "invariance": "invariance",
-    "redundancy": "redundancy",
     "lr_weights": "lr",
     "images_per_second": "images/s",
     "data_wait": "waiting for data",
@@ -130,7 +128,7 @@ def _text(values: Any, keys: tuple[str, ...]) -> str:
         if key in values:
             value = values[key]
             form = {"knn": f"{value:.1f}", "data_wait": f"{value:.0%}", "images_per_second": f"{value:,.0f}"}
-            parts.append(f"{LABELS[key]} {form.get(key) or f'{value:.4g}'}")
+            parts.append(f"{LABELS.get(key, key)} {form.get(key) or f'{value:.4g}'}")
     return "  ".join(parts)
 
 
@@ -143,6 +141,7 @@ class _Lines:
         self.steps = 0
         self.started = time.monotonic()
         self.start_step = 0
+        self.terms: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -150,14 +149,14 @@ class _Lines:
             case RunStarted():
                 _say_start(self.console, event)
                 self.epochs, self.steps = event.epochs, event.epochs * event.steps_per_epoch
-                self.start_step = event.start_step
+                self.start_step, self.terms = event.start_step, event.terms
             case StepDone(logged=True):
                 self.last = dict(event.values)
             case EpochDone():
                 values = {**self.last, **event.values}
                 spent = time.monotonic() - self.started
                 left = spent / max(event.step - self.start_step, 1) * (self.steps - event.step)
-                shown = _text(values, ("loss", "invariance", "redundancy", "lr_weights", "images_per_second"))
+                shown = _text(values, ("loss", *self.terms, "lr_weights", "images_per_second"))
                 self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {shown}  left {duration(left)}")
             case Evaluated():
                 what = "evaluation" if "knn" in event.values else "diagnostics"
@@ -171,6 +170,7 @@ class _Live:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.terms: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
 
     def __enter__(self) -> _Live:
@@ -194,7 +194,7 @@ class _Live:
         match event:
             case RunStarted():
                 _say_start(self.console, event)
-                self.steps_per_epoch = event.steps_per_epoch
+                self.steps_per_epoch, self.terms = event.steps_per_epoch, event.terms
                 total = event.epochs * event.steps_per_epoch
                 self.run = self.bars.add_task("run", total=total, completed=event.start_step)
                 done = event.start_step % event.steps_per_epoch
@@ -215,7 +215,7 @@ class _Live:
         from rich.console import Group
         from rich.text import Text
 
-        training = ("loss", "invariance", "redundancy", "lr_weights", "images_per_second", "data_wait")
+        training = ("loss", *self.terms, "lr_weights", "images_per_second", "data_wait")
         first = _text(self.metrics, training)
         second = _text(self.metrics, ("knn", "feature_spread", "effective_rank"))
         return Group(self.bars, *(Text(line) for line in (first, second) if line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,10 +29,7 @@ app = typer.Typer(
 )
 
 Run = Annotated[str | None, options.run("A run's name or directory. Default: the newest run.")]
-SHOWN = (
-    "loss", "invariance", "redundancy", "knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm",
-    "images_per_second", "data_wait",
-)  # fmt: skip
+MEASURED = ("knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm", "images_per_second", "data_wait")
 
 
 @app.command("list", cls=Command, epilog="barlowctl runs list")
@@ -64,7 +62,8 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     found = history.read(history.find(run))
     facts = found.about.get("facts", {})
     rows = [("run", str(found.path)), ("state", _state(found)), *facts.items()]
-    rows += [(key, f"{found.last[key]:.5g}") for key in SHOWN if key in found.last]
+    keys = [key for key in _shown(found) if key in found.last]
+    rows += [(key, f"{found.last[key]:.5g}") for key in keys]
     rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(found)) or "none yet")]
     console.table("", ("", "value"), rows)
     for key in ("loss", "knn"):
@@ -72,7 +71,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
             for line in chart(key, {found.name: points}):
                 console.say(line)
     _say_how_to_go_on(console, found)
-    values = {key: found.last[key] for key in SHOWN if key in found.last}
+    values = {key: found.last[key] for key in keys}
     console.result({**_summary(found), "facts": dict(facts), "values": values, "result": dict(found.result)})
 
 
@@ -95,9 +94,8 @@ def compare(
     paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
     runs = [history.read(path) for path in paths]
     shown = _titles(runs)
-    panels = {
-        key: {title: points for title, run in shown.items() if (points := run.curve(key))} for key in history.CURVES
-    }
+    compared = dict.fromkeys(["loss", *(term for run in runs for term in run.terms), "knn"])
+    panels = {key: {title: points for title, run in shown.items() if (points := run.curve(key))} for key in compared}
     panels = {key: series for key, series in panels.items() if series}
     recipes = [load.load(str(run.path / "recipe.toml")) for run in runs]
     changes = {
@@ -166,7 +164,7 @@ def watch(
         while True:
             found = history.read(path)
             for record in found.records[said:]:
-                console.say(_line(record))
+                console.say(_line(record, _shown(found)))
             said = len(found.records)
             if found.state != "running":
                 break
@@ -186,9 +184,14 @@ def _say_how_to_go_on(console: Console, run: History) -> None:
         console.next(shell.line("barlowctl", "pretrain", "--resume", run.path))
 
 
+def _shown(run: History) -> tuple[str, ...]:
+    """The metrics that are shown of a run."""
+    return ("loss", *run.terms, *MEASURED)
+
+
 def _screen(run: History) -> list[str]:
     """What `watch` redraws."""
-    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in SHOWN if key in run.last)
+    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in _shown(run) if key in run.last)
     lines = [f"{run.name}: {_state(run)}", values, ""]
     for key in ("loss", "knn"):
         if len(points := run.curve(key)) > 1:
@@ -196,8 +199,8 @@ def _screen(run: History) -> list[str]:
     return lines
 
 
-def _line(record: Any) -> str:
-    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in SHOWN)
+def _line(record: Any, shown: Collection[str]) -> str:
+    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in shown)
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 

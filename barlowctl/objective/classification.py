@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Classifier(Method):
     """
 
     views = 1
-    term_names = ClassificationTerms._fields[1:]
+    terms: ClassVar[Mapping[str, str]] = {"accuracy": "share of the batch that is classified correctly"}
 
     def __init__(self, backbone: nn.Module, *, width: int, num_classes: int, frozen: bool) -> None:
         super().__init__()

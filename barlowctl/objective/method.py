@@ -56,13 +56,13 @@ class Method(nn.Module):
     Attributes:
         backbone: images `(N, C, H, W)` -> features `(N, F)`; what is evaluated and exported.
         views: how many views of each image it takes.
-        term_names: what the terms beside the loss are called, in their order.
+        terms: the terms beside the loss, in their order: name -> what it says, for people.
         fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
     """
 
     backbone: nn.Module
     views: ClassVar[int]
-    term_names: ClassVar[tuple[str, ...]]
+    terms: ClassVar[Mapping[str, str]]
     fixed_rates: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
@@ -124,7 +124,10 @@ class BarlowTwins(Method):
     """
 
     views = 2
-    term_names = LossTerms._fields[1:]
+    terms: ClassVar[Mapping[str, str]] = {
+        "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
+        "redundancy": "Σ Cᵢⱼ², before lambd: what dimensions share",
+    }
 
     def __init__(
         self,

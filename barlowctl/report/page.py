@@ -21,8 +21,6 @@ from barlowctl.plots.svg import Line, line_chart
 # metric -> (heading, what it means, logarithmic)
 CURVES = {
     "loss": ("Loss", "of each logged step", True),
-    "invariance": ("Invariance term", "Σ (1 − Cᵢᵢ)²: what the distortions change", True),
-    "redundancy": ("Redundancy term", "Σ Cᵢⱼ², before lambd: what dimensions share", True),
     "knn": ("Online kNN", "top-1 in percent, images not trained on", False),
     "mean_diagonal": ("Mean diagonal of C", "share of variance that survives distortions; healthy: towards 1", False),
     "rms_off_diagonal": ("Off-diagonal of C", "root mean square; healthy: falls towards chance", True),
@@ -59,7 +57,8 @@ class RunPage:
     """What the page says of one run.
 
     Attributes:
-        metrics: name -> (steps, values). facts: label -> value. recipe: its TOML.
+        metrics: name -> (steps, values). terms: of the loss, name -> what it says.
+        facts: label -> value. recipe: its TOML.
         singular_values, eigenvalues: of the last evaluation, descending.
         probes, transfers: result documents, as written by the commands.
     """
@@ -70,6 +69,7 @@ class RunPage:
     facts: Mapping[str, str]
     recipe: str
     metrics: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    terms: Mapping[str, str] = field(default_factory=dict)
     singular_values: Sequence[float] = ()
     eigenvalues: Sequence[float] = ()
     probes: Sequence[Mapping[str, Any]] = ()
@@ -161,11 +161,19 @@ def _readings(runs: Sequence[RunPage]) -> str:
 
 def _curves(runs: Sequence[RunPage]) -> str:
     charts = []
-    for key, (heading, meaning, log) in CURVES.items():
+    terms = {name: meaning for run in runs for name, meaning in run.terms.items()}
+    of_terms = {name: (f"{name.capitalize()} term", meaning, _positive(runs, name)) for name, meaning in terms.items()}
+    curves = {"loss": CURVES["loss"], **of_terms, **CURVES}
+    for key, (heading, meaning, log) in curves.items():
         lines = [Line(run.name, *run.metrics[key], index) for index, run in enumerate(runs) if key in run.metrics]
         if svg := line_chart(lines, x_label="step", log=log):
             charts.append(_figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def _positive(runs: Sequence[RunPage], key: str) -> bool:
+    """Whether a metric can be drawn on a logarithmic axis."""
+    return all(value > 0.0 for run in runs for value in run.metrics.get(key, ((), ()))[1])
 
 
 def _spectra(runs: Sequence[RunPage]) -> str:

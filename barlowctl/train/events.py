@@ -19,6 +19,7 @@ class RunStarted:
     epochs: int
     steps_per_epoch: int
     start_step: int  # 0 unless resumed
+    terms: tuple[str, ...] = ()  # names of the loss's terms, in their order
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ from barlowctl.errors import UserError
 from barlowctl.train import rundir
 
 State = Literal["running", "finished", "stopped"]
-CURVES = ("loss", "invariance", "redundancy", "knn")
-"""What is compared between runs: loss and its terms by logged step, kNN by evaluation."""
+TERMS_OF_BEFORE = {
+    "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
+    "redundancy": "Σ Cᵢⱼ², before lambd: what dimensions share",
+}
+"""The terms of runs that did not note theirs: all were Barlow Twins."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class History:
         return rundir.fingerprint(self.about)
 
     @property
+    def terms(self) -> Mapping[str, str]:
+        """The terms of the loss: name -> what it says."""
+        return terms_of(self.about)
+
+    @property
     def step(self) -> int:
         return int(self.last.get("step", 0))
 
@@ -72,6 +80,12 @@ class History:
         """The largest value of a curve."""
         values = [value for _, value in self.curve(key)]
         return max(values) if values else None
+
+
+def terms_of(about: Mapping[str, Any]) -> Mapping[str, str]:
+    """The terms of a run's loss, from its run.json: name -> what it says, in their order."""
+    terms: Mapping[str, str] = about.get("terms", TERMS_OF_BEFORE)
+    return terms
 
 
 def read(run: Path) -> History:

@@ -222,7 +222,7 @@ class TrainingStep:
                 self._begin_scaling_anew()
                 torch.cuda.synchronize(self.device)
                 leave_capture(self.device)
-                self.notify(f"steps are not captured as a CUDA graph: {str(error).strip().partition(chr(10))[0]}")
+                self.notify(f"steps are not captured as a CUDA graph: {_reason(error)}")
                 return False
         return self._captured.fits(views)
 
@@ -272,6 +272,13 @@ def _each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
     """Terms with every value changed."""
     changed: Terms = type(terms)(**{name: change(value) for name, value in terms._asdict().items()})
     return changed
+
+
+def _reason(error: Exception) -> str:
+    """Why a capture failed, in a line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU has no memory left for one"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
