@@ -20,12 +20,13 @@ from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.trial import Trial
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.data.views import ViewSpec
 from barlowctl.errors import RunDiverged, UserError
-from barlowctl.eval.features import backbone_digest
+from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
 from barlowctl.model import Preprocessing, feature_width
 from barlowctl.objective import Classifier
@@ -116,7 +117,7 @@ def fit(
         return Fitted(saved["scores"], saved["labels"], folder, len(members), values["cpu_seconds"], left_out)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with rundir.lock(folder):
+    with rundir.lock(folder), own_generator(device=device):
         method = _build(subject, data, protocol, seed, device)
         chosen = _precision(method, shown, protocol, device, len(members), precision.kept_by(folder))
         about["precision"] = precision.record(chosen, device)
@@ -138,7 +139,7 @@ def fit(
             on_unreadable=on_unreadable,
         )
         if protocol.frozen:
-            assert backbone_digest(method.backbone) == before, "linear evaluation changed the backbone"
+            check_unchanged(method.backbone, before, protocol.name)
         found = extract_readable(_Logits(method), data.test, shown, runtime, device, on_unreadable=on_unreadable)
         scores, labels = found.features, found.labels
         left_out += [replace(problem, split="test") for problem in found.unreadable]

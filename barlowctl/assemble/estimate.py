@@ -17,7 +17,7 @@ from barlowctl.assemble.data import Source, build_loader, choose_loader, evaluat
 from barlowctl.assemble.job import build_optimizer
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.trial import Trial, operations
@@ -188,12 +188,13 @@ class _Stopwatch:
         recipe = resolved.recipe
         method = place(build_method(recipe), recipe, self.device)
         optimizer = build_optimizer(recipe, method, resolved.rates)
-        trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, size=recipe.views.size)
         seconds: list[float] = []
-        while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
-            seconds.append(trial.step(self._precision(recipe)))
-            if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
-                break
+        with own_generator(device=self.device):
+            trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, size=recipe.views.size)
+            while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
+                seconds.append(trial.step(self._precision(recipe)))
+                if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
+                    break
         return statistics.median(seconds[1:])
 
     def _precision(self, recipe: Recipe) -> str:

@@ -23,7 +23,7 @@ from barlowctl.assemble.data import (
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
-from barlowctl.assemble.model import build_method, compile_networks, place
+from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.data.loader import Loader
@@ -90,7 +90,7 @@ class Job:
 
     @cached_property
     def method(self) -> Method:
-        method = build_method(self.recipe, self.ranks)
+        method = begin_method(self.recipe, self.ranks)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device)
         return place(method, self.recipe, self.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,9 +69,38 @@ def build_checked_backbone(
     return backbone
 
 
-def build_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
-    """The network and its objective over `ranks`; weights are drawn by the recipe's seed."""
+def build_method(recipe: Recipe) -> Method:
+    """The network and its objective; weights are drawn by the recipe's seed. torch's generators stay as they are."""
+    with own_generator(recipe.seed):
+        return draw_method(recipe)
+
+
+def begin_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
+    """What `build_method` returns, over `ranks`, as training begins: torch's generators are seeded and go on from it.
+
+    Dropout and stochastic depth of a run draw from the generator that its weights were drawn from.
+    """
     torch.manual_seed(recipe.seed)
+    return draw_method(recipe, ranks)
+
+
+@contextmanager
+def own_generator(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
+    """What is drawn inside changes nothing outside: torch's generators are afterwards as they were.
+
+    Args:
+        seed: of torch's CPU generator inside, by which weights are drawn; None: it goes on from where it is.
+        device: the generator of this GPU is kept too; None: nothing is drawn on one.
+    """
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        yield
+
+
+def draw_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
+    """The network and its objective with fresh weights, from torch's current generator."""
     model, objective = recipe.model, recipe.objective
     backbone = build_recipe_backbone(recipe)
     if recipe.train.activation_checkpointing:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from barlowctl.assemble.data import Source, choose_loader, open_source
 from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
-from barlowctl.assemble.model import build_method, place
+from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.trial import Trial
@@ -51,7 +51,8 @@ def plan(
     facts = first_lines(resolved, method, precision, of_images)
     memory = footprint(resolved, method, precision.used)
     seen = recipe.train.epochs * min(resolved.images, resolved.steps_per_epoch * recipe.train.batch_size)
-    rate, how = measure_rate(resolved, method, precision.used)
+    with own_generator(device=device):
+        rate, how = measure_rate(resolved, method, precision.used)
     return {
         "facts": facts,
         "images": images,

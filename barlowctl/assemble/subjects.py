@@ -17,7 +17,7 @@ from torch import nn
 from barlowctl import shell
 from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
-from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
+from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, own_generator, preprocessing_of
 from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.data.unreadable import OnMeasuring
 from barlowctl.errors import UserError, did_you_mean
@@ -99,21 +99,8 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
     path, same_name = _located(what)
-    if rundir.is_run(path):
-        subject = of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
-    elif path.is_dir() and (path / "config.json").is_file():
-        subject = _of_export(path, read_export(path), "export")
-    elif path.is_dir():
-        open_run(path)  # says what a run directory is
-        raise AssertionError(path)
-    elif path.suffix == ".safetensors":
-        subject = _of_export(path, read_export(path), "export")
-    elif path.suffix in (".pth", ".pt", ".tar"):
-        subject = _of_export(path, read_official(path), "official")
-    elif len(path.parts) > 1:
-        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
-    else:
-        subject = _of_timm(what)
+    with own_generator():
+        subject = _opened(path, what)
     if subject.preprocessing.channels not in (1, 3):
         raise UserError(f"'{what}' takes {subject.preprocessing.channels} channels", allowed="1 (grey) or 3 (RGB)")
     trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
@@ -121,6 +108,24 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
         subject = _shown_otherwise(subject, overrides)
     shown = subject.preprocessing
     return replace(subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
+
+
+def _opened(path: Path, what: str) -> Subject:
+    """What lies at `path`, which `what` named; networks draw weights before they have those of a file."""
+    if rundir.is_run(path):
+        return of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
+    if path.is_dir() and (path / "config.json").is_file():
+        return _of_export(path, read_export(path), "export")
+    if path.is_dir():
+        open_run(path)  # says what a run directory is
+        raise AssertionError(path)
+    if path.suffix == ".safetensors":
+        return _of_export(path, read_export(path), "export")
+    if path.suffix in (".pth", ".pt", ".tar"):
+        return _of_export(path, read_official(path), "official")
+    if len(path.parts) > 1:
+        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
+    return _of_timm(what)
 
 
 def _located(what: str) -> tuple[Path, tuple[str, ...]]:
@@ -166,8 +171,9 @@ def floor(subject: Subject, name: str) -> Subject:
         case "pixels":
             same = replace(subject, name="raw pixels", kind="pixels", backbone=Pixels(), untrained=None)
         case "random-init" if subject.untrained is not None:
-            torch.manual_seed(subject.seed)
-            same = replace(subject, name="random backbone", kind="random", backbone=subject.untrained().eval())
+            with own_generator(subject.seed):
+                fresh = subject.untrained()
+            same = replace(subject, name="random backbone", kind="random", backbone=fresh.eval())
         case _:
             raise AssertionError(name)
     return replace(same, run=None, facts={}, notes=())
@@ -205,8 +211,8 @@ def _of_timm(name: str) -> Subject:
     if tag:
         backbone = _published(architecture, name, tag)
     else:
-        torch.manual_seed(0)
-        backbone = _built(architecture)
+        with own_generator(0):
+            backbone = _built(architecture)
         tags = timm.list_pretrained(f"{architecture}.*")
         notes = (f"{architecture} has random weights" + (f"; published ones: {', '.join(tags[:6])}" if tags else ""),)
     config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from barlowctl.assemble import data, job
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import build_method, compile_networks, place
+from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_rivals import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
@@ -55,7 +55,7 @@ class Ours:
 
     def __init__(self, settings: StepSettings) -> None:
         self.settings, recipe = settings, settings.recipe
-        self.method = place(build_method(recipe), recipe, settings.device)
+        self.method = place(begin_method(recipe), recipe, settings.device)
         images = STEPS * recipe.train.batch_size + recipe.data.holdout
         self.resolved = resolve(recipe, settings.device, torch.get_num_threads(), images)
         self.to_input = self.resolved.preprocessing.normalization().to(settings.device)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.model import build_method, preprocessing_of
+from barlowctl.assemble.model import begin_method, preprocessing_of
 from barlowctl.bench.loss import one_file
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
@@ -50,7 +50,7 @@ class Rival:
         device = settings.device
         if settings.kind == "authors":
             torch.backends.cudnn.benchmark = True
-        ours = build_method(recipe)
+        ours = begin_method(recipe)
         parts = PARTS[settings.kind](settings, ours)
         copy_layers(ours.heads()["projector"], parts.projector)
         self.format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format

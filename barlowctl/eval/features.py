@@ -77,3 +77,13 @@ def backbone_digest(module: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def check_unchanged(backbone: nn.Module, before: str, what: str) -> None:
+    """Whether a frozen backbone still has the `backbone_digest` of `before`.
+
+    Raises:
+        AssertionError: it has not: `what` changed it, and its measurements are of another network.
+    """
+    if backbone_digest(backbone) != before:
+        raise AssertionError(f"{what} changed the backbone, which is frozen: its measurements are not of that backbone")

@@ -129,7 +129,8 @@ def _projector_path(path: Path, format: Format) -> Path:
 def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
     """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
+    with torch.random.fork_rng(devices=[]):  # the fresh model draws weights before it has those of the file
+        exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     shown = model.preprocessing
@@ -151,8 +152,8 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
 def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
     """The line for a new classifier, if it works on what was loaded; a few of timm's models refuse a new one."""
     try:
-        exec(compile(line, "<fine-tuning>", "exec"), namespace)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            exec(compile(line, "<fine-tuning>", "exec"), namespace)
             scores = namespace["model"](images)
     except Exception:  # whatever that model raises: the export holds what it promises without the line
         return ""

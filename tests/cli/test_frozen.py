@@ -1,0 +1,79 @@
+"""A measurement that changes the backbone it measures is not reported: by `probe`, in a study, of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from barlowctl.assemble import classification, probing, study
+from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.labelled import Labelled
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.probing import open_labelled
+from barlowctl.assemble.subjects import of_run
+from barlowctl.eval.features import backbone_digest, check_unchanged
+from barlowctl.recipe.protocol import PROTOCOLS, override
+
+
+@pytest.fixture
+def opened(trained: Path, recipe: Path) -> tuple[FinishedRun, Labelled]:
+    return open_run(trained), open_labelled("digits")
+
+
+def nudging(extract: Callable[..., Any], network: Callable[[nn.Module], nn.Module]) -> Callable[..., Any]:
+    """An extraction after which one number of the backbone is another."""
+
+    def nudged(backbone: nn.Module, *arguments: Any, **options: Any) -> Any:
+        found = extract(backbone, *arguments, **options)
+        with torch.no_grad():
+            next(network(backbone).parameters()).view(-1)[0] += 1e-3
+        return found
+
+    return nudged
+
+
+def test_a_probe_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "extract_readable", nudging(probing.extract_readable, lambda backbone: backbone))
+    with pytest.raises(AssertionError, match="measuring 'digits' changed the backbone"):
+        next(probing.probe(*opened, Runtime(threads=1)))
+
+
+def test_a_study_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "extract_readable", nudging(probing.extract_readable, lambda backbone: backbone))
+    with pytest.raises(AssertionError, match="measuring 'digits' changed the backbone"):
+        study.measure(*opened, Runtime(threads=1))
+
+
+def test_a_linear_evaluation_says_so(
+    opened: tuple[FinishedRun, Labelled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = classification._train
+
+    def changing(method: Any, *arguments: Any, **options: Any) -> Any:
+        found = train(method, *arguments, **options)
+        with torch.no_grad():
+            next(method.backbone.parameters()).view(-1)[0] += 1e-3
+        return found
+
+    monkeypatch.setattr(classification, "_train", changing)
+    protocol = override(PROTOCOLS["linear"], ["epochs=1", "batch_size=256"])
+    run, data = opened
+    with pytest.raises(AssertionError, match=r"linear.* changed the backbone"):
+        classification.fit(
+            of_run(run), data, protocol, Runtime(threads=1), torch.device("cpu"), folder=tmp_path / "fit", seed=0
+        )
+    assert not list((tmp_path / "fit").glob("*/result.json"))
+
+
+def test_buffers_are_of_the_backbone_too() -> None:
+    module = nn.BatchNorm1d(3)
+    before = backbone_digest(module)
+    check_unchanged(module, before, "nothing")
+    module(torch.randn(4, 3))  # in training mode: the running mean moves
+    with pytest.raises(AssertionError, match="a forward pass changed the backbone"):
+        check_unchanged(module, before, "a forward pass")
