@@ -16,7 +16,7 @@ from tests.cli.tree import ROOT, parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WRITTEN = sorted(page for page in (CHECKOUT / "docs").glob("*.md") if page.name != "cli.md")  # that one is generated
-PAGES = [CHECKOUT / "README.md", *WRITTEN, CHECKOUT / "docs" / "study" / "README.md"]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *WRITTEN, CHECKOUT / "docs" / "study" / "README.md"]
 
 
 def commands(text: str) -> Iterator[str]:
@@ -24,7 +24,8 @@ def commands(text: str) -> Iterator[str]:
     fenced = False
     for line in text.replace("\\\n", " ").splitlines():
         fenced ^= line.startswith("```")
-        found = re.match(r" *(?:[A-Z_]+=\S+ )*(?:torchrun \S.* -m |srun \S.* -m )?barlowctl (.*)", line)
+        line = re.sub(r"^\(cd \S+ && (.*)\)$", r"\1", line)  # in another folder
+        found = re.match(r" *(?:[A-Z_]+=\S+ )*(?:torchrun \S.* -m |srun \S.* -m |python -m )?barlowctl (.*)", line)
         if found and (fenced or line.startswith("    ")):
             yield found[1]
     yield from (found.partition("barlowctl ")[2] for found in re.findall(r"`(barlowctl [^`\n]+)`", text))

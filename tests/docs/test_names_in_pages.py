@@ -1,0 +1,101 @@
+"""What CONTRIBUTING.md and the glossary name is there: files, names in them, targets of make, tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = ("CONTRIBUTING.md", "docs/glossary.md")
+FOLDERS = "barlowctl|tests|docs|benchmarks|recipes|\\.ci"
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
+DOTTED = re.compile(r"`(barlowctl(?:\.\w+)+)`")
+NAME_IN_PATH = re.compile(rf"`([\w.]+)`(?:\s+is a\s+\w+)?\s+in\s+`((?:{FOLDERS})/[\w./-]+)`")
+
+
+def text(page: str) -> str:
+    return (CHECKOUT / page).read_text(encoding="utf-8")
+
+
+def missing(words: str) -> Iterator[str]:
+    """Paths that are not there, and names that are not in the file they are said to be in."""
+    for path in PATH.findall(words):
+        if not (CHECKOUT / path).exists():
+            yield path
+    for name, path in NAME_IN_PATH.findall(words):
+        file = CHECKOUT / path
+        name = name.rpartition(".")[2]
+        if file.is_file() and not re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")):
+            yield f"{name} in {path}"
+    yield from (name for name in DOTTED.findall(words) if not importable(name))
+
+
+def importable(name: str) -> bool:
+    """Whether a dotted name is a module, or a name in one."""
+    file = CHECKOUT.joinpath(*name.split("."))
+    if file.with_suffix(".py").is_file() or (file / "__init__.py").is_file():
+        return True
+    module = file.parent.with_suffix(".py") if file.parent.with_suffix(".py").is_file() else file.parent / "__init__.py"
+    return module.is_file() and re.search(rf"\b{file.name}\b", module.read_text(encoding="utf-8")) is not None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_names_are_there(page: str) -> None:
+    words = text(page)
+    assert len(PATH.findall(words)) > 30
+    assert len(NAME_IN_PATH.findall(words)) > 10
+    assert list(missing(words)) == []
+
+
+def test_what_is_not_there_is_seen() -> None:
+    words = (
+        "`Nothing` in `barlowctl/errors.py`, `UserError` in `barlowctl/errors.py`, `barlowctl/errors2.py`, "
+        "`barlowctl.cli.app.run`, `barlowctl.cli`, `barlowctl.cli.app.runs_`"
+    )
+    assert list(missing(words)) == ["barlowctl/errors2.py", "Nothing in barlowctl/errors.py", "barlowctl.cli.app.runs_"]
+
+
+def test_targets_of_make_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    for page in ("CONTRIBUTING.md", "README.md"):
+        named = re.findall(r"(?:`|^)make ([a-z-]+)", text(page), re.MULTILINE)
+        assert len(named) > 3
+        assert set(named) <= targets, page
+
+
+def test_tests_that_are_named_are_there() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (CHECKOUT / "tests").rglob("test_*.py"))
+    named = [name for name in re.findall(r"`(test_\w+)`", text("CONTRIBUTING.md")) if name != "test_options_2"]
+    assert named
+    assert [name for name in named if f"def {name}(" not in source] == []
+
+
+def test_the_comparison_of_two_runs_sees_what_differs(tmp_path: Path) -> None:
+    """The Python that CONTRIBUTING.md gives for "the same numbers": times may differ, a loss may not."""
+    script = text("CONTRIBUTING.md").partition("<<'END'\n")[2].partition("END\n```")[0]
+    for name, wait, loss in (("before", 1.0, 0.5), ("same", 2.0, 0.5), ("other", 1.0, 0.25)):
+        record = f'{{"event": "step", "step": 1, "loss": {loss}, "data_wait": {wait}, "images_per_second": {wait}}}\n'
+        (tmp_path / name).write_text(record)
+
+    def compare(other: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-", str(tmp_path / "before"), str(tmp_path / other)]
+        return subprocess.run(command, input=script, capture_output=True, text=True)
+
+    assert compare("same").stdout == "1 records, all the same\n"
+    assert compare("other").returncode == 1
+    assert "0.25" in compare("other").stderr
+
+
+def test_methods_members_are_those_of_the_table() -> None:
+    from barlowctl.objective.method import Method
+
+    table = text("CONTRIBUTING.md").partition("| what | meaning |\n")[2].partition("\n\n")[0]
+    cells = [line.strip(" |").split(" | ")[0] for line in table.splitlines()]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
+    own = {name for name in vars(Method) | Method.__annotations__ if not name.startswith("_")}
+    assert named == own - {"forward", "embed"}
