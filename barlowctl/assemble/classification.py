@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from barlowctl.assemble.subjects import Subject
 from barlowctl.assemble.trial import Trial
 from barlowctl.data.unreadable import OnMeasuring, Problem
 from barlowctl.data.views import ViewSpec
-from barlowctl.errors import RunDiverged, UserError
+from barlowctl.errors import RunDiverged, UserError, one_line
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
 from barlowctl.model import Preprocessing, feature_width
@@ -33,7 +34,7 @@ from barlowctl.objective import Classifier
 from barlowctl.recipe.protocol import Protocol
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine, rundir, sinks
-from barlowctl.train.events import Sink, broadcast
+from barlowctl.train.events import Notice, Sink, broadcast
 from barlowctl.train.schedule import epoch_cosine, epoch_drops
 
 TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precision
@@ -110,12 +111,11 @@ def fit(
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
-    if (folder / "result.json").is_file() and (folder / "scores.safetensors").is_file():
-        saved = load_file(folder / "scores.safetensors")
-        values = rundir.read_json(folder / "result.json")
-        left_out = [Problem(**one) for one in values.get("unreadable", ())]  # not noted by earlier versions
-        return Fitted(saved["scores"], saved["labels"], folder, len(members), values["cpu_seconds"], left_out)
-
+    try:
+        if finished := _read_back(folder, len(members)):
+            return finished
+    except (SafetensorError, KeyError, UserError) as damaged:
+        emit(Notice(f"'{folder}' is damaged ({one_line(damaged)}): its test images are scored again"))
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder), own_generator(device=device):
         method = _build(subject, data, protocol, seed, device)
@@ -148,6 +148,20 @@ def fit(
         noted = {"unreadable": [problem.as_dict() for problem in left_out]}
         rundir.write_json(folder / "result.json", {**values, **noted})
     return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]), left_out)
+
+
+def _read_back(folder: Path, images: int) -> Fitted | None:
+    """What was finished there; None: nothing was.
+
+    Raises:
+        SafetensorError, KeyError, UserError: it is damaged.
+    """
+    if not ((folder / "result.json").is_file() and (folder / "scores.safetensors").is_file()):
+        return None
+    saved = load_file(folder / "scores.safetensors")
+    values = rundir.read_json(folder / "result.json")
+    left_out = [Problem(**one) for one in values.get("unreadable", ())]  # not noted by earlier versions
+    return Fitted(saved["scores"], saved["labels"], folder, images, values["cpu_seconds"], left_out)
 
 
 def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, device: torch.device) -> Classifier:

@@ -139,6 +139,10 @@ def _located(what: str) -> tuple[Path, tuple[str, ...]]:
     return run, ()
 
 
+PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands")
+"""Keys of a recipe that a measurement takes."""
+
+
 def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
     """The subject with images prepared in another way; a crop that it cannot take is refused before images are read."""
     own = subject.preprocessing
@@ -149,6 +153,11 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         },
         overrides,
     )
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in PREPARED_BY:
+            raise UserError(
+                f"--set {override}: '{key}' is of a training, and changes nothing here", allowed=", ".join(PREPARED_BY)
+            )
     shown = replace(
         own,
         resize=asked.eval.resize,

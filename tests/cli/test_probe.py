@@ -84,6 +84,7 @@ def test_data_that_cannot_be_probed_on_is_refused(
     ("arguments", "says"),
     [
         (["--set", "lr=3"], "unknown protocol value 'lr'"),
+        (["--set", "eval.bank=100"], "'eval.bank' is of a training, and changes nothing here"),
         (["--set", "epochs=1"], "changes a protocol that is not asked for"),
         (["--semi", "1", "--semi-list", "nowhere.txt"], "the list 'nowhere.txt' cannot be read"),
         (["--semi", "1", "--semi-list", "digits.toml"], "no training image has that name"),

@@ -154,6 +154,11 @@ def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsy
     kept = json.loads(Path(again["file"]).read_text())
     assert kept["semi_10"] == result["semi_10"]  # measured before, of the same network and images
 
+    (first / "scores.safetensors").write_bytes(b"cut short")
+    mended = measured([*options, "--protocol", "paper"], capsys)
+    assert mended["linear_paper"]["seeds"] == result["linear_paper"]["seeds"]
+    assert (first / "scores.safetensors").stat().st_size > 100
+
 
 def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_path: Path) -> None:
     """Interrupted after the first epoch and continued, it scores as one that went through."""
