@@ -187,7 +187,7 @@ def _precision(
     def measure() -> precision.Precision:
         batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // shown.crop**2))
         trained = copy.deepcopy(method).train()
-        trial = Trial(shown, trained, device, batch, size=shown.crop)
+        trial = Trial(shown, trained, device, batch, sizes=[shown.crop])
         return precision.faster(protocol.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
 
     return precision.choose(protocol.precision, device, measure, kept)

@@ -188,13 +188,12 @@ def build_loader(
 
 
 def view_specs(recipe: Recipe) -> list[Spec]:
-    """The two distorted views."""
-    views = recipe.views
-
-    def spec(view: View) -> ViewSpec:
-        return ViewSpec(size=views.size, interpolation=views.interpolation, **view.model_dump())
-
-    return [spec(views.first), spec(views.second)]
+    """The distorted views of each image, in the order of their numbers (`recipe.schema.Views.listed`)."""
+    interpolation, distortions = recipe.views.interpolation, set(View.model_fields)
+    return [
+        ViewSpec(size=size, interpolation=interpolation, **view.model_dump(include=distortions))
+        for size, view in recipe.views.listed()
+    ]
 
 
 def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:

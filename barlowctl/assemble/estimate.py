@@ -20,7 +20,7 @@ from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.assemble.trial import Trial, operations
+from barlowctl.assemble.trial import Trial, batch_of_pixels, operations
 from barlowctl.cores import usable_cores
 from barlowctl.data.views import Spec
 from barlowctl.datasets import DATASETS, training_images
@@ -125,10 +125,9 @@ def _resolve_variants(
 
 def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
     """What a step's time depends on: recipes that agree in it are timed once."""
-    views = recipe.views.model_dump(mode="json")
     parts = {"model": recipe.model, "optimizer": recipe.optimizer.name, "batch": recipe.train.batch_size}
     loss = (recipe.objective.criterion, recipe.objective.form, recipe.objective.stop_gradient)
-    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": views["size"]}
+    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": recipe.views.sizes}
 
 
 def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
@@ -181,7 +180,7 @@ class _Stopwatch:
     def _affordable(self, recipe: Recipe) -> int:
         """The batch, or a smaller one where activations of the whole would be too many for a quick look."""
         pixels = {"cpu": 64, "cuda": 256}[self.device.type] * 224**2
-        return max(2, min(recipe.train.batch_size, pixels // recipe.views.size**2))
+        return batch_of_pixels(recipe, pixels)
 
     def _time(self, resolved: Resolved, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
@@ -190,7 +189,7 @@ class _Stopwatch:
         optimizer = build_optimizer(recipe, method, resolved.rates)
         seconds: list[float] = []
         with own_generator(device=self.device):
-            trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, size=recipe.views.size)
+            trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.views.sizes)
             while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
                 seconds.append(trial.step(self._precision(recipe)))
                 if seconds[-1] > LONGEST_STEP and len(seconds) > 1:

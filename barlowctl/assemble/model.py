@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
 from barlowctl.model import (
     Preprocessing,
     build_backbone,
@@ -45,7 +46,7 @@ def build_recipe_backbone(recipe: Recipe) -> nn.Module:
     return build_checked_backbone(
         model.backbone,
         preprocessing_of(recipe).channels,
-        {recipe.views.size, recipe.eval.crop},
+        {*recipe.views.sizes, recipe.eval.crop},
         stem=model.stem,
         zero_init_last=model.zero_init_last,
         arguments=model.backbone_args,
@@ -67,6 +68,22 @@ def build_checked_backbone(
     for size in sizes:
         check_input(backbone, size, in_chans=channels)
     return backbone
+
+
+def check_views(recipe: Recipe) -> None:
+    """Refuse views that the recipe's method does not compare.
+
+    Raises:
+        UserError: more than it takes.
+    """
+    given = len(recipe.views.sizes)
+    if given != BarlowTwins.views:
+        raise UserError(
+            f"Barlow Twins compares {BarlowTwins.views} views of each image, and with views.small.count = "
+            f"{recipe.views.small.count} there are {given}",
+            allowed=f"{BarlowTwins.views} views: views.small.count = 0",
+            next="--set views.small.count=0",
+        )
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -100,7 +117,12 @@ def own_generator(seed: int | None = None, device: torch.device | None = None) -
 
 
 def draw_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
-    """The network and its objective with fresh weights, from torch's current generator."""
+    """The network and its objective with fresh weights, from torch's current generator.
+
+    Raises:
+        UserError: see `check_views`; a backbone or a projector that cannot be.
+    """
+    check_views(recipe)
     model, objective = recipe.model, recipe.objective
     backbone = build_recipe_backbone(recipe)
     if recipe.train.activation_checkpointing:

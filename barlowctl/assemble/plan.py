@@ -14,7 +14,7 @@ from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, s
 from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.assemble.trial import Trial
+from barlowctl.assemble.trial import Trial, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint, estimate_memory
@@ -22,7 +22,7 @@ from barlowctl.objective import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 
-TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of one view of a timed step, about
+TIMED_PIXELS = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}  # of a timed step, half of its views (see `batch_of_pixels`)
 TIMED_STEPS = 2
 LONG_STEP = 4.0  # seconds; one such step tells the rate as well as two
 
@@ -104,13 +104,13 @@ class _Loss(nn.Module):
 def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
     recipe = resolved.recipe
-    size, train = recipe.views.size, recipe.train
+    train = recipe.train
     share = train.batch_size // resolved.ranks
     rows = min(train.micro_batch or share, share)
-    shape = (rows, resolved.preprocessing.channels, size, size)
+    shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.views.sizes]
     return estimate_memory(
         _Loss(method),
-        lambda: tuple(torch.zeros(shape) for _ in range(method.views)),
+        lambda: tuple(torch.zeros(shape) for shape in shapes),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
         autocast=gradient.AUTOCAST[precision],
     )
@@ -119,10 +119,10 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
 def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[float, str]:
     """Images per second of training steps on random pixels, and how it was measured."""
     recipe, device = resolved.recipe, resolved.device
-    batch = max(2, min(recipe.train.batch_size, TIMED_PIXELS[device.type] // recipe.views.size**2))
+    batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
     method = place(method, recipe, device)
     optimizer = build_optimizer(recipe, method, resolved.rates)
-    trial = Trial(resolved.preprocessing, method, device, batch, optimizer, size=recipe.views.size)
+    trial = Trial(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.views.sizes)
     trial.step(precision)
     seconds = [trial.step(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:

@@ -78,7 +78,7 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precis
         share = max(2, recipe.train.batch_size // ranks)
         batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
         method = place(build_method(recipe), recipe, device)
-        trial = Trial(preprocessing_of(recipe), method, device, batch, size=recipe.views.size)
+        trial = Trial(preprocessing_of(recipe), method, device, batch, sizes=recipe.views.sizes)
         return faster(recipe.train.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
 
     return choose(recipe.train.precision, device, measure, kept)

@@ -204,7 +204,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
         )
         with Image.open(drawn.path) as opened:
             views = opened.convert("RGB")
-        shown = [Picture("Views", "originals and the two distorted views of epoch 0", views)]
+        shown = [Picture("Views", "originals and their distorted views of epoch 0", views)]
         try:
             split, source = "test", open_source(recipe, "test", data)
         except UserError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from barlowctl.assemble.data import LoaderChoice, check_holdout
-from barlowctl.assemble.model import preprocessing_of
+from barlowctl.assemble.model import check_views, preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
@@ -83,8 +83,9 @@ def resolve(
     """Resolve a recipe for a training split of `images` images, those that are held out included.
 
     Raises:
-        UserError: sizes that do not fit together: see `check_holdout` and `steps_per_epoch`.
+        UserError: what does not fit together: see `check_views`, `check_holdout` and `steps_per_epoch`.
     """
+    check_views(recipe)
     check_holdout(images, recipe)
     trained_on = images - recipe.data.holdout
     return Resolved(

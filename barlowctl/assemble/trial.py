@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +19,7 @@ class Trial:
     """A batch of random pixels and a network of its own, which steps change.
 
     Args:
-        method: on the device already. batch: images of each view. size: side of a view.
+        method: on the device already. batch: images of each view. sizes: the side of every view, in pixels.
         optimizer: takes the gradient of every step; None: a step ends with the gradient.
     """
 
@@ -30,12 +31,12 @@ class Trial:
         batch: int,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        size: int,
+        sizes: Sequence[int],
     ) -> None:
         self.method, self.device, self.optimizer = method, device, optimizer
         self.to_input = shown.normalization().to(device)
-        shape = (batch, size, size, shown.channels)
-        self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for _ in range(method.views)]
+        shapes = [(batch, size, size, shown.channels) for size in sizes]
+        self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for shape in shapes]
         self.targets = Targets.unlabelled(batch, device, label=0)
         self.steps: dict[str, TrainingStep] = {}  # by precision
 
@@ -62,17 +63,23 @@ class Trial:
         return time.process_time() - start
 
 
+def batch_of_pixels(recipe: Recipe, pixels: int) -> int:
+    """The recipe's batch, or as much of it as has at most twice as many `pixels` in all its views together."""
+    return max(2, min(recipe.train.batch_size, 2 * pixels // sum(size**2 for size in recipe.views.sizes)))
+
+
 def operations(recipe: Recipe) -> float:
-    """Multiply-adds of both views' forward pass and of the loss at the recipe's batch, counted without computing."""
-    n, d = recipe.train.batch_size, recipe.model.projector[-1]
-    return float(forward_flops(recipe) * n + min(n * d * d, 2 * n * n * d))
+    """Multiply-adds of all views' forward pass and of the loss at the recipe's batch, counted without computing."""
+    n, d, sizes = recipe.train.batch_size, recipe.model.projector[-1], recipe.views.sizes
+    each = {size: forward_flops(recipe, size) / 2 for size in set(sizes)}
+    return float(sum(each[size] for size in sizes) * n + min(n * d * d, 2 * n * n * d))
 
 
-def forward_flops(recipe: Recipe) -> float:
-    """Floating-point operations (two a multiply-add) of one view of one image through backbone and projector."""
+def forward_flops(recipe: Recipe, size: int) -> float:
+    """Floating-point operations (two a multiply-add) of one view of `size` pixels through backbone and projector."""
     with torch.device("meta"):
         method = build_method(recipe)
-        images = torch.empty((2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size))
+        images = torch.empty((2, preprocessing_of(recipe).channels, size, size))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         method.project(images)
     return float(counter.get_total_flops() / 2)

@@ -125,7 +125,7 @@ def compare(
             (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
-    flops = 6 * forward_flops(recipe)
+    flops = 6 * forward_flops(recipe, recipe.views.size)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as place:
         if loading:

@@ -92,7 +92,9 @@ def preview(
         (_title(source, index), [source.image(index), *(view[row] for view in pixels)])
         for row, index in enumerate(shown)
     ]
-    sheet = contact_sheet(rows, ["original", *(f"view {i + 1}" for i in range(len(views)))])
+    sides = [view.output_size for view in views]
+    names = [f"view {i + 1}" + (f": {side} px" if len(set(sides)) > 1 else "") for i, side in enumerate(sides)]
+    sheet = contact_sheet(rows, ["original", *names])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out, durable=False) as temporary:

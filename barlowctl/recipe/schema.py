@@ -14,7 +14,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from barlowctl.datasets import IMAGENET
 
@@ -124,15 +124,46 @@ class View(Section):
         return self
 
 
-class Views(Section):
-    """The two distorted views of each image."""
+Side = Annotated[int, Field(ge=8, le=1024)]
 
-    size: Annotated[int, Field(ge=8, le=1024)] = Field(224, description="side of a view, in pixels")
+
+class SmallViews(View):
+    """Small views beside the first two, all alike. Crops as SwAV's `multicropdataset.py` has them, and its blur."""
+
+    count: Annotated[int, Field(ge=0, le=32)] = Field(0, description="small views of each image; 0: none")
+    size: Side = Field(96, description="side of a small view, in pixels")
+    crop_scale: tuple[Positive, Positive] = Field((0.05, 0.14), description="share of the image's area")
+    blur: Probability = Field(0.5, description="probability of a Gaussian blur")
+
+
+class Views(Section):
+    """The distorted views of each image: two, and small ones beside them where there are any."""
+
+    size: Side = Field(224, description="side of the first two views, in pixels")
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[Mean, ...] = Field(IMAGENET.mean, description="per channel, of pixels in [0, 1]")
     std: tuple[Divisor, ...] = Field(IMAGENET.std, description="per channel, of pixels in [0, 1]")
     first: View = View()
     second: View = View(blur=0.1, solarize=0.2)
+    small: SmallViews = SmallViews()
+
+    def listed(self) -> list[tuple[int, View]]:
+        """Every view of an image, in the order of their numbers: side in pixels and distortions."""
+        small = self.small
+        return [(self.size, self.first), (self.size, self.second), *[(small.size, small)] * small.count]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The side of every view, in pixels."""
+        return [size for size, _ in self.listed()]
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without small views that nobody asked for: text and digest are those from before there were any."""
+        values: dict[str, Any] = write(self)
+        if self.small == SmallViews():
+            values.pop("small", None)
+        return values
 
 
 class Model(Section):

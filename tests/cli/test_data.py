@@ -231,6 +231,25 @@ def test_preview(photos, tmp_path, capsys, packed):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+def test_preview_shows_every_view_of_a_list(photos, tmp_path, capsys):
+    """The first two are the same pixels with small ones beside them."""
+    (photos / "dogs/bad.jpg").unlink()
+    run(capsys, "pack", photos, "my-photos", "--store", "raw")
+    small = ("--set", "views.small.count=3", "--set", "views.small.size=16")
+    sheets = []
+    for name, extra in (("two.png", ()), ("five.png", small)):
+        out = tmp_path / name
+        run(capsys, "preview", "--data", "my-photos", "--samples", 2, "--out", out, "--set", "views.size=64", *extra)
+        sheets.append(np.asarray(Image.open(out)))
+    two, five = sheets
+    cell, gap, margin, top = 112, 6, 12, 2 * 18
+    assert two.shape[1] == 2 * margin + 3 * (cell + gap) - gap
+    assert five.shape[1] == 2 * margin + 6 * (cell + gap) - gap
+    rows = slice(margin + top, margin + top + cell)
+    views = slice(margin + cell + gap, margin + 3 * (cell + gap) - gap)
+    assert np.array_equal(two[rows, views], five[rows, views])
+
+
 def test_as_a_process(photos, tmp_path):
     command = [sys.executable, "-m", "barlowctl", "data", "pack", str(photos), str(tmp_path / "a.beton"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True)

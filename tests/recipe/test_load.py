@@ -144,6 +144,41 @@ def test_digest_ignores_the_label_and_nothing_else() -> None:
         assert load.digest(load.override(recipe, [override])) != load.digest(recipe)
 
 
+def test_small_views_follow_the_first_two() -> None:
+    recipe = load.parse(MINIMAL, ["views.size=64", "views.small.count=3", "views.small.size=32", "views.small.hue=0.2"])
+    assert recipe.views.sizes == [64, 64, 32, 32, 32]
+    views = [view for _, view in recipe.views.listed()]
+    assert views[:2] == [recipe.views.first, recipe.views.second]
+    assert [(view.crop_scale, view.blur, view.hue) for view in views[2:]] == [((0.05, 0.14), 0.5, 0.2)] * 3
+    assert load.parse(load.dump(recipe)) == recipe
+    assert load.digest(load.override(recipe, ["views.small.count=4"])) != load.digest(recipe)
+
+
+def test_without_small_views_a_recipe_is_written_as_before_there_were_any() -> None:
+    recipe = load.parse(MINIMAL)
+    assert recipe.views.sizes == [224, 224]
+    assert "small" not in load.dump(recipe)
+    assert not any("small" in key for key in load.flatten(recipe))
+    none = load.parse(MINIMAL, ["views.small.count=3", "views.small.count=0"])
+    assert (none, load.digest(none)) == (recipe, load.digest(recipe))
+    changes = load.diff(recipe, load.override(recipe, ["views.small.count=2"]))
+    assert ("views.small.count", None, 2) in changes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("views.small.count=33", "less than or equal to 32"),
+        ("views.small.size=4", "greater than or equal to 8"),
+        ("views.small.crop_scale=[0.5, 0.2]", "must not exceed"),
+        ("views.small.counts=2", "did you mean 'views.small.count'"),
+    ],
+)
+def test_wrong_small_views(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load.parse(MINIMAL, [override])
+
+
 def test_diff_names_what_differs() -> None:
     recipe = load.parse(MINIMAL)
     changed = load.override(recipe, ["train.epochs=7", "train.warmup_epochs=1"])

@@ -178,6 +178,7 @@ SCENARIOS = {
             "model.backbone_args={img_size=16}",
         ],
     ),
+    "views that nobody compares": Scenario([*TRAIN, "--set", "views.small.count=2", "--set", "views.small.size=16"]),
     "projector too wide": Scenario([*TRAIN, "--set", "model.projector=[9999999,9999999]"], slow=True),
     "no recomputing": Scenario(
         [

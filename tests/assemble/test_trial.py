@@ -1,0 +1,87 @@
+"""Timed steps have the pixels of every view, each at its own size; a method refuses views that it does not compare."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from barlowctl.assemble.data import view_specs
+from barlowctl.assemble.model import build_method, preprocessing_of
+from barlowctl.assemble.plan import footprint
+from barlowctl.assemble.resolve import resolve
+from barlowctl.assemble.trial import Trial, batch_of_pixels
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.views import ViewSpec
+from barlowctl.errors import UserError
+from barlowctl.objective import BarlowTwins, Targets
+from barlowctl.recipe import load
+
+CPU = torch.device("cpu")
+NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]
+SIZES = ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=4"]
+SMALL = ["views.small.count=3", "views.small.size=16"]
+
+
+class Mean(BarlowTwins):
+    """The pair of the first two views; the others are embedded beside them. It notes what it was shown."""
+
+    views = 5
+    seen: list[tuple[int, ...]] = []  # noqa: RUF012
+
+    def embeddings(self, views):
+        type(self).seen = [tuple(view.shape) for view in views]
+        return [self.projector(self.backbone(view)) for view in views]
+
+    def compare(self, embeddings, targets: Targets):
+        return super().compare(embeddings[:2], targets)
+
+
+@pytest.fixture
+def method() -> Mean:
+    backbone = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return Mean(backbone, nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)))
+
+
+def test_the_specs_are_the_views_of_the_list() -> None:
+    recipe = load.load("quickstart", [*SIZES, *SMALL, "views.interpolation=bilinear", "views.second.solarize=0.3"])
+    first, second, *small = view_specs(recipe)
+    assert [first, second] == view_specs(load.override(recipe, ["views.small.count=0"]))
+    assert isinstance(second, ViewSpec)
+    assert (second.size, second.solarize, second.interpolation) == (32, 0.3, "bilinear")
+    assert small == [ViewSpec(16, "bilinear", crop_scale=(0.05, 0.14), blur=0.5)] * 3
+
+
+def test_a_timed_step_and_its_memory_are_those_of_all_views(method: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
+    trial = Trial(preprocessing_of(recipe), method, CPU, 4, sizes=recipe.views.sizes)
+    trial.step("fp32")
+    expected = [(4, 1, size, size) for size in (32, 32, 16, 16, 16)]
+    assert method.seen == expected
+    monkeypatch.setattr(BarlowTwins, "views", 5)
+    method.seen.clear()
+    found = footprint(resolve(recipe, CPU, 1, 10_000), method, "fp32")
+    assert method.seen == expected
+    assert found.activations > 0
+
+
+@pytest.mark.parametrize(("pixels", "batch"), [(32 * 32 * 100, 64), (32 * 32 * 8, 8), (1, 2)])
+def test_the_pixels_of_a_batch_are_counted_over_all_views(pixels: int, batch: int) -> None:
+    two = load.load("quickstart", ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=64"])
+    assert batch_of_pixels(two, pixels) == batch
+    eight = load.override(two, ["views.small.count=8", "views.small.size=16"])  # as many pixels again
+    assert batch_of_pixels(eight, 2 * pixels) == batch
+
+
+def test_barlow_twins_refuses_more_than_two_views(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
+    for refused in (lambda: build_method(recipe), lambda: resolve(recipe, CPU, 1, 10_000)):
+        with pytest.raises(
+            UserError, match=r"compares 2 views of each image, and with views\.small\.count = 3"
+        ) as caught:
+            refused()
+        assert caught.value.next == "--set views.small.count=0"
+    resolve(load.override(recipe, ["views.small.count=0"]), CPU, 1, 10_000)
+    words = [word for change in (*NARROW, *SIZES, *SMALL) for word in ("--set", change)]
+    assert barlowctl(["pretrain", "--recipe", "quickstart", *words, "--dry-run"]) == 2
+    assert "next: barlowctl pretrain --recipe quickstart" in capsys.readouterr().err
