@@ -70,8 +70,8 @@ def contestant(name: str) -> Loss:
 def one_file(package: str, file: str) -> Any:
     """A module of an installed package without the rest of it, which imports a training stack that may be broken."""
     spec = importlib.util.find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:  # a folder of that name that is no package has no origin
+        raise ModuleNotFoundError(f"no package '{package}' is installed", name=package)
     own = importlib.util.spec_from_file_location(f"{package}_alone", Path(spec.origin).parent / file)
     assert own is not None
     assert own.loader is not None

@@ -57,6 +57,7 @@ class BetonWriter:
 
     Raises:
         UserError: the file exists, its folder cannot be written, or another process is writing it.
+        ValueError: a page size that the format does not have.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class BetonWriter:
         page_size: int = PAGE_SIZE,
         overwrite: bool = False,
     ) -> None:
-        assert page_size & (page_size - 1) == 0
-        assert 2 << 20 <= page_size <= MAX_PAGE_SIZE
+        if page_size & (page_size - 1) or not 2 << 20 <= page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"pages of {page_size} bytes: a power of two of {2 << 20} to {MAX_PAGE_SIZE} is read")
         self.path = Path(path)
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder", next="give a file name, e.g. images.beton")
@@ -111,18 +112,20 @@ class BetonWriter:
             name: of the image; given for all of them or for none.
 
         Raises:
-            ValueError: an image that the format cannot hold. The writer stays usable.
+            ValueError: an image that the format cannot hold, or one more than `capacity`. The writer stays usable.
             OSError: the disk is full or failing.
         """
         assert self._file is not None
-        assert self.count < len(self._metadata)
+        if self.count == len(self._metadata):
+            raise ValueError(f"{self.path} was given room for {self.count} images and has them")
         view = memoryview(payload).cast("B")
         size = len(view)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ValueError(f"{width}x{height} pixels: the .beton format holds at most {MAX_SIDE} a side")
         if size > MAX_PAGE_SIZE:
             raise ValueError(f"{size} bytes stored: the .beton format holds at most {MAX_PAGE_SIZE} an image")
-        assert (mode == JPEG and size > 0) or (mode == RAW and size == width * height * 3)
+        if not ((mode == JPEG and size > 0) or (mode == RAW and size == width * height * 3)):
+            raise ValueError(f"{size} bytes are no image of {width}x{height} pixels in mode {mode}")
         while self._page_size < size:  # page borders of a doubled size are borders of the smaller one too
             self._page_size *= 2
         if self._position % self._page_size + size > self._page_size:
@@ -150,11 +153,14 @@ class BetonWriter:
             The content hash.
 
         Raises:
+            ValueError: no images, or names of some of them only.
             OSError: the disk is full or failing (leave the context manager to clean up).
         """
         assert self._file is not None
-        assert self.count > 0
-        assert self._named in (0, self.count)
+        if self.count == 0:
+            raise ValueError(f"{self.path} would have no images")
+        if self._named not in (0, self.count):
+            raise ValueError(f"{self._named} of {self.count} images have names: all of them or none")
         content_hash = self._digest.hexdigest()
         info |= self._write_names(self._file)
         self._file.write(self._table[: self.count].tobytes())

@@ -27,7 +27,7 @@ ORDERS = np.array(
 # ITU-R 601 luma as torchvision's rgb_to_grayscale writes it.
 RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 ZERO, ONE, TOP = np.float32(0.0), np.float32(1.0), np.float32(255.0)
-SIXTH, TWO, FOUR, SIX = np.float32(1 / 6), np.float32(2.0), np.float32(4.0), np.float32(6.0)
+TWO, FOUR, SIX = np.float32(2.0), np.float32(4.0), np.float32(6.0)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -171,5 +171,6 @@ def _write_projector(model: ExportedModel, path: Path) -> None:
     weights = state_dict(model.projector)
     save_file(weights, path, metadata={**model.metadata(), "part": "projector"})
     back = load_file(path)
-    assert back.keys() == weights.keys()
-    assert all(torch.equal(back[key].nan_to_num(), weights[key].nan_to_num()) for key in weights)
+    same = back.keys() == weights.keys()
+    if not (same and all(torch.equal(back[key].nan_to_num(), weights[key].nan_to_num()) for key in weights)):
+        raise UserError(f"the projector in {path} reads back as other weights", next="choose another --out")

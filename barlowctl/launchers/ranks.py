@@ -16,7 +16,7 @@ from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
 from barlowctl.distributed import EXIT_CODES_FOLDER
-from barlowctl.errors import EXIT_RANK_LOST
+from barlowctl.errors import EXIT_RANK_LOST, UserError
 from barlowctl.signals import wanted
 
 # What `torchrun --standalone` means.
@@ -33,14 +33,18 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
 
     Returns:
         The exit code of the run: 0, or that of the rank which failed by itself.
+
+    Raises:
+        UserError: torchrun's variable PYTHON_EXEC names another Python than this one.
     """
+    if (other := os.environ.get("PYTHON_EXEC", sys.executable)) != sys.executable:  # torchrun's variable
+        raise UserError(f"PYTHON_EXEC is '{other}'; ranks run in {sys.executable}", next="unset PYTHON_EXEC")
     passed_on = ",".join(number.name for number in (*wanted(), signal.SIGQUIT))
     config, command, command_arguments = config_from_args(
         parse_args(
             [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
         )
     )
-    assert command == sys.executable, command
     with tempfile.TemporaryDirectory() as folder:
         os.environ[EXIT_CODES_FOLDER] = folder
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; `--threads` is what counts

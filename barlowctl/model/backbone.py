@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -19,8 +19,6 @@ from torch.func import functional_call
 
 from barlowctl.errors import UserError
 from barlowctl.model.modes import in_mode
-
-Stem = Literal["default", "cifar", "stride2"]
 
 
 class StemShape(NamedTuple):

@@ -27,7 +27,8 @@ class QuarterPooling(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images -> (N, 4 F) features."""
         last = _last_map(self.backbone, images)
-        assert last is not None, "the backbone has no map: see last_map_shape"
+        if last is None:
+            raise ValueError("the backbone has no map: see last_map_shape")
         height, width = last.shape[2:]
         return F.avg_pool2d(last, (height - 1, width - 1), stride=1).flatten(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw, ImageFont
 
+from barlowctl.errors import UserError
 from barlowctl.plots.style import INK, PAPER
 
 Font = ImageFont.FreeTypeFont
@@ -12,7 +13,8 @@ Font = ImageFont.FreeTypeFont
 def font(size: float) -> Font:
     """The font at a size in pixels."""
     found = ImageFont.load_default(size=size)
-    assert isinstance(found, ImageFont.FreeTypeFont), "Pillow without FreeType"
+    if not isinstance(found, ImageFont.FreeTypeFont):
+        raise UserError("this Pillow was built without FreeType: it cannot write text")
     return found
 
 

@@ -85,7 +85,8 @@ def save(directory: Path, state: TrainingState, *, keep: int) -> Path:
     Raises:
         UserError: it could not be written; the checkpoints that were there are untouched.
     """
-    assert keep >= 1, keep
+    if keep < 1:
+        raise ValueError(f"keep is {keep}: the checkpoint that is written is one")
     directory = Path(directory)
     final = directory / f"step-{state.step:08d}"
     try:

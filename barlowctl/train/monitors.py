@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from barlowctl.errors import UserError, one_line
 from barlowctl.train import rundir
-from barlowctl.train.events import CheckpointSaved, Event, Notice, RunFinished, Sink
+from barlowctl.train.events import CheckpointSaved, Event, RunFinished, Sink
 from barlowctl.train.sinks import record_of
 
 WANDB_FILE = "wandb.json"
@@ -50,18 +50,6 @@ def guarded(sink: Sink, name: str, tell: Callable[[str], None]) -> Sink:
             tell(f"{name} is not written any more ({one_line(error)}); the run goes on without it")
 
     return guard
-
-
-def watched(sinks: Mapping[str, Sink], emit: Sink) -> Sink:
-    """`emit`, then every one of `sinks` (name -> sink), whose errors `emit` is told."""
-    guards = [guarded(sink, name, lambda text: emit(Notice(text))) for name, sink in sinks.items()]
-
-    def everywhere(event: Event) -> None:
-        emit(event)
-        for guard in guards:
-            guard(event)
-
-    return everywhere
 
 
 class TensorBoard:

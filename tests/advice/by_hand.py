@@ -94,6 +94,7 @@ REASONS = {
     "write it again, best in UTF-8": EDIT,
     "save it as UTF-8": EDIT,
     "rename it": EDIT,
+    "unset PYTHON_EXEC": "the variable is of the person's shell, which no command of ours can change",
     "create the folder, or check access": MACHINE,
     "check access": MACHINE,
     "check access, or download it again": MACHINE,

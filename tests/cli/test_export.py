@@ -99,3 +99,37 @@ def test_a_run_whose_recipe_is_another_networks_names_the_weights(
     error = capsys.readouterr().err
     assert "do not fit the run's recipe: the file has projector" in error
     assert "64 x 64 instead of 32 x 64" in error
+
+
+@pytest.mark.parametrize(
+    ("broken", "arguments", "says"),
+    [
+        ("safetensors", ["--format", "timm", "--with-projector"], "reads back as other weights"),
+        ("timm", ["--format", "hub"], "from config.json, written was"),
+    ],
+)
+def test_what_does_not_read_back_as_written_is_refused(
+    broken: str,
+    arguments: list[str],
+    says: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if broken == "safetensors":
+        from barlowctl.export import writer
+
+        real = writer.load_file
+        monkeypatch.setattr(writer, "load_file", lambda path: {key: value + 1 for key, value in real(path).items()})
+    else:
+        import timm.data.config
+
+        resolved = timm.data.config.resolve_model_data_config
+        monkeypatch.setattr(
+            timm.data.config, "resolve_model_data_config", lambda model: {**resolved(model), "crop_pct": 0.5}
+        )
+    out = tmp_path / ("e.safetensors" if broken == "safetensors" else "e")
+    assert barlowctl(["export", str(trained), *arguments, "--out", str(out)]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.glob("*e*")) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import barlowctl
+from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +70,11 @@ class HubFolder:
         }
         for key, value in expected.items():
             read = tuple(found[key]) if isinstance(value, tuple) else found[key]
-            assert read == value, f"timm reads {key} = {read}, written was {value}"
+            if read != value:
+                raise UserError(
+                    f"timm reads {key} = {read} from config.json, written was {value}; nothing was written",
+                    next="--format timm",
+                )
 
     def notes(self, model: ExportedModel) -> tuple[str, ...]:
         from barlowctl.export.formats.timm_loader import LOADER_NAME
