@@ -95,7 +95,11 @@ class Method(nn.Module):
         """Called before every step (see `Targets.progress`), for what is frozen for a while."""
 
     def after_step(self, progress: Tensor) -> None:
-        """Called after every optimizer step (see `Targets.progress`), for moving averages and queues."""
+        """Called after every optimizer step (see `Targets.progress`), for moving averages and queues.
+
+        Both hooks may be captured with a step and replayed on a GPU: what they change is tensors, in place, and what
+        they decide by is `progress`.
+        """
 
     def moving(self) -> Sequence[Tensor]:
         """What `after_step` changes beside buffers: put back with them when a step is taken back."""

@@ -15,11 +15,12 @@ from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.objective import Method
 from barlowctl.train import checkpoint
+from barlowctl.train.deferred import defer
 from barlowctl.train.events import Notice, Sink
 from barlowctl.train.loop import Batch, Loader, Loop
 from barlowctl.train.progress import Progress, Trained
 from barlowctl.train.settings import Settings
-from barlowctl.train.step import TrainingStep, defer
+from barlowctl.train.step import TrainingStep
 
 __all__ = ["Batch", "Loader", "Settings", "train"]
 

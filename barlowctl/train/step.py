@@ -23,8 +23,8 @@ from torch import Tensor
 from barlowctl.distributed import ALONE, GradientScale, Ranks
 from barlowctl.objective import Method, Targets, Terms
 from barlowctl.train import checkpoint
+from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.gradient import Gradient
-from barlowctl.train.groupwise import GroupwiseOptimizer
 from barlowctl.train.metrics import grad_norm
 
 EAGER_STEPS = 3
@@ -279,55 +279,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU has no memory left for one"
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether an optimizer's step can be told on the device to change nothing (see `defer`)."""
-    return isinstance(optimizer, GroupwiseOptimizer | torch.optim.SGD | torch.optim.AdamW)
-
-
-def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Make an optimizer one whose steps nobody waits for: its rates are tensors, and `found_inf` stops it.
-
-    Ours heed `found_inf` as they are; torch's SGD and AdamW do in their fused form. Call it again after a state has
-    been loaded, which brings the settings that it was saved with.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
-        if not isinstance(optimizer, GroupwiseOptimizer):
-            group["fused"], group["foreach"] = True, False
-            if "capturable" in group:
-                group["capturable"] = device.type == "cuda"
-    for state in optimizer.state.values():
-        if isinstance(state.get("step"), Tensor):
-            state["step"] = state["step"].to(device)
-
-
-def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
-    """The optimizer's step, which changes nothing where `found_inf` is 1 (see `defer`)."""
-    held: Any = optimizer
-    held.found_inf, held.grad_scale = found_inf, None
-    try:
-        optimizer.step()
-    finally:
-        del held.found_inf, held.grad_scale
-
-
-def read_later(loss: Tensor) -> Callable[[], float]:
-    """Start to copy a scalar to the host; the returned function waits for that copy only."""
-    if loss.device.type != "cuda":
-        own = loss.detach().clone()
-        return lambda: own.item()
-    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
-    host.copy_(loss.detach(), non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(loss.device))
-
-    def read() -> float:
-        copied.synchronize()
-        return host.item()
-
-    return read
 
 
 def to_device(batch: Any, device: torch.device) -> Sequence[Tensor]:

@@ -1,0 +1,60 @@
+"""Optimizer steps that nobody waits for: whether one counts is decided on the device, and its loss is read later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from barlowctl.train.groupwise import GroupwiseOptimizer
+
+
+def heeds(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether an optimizer's step can be told on the device to change nothing (see `defer`)."""
+    return isinstance(optimizer, GroupwiseOptimizer | torch.optim.SGD | torch.optim.AdamW)
+
+
+def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Make an optimizer one whose steps nobody waits for: its rates are tensors, and `found_inf` stops it.
+
+    Ours heed `found_inf` as they are; torch's SGD and AdamW do in their fused form. Call it again after a state has
+    been loaded, which brings the settings that it was saved with.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+        if not isinstance(optimizer, GroupwiseOptimizer):
+            group["fused"], group["foreach"] = True, False
+            if "capturable" in group:
+                group["capturable"] = device.type == "cuda"
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(device)
+
+
+def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
+    """The optimizer's step, which changes nothing where `found_inf` is 1 (see `defer`)."""
+    held: Any = optimizer
+    held.found_inf, held.grad_scale = found_inf, None
+    try:
+        optimizer.step()
+    finally:
+        del held.found_inf, held.grad_scale
+
+
+def read_later(loss: Tensor) -> Callable[[], float]:
+    """Start to copy a scalar to the host; the returned function waits for that copy only."""
+    if loss.device.type != "cuda":
+        own = loss.detach().clone()
+        return lambda: own.item()
+    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    host.copy_(loss.detach(), non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(loss.device))
+
+    def read() -> float:
+        copied.synchronize()
+        return host.item()
+
+    return read
