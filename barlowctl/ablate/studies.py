@@ -77,7 +77,8 @@ class Study:
                 )
             if names.count(name) > 1:
                 raise UserError(f"study '{self.name}' has two variants named '{name}'", next="rename one of them")
-        assert self.baseline in names
+        if self.baseline not in names:
+            raise ValueError(f"study '{self.name}' has no variant '{self.baseline}', which is its baseline")
 
 
 def build(name: str, base: Recipe) -> Study:

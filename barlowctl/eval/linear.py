@@ -43,7 +43,6 @@ class LinearResult:
 
     Attributes:
         top1, top5: on the test set; top5 is 1 with five classes or fewer.
-        per_class: top-1 of every class on the test set, None for a class without test samples.
         lr, weight_decay: the chosen settings.
         validation_top1: what they reached on the held-out part of the training set.
         sweep: all settings that were tried.
@@ -53,7 +52,6 @@ class LinearResult:
 
     top1: float
     top5: float
-    per_class: tuple[float | None, ...]
     lr: float
     weight_decay: float
     validation_top1: float
@@ -174,7 +172,6 @@ def linear_probe(
     return LinearResult(
         top1=accuracy(scores, test_labels),
         top5=accuracy(scores, test_labels, top=5),
-        per_class=_per_class(scores, test_labels, num_classes),
         lr=best.lr,
         weight_decay=best.weight_decay,
         validation_top1=best.top1,
@@ -271,14 +268,6 @@ def _validate(
             loss = float(torch.nn.functional.cross_entropy(scores, labels))
         rows.append(SweepRow(lr=lr, weight_decay=weight_decay, top1=top1, loss=loss))
     return tuple(rows)
-
-
-def _per_class(scores: Tensor, labels: Tensor, num_classes: int) -> tuple[float | None, ...]:
-    out: list[float | None] = []
-    for label in range(num_classes):
-        members = labels == label
-        out.append(accuracy(scores[members], labels[members]) if members.any() else None)
-    return tuple(out)
 
 
 def _check(features: Tensor, labels: Tensor, num_classes: int, which: str) -> None:

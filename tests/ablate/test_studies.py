@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,8 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
         (tmp_path / f"{taken}.toml").write_text("[a]\n")
         with pytest.raises(UserError, match=f"would be named '{taken}'"):
             studies.grid(tmp_path / f"{taken}.toml")
+
+
+def test_a_study_has_its_baseline() -> None:
+    with pytest.raises(ValueError, match="no variant 'nobody', which is its baseline"):
+        replace(studies.loss(), baseline="nobody")

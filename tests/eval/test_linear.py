@@ -80,10 +80,10 @@ def test_accuracy_is_that_of_scikit_learn() -> None:
     expected = theirs.score(((test - mean) / std).numpy(), test_labels.numpy())
     assert 0.5 < expected < 0.95
     assert ours.top1 == pytest.approx(expected, abs=0.01)
-    predictions = theirs.predict(((test - mean) / std).numpy())
+    predictions, own = theirs.predict(((test - mean) / std).numpy()), ours.scores.argmax(dim=1).numpy()
     for label in range(4):
         members = test_labels.numpy() == label
-        assert ours.per_class[label] == pytest.approx((predictions[members] == label).mean(), abs=0.04)
+        assert (own[members] == label).mean() == pytest.approx((predictions[members] == label).mean(), abs=0.04)
 
 
 def test_settings_are_chosen_on_validation_and_never_on_the_test_set() -> None:
@@ -150,14 +150,6 @@ def test_top_5() -> None:
     assert result.top1 < result.top5 < 1.0
     few = linear_probe(*problem(100), *problem(50, seed=5), num_classes=4, seed=0, epochs=2)
     assert few.top5 == 1.0
-
-
-def test_a_class_without_test_samples_has_no_accuracy() -> None:
-    train, train_labels = problem(100)
-    test, test_labels = problem(60, seed=5)
-    keep = test_labels != 2
-    result = linear_probe(train, train_labels, test[keep], test_labels[keep], num_classes=4, seed=0, epochs=2)
-    assert [accuracy is None for accuracy in result.per_class] == [False, False, True, False]
 
 
 def test_the_split_is_balanced_and_seeded() -> None:
