@@ -135,6 +135,7 @@ SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it
 COMPLETES = "not advice, but what makes it a whole command"
 SHOWN = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
+OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 NOT_FOLLOWED = {
@@ -169,6 +170,7 @@ NOT_FOLLOWED = {
     ("data/wanted.py __post_init__", EITHER_WORD): BEFORE,
     ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
+    ("export/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
     ("objective/barlow_twins.py _check_embeddings", "--set data.drop_last=true"): BEFORE,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
