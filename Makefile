@@ -65,8 +65,9 @@ format: setup ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: setup ## docs/cli.md from the commands' own help
+docs: setup ## docs/cli.md from the commands' own help, the tree of docs/architecture.md
 	$(BIN)/python docs/generate_cli_reference.py
+	$(BIN)/python docs/generate_tree.py
 
 clean: ## .venv and caches; runs and data stay
 	rm -rf .venv build dist gpu-wheels .mypy_cache .pytest_cache .ruff_cache

@@ -140,7 +140,7 @@ def check_torchvision() -> Check:
 
 def check_loader() -> Check:
     """Which data loader will be used, and why."""
-    from barlowctl.data import decode
+    from barlowctl.data.beton import decode
 
     available, where = decode.available()
     if available:

@@ -25,19 +25,19 @@ from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 
-from barlowctl.assemble.classification import fit
 from barlowctl.assemble.evaluation import extract
 from barlowctl.assemble.labelled import open_labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import normalization
-from barlowctl.assemble.subjects import Subject, open_subject
-from barlowctl.data.benchmarks import Voc, open_voc07
-from barlowctl.data.plain import Pictures
-from barlowctl.data.views import CenterSpec, SquashSpec, UndistortedSpec
+from barlowctl.data.loaders.plain import Pictures
+from barlowctl.data.sources.benchmarks import Voc, open_voc07
+from barlowctl.data.views.spec import CenterSpec, SquashSpec, UndistortedSpec
 from barlowctl.datasets import VOC07
 from barlowctl.eval import svm
 from barlowctl.eval.knn import accuracy
 from barlowctl.eval.subsets import balanced_draw
+from barlowctl.measure.classification import fit
+from barlowctl.measure.subjects import Subject, open_subject
 from barlowctl.model import QuarterPooling
 from barlowctl.recipe import load
 from barlowctl.recipe.protocol import PROTOCOLS, override

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from barlowctl.data.pack import pack
+from barlowctl.data.beton.pack import pack
 from barlowctl.data.sources import open_source
 
 DIFFERENT, CLASSES = 1000, 1000

@@ -20,10 +20,10 @@ from PIL import Image
 from barlowctl.assemble.data import view_specs
 from barlowctl.bench.photographs import write_photographs
 from barlowctl.cores import usable_cores
-from barlowctl.data.beton import Beton
-from barlowctl.data.beton_format import RAW
-from barlowctl.data.beton_writer import BetonWriter
-from barlowctl.data.loader import FastLoader
+from barlowctl.data.beton.layout import RAW
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.beton.writer import BetonWriter
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.recipe import load
 
 

@@ -10,7 +10,6 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from barlowctl.assemble.estimate import _sizes
 from barlowctl.datasets import (
     BENCHMARKS,
     DATASETS,
@@ -26,6 +25,7 @@ from barlowctl.eval.published import TRANSFER
 from barlowctl.recipe import load
 from barlowctl.recipe.catalog import shipped
 from barlowctl.recipe.protocol import PROTOCOLS
+from barlowctl.study.estimate import _sizes
 
 
 def test_imagenet_is_what_its_libraries_say() -> None:

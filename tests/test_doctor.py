@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl import doctor
-from barlowctl.data import decode
+from barlowctl.data.beton import decode
 
 
 def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:

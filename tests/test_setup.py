@@ -262,7 +262,7 @@ def test_a_changed_pin_runs_setup_again(bare_checkout: Path) -> None:
 @pytest.mark.slow
 def test_ffcv_itself_imports(checkout: Path, tmp_path: Path) -> None:
     """The shim's list of what ffcv imports is complete. (Slow: ffcv compiles at import.)"""
-    from barlowctl.data import decode
+    from barlowctl.data.beton import decode
 
     if not decode.available()[0]:
         pytest.skip("ffcv is not built on this machine")

@@ -12,7 +12,8 @@ from barlowctl.errors import UserError
 from barlowctl.places import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import checkpoint, rundir, sinks
+from barlowctl.runs import rundir
+from barlowctl.train import checkpoint, sinks
 
 EDITED_FILE = "recipe-edited.toml"
 

@@ -13,16 +13,17 @@ import torch
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
-from barlowctl.data import decode, home, sources
-from barlowctl.data.batched import geometric
-from barlowctl.data.beton import Beton
-from barlowctl.data.conversion import Choices
-from barlowctl.data.device import DeviceLoader
-from barlowctl.data.loader import FastLoader, Loader
-from barlowctl.data.picture import Source as Files
-from barlowctl.data.plain import Pictures, PlainLoader
-from barlowctl.data.sample import conversion_of
-from barlowctl.data.views import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
+from barlowctl.data import home, sources
+from barlowctl.data.beton import decode
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.images.conversion import Choices
+from barlowctl.data.loaders.device import DeviceLoader
+from barlowctl.data.loaders.fast import FastLoader, Loader
+from barlowctl.data.loaders.plain import Pictures, PlainLoader
+from barlowctl.data.sources.picture import Source as Files
+from barlowctl.data.sources.sample import conversion_of
+from barlowctl.data.views.batched import geometric
+from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
 from barlowctl.errors import UserError, instead
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe, View

@@ -13,11 +13,11 @@ from torch import Tensor
 from barlowctl.assemble.data import Source, training_loader
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.data.unreadable import OnMeasuring
+from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.files import atomic_write
+from barlowctl.methods import Method
 from barlowctl.model import in_mode
-from barlowctl.objective import Method
 from barlowctl.plots import matrix, panels
 from barlowctl.plots.images import save_image
 from barlowctl.recipe.schema import Recipe

@@ -16,12 +16,12 @@ from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
 from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.data.loader import Batch, Loader
-from barlowctl.data.unreadable import OnMeasuring, Problem, UnreadableImage
+from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
+from barlowctl.data.loaders.fast import Batch, Loader
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, meaning
+from barlowctl.methods import Method
 from barlowctl.model import Preprocessing
-from barlowctl.objective import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Evaluated, Event, Sink
 

@@ -12,7 +12,7 @@ from barlowctl.assemble.begun import note_edited, recipe_of
 from barlowctl.assemble.model import build_method
 from barlowctl.errors import UserError
 from barlowctl.export.keys import describe_difference
-from barlowctl.objective import Method
+from barlowctl.methods import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint
 

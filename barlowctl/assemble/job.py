@@ -26,10 +26,10 @@ from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, 
 from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.data.loader import Loader
+from barlowctl.data.loaders.fast import Loader
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
-from barlowctl.objective import Method
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from barlowctl.assemble.data import Source, count_classes, has_labels, open_images
-from barlowctl.data.beton import Beton
-from barlowctl.data.conversion import Choices
-from barlowctl.data.fingerprint import Fingerprint
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.images.conversion import Choices
 from barlowctl.data.overlap import overlap
+from barlowctl.data.sources.fingerprint import Fingerprint
 from barlowctl.errors import UserError
 from barlowctl.eval.classes import class_names
 

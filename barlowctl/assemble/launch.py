@@ -15,8 +15,9 @@ from barlowctl.errors import RunStopped, UserError
 from barlowctl.places import check_folder, free_bytes
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
+from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
-from barlowctl.train import checkpoint, rundir, sinks
+from barlowctl.train import checkpoint, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
 from barlowctl.train.monitors import Monitor, guarded
 

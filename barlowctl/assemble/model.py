@@ -11,6 +11,7 @@ from torch import nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
+from barlowctl.methods import BarlowTwins, Method
 from barlowctl.model import (
     Preprocessing,
     build_backbone,
@@ -21,7 +22,6 @@ from barlowctl.model import (
     feature_width,
     recompute_activations,
 )
-from barlowctl.objective import BarlowTwins, Method
 from barlowctl.recipe.schema import Recipe
 
 

@@ -17,8 +17,8 @@ from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.trial import Trial, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
+from barlowctl.methods import Method
 from barlowctl.model import Footprint, estimate_memory
-from barlowctl.objective import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 

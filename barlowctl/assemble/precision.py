@@ -23,7 +23,7 @@ from barlowctl.assemble.model import build_method, place, preprocessing_of
 from barlowctl.assemble.trial import Trial, operations
 from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import rundir
+from barlowctl.runs import rundir
 
 ON_CPU = ("fp32", "bf16")
 ROUNDS = 3

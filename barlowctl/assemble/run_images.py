@@ -12,11 +12,12 @@ from typing import Any
 
 from barlowctl import shell
 from barlowctl.assemble.data import Source
-from barlowctl.data import home, image_list, sources
-from barlowctl.data.beton import Beton
+from barlowctl.data import home, sources
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.sources import image_list
 from barlowctl.errors import UserError
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import rundir
+from barlowctl.runs import rundir
 
 LIST = "images.txt.gz"
 NOTHING_NOTED = (

@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from barlowctl.assemble.model import build_method, preprocessing_of
+from barlowctl.methods import Method, Targets
 from barlowctl.model import Preprocessing
-from barlowctl.objective import Method, Targets
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.step import TrainingStep
 

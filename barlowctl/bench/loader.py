@@ -75,8 +75,8 @@ def compare(
         UserError: unknown rows, no images, or a pipeline that fails. Other people's libraries that are installed and
             fail are left out, unless they were asked for by name.
     """
-    from barlowctl.data.beton import Beton
-    from barlowctl.data.pack import pack
+    from barlowctl.data.beton.pack import pack
+    from barlowctl.data.beton.reader import Beton
     from barlowctl.data.sources import open_source
 
     chosen, left_out = choose_rows(names)

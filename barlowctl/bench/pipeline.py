@@ -16,14 +16,14 @@ def ours(task: Task) -> Round:
 
 def ours_geometric(task: Task) -> Round:
     """The part that is left to the CPU when a GPU distorts; uint8 out."""
-    from barlowctl.data.batched import geometric
+    from barlowctl.data.views.batched import geometric
 
     return _fast(task, [geometric(view) for view in task.views()])
 
 
 def _fast(task: Task, views: Any) -> Round:
-    from barlowctl.data.beton import Beton
-    from barlowctl.data.loader import FastLoader
+    from barlowctl.data.beton.reader import Beton
+    from barlowctl.data.loaders.fast import FastLoader
 
     source = Beton.open(task.packed)
     loader = FastLoader(source, views=views, batch_size=task.batch, seed=0, threads=task.workers)

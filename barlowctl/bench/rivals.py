@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from barlowctl.data.views import ViewSpec
+from barlowctl.data.views.spec import ViewSpec
 from barlowctl.datasets import IMAGENET
 
 MEAN, STD = IMAGENET.mean, IMAGENET.std
@@ -205,14 +205,14 @@ def ffcv_stock(task: Task) -> Round:
     """Its Loader with two RandomResizedCrop decoders, which decode each image twice; uint8 out.
 
     FFCV has none of the paper's photometric distortions: both views go through a chain batched in torch
-    (`data.batched`, parameters per image), in pieces that stay in cache. Its crops are area-averaged, not bicubic.
+    (`views.batched`, parameters per image), in pieces that stay in cache. Its crops are area-averaged, not bicubic.
     """
     from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.pipeline.pipeline_spec import PipelineSpec
     from ffcv.transforms import RandomHorizontalFlip, ToTensor, ToTorchImage
 
-    from barlowctl.data import batched
+    from barlowctl.data.views import batched
 
     def view() -> Any:
         decoder = RandomResizedCropRGBImageDecoder((task.size, task.size))

@@ -203,7 +203,7 @@ def describe(common: StepSettings, flops: float) -> dict[str, Any]:
 def make_images(given: Path | None, place: Path, count: int, workers: int, progress: Callable[[str], None]) -> Images:
     """JPEGs in class folders, and packed."""
     from barlowctl.bench.photographs import sample_photographs, write_photographs
-    from barlowctl.data.pack import pack
+    from barlowctl.data.beton.pack import pack
     from barlowctl.data.sources import open_source
 
     folder, packed = place / "images", place / "images.beton"

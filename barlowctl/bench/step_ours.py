@@ -20,15 +20,15 @@ from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_rivals import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
-from barlowctl.data import loader
-from barlowctl.data.beton import Beton
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.loaders import fast
 from barlowctl.train import engine
 from barlowctl.train.events import Notice
 from barlowctl.train.optim import parameter_groups
 
 STEPS = 10**6
 """Of an epoch that does not end, in the warm-up of its learning rate: no weight moves far."""
-AHEAD = loader.BUFFERS + 1
+AHEAD = fast.BUFFERS + 1
 """Batches that the loader may have made: its ring is full, and one is on the device."""
 IMAGES = 10**6
 """Of an epoch of the loader, in which each image comes often: none ends while it is measured."""

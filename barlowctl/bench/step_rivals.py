@@ -21,8 +21,8 @@ from barlowctl.bench.loss import one_file
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.errors import UserError
+from barlowctl.methods import Method
 from barlowctl.model import feature_width
-from barlowctl.objective import Method
 from barlowctl.train.groupwise import GroupwiseOptimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -19,10 +19,10 @@ from barlowctl.cli.study_live import show_study
 from barlowctl.errors import RunStopped, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from barlowctl.ablate.ledger import Cell, Ledger
-    from barlowctl.ablate.studies import Study
     from barlowctl.assemble.machine import Runtime
     from barlowctl.launchers.pool import Place
+    from barlowctl.study.ledger import Cell, Ledger
+    from barlowctl.study.studies import Study
 
 EPILOG = examples(
     "barlowctl ablate drop-aug --dry-run",
@@ -120,10 +120,10 @@ def ablate(
     go on with what was stopped, from as many terminals or jobs as you like. A study's directory gets a table (JSON,
     CSV, Markdown) and a figure (PNG, SVG) for each of its studies.
     """
-    from barlowctl.ablate import studies
-    from barlowctl.ablate.ledger import Ledger
     from barlowctl.assemble.machine import Runtime
     from barlowctl.recipe import load
+    from barlowctl.study import studies
+    from barlowctl.study.ledger import Ledger
 
     console = Console(json=json, quiet=quiet)
     flags = {
@@ -234,8 +234,8 @@ class _Command:
     def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
         """Run the open cells among these: here, one after another, or in processes of the command `again`."""
         from barlowctl.assemble.machine import places
-        from barlowctl.assemble.study import open_images, write_results
         from barlowctl.launchers import pool
+        from barlowctl.study.cells import open_images, write_results
 
         images = open_images(self.ledger.base, self.data)
         self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
@@ -276,7 +276,7 @@ class _Command:
             )
 
     def _run_here(self, cells: list[Cell], labelled: Any, display: Any, tell: Any) -> dict[str, str]:
-        from barlowctl.assemble.study import run_cell
+        from barlowctl.study.cells import run_cell
 
         wrong: dict[str, str] = {}
         for cell in cells:
@@ -301,8 +301,8 @@ class _Command:
         Args:
             quick: until all is finished, no figures, and no tables shown. last: what the command says in the end.
         """
-        from barlowctl.ablate import table
-        from barlowctl.assemble.study import finished_of_all_layers, write_results
+        from barlowctl.study import table
+        from barlowctl.study.cells import finished_of_all_layers, write_results
 
         console, cells, ledger = self.console, self.ledger.cells, self.ledger.with_finished(self.whole)
         finished = sum(cell.record is not None for cell in cells)
@@ -343,8 +343,8 @@ class _Command:
 
     def sbatch(self, arguments: list[str], given: list[str]) -> None:
         """The array script, on standard output."""
-        from barlowctl.assemble.study import open_images
         from barlowctl.launchers import slurm
+        from barlowctl.study.cells import open_images
 
         for option in given:
             if "=" not in option:
@@ -369,8 +369,8 @@ class _Command:
 
     def plan(self) -> None:
         """What would be run, and what it would cost."""
-        from barlowctl.assemble.estimate import estimate
         from barlowctl.assemble.machine import places_at_once
+        from barlowctl.study.estimate import estimate
 
         ledger, console = self.ledger, self.console
         estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data, self.without)

@@ -74,7 +74,7 @@ def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> 
 
 def _directory(run: str) -> str:
     """Where the run lies that was named."""
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     with contextlib.suppress(UserError):
         return str(rundir.find(run))

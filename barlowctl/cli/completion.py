@@ -31,14 +31,14 @@ def downloads(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Runs of the runs home, newest first."""
-    from barlowctl.train import history, rundir
+    from barlowctl.runs import history, rundir
 
     return _beginning(incomplete, [run.name for run in history.find_all(rundir.runs_home())])
 
 
 def studies(incomplete: str) -> list[str]:
     """Studies of `ablate`."""
-    from barlowctl.ablate.studies import NAMES
+    from barlowctl.study.studies import NAMES
 
     return _beginning(incomplete, [name for name in NAMES if name != "depth"])  # comes with projector-width
 

@@ -17,8 +17,8 @@ from barlowctl.errors import UserError
 from barlowctl.places import check_file, check_new
 
 if TYPE_CHECKING:
+    from barlowctl.data.beton.pack import PackReport
     from barlowctl.data.fetch import Fetched
-    from barlowctl.data.pack import PackReport
 
 app = typer.Typer(
     cls=Group,
@@ -160,12 +160,12 @@ def pack(
     and --data find by that name. The file appears under its name only when it is complete.
     """
     from barlowctl.data import home
-    from barlowctl.data.conversion import Choices, parse_bands
-    from barlowctl.data.pack import check_options
-    from barlowctl.data.pack import pack as pack_source
-    from barlowctl.data.sample import conversion_of
+    from barlowctl.data.beton.pack import check_options
+    from barlowctl.data.beton.pack import pack as pack_source
+    from barlowctl.data.images.conversion import Choices, parse_bands
     from barlowctl.data.sources import open_source
-    from barlowctl.data.wanted import Wanted
+    from barlowctl.data.sources.sample import conversion_of
+    from barlowctl.data.sources.wanted import Wanted
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
@@ -226,7 +226,7 @@ def info(
 ) -> None:
     """What is in a packed file, or which data sets the data home has."""
     from barlowctl.data import home
-    from barlowctl.data.beton import Beton
+    from barlowctl.data.beton.reader import Beton
 
     console = Console(json=json, quiet=quiet)
     if data is None:
@@ -301,8 +301,8 @@ def preview(
     from barlowctl.assemble.data import choose_loader, open_source, training_loader, view_specs
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import dataset_of
+    from barlowctl.data.images.unreadable import listed
     from barlowctl.data.preview import preview as draw
-    from barlowctl.data.unreadable import listed
 
     if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
         data = dataset_of(Path(recipe).parent, value)
@@ -398,7 +398,7 @@ def _fetched(one: Fetched) -> dict[str, Any]:
 
 def _show_report(console: Console, report: PackReport) -> None:
     """The outcome as a table; what was left out, doubtful or passed over by name."""
-    from barlowctl.data.account import lines_of, total
+    from barlowctl.data.tree.account import lines_of, total
 
     megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
     rows = [
@@ -428,7 +428,7 @@ def _show_report(console: Console, report: PackReport) -> None:
 
 
 def _describe(beton: Any) -> dict[str, Any]:
-    from barlowctl.data.account import total
+    from barlowctl.data.tree.account import total
 
     sides = beton.widths * beton.heights
     return {

@@ -21,7 +21,7 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     from barlowctl.data.home import data_home
     from barlowctl.doctor import checks
     from barlowctl.errors import EXIT_BAD_INPUT
-    from barlowctl.train.rundir import runs_home
+    from barlowctl.runs.rundir import runs_home
 
     console = Console(json=json, quiet=quiet)
     found = checks(data_home=data_home(), runs=runs_home())

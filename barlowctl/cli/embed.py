@@ -88,15 +88,15 @@ def embed(
 
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
-    from barlowctl.assemble import embedding
     from barlowctl.assemble.data import choices_of, open_images
-    from barlowctl.assemble.identity import identify
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training, require
-    from barlowctl.assemble.subjects import open_subject
-    from barlowctl.data.unreadable import listed
+    from barlowctl.data.images.unreadable import listed
     from barlowctl.eval.embeddings import check_path, write
     from barlowctl.eval.projection import check_projection
+    from barlowctl.measure import embedding
+    from barlowctl.measure.identity import identify
+    from barlowctl.measure.subjects import open_subject
 
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
@@ -194,7 +194,7 @@ def embed(
 
 def _free_or_own(path: Path, key: str) -> Path:
     """The path, or the first name beside it that nothing has, or that has a picture of this identity."""
-    from barlowctl.assemble.identity import bears
+    from barlowctl.measure.identity import bears
 
     candidates = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000)))
     return next((one for one in candidates if not os.path.lexists(one) or bears(one, key)), path)

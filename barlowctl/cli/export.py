@@ -57,7 +57,7 @@ def export(
     command reports success.
     """
     from barlowctl.export import export as write
-    from barlowctl.train.rundir import find
+    from barlowctl.runs.rundir import find
 
     launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from barlowctl.cli.console import Console
-    from barlowctl.data.unreadable import OnMeasuring
+    from barlowctl.data.images.unreadable import OnMeasuring
 
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
 """Panels of the help that several commands have."""
@@ -189,7 +189,7 @@ def newest_finished(console: Console) -> Path:
     Raises:
         UserError: no run is finished.
     """
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     run = rundir.newest_finished()
     console.say(f"no run was named: taking the newest finished one, {run}")
@@ -201,7 +201,7 @@ def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
     """At an image that cannot be read, the next command is this one again with what it lacks, or with
     `--on-unreadable skip`.
     """
-    from barlowctl.data.unreadable import UnreadableImage
+    from barlowctl.data.images.unreadable import UnreadableImage
 
     try:
         yield

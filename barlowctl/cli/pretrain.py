@@ -126,7 +126,7 @@ def pretrain(
     gradient is that of the whole batch.
     """
     from barlowctl.recipe import catalog, load
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     if not (slurm or print_sbatch):
         _refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
@@ -261,7 +261,7 @@ def _slurm(
 ) -> None:
     """Print the job's script, or submit it."""
     from barlowctl.launchers import slurm
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     place = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     text = slurm.run_script(place, asked, start, every_turn)

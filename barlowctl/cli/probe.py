@@ -16,8 +16,8 @@ from barlowctl.errors import UserError
 from barlowctl.places import Outputs, check_file
 
 if TYPE_CHECKING:
-    from barlowctl.assemble.probing import Tasks
-    from barlowctl.assemble.subjects import Subject
+    from barlowctl.measure.probing import Tasks
+    from barlowctl.measure.subjects import Subject
     from barlowctl.train.events import Event, Sink
 
 EPILOG = examples(
@@ -105,12 +105,12 @@ def probe(
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
     from barlowctl.assemble.data import choices_of
-    from barlowctl.assemble.identity import identify, place, reserve, stem_of
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.probing import measure, open_labelled
     from barlowctl.assemble.run_images import changed_since_training, require
-    from barlowctl.assemble.subjects import open_subject
-    from barlowctl.data.unreadable import Problem, listed
+    from barlowctl.data.images.unreadable import Problem, listed
+    from barlowctl.measure.identity import identify, place, reserve, stem_of
+    from barlowctl.measure.probing import measure, open_labelled
+    from barlowctl.measure.subjects import open_subject
 
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
@@ -189,8 +189,8 @@ def _tasks(
     seeds: int,
     overrides: list[str],
 ) -> Tasks:
-    from barlowctl.assemble.probing import Tasks
     from barlowctl.errors import did_you_mean, instead
+    from barlowctl.measure.probing import Tasks
 
     if protocol is not None and protocol not in PROTOCOL_NAMES:
         near = did_you_mean(protocol, PROTOCOL_NAMES)
@@ -250,7 +250,7 @@ def tell_training(console: Console) -> Callable[[str], Sink]:
 
 def _write(file: Path, result: dict[str, Any]) -> None:
     """The result as JSON; what an earlier command measured of the same thing is kept beside it."""
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
@@ -264,7 +264,7 @@ def _write(file: Path, result: dict[str, Any]) -> None:
 def _show(
     console: Console, opened: Subject, result: dict[str, Any], measured: list[dict[str, Any]], images: int
 ) -> None:
-    from barlowctl.assemble.probing import MEASURED
+    from barlowctl.measure.probing import MEASURED
 
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = []
     classes = result["data"]["classes"]

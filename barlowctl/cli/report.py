@@ -47,8 +47,8 @@ def report(
     tables, views, neighbours, the matrix C, recipes and what differs between them.
     """
     from barlowctl.assemble.machine import Runtime, set_threads
-    from barlowctl.assemble.reporting import report as write
-    from barlowctl.train import rundir
+    from barlowctl.measure.reporting import report as write
+    from barlowctl.runs import rundir
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)

@@ -19,7 +19,7 @@ from barlowctl.errors import UserError
 from barlowctl.places import check_new
 
 if TYPE_CHECKING:
-    from barlowctl.train.history import History
+    from barlowctl.runs.history import History
 
 app = typer.Typer(
     cls=Group,
@@ -35,7 +35,7 @@ MEASURED = ("knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm"
 @app.command("list", cls=Command, epilog="barlowctl runs list")
 def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """The runs in BARLOWCTL_RUNS (else ./runs), newest first: state, progress, loss, kNN."""
-    from barlowctl.train import history, rundir
+    from barlowctl.runs import history, rundir
 
     console = Console(json=json, quiet=quiet)
     runs = history.find_all(rundir.runs_home())
@@ -56,7 +56,7 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
 @app.command("show", cls=Command, epilog="barlowctl runs show quickstart-20261125-101500")
 def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """One run: what it is, how far it is, its newest numbers and its curves."""
-    from barlowctl.train import history
+    from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
     found = history.read(history.find(run))
@@ -84,7 +84,7 @@ def compare(
 ) -> None:
     """Loss, its terms and kNN of several runs: in the terminal, and as a picture with --out."""
     from barlowctl.recipe import load
-    from barlowctl.train import history
+    from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
     if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -140,7 +140,7 @@ def watch(
     quiet: options.Quiet = False,
 ) -> None:
     """Follow a run that another process trains, until it is finished or stopped. Ctrl-C stops watching only."""
-    from barlowctl.train import history
+    from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
     if run is not None and _is_submitted(Path(run)):
@@ -208,7 +208,7 @@ def _line(record: Any, shown: Collection[str]) -> str:
 def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
     from barlowctl.assemble.begun import restore_recipe
-    from barlowctl.train import history
+    from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
     path = history.find(run)

@@ -12,7 +12,7 @@ from barlowctl.cli.live import duration
 from barlowctl.train.events import Event, Notice, Sink
 
 if TYPE_CHECKING:
-    from barlowctl.ablate.ledger import Cell, Ledger
+    from barlowctl.study.ledger import Cell, Ledger
 
 SECONDS_BETWEEN_READS = 2.0
 
@@ -85,8 +85,8 @@ class _Tables:
         from rich.console import Group
         from rich.text import Text
 
-        from barlowctl.ablate import table
-        from barlowctl.assemble.study import read_progress
+        from barlowctl.study import table
+        from barlowctl.study.cells import read_progress
 
         ledger, console = self.display.ledger, self.display.console
         parts: list[Any] = []

@@ -95,16 +95,16 @@ def transfer(
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
-    from barlowctl.assemble.identity import place
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.probing import Tasks
-    from barlowctl.assemble.subjects import open_subject
-    from barlowctl.assemble.transfer import transfer as measure
-    from barlowctl.assemble.voc import SvmOptions
     from barlowctl.cli.probe import tell_training
-    from barlowctl.data.unreadable import Problem, listed
+    from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.eval import svm
-    from barlowctl.train import rundir
+    from barlowctl.measure.identity import place
+    from barlowctl.measure.probing import Tasks
+    from barlowctl.measure.subjects import open_subject
+    from barlowctl.measure.transfer import transfer as measure
+    from barlowctl.measure.voc import SvmOptions
+    from barlowctl.runs import rundir
 
     launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
@@ -160,7 +160,7 @@ def transfer(
 
 def _refuse_unused(task: str, given: dict[str, bool]) -> None:
     """Refuse flags that the task would pass over in silence. given: flag -> whether it was named."""
-    from barlowctl.assemble.transfer import TASKS
+    from barlowctl.measure.transfer import TASKS
 
     for flag, named in given.items():
         if named and task in TASKS:
@@ -173,7 +173,7 @@ def _refuse_unused(task: str, given: dict[str, bool]) -> None:
 
 
 def _show(console: Console, name: str, result: dict[str, Any]) -> None:
-    from barlowctl.data.account import lines_of
+    from barlowctl.data.tree.account import lines_of
     from barlowctl.eval import svm
 
     value = "not reported" if result["value"] is None else f"{result['value']:.2f}"

@@ -12,10 +12,10 @@ from typing import Any
 
 from barlowctl import shell
 from barlowctl.data import home
-from barlowctl.data.beton import Beton
-from barlowctl.data.pack import PackReport, pack
-from barlowctl.data.picture import Source
+from barlowctl.data.beton.pack import PackReport, pack
+from barlowctl.data.beton.reader import Beton
 from barlowctl.data.sources import open_source
+from barlowctl.data.sources.picture import Source
 from barlowctl.datasets import CIFAR10, CIFAR100, FASHION_MNIST, IMAGENETTE, STL10, TO_BE_PACKED, Dataset
 from barlowctl.errors import UserError, did_you_mean
 

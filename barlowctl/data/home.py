@@ -10,7 +10,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.data import sources
-from barlowctl.data.splits import choices
+from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from barlowctl.data.beton import Beton
-from barlowctl.data.fingerprint import SAMPLE_BYTES, Extents
-from barlowctl.data.plain import Pictures
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.loaders.plain import Pictures
+from barlowctl.data.sources.fingerprint import SAMPLE_BYTES, Extents
 
 SAMPLED = 64
 """Images that are looked for."""

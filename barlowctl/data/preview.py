@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from barlowctl.data.unreadable import Problem, UnreadableImage
-from barlowctl.data.views import Spec
+from barlowctl.data.images.unreadable import Problem, UnreadableImage
+from barlowctl.data.views.spec import Spec
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
 from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
@@ -18,7 +18,7 @@ from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from barlowctl.data.loader import Loader
+    from barlowctl.data.loaders.fast import Loader
 
 MakeLoader = Callable[[np.ndarray], "Loader"]
 CELL, SMALLEST = 224, 112
@@ -162,7 +162,7 @@ def _title(source: Originals, index: int) -> str:
 
 def _fast_loader(source: Any, views: Sequence[Spec], seed: int, channels: int) -> MakeLoader:
     def make(indices: np.ndarray) -> Loader:
-        from barlowctl.data.loader import FastLoader
+        from barlowctl.data.loaders.fast import FastLoader
 
         return FastLoader(
             source, views=views, batch_size=len(indices), seed=seed, channels=channels, shuffle=False, subset=indices

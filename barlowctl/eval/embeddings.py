@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from barlowctl import shell
+from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
-from barlowctl.data.unreadable import Problem
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
 from barlowctl.places import check_new

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.objective import Method
+from barlowctl.methods import Method
 from barlowctl.train import checkpoint
 from barlowctl.train.deferred import defer
 from barlowctl.train.events import Notice, Sink

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import GradientScale, GradientSync, Ranks
-from barlowctl.objective import Method, Targets, Terms
+from barlowctl.methods import Method, Targets, Terms
 from barlowctl.train import checkpoint
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

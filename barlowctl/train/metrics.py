@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from barlowctl.objective import Terms
+from barlowctl.methods import Terms
 from barlowctl.train.progress import EpochMeans
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from barlowctl.errors import UserError, one_line
-from barlowctl.train import rundir
+from barlowctl.runs import rundir
 from barlowctl.train.events import CheckpointSaved, Event, RunFinished, Sink
 from barlowctl.train.sinks import record_of
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.distributed import Ranks
-from barlowctl.objective import Method
+from barlowctl.methods import Method
 from barlowctl.train import checkpoint
 
 CHANGED_RANKS = (

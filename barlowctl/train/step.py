@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, GradientScale, Ranks
-from barlowctl.objective import Method, Targets, Terms
+from barlowctl.methods import Method, Targets, Terms
 from barlowctl.train import checkpoint
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.gradient import Gradient

@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from barlowctl.ablate import studies
-from barlowctl.ablate.ledger import Cell, Ledger
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.diagnosis import diagnose
@@ -28,11 +26,13 @@ from barlowctl.assemble.job import prepare, pretrain
 from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.assemble.probing import Tasks, measure
-from barlowctl.assemble.subjects import floor, of_run
 from barlowctl.errors import RunStopped
+from barlowctl.measure.probing import Tasks, measure
+from barlowctl.measure.subjects import floor, of_run
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
+from barlowctl.study import studies
+from barlowctl.study.ledger import Cell, Ledger
 from barlowctl.train.events import Event, StepDone
 
 STEPS = 120

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from barlowctl.ablate.table import quantile
+from barlowctl.study.table import quantile
 
 NEAR = 5.0  # points: variants that are further from the baseline vary more between seeds
 ORDER = ("loss", "asymmetry", "drop-aug", "batch-size", "projector", "projector-width", "depth", "lambd")

@@ -12,9 +12,9 @@ from barlowctl.assemble.plan import footprint
 from barlowctl.assemble.resolve import resolve
 from barlowctl.assemble.trial import Trial, batch_of_pixels
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.views import ViewSpec
+from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
-from barlowctl.objective import BarlowTwins, Targets
+from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.recipe import load
 
 CPU = torch.device("cpu")

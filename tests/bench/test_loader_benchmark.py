@@ -14,7 +14,7 @@ from barlowctl.bench.photographs import write_photographs
 from barlowctl.bench.process_tree import cpu_seconds, members, memory_bytes
 from barlowctl.bench.turns import Measured
 from barlowctl.cli.app import run
-from barlowctl.data import decode
+from barlowctl.data.beton import decode
 from barlowctl.errors import UserError
 
 needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])

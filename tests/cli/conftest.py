@@ -55,8 +55,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home with `digits`: 1,400 training and 397 test images of 8 x 8 grey pixels, ten classes."""
     from sklearn.datasets import load_digits
 
-    from barlowctl.data.beton_format import RAW
-    from barlowctl.data.beton_writer import BetonWriter
+    from barlowctl.data.beton.layout import RAW
+    from barlowctl.data.beton.writer import BetonWriter
 
     home = tmp_path_factory.mktemp("data-home")
     loaded = load_digits()

@@ -206,9 +206,9 @@ def test_a_killed_study_goes_on_where_it_was_in_several_processes(
 
 
 def _cells(recipe: Path, grid: Path, tmp_path: Path) -> list[Any]:
-    from barlowctl.ablate import studies
-    from barlowctl.ablate.ledger import Ledger
     from barlowctl.recipe import load
+    from barlowctl.study import studies
+    from barlowctl.study.ledger import Ledger
 
     sets = [*SHORT[1:-2:2], "train.epochs=8", "train.checkpoint_every_epochs=1", "train.keep_checkpoints=1"]
     base = load.load(str(recipe), sets)

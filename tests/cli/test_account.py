@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli.app import run
-from barlowctl.data.beton import Beton
+from barlowctl.data.beton.reader import Beton
 
 RECIPE = """name = "tiny"
 [data]

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli import app
-from barlowctl.data import decode, sources
-from barlowctl.data.beton import Beton
-from barlowctl.data.beton_format import INFO_MAGIC
+from barlowctl.data import sources
+from barlowctl.data.beton import decode
+from barlowctl.data.beton.layout import INFO_MAGIC
+from barlowctl.data.beton.reader import Beton
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_pack_under_a_name_then_info(photos, capsys):
 def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatch):
     """By the packer, by `data info`, and in a run's first lines."""
     from barlowctl.assemble.data import describe_labels
-    from barlowctl.data.beton import Beton
-    from barlowctl.data.plain import Pictures
+    from barlowctl.data.beton.reader import Beton
+    from barlowctl.data.loaders.plain import Pictures
     from barlowctl.data.sources import open_source
 
     monkeypatch.chdir(tmp_path)

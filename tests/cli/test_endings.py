@@ -327,7 +327,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
 def test_a_crop_that_the_network_cannot_take_is_refused_before_images_are_read(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, crop: str
 ) -> None:
-    from barlowctl.data.loader import Loader
+    from barlowctl.data.loaders.fast import Loader
 
     def computed(self: Loader, *arguments: Any) -> None:
         raise AssertionError("something was computed")
@@ -362,7 +362,7 @@ def files_in_the_way(trained: Path, file: Path) -> dict[str, list[str]]:
 def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
     recipe: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: str
 ) -> None:
-    from barlowctl.data.loader import Loader
+    from barlowctl.data.loaders.fast import Loader
 
     def computed(self: Loader, *arguments: Any) -> None:
         raise AssertionError("something was computed")
@@ -378,8 +378,8 @@ def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
 def test_a_number_is_not_lost_with_its_files(
     recipe: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from barlowctl.assemble import probing
-    from barlowctl.train import rundir
+    from barlowctl.measure import probing
+    from barlowctl.runs import rundir
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -398,7 +398,7 @@ def test_a_number_is_not_lost_with_its_files(
 def test_neighbours_are_not_lost_with_their_picture(
     recipe: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from barlowctl.assemble import embedding
+    from barlowctl.measure import embedding
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from barlowctl.assemble import classification, probing, study
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.probing import open_labelled
-from barlowctl.assemble.subjects import of_run
 from barlowctl.eval.features import backbone_digest, check_unchanged
+from barlowctl.measure import classification, probing
+from barlowctl.measure.probing import open_labelled
+from barlowctl.measure.subjects import of_run
 from barlowctl.recipe.protocol import PROTOCOLS, override
+from barlowctl.study import cells
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_probe_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pyte
 def test_a_study_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "extract_readable", nudging(probing.extract_readable, lambda backbone: backbone))
     with pytest.raises(AssertionError, match="measuring 'digits' changed the backbone"):
-        study.measure(*opened, Runtime(threads=1))
+        cells.measure(*opened, Runtime(threads=1))
 
 
 def test_a_linear_evaluation_says_so(

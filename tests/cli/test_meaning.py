@@ -97,7 +97,7 @@ def test_features_that_are_all_the_same(
                 torch.nn.init.zeros_(module.weight)
         return run
 
-    monkeypatch.setattr("barlowctl.assemble.subjects.open_run", collapsed)
+    monkeypatch.setattr("barlowctl.measure.subjects.open_run", collapsed)
     assert barlowctl(["probe", str(trained), "--json", "--threads", "1", "--out", str(tmp_path / "out")]) == 0
     result = json.loads(capsys.readouterr().out)
     for key in ("knn", "linear"):
@@ -120,7 +120,7 @@ def test_features_that_are_not_finite(
                 torch.nn.init.constant_(module.weight, float("nan"))
         return run
 
-    monkeypatch.setattr("barlowctl.assemble.subjects.open_run", overflown)
+    monkeypatch.setattr("barlowctl.measure.subjects.open_run", overflown)
     assert barlowctl(["probe", str(trained), "--json", "--threads", "1", "--out", str(tmp_path / "out")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [result[key] for key in ("feature_spread", "effective_rank", "alpha")] == [None] * 3

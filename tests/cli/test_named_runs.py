@@ -18,7 +18,7 @@ from barlowctl.cli import completion
 from barlowctl.cli.advice import completed
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
-from barlowctl.train import rundir
+from barlowctl.runs import rundir
 from tests.cli.tree import ROOT
 
 Captured = pytest.CaptureFixture[str]

@@ -66,10 +66,10 @@ def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
 
 
 def test_the_choices_are_those_of_the_code() -> None:
-    from barlowctl.assemble.transfer import TASKS
     from barlowctl.cli import options as shared
-    from barlowctl.data.splits import SPLITS
+    from barlowctl.data.tree.splits import SPLITS
     from barlowctl.export import FORMATS
+    from barlowctl.measure.transfer import TASKS
 
     found = {name: choices(ones[0][1]) for name, ones in by_name().items()}
     assert set(found["--task"]) == set(TASKS)

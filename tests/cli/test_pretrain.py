@@ -262,9 +262,9 @@ def test_damaged_images_stop_the_run_or_are_replaced_as_the_recipe_says(
 ) -> None:
     from sklearn.datasets import load_digits
 
-    from barlowctl.data import decode
-    from barlowctl.data.beton_format import JPEG
-    from barlowctl.data.beton_writer import BetonWriter
+    from barlowctl.data.beton import decode
+    from barlowctl.data.beton.layout import JPEG
+    from barlowctl.data.beton.writer import BetonWriter
     from tests.data.views_double import jpeg
 
     if loader == "fast" and not decode.available()[0]:

@@ -36,7 +36,7 @@ def test_the_pixel_floor_is_scikit_learns_knn(recipe: Path, digits: Path, traine
     """Raw pixels at their own size (not the recipe's 16) through an independent kNN with the field's weights."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    from barlowctl.data.beton import Beton
+    from barlowctl.data.beton.reader import Beton
 
     def pixels(split: str) -> tuple[np.ndarray, np.ndarray]:
         beton = Beton.open(digits / "digits" / f"{split}.beton")

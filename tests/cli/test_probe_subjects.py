@@ -52,8 +52,8 @@ def test_a_timm_model_from_random_weights(folder: Path, recipe: Path, capsys: Ca
 
 
 def test_an_export_measures_like_its_run(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
-    from barlowctl.assemble.subjects import open_subject
     from barlowctl.eval.features import backbone_digest
+    from barlowctl.measure.subjects import open_subject
 
     for format, name in (("timm", "backbone.safetensors"), ("hub", "folder")):
         assert barlowctl(["export", str(trained), "--format", format, "--out", str(tmp_path / name), "--quiet"]) == 0
@@ -162,12 +162,12 @@ def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsy
 
 def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_path: Path) -> None:
     """Interrupted after the first epoch and continued, it scores as one that went through."""
-    from barlowctl.assemble.classification import fit
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.probing import open_labelled
-    from barlowctl.assemble.subjects import open_subject
     from barlowctl.errors import RunStopped
     from barlowctl.eval.features import backbone_digest
+    from barlowctl.measure.classification import fit
+    from barlowctl.measure.probing import open_labelled
+    from barlowctl.measure.subjects import open_subject
     from barlowctl.recipe.protocol import PROTOCOLS, override
 
     subject = open_subject("resnet10t", overrides=["eval.resize=32", "eval.crop=32"])

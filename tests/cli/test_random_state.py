@@ -14,9 +14,9 @@ from barlowctl.assemble.job import prepare
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import begin_method, build_method
 from barlowctl.assemble.plan import footprint, plan
-from barlowctl.assemble.subjects import floor, open_subject
 from barlowctl.assemble.trial import operations
 from barlowctl.cli.app import run
+from barlowctl.measure.subjects import floor, open_subject
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 

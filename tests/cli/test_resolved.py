@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from barlowctl.assemble import data, estimate, job, plan, resolve
+from barlowctl.assemble import data, job, plan, resolve
 from barlowctl.assemble.precision import Precision
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data import loader
+from barlowctl.data.loaders import fast
+from barlowctl.study import estimate
 from barlowctl.train import engine
 
 CHANGES = ("train.precision=bf16", "train.epochs=1", "eval.every_epochs=0", "train.batch_size=64", "data.holdout=50")
@@ -82,7 +83,7 @@ def test_a_run_and_its_dry_run_resolve_once_and_say_the_same(
     assert f"1 epochs of {steps} steps" in dry["facts"]["length"]
     assert (settings.precision, about["precision"]["used"]) == ("fp32", "fp32")
     assert dry["facts"]["device"] == "cpu, 1 thread, fp32 by decree"
-    assert isinstance(used["loader"], loader.FastLoader)
+    assert isinstance(used["loader"], fast.FastLoader)
     assert dry["facts"]["loader"].startswith("fast (")
     assert dry["peak_learning_rates"] == {"weights": 2e-3 * 64 / 256, "biases": 2e-3 * 64 / 256}
     assert set(used["rates"].values()) == {2e-3 * 64 / 256}

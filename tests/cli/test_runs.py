@@ -64,7 +64,7 @@ def test_a_run_that_is_held_is_running(runs: Path, capsys: Captured) -> None:
 
 
 def test_looking_does_not_disturb_the_process_that_trains(runs: Path) -> None:
-    from barlowctl.train import rundir
+    from barlowctl.runs import rundir
 
     stop = threading.Event()
 

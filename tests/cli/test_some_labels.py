@@ -12,9 +12,9 @@ from PIL import Image
 from barlowctl.assemble.data import Source
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.beton import Beton
-from barlowctl.data.pack import pack
-from barlowctl.data.plain import Pictures
+from barlowctl.data.beton.pack import pack
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import open_source
 from barlowctl.errors import UserError
 from tests.cli.conftest import RECIPE

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Rich
 
-from barlowctl.ablate import studies
-from barlowctl.ablate.ledger import Ledger
 from barlowctl.cli.console import Console
 from barlowctl.cli.study_live import StudyDisplay, _Tables
 from barlowctl.recipe import load
+from barlowctl.study import studies
+from barlowctl.study.ledger import Ledger
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.assemble.transfer import open_task
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.benchmarks import open_inat18, open_places205, open_voc07
+from barlowctl.data.sources.benchmarks import open_inat18, open_places205, open_voc07
 from barlowctl.datasets import VOC07
 from barlowctl.eval import svm
+from barlowctl.measure.transfer import open_task
 from barlowctl.recipe.load import load
 from tests.oracles import voc as oracle
 

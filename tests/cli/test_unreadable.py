@@ -158,7 +158,7 @@ def test_transfer_and_probe_keep_labels_with_their_images(
 
 def test_simclrs_lists_work_on_a_packed_file(photos: Path, tmp_path: Path) -> None:
     from barlowctl.assemble.labelled import image_names
-    from barlowctl.data.beton import Beton
+    from barlowctl.data.beton.reader import Beton
     from barlowctl.eval.subsets import read_list
 
     assert barlowctl(["data", "pack", str(photos), str(tmp_path / "x.beton"), "--quiet"]) == 0

@@ -12,9 +12,9 @@ import pytest
 import torchvision
 
 from barlowctl.data import fetch, home
-from barlowctl.data.beton import Beton
+from barlowctl.data.beton.reader import Beton
 from barlowctl.errors import UserError
-from tests.data.test_sources import cifar10, idx
+from tests.data.sources.test_sources import cifar10, idx
 
 
 def change(monkeypatch, name: str, *, images: dict[str, int] | None = None, **values: Any) -> None:

@@ -24,17 +24,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from barlowctl.data import decode
-from barlowctl.data.beton import Beton
-from barlowctl.data.beton_format import JPEG, RAW
-from barlowctl.data.beton_writer import BetonWriter
-from barlowctl.data.encode import Stored, encode
-from barlowctl.data.loader import Batch, FastLoader
-from barlowctl.data.picture import Picture
-from barlowctl.data.plain import PlainLoader
+from barlowctl.data.beton import decode
+from barlowctl.data.beton.encode import Stored, encode
+from barlowctl.data.beton.layout import JPEG, RAW
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.beton.writer import BetonWriter
+from barlowctl.data.images.unreadable import Unreadable
+from barlowctl.data.loaders.fast import Batch, FastLoader
+from barlowctl.data.loaders.plain import PlainLoader
 from barlowctl.data.sources import open_source
-from barlowctl.data.unreadable import Unreadable
-from barlowctl.data.views import CenterSpec, ViewSpec
+from barlowctl.data.sources.picture import Picture
+from barlowctl.data.views.spec import CenterSpec, ViewSpec
 from barlowctl.errors import UserError
 from tests.data.views_double import jpeg, noise_images, photograph
 from tests.data.watch import watch

@@ -10,7 +10,7 @@ import pytest
 
 from barlowctl.data.names import as_found, require_text, written
 from barlowctl.errors import UserError
-from barlowctl.train import rundir
+from barlowctl.runs import rundir
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from barlowctl.data.beton import Beton
-from barlowctl.data.beton_format import RAW
-from barlowctl.data.beton_writer import BetonWriter
-from barlowctl.data.loader import FastLoader
+from barlowctl.data.beton.layout import RAW
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.beton.writer import BetonWriter
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.preview import CELL, SMALLEST, contact_sheet, preview
-from barlowctl.data.views import CenterSpec, ViewSpec
+from barlowctl.data.views.spec import CenterSpec, ViewSpec
 from barlowctl.errors import UserError
 
 

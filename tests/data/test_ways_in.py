@@ -13,14 +13,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from barlowctl.data import limits
-from barlowctl.data.beton import Beton
-from barlowctl.data.pack import pack
-from barlowctl.data.pixels import decode_picture, open_image
-from barlowctl.data.plain import Pictures
+from barlowctl.data.beton.pack import pack
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.images import limits
+from barlowctl.data.images.pixels import decode_picture, open_image
+from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
+from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import open_source
-from barlowctl.data.unreadable import Unreadable, UnreadableImage
-from tests.data.test_pack import png_of_16_bits
+from tests.data.beton.test_pack import png_of_16_bits
 
 H, W = 20, 30
 _Y, _X = np.mgrid[0:H, 0:W]

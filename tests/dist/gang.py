@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the server inherits it; see `cli.app.run`
-PRELOADED = ["torch", "barlowctl.train.engine", "barlowctl.objective", "barlowctl.model", "tests.dist.work"]
+PRELOADED = ["torch", "barlowctl.train.engine", "barlowctl.methods", "barlowctl.model", "tests.dist.work"]
 
 
 def free_port() -> int:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from barlowctl.distributed import ALONE, GradientSync, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import synchronize_batch_norm
-from barlowctl.objective import BarlowTwins, barlow_twins_loss
+from barlowctl.methods import BarlowTwins
+from barlowctl.objective import barlow_twins_loss
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import StepDone
 from barlowctl.train.optim import build_optimizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from barlowctl.data import formats
+from barlowctl.data.images import formats
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 

@@ -92,7 +92,7 @@ def test_the_comparison_of_two_runs_sees_what_differs(tmp_path: Path) -> None:
 
 
 def test_methods_members_are_those_of_the_table() -> None:
-    from barlowctl.objective.method import Method
+    from barlowctl.methods.base import Method
 
     table = text("CONTRIBUTING.md").partition("| what | meaning |\n")[2].partition("\n\n")[0]
     cells = [line.strip(" |").split(" | ")[0] for line in table.splitlines()]

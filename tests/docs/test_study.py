@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from barlowctl.ablate import studies
-from barlowctl.ablate.ledger import Cell, Ledger
-from barlowctl.assemble.study import write_results
 from barlowctl.recipe import load
+from barlowctl.study import studies
+from barlowctl.study.cells import write_results
+from barlowctl.study.ledger import Cell, Ledger
 
 
 @pytest.fixture

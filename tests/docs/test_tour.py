@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.data.beton_format import RAW
-from barlowctl.data.beton_writer import BetonWriter
+from barlowctl.data.beton.layout import RAW
+from barlowctl.data.beton.writer import BetonWriter
 
 Captured = pytest.CaptureFixture[str]
 # Sizes that let a step take milliseconds; what the recipe is otherwise (stem, optimizer, views) stays.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from barlowctl.objective import BarlowTwins, barlow_twins_loss
+from barlowctl.methods import BarlowTwins
+from barlowctl.objective import barlow_twins_loss
 from tests.train.test_engine import SETTINGS, Loader, Recorder, to_input
 
 pytestmark = pytest.mark.gpu

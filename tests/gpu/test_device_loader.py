@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from barlowctl.data.batched import geometric
-from barlowctl.data.device import DeviceLoader
-from barlowctl.data.loader import FastLoader
-from barlowctl.data.views import ViewSpec
+from barlowctl.data.loaders.device import DeviceLoader
+from barlowctl.data.loaders.fast import FastLoader
+from barlowctl.data.views.batched import geometric
+from barlowctl.data.views.spec import ViewSpec
 from tests.data.views_double import MemoryBeton, noise_images
 
 pytestmark = pytest.mark.gpu

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import RunDiverged, RunStopped
-from barlowctl.objective import BarlowTwins
+from barlowctl.methods import BarlowTwins
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, StepDone
 from barlowctl.train.optim import OPTIMIZERS, build_optimizer

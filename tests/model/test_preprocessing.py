@@ -10,8 +10,8 @@ import torch
 
 from barlowctl.assemble.data import choices_of, evaluation_spec
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.data.conversion import Choices
-from barlowctl.data.views import CenterSpec, SquashSpec
+from barlowctl.data.images.conversion import Choices
+from barlowctl.data.views.spec import CenterSpec, SquashSpec
 from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe import load

@@ -13,7 +13,7 @@ from barlowctl.plots import panels, style
 from barlowctl.plots.scatter import scatter
 
 # Everything that draws; what it draws with stands in plots/style.py alone.
-DRAWS = ("plots", "report", "ablate/figure.py", "data/preview.py", "cli/chart.py")
+DRAWS = ("plots", "report", "study/figure.py", "data/preview.py", "cli/chart.py")
 COLOR = re.compile(r"#[0-9a-fA-F]{6}\b|\(\d{1,3}, \d{2,3}, \d{2,3}\)")
 
 

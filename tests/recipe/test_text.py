@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from barlowctl.ablate import studies
 from barlowctl.cli import app
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
+from barlowctl.study import studies
 
 RECIPE = (
     'name = "mine"\ndescription = "été, 写真"\n[data]\ndataset = "photos"\n[train]\nepochs = 3\nwarmup_epochs = 1\n'

@@ -13,8 +13,8 @@ import torch
 from barlowctl.assemble.machine import keep_freed_memory
 from barlowctl.bench.loss import peak_bytes, reset_peak
 from barlowctl.distributed import ALONE
+from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.model import build_backbone, build_projector, recompute_activations
-from barlowctl.objective import BarlowTwins, Targets
 from barlowctl.train.gradient import Gradient
 
 

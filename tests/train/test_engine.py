@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import RunDiverged, RunStopped
-from barlowctl.objective import BarlowTwins, Method
+from barlowctl.methods import BarlowTwins, Method
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, StepDone
 from barlowctl.train.optim import build_optimizer

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE
 from barlowctl.errors import UserError
+from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.model import build_backbone, recompute_activations
-from barlowctl.objective import BarlowTwins, Targets
 from barlowctl.train.gradient import Gradient
 
 ROWS = 22

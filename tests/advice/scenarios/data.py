@@ -46,7 +46,7 @@ def changed(part: str) -> Callable[[Patch], None]:
 
 
 def without_ffcv(patch: Patch) -> None:
-    from barlowctl.data import decode
+    from barlowctl.data.beton import decode
 
     packed_jpegs(patch)
     patch.setattr(decode, "available", lambda: (False, "ffcv is not installed"))
@@ -97,7 +97,7 @@ def cifar(patch: Patch) -> None:
 
 def nothing_noted(patch: Patch) -> None:
     """A file that barlowctl did not write has no hash of its content."""
-    from barlowctl.data.beton import Beton
+    from barlowctl.data.beton.reader import Beton
 
     packed(patch)
     patch.setattr(Beton, "noted_hash", property(lambda beton: None))
@@ -105,7 +105,7 @@ def nothing_noted(patch: Patch) -> None:
 
 def unopenable(patch: Patch) -> None:
     """A packed file on a disk that fails, once."""
-    from barlowctl.data import beton
+    from barlowctl.data.beton import reader as beton
 
     packed(patch)
     memmap, failed = np.memmap, list[bool]()

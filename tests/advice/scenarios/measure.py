@@ -117,7 +117,7 @@ SCENARIOS = {
     "classifier damaged": Scenario([*PROBE, "--linear", "--protocol", "paper", *TRAINED], trained_and_damaged),
     "diverges": Scenario(
         [*PROBE, "--linear", "--protocol", "paper", *TRAINED],
-        failing("barlowctl.assemble.classification.engine.train", RunDiverged("the loss is nan at step 3")),
+        failing("barlowctl.measure.classification.engine.train", RunDiverged("the loss is nan at step 3")),
     ),
     "list of no subset": Scenario(
         [*PROBE, "--semi-list", "names.txt", *TRAINED, "--data", "my images"],
@@ -125,7 +125,7 @@ SCENARIOS = {
         then="more than one image has that name",
     ),
     "no memory to probe": Scenario(
-        PROBE, failing("barlowctl.assemble.probing._measure", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
+        PROBE, failing("barlowctl.measure.probing._measure", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
     ),
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),

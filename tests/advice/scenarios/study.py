@@ -78,7 +78,7 @@ def stopped(patch: Patch) -> None:
     from barlowctl.errors import RunStopped
 
     small(patch)
-    failing("barlowctl.assemble.study.run_cell", RunStopped("stopped at step 1 of 3; the state is saved"))(patch)
+    failing("barlowctl.study.cells.run_cell", RunStopped("stopped at step 1 of 3; the state is saved"))(patch)
 
 
 SCENARIOS = {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from barlowctl.data.unreadable import UnreadableImage
+from barlowctl.data.images.unreadable import UnreadableImage
 from tests.advice.scenario import Scenario
 
 Patch = pytest.MonkeyPatch
@@ -121,7 +121,7 @@ def place_of_a_stopped_run(patch: Patch) -> None:
 
 def a_worker_is_gone(patch: Patch) -> None:
     """A process that reads images is killed, once."""
-    from barlowctl.data import plain
+    from barlowctl.data.loaders import plain
 
     real, gone = plain._started, list[bool]()
 

@@ -1,0 +1,215 @@
+"""TIFF files that Pillow does not read, or not in full: more than 8 bits, floats, more than three bands (TIFF 6.0).
+
+Through tifffile (github.com/cgohlke/tifffile). What Pillow reads in full is left to it: 8 bits of
+grey, RGB, palettes and CMYK.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.images.limits import check_bytes
+from barlowctl.data.images.ranges import DEPTHS, Deep
+from barlowctl.data.images.unreadable import Unreadable
+
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # PhotometricInterpretation
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: alpha, premultiplied or not
+_ORIENTATION, _LARGEST = 274, 281  # tags
+NODATA = 42113  # GDAL's
+
+
+@dataclass
+class Tiff:
+    """The first picture of a file, as it lies: values (H, W) or (H, W, 3); see `pixels.Parts`."""
+
+    values: np.ndarray | Deep
+    alpha: np.ndarray | None
+    premultiplied: bool
+    inverted: bool
+    orientation: int
+    notes: list[str] = field(default_factory=list)
+
+
+def is_tiff(data: bytes) -> bool:
+    """By its first bytes."""
+    return data[:4] in _STARTS
+
+
+def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
+    """A TIFF that tifffile reads better than Pillow; None: Pillow's, or no TIFF.
+
+    Args:
+        bands: from 1 on, which of more than three are red, green, blue, or which one is grey; empty: as the file says.
+
+    Raises:
+        Unreadable: too large, bands that are not named, or a compression whose package is not installed.
+    """
+    if not is_tiff(data):
+        return None
+    import tifffile
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page: Any = file.pages[0]
+            if _is_pillows(page):
+                return None
+            check_bytes(page.imagewidth, page.imagelength, page.samplesperpixel, np.dtype(page.dtype).itemsize)
+            several = _has_another(file)
+            chosen, alpha, notes = _chosen(page, bands)
+            values = _values(page)
+    except Unreadable:
+        raise
+    except Exception:  # damaged, or of a kind that it does not know: Pillow says what it is
+        return None
+    if values is None:
+        if page.samplesperpixel in (1, 3) or (page.samplesperpixel == 4 and alpha is not None):
+            return None  # Pillow has a decoder, or says what is wrong
+        raise Unreadable(f"{_described(page)}, {_why_not(page)}")
+    if values.dtype.kind not in "uif":
+        raise Unreadable(f"{_described(page)}, which are no levels of brightness; convert it")
+    kind = page.extrasamples[alpha - page.samplesperpixel] if alpha is not None else 0
+    taken = values[..., chosen[0]] if len(chosen) == 1 else values[..., list(chosen)]
+    picture = np.ascontiguousarray(taken)
+    orientation = _tag(page, _ORIENTATION, 1)
+    return Tiff(
+        picture if picture.dtype == np.uint8 else _deep(picture, page),
+        None if alpha is None else np.ascontiguousarray(_native(values[..., alpha])),
+        int(kind) == _ASSOCIATED,
+        int(page.photometric) == _WHITE_IS_ZERO,
+        orientation if 1 <= orientation <= 8 else 1,
+        [*notes, *(["first of several pictures"] if several else [])],
+    )
+
+
+def _deep(picture: np.ndarray, page: Any) -> Deep:
+    tag = page.tags.get(NODATA)
+    missing = nodata(None if tag is None else tag.value, picture.dtype)
+    return Deep(_native(picture), picture.dtype.name, _stated_bits(page), nodata=missing)
+
+
+def nodata(text: object, dtype: np.dtype) -> float | None:
+    """The value of a type that stands for nothing, from GDAL's tag ("-9999"); None: there is none."""
+    try:
+        value = float(str(text).strip(" \0"))
+        own = np.array([value]).astype(dtype)[0] if dtype.kind == "f" else value
+        if dtype.kind != "f" and not (np.iinfo(dtype).min <= value <= np.iinfo(dtype).max):
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return float(own) if np.isfinite(own) else None
+
+
+def _has_another(file: Any) -> bool:
+    """Whether there is a second picture; a stack's other pages are not looked for."""
+    try:
+        return file.pages[1] is not None
+    except IndexError:
+        return False
+
+
+def holds_more_than_8_bits(data: bytes) -> bool:
+    """Whether a TIFF's first picture has values beyond 8 bits, by its header."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return bool(np.dtype(file.pages[0].dtype) != np.uint8)
+    except Exception:
+        return True  # whoever decodes it will see
+
+
+def _is_pillows(page: Any) -> bool:
+    """Whether Pillow reads all of it: at most 8 bits, and grey, RGB, alpha, or colours that tifffile leaves alone."""
+    if page.dtype is None or (page.is_tiled and page.imagedepth > 1):
+        return page.dtype is None
+    photometric = int(page.photometric)
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or np.dtype(page.dtype).kind == "b":
+        return True
+    if np.dtype(page.dtype) != np.uint8 or page.bitspersample > 8:
+        return False
+    extras = [int(extra) for extra in page.extrasamples]
+    colours = page.samplesperpixel - len(extras)
+    return colours in (1, 3) and (not extras or (len(extras) == 1 and extras[0] in (_ASSOCIATED, _UNASSOCIATED)))
+
+
+def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | None, list[str]]:
+    """Positions of the bands that are shown, that of alpha, and what is to be said."""
+    count = int(page.samplesperpixel)
+    extras = [int(extra) for extra in page.extrasamples]
+    first = count - len(extras)
+    alpha = next((first + at for at, extra in enumerate(extras) if extra in (_ASSOCIATED, _UNASSOCIATED)), None)
+    shown = [band for band in range(count) if band != alpha]
+    if not shown:
+        raise Unreadable(f"{_described(page)}, none of which is grey or a colour")
+    if len(shown) in (1, 3):
+        named = len(shown) == 1 or int(page.photometric) == _RGB
+        return tuple(shown), alpha, [] if named else ["3 bands as red, green, blue"]
+    if bands:
+        if max(bands) > count:
+            raise Unreadable(f"{_described(page)}; there is no band {max(bands)} (see --bands, data.bands)")
+        return tuple(band - 1 for band in bands), alpha, [f"bands {', '.join(map(str, bands))} of {count}"]
+    if int(page.photometric) == _RGB and first >= 3:
+        return tuple(shown[:3]), alpha, [f"first 3 of {count} bands"]
+    example = (4, 3, 2) if len(shown) > 3 else (1,)
+    typed = ",".join(map(str, example))
+    raise Unreadable(
+        f"{_described(page)}, and it does not say which are red, green and blue; choose three, or one for grey, "
+        f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe",
+        setting=f"bands=[{typed}]",
+    )
+
+
+def _values(page: Any) -> np.ndarray | None:
+    """(H, W, bands) as the file holds them; None: damaged, or a compression that needs another package."""
+    try:
+        values = np.asarray(page.asarray())
+    except Exception:  # of many kinds
+        return None
+    if values.size == 0:
+        return None
+    if "S" in page.axes:
+        return np.moveaxis(values, page.axes.index("S"), -1)
+    return values[..., None]
+
+
+def _why_not(page: Any) -> str:
+    """Why a file of many bands could not be decoded."""
+    compression = getattr(page.compression, "name", str(page.compression))
+    here = ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE", "LZMA")
+    if compression in here or importlib.util.find_spec("imagecodecs") is not None:
+        return "cut short or damaged"
+    return f"compressed with {compression}, which needs the package imagecodecs: pip install 'barlowctl[tiff]'"
+
+
+def _stated_bits(page: Any) -> int:
+    """Bits that hold values for certain: BitsPerSample below the type's, or a MaxSampleValue that is 2^n - 1."""
+    dtype = np.dtype(page.dtype)
+    if dtype.kind != "u":
+        return 0
+    if page.bitspersample < 8 * dtype.itemsize:
+        return int(page.bitspersample)
+    largest = _tag(page, _LARGEST, 0)
+    return next((bits for bits in DEPTHS if largest == 2**bits - 1 and bits < 8 * dtype.itemsize), 0)
+
+
+def _tag(page: Any, code: int, default: int) -> int:
+    tag = page.tags.get(code)
+    value = default if tag is None else tag.value
+    value = max(value) if isinstance(value, tuple) and value else value
+    return int(value) if isinstance(value, int) else default
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _described(page: Any) -> str:
+    return f"a TIFF of {page.samplesperpixel} bands of {np.dtype(page.dtype).name}"

@@ -1,0 +1,1 @@
+"""Labels as people write them: words, numbers, tables and small files beside the images."""

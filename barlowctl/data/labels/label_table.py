@@ -1,0 +1,223 @@
+"""A table beside images with their labels: metadata.csv or .jsonl (as Hugging Face has it), labels.csv, train.csv."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from barlowctl.data.labels.numbering import Labels, number_labels
+from barlowctl.data.labels.text_table import Table, read_table
+from barlowctl.data.names import written
+from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.data.tree.scan import system_or_hidden
+from barlowctl.data.tree.splits import SAME_SPLIT, choices, split_in
+from barlowctl.errors import UserError
+
+_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
+_MANY = 20
+"""Files of one ending in a folder: more lie beside images, one each."""
+_LARGEST = 1 << 28
+"""Bytes of a table that is looked into."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels of images from a table.
+
+    file: the table.    values: one an image, None where the table has none.    what: the labels in words.
+    splits: split that the table says of each image, None for none; empty where it has no column of splits.
+    """
+
+    file: Path
+    values: list[Any]
+    what: str
+    splits: list[str | None] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+class Files(Protocol):
+    """Where tables lie: on a disk, or in an archive."""
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """Files directly in a folder that may be tables, and their bytes."""
+
+    def read(self, file: Path) -> bytes:
+        """All of a file. Raises OSError."""
+
+
+class FilesOnDisk:
+    """`Files` in folders."""
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """See `Files`."""
+        found = {}
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if may_be_table(file.name) and file.is_file():
+                    found[file] = file.stat().st_size
+        return found
+
+    def read(self, file: Path) -> bytes:
+        """See `Files`."""
+        return read_regular(file)
+
+
+class FilesInArchive(FilesOnDisk):
+    """`Files` in an archive, as if it were a folder, or in and beside the archives in a folder.
+
+    Args:
+        path: the archive or the folder. sizes: bytes of each member that may be a table, by name.
+        read: all of a member; raises OSError.
+    """
+
+    def __init__(self, path: Path, sizes: Mapping[str, int], read: Callable[[str], bytes]) -> None:
+        self._names = {path / name: name for name in sizes}
+        self._sizes, self._read = sizes, read
+
+    def sizes(self, folder: Path) -> dict[Path, int]:
+        """See `Files`."""
+        beside = super().sizes(folder) if folder.is_dir() else {}
+        return beside | {file: self._sizes[name] for file, name in self._names.items() if file.parent == folder}
+
+    def read(self, file: Path) -> bytes:
+        """See `Files`."""
+        return self._read(self._names[file]) if file in self._names else super().read(file)
+
+
+def may_be_table(name: str) -> bool:
+    """Whether a file's name, with its folders or without, is that of a table."""
+    base = os.path.basename(name)
+    return os.path.splitext(base)[1].lower() in _ENDINGS and not system_or_hidden(base, folder=False)
+
+
+def keep_table(tables: dict[str, Any], name: str, where: object) -> None:
+    """Note where a member that may be a table lies, unless there are `_MANY` of its ending in its folder and more."""
+    alike = os.path.dirname(name), os.path.splitext(name)[1].lower()
+    if sum((os.path.dirname(one), os.path.splitext(one)[1].lower()) == alike for one in tables) <= _MANY:
+        tables[name] = where
+
+
+def find_label_table(
+    top: Path, place: Path, names: Sequence[str], split: str, account: Account, files: Files
+) -> LabelTable | None:
+    """The table that labels most of the images; None where none labels any.
+
+    Args:
+        top: tables are looked for in this folder and down to `place`, the folder that `names` begin in.
+        split: a table that is called after another split and lies above the split's own folder is not taken.
+        account: is told of tables whose labels cannot be used.
+    """
+    best, most = None, (0, False)
+    for folder in (place, *(above for above in place.parents if above == top or top in above.parents)):
+        for file in _tables(files.sizes(folder)):
+            own = folder == place != top  # the split's own folder
+            if not own and split_in(file.stem) not in (None, split):
+                continue
+            found = _read(file, files, place, names, account)
+            if found is None:
+                continue
+            count = sum(value is not None for value in found.values)
+            if (count, bool(found.splits)) > most:
+                best, most = found, (count, bool(found.splits))
+    return best
+
+
+def labels_in(table: LabelTable, split: str, account: Account) -> tuple[Sequence[int], Labels]:
+    """(rows, labels): the images that the table says are of the split, all where it says nothing, and their labels.
+
+    Raises:
+        UserError: it has a column of splits without this one, or words that are no classes of the training split.
+    """
+    account.take_back(f"{table.file.suffix.lower()} files", 1, table.file.name)
+    if any(value is not None for value in table.values):
+        account.note(f"labels are those of {table.file.name}")
+    values, known = table.values, None
+    rows: Sequence[int] = range(len(values))
+    if table.splits:
+        wanted = split if split in table.splits else SAME_SPLIT.get(split)
+        rows = [row for row, said in enumerate(table.splits) if said is not None and said == wanted]
+        if not rows:
+            raise UserError(f"{table.file} has no {split} split", next=choices(table.splits))
+        if split != "train":
+            training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
+            known = number_labels(training, table.what).class_names or None
+        account.note(f"{table.file.name} says which images are of the {split} split: {len(rows)} of {len(values)}")
+    labels = number_labels([values[row] for row in rows], table.what, known=known)
+    return rows, replace(labels, notes=(*table.notes, *labels.notes))
+
+
+def _tables(sizes: Mapping[Path, int]) -> list[Path]:
+    """What may be a table in a folder, sorted: of an ending with few files."""
+    found = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST)
+    counts = Counter(file.suffix.lower() for file in found)
+    return [file for file in found if counts[file.suffix.lower()] <= _MANY]
+
+
+def _read(file: Path, files: Files, place: Path, names: Sequence[str], account: Account) -> LabelTable | None:
+    try:
+        table = read_table(file, files.read(file))
+    except (UserError, OSError):  # a table of something else: it is counted with the other files
+        return None
+    rows = _rows_of(table, file, place, names)
+    if not _count(rows):
+        return None
+    if table.labels is None:
+        for note in table.notes:
+            account.note(note)
+        if table.splits is None:
+            return None
+        table.labels, table.notes = [None] * len(table.paths), []
+    if (path := _labelled_twice(table)) is not None:
+        account.note(f"{file.name} has several labels for one image ('{written(path)}'): not used as classes")
+        return None
+    values = [None if row is None else table.labels[row] for row in rows]
+    splits = [] if table.splits is None else [None if row is None else table.splits[row] for row in rows]
+    what = f"{written(str(file))}: {table.label}"
+    return LabelTable(file, values, what, splits, tuple(table.notes))
+
+
+def _labelled_twice(table: Table) -> str | None:
+    """A path that stands in two rows with different labels, as boxes of objects do."""
+    assert table.labels is not None
+    seen: dict[str, Any] = {}
+    for path, label in zip(table.paths, table.labels, strict=True):
+        if seen.setdefault(path, label) != label:
+            return path
+    return None
+
+
+def _rows_of(table: Table, file: Path, place: Path, names: Sequence[str]) -> list[int | None]:
+    """The row of each image: by its path from the table on, else by its name, with its ending or without."""
+    wanted = [os.path.normpath(path.strip().replace("\\", "/")) for path in table.paths]
+    prefix = os.path.relpath(place, file.parent)
+    full = [os.path.normpath(os.path.join(prefix, name)) for name in names]
+    best: list[int | None] = [None] * len(names)
+    for own, theirs in (
+        (full, wanted),
+        ([os.path.basename(name) for name in names], [os.path.basename(path) for path in wanted]),
+        ([os.path.splitext(os.path.basename(name))[0] for name in names], wanted),
+    ):
+        rows = _first_of_each(theirs)
+        if len(set(own)) < len(own):
+            continue  # two images of one name
+        matched = [rows.get(name) for name in own]
+        if _count(matched) > _count(best):
+            best = matched
+    return best
+
+
+def _first_of_each(paths: Sequence[str]) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        rows.setdefault(path, row)
+    return rows
+
+
+def _count(rows: Sequence[int | None]) -> int:
+    return sum(row is not None for row in rows)

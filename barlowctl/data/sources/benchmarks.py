@@ -1,0 +1,217 @@
+"""Benchmarks in the layouts they are published in: Places-205, iNaturalist 2018, Pascal VOC 2007.
+
+Each is a `Source` that reads image files where they lie; labels come from the benchmark's own annotation files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.datasets import INAT18, PLACES205, VOC07
+from barlowctl.errors import UserError
+
+_PLACES_IMAGES = ("data/vision/torralba/deeplearning/images256", "images256", ".")
+_PLACES_LISTS = (
+    "trainvalsplit_places205",
+    "trainvalsplit_places205/trainvalsplit_places205",
+    "trainvalsplit/trainvalsplit_places205",
+    ".",
+)
+
+
+class ListedFiles(Source):
+    """Image files that an annotation file lists, with a label each.
+
+    Args:
+        files: paths below `root`. labels: `(n,)` integers, -1 for none.
+    """
+
+    def __init__(
+        self, kind: str, root: Path, split: str, files: Sequence[str], labels: np.ndarray, class_names: list[str]
+    ) -> None:
+        if not files:
+            raise UserError(
+                f"{root}: the annotations of {kind} list no {split} images", next="download it again from its authors"
+            )
+        if not any((root / name).is_file() for name in (files[0], files[len(files) // 2], files[-1])):
+            raise UserError(
+                f"{root}: the annotations of {kind} list '{files[0]}', which is not there",
+                next=f"unpack the images of {kind} into {root}",
+            )
+        self.kind, self.path, self.split, self.class_names = kind, root, split, class_names
+        self._files, self._labels = files, labels
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._files[index], int(self._labels[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        name, label = self.describe(index)
+        return Picture(name, label, read_regular(self.path / name))
+
+    def file(self, index: int) -> Path:
+        return self.path / self._files[index]
+
+
+class Voc(ListedFiles):
+    """Pascal VOC 2007: images with a presence of each of 20 classes.
+
+    Attributes:
+        targets: `(n, 20)` int8: 1 present, 0 absent, -1 difficult only (the devkit's 1, -1 and 0).
+    """
+
+    def __init__(self, root: Path, split: str, files: Sequence[str], targets: np.ndarray) -> None:
+        super().__init__(VOC07.title, root, split, files, np.full(len(files), -1), list(VOC07.class_names))
+        self.targets = targets
+
+
+def open_places205(path: Path, split: str) -> ListedFiles:
+    """Places-205: `trainvalsplit_places205/{train,val}_places205.csv` ("a/abbey/gsun_1.jpg 0" a line) and images256.
+
+    Raises:
+        UserError: no such list, no images, or a line that is no path and class.
+    """
+    path = _folder(path)
+    name = f"{split}_places205.csv"
+    lists = [path / folder / name for folder in _PLACES_LISTS if (path / folder / name).is_file()]
+    if not lists:
+        raise UserError(
+            f"{path} has no {name}",
+            allowed=f"trainvalsplit_places205/{name} and {_PLACES_IMAGES[0]}/ below it",
+            next="unpack trainvalsplit_places205 and imagesPlaces205_resize into one folder",
+        )
+    files, labels = [], []
+    for number, line in enumerate(lists[0].read_text(encoding="utf-8").splitlines(), start=1):
+        file, _, label = line.strip().replace(",", " ").rpartition(" ")
+        if not line.strip():
+            continue
+        if not file or not label.isdigit():
+            raise UserError(
+                f"{lists[0]}, line {number}: '{line}'",
+                allowed="a path and a class number",
+                next="download it again from its authors",
+            )
+        files.append(file.strip())
+        labels.append(int(label))
+    images = next((path / folder for folder in _PLACES_IMAGES if files and (path / folder / files[0]).is_file()), path)
+    names = [""] * (max(labels, default=-1) + 1)
+    for file, number in zip(files, labels, strict=True):
+        names[number] = names[number] or "/".join(Path(file).parts[1:-1])
+    return ListedFiles(PLACES205.title, images, split, files, np.array(labels, dtype=np.int64), names)
+
+
+def open_inat18(path: Path, split: str) -> ListedFiles:
+    """iNaturalist 2018: `{train,val}2018.json` and the folder train_val2018.
+
+    Labels are positions among the category numbers, in ascending order (they are 0 to 8141 as published).
+
+    Raises:
+        UserError: no such file, or one that is not of this format.
+    """
+    path = _folder(path)
+    file = next((place for place in (path, path / "annotations") if (place / f"{split}2018.json").is_file()), None)
+    if file is None:
+        raise UserError(
+            f"{path} has no {split}2018.json",
+            allowed=f"{split}2018.json and train_val2018/ below it",
+            next="unpack train_val2018, train2018.json and val2018.json into one folder",
+        )
+    file = file / f"{split}2018.json"
+    try:
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        names = {image["id"]: str(image["file_name"]) for image in document["images"]}
+        labelled = [(names[one["image_id"]], int(one["category_id"])) for one in document["annotations"]]
+        categories = {int(one["id"]): str(one.get("name", one["id"])) for one in document["categories"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is not an annotation file of iNaturalist 2018: {type(error).__name__} {error}",
+            allowed="JSON with images, annotations and categories",
+        ) from error
+    numbers = sorted(categories)
+    positions = {number: position for position, number in enumerate(numbers)}
+    unknown = [category for _, category in labelled if category not in positions]
+    if unknown:
+        raise UserError(
+            f"{file}: category {unknown[0]} is not among its {len(numbers)} categories",
+            next="download it again from its authors",
+        )
+    labels = np.array([positions[category] for _, category in labelled], dtype=np.int64)
+    return ListedFiles(
+        INAT18.title, path, split, [name for name, _ in labelled], labels, [categories[one] for one in numbers]
+    )
+
+
+def open_voc07(path: Path, split: str) -> Voc:
+    """VOC 2007 from VOCdevkit: `ImageSets/Main/<class>_{trainval,test}.txt` and JPEGImages.
+
+    Args:
+        path: VOCdevkit, the folder that holds it, or VOC2007. split: "trainval" or "test".
+
+    Raises:
+        UserError: no VOC2007 there, a split or class is missing, or a list that does not parse.
+    """
+    path = _folder(path)
+    root = next(
+        (one for one in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007") if (one / "ImageSets/Main").is_dir()),
+        None,
+    )
+    if root is None:
+        raise UserError(
+            f"{path} has no VOC2007 with ImageSets/Main",
+            allowed="VOCdevkit, or the folder that holds it",
+            next="unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar into one folder",
+        )
+    lists = [root / "ImageSets" / "Main" / f"{name}_{split}.txt" for name in VOC07.class_names]
+    missing = [one.name for one in lists if not one.is_file()]
+    if missing:
+        archive = "VOCtest_06-Nov-2007.tar" if split == "test" else "VOCtrainval_06-Nov-2007.tar"
+        raise UserError(
+            f"{root}/ImageSets/Main lacks {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
+            next=f"unpack {archive} into {root.parent.parent}",
+        )
+    marks = [_voc_list(one) for one in lists]
+    images = sorted(marks[0])
+    for file, found in zip(lists, marks, strict=True):
+        if sorted(found) != images:
+            raise UserError(
+                f"{file} lists other images than {lists[0].name}",
+                next="unpack the archive again",
+            )
+    meaning = {1: 1, -1: 0, 0: -1}
+    targets = np.array([[meaning[found[image]] for found in marks] for image in images], dtype=np.int8)
+    return Voc(root, split, [f"JPEGImages/{image}.jpg" for image in images], targets)
+
+
+def _voc_list(path: Path) -> dict[str, int]:
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        if len(parts) != 2 or parts[1] not in ("1", "-1", "0"):
+            raise UserError(
+                f"{path}, line {number}: '{line}'",
+                allowed="an image and 1, -1 or 0 (difficult)",
+                next="download it again from its authors",
+            )
+        found[parts[0]] = int(parts[1])
+    return found
+
+
+def _folder(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_dir():
+        raise UserError(
+            f"'{path}' is no folder",
+            next="name the benchmark's folder with --data",
+        )
+    return path

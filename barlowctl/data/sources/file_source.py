@@ -1,0 +1,72 @@
+"""Which reader opens a file that is given as the source: its content decides, not its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from barlowctl import shell
+from barlowctl.data.images import formats
+from barlowctl.data.sources.array_sources import open_idx
+from barlowctl.data.sources.file_kind import BY_ENDING, Kind, kind_of
+from barlowctl.data.sources.image_file import ImageFile
+from barlowctl.data.sources.image_folder import UNDERSTOOD
+from barlowctl.data.sources.parquet_source import ParquetImages
+from barlowctl.data.sources.path_list import PathList
+from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.tar_shards import TarShards
+from barlowctl.data.sources.wanted import Wanted
+from barlowctl.data.sources.zip_folder import ZipFolder
+from barlowctl.data.tree.regular import read_head
+from barlowctl.errors import UserError
+
+
+def open_file(path: Path, split: str, wanted: Wanted) -> Source:
+    """Open an archive, a table, an IDX file, a list of paths or a single image.
+
+    Raises:
+        UserError: none of these, or as its reader does.
+        OSError: it cannot be read.
+    """
+    kind, named = kind_of(path), BY_ENDING.get(path.suffix.lower())
+    if kind == "text" and named is not None:
+        try:
+            return PathList(path, split)
+        except UserError:  # text, but no list: a damaged archive
+            kind = named
+    return _open_as(kind, path, split, wanted)
+
+
+def _open_as(kind: Kind, path: Path, split: str, wanted: Wanted) -> Source:
+    match kind:
+        case "tar":
+            return TarShards([path], split, member=wanted.member)
+        case "zip":
+            return ZipFolder(path, split)
+        case "parquet":
+            return ParquetImages([path], split, wanted=wanted)
+        case "idx":
+            opened = open_idx(path.parent, split, only=path)
+            assert opened is not None
+            return opened
+        case "image":
+            return ImageFile(path, split)
+        case "text":
+            return PathList(path, split)
+        case "compressed tar":
+            raise UserError(
+                f"{path} is a compressed tar file, which cannot be read in parts",
+                allowed="uncompressed tar files, or the folder that it was unpacked to",
+                next=shell.line("tar", "xf", path),
+            )
+        case "numpy archive":
+            raise UserError(
+                f"{path} is an archive of NumPy arrays (.npz)", allowed=UNDERSTOOD, next=formats.advice(formats.ARRAYS)
+            )
+        case "packed":
+            raise UserError(f"{path} is packed already", next=shell.line("barlowctl", "data", "info", path))
+        case _:
+            found = formats.by_content(read_head(path))
+            what = "is empty" if path.stat().st_size == 0 else "is a file of no known kind"
+            if found is not None:
+                what = f"is none of the kinds that are read: its content is that of {found.kind}"
+            raise UserError(f"{path} {what}", allowed=UNDERSTOOD, next=formats.next_step(found) if found else None)

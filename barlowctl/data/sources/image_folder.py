@@ -1,0 +1,188 @@
+"""Image files in folders: class folders, a flat pile, train/ and val/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from barlowctl import shell
+from barlowctl.data.images import formats
+from barlowctl.data.labels.label_table import FilesOnDisk, find_label_table, labels_in
+from barlowctl.data.labels.numbering import among, are_numbers
+from barlowctl.data.labels.side_labels import read_side_labels
+from barlowctl.data.names import written
+from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.arrangement import account_for, arrange, split_names
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.data.tree.scan import Scan, class_folders, has_images, subfolders
+from barlowctl.data.tree.splits import choices, split_in
+from barlowctl.errors import UserError
+
+UNDERSTOOD = (
+    "a folder of images (with class folders or without, or with train/ and val/ folders), IDX files "
+    "(MNIST, Fashion-MNIST; .gz or not), CIFAR-10/100 python batches, STL-10 binaries, tar shards (WebDataset), "
+    "Parquet files with images, a zip file of images, a text file of paths"
+)
+
+
+class ImageFolder(Source):
+    """Image files under a folder, in the order of their paths; its folders are read as `arrangement.arrange` says.
+
+    Hidden files and folders are passed over. Names begin below the folder that holds the classes, or the pile.
+
+    Raises:
+        UserError: no images, no such split, a class folder that the training set lacks, or two with the same visible
+            name.
+    """
+
+    def __init__(self, path: Path, split: str) -> None:
+        tree = FolderTree(path)
+        found = arrange(tree, split, str(path))
+        if found is None:
+            raise UserError(
+                f"{path} has no {split} split",
+                allowed=f"its folders: {', '.join(written(name) for name in split_names(tree))}",
+                next=choices(split_in(name) for name in split_names(tree)),
+            )
+        self.by_table = False  # whether a table says which images are of the split
+        self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
+        self.kind = "images in class folders" if found.classes else "images without class folders"
+        label, above = found.labeller(), [path.joinpath(*found.root[:depth]) for depth in range(len(found.root))]
+        self._files: list[tuple[str, int]] = []
+        for name in self._find(above, by_class=bool(found.classes)):
+            if (number := label(name.split(os.sep))) is not None:
+                self._files.append((name, number))
+        for note in found.notes:
+            self.account.note(note)
+        account_for(found, self.account)
+        if not self._files:
+            raise no_images(path, self.account)
+        if len(self.class_names) < 2:  # one folder tells nothing apart
+            self._take_labels_beside(path)
+
+    def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
+        """Paths of the images in order; what else lies there is accounted for.
+
+        above_it: the folders from the one that was given down to the one above that of the split.
+        by_class: a link from one class folder to an image of another is an image of its own.
+        """
+        scan = Scan(self.path, self.account)
+        for above in above_it:  # what lies beside the split folders is accounted for
+            beside = Scan(above, self.account)
+            beside.images()
+            for folder in subfolders(above):
+                if not has_images(above / folder):  # annotations, say; folders of images are splits, masks or others
+                    beside.walk(folder)
+        if not by_class:
+            return scan.walk()
+        found = scan.images()
+        for folder in class_folders(self.path):
+            found += scan.walk(folder)
+        return sorted(found, key=lambda name: name.split(os.sep))
+
+    def _take_labels_beside(self, top: Path) -> None:
+        """Labels in files beside the images (`side_labels`), else in a table (`label_table`)."""
+        names = [name for name, _ in self._files]
+        folders = sorted({os.path.dirname(name) for name in names})
+        beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
+        labels = read_side_labels(names, beside, lambda name: read_regular(self.path / name), str(self.path))
+        ending, count = labels.files
+        self.account.take_back(f".{ending} files", count)
+        if not labels.class_names:
+            table = find_label_table(top, self.path, names, self.split, self.account, FilesOnDisk())
+            if table is not None:
+                rows, labels = labels_in(table, self.split, self.account)
+                self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
+        if labels.class_names and not are_numbers(labels.class_names):
+            labels = among(labels, self._classes_of_training(top), str(self.path))
+        for note in labels.notes:
+            self.account.note(note)
+        if not labels.class_names:
+            return
+        self.class_names = labels.class_names
+        self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
+
+    def _classes_of_training(self, top: Path) -> list[str] | None:
+        """The classes of the training split of the folder that was given, where this is another split."""
+        if self.split == "train" or top == self.path:
+            return None
+        found = arrange(FolderTree(top), "train", str(top))
+        return (
+            ImageFolder(top, "train").class_names or None if found and top.joinpath(*found.root) != self.path else None
+        )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._files[index]
+
+    def __getitem__(self, index: int) -> Picture:
+        name, label = self._files[index]
+        return Picture(name, label, read_regular(self.path / name))
+
+    def file(self, index: int) -> Path:
+        return self.path / self._files[index][0]
+
+
+def no_images(path: Path, account: Account) -> UserError:
+    """What to say of a place where there are none: what lies there instead, and how to have it read."""
+    met = [line.removeprefix("passed over: ") for line in account.lines() if line.startswith("passed over: ")]
+    kinds = account.passed_over.values()
+    inside = account.passed_over.get(formats.ARCHIVE.kind)
+    unpacked = None
+    if inside is not None and path.suffix.lower() == ".tar":
+        unpacked = shell.line("tar", "xf", path)
+    elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
+        unpacked = shell.line("barlowctl", "data", "pack", path / inside.examples[0], "OUT.beton")
+    install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
+    return UserError(
+        f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),
+        allowed=UNDERSTOOD,
+        next=install or unpacked or ("put image files into it, or give another folder" if path.is_dir() else None),
+    )
+
+
+class FolderTree:
+    """A folder on the disk as an `arrangement.Tree`; folders are listed when they are asked for, and once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folders: dict[tuple[str, ...], list[str]] = {}
+
+    def folders(self, place: tuple[str, ...]) -> list[str]:
+        """See `Tree`."""
+        if place not in self._folders:
+            here = self._path.joinpath(*place)
+            self._folders[place] = [name for name in class_folders(here) if has_images(here / name)]
+        return self._folders[place]
+
+    def loose(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return len(Scan(self._path.joinpath(*place), Account()).images())
+
+    def count(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return len(Scan(self._path.joinpath(*place), Account()).walk())
+
+
+def has_split_folders(path: Path) -> bool:
+    """Whether a folder has split folders: at the top, below a folder that holds everything, or within every class."""
+    return bool(split_names(FolderTree(path)))
+
+
+def split_by_table(path: Path, split: str) -> bool:
+    """Whether a table beside the images of a folder without split folders says which of them are of a split.
+
+    Raises:
+        UserError: it says so of other splits only.
+    """
+    return ImageFolder(path, split).by_table
+
+
+def split_folder(path: Path, split: str) -> Path | None:
+    """Where the images of a split lie in a folder with split folders; None where it has no such split."""
+    found = arrange(FolderTree(path), split, str(path))
+    return None if found is None else path.joinpath(*found.root)

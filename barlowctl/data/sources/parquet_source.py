@@ -1,0 +1,235 @@
+"""Images in Parquet files, as Hugging Face data sets are stored: a column of encoded images, a column of labels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barlowctl import shell
+from barlowctl.data.labels.numbering import Labels
+from barlowctl.data.sources.parquet_columns import (
+    choose_image_column,
+    columns_of_lists,
+    image_columns,
+    path_of,
+    value_at,
+)
+from barlowctl.data.sources.parquet_labels import ParquetLabels, class_names
+from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.sources.shard_files import classes_of_files, distinct, labels_of_files
+from barlowctl.data.sources.wanted import CHOSEN_HERE, Wanted
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.data.tree.splits import of_split, training_files
+from barlowctl.errors import UserError
+
+GROUPS_KEPT = 2
+"""Row groups in memory: images are read in order, by threads that are a few images apart."""
+
+_LOOKED_AT = 16  # rows, to see whether a column has images
+
+
+def open_parquet(
+    path: Path, split: str, wanted: Wanted = CHOSEN_HERE, training: Sequence[Path] | None = None
+) -> ParquetImages:
+    """A split of the Parquet files in a folder (`parquet_files`); training: those of the training split elsewhere."""
+    files = parquet_files(path)
+    training = training_files(files, split) if training is None else of_split(training, "train")
+    return ParquetImages(of_split(files, split), split, training, wanted)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Visible Parquet files in a folder or else in its data/ folder, sorted."""
+    for folder in (path, path / "data"):
+        found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        files = [file for file in found if file.is_file() and not file.name.startswith(".")]
+        if files:
+            return files
+    return []
+
+
+class ParquetImages(Source):
+    """Rows of Parquet files; the images of `GROUPS_KEPT` row groups are in memory at a time.
+
+    The image column is one of bytes, or of structs with a field `bytes` (`parquet_columns`); labels are in a column
+    that is called label, class or the like, or that Hugging Face's note in the file gives names of classes
+    (`parquet_labels`).
+
+    Args:
+        wanted: its image column and label column.
+        training: the files of the training split: labels that are words count among theirs.
+
+    Raises:
+        UserError: pyarrow is missing, no such column, or a damaged file.
+    """
+
+    choices = ("image_column", "label_column")
+
+    def __init__(
+        self, files: list[Path], split: str, training: Sequence[Path] = (), wanted: Wanted = CHOSEN_HERE
+    ) -> None:
+        self.kind, self.split = "images in Parquet files", split
+        self.path = files[0] if len(files) == 1 else files[0].parent
+        self._parquet, self._failure = _pyarrow()
+        self.files = distinct(files, self.account)
+        self._column = self._choose_column(wanted.image_column)
+        self._shard_bytes = [file.stat().st_size for file in self.files]
+        groups: list[tuple[int, int, int]] = []  # file, group, rows
+        labels: ParquetLabels | None = None
+        names: list[str] = []
+        for number, file in enumerate(self.files):
+            with self._look_into(file) as opened:
+                schema = opened.schema_arrow
+                if self._column not in image_columns(schema):
+                    self.account.pass_over(f"files without the column of images '{self._column}'", file.name)
+                    continue
+                self._inside = path_of(schema, self._column)[1:]
+                for group in range(opened.num_row_groups):
+                    groups.append((number, group, opened.metadata.row_group(group).num_rows))
+                if labels is None:
+                    labels = ParquetLabels(schema, wanted.label_column)
+                    labels.note_unused(schema)
+                labels.add(opened)
+                names = names or class_names(schema, labels.column or "")
+        rows = np.array([count for _, _, count in groups], dtype=np.int64)
+        self._groups, self._ends = groups, np.cumsum(rows)
+        count = int(self._ends[-1]) if len(rows) else 0
+        if count == 0:
+            raise UserError(f"{self.path} has no rows")
+        assert labels is not None
+        settled = labels.settle(str(self.path), names, None if names else self._classes_of(training, labels.column))
+        if not settled.class_names and wanted.label_column is None:
+            settled = self._labels_of_files(settled, training)
+        self._labels, self.class_names = settled.numbers, settled.class_names
+        for note in (*labels.notes, *settled.notes):
+            self.account.note(note)
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._opened: tuple[int, Any] | None = None  # one file at a time: there may be thousands of shards
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return f"row {index}", int(self._labels[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        begin = int(self._ends[group]) - self._groups[group][2]
+        try:
+            value = value_at(self._read(group)[index - begin].as_py(), self._inside)
+        except self._failure as error:
+            raise OSError(f"damaged in the Parquet file: {error}") from error
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            data = read_regular(self.files[self._groups[group][0]].parent / value["path"])
+        if data is None:
+            raise OSError("no image in this row")
+        return Picture(*self.describe(index), data)
+
+    def _choose_column(self, wanted: str | None) -> str:
+        """The column of images, of the first file that has one; the others are accounted for."""
+        for file in self.files:
+            with self._look_into(file) as opened:
+                schema = opened.schema_arrow
+                if file != self.files[-1] and not image_columns(schema):
+                    continue
+                column, others = choose_image_column(schema, wanted, partial(_first, opened), str(file))
+                for name in others:
+                    self.account.pass_over("columns of images beside the one that is read", name)
+                for name in columns_of_lists(schema):
+                    self.account.pass_over("columns with a list of images a row", name)
+                if others:
+                    pack = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--image-column", others[0])
+                    self.account.note(
+                        f"images are those of column '{column}', and not of {', '.join(others)}; to read these: {pack}"
+                    )
+                return column
+        raise AssertionError("no files")
+
+    @contextlib.contextmanager
+    def _look_into(self, file: Path) -> Iterator[Any]:
+        """A file, opened; what goes wrong with it is said with its name."""
+        try:
+            with self._parquet.ParquetFile(file) as opened:
+                yield opened
+        except (OSError, self._failure) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system, not of what is in the file
+                raise UserError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
+            raise UserError(f"{file} is not a readable Parquet file: {error}", next="download it again") from error
+
+    def _classes_of(self, training: Sequence[Path], column: str | None) -> list[str] | None:
+        """The class names of the training files, None where they say none."""
+        labels: ParquetLabels | None = None
+        for file in training if column is not None else ():
+            with self._look_into(file) as opened:
+                labels = labels or ParquetLabels(opened.schema_arrow, column)
+                labels.add(opened)
+        return None if labels is None else labels.settle(str(self.path)).class_names or None
+
+    def _labels_of_files(self, settled: Labels, training: Sequence[Path]) -> Labels:
+        """Labels by the names of the files, where these are classes."""
+        filled = sorted({number for number, _, _ in self._groups})
+        known = classes_of_files(training)[0] or None
+        labels = labels_of_files([self.files[number] for number in filled], known)
+        if not labels.class_names:
+            return settled
+        numbers = [labels.numbers[filled.index(number)] for number, _, _ in self._groups]
+        counts = [count for _, _, count in self._groups]
+        return replace(labels, numbers=np.repeat(numbers, counts), notes=(*settled.notes, *labels.notes))
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """Not of one row: the shard's size stands for every row in it."""
+        file = self._groups[int(np.searchsorted(self._ends, index, side="right"))][0]
+        return -1, self._shard_bytes[file]
+
+    def _read(self, group: int) -> Any:
+        """The image column of a row group."""
+        with self._lock:
+            if group not in self._kept:
+                while len(self._kept) >= GROUPS_KEPT:
+                    self._kept.popitem(last=False)
+                file, number, _ = self._groups[group]
+                self._kept[group] = self._open(file).read_row_group(number, columns=[self._column]).column(0)
+            self._kept.move_to_end(group)
+            return self._kept[group]
+
+    def _open(self, file: int) -> Any:
+        """A shard, kept open until another one is asked for."""
+        if self._opened is None or self._opened[0] != file:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+            self._opened = file, self._parquet.ParquetFile(self.files[file])
+        return self._opened[1]
+
+
+def _pyarrow() -> tuple[Any, type[Exception]]:
+    """Its module for Parquet files, and what it raises."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("Parquet files need pyarrow, which is not installed", next="pip install pyarrow") from error
+    return pyarrow.parquet, pyarrow.ArrowException
+
+
+def _first(opened: Any, column: str) -> bytes | None:
+    """The first image of a column, None where the first rows have none."""
+    fields = path_of(opened.schema_arrow, column)
+    for batch in opened.iter_batches(batch_size=_LOOKED_AT, columns=[column]):
+        for row in batch.column(0):
+            value = value_at(row.as_py(), fields[1:])
+            data = value.get("bytes") if isinstance(value, dict) else value
+            if data:
+                return bytes(data)
+        break
+    return None

@@ -1,0 +1,96 @@
+"""One image as it was found, and an ordered set of them."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from barlowctl.data.tree.account import Account
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as it was found.
+
+    name: what to call it in messages.
+    label: class index, -1 for none.
+    data: an encoded file's bytes, or pixels: uint8 (H, W) grey or (H, W, 3) RGB.
+    """
+
+    name: str
+    label: int
+    data: bytes | np.ndarray
+
+
+class Source(abc.ABC):
+    """An indexable, deterministically ordered set of pictures; reading one may raise OSError.
+
+    kind: what was recognised, for people.    path: where it was found.    split: which part of it.
+    class_names: names of labels 0, 1, ..., empty for unlabelled images.
+    choices: which of `Wanted` it takes.    files: that it reads, where it is made of archives.
+    """
+
+    kind: str
+    path: Path
+    split: str
+    class_names: list[str]
+    choices: tuple[str, ...] = ()
+    files: Sequence[Path] = ()
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """What lies there and is not read, by kind, and the choices that were made: readers add to it."""
+        return Account()
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def describe(self, index: int) -> tuple[str, int]:
+        """(name, label) of one picture, without reading it."""
+
+    @abc.abstractmethod
+    def __getitem__(self, index: int) -> Picture:
+        """Read one picture. Safe to call from several threads."""
+
+    def file(self, index: int) -> Path | None:
+        """The file that is this picture and nothing else; None where there is none."""
+        return None
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """(bytes, checksum) of a stored picture that is no file, as far as known without reading it; -1: unknown."""
+        return -1, -1
+
+
+class Picked(Source):
+    """Some pictures of a source, in the order of `rows` (positions in it)."""
+
+    def __init__(self, source: Source, rows: np.ndarray) -> None:
+        self.kind, self.path, self.split = source.kind, source.path, source.split
+        self.class_names, self.choices = source.class_names, source.choices
+        self._source, self._rows = source, rows.tolist()
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """That of the whole source."""
+        return self._source.account
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def describe(self, index: int) -> tuple[str, int]:
+        return self._source.describe(self._rows[index])
+
+    def __getitem__(self, index: int) -> Picture:
+        return self._source[self._rows[index]]
+
+    def file(self, index: int) -> Path | None:
+        return self._source.file(self._rows[index])
+
+    def extent(self, index: int) -> tuple[int, int]:
+        return self._source.extent(self._rows[index])

@@ -1,0 +1,55 @@
+"""What somebody wants read where a source leaves a choice; what is None is chosen by the reader, which says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, get_args
+
+from barlowctl.errors import UserError, instead
+
+if TYPE_CHECKING:
+    from barlowctl.data.sources.picture import Source
+
+LayoutName = Literal["folder", "shards"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Choices, as flags of `data pack` make them.
+
+    layout: of a folder that has both: its images, or the tar or Parquet files in it.
+    member: which image of each sample in tar files, by its ending ("jpg", "seg.png"); "all": every one.
+    image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without.
+    """
+
+    layout: LayoutName | None = None
+    member: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in (None, *get_args(LayoutName)):
+            raise UserError(
+                f"--layout is '{self.layout}'",
+                allowed="folder, shards",
+                next=instead("--layout", str(self.layout), get_args(LayoutName)),
+            )
+
+    def check_used(self, source: Source) -> None:
+        """Refuse a choice that a source does not have.
+
+        Raises:
+            UserError: names the flag.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "layout" and value is not None and field.name not in source.choices:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise UserError(
+                    f"{flag} is '{value}', but {source.path} is read as {source.kind}",
+                    allowed="--member with tar files; --image-column and --label-column with Parquet files",
+                    next=f"without {flag}",
+                )
+
+
+CHOSEN_HERE = Wanted()

@@ -1,0 +1,304 @@
+"""What the folders of a tree of images mean: splits, classes, or nothing; on a disk and in archives alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from barlowctl.data.names import written
+from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
+from barlowctl.errors import UserError
+
+BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
+"""What the folders in `Arrangement.beside` and `masks` are called in an account."""
+
+_OF_MASKS = frozenset((
+    "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground", "truth", "seg",
+    "segm", "segmentation", "segmentations", "depth", "trimap", "trimaps", "target", "targets", "matte", "mattes",
+    "instances", "panoptic",
+))  # fmt: skip
+"""Words in the names of folders whose images are of images, where a folder beside them holds those."""
+
+DEEPEST = 6
+"""How far down splits and classes are looked for below folders that hold but one folder."""
+
+
+class Tree(Protocol):
+    """Folders with images at any depth. A place is the names from the top on, () for the top."""
+
+    def folders(self, place: tuple[str, ...]) -> list[str]:
+        """Names of the folders in a place that hold an image at any depth, sorted."""
+
+    def loose(self, place: tuple[str, ...]) -> int:
+        """How many images lie directly in a place."""
+
+    def count(self, place: tuple[str, ...]) -> int:
+        """How many images lie in a place at any depth."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where the images of a split lie, and which folders are classes.
+
+    root: the place that images are looked for in, at any depth.    classes: names of the class folders, as they are on
+    the disk, in the order of their labels; () for a pile.    inside: class folder -> its folder of the split, where
+    splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
+    they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
+    skipped: names of those directly in `root`.
+    """
+
+    root: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    inside: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    skipped: frozenset[str] = frozenset()
+
+    @property
+    def class_names(self) -> list[str]:
+        """One line of text each."""
+        return [written(name) for name in self.classes]
+
+    def labeller(self) -> Callable[[Sequence[str]], int | None]:
+        """A function of the parts of an image's path below `root`: its label, -1 for none, None: not to be read."""
+        labels = {_shown(name): label for label, name in enumerate(self.classes)}
+
+        def label(parts: Sequence[str]) -> int | None:
+            if self.skipped and parts[0] in self.skipped and len(parts) > 1:
+                return None
+            if self.inside and (len(parts) < 3 or self.inside.get(parts[0]) != parts[1]):
+                return None
+            return labels.get(_shown(parts[0]), -1) if len(parts) > 1 else -1
+
+        return label
+
+
+def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arrangement | None:
+    """What the folders of a tree mean for a split; None where the tree has splits, but not this one.
+
+    Folders called like splits are splits (`splits.split_folders`), at the top, below folders that hold but one folder,
+    or within every class. Else two or more folders are classes if they hold more images than lie beside them. One
+    folder alone is a class, unless it only holds others ("images", or class folders of its own).
+
+    Args:
+        where: the tree's name, for messages.
+        common: an archive: folders that hold everything are no classes.
+
+    Raises:
+        UserError: two folders of one split, class folders that the training split lacks or that read alike.
+    """
+    found = _arrange(tree, split, where, common)
+    if found is None:
+        return None
+    places = [found.root[:depth] for depth in range(len(found.root) + 1)]
+    masks = ["/".join((*place, name)) for place in places for name in sorted(_mask_folders(tree, place))]
+    return replace(found, masks=tuple(masks), skipped=frozenset(_mask_folders(tree, found.root)))
+
+
+def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | None:
+    place, found = _find_splits(tree)
+    if not found:
+        crossed = _crossed(tree, place)
+        return _within(tree, place, crossed, split, where) if crossed else _classes(tree, (), where, None, common)
+    chosen = choose(found, split, where)
+    if chosen is None:
+        return None
+    known: Sequence[str] | None = None
+    if (train := choose(found, "train", where) if found.get("train") else None) not in (None, chosen):
+        known = _classes(tree, (*place, str(train)), where, None, common=False).classes or None
+    root = (*place, chosen)
+    inside = Arrangement(root)
+    if split != "unlabelled":
+        inside = _classes(tree, root, "/".join((where, *root)), known, common=False)
+    named = {name for names in found.values() for name in names}
+    twins = [name for name in found.get(split, ()) if name != chosen]
+    others = [name for name in _folders(tree, place) if name not in named] + twins
+    notes = [f"'{written(chosen)}' is taken for the {split} split, and not '{written(name)}'" for name in twins]
+    if loose := tree.loose(place):
+        notes.append(f"{images(loose)} beside the split folders {'are' if loose > 1 else 'is'} not read")
+    return Arrangement(
+        inside.root,
+        inside.classes,
+        notes=(*notes, *inside.notes),
+        beside=tuple("/".join((*place, name)) for name in others),
+    )
+
+
+def account_for(found: Arrangement, account: Account) -> None:
+    """Account for the folders of images that are not read."""
+    for name in found.beside:
+        account.pass_over(BESIDE, name)
+    for name in found.masks:
+        account.pass_over(MASKS, name)
+
+
+def split_names(tree: Tree) -> list[str]:
+    """The folders of the split layout, or of that within the classes; [] where a tree has no splits."""
+    place, found = _find_splits(tree)
+    if found:
+        return sorted(name for names in found.values() for name in names)
+    return sorted({name for inner in _crossed(tree, place).values() for names in inner.values() for name in names})
+
+
+class NameTree:
+    """A `Tree` of the paths in an archive; `/` parts folders. Keeps folders, not images.
+
+    Args:
+        names: paths of images.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._loose: dict[tuple[str, ...], int] = {}
+        for name in names:
+            place = parts_of(name)[:-1]
+            self._loose[place] = self._loose.get(place, 0) + 1
+
+    def folders(self, place: tuple[str, ...]) -> list[str]:
+        """See `Tree`."""
+        depth = len(place)
+        return sorted({one[depth] for one in self._loose if len(one) > depth and one[:depth] == place})
+
+    def loose(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return self._loose.get(place, 0)
+
+    def count(self, place: tuple[str, ...]) -> int:
+        """See `Tree`."""
+        return sum(count for one, count in self._loose.items() if one[: len(place)] == place)
+
+
+def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
+    """The folders of images in a place, without those of masks."""
+    masks = _mask_folders(tree, place)
+    return [name for name in tree.folders(place) if name not in masks]
+
+
+def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
+    """Folders of masks and the like, where one beside them is called after images, or there are but loose images."""
+    folders = tree.folders(place)
+    found = {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
+    beside = any(is_filler(name) for name in folders if name not in found)
+    return found if found and (beside or (len(found) == len(folders) and tree.loose(place))) else set()
+
+
+def images(count: int) -> str:
+    """A number of images in words."""
+    return f"{count:,} image{'s' if count != 1 else ''}"
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts of a path in an archive, without `.` and empty ones."""
+    return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """The place of the split folders and which they are; else the first place with more than one folder, and {}."""
+    place: tuple[str, ...] = ()
+    for _ in range(DEEPEST):
+        folders = _folders(tree, place)
+        if found := split_folders(folders):
+            return place, found
+        if len(folders) != 1 or tree.loose(place):
+            break
+        place = (*place, folders[0])
+    return place, {}
+
+
+def _crossed(tree: Tree, place: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
+    """Class folder -> its split folders, where every folder in a place has them and some have a training split."""
+    folders = _folders(tree, place)
+    if len(folders) < 2 or tree.loose(place):
+        return {}
+    found = {}
+    for name in folders:
+        found[name] = split_folders(_folders(tree, (*place, name)))
+        if not found[name]:
+            return {}
+    return found if any("train" in inner for inner in found.values()) else {}
+
+
+def _within(
+    tree: Tree, place: tuple[str, ...], crossed: dict[str, dict[str, list[str]]], split: str, where: str
+) -> Arrangement | None:
+    inside = {}
+    for name, found in crossed.items():
+        if (chosen := choose(found, split, f"{where}/{name}")) is not None:
+            inside[name] = chosen
+    if not inside:
+        return None
+    _refuse_look_alikes(where, list(crossed))
+    return Arrangement(place, tuple(sorted(crossed)), inside, ("each class folder has its own splits",))
+
+
+def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str] | None, common: bool) -> Arrangement:
+    """Class folders at or below a place. known: those of the training split."""
+    notes: list[str] = []
+    for _ in range(DEEPEST):
+        folders = _folders(tree, place)
+        loose = tree.loose(place) if folders else 0  # of a pile without folders the number does not matter
+        if len(folders) != 1 or loose or (known and _shown(folders[0]) in {_shown(name) for name in known}):
+            break
+        only = (*place, folders[0])
+        below = _folders(tree, only)
+        if not (common or is_filler(folders[0]) or (len(below) > 1 and not tree.loose(only))):
+            break
+        if not common and below:
+            notes = [f"classes are the folders in '{written('/'.join(only))}'"] if len(below) > 1 else []
+        place = only
+    if known is not None and folders:
+        return _known_classes(tree, place, where, known, notes)
+    inside = tree.count(place) - loose if loose and folders else 0
+    if not folders or (common and len(folders) < 2) or (loose and (len(folders) < 2 or inside <= loose)):
+        return Arrangement(place, notes=_of_pile(folders, loose, inside))
+    _refuse_look_alikes(where, folders)
+    return Arrangement(place, tuple(folders), notes=(*notes, *_beside(loose)))
+
+
+def _known_classes(
+    tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str], notes: Sequence[str]
+) -> Arrangement:
+    folders, loose = _folders(tree, place), tree.loose(place)
+    shown = {_shown(name) for name in known}
+    unknown = [name for name in folders if _shown(name) not in shown]
+    if len(unknown) == len(folders) and loose >= tree.count(place) - loose:
+        return Arrangement(place, notes=_of_pile(folders, loose, 0))
+    if unknown:
+        raise UserError(
+            f"{where} has the class folder '{written(unknown[0])}', which the training set lacks",
+            allowed=f"the {len(known)} class folders of the training set",
+        )
+    _refuse_look_alikes(where, folders)
+    return Arrangement(place, tuple(known), notes=(*notes, *_beside(loose)))
+
+
+def _beside(loose: int) -> list[str]:
+    if not loose:
+        return []
+    return [f"{images(loose)} beside the class folders: kept without a label"]
+
+
+def _of_pile(folders: Sequence[str], loose: int, inside: int) -> tuple[str, ...]:
+    if len(folders) < 2 or not loose:
+        return ()
+    return (f"{images(loose)} beside {len(folders)} folders with {inside:,}: taken for a pile, no folder for a class",)
+
+
+def _refuse_look_alikes(where: str, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        shown = _shown(name)
+        if shown in seen:
+            raise UserError(
+                f"{where} has two class folders that both read '{written(shown)}': {seen[shown]!a} and {name!a}",
+                next="merge or rename one of them",
+            )
+        seen[shown] = name
+
+
+def _shown(name: str) -> str:
+    """A name as it reads, whichever of Unicode's forms it is written in."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,265 @@
+"""The photometric chain on a whole batch in torch, each image with its own parameters: for GPUs.
+
+The draws are those of the compiled chain (`photometric`), so a view looks the same wherever it is distorted;
+the slow twin of both is `plain.distort`. All that decides shapes is known on the host, so nothing here waits
+for the device: the images that a rare operation concerns are gathered by index lists made from the draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from barlowctl.data.views import draws
+from barlowctl.data.views.photometric import ORDERS
+from barlowctl.data.views.spec import Spec, ViewSpec
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # jitter's operations, as in `photometric.ORDERS`
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601 as in `photometric`
+THRESHOLD = 128.0  # of solarisation
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The draws of a view for n images: numpy on the host, where they decide shapes, one row per image.
+
+    steps: int64 (n, 4), which operation of jitter comes when; factors: float32 (n, 4), by operation (hue's is
+    its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur; gamma:
+    float32 (n,); erased: int64 (n, 4), top, left, height, width, zeros for nothing; levels: float32 (n, 3), the
+    colour of what is erased, in 0..255; largest_sigma: that the view can have, so that kernels of all batches are
+    equally long.
+    """
+
+    steps: np.ndarray
+    factors: np.ndarray
+    jitter: np.ndarray
+    grayscale: np.ndarray
+    sigma: np.ndarray
+    solarize: np.ndarray
+    gamma: np.ndarray
+    erased: np.ndarray
+    levels: np.ndarray
+    largest_sigma: float
+
+    def __len__(self) -> int:
+        return len(self.jitter)
+
+    def part(self, low: int, high: int) -> Parameters:
+        """Of the images `low` to `high`."""
+        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "largest_sigma"}
+        return replace(self, **{name: array[low:high] for name, array in arrays.items()})
+
+
+def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> Parameters:
+    """The photometric draws of view `view` of the samples `keys`, int64 (n,)."""
+    rows = np.empty(len(keys), draws.PHOTOMETRIC)
+    draws.draw_photometric(draws.encode(spec), seed, epoch, np.ascontiguousarray(keys, dtype=np.int64), view, rows)
+
+    def columns(*names: str, kind: type) -> np.ndarray:
+        return np.stack([rows[name] for name in names], axis=1).astype(kind)
+
+    return Parameters(
+        steps=ORDERS[rows["order"].astype(np.int64)],
+        factors=columns("brightness", "contrast", "saturation", "hue", kind=np.float32),
+        jitter=rows["jitter"] > 0,
+        grayscale=rows["grayscale"] > 0,
+        sigma=rows["sigma"].astype(np.float32),
+        solarize=rows["solarize"] > 0,
+        gamma=rows["gamma"].astype(np.float32),
+        erased=columns("erase_top", "erase_left", "erase_height", "erase_width", kind=np.int64),
+        levels=columns("erase_red", "erase_green", "erase_blue", kind=np.float32),
+        largest_sigma=spec.blur_sigma[1],
+    )
+
+
+def geometric(spec: Spec) -> Spec:
+    """The same view without its photometric chain: what is left for the CPU when a device runs the chain."""
+    if not isinstance(spec, ViewSpec):
+        return spec
+    return ViewSpec(
+        size=spec.size,
+        interpolation=spec.interpolation,
+        crop_scale=spec.crop_scale,
+        crop_ratio=spec.crop_ratio,
+        flip=spec.flip,
+        jitter=0.0,
+        grayscale=0.0,
+        blur=0.0,
+        solarize=0.0,
+        gamma=0.0,
+        erase=0.0,
+    )
+
+
+def distort(images: Tensor, parameters: Parameters, operations: Operations | None = None) -> Tensor:
+    """Jitter, grayscale, blur, solarise; then gamma and erasing.
+
+    Args:
+        images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
+        parameters: of these N images.
+        operations: `compiled` ones; None: as torch runs them, one after another.
+
+    Returns:
+        float32 (N, C, H, W) in 0..255; may be `images`.
+    """
+    assert len(images) == len(parameters)
+    operations = operations or Operations()
+    colour = images.shape[1] == 3
+    if parameters.jitter.any():
+        images = jitter(images, parameters, operations)
+    if colour and parameters.grayscale.any():
+        chosen = _where(parameters.grayscale, images)
+        images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
+    if (parameters.sigma > 0).any():
+        chosen = _where(parameters.sigma > 0, images)
+        images[chosen] = gaussian_blur(images[chosen], parameters, operations)
+    if parameters.solarize.any():
+        chosen = _where(parameters.solarize, images)
+        images[chosen] = solarize(images[chosen])
+    if (parameters.gamma != 1.0).any():
+        images = images.div_(255.0).pow_(_column(parameters.gamma, images)).mul_(255.0)
+    if (parameters.erased[:, 2] > 0).any():
+        images = erase(images, parameters)
+    return images
+
+
+def erase(images: Tensor, parameters: Parameters) -> Tensor:
+    """Each image's rectangle gets its colour; a rectangle of height 0 covers nothing."""
+    top, left, height, width = (_column(column, images) for column in parameters.erased.T)
+    y = torch.arange(images.shape[2], device=images.device).view(1, 1, -1, 1)
+    x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
+    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+    channels = images.shape[1]
+    colour = torch.cat([_column(parameters.levels[:, c], images) for c in range(channels)], dim=1)
+    return torch.where(inside, colour, images)
+
+
+def jitter(images: Tensor, parameters: Parameters, operations: Operations) -> Tensor:
+    """Colour jitter, its four operations in each image's own order.
+
+    At each of the four steps one pass of `blend` serves all images. A step at which an image turns its hue (or is
+    not jittered) has factor 1 for it.
+    """
+    colour = images.shape[1] == 3
+    for step in range(4):
+        operation = np.where(parameters.jitter, parameters.steps[:, step], -1)
+        factors = parameters.factors[np.arange(len(operation)), operation]
+        blended = (operation == BRIGHTNESS) | (operation == CONTRAST) | ((operation == SATURATION) & colour)
+        factor = _column(np.where(blended, factors, 1.0), images)
+        contrast = _column(operation == CONTRAST, images)
+        saturation = _column((operation == SATURATION) & colour, images)
+        images = operations.blend(images, factor, contrast, saturation)
+        turned = operation == HUE
+        if colour and turned.any():
+            chosen = _where(turned, images)
+            images[chosen] = operations.turn_hue(images[chosen], _column(factors[turned], images))
+    return images
+
+
+def blend(images: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Brightness, contrast or saturation of (N, C, H, W): clamp(factor x + (1 - factor) base).
+
+    The base is 0, the mean of the grey image where `contrast` is 1, the grey pixel where `saturation` is 1; all three
+    are (N, 1, 1, 1).
+    """
+    grey = luma(images) if images.shape[1] == 3 else images
+    rest = 1.0 - factor
+    base = contrast * rest * grey.mean(dim=(2, 3), keepdim=True)
+    if images.shape[1] == 3:
+        base = base + saturation * rest * grey
+    return torch.addcmul(base, images, factor).clamp_(0.0, 255.0)
+
+
+def luma(images: Tensor) -> Tensor:
+    """The grey image, (N, 1, H, W)."""
+    red, green, blue = images.unbind(1)
+    return torch.add(LUMA[0] * red, green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze(1)
+
+
+def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of (N, 3, H, W) by `shift` turns (N, 1, 1, 1), through HSV as `photometric.adjust_hue`."""
+    red, green, blue = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    inverse = torch.where(chroma > 0, chroma, 1.0).reciprocal_()
+    hue = torch.where(green == value, 2.0 + (blue - red) * inverse, 4.0 + (red - green) * inverse)
+    hue = torch.where(red == value, (green - blue) * inverse, hue) + 6.0 * shift[:, 0]
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        k = torch.remainder(hue + offset, 6.0)
+        channels.append(value - chroma * torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0))
+    return torch.stack(channels, 1)
+
+
+def gaussian_blur(images: Tensor, parameters: Parameters, operations: Operations) -> Tensor:
+    """Separable Gaussian blur of those images (N, C, H, W) that have a sigma, radius ceil(3 sigma), borders mirrored.
+
+    A radius is at most the side less 1, as in `photometric.gaussian_weights`.
+    """
+    sigma = parameters.sigma[parameters.sigma > 0]
+    for axis in (2, 3):
+        weights = _half_kernels(sigma, images.shape[axis], parameters.largest_sigma)
+        if weights.shape[1] > 1:
+            images = operations.convolve(images, _bring(weights, images), axis)
+    return images
+
+
+def convolve(images: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """(N, C, H, W) along axis 2 or 3 with image n's symmetric kernel, weights (N, radius + 1) from its middle on."""
+    radius, length = weights.shape[1] - 1, images.shape[axis]
+    padding = (radius, radius, 0, 0) if axis == 3 else (0, 0, radius, radius)
+    padded = torch.nn.functional.pad(images, padding, mode="reflect")
+    column = weights[:, :, None, None, None]
+    images = padded.narrow(axis, radius, length) * column[:, 0]
+    for k in range(1, radius + 1):
+        pair = padded.narrow(axis, radius - k, length) + padded.narrow(axis, radius + k, length)
+        images.addcmul_(pair, column[:, k])
+    return images
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The costly arithmetic of the chain: functions of tensors alone, which a compiler can have."""
+
+    blend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = blend
+    turn_hue: Callable[[Tensor, Tensor], Tensor] = turn_hue
+    convolve: Callable[[Tensor, Tensor, int], Tensor] = convolve
+
+
+def compiled() -> Operations:
+    """Compiled at their first call, for batches of any number of images. Values differ in rounding alone."""
+    return Operations(*(torch.compile(one, dynamic=True) for one in (blend, turn_hue, convolve)))
+
+
+def _half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
+    """float32 (n, radius of sigma `largest` + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
+    radius, longest = (np.minimum(np.ceil(3.0 * np.float64(value)), length - 1) for value in (sigma, largest))
+    k = np.arange(int(longest) + 1)
+    weights = np.exp(-0.5 * (k / sigma.astype(np.float64)[:, None]) ** 2) * (k <= radius[:, None])
+    total = weights[:, :1] + 2.0 * weights[:, 1:].sum(1, keepdims=True)
+    return (weights / total).astype(np.float32)
+
+
+def solarize(images: Tensor) -> Tensor:
+    """Values of 128 and more are inverted."""
+    return torch.where(images >= THRESHOLD, 255.0 - images, images)
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    """float32 (n, 1, 1, 1) on the device of `like`."""
+    return _bring(np.ascontiguousarray(values, dtype=np.float32), like).view(-1, 1, 1, 1)
+
+
+def _where(chosen: np.ndarray, like: Tensor) -> Tensor:
+    """Positions that are True, int64, on the device of `like`."""
+    return _bring(np.flatnonzero(chosen), like)
+
+
+def _bring(values: np.ndarray, like: Tensor) -> Tensor:
+    """The values on the device of `like`; from page-locked memory to a GPU, so that nobody waits for the copy."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(like.device, non_blocking=True) if like.device.type == "cuda" else tensor

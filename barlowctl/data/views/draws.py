@@ -1,0 +1,251 @@
+"""Keyed randomness: every random number is a pure function of (seed, epoch, sample, view, slot).
+
+A counter-based stream: the four keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and
+number `slot` of the stream is the hash of that key plus slot times the golden gamma. Each parameter owns
+its slot, so switching one distortion off leaves the others' values as they were. Any sample's views can
+be drawn alone, in any thread, on any rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+
+# The slots of a view's stream; 2 t and 2 t + 1 belong to try t of the crop.
+CROP_TRIES = 10
+SLOT_TOP, SLOT_LEFT, SLOT_FLIP, SLOT_JITTER, SLOT_ORDER = 20, 21, 22, 23, 24
+SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = 25, 26, 27, 28
+SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = 29, 30, 31, 32, 33
+SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_ERASE_LEFT = 34, 35, 36, 37, 38, 39
+SLOT_ERASE_LEVEL = 40  # and the two after it, one a channel
+
+ERASE_RATIO = 2.5  # height / width of an erased rectangle: log-uniform in [1 / ERASE_RATIO, ERASE_RATIO]
+
+# A spec as an array of float64: what kernels read.
+CENTER, SIZE, BICUBIC, RESIZE = 0, 1, 2, 3
+SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH = 4, 5, 6, 7
+FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
+GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
+GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
+SPEC_LENGTH = 23
+WHOLE = 0.0  # as RESIZE: the whole picture, each axis by itself
+
+
+class Draw(NamedTuple):
+    """The parameters of one view. Crop in source pixels; a factor or gamma of 1, a hue or sigma of 0, an erased
+    height of 0: nothing to do. The erased rectangle is in pixels of the view, its levels in 0..255."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool
+    jitter: bool
+    order: int  # one of 24, a row of photometric.ORDERS
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    grayscale: bool
+    sigma: float
+    solarize: bool
+    gamma: float = 1.0
+    erase_top: int = 0
+    erase_left: int = 0
+    erase_height: int = 0
+    erase_width: int = 0
+    erase_red: float = 0.0
+    erase_green: float = 0.0
+    erase_blue: float = 0.0
+
+
+GEOMETRIC = ("top", "left", "height", "width", "flip")
+PHOTOMETRIC = np.dtype([(name, np.float64) for name in Draw._fields if name not in GEOMETRIC])
+"""A row of `draw_photometric`: what of a `Draw` is left when the crop is made, by the same names."""
+
+
+def encode(spec: Spec) -> np.ndarray:
+    """A spec as the float64 (SPEC_LENGTH,) that kernels read."""
+    row = np.zeros(SPEC_LENGTH)
+    row[SIZE] = spec.output_size
+    row[BICUBIC] = spec.interpolation == "bicubic"
+    if isinstance(spec, CenterSpec):
+        row[CENTER], row[RESIZE] = 1.0, spec.resize
+        return row
+    if isinstance(spec, SquashSpec):
+        row[CENTER], row[RESIZE] = 1.0, WHOLE
+        return row
+    row[[SCALE_LOW, SCALE_HIGH]] = spec.crop_scale
+    row[[RATIO_LOW, RATIO_HIGH]] = spec.crop_ratio
+    row[FLIP], row[JITTER], row[GRAYSCALE] = spec.flip, spec.jitter, spec.grayscale
+    row[[BRIGHTNESS, CONTRAST]] = spec.brightness, spec.contrast
+    row[[SATURATION, HUE]] = spec.saturation, spec.hue
+    row[BLUR], row[SOLARIZE] = spec.blur, spec.solarize
+    row[[SIGMA_LOW, SIGMA_HIGH]] = spec.blur_sigma
+    row[GAMMA], row[ERASE] = spec.gamma, spec.erase
+    row[[ERASE_LOW, ERASE_HIGH]] = spec.erase_scale
+    return row
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch: a permutation of range(count), int64, keyed by (seed, epoch)."""
+    bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
+    return np.random.Generator(bits).permutation(count).astype(np.int64, copy=False)
+
+
+@njit(cache=True, nogil=True)
+def mix(value):
+    """splitmix64's finaliser: uint64 -> uint64, a bijection."""
+    value = (value ^ (value >> np.uint64(30))) * MIX_1
+    value = (value ^ (value >> np.uint64(27))) * MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def stream_key(seed, epoch, sample, view):
+    """The uint64 key of a view's stream."""
+    key = mix(np.uint64(seed) + GOLDEN)
+    key = mix((key ^ np.uint64(epoch)) + GOLDEN)
+    key = mix((key ^ np.uint64(sample)) + GOLDEN)
+    return mix((key ^ np.uint64(view)) + GOLDEN)
+
+
+@njit(cache=True, nogil=True)
+def uniform(key, slot):
+    """Number `slot` of a stream, float64 in [0, 1)."""
+    bits = mix(key + np.uint64(slot + 1) * GOLDEN)
+    return np.float64(bits >> np.uint64(11)) * 1.1102230246251565e-16  # 2 ** -53
+
+
+@njit(cache=True, nogil=True)
+def between(key, slot, low, high):
+    """Uniform in [low, high)."""
+    return low + (high - low) * uniform(key, slot)
+
+
+@njit(cache=True, nogil=True)
+def below(key, slot, count):
+    """A whole number in [0, count), uniform."""
+    return min(np.int64(uniform(key, slot) * count), np.int64(count - 1))
+
+
+@njit(cache=True, nogil=True)
+def draw_crop(spec, key, height, width):
+    """(top, left, height, width) as torchvision's RandomResizedCrop.get_params draws them."""
+    log_low, log_high = math.log(spec[RATIO_LOW]), math.log(spec[RATIO_HIGH])
+    for attempt in range(CROP_TRIES):
+        area = height * width * between(key, 2 * attempt, spec[SCALE_LOW], spec[SCALE_HIGH])
+        ratio = math.exp(between(key, 2 * attempt + 1, log_low, log_high))
+        w = np.int64(np.rint(math.sqrt(area * ratio)))
+        h = np.int64(np.rint(math.sqrt(area / ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            top = below(key, SLOT_TOP, height - h + 1)
+            left = below(key, SLOT_LEFT, width - w + 1)
+            return top, left, h, w
+    w, h = np.int64(width), np.int64(height)
+    if width < spec[RATIO_LOW] * height:
+        h = max(np.int64(np.rint(width / spec[RATIO_LOW])), np.int64(1))
+    elif width > spec[RATIO_HIGH] * height:
+        w = max(np.int64(np.rint(height * spec[RATIO_HIGH])), np.int64(1))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@njit(cache=True, nogil=True)
+def draw_erased(spec, key):
+    """(top, left, height, width) of the erased rectangle in a view; zeros where nothing is erased.
+
+    Area and ratio as torchvision's RandomErasing draws them. Deviation: a side that does not fit is cut to the
+    view's instead of drawn again.
+    """
+    if uniform(key, SLOT_ERASE) >= spec[ERASE]:
+        return 0, 0, 0, 0
+    size = np.int64(spec[SIZE])
+    area = size * size * between(key, SLOT_ERASE_AREA, spec[ERASE_LOW], spec[ERASE_HIGH])
+    ratio = math.exp(between(key, SLOT_ERASE_RATIO, -math.log(ERASE_RATIO), math.log(ERASE_RATIO)))
+    height = min(max(np.int64(np.rint(math.sqrt(area * ratio))), 1), size)
+    width = min(max(np.int64(np.rint(math.sqrt(area / ratio))), 1), size)
+    top = below(key, SLOT_ERASE_TOP, size - height + 1)
+    return top, below(key, SLOT_ERASE_LEFT, size - width + 1), height, width
+
+
+@njit(cache=True, nogil=True)
+def draw(spec, seed, epoch, sample, view, height, width):
+    """The parameters of view `view` of sample `sample`, an image of height x width pixels.
+
+    Args:
+        spec: `encode(ViewSpec)`. The rest: whole numbers, 0 or more.
+    """
+    key = stream_key(seed, epoch, sample, view)
+    top, left, h, w = draw_crop(spec, key, height, width)
+    jitter = uniform(key, SLOT_JITTER) < spec[JITTER]
+    brightness = contrast = saturation = gamma = 1.0
+    hue = 0.0
+    if jitter:
+        brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
+        contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
+        saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
+        hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
+        gamma = math.exp(between(key, SLOT_GAMMA, -spec[GAMMA], spec[GAMMA]))
+    sigma = 0.0
+    if uniform(key, SLOT_BLUR) < spec[BLUR]:
+        sigma = between(key, SLOT_SIGMA, spec[SIGMA_LOW], spec[SIGMA_HIGH])
+    erase_top, erase_left, erase_height, erase_width = draw_erased(spec, key)
+    return Draw(
+        top,
+        left,
+        h,
+        w,
+        uniform(key, SLOT_FLIP) < spec[FLIP],
+        jitter,
+        below(key, SLOT_ORDER, 24),
+        brightness,
+        contrast,
+        saturation,
+        hue,
+        uniform(key, SLOT_GRAYSCALE) < spec[GRAYSCALE],
+        sigma,
+        uniform(key, SLOT_SOLARIZE) < spec[SOLARIZE],
+        gamma,
+        erase_top,
+        erase_left,
+        erase_height,
+        erase_width,
+        between(key, SLOT_ERASE_LEVEL, 0.0, 255.0),
+        between(key, SLOT_ERASE_LEVEL + 1, 0.0, 255.0),
+        between(key, SLOT_ERASE_LEVEL + 2, 0.0, 255.0),
+    )
+
+
+@njit(cache=True, nogil=True)
+def draw_photometric(spec, seed, epoch, keys, view, out):
+    """The photometric parameters of view `view` of the samples `keys`, one row each.
+
+    Args:
+        spec, seed, epoch, view: as in `draw`; keys: int64 (n,).
+        out: PHOTOMETRIC (n,), written.
+    """
+    for i in range(keys.shape[0]):
+        drawn = draw(spec, seed, epoch, keys[i], view, 1, 1)  # these draws do not depend on the image's size
+        row = out[i]
+        row.jitter, row.order = drawn.jitter, drawn.order
+        row.brightness, row.contrast = drawn.brightness, drawn.contrast
+        row.saturation, row.hue = drawn.saturation, drawn.hue
+        row.grayscale, row.sigma, row.solarize, row.gamma = drawn.grayscale, drawn.sigma, drawn.solarize, drawn.gamma
+        row.erase_top, row.erase_left = drawn.erase_top, drawn.erase_left
+        row.erase_height, row.erase_width = drawn.erase_height, drawn.erase_width
+        row.erase_red, row.erase_green, row.erase_blue = drawn.erase_red, drawn.erase_green, drawn.erase_blue
+
+
+def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:
+    """A position in [0, count) to read instead of an unreadable sample; keyed, so every run agrees."""
+    key = np.uint64(stream_key(seed, epoch, sample, attempt))
+    return int(below(key, SLOT_SUBSTITUTE, count))

@@ -1,0 +1,214 @@
+"""Any images through a frozen network: features for other tools, neighbours and a map to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from barlowctl.assemble.data import Source
+from barlowctl.assemble.evaluation import extract, extract_readable
+from barlowctl.assemble.labelled import image_names
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.data.images.conversion import Conversion
+from barlowctl.data.images.unreadable import OnMeasuring, UnreadableImage
+from barlowctl.data.loaders.plain import Pictures
+from barlowctl.data.names import written
+from barlowctl.data.sources.benchmarks import ListedFiles
+from barlowctl.errors import UserError
+from barlowctl.eval.embeddings import Embeddings, nearest
+from barlowctl.eval.projection import project
+from barlowctl.files import write_text
+from barlowctl.measure.identity import mark_page, mark_png
+from barlowctl.measure.subjects import Subject
+from barlowctl.places import Outputs
+from barlowctl.plots.images import grid, save_image
+from barlowctl.plots.scatter import scatter
+from barlowctl.report.map_page import map_page
+
+
+def embed(
+    subject: Subject,
+    source: Source,
+    split: str,
+    runtime: Runtime,
+    *,
+    on_unreadable: OnMeasuring = "raise",
+    identity: Mapping[str, Any] | None = None,
+) -> Embeddings:
+    """Features of the images of a source, in its order.
+
+    Args:
+        on_unreadable: "skip": images that cannot be read have no row.
+        identity: `Identity.facts()`, to be kept with the features.
+    """
+    device = choose_device(runtime.device)
+    set_threads(runtime)
+    backbone = subject.backbone.to(device).eval()
+    found = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
+    facts = {
+        "network": subject.name,
+        "images": written(str(source.path)),
+        "split": split,
+        **{key: str(value) for key, value in subject.preprocessing.facts().items()},
+        **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
+        **{key: str(value) for key, value in subject.facts.items()},
+    }
+    if identity is not None:
+        facts["identity"] = json.dumps(dict(identity))
+    if found.unreadable:
+        facts["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
+    names = image_names(source, split)
+    return Embeddings(
+        found.features.numpy(),
+        [names[position] for position in found.positions],
+        found.labels.numpy(),
+        list(source.class_names),
+        facts,
+        found.positions,
+        found.unreadable,
+    )
+
+
+def find_neighbours(
+    subject: Subject,
+    source: Source,
+    found: Embeddings,
+    queries: Sequence[str],
+    runtime: Runtime,
+    *,
+    top: int,
+) -> tuple[Image.Image, list[dict[str, Any]]]:
+    """A picture with a row per query: the image, then its `top` nearest among the others; and these as values.
+
+    Args:
+        queries: each a position, the name of one of the images, or an image file from anywhere.
+
+    Raises:
+        UserError: no such image, or fewer images than neighbours asked for.
+    """
+    bank = torch.from_numpy(found.features)
+    rows, captions, listed = [], [], []
+    for query in queries:
+        position = _position(query, found)
+        if position is None:
+            first, feature = _outside(subject, source, Path(query), runtime)
+        else:
+            first, feature = _picture(source, found.position_of(position)), bank[position : position + 1]
+        wanted = top + (0 if position is None else 1)
+        similarity, index = nearest(bank, feature, top=min(wanted, len(bank)))
+        pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
+        if not pairs:
+            raise UserError(
+                "an image alone has no neighbours", allowed="at least 2 images", next="give a folder of images"
+            )
+        rows.append([first, *(_picture(source, found.position_of(i)) for i, _ in pairs)])
+        name = query if position is None else (found.class_of(position) or found.names[position])
+        captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
+        near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
+        listed.append({"query": query, "neighbours": near})
+    return grid(rows, captions), listed
+
+
+def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
+    """Write the picture of `find_neighbours`, of the identity `key`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_image(picture, out, pnginfo=mark_png(key))
+
+
+def draw_map(
+    source: Source,
+    found: Embeddings,
+    outs: Sequence[Path],
+    projection: str,
+    outputs: Outputs,
+    *,
+    at_most: int,
+    seed: int,
+    key: str,
+) -> int:
+    """A 2-D map of the identity `key` as `.png` or `.html` files; returns the number of images on it."""
+    members = np.arange(len(found.features))
+    if len(members) > at_most:
+        order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(members))
+        members = np.sort(order[:at_most])
+    points = project(found.features[members], projection, seed=seed)
+    labels = found.labels[members]
+    classes = [
+        found.class_names[i] if i < len(found.class_names) else str(i) for i in range(int(labels.max(initial=-1)) + 1)
+    ]
+    network = found.facts.get("network", "features")
+    title = (
+        f"{network}: {Path(found.facts.get('images', 'images')).stem} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
+    )
+    for out in outs:
+        if out.suffix == ".png":
+            with outputs.writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+                save_image(scatter(points, labels, classes, title), out, pnginfo=mark_png(key))
+        else:
+            names = [found.names[index] for index in members]
+            thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
+            page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
+            with outputs.writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_text(out, page, errors="backslashreplace")  # paths need not be UTF-8
+    return len(members)
+
+
+def _picture(source: Source, index: int) -> Image.Image:
+    return Image.fromarray(source.image(index))
+
+
+def _position(query: str, found: Embeddings) -> int | None:
+    """The row of a query among the images; None for a file from elsewhere."""
+    for name in (query, written(query)):  # as the files of `embed` have it, or as the file is called
+        if name in found.names:
+            return found.names.index(name)
+    if query.isdigit():
+        rows = {found.position_of(row): row for row in range(len(found.names))}
+        if int(query) in rows:
+            return rows[int(query)]
+        if int(query) < len(found.names) + len(found.unreadable):
+            raise UserError(
+                f"image {query} is one of those that cannot be read", allowed="another one", next=_first(found)
+            )
+        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}", next=_first(found))
+    if Path(query).is_file():
+        return None
+    if {query, written(query)} & {problem.name for problem in found.unreadable}:
+        raise UserError(
+            f"image '{query}' is one of those that cannot be read", allowed="another one", next=_first(found)
+        )
+    raise UserError(
+        f"'{query}' is neither one of the images nor a file",
+        allowed=f"a position, a name such as '{found.names[0]}', or an image file",
+        next=_first(found),
+    )
+
+
+def _first(found: Embeddings) -> str:
+    """What to ask about instead of an image that is not there: the first one that can be read."""
+    return f"--neighbours {found.position_of(0)}"
+
+
+def _outside(subject: Subject, images: Source, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
+    """An image file from anywhere, converted as `images` are, and its features."""
+    file = ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), [])
+    if isinstance(images, Pictures):
+        source = Pictures(file, images.conversion)
+    else:
+        noted = images.info.get("conversion")
+        source = Pictures(file, Conversion.noted(noted) if noted else None)
+    device = choose_device(runtime.device)
+    plain = Runtime(runtime.device, runtime.threads, 1, "auto")
+    try:
+        feature, _ = extract(subject.backbone.to(device).eval(), source, subject.preprocessing, plain, device)
+    except UnreadableImage as error:  # not one of the images: leaving those out would not help
+        raise UserError(error.message, next="name another image with --neighbours") from error
+    return Image.fromarray(source.image(0)), feature

@@ -1,0 +1,393 @@
+"""A network measured on labelled images: kNN, linear evaluation in two protocols, fine-tuning, diagnostics."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from barlowctl.assemble.data import Source
+from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, draw, save
+from barlowctl.assemble.evaluation import extract_readable
+from barlowctl.assemble.finished import FinishedRun
+from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
+from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, set_threads
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.images.unreadable import OnMeasuring, Problem
+from barlowctl.errors import UserError
+from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, subsets
+from barlowctl.measure.classification import fit
+from barlowctl.measure.subjects import Pixels, Subject, floor, of_run
+from barlowctl.model import Preprocessing
+from barlowctl.places import Outputs
+from barlowctl.plots.images import save_image
+from barlowctl.plots.matrix import confusion
+from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
+from barlowctl.train.events import Sink
+
+KS = (20, 200)  # neighbours; the first is reported as top1
+MEASURED = {"knn": "kNN", "linear": "linear accuracy"}  # keys of a result that may have a reason instead of numbers
+LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
+KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
+RANK_SAMPLES = 25_600  # of RankMe, as its authors take
+
+__all__ = ["Labelled", "Tasks", "measure", "open_labelled", "probe"]
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What to measure.
+
+    Attributes:
+        knn, linear: on features that are extracted once.
+        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "semi-10", "finetune".
+        seeds: how often what depends on chance is repeated: seeds 0, 1, ...
+        subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
+        overrides: `key=value` on the protocols of `trained`.
+    """
+
+    knn: bool = True
+    linear: bool = True
+    trained: tuple[str, ...] = ()
+    seeds: int = 1
+    subset: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    def protocols(self) -> dict[str, Protocol]:
+        """The protocols of `trained`, with the overrides.
+
+        Raises:
+            UserError: an override that no protocol has, or of one that is not asked for.
+        """
+        if self.overrides and not self.trained:
+            override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
+            raise UserError(
+                f"--set {self.overrides[0]} changes a protocol that is not asked for",
+                next="--linear --protocol paper",
+            )
+        return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+
+    def check(self, data: Labelled) -> None:
+        """Refuse what cannot be measured on this data, before anything is computed.
+
+        Raises:
+            UserError: see `protocols`; or a list of images that cannot be read, or of other images.
+        """
+        self.protocols()
+        if self.subset is not None:
+            subsets.read_list(self.subset, image_names(data.train, "train"))
+
+    def departures(self) -> dict[str, Any]:
+        """What a result depends on that is not so in the protocols as they are: part of its identity."""
+        keys = {text.partition("=")[0].strip() for text in self.overrides}
+        changed: dict[str, Any] = {}  # of all protocols alike: what was asked for with the same values is kept together
+        for name, protocol in self.protocols().items():
+            usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
+            changed |= {key: used[key] for key in keys if used[key] != usual[key]}
+        found: dict[str, Any] = {"protocol": changed} if changed else {}
+        if self.seeds > 1:
+            found["seeds"] = self.seeds
+        if self.subset is not None and self.subset.is_file():
+            found["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
+        return found
+
+
+@dataclass
+class _Desk:
+    """Where a measurement happens: the machine, the data, where files go, who is told, and what was left out."""
+
+    data: Labelled
+    runtime: Runtime
+    device: torch.device
+    tasks: Tasks
+    folder: Path | None
+    emit: Callable[[str], Sink]
+    outputs: Outputs = field(default_factory=Outputs)
+    on_unreadable: OnMeasuring = "raise"
+    unreadable: dict[tuple[str, str], Problem] = field(default_factory=dict)
+
+    def leave_out(self, problems: Iterable[Problem]) -> None:
+        """Note images that cannot be read, each once."""
+        self.unreadable.update({(problem.split, problem.name): problem for problem in problems})
+
+
+def probe(
+    run: FinishedRun, data: Labelled, runtime: Runtime, *, floors: tuple[str, ...] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """kNN and fast linear evaluation of a run's backbone, then of each of `floors`, writing nothing."""
+    return measure(of_run(run), data, runtime, floors=floors)
+
+
+def measure(
+    subject: Subject,
+    data: Labelled,
+    runtime: Runtime,
+    *,
+    tasks: Tasks | None = None,
+    floors: tuple[str, ...] = (),
+    folder: Path | None = None,
+    emit: Callable[[str], Sink] = lambda task: lambda event: None,
+    on_unreadable: OnMeasuring = "raise",
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure a subject, then each of `floors` ("pixels", "random-init"), under one protocol.
+
+    Args:
+        folder: for tables by class, pictures, and what is trained; None: none are written.
+        emit: task -> a sink of its training events.
+        on_unreadable: "skip" leaves out images that cannot be read; the measurements name them in `unreadable`. A
+            classifier that is trained sees another image, with that image's label, in their place.
+
+    Yields names and measurements.
+
+    Raises:
+        AssertionError: measuring changed the backbone's bytes; its measurements are not yielded.
+    """
+    tasks = tasks or Tasks()
+    tasks.check(data)
+    device = choose_device(runtime.device)
+    set_threads(runtime)
+    if tasks.trained and folder is None:
+        raise AssertionError("what is trained needs a folder")
+    for one in (None, *floors):
+        measured = subject if one is None else floor(subject, one)
+        own = folder if one is None or folder is None else folder / one
+        desk = _Desk(data, runtime, device, tasks, own, emit, on_unreadable=on_unreadable)
+        measured.backbone.to(device).eval()
+        before = features.backbone_digest(measured.backbone)
+        with memory_explained("--device cpu"):
+            found = _measure(measured, desk)
+        features.check_unchanged(measured.backbone, before, f"measuring '{measured.name}'")
+        yield measured.name, found
+
+
+def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
+    start = time.process_time()
+    shown, as_it_is, data, tasks = subject.preprocessing, None, desk.data, desk.tasks
+    if isinstance(subject.backbone, Pixels):
+        shown, as_it_is = _at_native_size(shown, data), lambda images: images
+
+    def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        policy = desk.on_unreadable
+        found = extract_readable(
+            subject.backbone, source, shown, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
+        )
+        split = "train" if source is data.train else "test"
+        desk.leave_out(replace(problem, split=split) for problem in found.unreadable)
+        return found.features, found.labels
+
+    # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
+    kept = tasks.knn or tasks.linear
+    positions = None if kept else _sample(data.train.num_samples, RANK_SAMPLES).numpy()
+    bank, bank_labels = features_of(data.train, positions)
+    queries, labels = features_of(data.test) if kept else (bank, bank_labels)
+    sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
+    result: dict[str, Any] = {
+        **shown.facts(),
+        "features": bank.shape[1],
+        "feature_spread": None,
+        "effective_rank": None,
+        "alpha": None,
+    }
+    with suppress(diagnostics.NotFinite):  # kNN and linear say why they are not reported
+        result["feature_spread"] = diagnostics.feature_spread(bank)
+        result["effective_rank"] = diagnostics.effective_rank(sample)
+        result["alpha"] = diagnostics.spectrum_decay(sample)
+        if subject.run is not None and desk.folder is not None:
+            result["correlation"] = _correlation(subject.run, desk, sample)
+    why_not = None
+    if kept:
+        why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
+    for name, asked, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
+        if asked and why_not is not None:
+            result[name] = {"top1": None, "top5": None, "reason": why_not}
+        elif asked:
+            values = of(desk, subject.seed, bank, bank_labels, queries, labels)
+            result[name] = _of_so_many_classes(values, data.num_classes)
+    if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
+        for protocol in tasks.protocols().values():
+            result[protocol.key] = _of_so_many_classes(_trained(subject, desk, protocol), data.num_classes)
+    result["cpu_seconds"] = time.process_time() - start
+    result["files"] = desk.outputs.files
+    result["not_written"] = desk.outputs.problems
+    result["unreadable"] = [problem.as_dict() for problem in desk.unreadable.values()]
+    return result
+
+
+def _correlation(run: FinishedRun, desk: _Desk, sample: Tensor) -> dict[str, Any]:
+    """The cross-correlation of a run's embeddings, in numbers and in pictures."""
+    assert desk.folder is not None
+    found = diagnose(
+        run.method.to(desk.device),
+        desk.data.train,
+        run.recipe,
+        desk.runtime,
+        desk.device,
+        on_unreadable=desk.on_unreadable,
+    )
+    eigenvalues = diagnostics.eigenspectrum(sample)
+    spectra = desk.folder / "spectra.safetensors"
+    with desk.outputs.writing(spectra):
+        save(spectra, found, eigenvalues)
+    with desk.outputs.writing(*correlation_pictures(desk.folder)):
+        draw(desk.folder, found, eigenvalues, run.recipe.model.projector[-1])
+    return {**found.values(), "samples": found.samples}
+
+
+def _sample(count: int, at_most: int) -> Tensor:
+    """Evenly spread positions: all classes are among them also where the images lie class by class."""
+    return torch.linspace(0, count - 1, min(count, at_most)).round().long()
+
+
+def _knn(desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> dict[str, Any]:
+    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=desk.data.num_classes)
+    first = votes[KS[0]].scores
+    return {
+        "top1": _percent(knn.accuracy(first, labels)),
+        **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
+        "top5": _percent(knn.accuracy(first, labels, top=5)),
+        "per_class": _by_class(desk, "knn", votes[KS[0]].predictions, labels),
+        "protocol": KNN_PROTOCOL,
+        "neighbours": {f"k{k}": votes[k].neighbours for k in KS},
+        "notes": [vote.note for vote in votes.values() if vote.note],
+    }
+
+
+def _linear(
+    desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+) -> dict[str, Any]:
+    fits = []
+    for one in _seeds(seed, desk.tasks):
+        fits.append(
+            linear.linear_probe(
+                bank, bank_labels, queries, labels, num_classes=desk.data.num_classes, seed=one, device=desk.device
+            )
+        )
+    first = fits[0]
+    return {
+        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(seed, desk.tasks)),
+        "validation_top1": _percent(first.validation_top1),
+        "per_class": _by_class(desk, "linear", first.scores.argmax(dim=1), labels),
+        "protocol": LINEAR_PROTOCOL,
+        "lr": first.lr,
+        "weight_decay": first.weight_decay,
+        "lr_at_edge": first.lr_at_edge,
+        "epochs": first.epochs,
+        "batch_size": first.batch_size,
+    }
+
+
+def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any]:
+    assert desk.folder is not None
+    seeds, reached, first = _seeds(subject.seed, desk.tasks), [], None
+    lists = []
+    for seed in seeds:
+        members = None
+        if protocol.name.startswith("semi-"):
+            members, file = _subset(desk, protocol, seed)
+            lists.append(str(file))
+        fitted = fit(
+            subject,
+            desk.data,
+            protocol,
+            desk.runtime,
+            desk.device,
+            folder=desk.folder,
+            seed=seed,
+            subset=members,
+            emit=desk.emit(f"{protocol.name}, seed {seed}"),
+            on_unreadable=desk.on_unreadable,
+        )
+        desk.leave_out(fitted.unreadable)
+        first = first or fitted
+        top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
+        reached.append((_percent(top1), _percent(top5)))
+    assert first is not None
+    stem = protocol.key.replace("_", "-")
+    result = {
+        **_over_seeds(reached, seeds),
+        "images": first.images,
+        "per_class": _by_class(desk, stem, first.scores.argmax(dim=1), first.labels),
+        "protocol": protocol.describe(),
+        "settings": protocol.model_dump(mode="json"),
+        "folder": str(first.folder),
+    }
+    return {**result, "lists": lists} if lists else result
+
+
+def _subset(desk: _Desk, protocol: Protocol, seed: int) -> tuple[np.ndarray, Path]:
+    """Positions of the labelled images of a semi-supervised task, and the list that was written of them."""
+    assert desk.folder is not None
+    names = image_names(desk.data.train, "train")
+    if desk.tasks.subset is not None:
+        members = subsets.read_list(desk.tasks.subset, names)
+    else:
+        percent = float(protocol.name.removeprefix("semi-"))
+        members = subsets.balanced_draw(torch.from_numpy(desk.data.train.labels), percent, seed=seed)
+    file = desk.folder / f"{protocol.name}-seed{seed}.txt"
+    subsets.write_list(file, [names[index] for index in members.tolist()])
+    return members.numpy(), file
+
+
+def _seeds(own: int, tasks: Tasks) -> list[int]:
+    """The subject's own seed, or 0, 1, ... where there are several."""
+    return [own] if tasks.seeds == 1 else list(range(tasks.seeds))
+
+
+def _of_so_many_classes(values: dict[str, Any], classes: int) -> dict[str, Any]:
+    """A measurement without its top-5 accuracy where that is 100 % by definition."""
+    if classes > 5:
+        return values
+    kept = {key: value for key, value in values.items() if key != "top5_sd"}
+    if "seeds" in kept:
+        kept["seeds"] = [{**one, "top5": None} for one in kept["seeds"]]
+    return {**kept, "top5": None, "top5_reason": f"there are {classes} classes: five guesses have the right one"}
+
+
+def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds, or the one value."""
+    if len(reached) == 1:
+        return {"top1": reached[0][0], "top5": reached[0][1]}
+    columns = {"top1": [top1 for top1, _ in reached], "top5": [top5 for _, top5 in reached]}
+    return {
+        **{name: round(statistics.fmean(values), 4) for name, values in columns.items()},
+        **{f"{name}_sd": round(statistics.stdev(values), 4) for name, values in columns.items()},
+        "seeds": [
+            {"seed": seed, "top1": top1, "top5": top5} for seed, (top1, top5) in zip(seeds, reached, strict=True)
+        ],
+    }
+
+
+def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:
+    """Accuracy of every class, in percent; tables and a picture of the confusion go into the folder."""
+    matrix = classes.confusion_matrix(predictions, labels, desk.data.num_classes)
+    if desk.folder is not None:
+        with desk.outputs.writing(*classes.table_files(desk.folder, stem)):
+            classes.write_tables(desk.folder, stem, matrix, desk.data.class_names)
+        picture = desk.folder / f"{stem}-confusion.png"
+        title = f"{stem}: percent of each true class (row) that was given each class (column)"
+        with desk.outputs.writing(picture):
+            save_image(confusion(matrix.numpy(), desk.data.class_names, title), picture)
+    return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
+
+
+def _at_native_size(shown: Preprocessing, data: Labelled) -> Preprocessing:
+    """Evaluation without resizing where all images are squares of one size; else as they are shown to the network."""
+    if not isinstance(data.train, Beton) or not isinstance(data.test, Beton):
+        return shown
+    sides = {int(side) for source in (data.train, data.test) for side in (*source.heights, *source.widths)}
+    if len(sides) > 1 or (side := sides.pop()) < 8:
+        return shown
+    return replace(shown, resize=side, crop=side)
+
+
+def _percent(share: float) -> float:
+    return round(100.0 * share, 4)

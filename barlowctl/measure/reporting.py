@@ -1,0 +1,263 @@
+"""Runs gathered for a report: what their directories hold, and pictures made of their images where these are here."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import load_file
+
+import barlowctl
+from barlowctl.assemble.begun import note_edited, recipe_of
+from barlowctl.assemble.data import Source, open_source, training_loader, view_specs
+from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.loaders.plain import Pictures
+from barlowctl.data.preview import preview
+from barlowctl.errors import UserError
+from barlowctl.eval.diagnostics import read_correlation
+from barlowctl.files import write_text
+from barlowctl.measure.embedding import embed, find_neighbours
+from barlowctl.measure.subjects import open_subject
+from barlowctl.places import check_file
+from barlowctl.plots import matrix
+from barlowctl.recipe import load
+from barlowctl.recipe.caution import cautions
+from barlowctl.recipe.schema import Recipe
+from barlowctl.report.page import Picture, RunPage, page
+from barlowctl.runs import rundir
+from barlowctl.runs.history import terms_of
+
+NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
+SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
+SUMMARY = ("epochs", "steps", "loss", "knn", "effective_rank", "mean_diagonal", "images_per_second", "cpu_seconds")
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    runtime: Runtime,
+    *,
+    data: str | None = None,
+    images: bool = True,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write one self-contained HTML page about runs.
+
+    Args:
+        data: images instead of the recipes' datasets, for previews and neighbours.
+        images: whether to draw previews of the views and neighbours, which needs the images and a little time.
+        notify: is told what had to be left out.
+
+    Raises:
+        UserError: not a run, or the page cannot be written.
+    """
+    check_file(out)
+    recipes = [recipe_of(run) for run in runs]
+    names = _names(runs)
+    gathered = [
+        _gather(run, name, recipe, runtime, data, images, notify)
+        for run, name, recipe in zip(runs, names, recipes, strict=True)
+    ]
+    title = names[0] if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)}"
+    made = f"barlowctl {barlowctl.__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
+    text = page(gathered, title=title, made=made, differences=_differences(recipes) + _other_images(runs))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text, errors="backslashreplace")  # paths need not be UTF-8
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
+    return out
+
+
+def _about(run: Path) -> dict[str, Any]:
+    return rundir.read_json(run / "run.json") if (run / "run.json").is_file() else {}
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The directories' names, with their parents where two are alike."""
+    short = [run.resolve().name for run in runs]
+    return [name if short.count(name) == 1 else str(run) for name, run in zip(short, runs, strict=True)]
+
+
+def _differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[str]]]:
+    flat = [load.flatten(recipe) for recipe in recipes]
+    keys = list(dict.fromkeys(key for values in flat for key in values if key not in ("name", "description")))
+    rows = [(key, [str(values.get(key, "–")) for values in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _other_images(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
+    """A row of the differences, where runs are known to have been trained on other images than one another."""
+    found = [rundir.fingerprint(_about(run)) for run in runs]
+    texts = ["–" if one is None else f"{one['images']:,} images, {one['digest'][:8]}" for one in found]
+    return [("images", texts)] if len({one["digest"] for one in found if one}) > 1 else []
+
+
+def _gather(
+    run: Path,
+    name: str,
+    recipe: Recipe,
+    runtime: Runtime,
+    data: str | None,
+    images: bool,
+    notify: Callable[[str], None],
+) -> RunPage:
+    metrics = read_metrics(run / "metrics.jsonl")
+    finished = (run / "result.json").is_file()
+    result = rundir.read_json(run / "result.json") if finished else {k: v[1][-1] for k, v in metrics.items() if v[1]}
+    drawn: list[Picture] = []
+    notes = [*note_edited(run, recipe), *cautions(recipe)]
+    readings: list[str] = []
+    spectra: dict[str, list[float]] = {}
+    spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))
+    for file in spectrum_files[:1] + spectrum_files[1:][-1:]:  # the first and the last
+        saved = load_file(file)
+        drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], int(file.stem.removeprefix("step-"))))
+        for key in ("singular_values", "eigenvalues"):  # the last file's remain
+            values = saved[key].tolist()
+            spectra[key] = [value for value in values if value > SMALLEST * max(values)]
+    if "mean_diagonal" in metrics:
+        readings.append(
+            read_correlation(
+                metrics["mean_diagonal"][1][-1], metrics["rms_off_diagonal"][1][-1], metrics["effective_rank"][1][-1]
+            )
+        )
+    if images:
+        try:
+            drawn += _of_images(run, recipe, runtime, data, notes)
+        except UserError as error:
+            notes.append(f"no previews or neighbours: {error.message}")
+            notify(f"{name}: no previews or neighbours: {error.message}")
+    about = _about(run)
+    facts = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
+    if "packages" in about:
+        facts["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
+    return RunPage(
+        name=name,
+        status="finished" if finished else "not finished",
+        summary={key.replace("_", " "): _plain(result[key]) for key in SUMMARY if key in result},
+        facts=facts,
+        recipe=load.dump(recipe),
+        metrics=metrics,
+        terms=terms_of(about),
+        singular_values=spectra.get("singular_values", ()),
+        eigenvalues=spectra.get("eigenvalues", ()),
+        probes=[rundir.read_json(file) for file in sorted(run.glob("probe-*.json"))],
+        transfers=[rundir.read_json(file) for file in sorted(run.glob("transfer-*.json"))],
+        pictures=[*drawn, *_confusions(run)],
+        readings=readings,
+        notes=notes,
+    )
+
+
+def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is passed over."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    if not path.is_file():
+        return found
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        if record.get("event") == "epoch":
+            continue  # means of what the steps say
+        for key, value in record.items():
+            if key not in ("event", "step", "epoch") and isinstance(value, int | float):
+                steps, values = found.setdefault(key, ([], []))
+                steps.append(record["step"])
+                values.append(float(value))
+    return found
+
+
+def _block(block: np.ndarray, width: int, step: int) -> Picture:
+    image = matrix.heat_map(block, low=-1, high=1, diverging=True)
+    caption = f"red 1, white 0, blue −1; the first {len(block)} of {width} dimensions, at step {step}"
+    return Picture("Cross-correlation matrix C", caption, image)
+
+
+def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, notes: list[str]) -> list[Picture]:
+    """Views as the network sees them, and nearest neighbours of a few test images (or training images).
+
+    notes: gets what the reader should know of the images.
+    """
+    device = choose_device(runtime.device)
+    data = dataset_to_measure(run, recipe) if data is None else data
+    train = open_source(recipe, "train", data)
+    notes += changed_since_training(run, train)
+
+    def loader_of(indices: np.ndarray) -> Any:
+        choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}
+        return training_loader(train, recipe, runtime, device, **choice)
+
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = preview(
+            train, view_specs(recipe), Path(folder) / "views.png", samples=6, seed=recipe.seed, make_loader=loader_of
+        )
+        with Image.open(drawn.path) as opened:
+            views = opened.convert("RGB")
+        shown = [Picture("Views", "originals and their distorted views of epoch 0", views)]
+        try:
+            split, source = "test", open_source(recipe, "test", data)
+        except UserError:
+            split, source = "train", train
+        neighbours = _neighbours(run, source, split, runtime)
+        caption = (
+            f"of {split} images among {NEIGHBOUR_IMAGES} of them at most, cosine similarity; the first is the query"
+        )
+        return [*shown, Picture("Nearest neighbours", caption, neighbours)]
+
+
+class _Some(Pictures):
+    """Some images of a source, evenly spread, for the plain loader."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        self._all = source
+        self._chosen = np.linspace(0, source.num_samples - 1, min(count, source.num_samples)).round().astype(int)
+        self.path, self.num_samples = source.path, len(self._chosen)
+        self.labels = np.asarray(source.labels)[self._chosen]
+        self.class_names = list(source.class_names)
+        self.account = source.account
+        if isinstance(source, Pictures):
+            self.conversion = source.conversion
+
+    def name_of(self, index: int) -> str:
+        position = int(self._chosen[index])
+        named = not isinstance(self._all, Beton) or self._all.has_names
+        return self._all.name_of(position) if named else f"image {position}"
+
+    def image(self, index: int) -> np.ndarray:
+        pixels: np.ndarray = self._all.image(int(self._chosen[index]))
+        return pixels
+
+
+def _neighbours(run: Path, source: Source, split: str, runtime: Runtime) -> Image.Image:
+    subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
+    found = embed(subject, some, split, runtime, on_unreadable="skip")
+    step = max(1, len(found.names) // NEIGHBOUR_QUERIES)
+    rows = range(step // 2, len(found.names), step)
+    queries = [str(found.position_of(row)) for row in rows][:NEIGHBOUR_QUERIES]
+    picture, _ = find_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS)
+    return picture.convert("RGB")
+
+
+def _confusions(run: Path) -> list[Picture]:
+    """The confusion of the linear probe of each dataset, where it was drawn and is not too large."""
+    found = []
+    for file in sorted(run.glob("probe-*/linear-confusion.png")):
+        with Image.open(file) as opened:
+            caption = f"linear probe on {file.parent.name.removeprefix('probe-')}"
+            found.append(Picture("Confusion", caption, opened.convert("RGB")))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,287 @@
+"""What can be measured: a run, an export, the authors' files, or any timm model, as one kind of thing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data.config import resolve_data_config
+from torch import nn
+
+from barlowctl import shell
+from barlowctl.assemble.evaluation import while_training
+from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, own_generator, preprocessing_of
+from barlowctl.assemble.run_images import dataset_to_measure
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.errors import UserError, did_you_mean
+from barlowctl.export import ExportedModel, read_export, read_official
+from barlowctl.export.keys import one_line
+from barlowctl.model import Preprocessing, build_backbone, check_input
+from barlowctl.recipe import load
+from barlowctl.recipe.caution import of_geometry
+from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import rundir
+
+WHAT = (
+    "a run's name or directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, or a timm "
+    "model name (resnet50: random weights; resnet50.a1_in1k: timm's published ones)"
+)
+
+
+class Pixels(nn.Module):
+    """The pixels themselves as features, in [0, 1] and not normalised: the floor that needs no network."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).float() / 255
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A frozen network and how images are shown to it.
+
+    Attributes:
+        name: for tables. kind: "run", "export", "official", "timm", "random" or "pixels".
+        backbone: images -> features, on the CPU, in evaluation mode.
+        preprocessing: from an image to its input.
+        folder: where results go.
+        untrained: makes the same network with fresh weights, from torch's current generator; None: it is none.
+        seed: of what is random in its measurements.
+        images: those it is measured on unless others are named, as `--data` takes them: a run's own.
+        on_unreadable: what is done about images that cannot be read, unless something is said of it.
+        run: with its recipe and its projector.
+        facts: what identifies it in a result.
+        notes: what the user should know.
+    """
+
+    name: str
+    kind: str
+    backbone: nn.Module
+    preprocessing: Preprocessing
+    folder: Path
+    untrained: Callable[[], nn.Module] | None = None
+    seed: int = 0
+    images: str | None = None
+    on_unreadable: OnMeasuring = "raise"
+    run: FinishedRun | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def measured_on(self, data: str | None) -> str:
+        """The images to measure on: `data`, or its own.
+
+        Raises:
+            UserError: it has none.
+        """
+        found = self.images if data is None else data
+        if found is None:
+            raise UserError(
+                "this network has no data of its own",
+                allowed="a dataset in the data home, a folder with train/ and test/",
+                next="--data DATASET",
+            )
+        return found
+
+
+def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
+    """Whatever `what` names (see `WHAT`).
+
+    Args:
+        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ...
+
+    Raises:
+        UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
+    """
+    path, same_name = _located(what)
+    with own_generator():
+        subject = _opened(path, what)
+    if subject.preprocessing.channels not in (1, 3):
+        raise UserError(f"'{what}' takes {subject.preprocessing.channels} channels", allowed="1 (grey) or 3 (RGB)")
+    trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
+    if overrides:
+        subject = _shown_otherwise(subject, overrides)
+    shown = subject.preprocessing
+    return replace(subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
+
+
+def _opened(path: Path, what: str) -> Subject:
+    """What lies at `path`, which `what` named; networks draw weights before they have those of a file."""
+    if rundir.is_run(path):
+        return of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
+    if path.is_dir() and (path / "config.json").is_file():
+        return _of_export(path, read_export(path), "export")
+    if path.is_dir():
+        open_run(path)  # says what a run directory is
+        raise AssertionError(path)
+    if path.suffix == ".safetensors":
+        return _of_export(path, read_export(path), "export")
+    if path.suffix in (".pth", ".pt", ".tar"):
+        return _of_export(path, read_official(path), "official")
+    if len(path.parts) > 1:
+        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
+    return _of_timm(what)
+
+
+def _located(what: str) -> tuple[Path, tuple[str, ...]]:
+    """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
+    path, run = Path(what), rundir.runs_home() / what
+    is_path = rundir.is_run(path) or path.is_file() or (path / "config.json").is_file()  # another folder is neither
+    if is_path or not rundir.is_run(run):
+        return path, ()
+    if what.partition(".")[0] in timm.list_models():
+        return path, (f"'{what}' is timm's model; the run of that name is {run}",)
+    return run, ()
+
+
+PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands")
+"""Keys of a recipe that a measurement takes."""
+
+
+def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
+    """The subject with images prepared in another way; a crop that it cannot take is refused before images are read."""
+    own = subject.preprocessing
+    asked = load.measuring(
+        {
+            "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
+            "eval": {"resize": own.resize, "crop": own.crop},
+        },
+        overrides,
+    )
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in PREPARED_BY:
+            raise UserError(
+                f"--set {override}: '{key}' is of a training, and changes nothing here", allowed=", ".join(PREPARED_BY)
+            )
+    shown = replace(
+        own,
+        resize=asked.eval.resize,
+        crop=asked.eval.crop,
+        range=asked.data.range,
+        background=asked.data.background,
+        bands=asked.data.bands,
+    )
+    try:
+        check_input(subject.backbone, shown.crop, in_chans=shown.channels)
+    except UserError as error:
+        error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
+        raise
+    return replace(subject, preprocessing=shown)
+
+
+def floor(subject: Subject, name: str) -> Subject:
+    """The floor `name` ("pixels", "random-init") of a subject: shown the same images, with nothing learned."""
+    match name:
+        case "pixels":
+            same = replace(subject, name="raw pixels", kind="pixels", backbone=Pixels(), untrained=None)
+        case "random-init" if subject.untrained is not None:
+            with own_generator(subject.seed):
+                fresh = subject.untrained()
+            same = replace(subject, name="random backbone", kind="random", backbone=fresh.eval())
+        case _:
+            raise AssertionError(name)
+    return replace(same, run=None, facts={}, notes=())
+
+
+def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:
+    """A run as what is measured. `images`: of its recipe, those it is measured on unless others are named."""
+    recipe = run.recipe
+    return Subject(
+        recipe.name,
+        "run",
+        run.method.backbone,
+        preprocessing_of(recipe),
+        run.path,
+        untrained=partial(build_recipe_backbone, recipe),
+        seed=recipe.seed,
+        images=None if images is None else images(recipe),
+        on_unreadable=while_training(recipe),
+        run=run,
+        facts={"run": str(run.path), "step": run.step},
+        notes=run.notes,
+    )
+
+
+def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
+    facts = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
+    untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
+    backbone = model.backbone.float().eval()
+    return Subject(path.stem, kind, backbone, model.preprocessing, _folder(path.stem), untrained, facts=facts)
+
+
+def _of_timm(name: str) -> Subject:
+    architecture, _, tag = name.partition(".")
+    notes: tuple[str, ...] = ()
+    if tag:
+        backbone = _published(architecture, name, tag)
+    else:
+        with own_generator(0):
+            backbone = _built(architecture)
+        tags = timm.list_pretrained(f"{architecture}.*")
+        notes = (f"{architecture} has random weights" + (f"; published ones: {', '.join(tags[:6])}" if tags else ""),)
+    config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
+    return Subject(
+        name,
+        "timm" if tag else "random",
+        backbone.eval(),
+        shown := Preprocessing.of_timm(config),
+        _folder(name),
+        partial(_built_anew, architecture, shown, "default", {}),
+        facts={"timm": name, "weights": tag or "random"},
+        notes=notes,
+    )
+
+
+def _built_anew(architecture: str, shown: Preprocessing, stem: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """That network with fresh weights, from torch's current generator."""
+    return build_checked_backbone(architecture, shown.channels, (shown.crop,), stem=stem, arguments=arguments)
+
+
+def _built(architecture: str) -> nn.Module:
+    known = timm.list_models()
+    if architecture not in known:
+        start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
+        runs = [file.parent.name for file in rundir.runs_home().glob("*/recipe.toml")]
+        raise UserError(
+            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *known])}",
+            allowed=WHAT,
+            next=shell.line(
+                "python",
+                "-c",
+                f'import timm; print(timm.list_models("*{start}*"))',
+            ),
+        )
+    return build_backbone(architecture, in_chans=3)
+
+
+def _published(architecture: str, name: str, tag: str) -> nn.Module:
+    _built(architecture)
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag not in tags:
+        raise UserError(
+            f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",
+            allowed=", ".join(tags) or f"{architecture} alone: random weights",
+            next=shell.line("python", "-c", f'import timm; print(timm.list_pretrained("{architecture}*"))'),
+        )
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
+        raise UserError(
+            f"the weights of {name} could not be had: {type(error).__name__}: {one_line(error)[:200]}",
+            allowed="a network, once: they are downloaded and kept",
+            next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
+        ) from error
+    return model
+
+
+def _folder(name: str) -> Path:
+    return rundir.runs_home() / "probes" / _plain(name)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip(".-_") or "model"

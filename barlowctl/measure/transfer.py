@@ -1,0 +1,157 @@
+"""Transfer to other datasets with fixed features: Places-205, iNaturalist 2018, VOC 2007, anyone's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble.data import choices_of, pictures_of
+from barlowctl.assemble.labelled import Labelled, check_labelled, open_labelled
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.run_images import changed_since_training
+from barlowctl.data import home
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.data.loaders.plain import Pictures
+from barlowctl.data.sources import benchmarks
+from barlowctl.datasets import BENCHMARKS
+from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.eval.published import TRANSFER
+from barlowctl.measure.identity import identify, place, reserve
+from barlowctl.measure.probing import Tasks, measure
+from barlowctl.measure.subjects import Subject
+from barlowctl.measure.voc import SvmOptions, measure_voc07
+from barlowctl.recipe.protocol import PROTOCOLS
+from barlowctl.train.events import Sink
+
+TASKS = (*BENCHMARKS, "folder")
+
+
+def transfer(
+    subject: Subject,
+    task: str,
+    data: str | None,
+    runtime: Runtime,
+    *,
+    protocol: str = "paper",
+    tasks: Tasks | None = None,
+    options: SvmOptions | None = None,
+    folder: Path,
+    emit: Callable[[str], Sink] = lambda task: lambda event: None,
+    on_unreadable: OnMeasuring = "raise",
+) -> dict[str, Any]:
+    """Measure a frozen backbone on a task.
+
+    Args:
+        data: the benchmark's folder, in its published layout; of "folder" any labelled dataset.
+        protocol: of the tasks with one label per image: "paper" or "fast" (features extracted once).
+        tasks: seeds and overrides of a trained protocol.
+        on_unreadable: "skip" leaves out images that cannot be read, and names them in `unreadable`.
+
+    Returns:
+        `metric` (its name), `value` (percent), and everything that was measured; `published`: the paper's column.
+
+    Raises:
+        UserError: an unknown task, or a layout that is not the benchmark's.
+    """
+    if task not in TASKS:
+        raise UserError(
+            f"--task is '{task}'{did_you_mean(task, TASKS)}",
+            allowed=", ".join(TASKS),
+            next=instead("--task", task, TASKS),
+        )
+    if task == "voc07":
+        found = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
+    else:
+        found = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
+    published = dict(TRANSFER.column(task)) if task in TRANSFER.columns else {}
+    return {"task": task, **found, "published": published}
+
+
+def _one_label(
+    subject: Subject,
+    task: str,
+    data: str | None,
+    runtime: Runtime,
+    protocol: str,
+    tasks: Tasks,
+    folder: Path,
+    emit: Callable[[str], Sink],
+    on_unreadable: OnMeasuring,
+) -> dict[str, Any]:
+    labelled = open_task(subject, task, data)
+    settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
+    identity = identify(subject, labelled.fingerprints, settings).facts()
+    file, _ = place(folder, f"transfer-{task}", identity)
+    trained = "linear" if task == "folder" else task
+    fast = protocol == "fast"
+    wanted = Tasks(
+        knn=fast,
+        linear=fast,
+        trained=() if fast else (trained,),
+        seeds=tasks.seeds,
+        overrides=tasks.overrides,
+    )
+    ((_, values),) = measure(
+        subject,
+        labelled,
+        runtime,
+        tasks=wanted,
+        folder=file.with_suffix("") if fast else reserve(file, identity),
+        emit=emit,
+        on_unreadable=on_unreadable,
+    )
+    result = values["linear" if fast else PROTOCOLS[trained].key]
+    return {
+        "metric": "top-1",
+        "value": result["top1"],
+        **({"reason": result["reason"]} if "reason" in result else {}),
+        **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
+        "protocol": result["protocol"],
+        "data": labelled.facts(),
+        "identity": identity,
+        "notes": [
+            *labelled.notes,
+            *changed_since_training(subject.folder, labelled.opened or labelled.train),
+        ],
+        **{key: values[key] for key in ("resize", "crop", "interpolation")},
+        "unreadable": values["unreadable"],
+        "measured": values,
+    }
+
+
+def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
+    """The labelled splits of a task with one label per image."""
+    choices = choices_of(subject.preprocessing)
+    match task:
+        case "places205":
+            read = benchmarks.open_places205
+        case "inat18":
+            read = benchmarks.open_inat18
+        case _:
+            return open_labelled(subject.measured_on(data), choices)
+    path = _place(task, data)
+    files, asked = (read(path, split) for split in ("train", "val"))
+    train, test = pictures_of(choices, files), pictures_of(choices, asked, lambda: files)
+    _share_class_names(train, test)
+    return check_labelled(train, test)
+
+
+def _share_class_names(train: Pictures, test: Pictures) -> None:
+    """One list for both splits, the longer one, where what they name alike is the same; else each keeps its own."""
+    pairs = zip(train.class_names, test.class_names, strict=False)
+    if all(one == other or not one or not other for one, other in pairs):
+        names = [one or other for one, other in zip_longest(train.class_names, test.class_names, fillvalue="")]
+        train.class_names = test.class_names = names
+
+
+def _place(task: str, data: str | None) -> Path:
+    path = Path(data).expanduser() if data is not None else home.data_home() / task
+    if not path.is_dir():
+        raise UserError(
+            f"'{path}' is no folder" if data is not None else f"{task} is not in the data home ({path})",
+            allowed="the benchmark's folder as published",
+            next="--data FOLDER",
+        )
+    return path

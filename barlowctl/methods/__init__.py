@@ -1,0 +1,7 @@
+"""Methods: views and what belongs to their batch in, a loss and its terms out. The engine trains any of them."""
+
+from barlowctl.methods.barlow_twins import BarlowTwins
+from barlowctl.methods.base import Method, Targets, Terms
+from barlowctl.methods.classification import Classifier
+
+__all__ = ["BarlowTwins", "Classifier", "Method", "Targets", "Terms"]

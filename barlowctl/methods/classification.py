@@ -1,0 +1,79 @@
+"""Classification as a method: a linear classifier on a backbone, frozen or fine-tuned (paper, sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.errors import UserError
+from barlowctl.methods.base import Method, Targets
+
+
+class ClassificationTerms(NamedTuple):
+    """Mean cross-entropy, and the share of the batch that is classified correctly."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+class Classifier(Method):
+    """One view in, cross-entropy of a linear classifier on the backbone's features out.
+
+    The classifier starts from N(0, 0.01) weights and zero biases, as in the authors' code.
+
+    Args:
+        backbone: images -> features `(N, width)`.
+        frozen: the backbone takes no gradient and stays in evaluation mode, whatever `train()` says: neither
+            its weights nor its running statistics move.
+    """
+
+    views = 1
+    terms: ClassVar[Mapping[str, str]] = {"accuracy": "share of the batch that is classified correctly"}
+
+    def __init__(self, backbone: nn.Module, *, width: int, num_classes: int, frozen: bool) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise UserError(f"a classifier of {num_classes} class", allowed="at least 2 classes")
+        self.backbone = backbone
+        self.head = nn.Linear(width, num_classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.frozen = frozen
+        self.backbone.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode; of the head alone where the backbone is frozen."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images `(N, C, H, W)` -> `(N, num_classes)`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.backbone(images)
+        scores: Tensor = self.head(features)
+        return scores
+
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """One view `(N, C, H, W)` -> its logits."""
+        if len(views) != 1:
+            raise UserError(f"a classifier takes 1 view of each image, got {len(views)}", allowed="1")
+        return [self.logits(views[0])]
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> ClassificationTerms:
+        """Logits `(N, num_classes)` against the labels, in [0, num_classes)."""
+        (logits,) = embeddings
+        loss = nn.functional.cross_entropy(logits.float(), targets.labels)
+        return ClassificationTerms(loss, (logits.detach().argmax(dim=1) == targets.labels).float().mean())
+
+    def heads(self) -> dict[str, nn.Module]:
+        """The linear classifier."""
+        return {"head": self.head}
+
+    def describe(self, batch: int, ranks: int = 1) -> str:
+        """What is trained, and on how many classes."""
+        return f"cross-entropy over {self.head.out_features} classes, backbone {'frozen' if self.frozen else 'trained'}"

@@ -1,0 +1,138 @@
+"""A run read from outside while it goes on or after: its state, its records, its checkpoints.
+
+Nothing here needs torch, and nothing disturbs the process that trains.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from barlowctl.errors import UserError
+from barlowctl.runs import rundir
+
+State = Literal["running", "finished", "stopped"]
+TERMS_OF_BEFORE = {
+    "invariance": "Σ (1 − Cᵢᵢ)²: what the distortions change",
+    "redundancy": "Σ Cᵢⱼ², before lambd: what dimensions share",
+}
+"""The terms of runs that did not note theirs: all were Barlow Twins."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A run as its directory tells it, at the moment of reading.
+
+    records: the lines of metrics.jsonl, oldest first. about: run.json. result: result.json, empty until the
+    run is finished. seen: seconds since something was recorded.
+    """
+
+    path: Path
+    state: State
+    about: Mapping[str, Any]
+    records: tuple[Mapping[str, Any], ...]
+    result: Mapping[str, Any]
+    seen: float
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def last(self) -> dict[str, Any]:
+        """The newest value under every name."""
+        values: dict[str, Any] = {}
+        for record in self.records:
+            values |= record
+        return values
+
+    @property
+    def images(self) -> Mapping[str, Any] | None:
+        """images (their number) and digest of what the run was trained on; None where that was not noted."""
+        return rundir.fingerprint(self.about)
+
+    @property
+    def terms(self) -> Mapping[str, str]:
+        """The terms of the loss: name -> what it says."""
+        return terms_of(self.about)
+
+    @property
+    def step(self) -> int:
+        return int(self.last.get("step", 0))
+
+    @property
+    def total_steps(self) -> int | None:
+        """None for runs of versions that did not note it."""
+        length = self.about.get("length", {})
+        return length["epochs"] * length["steps_per_epoch"] if length else None
+
+    def curve(self, key: str) -> list[tuple[int, float]]:
+        """(step, value) of `loss`, its terms, `knn`, ...; empty where there is none. Epoch means are left out."""
+        wanted = [record for record in self.records if record["event"] != "epoch" and key in record]
+        return [(int(record["step"]), float(record[key])) for record in wanted]
+
+    def best(self, key: str) -> float | None:
+        """The largest value of a curve."""
+        values = [value for _, value in self.curve(key)]
+        return max(values) if values else None
+
+
+def terms_of(about: Mapping[str, Any]) -> Mapping[str, str]:
+    """The terms of a run's loss, from its run.json: name -> what it says, in their order."""
+    terms: Mapping[str, str] = about.get("terms", TERMS_OF_BEFORE)
+    return terms
+
+
+def read(run: Path) -> History:
+    """Read a run directory.
+
+    Raises:
+        UserError: it is not a run.
+    """
+    about = rundir.read_json(run / "run.json")
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
+    records = [record for line in lines if (record := _record(line)) is not None]
+    result = rundir.read_json(run / "result.json") if (run / "result.json").is_file() else {}
+    newest = max(path.stat().st_mtime for path in (metrics, run / "run.json") if path.exists())
+    state: State = "finished" if result else "running" if rundir.is_held(run) else "stopped"
+    return History(run, state, about, tuple(records), result, max(0.0, time.time() - newest))
+
+
+def find_all(home: Path) -> list[History]:
+    """The runs in a folder, newest first; what is damaged is left out."""
+    found = []
+    for file in home.glob("*/run.json"):
+        try:
+            found.append(read(file.parent))
+        except UserError:
+            continue
+    return sorted(found, key=lambda run: str(run.about.get("started", "")), reverse=True)
+
+
+def find(name: str | None) -> Path:
+    """The directory of a run by path, or by name in the runs home; the newest one without a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name is not None:
+        return rundir.find(name)
+    runs = find_all(rundir.runs_home())
+    if not runs:
+        raise UserError(f"no run in '{rundir.runs_home()}'", next="barlowctl pretrain --recipe quickstart")
+    return runs[0].path
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A whole record; None for the half of one that is just being written."""
+    try:
+        record = json.loads(line)
+        return record if isinstance(record, dict) and "step" in record and "event" in record else None
+    except ValueError:
+        return None

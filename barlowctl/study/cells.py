@@ -1,0 +1,212 @@
+"""A study's cells: each a recipe with a seed, trained, measured and recorded; and the files its results go into."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from barlowctl import launcher, shell, signals
+from barlowctl.assemble import precision
+from barlowctl.assemble.data import choices_of
+from barlowctl.assemble.diagnosis import diagnose
+from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.job import prepare
+from barlowctl.assemble.labelled import Labelled, open_labelled
+from barlowctl.assemble.launch import launch
+from barlowctl.assemble.machine import Runtime, choose_device
+from barlowctl.assemble.model import preprocessing_of
+from barlowctl.data import home
+from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.files import write_text
+from barlowctl.measure.probing import KS, MEASURED, probe
+from barlowctl.recipe.schema import Recipe
+from barlowctl.study import figure, studies, table
+from barlowctl.study.ledger import Cell, Ledger
+from barlowctl.train.events import Sink
+
+Show = Callable[[Cell], AbstractContextManager[Sink]]
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """The labelled splits that cells are measured on.
+
+    dataset: as `--data` takes them, from anywhere. digests: split -> what identifies it. earlier: what versions before
+    noted in their place (of images that are not packed, their path).
+    """
+
+    labelled: Labelled
+    dataset: str
+    digests: dict[str, str]
+    earlier: dict[str, str]
+
+
+def open_images(base: Recipe, data: str | None) -> StudyImages:
+    """The images of a study.
+
+    Raises:
+        UserError: a split is missing or has no labels; several processes share the command.
+    """
+    launcher.refuse_several("ablate")
+    dataset = base.data.dataset if data is None else data
+    labelled = open_labelled(dataset, choices_of(preprocessing_of(base)))
+    facts = labelled.facts()
+    return StudyImages(
+        labelled,
+        home.anywhere(dataset),
+        {split: one.digest for split, one in labelled.fingerprints.items()},
+        {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")},
+    )
+
+
+def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:
+    """Train (or go on training) and measure a cell unless it is finished; False where another process has it.
+
+    A run whose loss diverges is a result: it is recorded as failed, with the reason, and not run again.
+
+    Raises:
+        RunStopped: a signal came; the state is saved and the cell stays open.
+    """
+    with cell.claim() as free, _stopped_by_signals(cell):
+        if not free:
+            return False
+        if cell.record is not None:
+            return True
+        try:
+            if not (cell.path / "result.json").is_file():
+                job = prepare(cell.recipe, runtime, data)
+                job.kept = precision.shared(cell.path.parents[2], cell.recipe, job.device)
+                with show(cell) as sink:
+                    launch(job, cell.path, sink, resume=(cell.path / "recipe.toml").is_file())
+        except RunDiverged as diverged:
+            cell.finish(_record(cell) | {"failed": diverged.message, "seconds": {}})
+            return True
+        trained = time.monotonic()
+        run = open_run(cell.path)
+        if run.notes:
+            raise UserError(
+                f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
+            )
+        measures, said = measure(run, labelled, runtime)
+        seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
+        cell.finish(_record(cell) | {"measures": measures, "notes": said, "seconds": seconds})
+    return True
+
+
+@contextmanager
+def _stopped_by_signals(cell: Cell) -> Iterator[None]:
+    """SIGTERM, SIGUSR1 and SIGHUP end what is done around the training too: there is no state in it to lose."""
+
+    def stop(number: int, frame: object) -> None:
+        raise RunStopped(f"stopped while '{cell.path}' was prepared or measured; what was trained is kept")
+
+    with signals.handled(stop, leaving=(signal.SIGINT,)):
+        yield
+
+
+def _record(cell: Cell) -> dict[str, Any]:
+    return {"variant": cell.variant.name, "overrides": list(cell.variant.overrides), "seed": cell.seed}
+
+
+def _training(run: Path) -> dict[str, float]:
+    """How long the whole training took, by its own account."""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
+
+
+def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tuple[dict[str, float | None], list[str]]:
+    """kNN and linear accuracy in percent, None where they mean nothing, and what collapse shows in first.
+
+    Returns the measures, and what changes their meaning: to be said beside them.
+    """
+    _, values = next(probe(run, labelled, runtime))
+    device = choose_device(runtime.device)
+    found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
+    said = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
+    neighbours = values["knn"].get("neighbours", {}).get(f"k{KS[0]}", KS[0])
+    if neighbours < KS[0]:
+        said.append(f"kNN: k is {KS[0]} but the bank holds {neighbours} images: all of them vote")
+    measures = {
+        "knn": values["knn"]["top1"],
+        "linear_top1": values["linear"]["top1"],
+        "linear_top5": values["linear"]["top5"],
+        "effective_rank": values["effective_rank"],
+        "feature_spread": values["feature_spread"],
+        **found.values(),  # mean_diagonal and rms_off_diagonal of C
+    }
+    return measures, [*said, *labelled.notes]
+
+
+def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], str | None]:
+    """The table (JSON, CSV, Markdown) and the figure (PNG, SVG) of every study, as far as it is.
+
+    Returns:
+        The files, and why there are no figures where there are none.
+    """
+    _rename_all_layers(ledger.out)
+    files, why = [], None
+    for study in ledger.studies:
+        rows = table.rows(ledger, study)
+        stem = ledger.out / study.name
+        texts = {
+            "json": json.dumps(table.document(ledger, study, rows), indent=2) + "\n",
+            "csv": table.as_csv(rows),
+            "md": table.markdown(study, rows),
+        }
+        for suffix, text in texts.items():
+            write_text(Path(f"{stem}.{suffix}"), text, durable=False)  # they can be made again
+            files.append(Path(f"{stem}.{suffix}"))
+        if figures:
+            try:
+                files += figure.save(study, rows, ledger.base.name, stem)
+            except UserError as error:
+                why = f"no figures: {error.message}; {error.next}"
+    return files, why
+
+
+def _rename_all_layers(out: Path) -> None:
+    """Give the files of the study of all projector layers alike its own name.
+
+    Until November 2026 it was named `projector` and said to be Figure 4, which varies the last layer alone.
+    """
+    file = out / "projector.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if not any(row["variant"].startswith("width-") for row in document["rows"]):
+            return
+        own = studies.projector_width((1,))
+        document |= {"study": own.name, "title": own.title, "source": own.source, "note": own.note}
+        write_text(out / "projector-width.json", json.dumps(document, indent=2) + "\n")
+        for before in out.glob("projector.*"):
+            if before != file:
+                before.replace(before.with_name(f"projector-width{before.suffix}"))
+        file.unlink()
+
+
+def finished_of_all_layers(ledger: Ledger) -> str | None:
+    """Where Figure 4 is shown: that its directory has cells of the other study, which had its name before."""
+    if not any(study.name == "projector" for study in ledger.studies):
+        return None
+    study = studies.build("projector-width", ledger.base)
+    other = replace(ledger, studies=(study,), seeds=(), asked=None)
+    names = [v.name for v in study.variants if v.name != study.baseline and other.seeds_of(study, v)]
+    if not names or any(one.name == study.name for one in ledger.studies):
+        return None
+    return f"finished with all layers alike, another study: {', '.join(names)} (--projector-width shows it)"
+
+
+def read_progress(cell: Cell) -> tuple[int, int] | None:
+    """(steps done, steps in all) of a cell that is training, from what its run has recorded; None if nothing is."""
+    with suppress(OSError, ValueError, KeyError, IndexError):
+        about = json.loads((cell.path / "run.json").read_text(encoding="utf-8"))
+        with (cell.path / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            last = json.loads(file.read().splitlines()[-1])
+        return int(last["step"]), about["length"]["epochs"] * about["length"]["steps_per_epoch"]
+    return None

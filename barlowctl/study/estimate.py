@@ -1,0 +1,275 @@
+"""What a study will cost, from steps that are timed now and cells that are finished already."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from barlowctl import shell
+from barlowctl.assemble.data import Source, build_loader, choose_loader, evaluation_spec, open_source, training_loader
+from barlowctl.assemble.job import build_optimizer
+from barlowctl.assemble.labelled import check_labelled
+from barlowctl.assemble.machine import Runtime, choose_device, set_threads
+from barlowctl.assemble.model import build_method, own_generator, place
+from barlowctl.assemble.precision import of_run
+from barlowctl.assemble.resolve import Resolved, resolve
+from barlowctl.assemble.trial import Trial, batch_of_pixels, operations
+from barlowctl.cores import usable_cores
+from barlowctl.data.views.spec import Spec
+from barlowctl.datasets import DATASETS, training_images
+from barlowctl.errors import UserError
+from barlowctl.eval import knn, linear
+from barlowctl.model import feature_width
+from barlowctl.recipe.schema import Recipe
+from barlowctl.study.ledger import Cell
+
+LONGEST_STEP = 4.0
+"""Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
+ROWS = 2000  # images of the timed parts of an evaluation
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one cell, and where they come from."""
+
+    train: float
+    measure: float
+    source: str
+
+    @property
+    def total(self) -> float:
+        return self.train + self.measure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """costs: folder of the cell -> its cost. cpu_share: CPU time per wall time while it was timed.
+
+    On a machine with other work the wall time is what it would be with as much of it; the CPU time is its own.
+    """
+
+    costs: dict[str, Cost]
+    cpu_share: float
+
+    def of(self, cell: Cell) -> Cost:
+        return self.costs[cell.path.parent.name]
+
+
+def estimate(
+    base: Recipe, cells: Sequence[Cell], runtime: Runtime, data: str | None, without: Sequence[str] = ()
+) -> Estimate:
+    """The cost of a cell of each recipe among `cells`; `without` are variants that are left out already.
+
+    Finished cells are their own estimate. Of the others a step is timed at the recipe's batch, on random pixels, and
+    the loader beside it; a step that would take longer than `LONGEST_STEP` is scaled from the base recipe's by its
+    count of multiply-adds instead.
+
+    Raises:
+        UserError: what would be refused when the study starts; data that is missing and of unknown size.
+    """
+    device = choose_device(runtime.device)
+    threads = set_threads(runtime, base.train.cpu_threads)
+    source, images, tests = _sizes(base, data)
+    loader = None if source is None else choose_loader(source, runtime.loader)
+    own = resolve(base, device, threads, images, loader)
+    resolved = _resolve_variants(cells, own, images, without)
+    stopwatch = _Stopwatch(own, runtime, source)
+    wall, cpu = time.perf_counter(), time.process_time()
+    evaluation = stopwatch.evaluation(images, tests)
+    costs: dict[str, Cost] = {}
+    timed: dict[str, tuple[float, str]] = {}
+    for cell in cells:
+        key = cell.path.parent.name
+        if key in costs:
+            continue
+        if before := _recorded([other for other in cells if other.path.parent == cell.path.parent]):
+            costs[key] = before
+            continue
+        same_cost = str(_cost_relevant(cell.recipe))
+        if same_cost not in timed:
+            timed[same_cost] = stopwatch.step(resolved[key])
+        seconds, source_of_it = timed[same_cost]
+        costs[key] = Cost(seconds * resolved[key].total_steps, evaluation, source_of_it)
+    return Estimate(costs, (time.process_time() - cpu) / (time.perf_counter() - wall))
+
+
+def _resolve_variants(
+    cells: Sequence[Cell], base: Resolved, images: int, without: Sequence[str]
+) -> dict[str, Resolved]:
+    """Folder of the cell -> its recipe, resolved as the base recipe is for a training split of `images` images.
+
+    Raises:
+        UserError: variants cannot be trained on so many images; with what leaves all of them out.
+    """
+    resolved: dict[str, Resolved] = {}
+    wrong: dict[str, str] = {}
+    for cell in cells:
+        key = cell.path.parent.name
+        if key in resolved:
+            continue
+        try:
+            resolved[key] = resolve(cell.recipe, base.device, base.threads, images, base.loader)
+        except UserError as error:
+            wrong.setdefault(cell.variant.name, error.message)
+    if wrong:
+        said = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
+        raise UserError(said, next=shell.line("--without", ",".join([*without, *wrong])))
+    return resolved
+
+
+def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
+    """What a step's time depends on: recipes that agree in it are timed once."""
+    parts = {"model": recipe.model, "optimizer": recipe.optimizer.name, "batch": recipe.train.batch_size}
+    loss = (recipe.objective.criterion, recipe.objective.form, recipe.objective.stop_gradient)
+    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": recipe.views.sizes}
+
+
+def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
+    """The training images where they are here, their number, and that of the test images."""
+    try:
+        source = open_source(base, "train", data)
+    except UserError:
+        size = training_images(base.data.dataset)
+        if data is not None or size is None:
+            raise
+        return None, size, DATASETS[base.data.dataset].held_out
+    labelled = check_labelled(source, open_source(base, "test", data))
+    return source, source.num_samples, labelled.test.num_samples
+
+
+def _recorded(cells: Sequence[Cell]) -> Cost | None:
+    found = [record["seconds"] for cell in cells if (record := cell.record) and record.get("seconds")]
+    if not found:
+        return None
+    train, rest = (statistics.fmean(seconds[key] for seconds in found) for key in ("train", "measure"))
+    return Cost(train, rest, f"{len(found)} finished cell{'s' * (len(found) > 1)} of it")
+
+
+class _Stopwatch:
+    """Times steps of recipes on a device, the base recipe's first."""
+
+    def __init__(self, own: Resolved, runtime: Runtime, source: Source | None) -> None:
+        self.own, self.base, self.runtime, self.device, self.source = own, own.recipe, runtime, own.device, source
+        self.precisions: dict[str, str] = {}  # asked -> computed in
+        self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed
+        self.loading = self._load()  # seconds an image
+        self.compute: float | None = None
+        self.base_operations = operations(self.base)
+
+    def step(self, resolved: Resolved) -> tuple[float, str]:
+        """Seconds of a step, and how they came about."""
+        recipe = resolved.recipe
+        if self.compute is None:
+            batch = self._affordable(self.base)
+            self.compute = self._time(self.own, batch) * self.base.train.batch_size / batch
+        expected = self.compute * operations(recipe) / self.base_operations
+        batch = recipe.train.batch_size
+        if expected <= LONGEST_STEP and self._affordable(recipe) == batch:
+            compute, source = self._time(resolved, batch), "steps timed at its batch"
+        else:
+            compute, source = expected, "scaled from the base recipe's step by multiply-adds"
+        load = self.loading * batch
+        return (max(compute, load) if self.beside else compute + load), source
+
+    def _affordable(self, recipe: Recipe) -> int:
+        """The batch, or a smaller one where activations of the whole would be too many for a quick look."""
+        pixels = {"cpu": 64, "cuda": 256}[self.device.type] * 224**2
+        return batch_of_pixels(recipe, pixels)
+
+    def _time(self, resolved: Resolved, batch: int) -> float:
+        """The median of a few steps after the first, in seconds."""
+        recipe = resolved.recipe
+        method = place(build_method(recipe), recipe, self.device)
+        optimizer = build_optimizer(recipe, method, resolved.rates)
+        seconds: list[float] = []
+        with own_generator(device=self.device):
+            trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.views.sizes)
+            while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
+                seconds.append(trial.step(self._precision(recipe)))
+                if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
+                    break
+        return statistics.median(seconds[1:])
+
+    def _precision(self, recipe: Recipe) -> str:
+        """What is computed in, chosen once for all recipes that ask for the same."""
+        asked = recipe.train.precision
+        if asked not in self.precisions:
+            self.precisions[asked] = of_run(recipe, self.device).used
+        return self.precisions[asked]
+
+    def _load(self) -> float:
+        """Seconds an image of the training loader, 0 where the images are not here."""
+        if self.source is None:
+            return 0.0
+        count = min(self.source.num_samples, 2 * ROWS, 16 * self.base.train.batch_size)
+        rows: dict[str, Any] = {
+            "batch_size": min(self.base.train.batch_size, count // 2),
+            "subset": np.arange(count),
+            "choice": self.own.loader,
+        }
+        with training_loader(self.source, self.base, self.runtime, self.device, shuffle=False, **rows) as loader:
+            return _seconds_an_image(loader)
+
+    def evaluation(self, images: int, tests: int) -> float:
+        """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
+        backbone = build_method(self.base).backbone.to(self.device).eval()
+        shown = self.own.preprocessing
+        pixels = torch.zeros((64, shown.channels, shown.crop, shown.crop), device=self.device)
+        with torch.inference_mode():
+            backbone(pixels)
+            start = time.perf_counter()
+            for _ in range(3):
+                backbone(pixels)
+            _wait(self.device)
+            forward = (time.perf_counter() - start) / (3 * len(pixels))
+        load = 0.0
+        if self.source is not None:
+            rows: dict[str, Any] = {
+                "batch_size": 100,
+                "subset": np.arange(min(ROWS, self.source.num_samples)),
+                "choice": self.own.loader,
+            }
+            specs: list[Spec] = [evaluation_spec(shown)]
+            with build_loader(
+                self.source, specs, shown.channels, self.runtime, self.device, shuffle=False, **rows
+            ) as loader:
+                load = _seconds_an_image(loader)
+        extraction = (max(forward, load) if self.beside else forward + load) * (images + tests)
+        return extraction + self._classifiers(feature_width(backbone), images, tests)
+
+    def _classifiers(self, width: int, images: int, tests: int) -> float:
+        classes = 10 if self.source is None else max(2, int(self.source.labels.max()) + 1)
+        rows, queries = max(min(ROWS, images), 2 * classes), min(500, tests)
+        generator = torch.Generator().manual_seed(0)
+        bank, asked = (torch.randn(count, width, generator=generator) for count in (rows, queries))
+        labels = torch.arange(rows) % classes
+        start = time.perf_counter()
+        linear.linear_probe(
+            bank, labels, asked, labels[:queries], num_classes=classes, seed=0, epochs=6, device=self.device
+        )
+        fit = (time.perf_counter() - start) * 5 * images / rows
+        start = time.perf_counter()
+        knn.knn_predict(bank, labels, asked, num_classes=classes)
+        return fit + (time.perf_counter() - start) * images / rows * tests / queries
+
+
+def _seconds_an_image(loader: Any) -> float:
+    """Of a loader's epoch after its first batch, which compiles."""
+    count, start = 0, 0.0
+    for number, batch in enumerate(loader.epoch(0)):
+        if number == 0:
+            start = time.perf_counter()
+        else:
+            count += len(batch.views[0])
+    return (time.perf_counter() - start) / max(count, 1)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,177 @@
+"""A study's figure in the paper's form, ours with its spread and the published points where the paper prints numbers.
+
+Drawn with matplotlib (extra `plots`), without its global state. What the paper shows only as a curve is not drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from barlowctl.errors import UserError
+from barlowctl.files import atomic_write
+from barlowctl.plots import style
+from barlowctl.plots.style import hexadecimal
+from barlowctl.study.studies import Study
+from barlowctl.study.table import Row, seeds_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OURS, KNN, PAPER = (hexadecimal(color) for color in (style.BLUE, style.SKY, style.VERMILION))
+OTHERS = tuple(hexadecimal(color) for color in (style.GREEN, style.PURPLE))
+PAPER_LABEL = "paper (ImageNet, ResNet-50)"
+
+
+def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Path]:
+    """Draw into `<stem>.png` and `<stem>.svg`; returns the files, none as long as nothing was measured.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    if not any("linear_top1" in row for row in table):
+        return []
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError(
+            "figures need matplotlib, which is not installed", next="pip install 'barlowctl[plots]'"
+        ) from None
+    settings: Any = style.matplotlib_settings()  # its stubs name every key
+    with matplotlib.rc_context(settings):
+        figure = draw(study, table, recipe)
+        files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
+        for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
+            with atomic_write(file, durable=False) as temporary:
+                figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=facts)
+    return files
+
+
+def draw(study: Study, table: Sequence[Row], recipe: str) -> Figure:
+    """The figure of a study of which something was measured."""
+    from matplotlib.figure import Figure
+
+    height = 1.6 + 0.42 * len(table) if study.form == "rows" else 4.2
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    axes = figure.add_subplot()
+    match study.form:
+        case "rows":
+            _rows(axes, study, table)
+        case "steps":
+            _steps(axes, study, table)
+        case "curve":
+            _curve(axes, study, table)
+    incomplete = ", incomplete" if any(row["missing"] or row["failed"] for row in table) else ""
+    axes.set_title(f"{study.title} ({study.source}): recipe {recipe}, {seeds_text(table)}{incomplete}")
+    return figure
+
+
+def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
+    """Dots: every variant's difference to the baseline."""
+    for place, row in enumerate(table):
+        if row.get("linear_top1_difference") is not None:
+            axes.errorbar(
+                row["linear_top1_difference"], place - 0.1, xerr=row["linear_top1_margin"] or None, color=OURS,
+                fmt="o", capsize=3, label="linear top-1 (95 % interval)",
+            )  # fmt: skip
+        if row["published_difference"] is not None:
+            axes.plot(row["published_difference"], place + 0.15, "D", color=PAPER, mfc="none", label=PAPER_LABEL)
+    axes.axvline(0.0, color=hexadecimal(style.FAINT), linewidth=0.8)
+    axes.set_yticks(range(len(table)), [row["variant"] for row in table])
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.set_xlabel(f"points of top-1 against '{study.baseline}'")
+    low = min((v for row in table for v in (row.get("linear_top1_difference"), row["published_difference"]) if v),
+              default=0.0)  # fmt: skip
+    if low < -25.0:  # a collapsed row: the others would lie on one another
+        axes.set_xscale("symlog", linthresh=5.0)
+        axes.set_xticks(
+            [-100, -50, -20, -10, -5, -2, 0, 2, 5], ["-100", "-50", "-20", "-10", "-5", "-2", "0", "2", "5"]
+        )
+        ends = [row["linear_top1_difference"] + (row["linear_top1_margin"] or 0.0)
+                for row in table if row.get("linear_top1_difference") is not None]  # fmt: skip
+        axes.set_xlim(min(-100.0, low * 1.2), max(6.0, *(1.2 * end for end in ends)))
+    _legend(axes)
+
+
+def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
+    """Figure 3: difference to the own baseline while one distortion after another is removed."""
+    names = [row["variant"] for row in table]
+    ours = [(place, row) for place, row in enumerate(table) if row.get("linear_top1_difference") is not None]
+    if ours:
+        axes.errorbar(
+            [place for place, _ in ours],
+            [row["linear_top1_difference"] for _, row in ours],
+            yerr=[row["linear_top1_margin"] or 0.0 for _, row in ours],
+            color=OURS, marker="o", capsize=3, linewidth=2, label="ours, linear top-1 (95 % interval)",
+        )  # fmt: skip
+    for color, series in zip(OTHERS, study.series, strict=False):
+        points = [(names.index(name), value) for name, value in series.points.items() if name in names]
+        start = series.points[study.baseline]
+        axes.plot([x for x, _ in points], [y - start for _, y in points], "s--", color=color, mfc="none",
+                  label=f"{series.label}, paper (ImageNet)")  # fmt: skip
+    axes.set_xticks(range(len(names)), names, rotation=15)
+    axes.set_ylabel("points of top-1 against the baseline")
+    _legend(axes)
+
+
+def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
+    """Accuracy over a value; the paper's numbers on an axis of their own, as long as ours and level at the baseline."""
+    for column, color, label in (("linear_top1", OURS, "linear top-1"), ("knn", KNN, "kNN")):
+        points = [row for row in table if column in row]
+        axes.errorbar(
+            [row["x"] for row in points], [row[column] for row in points],
+            yerr=[row[f"{column}_sd"] or 0.0 for row in points], color=color, marker="o", capsize=3,
+            linewidth=2 if column == "linear_top1" else 1.2, label=f"ours, {label} (± sd)",
+        )  # fmt: skip
+    _value_axis(axes, [row["x"] for row in table], study.axis or "")
+    axes.set_ylabel("top-1 on the recipe's test images (%)")
+    published = [row for row in table if row["published_top1"] is not None]
+    if not published:
+        _legend(axes)
+        return
+    right = axes.twinx()
+    right.grid(visible=False)
+    right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--", color=PAPER,
+               mfc="none", label=f"{PAPER_LABEL}, right axis")  # fmt: skip
+    where = {row["variant"]: row["x"] for row in table}
+    for color, series in zip(OTHERS, study.series, strict=False):
+        names = [name for name in series.points if name in where]
+        x, y = [where[name] for name in names], [series.points[name] for name in names]
+        right.plot(x, y, "s", color=color, mfc="none",
+                   label=f"{series.label}, paper, right axis")  # fmt: skip
+    right.set_ylabel("ImageNet top-1 in the paper (%)")
+    _level(axes, right, study, table)
+    _legend(axes, right)
+
+
+def _value_axis(axes: Axes, values: Sequence[float], label: str) -> None:
+    axes.set_xlabel(label)
+    if max(values) / min(values) > 4.5:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(values, [style.number(value) for value in values], rotation=0 if len(values) < 9 else 30)
+    axes.minorticks_off()
+
+
+def _level(axes: Axes, right: Axes, study: Study, table: Sequence[Row]) -> None:
+    """One length of a point on both axes, with the baselines at one height."""
+    base = next(row for row in table if row["variant"] == study.baseline)
+    if "linear_top1" not in base or base["published_top1"] is None:
+        return
+    offset = base["linear_top1"] - base["published_top1"]
+    (low, high), (right_low, right_high) = axes.get_ylim(), right.get_ylim()
+    low, high = min(low, right_low + offset), max(high, right_high + offset)
+    axes.set_ylim(low, high)
+    right.set_ylim(low - offset, high - offset)
+
+
+def _legend(*axes: Axes) -> None:
+    """One entry per label, over the entries of all axes, below the plot."""
+    entries: dict[str, Any] = {}
+    for one in axes:
+        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure = axes[0].get_figure()
+    assert figure is not None
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=2)

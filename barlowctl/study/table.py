@@ -1,0 +1,240 @@
+"""A study's table: mean and spread over seeds, the difference to the baseline, the paper's numbers beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from barlowctl.study.ledger import Ledger
+from barlowctl.study.studies import Study
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "knn": "kNN",
+    "linear_top1": "linear top-1",
+    "linear_top5": "linear top-5",
+    "effective_rank": "effective rank",
+    "feature_spread": "feature spread",
+    "mean_diagonal": "mean C_ii",
+    "rms_off_diagonal": "rms C_ij",
+}
+DECIMALS = {"top1": 1, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for infinitely many.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+T95_NORMAL = 1.960
+
+
+def rows(ledger: Ledger, study: Study) -> list[Row]:
+    """A row per variant.
+
+    For every column that was measured: its mean, `<column>_sd` (sample standard deviation over seeds, None for one),
+    `<column>_difference` to the baseline's mean, `<column>_margin`: half the 95 % interval of that difference
+    (Welch), None with one seed. Then `finished` and `missing` seeds, `failed` ones with the reason, `notes` that change
+    what the numbers mean, `published_top1`,
+    `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
+    """
+    measured = {variant.name: _measured(ledger, study, variant.name) for variant in study.variants}
+    base = measured[study.baseline]
+    published_base = next(v.published[0] for v in study.variants if v.name == study.baseline)
+    table = []
+    for variant in study.variants:
+        records = {seed: ledger.cell(study, variant, seed).record for seed in ledger.seeds_of(study, variant)}
+        row: Row = {
+            "variant": variant.name,
+            "overrides": list(variant.overrides),
+            "x": variant.x,
+            "finished": [seed for seed, record in records.items() if record and "measures" in record],
+            "missing": [seed for seed, record in records.items() if record is None],
+            "failed": {seed: record["failed"] for seed, record in records.items() if record and "failed" in record},
+            "notes": list(
+                dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ()))
+            ),
+            "same_as": ledger.same_as(study, variant),
+        }
+        for column in COLUMNS:
+            if values := measured[variant.name].get(column):
+                row |= _statistics(column, values, base.get(column, []))
+        if study.baseline in (variant.name, row["same_as"]):
+            row |= {f"{column}_margin": None for column in COLUMNS if column in row}
+        row["published_top1"], row["published_top5"] = variant.published
+        both = None not in (variant.published[0], published_base)
+        row["published_difference"] = variant.published[0] - published_base if both else None  # type: ignore[operator]
+        table.append(row)
+    return table
+
+
+def _measured(ledger: Ledger, study: Study, name: str) -> dict[str, list[float]]:
+    variant = next(variant for variant in study.variants if variant.name == name)
+    found: dict[str, list[float]] = {}
+    for seed in ledger.seeds_of(study, variant):
+        record = ledger.cell(study, variant, seed).record or {}
+        for column, value in record.get("measures", {}).items():
+            if value is not None:  # a measurement that means nothing, e.g. of features that are all the same
+                found.setdefault(column, []).append(value)
+    return found
+
+
+def _statistics(column: str, values: Sequence[float], base: Sequence[float]) -> Row:
+    mean = statistics.fmean(values)
+    return {
+        column: mean,
+        f"{column}_sd": statistics.stdev(values) if len(values) > 1 else None,
+        f"{column}_difference": mean - statistics.fmean(base) if base else None,
+        f"{column}_margin": margin(values, base),
+    }
+
+
+def margin(values: Sequence[float], base: Sequence[float]) -> float | None:
+    """Half the 95 % interval of the difference of two means (Welch); None where one has a single value or no spread."""
+    if min(len(values), len(base)) < 2:
+        return None
+    parts = [statistics.variance(sample) / len(sample) for sample in (values, base)]
+    if sum(parts) == 0.0:  # a chance of the rounding: it says nothing about other seeds
+        return None
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(sample) - 1) for part, sample in zip(parts, (values, base), strict=True)
+    )
+    return quantile(freedom) * math.sqrt(sum(parts))
+
+
+def quantile(freedom: float) -> float:
+    """Two-sided 95 % quantile of Student's t, between whole degrees of freedom linear in their reciprocal."""
+    below = min(int(freedom), len(T95))
+    above = below + 1 if below < len(T95) else math.inf
+    low, high = T95[below - 1], T95[below] if below < len(T95) else T95_NORMAL
+    share = (1 / below - 1 / freedom) / (1 / below - 1 / above)
+    return low + share * (high - low)
+
+
+def verdict(row: Row, metric: str = "linear_top1") -> str | None:
+    """Our difference to the baseline against the paper's: "same sign", "opposite sign", or "not resolved" (within the
+    margin). How large the two are it does not compare, and it knows of no other rows.
+
+    None where the paper prints none, for the baseline itself, or with one seed.
+    """
+    ours, published, room = (row.get(k) for k in (f"{metric}_difference", "published_difference", f"{metric}_margin"))
+    if not published or ours is None or room is None:
+        return None
+    if abs(ours) <= room:
+        return "not resolved"
+    return "same sign" if (ours > 0) == (published > 0) else "opposite sign"
+
+
+def number(value: float | None, column: str, *, signed: bool = False) -> str:
+    """A number as tables show it."""
+    if value is None:
+        return "-"
+    return f"{value:{'+' if signed else ''}.{DECIMALS.get(column, 2)}f}"
+
+
+def mean_and_spread(row: Row, column: str) -> str:
+    """`85.51 ± 0.30`, or without the spread for one seed."""
+    if column not in row:
+        return "-"
+    spread = row[f"{column}_sd"]
+    return number(row[column], column) + ("" if spread is None else f" ± {number(spread, column)}")
+
+
+def state(row: Row) -> str:
+    """Seeds finished of those wanted, and what is wrong."""
+    total = len(row["finished"]) + len(row["missing"]) + len(row["failed"])
+    text = f"{len(row['finished'])}/{total}"
+    return text + (f", {len(row['failed'])} failed" if row["failed"] else "")
+
+
+def seeds_text(table: Sequence[Row]) -> str:
+    """`3 seeds`, or `3 to 8 seeds` where the rows with results differ."""
+    counts = [len(row["finished"]) for row in table if row["finished"]] or [0]
+    few, many = min(counts), max(counts)
+    return f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many != 1 else ''}"
+
+
+ACCURACY = ("knn", "linear_top1")
+EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
+
+
+def shown(table: Sequence[Row], wanted: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people: those of the wanted columns that somebody measured, and the paper's beside top-1."""
+    columns = [column for column in wanted if any(column in row for row in table)]
+    published = "linear_top1" in wanted and any(row["published_difference"] for row in table)
+    header = ["variant", "seeds"]
+    for column in columns:
+        header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
+    header += ["paper", "paper diff.", "verdict"] if published else []
+    lines = []
+    for row in table:
+        line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]
+        for column in columns:
+            line.append(mean_and_spread(row, column))
+            if column == "linear_top1":
+                line.append(_difference(row))
+        if published:
+            line += [number(row["published_top1"], "top1"), number(row["published_difference"], "top1", signed=True)]
+            line.append(verdict(row) or "-")
+        lines.append(line)
+    return header, lines
+
+
+def _difference(row: Row) -> str:
+    if row.get("linear_top1_difference") is None:
+        return "-"
+    room = row["linear_top1_margin"]
+    value = number(row["linear_top1_difference"], "linear_top1", signed=True)
+    return value if room is None else f"{value} (± {room:.2f})"
+
+
+def markdown(study: Study, table: Sequence[Row]) -> str:
+    """The table as Markdown, with what is missing said below it."""
+    header, lines = shown(table)
+    text = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([*text, "", *notes(study, table)]) + "\n"
+
+
+def notes(study: Study, table: Sequence[Row]) -> list[str]:
+    """What has to be known to read a table, a line each: what it is of, what failed, what is missing."""
+    lines = [f"Note: {study.note}."] if study.note else []
+    for note in dict.fromkeys(note for row in table for note in row["notes"]):
+        having = [row["variant"] for row in table if note in row["notes"]]
+        lines.append(f"Note on {'all variants' if len(having) == len(table) else ', '.join(having)}: {note}.")
+    for row in table:
+        for seed, reason in row["failed"].items():
+            lines.append(f"Failed: {row['variant']}, seed {seed}: {reason}")
+    missing = [f"{row['variant']} (seed{'s' * (len(row['missing']) > 1)} {', '.join(map(str, row['missing']))})"
+               for row in table if row["missing"]]  # fmt: skip
+    return lines + ([f"Missing: {'; '.join(missing)}."] if missing else [])
+
+
+def as_csv(table: Sequence[Row]) -> str:
+    """Every number of the rows, unrounded."""
+    stream = io.StringIO()
+    keys = list(dict.fromkeys(key for row in table for key in row))
+    writer = csv.DictWriter(stream, [*keys, "verdict"], lineterminator="\n")
+    writer.writeheader()
+    for row in table:
+        flat = {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
+        flat["failed"] = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
+        writer.writerow(flat | {"verdict": verdict(row)})
+    return stream.getvalue()
+
+
+def document(ledger: Ledger, study: Study, table: Sequence[Row]) -> dict[str, Any]:
+    """The study as JSON: what it is, how it was made, and its rows."""
+    return {
+        "study": study.name,
+        "title": study.title,
+        "source": study.source,
+        "recipe_name": ledger.base.name,
+        "seeds": list(ledger.seeds),
+        "baseline": study.baseline,
+        "note": study.note,
+        "published_series": {series.label: dict(series.points) for series in study.series},
+        "protocol": "frozen features of the test images: kNN (k 20, cosine) and the fast linear classifier "
+        "(docs/evaluation.md); sd over seeds; margins are half the 95 % interval of the difference (Welch)",
+        "rows": [{**row, "verdict": verdict(row)} for row in table],
+    }

@@ -1,0 +1,180 @@
+"""The decoder inside kernels: right pixels, every fault reported, nothing of ffcv imported."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.data.beton import decode
+from tests.data.views_double import jpeg, photograph
+
+needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
+
+
+def run(data: bytes, height: int, width: int, address: int | None = None) -> tuple[int, np.ndarray]:
+    source = np.frombuffer(b"\0\0\0" + data + b"\0", np.uint8)  # at an odd place, as in a file
+    guard = 64
+    target = np.full(height * width * 3 + guard, 7, np.uint8)
+    address = decode.decoder_address() if address is None else address
+    status = decode.decode_jpeg(address, decode.thread_handle(), source, 3, len(data), height, width, target)
+    assert (target[height * width * 3 :] == 7).all(), "wrote past the image"
+    return status, target[: height * width * 3].reshape(height, width, 3)
+
+
+@needs_ffcv
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"exif": b"Exif\0\0" + bytes(900)}])
+@pytest.mark.parametrize(("height", "width"), [(120, 160), (33, 17), (1, 1)])
+def test_decodes_what_pillow_decodes(height: int, width: int, options: dict) -> None:
+    """To the level: the same inverse DCT, the same enlargement of chroma."""
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(height=height, width=width)).save(buffer, "JPEG", quality=90, **options)
+    status, pixels = run(buffer.getvalue(), height, width)
+    expected = np.array(Image.open(buffer).convert("RGB")).astype(int)
+    assert status == decode.OK
+    assert np.abs(pixels - expected).max() <= 1
+    assert np.abs(pixels - expected).mean() < 0.05
+
+
+@needs_ffcv
+def test_grey_jpeg_has_three_equal_channels() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph()).convert("L").save(buffer, "JPEG")
+    status, pixels = run(buffer.getvalue(), 120, 160)
+    assert status == decode.OK
+    assert (pixels == pixels[..., :1]).all()
+
+
+@needs_ffcv
+@pytest.mark.parametrize(("height", "width"), [(119, 160), (120, 161), (160, 120), (60, 80), (240, 320)])
+def test_a_header_of_another_size_is_refused_before_decoding(height: int, width: int) -> None:
+    status, pixels = run(jpeg(photograph()), height, width)
+    assert status == decode.WRONG_SIZE
+    assert (pixels == 7).all()
+
+
+@needs_ffcv
+@pytest.mark.parametrize("keep", [0, 1, 3, 20, 300, 0.5, 0.9])
+def test_a_truncated_jpeg_is_reported(keep: float) -> None:
+    data = jpeg(photograph())
+    status, _ = run(data[: int(keep * len(data)) if isinstance(keep, float) else keep], 120, 160)
+    assert status in (decode.NOT_JPEG, decode.BROKEN_JPEG)
+
+
+@needs_ffcv
+def test_damaged_tables_are_reported() -> None:
+    data = bytearray(jpeg(photograph()))
+    at = bytes(data).index(b"\xff\xc4")  # Huffman table
+    data[at + 5 : at + 21] = b"\xff" * 16
+    assert run(bytes(data), 120, 160)[0] == decode.BROKEN_JPEG
+
+
+@needs_ffcv
+def test_every_thread_has_a_decompressor_of_its_own() -> None:
+    handles: list[int] = []
+    both = threading.Barrier(2)
+
+    def work() -> None:
+        handles.append(decode.thread_handle())
+        both.wait()
+        assert decode.thread_handle() in handles
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({*handles, decode.thread_handle()}) == 3
+    assert 0 not in handles
+
+
+def test_what_is_not_a_jpeg_is_reported() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(photograph()).save(buffer, "PNG")
+    for data in (
+        buffer.getvalue(),
+        bytes(500),
+        b"\xff\xd8" * 200,
+        b"\xff\xd8\xff" + b"\xff" * 50,
+        b"\xff\xd8\xff\xe0\0\0",
+    ):
+        assert run(data, 120, 160, address=1)[0] == decode.NOT_JPEG
+
+
+def test_random_bytes_never_read_past_the_end() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        data = b"\xff\xd8\xff" + rng.integers(0, 256, rng.integers(1, 60)).astype(np.uint8).tobytes()
+        source = np.frombuffer(data, np.uint8)
+        decode.jpeg_size(source, 0, len(source))
+
+
+def test_without_the_decoder_it_says_so() -> None:
+    assert run(jpeg(photograph()), 120, 160, address=0)[0] == decode.NO_DECODER
+
+
+def test_every_fault_has_a_message() -> None:
+    assert sorted(decode.PROBLEMS) == list(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "not installed"),
+        (
+            lambda path: (path / "ffcv").mkdir() or (path / "ffcv/__init__.py").touch(),
+            "no compiled extension",
+        ),
+        (
+            lambda path: (
+                (path / "ffcv").mkdir()
+                or (path / "ffcv/__init__.py").touch()
+                or (path / "ffcv/_libffcv.so").write_bytes(b"no library")
+            ),
+            "cannot be loaded",
+        ),
+    ],
+)
+def test_availability_says_why_not(tmp_path, monkeypatch: pytest.MonkeyPatch, make, reason: str) -> None:
+    make(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "ffcv", raising=False)
+    decode._load.cache_clear()
+    try:
+        there, why = decode.available()
+        assert not there
+        assert reason in why
+        assert decode.decoder_address() == decode.thread_handle() == 0
+    finally:
+        decode._load.cache_clear()
+
+
+@needs_ffcv
+@pytest.mark.slow
+def test_kernels_are_cached_across_processes_and_ffcv_is_not_imported(tmp_path) -> None:
+    """Two processes with a fresh cache: the second compiles nothing and decodes the same pixels."""
+    code = (
+        "import sys, hashlib\n"
+        "from tests.data.views_double import MemoryBeton, jpeg, photograph\n"
+        "from barlowctl.data.loaders.fast import FastLoader\n"
+        "from barlowctl.data.views.spec import ViewSpec\n"
+        "from barlowctl.data.loaders.kernel import fill\n"
+        "loader = FastLoader(MemoryBeton([jpeg(photograph())] * 4), views=[ViewSpec(32)] * 2, batch_size=4, seed=0)\n"
+        "batch = next(loader.epoch(0))\n"
+        "print(hashlib.sha256(batch.views[0].numpy().tobytes()).hexdigest())\n"
+        "print(sum(fill.stats.cache_hits.values()), sum(fill.stats.cache_misses.values()), 'ffcv' in sys.modules)\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert first.stdout.split()[0] == second.stdout.split()[0]
+    assert first.stdout.split()[1:] == ["0", "1", "False"]
+    assert second.stdout.split()[1:] == ["1", "0", "False"]

@@ -1,0 +1,37 @@
+"""docs/architecture.md: its tree is what the modules say of themselves, and the files that it names are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def generator(checkout: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_tree", checkout / "docs" / "generate_tree.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tree_is_fresh(generator: ModuleType) -> None:
+    text = generator.PAGE.read_text(encoding="utf-8")
+    assert generator.page(text) == text, "stale: run `make docs`"
+    assert "      plan               Which sample is where" in text
+    assert generator.page("a\n" + generator.BEGIN + "old\n" + generator.END + "b\n").startswith("a\n")
+
+
+def test_files_that_are_named_are_there(checkout: Path, generator: ModuleType) -> None:
+    before, _, rest = generator.PAGE.read_text(encoding="utf-8").partition(generator.BEGIN)
+    words = before + rest.partition(generator.END)[2]
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", words)
+    assert len(named) > 20
+    assert [
+        name for name in named if not any((root / name).is_file() for root in (checkout / "barlowctl", checkout))
+    ] == []
