@@ -89,6 +89,7 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble.data import choices_of, open_images
+    from barlowctl.assemble.labelled import image_names
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.data.images.unreadable import listed
@@ -159,8 +160,10 @@ def embed(
         found = embedding.embed(opened, source, split, runtime, on_unreadable=policy, identity=identity)
     for line in listed(found.unreadable):
         console.say(line)
+    every = chosen is None  # a run that goes on past such images: nobody asked for rows to be left out
     if found.unreadable:
-        console.say(f"{len(found.unreadable):,} of {source.num_samples:,} images have no row: they cannot be read")
+        without = "a row of NaN" if every else "no row"
+        console.say(f"{len(found.unreadable):,} of {source.num_samples:,} images have {without}: they cannot be read")
     result: dict[str, Any] = {
         "subject": subject,
         **opened.facts,
@@ -175,10 +178,11 @@ def embed(
     }
     outputs = Outputs()
     if out is not None:
+        rows = found.with_rows_of_all(image_names(source, split), source.labels) if every else found
         with outputs.writing(out):
-            write(out, found)
+            write(out, rows)
     if outputs.files:
-        console.say(f"{len(found.features):,} x {found.features.shape[1]} features written to {out}")
+        console.say(f"{len(rows.features):,} x {rows.features.shape[1]} features written to {out}")
     if queries:
         picture, result["neighbours"] = embedding.find_neighbours(opened, source, found, queries, runtime, top=top)
         with outputs.writing(picture_to):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,18 @@ class Embeddings:
     facts: Mapping[str, str] = field(default_factory=dict)
     positions: np.ndarray | None = None
     unreadable: list[Problem] = field(default_factory=list)
+
+    def with_rows_of_all(self, names: Sequence[str], labels: np.ndarray) -> Embeddings:
+        """A row for every image of the source, NaN for those that cannot be read: row i is image i.
+
+        Args:
+            names, labels: of all images, in the source's order.
+        """
+        if self.positions is None or not self.unreadable:
+            return self
+        features = np.full((len(names), self.features.shape[1]), np.nan, dtype=np.float32)
+        features[self.positions] = self.features
+        return replace(self, features=features, names=list(names), labels=np.asarray(labels), positions=None)
 
     def position_of(self, row: int) -> int:
         """Where a row's image is in its source."""

@@ -89,13 +89,18 @@ def test_a_recipe_that_replaces_while_training_measures_no_other_image(
     found = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1)
     assert [one["name"] for one in found["unreadable"]] == list(BAD)
     saved = np.load("x.npz")
-    assert not set(BAD) & set(saved["names"].tolist())
+    assert saved["names"].tolist() == names_of(photos)  # a row per image: row i is image i
+    assert saved["labels"].tolist() == [int(name.startswith("light")) for name in saved["names"]]
+    read = np.array([name not in BAD for name in saved["names"]])
+    assert np.isnan(saved["features"][~read]).all()
+    result(capsys, "embed", replacing, photos, "--out", "left-out.npz", "--threads", 1, "--on-unreadable", "skip")
     for name in BAD:
         (photos / name).unlink()
     result(capsys, "embed", replacing, photos, "--out", "without.npz", "--threads", 1)
-    without = np.load("without.npz")
-    assert saved["names"].tolist() == without["names"].tolist()
-    np.testing.assert_array_equal(saved["features"], without["features"])
+    without, left_out = np.load("without.npz"), np.load("left-out.npz")
+    assert saved["names"][read].tolist() == without["names"].tolist() == left_out["names"].tolist()
+    np.testing.assert_array_equal(saved["features"][read], without["features"])
+    np.testing.assert_array_equal(left_out["features"], without["features"])
 
 
 def test_neighbours_after_a_hole_are_the_right_ones(
