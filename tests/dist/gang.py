@@ -15,7 +15,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the server inherits it; see `cli.app.run`
-PRELOADED = ["torch", "barlowctl.train.engine", "barlowctl.methods", "barlowctl.model", "tests.dist.work"]
+PRELOADED = ["torch", "barlowctl.cli.app", "barlowctl.assemble.launch", "zoneinfo", "tests.dist.work"]
+"""Imported once by the server, with what `tests.dist.lives` needs, whoever of the two starts it. zoneinfo is pydantic's,
+which wants it late, when a process that became another user finds no more."""
 
 
 def free_port() -> int:

@@ -18,8 +18,7 @@ from typing import Any
 from tests.dist.gang import PRELOADED, free_port
 
 PATIENCE = 900.0  # seconds; a machine may be busy with other things
-COMMANDS = [*PRELOADED, "barlowctl.cli.app", "barlowctl.assemble.launch", "tests.dist.lives", "zoneinfo"]
-"""Imported once. zoneinfo is pydantic's, which wants it late, when a process that became another user finds no more."""
+COMMANDS = [*PRELOADED, "tests.dist.lives"]
 
 
 def _live(arguments: Sequence[str], environment: dict[str, str], limits: dict[str, int], pipe: Connection) -> None:
