@@ -1,4 +1,4 @@
-"""`barlowctl recipes`: list, show, copy and compare runs."""
+"""`barlowctl recipes`: list, show, copy and compare recipes."""
 
 from __future__ import annotations
 
