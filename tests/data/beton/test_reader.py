@@ -347,3 +347,10 @@ def test_a_stored_jpeg_of_another_size_is_named_before_it_is_decoded(tmp_path, m
     monkeypatch.setattr(JpegImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"a\.beton: sample 0 cannot be read: .*it is 40 x 30 pixels, noted 16 x 16"):
         Beton.open(tmp_path / "a.beton").image(0)
+
+
+def test_the_packages_face_has_the_reader() -> None:
+    from barlowctl.data import beton
+    from barlowctl.data.beton import reader
+
+    assert beton.Beton is reader.Beton
