@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ class Watched:
     def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int) -> None:
         self.batches, self.watch, self.ahead = batches, watch, ahead
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]:
         """Batches until there are no more rounds."""
         while True:
             yield self.watch.next_batch(self.batches, self.ahead)

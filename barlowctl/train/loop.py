@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Batch(Protocol):
 class Loader(Protocol):
     """What the engine needs of a loader."""
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]: ...
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]: ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Loop:
                     self.save()
                 mark = time.perf_counter()
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            batches.close()
 
     def _next(self, batches: Iterator[Any]) -> Batch | None:
         """The next batch; None at the end, or when something is to be told."""

@@ -8,7 +8,7 @@ draws.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,11 @@ class DeviceLoader(Loader):
         self.loader, self.specs, self.device = loader, tuple(specs), device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """See `Loader.epoch`."""
         return self._epoch(epoch, self.loader.epoch(epoch, start_batch=start_batch))
 
-    def _epoch(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _epoch(self, epoch: int, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
         before: _Sent | None = None
         try:
             for batch in batches:
@@ -71,7 +71,7 @@ class DeviceLoader(Loader):
             if before is not None:
                 yield self._receive(before)
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            batches.close()
 
     def close(self) -> None:
         """End the CPU's threads and drop its buffers."""

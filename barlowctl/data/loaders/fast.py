@@ -10,7 +10,7 @@ import abc
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack
 
@@ -114,7 +114,7 @@ class Loader(abc.ABC):
         return sorted(self.problems)
 
     @abc.abstractmethod
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch from `start_batch` on. Closing the generator stops its work."""
 
     def close(self) -> None:  # noqa: B027  a loader may own nothing
@@ -246,7 +246,7 @@ class FastLoader(Loader):
         self._run: _Run | None = None
         self._finalizer = weakref.finalize(self, _end, self._tasks, self._threads)
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """The batches of epoch `epoch`; a second epoch of the same loader ends the first.
 
         Raises:
@@ -255,7 +255,7 @@ class FastLoader(Loader):
         self.plan.check_start(epoch, start_batch)
         return self._epoch(epoch, start_batch)
 
-    def _epoch(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+    def _epoch(self, epoch: int, start_batch: int) -> Generator[Batch, None, None]:
         slots = self._start()
         run = self._run = _Run(epoch)
         order = self.plan.order(epoch)

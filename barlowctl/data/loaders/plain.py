@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -274,12 +274,12 @@ class PlainLoader(Loader):
         self._workers = max(0, min(threads, usable_cores()))
         self._pin_memory = pin_memory
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
         """See `Loader.epoch`; exceptions of a worker are raised here."""
         self.plan.check_start(epoch, start_batch)
         return self._epoch(epoch, start_batch)
 
-    def _epoch(self, epoch: int, start_batch: int) -> Iterator[Batch]:
+    def _epoch(self, epoch: int, start_batch: int) -> Generator[Batch, None, None]:
         order = self.plan.order(epoch)
         items = [(epoch, self.plan.rows(order, batch)) for batch in range(start_batch, self.plan.batches)]
         loader = torch.utils.data.DataLoader(
