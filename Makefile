@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan test test-slow gpu-wheels gpu-check lint format docs clean
+.PHONY: help setup data quickstart study study-plan colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, c
 	$(BARLOWCTL) ablate $(BASELINE) --parallel $(PARALLEL)
 	$(BIN)/python docs/study/early.py studies/fashion-mnist
 	$(BIN)/python docs/study/generate.py studies/fashion-mnist
+
+colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,500 tiles with classes, packed
+	@[ -d studies/colour-tiles-pictures ] || $(BIN)/python docs/study/colour_tiles.py studies/colour-tiles-pictures
+	@for split in train test; do \
+		$(BARLOWCTL) data info colour-tiles --split $$split >/dev/null 2>&1 || \
+			$(BARLOWCTL) data pack studies/colour-tiles-pictures colour-tiles --split $$split || exit; done
 
 test: setup ## the tests, less the slow ones
 	@$(BIN)/python -m pytest -q -m "not slow"
