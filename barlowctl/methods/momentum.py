@@ -56,8 +56,8 @@ class MovingAverage(nn.Module):
     @torch.no_grad()
     def follow(self, *networks: nn.Module, progress: Tensor) -> None:
         """One step of the average, towards what `networks`, those that were copied, are now."""
-        own = list(self.parameters())
-        theirs = [p for network in networks for p in network.parameters()]
+        own: list[Tensor] = list(self.parameters())
+        theirs: list[Tensor] = [p for network in networks for p in network.parameters()]
         if len(own) != len(theirs):
             raise ValueError(f"{len(own)} parameters cannot follow {len(theirs)}")
         if not own:
@@ -66,6 +66,6 @@ class MovingAverage(nn.Module):
         if isinstance(share, float):
             torch._foreach_lerp_(own, theirs, share)
             return
-        steps = torch._foreach_sub(theirs, own)  # no lerp takes its weight from a device for a list at once
+        steps = list(torch._foreach_sub(theirs, own))  # no lerp takes its weight from a device for a list at once
         torch._foreach_mul_(steps, share)
         torch._foreach_add_(own, steps)

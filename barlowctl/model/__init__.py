@@ -14,12 +14,14 @@ from barlowctl.model.backbone import (
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
+from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.pooling import QuarterPooling, last_map_shape
 from barlowctl.model.preprocessing import Preprocessing
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
+from barlowctl.model.split_batch_norm import split_batch_norm
 
 __all__ = [
     "RESERVED_ARGS",
@@ -29,6 +31,7 @@ __all__ = [
     "Preprocessing",
     "QuarterPooling",
     "build_backbone",
+    "build_mlp",
     "build_predictor",
     "build_projector",
     "check_backbone_args",
@@ -38,6 +41,7 @@ __all__ = [
     "in_mode",
     "last_map_shape",
     "recompute_activations",
+    "split_batch_norm",
     "synchronize_batch_norm",
     "zero_initialized_norms",
 ]

@@ -24,12 +24,7 @@ def build_projector(in_features: int, sizes: Sequence[int], *, batch_norm: bool 
         batch_norm: False drops the batch norms and changes nothing else (Table 5, "no BN in the MLP"). No
             bias takes their place: the paper's row removes layers, and a bias would be a second change.
     """
-    if not sizes or min(sizes) < 1 or in_features < 1:
-        raise UserError(
-            f"a projector from {in_features} features with widths {list(sizes)} cannot be built",
-            allowed="one or more positive widths",
-        )
-    _check_memory(in_features, sizes)
+    check_widths(in_features, sizes)
     layers: list[nn.Module] = []
     before = in_features
     for after in sizes[:-1]:
@@ -42,8 +37,17 @@ def build_projector(in_features: int, sizes: Sequence[int], *, batch_norm: bool 
     return nn.Sequential(*layers)
 
 
-def _check_memory(in_features: int, sizes: Sequence[int]) -> None:
-    """Refuse weights that this machine cannot hold: it would be stopped by the system while they are drawn."""
+def check_widths(in_features: int, sizes: Sequence[int]) -> None:
+    """Refuse widths that cannot be, and weights that this machine cannot hold: it would stop while they are drawn.
+
+    Raises:
+        UserError: with the widths.
+    """
+    if not sizes or min(sizes) < 1 or in_features < 1:
+        raise UserError(
+            f"a projector from {in_features} features with widths {list(sizes)} cannot be built",
+            allowed="one or more positive widths",
+        )
     weights = sum(before * after for before, after in pairwise((in_features, *sizes)))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if 4 * weights > there:

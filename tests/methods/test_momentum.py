@@ -73,7 +73,7 @@ def test_running_statistics_are_of_what_passes_through_the_copy() -> None:
     for _ in range(3):
         online(other)
         average.follow(online, progress=at(0))
-    assert average.networks[0][1].running_mean.abs().max() == 0.0  # type: ignore[index,union-attr,operator]
+    assert average.networks[0].get_buffer("1.running_mean").abs().max() == 0.0
     average(own)
     alone = network()
     alone(own)
