@@ -201,6 +201,9 @@ def build_optimizer(recipe: Recipe, method: Method, rates: Mapping[str, float]) 
         betas=values.betas,
         eta=values.eta,
         clip_trust_ratio=values.clip_trust_ratio,
+        lars_variant=values.lars_variant,
+        nesterov=values.nesterov,
+        exclude_biases=values.exclude_biases,
         fixed=[method.heads()[name] for name in method.fixed_rates],
     )
 

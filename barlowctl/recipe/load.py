@@ -78,8 +78,19 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json"))
 
 
-ADDED_LATER = {"data": ("range", "background", "bands"), "train": ("cuda_graph",)}
-"""Values that runs of earlier versions lack: at their defaults they are no part of a digest."""
+ADDED_LATER = {
+    "data": ("range", "background", "bands"),
+    "optimizer": ("lars_variant", "nesterov", "exclude_biases"),
+    "train": (
+        "cuda_graph",
+        "warmup_start_scale",
+        "schedule",
+        "schedule_every",
+        "milestones",
+        "milestone_factor",
+    ),
+}
+"""Values that runs of earlier versions lack, by their section: at their defaults they are no part of a digest."""
 
 
 def digest(recipe: Recipe) -> str:

@@ -10,6 +10,7 @@ Imports the standard library and pydantic only. Names are the paper's and timm's
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Annotated, Any, Literal
@@ -209,7 +210,24 @@ class Optimizer(Section):
     clip_trust_ratio: bool = Field(
         False, description="LARS steps are at most lr times the gradient (LARC); small benchmarks use it"
     )
-    weight_decay: NonNegative = Field(1e-6, description="never on biases and norm parameters")
+    lars_variant: Literal["barlow-twins", "simclr", "larc"] = Field(
+        "barlow-twins",
+        description="barlow-twins (BYOL, VICReg): the rate multiplies the momentum; simclr: the rate goes into it; "
+        "larc (SwAV): as barlow-twins, the trust ratio from |gradient| + weight_decay |weights|",
+    )
+    weight_decay: NonNegative = Field(1e-6, description="of weights; see exclude_biases")
+    nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
+    exclude_biases: bool = Field(
+        True,
+        description="no weight decay and no LARS trust ratio on biases and norm parameters; false (MoCo, SimSiam, "
+        "SwAV): on all parameters",
+    )
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Optimizer:
+        if self.nesterov and self.name == "sgd" and self.momentum == 0.0:
+            raise ValueError("nesterov is true but momentum is 0: Nesterov's is a form of momentum, e.g. 0.9")
+        return self
 
 
 class Train(Section):
@@ -218,8 +236,21 @@ class Train(Section):
     epochs: Count = 1000
     batch_size: Annotated[int, Field(ge=2, le=MOST)] = Field(2048, description="images per step, over all devices")
     warmup_epochs: NonNegative = Field(10.0, description="linear warm-up")
+    warmup_start_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0, description="the warm-up begins at this share of the peak"
+    )
+    schedule: Literal["cosine", "step", "constant"] = Field(
+        "cosine", description="of learning rates after the warm-up; step: times milestone_factor at each of milestones"
+    )
+    schedule_every: Literal["step", "epoch"] = Field(
+        "step", description="the cosine goes down with every step, or once an epoch"
+    )
     final_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.001, description="the cosine ends at this share of the peak"
+    )
+    milestones: tuple[Count, ...] = Field((), description="of schedule step: after how many epochs the rates drop")
+    milestone_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.1, description="of schedule step: what the rates are multiplied by"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
@@ -261,6 +292,14 @@ class Train(Section):
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs} epochs: "
                 "the warm-up must end before the run does"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_drop_in_order(self) -> Train:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule is 'step' but milestones is empty: the epochs after which rates drop, e.g. [60]")
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.milestones)):
+            raise ValueError(f"milestones is {list(self.milestones)}: each must be later than the one before")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
 from barlowctl.train.muon import Muon
 
 OPTIMIZERS = ("lars", "sgd", "adamw", "muon")
+LarsVariant = Literal["barlow-twins", "simclr", "larc"]
+LARC_EPSILON = 1e-8
 
 
 class LARS(GroupwiseOptimizer):
@@ -27,6 +29,13 @@ class LARS(GroupwiseOptimizer):
         if clip:   that factor becomes min(factor / lr, 1): the step is min(eta |p| / |dp|, lr) dp (LARC)
         mu = momentum * mu + dp
         p  = p - lr * mu
+
+    `variant` "barlow-twins" (BYOL's and VICReg's code too) is this. Two others differ in one thing each:
+
+        "simclr"   mu = momentum * mu + lr * dp,  p = p - mu       another path wherever lr changes
+        "larc"     factor eta |p| / (|g| + weight_decay |p| + 1e-8), and dp = g (without decay) where |p| or |g| is 0
+
+    Sources: `lars_optimizer.py` of google-research/simclr ("classic momentum"); apex's `LARC.py`, which SwAV uses.
 
     The authors leave biases and norm parameters (`ndim == 1`) out of weight decay and adaptation by
     looking at each tensor; here that is a property of the group: `adapt=False`, `weight_decay=0`.
@@ -43,8 +52,15 @@ class LARS(GroupwiseOptimizer):
         eta: float = 0.001,
         adapt: bool = True,
         clip: bool = False,
+        variant: LarsVariant = "barlow-twins",
     ) -> None:
         refuse_negative("LARS", lr=lr, weight_decay=weight_decay, momentum=momentum, eta=eta)
+        if variant not in get_args(LarsVariant):
+            raise UserError(
+                f"unknown variant of LARS '{variant}'{did_you_mean(variant, get_args(LarsVariant))}",
+                allowed=", ".join(get_args(LarsVariant)),
+                next="set optimizer.lars_variant to one of them",
+            )
         defaults = {
             "lr": lr,
             "weight_decay": weight_decay,
@@ -52,8 +68,15 @@ class LARS(GroupwiseOptimizer):
             "eta": eta,
             "adapt": adapt,
             "clip": clip,
+            "variant": variant,
         }
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """torch's, also from a checkpoint of before there were variants."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("variant", "barlow-twins")
 
     def update(self, group: dict[str, Any]) -> None:
         """See `GroupwiseOptimizer`."""
@@ -65,27 +88,40 @@ class LARS(GroupwiseOptimizer):
         updates: list[Tensor] = [p.grad for p in params if p.grad is not None]
         if any(update.is_sparse for update in updates):
             raise UserError("LARS does not take sparse gradients", next="use sparse=False in the embedding")
+        gradients = updates
         if group["weight_decay"] != 0.0:
             updates = list(torch._foreach_add(updates, params, alpha=group["weight_decay"]))
         if group["adapt"]:
             cap = group["lr"] if group["clip"] else None
-            updates = list(torch._foreach_mul(updates, _trust_ratios(params, updates, group["eta"], cap)))
+            if group["variant"] == "larc":
+                ratios = _larc_ratios(params, gradients, group["eta"], group["weight_decay"], cap)
+            else:
+                ratios = _trust_ratios(params, updates, group["eta"], cap)
+            updates = list(torch._foreach_mul(updates, ratios))
+        rate = group["lr"]
+        if group["variant"] == "simclr":
+            updates, rate = list(torch._foreach_mul(updates, rate)), 1.0
         for p in params:
             if "mu" not in self.state[p]:
                 self.state[p]["mu"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         momenta = [self.state[p]["mu"] for p in params]
         if self.found_inf is not None:
-            _momentum_step(params, updates, momenta, group, self.found_inf)
+            _momentum_step(params, updates, momenta, group["momentum"], rate, self.found_inf)
             return
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, updates)
-        torch._foreach_add_(params, momenta, alpha=-group["lr"])
+        torch._foreach_add_(params, momenta, alpha=-rate)
 
 
 def _momentum_step(
-    params: list[Tensor], updates: list[Tensor], momenta: list[Tensor], group: dict[str, Any], found_inf: Tensor
+    params: list[Tensor],
+    updates: list[Tensor],
+    momenta: list[Tensor],
+    momentum: float,
+    rate: Any,
+    found_inf: Tensor,
 ) -> None:
-    """`mu = momentum * mu + dp`, `p = p - lr * mu` in one kernel over all tensors, nothing where `found_inf` is 1."""
+    """`mu = momentum * mu + dp`, `p = p - rate * mu` in one kernel over all tensors, nothing where `found_inf` is 1."""
     sgd(
         params,
         updates,
@@ -94,8 +130,8 @@ def _momentum_step(
         grad_scale=None,
         found_inf=found_inf,
         weight_decay=0.0,
-        momentum=group["momentum"],
-        lr=group["lr"],
+        momentum=momentum,
+        lr=rate,
         dampening=0.0,
         nesterov=False,
         maximize=False,
@@ -108,10 +144,27 @@ def _trust_ratios(params: list[Tensor], updates: list[Tensor], eta: float, lr: A
     update_norms = torch.stack(torch._foreach_norm(updates))
     defined = (param_norms > 0.0) & (update_norms > 0.0)
     ratios = eta * param_norms / torch.where(defined, update_norms, 1.0)
-    if lr is not None:
-        rate = torch.as_tensor(lr, dtype=ratios.dtype, device=ratios.device)
-        ratios = torch.where(rate > 0.0, torch.minimum(ratios, rate) / rate, 1.0)
-    return list(torch.where(defined, ratios, 1.0).unbind())
+    return list(torch.where(defined, _clipped(ratios, lr), 1.0).unbind())
+
+
+def _larc_ratios(params: list[Tensor], gradients: list[Tensor], eta: float, decay: float, lr: Any) -> list[Tensor]:
+    """`eta |p| / (|g| + decay |p| + 1e-8)`, each 0-dimensional; clipped when `lr` is given.
+
+    Where a norm is 0 the factor on `g + decay p` is what makes it g: 1 where p is 0, 0 where g is.
+    """
+    param_norms = torch.stack(torch._foreach_norm(params))
+    gradient_norms = torch.stack(torch._foreach_norm(gradients))
+    ratios = eta * param_norms / (gradient_norms + decay * param_norms + LARC_EPSILON)
+    defined = (param_norms > 0.0) & (gradient_norms > 0.0)
+    return list(torch.where(defined, _clipped(ratios, lr), (gradient_norms > 0.0).to(ratios.dtype)).unbind())
+
+
+def _clipped(ratios: Tensor, lr: Any) -> Tensor:
+    """Trust ratios that let a step be at most `lr` times the gradient; None: as they are."""
+    if lr is None:
+        return ratios
+    rate = torch.as_tensor(lr, dtype=ratios.dtype, device=ratios.device)
+    return torch.where(rate > 0.0, torch.minimum(ratios, rate) / rate, 1.0)
 
 
 def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
@@ -122,13 +175,19 @@ def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def parameter_groups(
-    module: nn.Module, *, lr: float, lr_biases: float, weight_decay: float, fixed: Sequence[nn.Module] = ()
+    module: nn.Module,
+    *,
+    lr: float,
+    lr_biases: float,
+    weight_decay: float,
+    exclude_biases: bool = True,
+    fixed: Sequence[nn.Module] = (),
 ) -> list[dict[str, Any]]:
     """Trainable parameters in two groups, as in the paper: weights, then biases and norm parameters.
 
     A parameter with at most one dimension is a bias or a norm parameter (the authors' rule, `ndim == 1`;
-    scalars are counted in): `lr_biases`, no weight decay, no adaptation. Each group has a `name`
-    ("weights", "biases") and a `peak_lr`, and is left out when empty. Order within a group is that of
+    scalars are counted in): `lr_biases`, and with `exclude_biases` no weight decay and no adaptation. Each group
+    has a `name` ("weights", "biases") and a `peak_lr`, and is left out when empty. Order within a group is that of
     `module.parameters()`. Parameters of the modules in `fixed`, whose rate stays at its peak, come in two groups
     of their own ("weights-fixed", "biases-fixed", with `scheduled` False).
     """
@@ -142,7 +201,8 @@ def parameter_groups(
         if weights:
             found.append(_group(f"weights{suffix}", weights, lr, weight_decay, adapt=True))
         if biases:
-            found.append(_group(f"biases{suffix}", biases, lr_biases, 0.0, adapt=False))
+            decay = 0.0 if exclude_biases else weight_decay
+            found.append(_group(f"biases{suffix}", biases, lr_biases, decay, adapt=not exclude_biases))
         groups += found if scheduled else [{**group, "scheduled": False} for group in found]
     return groups
 
@@ -183,11 +243,15 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eta: float = 0.001,
     clip_trust_ratio: bool = False,
+    lars_variant: LarsVariant = "barlow-twins",
+    nesterov: bool = False,
+    exclude_biases: bool = True,
     fixed: Sequence[nn.Module] = (),
 ) -> torch.optim.Optimizer:
     """LARS, Muon (`momentum`, `betas`), torch's SGD (`momentum`) or AdamW (`betas`) over `parameter_groups(module)`.
 
-    `lr` and `lr_biases` are the peaks, already multiplied by batch / 256. `fixed`: see `parameter_groups`.
+    `lr` and `lr_biases` are the peaks, already multiplied by batch / 256. `nesterov`: of SGD. `exclude_biases`,
+    `fixed`: see `parameter_groups`.
     """
     if name not in OPTIMIZERS:
         raise UserError(
@@ -195,15 +259,24 @@ def build_optimizer(
             allowed=", ".join(OPTIMIZERS),
             next="set optimizer.name to one of them",
         )
-    groups = parameter_groups(module, lr=lr, lr_biases=lr_biases, weight_decay=weight_decay, fixed=fixed)
+    groups = parameter_groups(
+        module,
+        lr=lr,
+        lr_biases=lr_biases,
+        weight_decay=weight_decay,
+        exclude_biases=exclude_biases,
+        fixed=fixed,
+    )
     if not groups:
         raise UserError("the model has no trainable parameters", next="check which layers are frozen")
     if name == "lars":
-        return LARS(groups, lr=lr, momentum=momentum, eta=eta, clip=clip_trust_ratio)
+        return LARS(groups, lr=lr, momentum=momentum, eta=eta, clip=clip_trust_ratio, variant=lars_variant)
     if name == "muon":
+        for group in groups:  # biases are Adam's, with or without decay
+            group["adapt"] = group["name"].startswith("weights")
         return Muon(groups, lr=lr, momentum=momentum, betas=betas)
     for group in groups:
         del group["adapt"]
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     return torch.optim.AdamW(groups, lr=lr, betas=betas)

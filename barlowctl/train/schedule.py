@@ -4,18 +4,78 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from barlowctl.errors import UserError
 
+Kind = Literal["cosine", "step", "constant"]
+Every = Literal["step", "epoch"]
 
-def warmup_cosine(step: int, *, total_steps: int, warmup_steps: float, final_scale: float = 0.001) -> float:
+
+def scheduled(
+    step: int,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    start_scale: float = 0.0,
+    kind: Kind = "cosine",
+    every: Every = "step",
+    final_scale: float = 0.001,
+    milestones: Sequence[int] = (),
+    milestone_factor: float = 0.1,
+) -> float:
+    """Factor of the peak learning rate at `step` (0 is the first step) of a run of `epochs`.
+
+    A linear warm-up by step (see `warmup_cosine`); after it
+
+        "cosine"    as `warmup_cosine` has it; with `every` "epoch" s and S are whole epochs: constant within one
+        "step"      `milestone_factor` to the number of `milestones` (epochs) that are over: see `epoch_drops`
+        "constant"  1
+
+    Raises:
+        UserError: a negative step, no steps at all, or a warm-up longer than the run.
+    """
+    total, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
+    if step < warmup or (kind == "cosine" and every == "step"):
+        return warmup_cosine(
+            step, total_steps=total, warmup_steps=warmup, final_scale=final_scale, start_scale=start_scale
+        )
+    check_steps(step, total, warmup)
+    epoch = step // steps_per_epoch
+    if kind == "cosine":
+        begun = max(epoch, warmup_epochs)
+        return warmup_cosine(begun, total_steps=epochs, warmup_steps=warmup_epochs, final_scale=final_scale)
+    return epoch_drops(epoch, drops=milestones, factor=milestone_factor) if kind == "step" else 1.0
+
+
+def warmup_cosine(
+    step: float, *, total_steps: int, warmup_steps: float, final_scale: float = 0.001, start_scale: float = 0.0
+) -> float:
     """Factor of the peak learning rate at `step` (0 is the first step): the authors' `adjust_learning_rate`.
 
-        step < warmup_steps:  step / warmup_steps           (the first step has learning rate 0)
+        step < warmup_steps:  start_scale + (1 - start_scale) step / warmup_steps
         otherwise:            q + final_scale (1 - q),  q = (1 + cos(pi s / S)) / 2,
                               s = step - warmup_steps,  S = total_steps - warmup_steps
 
-    `final_scale` is reached at `total_steps`, one past the last step of a run, and kept from there on.
+    `final_scale` is reached at `total_steps`, one past the last step of a run, and kept from there on. The authors'
+    warm-up begins at 0. Deviation: SwAV's, from another start, divides by warmup_steps - 1, so that it ends a step
+    earlier.
+
+    Raises:
+        UserError: see `check_steps`.
+    """
+    check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return start_scale + (1.0 - start_scale) * (step / warmup_steps)
+    if step >= total_steps:
+        return final_scale
+    q = 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+    return q + final_scale * (1.0 - q)
+
+
+def check_steps(step: float, total_steps: int, warmup_steps: float) -> None:
+    """Refuse a step or a warm-up that no run has.
 
     Raises:
         UserError: a negative step, no steps at all, or a warm-up longer than the run.
@@ -28,12 +88,6 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: float, final_sca
             allowed=f"0 to {total_steps} steps",
             next="lower train.warmup_epochs or raise train.epochs",
         )
-    if step < warmup_steps:
-        return step / warmup_steps
-    if step >= total_steps:
-        return final_scale
-    q = 0.5 * (1.0 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
-    return q + final_scale * (1.0 - q)
 
 
 def epoch_cosine(epoch: int, *, epochs: int) -> float:

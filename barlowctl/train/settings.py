@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from barlowctl.distributed import GradientScale
-from barlowctl.train.schedule import warmup_cosine
+from barlowctl.train.schedule import Every, Kind, scheduled
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,16 @@ class Settings:
     checkpoint_every_epochs: int
     keep_checkpoints: int
     evaluate_every_epochs: int
-    epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: warm-up and cosine by step
+    epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: `scheduled`
     checkpoint_every_steps: int = 0
     micro_batch: int = 0
     activation_checkpointing: bool = False
     gradient_scale: GradientScale = "exact"
+    schedule: Kind = "cosine"
+    schedule_every: Every = "step"
+    warmup_start_scale: float = 0.0
+    milestones: tuple[int, ...] = ()
+    milestone_factor: float = 0.1
     deferred: bool | None = None  # see `TrainingStep`
     cuda_graph: bool = False
 
@@ -43,9 +48,15 @@ class Settings:
         """Share of the peak learning rate at a step, counted from 0."""
         if self.epoch_schedule is not None:
             return self.epoch_schedule(step // self.steps_per_epoch)
-        return warmup_cosine(
+        return scheduled(
             step,
-            total_steps=self.total_steps,
-            warmup_steps=self.warmup_epochs * self.steps_per_epoch,
+            epochs=self.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            warmup_epochs=self.warmup_epochs,
+            start_scale=self.warmup_start_scale,
+            kind=self.schedule,
+            every=self.schedule_every,
             final_scale=self.final_lr_scale,
+            milestones=self.milestones,
+            milestone_factor=self.milestone_factor,
         )

@@ -179,6 +179,37 @@ def test_wrong_small_views(override: str, message: str) -> None:
         load.parse(MINIMAL, [override])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.nestrov=true", "did you mean 'optimizer.nesterov'"),
+        ("optimizer.lars_variant=simclar", "did you mean 'simclr'"),
+        ("train.schedule=steps", "did you mean 'step'"),
+        ("train.schedule=step", "milestones is empty"),
+        ("train.milestones=[120, 60]", "each must be later"),
+        ("train.milestone=[60]", "did you mean 'train.milestones'"),
+        ("train.warmup_start_scale=1.5", "less than or equal to 1"),
+    ],
+)
+def test_wrong_schedules_and_optimizers(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load.parse(MINIMAL, [override])
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    wrong = ["optimizer.name=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"]
+    with pytest.raises(UserError, match="momentum is 0"):
+        load.parse(MINIMAL, wrong)
+
+
+def test_what_was_added_later_changes_no_digest_until_it_is_set() -> None:
+    """The digest is the one of commit 0955829, before they were there."""
+    recipe = load.parse(MINIMAL)
+    assert load.digest(recipe) == "b5864287077bd450"
+    for override in ("optimizer.nesterov=true", "train.schedule=constant", "train.milestone_factor=0.5"):
+        assert load.digest(load.override(recipe, [override])) != load.digest(recipe)
+
+
 def test_diff_names_what_differs() -> None:
     recipe = load.parse(MINIMAL)
     changed = load.override(recipe, ["train.epochs=7", "train.warmup_epochs=1"])

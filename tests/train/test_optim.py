@@ -13,7 +13,7 @@ from torch import nn
 
 from barlowctl.errors import UserError
 from barlowctl.train.optim import LARS, build_optimizer, parameter_groups, set_learning_rates
-from tests.oracles.lars import trajectory
+from tests.oracles.lars import larc_trajectory, simclr_trajectory, trajectory
 
 STEPS = 10
 RATES = [0.02 * step for step in range(STEPS)]  # a warm-up: the first step has learning rate 0
@@ -87,6 +87,88 @@ def test_ten_steps_of_lars_match_the_formula(
         )[-1]
         assert np.abs(expected - start[name]).max() > 1e-4  # it moved
         np.testing.assert_allclose(p.detach().double().numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("variant", ["simclr", "larc", "larc, clipped"])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_the_variants_of_lars_match_their_sources_while_the_rate_changes(variant: str, on_device: bool) -> None:
+    """With decay and adaptation of every parameter, and also where a rate is a tensor and `found_inf` is heeded."""
+    module = Odd()
+    start = {name: p.detach().numpy().copy() for name, p in module.named_parameters()}
+    name, _, clip = variant.partition(", ")
+    settings: dict[str, Any] = {"weight_decay": 0.05, "momentum": 0.9, "eta": 0.02}
+    optimizer = build_optimizer(
+        module, "lars", lr=0.2, lr_biases=0.1, lars_variant=name, clip_trust_ratio=bool(clip), exclude_biases=False,
+        **settings,
+    )  # fmt: skip
+    tolerance = 1e-13
+    if on_device:
+        optimizer.found_inf = torch.zeros(())
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros(())  # float32, as on a GPU
+        tolerance = 1e-6
+    run(module, optimizer, range(STEPS))
+    for key, p in module.named_parameters():
+        if key in ("unused", "frozen"):
+            continue
+        lr = [(0.1 if p.ndim <= 1 else 0.2) * rate for rate in RATES]
+        gradients = [gradient(key, step, p.shape) for step in range(STEPS)]
+        if name == "simclr":
+            expected = simclr_trajectory(start[key], gradients, lr=lr, **settings)
+        else:
+            expected = larc_trajectory(start[key], gradients, lr=lr, clip=bool(clip), **settings)
+        others = trajectory(start[key], gradients, lr=lr, clip=bool(clip), exclude=False, **settings)
+        np.testing.assert_allclose(p.detach().numpy(), expected[-1], rtol=tolerance, atol=tolerance)
+        if key == "conv":
+            assert np.abs(expected[-1] - others[-1]).max() > 1e-5  # another path than the authors'
+
+
+def test_a_checkpoint_of_before_the_variants_goes_on_as_it_was() -> None:
+    module = Odd()
+    optimizer = build_optimizer(module, "lars", lr=0.2, lr_biases=0.1, weight_decay=0.0)
+    run(module, optimizer, range(2))
+    state = copy.deepcopy(optimizer.state_dict())
+    for group in state["param_groups"]:
+        del group["variant"]
+    resumed = build_optimizer(module, "lars", lr=0.2, lr_biases=0.1, weight_decay=0.0)
+    resumed.load_state_dict(state)
+    run(module, resumed, range(2, 3))
+    assert [group["variant"] for group in resumed.param_groups] == ["barlow-twins"] * 2
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "muon"])
+def test_decay_on_all_parameters(name: str) -> None:
+    """SimSiam's, MoCo's and SwAV's: with gradients of zero, biases move by decay alone, and only if not excluded."""
+    moved = {}
+    for exclude in (True, False):
+        module = Odd()
+        optimizer = build_optimizer(
+            module, name, lr=0.1, lr_biases=0.1, weight_decay=0.5, momentum=0.0, eta=1.0, exclude_biases=exclude
+        )
+        before = module.bias.detach().clone()
+        for p in module.parameters():
+            p.grad = torch.zeros_like(p) if p.requires_grad else None
+        optimizer.step()
+        moved[exclude] = (before - module.bias.detach()) / before
+    assert torch.equal(moved[True], torch.zeros(4, dtype=torch.float64))
+    share = 0.1 if name == "lars" else 0.1 * 0.5  # LARS: decay is the direction, trust its length: lr eta |p|
+    torch.testing.assert_close(moved[False], torch.full((4,), share, dtype=torch.float64), rtol=1e-12, atol=0.0)
+
+
+def test_nesterovs_momentum_is_the_formula() -> None:
+    module = Odd()
+    p, v = module.conv.detach().numpy().copy(), np.zeros(module.conv.shape)
+    bias = module.bias.detach().numpy().copy()
+    optimizer = build_optimizer(
+        module, "sgd", lr=0.2, lr_biases=0.0, weight_decay=0.05, momentum=0.9, nesterov=True, exclude_biases=True
+    )
+    run(module, optimizer, range(STEPS))
+    for step in range(STEPS):
+        g = gradient("conv", step, module.conv.shape) + 0.05 * p
+        v = 0.9 * v + g
+        p = p - 0.2 * RATES[step] * (g + 0.9 * v)
+    np.testing.assert_allclose(module.conv.detach().numpy(), p, rtol=1e-13)
+    np.testing.assert_array_equal(module.bias.detach().numpy(), bias)
 
 
 def test_the_settings_matter() -> None:
@@ -193,6 +275,8 @@ def test_learning_rates_follow_their_peaks() -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(UserError, match="did you mean 'adamw'"):
         build_optimizer(Odd(), "adam-w", lr=0.1, lr_biases=0.1, weight_decay=0.0)
+    with pytest.raises(UserError, match="did you mean 'simclr'"):
+        build_optimizer(Odd(), "lars", lr=0.1, lr_biases=0.1, weight_decay=0.0, lars_variant="simclar")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no trainable parameters"):
         build_optimizer(nn.ReLU(), "lars", lr=0.1, lr_biases=0.1, weight_decay=0.0)
     with pytest.raises(UserError, match=r"momentum is -0\.1"):

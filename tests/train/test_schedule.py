@@ -8,7 +8,8 @@ import math
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.train.schedule import epoch_cosine, epoch_drops, warmup_cosine
+from barlowctl.train.schedule import epoch_cosine, epoch_drops, scheduled, warmup_cosine
+from barlowctl.train.settings import Settings
 from tests.oracles.schedule import learning_rate
 
 
@@ -68,3 +69,60 @@ def test_schedules_by_epoch() -> None:
     factors = [epoch_drops(epoch, drops=(12, 16), factor=0.2) for epoch in range(20)]
     assert factors == pytest.approx([1.0] * 12 + [0.2] * 4 + [0.04] * 4)
     assert math.isclose(epoch_cosine(0, epochs=1), 1.0)
+
+
+def moco(step: int, *, epochs: int, steps_per_epoch: int, cos: bool, drops: tuple[int, ...] = ()) -> float:
+    """`adjust_learning_rate` of facebookresearch/moco and simsiam, whose epoch is a whole number."""
+    epoch, lr = step // steps_per_epoch, 1.0
+    if cos:
+        return lr * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+    for milestone in drops:
+        lr *= 0.1 if epoch >= milestone else 1.0
+    return lr
+
+
+def test_a_cosine_by_epoch_and_drops_are_mocos() -> None:
+    for step in range(60):
+        common = {"epochs": 20, "steps_per_epoch": 3}
+        cosine = scheduled(step, **common, warmup_epochs=0, every="epoch", final_scale=0.0)
+        assert cosine == pytest.approx(moco(step, **common, cos=True), rel=1e-14, abs=1e-15)
+        drops = scheduled(step, **common, warmup_epochs=0, kind="step", milestones=(12, 16))
+        assert drops == pytest.approx(moco(step, **common, cos=False, drops=(12, 16)), rel=1e-14)
+        assert scheduled(step, **common, warmup_epochs=0, kind="constant") == 1.0
+
+
+def test_a_warm_up_may_begin_above_zero_and_its_end_does_not_depend_on_what_follows() -> None:
+    """SwAV's 0.3 -> 4.8 -> 0.0048: `np.linspace` and its cosine, but for linspace's last step (see `warmup_cosine`)."""
+    import numpy as np
+
+    epochs, warmup, steps = 20, 10, 8
+    up = np.linspace(0.3, 4.8, steps * warmup + 1)[:-1]
+    t = np.arange(steps * (epochs - warmup))
+    down = 0.0048 + 0.5 * (4.8 - 0.0048) * (1 + np.cos(math.pi * t / (steps * (epochs - warmup))))
+    rates = [
+        4.8 * scheduled(step, epochs=epochs, steps_per_epoch=steps, warmup_epochs=warmup, start_scale=0.3 / 4.8)
+        for step in range(epochs * steps)
+    ]
+    assert rates == pytest.approx([*up, *down], rel=1e-12)
+    for options in ({"kind": "step", "milestones": (12,)}, {"kind": "constant"}, {"every": "epoch"}):
+        others = [
+            4.8
+            * scheduled(
+                step, epochs=epochs, steps_per_epoch=steps, warmup_epochs=warmup, start_scale=0.3 / 4.8, **options
+            )
+            for step in range(epochs * steps)
+        ]
+        assert others[: warmup * steps + 1] == rates[: warmup * steps + 1]
+        assert len(set(others[warmup * steps :])) == {"step": 2, "constant": 1}.get(str(options.get("kind")), 10)
+    with pytest.raises(UserError, match="does not fit"):
+        scheduled(3, epochs=1, steps_per_epoch=4, warmup_epochs=2, kind="constant")
+
+
+def test_by_default_the_engine_has_the_authors_schedule_bit_for_bit() -> None:
+    settings = Settings(
+        epochs=3, steps_per_epoch=7, warmup_epochs=0.7, final_lr_scale=0.001, precision="fp32", log_every_steps=1,
+        checkpoint_every_epochs=1, keep_checkpoints=1, evaluate_every_epochs=0,
+    )  # fmt: skip
+    for step in range(21):
+        q = 0.5 * (1.0 + math.cos(math.pi * (step - 0.7 * 7) / (21 - 0.7 * 7)))
+        assert settings.lr_factor(step) == (step / (0.7 * 7) if step < 0.7 * 7 else q + 0.001 * (1.0 - q))
