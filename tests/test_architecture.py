@@ -105,7 +105,7 @@ WRITTEN_ONCE = {
     "os.sched_getaffinity": {"cores"},
     "os.cpu_count": {"cores"},
     # Beside `signals`: processes that end when another one says so, and one whose outcome is settled.
-    "signal.signal": {"signals", "bench.contestant", "cli.app", "data.loaders.plain"},
+    "signal.signal": {"signals", "bench.step_process", "cli.app", "data.loaders.plain"},
 }
 NOT_MODULE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 

@@ -1,4 +1,4 @@
-"""The two-view loader against the alternatives: which rows there are, and what is said of each."""
+"""The two-view loader against the alternatives: which rows there are, and their summaries."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.photographs import sample_photographs, write_photographs
-from barlowctl.bench.turns import Measured, Turn, measure
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 
@@ -80,25 +80,24 @@ def compare(
     from barlowctl.data.sources import open_source
 
     chosen, left_out = choose_rows(names)
-    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as name:
-        place = Path(name)
-        given, folder = folder, place / "images"
-        if given is None:
+    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as parent:
+        jpegs, beton = Path(parent) / "images", Path(parent) / "images.beton"
+        if folder is None:
             progress(f"making {count} JPEGs")
-            write_photographs(folder, count)
+            write_photographs(jpegs, count)
         else:
-            progress(f"drawing {count} of the JPEGs in {given}")
-            sample_photographs(given, folder, count)
-        pack(open_source(folder), place / "images.beton", workers=workers)
-        packed = Beton.open(place / "images.beton")
+            progress(f"drawing {count} of the JPEGs in {folder}")
+            sample_photographs(folder, jpegs, count)
+        pack(open_source(jpegs), beton, workers=workers)
+        packed = Beton.open(beton)
         images = min(images, packed.num_samples)
-        facts = {
+        described = {
             "images": packed.num_samples,
             "mean_pixels": round(float((packed.widths * packed.heights).mean())),
             "mean_bytes": round(float(packed.sizes.mean())),
         }
         settings = {
-            "folder": str(folder),
+            "folder": str(jpegs),
             "packed": str(packed.path),
             "images": images,
             "batch": min(batch, images),
@@ -106,44 +105,44 @@ def compare(
             "workers": workers,
         }
         load = os.getloadavg()[0]
-        turns = [Turn(row, PIPELINE, settings, optional=not names and row in NEEDS) for row in chosen]
-        found = measure(turns, rounds, progress)
-    left_out |= {one.name: one.failed for one in found if one.failed is not None}
+        processes = [BenchmarkProcess(row, PIPELINE, settings, optional=not names and row in NEEDS) for row in chosen]
+        measured = measure_in_turns(processes, rounds, progress)
+    left_out |= {row.name: row.failed for row in measured if row.failed is not None}
     return {
-        "rows": summarize([one for one in found if one.failed is None]),
+        "rows": summarize([row for row in measured if row.failed is None]),
         "left_out": left_out,
-        "set": facts,
+        "set": described,
         "round": {key: settings[key] for key in ("images", "batch", "size", "workers")},
         "machine": {"processor": processor(), "cores": usable_cores(), "load_before": round(load, 1)},
     }
 
 
-def summarize(found: Sequence[Measured]) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[Measured]) -> list[dict[str, Any]]:
     """Medians over the rounds, with [least, most] beside them under the same name and `_range`.
 
     Ratios are taken round by round against the `authors` row and are above 1 where a row is better; None where
     that row was not run. peak_mb: memory of the process and its workers, in 10^6 bytes.
     """
-    reference = next((one for one in found if one.name == REFERENCE), None)
-    rows = []
-    for one in found:
-        cpu, wall = _ratios(reference, one) if reference else (None, None)
-        row: dict[str, Any] = {"name": one.name}
+    reference = next((row for row in rows if row.name == REFERENCE), None)
+    summaries = []
+    for row in rows:
+        cpu, wall = _ratios(reference, row) if reference else (None, None)
+        summary: dict[str, Any] = {"name": row.name}
         for key, values in (
-            ("images_per_second", one.rates),
-            ("cpu_ms_per_image", one.cpu_ms),
+            ("images_per_second", row.rates),
+            ("cpu_ms_per_image", row.cpu_ms),
             ("ratio_cpu", cpu),
             ("ratio_wall", wall),
         ):
-            row[key] = None if values is None else round(statistics.median(values), 3)
-            row[f"{key}_range"] = None if values is None else [round(min(values), 3), round(max(values), 3)]
-        rows.append({**row, "peak_mb": round(one.peak / 1e6), "n": len(one.rates)})
-    return rows
+            summary[key] = None if values is None else round(statistics.median(values), 3)
+            summary[f"{key}_range"] = None if values is None else [round(min(values), 3), round(max(values), 3)]
+        summaries.append({**summary, "peak_mb": round(row.peak / 1e6), "n": len(row.rates)})
+    return summaries
 
 
-def _ratios(reference: Measured, one: Measured) -> tuple[list[float], list[float]]:
-    cpu = [theirs / ours for theirs, ours in zip(reference.cpu_ms, one.cpu_ms, strict=True)]
-    wall = [ours / theirs for theirs, ours in zip(reference.rates, one.rates, strict=True)]
+def _ratios(reference: Measured, row: Measured) -> tuple[list[float], list[float]]:
+    cpu = [reference_ms / ms for reference_ms, ms in zip(reference.cpu_ms, row.cpu_ms, strict=True)]
+    wall = [rate / reference_rate for reference_rate, rate in zip(reference.rates, row.rates, strict=True)]
     return cpu, wall
 
 

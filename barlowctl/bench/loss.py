@@ -1,6 +1,6 @@
 """Our loss in both forms against the authors' formulation, lightly's and solo-learn's: time, memory, the wire.
 
-Each contestant lives in a process of its own per size, and they run in turns, A B A B ...; what is timed is one
+Each implementation has a process of its own per size, and they run in turns, A B A B ...; what is timed is one
 forward and backward pass on (N, D) embeddings.
 """
 
@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from barlowctl.bench.turns import Measured, Turn, measure, serve_answers
+from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
+from barlowctl.bench.channel import serve_answers
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.objective import barlow_twins_loss, choose_form
 
@@ -45,7 +46,7 @@ def authors(z1: Tensor, z2: Tensor) -> Tensor:
 NAMES = ("authors", "ours", "ours-gram", "ours-primal", "lightly", "solo-learn")
 
 
-def contestant(name: str) -> Loss:
+def loss_named(name: str) -> Loss:
     """The loss of one of `NAMES`."""
     match name:
         case "ours":
@@ -89,7 +90,7 @@ def installed(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if importlib.util.find_spec(package) is None:
             left_out[name] = f"{package} is not installed"
             continue
-        script = f"from barlowctl.bench.loss import contestant; contestant({name!r})"
+        script = f"from barlowctl.bench.loss import loss_named; loss_named({name!r})"
         tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         if tried.returncode:
             left_out[name] = f"{package} cannot be used: {(tried.stderr.strip().splitlines() or ['?'])[-1]}"
@@ -108,7 +109,7 @@ def compare(
     """Rows of every size and name, ready for JSON; ratios are the authors' over the row's, round by round.
 
     Raises:
-        UserError: an unknown name, or a contestant whose process ended.
+        UserError: an unknown name, or an implementation whose process ended.
     """
     for name in names:
         if name not in NAMES:
@@ -160,28 +161,30 @@ def wire(n: int, d: int, ranks: int) -> dict[str, Any]:
 
 
 def _measure(n: int, d: int, names: Sequence[str], rounds: int, threads: int, device: str) -> list[Measured]:
-    """Rounds of every contestant in turns. The warm-up alone counts for memory: later rounds use again what the C
+    """Rounds of every implementation in turns. The warm-up alone counts for memory: later rounds use again what the C
     library kept.
 
     Raises:
-        UserError: a contestant failed, or its process ended.
+        UserError: an implementation failed, or its process ended.
     """
     settings = {"n": n, "d": d, "threads": threads, "device": device}
     environment = {"OMP_NUM_THREADS": str(threads)}
-    turns = [Turn(name, "barlowctl.bench.loss", settings, polls=False, environment=environment) for name in names]
+    processes = [
+        BenchmarkProcess(name, "barlowctl.bench.loss", settings, polls=False, environment=environment) for name in names
+    ]
     try:
-        return measure(turns, rounds, lambda text: None)
+        return measure_in_turns(processes, rounds, lambda text: None)
     except UserError as error:
         raise UserError(f"at N = {n}, D = {d} {error.message}", next="leave it out with --rows") from None
 
 
-def _rows(n: int, d: int, found: Sequence[Measured], rounds: int) -> list[dict[str, Any]]:
-    base = next(one for one in found if one.name == "authors")
+def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int) -> list[dict[str, Any]]:
+    authors_row = next(row for row in measured if row.name == "authors")
     rows = []
-    for one in found:
-        name, times = one.name, [answer["ms"] for answer in one.answers]
-        ratios = [theirs["ms"] / ours for theirs, ours in zip(base.answers, times, strict=True)]
-        peak, base_peak = one.warm_up["peak_mb"], base.warm_up["peak_mb"]
+    for row in measured:
+        name, times = row.name, [answer["ms"] for answer in row.answers]
+        ratios = [answer["ms"] / ms for answer, ms in zip(authors_row.answers, times, strict=True)]
+        peak, authors_peak = row.warm_up["peak_mb"], authors_row.warm_up["peak_mb"]
         rows.append(
             {
                 "name": name,
@@ -193,21 +196,21 @@ def _rows(n: int, d: int, found: Sequence[Measured], rounds: int) -> list[dict[s
                 "peak_mb": round(peak, 1),
                 "ratio_time": round(statistics.median(ratios), 2),
                 "ratio_time_range": [round(min(ratios), 2), round(max(ratios), 2)],
-                "ratio_memory": round(base_peak / peak, 2) if peak else None,
-                "value": one.warm_up["value"],
+                "ratio_memory": round(authors_peak / peak, 2) if peak else None,
+                "value": row.warm_up["value"],
                 "rounds": rounds,
             }
         )
     return rows
 
 
-# ---- a contestant's own process --------------------------------------------------------------------------
+# ---- an implementation's own process -----------------------------------------------------------------------
 
 
 def _build(settings: dict[str, Any]) -> Callable[[int], dict[str, float]]:
-    """A contestant, as a function that makes one forward and backward pass and says what it took."""
+    """An implementation, as a function that makes one forward and backward pass and says what it took."""
     torch.set_num_threads(settings["threads"])
-    device, loss = torch.device(settings["device"]), contestant(settings["name"])
+    device, loss = torch.device(settings["device"]), loss_named(settings["name"])
     torch.manual_seed(0)
     small = [torch.randn(8, 16, device=device, requires_grad=True) for _ in range(2)]
     loss(*small).backward()  # what a first call allocates for good is not counted

@@ -44,7 +44,7 @@ def rates(device: torch.device, precision: str, sizes: Sizes | None = None) -> d
         product = of.product_flops / _seconds(lambda: matrix @ matrix, device)
         images = torch.randn(of.images, of.channels, of.map, of.map, device=device).to(dtype)
         weight = torch.randn(of.channels, of.channels, 3, 3, device=device).to(dtype)
-        images, weight = (one.contiguous(memory_format=torch.channels_last) for one in (images, weight))
+        images, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (images, weight))
         convolution = of.convolution_flops / _seconds(lambda: F.conv2d(images, weight, padding=1), device)
     return {"product": product, "convolution": convolution, "best": max(product, convolution)}
 

@@ -59,17 +59,17 @@ def sample_photographs(source: Path, folder: Path, count: int, seed: int = 0) ->
     Raises:
         UserError: there are none, or they cannot be read.
     """
-    found = []
-    for place, folders, names in os.walk(source):
+    paths = []
+    for parent, folders, names in os.walk(source):
         folders.sort()
-        found += [Path(place, name) for name in sorted(names) if name.lower().endswith((".jpg", ".jpeg"))]
-    if not found:
+        paths += [Path(parent, name) for name in sorted(names) if name.lower().endswith((".jpg", ".jpeg"))]
+    if not paths:
         raise UserError(
             f"there are no JPEGs below '{source}'", allowed="files named .jpg or .jpeg", next="without --data"
         )
     for label in "ab":
         (folder / label).mkdir(parents=True)
-    chosen = random.Random(seed).sample(found, min(count, len(found)))
+    chosen = random.Random(seed).sample(paths, min(count, len(paths)))
     for number, path in enumerate(chosen):
         target = folder / "ab"[number % 2] / f"{number:06d}.jpg"
         try:
@@ -82,9 +82,9 @@ def sample_photographs(source: Path, folder: Path, count: int, seed: int = 0) ->
 
 
 def _photographs() -> list[Path]:
-    found = []
+    paths = []
     for package, inside, names in FOUND_IN:
         spec = importlib.util.find_spec(package)  # located, not imported: scikit-learn takes a second
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            found += [path for name in names.split() if (path := Path(place, inside, name)).is_file()]
-    return found
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            paths += [path for name in names.split() if (path := Path(folder, inside, name)).is_file()]
+    return paths

@@ -1,27 +1,27 @@
-"""`python -m barlowctl.bench.pipeline`: one pipeline of the loader's benchmark in its own process (see `turns`)."""
+"""`python -m barlowctl.bench.pipeline`: one pipeline of the loader's benchmark in its own process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from barlowctl.bench import rivals, turns
-from barlowctl.bench.rivals import Round, Task
+from barlowctl.bench import channel, dali_loader, ffcv_loader, torch_loaders
+from barlowctl.bench.loader_task import LoaderTask, Round
 
 
-def ours(task: Task) -> Round:
+def ours(task: LoaderTask) -> Round:
     """The fast loader, all distortions on the CPU; uint8 out."""
     return _fast(task, task.views())
 
 
-def ours_geometric(task: Task) -> Round:
+def ours_geometric(task: LoaderTask) -> Round:
     """The part that is left to the CPU when a GPU distorts; uint8 out."""
     from barlowctl.data.views.batched import geometric
 
     return _fast(task, [geometric(view) for view in task.views()])
 
 
-def _fast(task: Task, views: Any) -> Round:
+def _fast(task: LoaderTask, views: Any) -> Round:
     from barlowctl.data.beton.reader import Beton
     from barlowctl.data.loaders.fast import FastLoader
 
@@ -37,13 +37,13 @@ def _fast(task: Task, views: Any) -> Round:
 
 
 BUILDERS = {
-    "authors": rivals.authors,
-    "torchvision-v2": rivals.torchvision_v2,
-    "ffcv-stock": rivals.ffcv_stock,
+    "authors": torch_loaders.authors,
+    "torchvision-v2": torch_loaders.torchvision_v2,
+    "ffcv-stock": ffcv_loader.ffcv_stock,
     "ours": ours,
     "ours-geometric": ours_geometric,
-    "lightly": rivals.lightly,
-    "dali": rivals.dali,
+    "lightly": torch_loaders.lightly,
+    "dali": dali_loader.dali,
 }
 
 
@@ -52,7 +52,7 @@ def build(settings: dict[str, Any]) -> Round:
     import torch
 
     torch.set_num_threads(1)
-    task = Task(
+    task = LoaderTask(
         folder=Path(settings["folder"]),
         packed=Path(settings["packed"]),
         **{key: settings[key] for key in ("images", "batch", "size", "workers")},
@@ -61,4 +61,4 @@ def build(settings: dict[str, Any]) -> Round:
 
 
 if __name__ == "__main__":
-    turns.serve(build)
+    channel.serve(build)

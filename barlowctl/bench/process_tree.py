@@ -25,10 +25,10 @@ def members(root: int) -> list[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := _stat(int(entry))):
             children.setdefault(int(fields[_PARENT]), []).append(int(entry))
-    found = [root]
-    for pid in found:  # grows while it is walked
-        found += children.get(pid, [])
-    return found
+    tree = [root]
+    for pid in tree:  # grows while it is walked
+        tree += children.get(pid, [])
+    return tree
 
 
 def cpu_seconds(root: int) -> float:

@@ -1,8 +1,8 @@
-"""The training step against the alternatives: which rows there are, and what is said of each.
+"""The training step against the alternatives: which rows there are, and their summaries.
 
 All rows have the same backbone, projector, weights and images, and compute the same loss, which is checked before
-anything is timed. "As they come" is a rival in its own default precision, in torch's default memory format, with the
-optimizer of its documentation's example; "-same" is the rival in our precision and memory format.
+anything is timed. "As they come" is another implementation in its own default precision, in torch's default memory
+format, with the optimizer of its documentation's example; "-same" is that one in our precision and memory format.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 from barlowctl.assemble.trial import forward_flops
+from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.loader import processor
-from barlowctl.bench.step_ladder import choose_rungs
-from barlowctl.bench.step_rivals import PACKAGES, is_installed
+from barlowctl.bench.step_ablation import choose_ablation
+from barlowctl.bench.step_others import PACKAGES, is_installed
 from barlowctl.bench.step_settings import CHECKED, OURS, Images, StepSettings
 from barlowctl.bench.step_summary import against_of, summarize, summarize_peak
-from barlowctl.bench.turns import Measured, Turn, measure
 from barlowctl.cores import usable_cores
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
@@ -36,14 +36,14 @@ ON_A_GPU = {"authors": "fp16", "lightly": "fp32", "solo-learn": "fp16", "stable-
 """Precision as they come: the authors' code, lightly's example (which sets none), solo-learn's script for ImageNet-100,
 stable-pretraining's example. On a CPU fp32 is what all of them compute in."""
 PEAK = "peak "
-CONTESTANT = "barlowctl.bench.contestant"
+STEP_PROCESS = "barlowctl.bench.step_process"
 ROUNDING = 1e-3
 """Relative difference of two float32 losses that is rounding."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row or rung, and what its process is told."""
+    """One row of the table: its name, and the settings that its process gets."""
 
     name: str
     settings: StepSettings
@@ -63,7 +63,11 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """
     for name in names:
         if name not in ROWS:
-            raise UserError(f"there is no row '{name}'{did_you_mean(name, ROWS)}", allowed=", ".join(ROWS))
+            raise UserError(
+                f"there is no row '{name}'{did_you_mean(name, ROWS)}",
+                allowed=", ".join(ROWS),
+                next=instead("--rows", name, ROWS),
+            )
     chosen, left_out = [], {}
     for name in ROWS:
         kind = name.removesuffix("-same")
@@ -79,7 +83,7 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def rows_of(names: Sequence[str], common: StepSettings) -> list[Row]:
-    """What each row is told; `common` is ours."""
+    """Each row with its settings; `common` is ours."""
     rows = []
     for name in names:
         kind = name.removesuffix("-same")
@@ -100,7 +104,7 @@ def compare(
     names: Sequence[str],
     *,
     device: torch.device,
-    ladder: bool = False,
+    ablation: bool = False,
     loading: bool = False,
     images: Path | None = None,
     count: int = 2048,
@@ -112,7 +116,7 @@ def compare(
     minutes: float = math.inf,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Run the rows, or the rungs of the ladder, in turns; ready for JSON.
+    """Run the rows, of the comparison or of the ablation, in turns; ready for JSON.
 
     Args:
         recipe: network, batch, size, precision and memory format of ours.
@@ -127,25 +131,25 @@ def compare(
     recipe = base_recipe(recipe)
     flops = 6 * forward_flops(recipe, recipe.views.size)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
-    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as place:
+    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:
         if loading:
-            common = replace(common, loading=make_images(images, Path(place), count, workers, progress))
-        rows, left_out = ladder_of(common) if ladder else comparison_of(names, common)
+            common = replace(common, loading=make_images(images, Path(folder), count, workers, progress))
+        rows, left_out = ablation_of(common) if ablation else comparison_of(names, common)
         load_before, end = os.getloadavg()[0], time.monotonic() + 60 * minutes
-        turns = [turn_of(row) for row in (*rows, *peaks_of(rows))]
-        found = measure(turns, rounds, progress, check=check_losses, over=lambda: time.monotonic() > end)
-    left_out |= {one.name: one.failed for one in found if one.failed is not None}
-    there = [one for one in found if one.failed is None]
-    peaks = {one.name.removeprefix(PEAK): summarize_peak(one) for one in there if one.name.startswith(PEAK)}
-    taken = [one for one in there if not one.name.startswith(PEAK)]
-    if not taken:
-        name, reason = next(iter((one.name, one.failed) for one in found))
-        raise UserError(f"no row could be measured; '{name}': {reason}", next="--batch 16")
-    told = {row.name: row.settings for row in rows}
+        processes = [process_of(row) for row in (*rows, *peaks_of(rows))]
+        measured = measure_in_turns(
+            processes, rounds, progress, check=check_losses, over=lambda: time.monotonic() > end
+        )
+    left_out |= {row.name: row.failed for row in measured if row.failed is not None}
+    complete = [row for row in measured if row.failed is None]
+    peaks = {row.name.removeprefix(PEAK): summarize_peak(row) for row in complete if row.name.startswith(PEAK)}
+    steps_taken = [row for row in complete if not row.name.startswith(PEAK)]
+    if not steps_taken:
+        raise UserError(f"no row could be measured; '{measured[0].name}': {measured[0].failed}", next="--batch 16")
+    settings = {row.name: row.settings for row in rows}
+    against = against_of(steps_taken, ablation)
     return {
-        "ladder" if ladder else "rows": summarize(
-            taken, told, flops=flops, peaks=peaks, against=against_of(taken, ladder)
-        ),
+        "ladder" if ablation else "rows": summarize(steps_taken, settings, flops=flops, peaks=peaks, against=against),
         "left_out": left_out,
         "peak": peaks,
         "step": describe(common, flops),
@@ -159,12 +163,13 @@ def comparison_of(names: Sequence[str], common: StepSettings) -> tuple[list[Row]
     return rows_of(chosen, common), left_out
 
 
-def ladder_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
-    """The rungs that can be here, and the others with the reason."""
-    rungs, left_out = choose_rungs(common.recipe, common.device)
-    return [
-        Row(rung.name, replace(common, recipe=rung.recipe(common.recipe), optimizer=rung.optimizer)) for rung in rungs
-    ], left_out
+def ablation_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
+    """The rows of the ablation of our settings that can run here, and the others with the reason."""
+    ablation, left_out = choose_ablation(common.recipe, common.device)
+    rows = [
+        Row(row.name, replace(common, recipe=row.recipe(common.recipe), optimizer=row.optimizer)) for row in ablation
+    ]
+    return rows, left_out
 
 
 def peaks_of(rows: Sequence[Row]) -> list[Row]:
@@ -176,11 +181,11 @@ def peaks_of(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def turn_of(row: Row) -> Turn:
+def process_of(row: Row) -> BenchmarkProcess:
     """The row's process."""
-    told = row.settings
-    polls = told.loading is not None and told.device.type == "cpu"
-    return Turn(row.name, CONTESTANT, told.to_json(), optional=True, polls=polls)
+    settings = row.settings
+    polls = settings.loading is not None and settings.device.type == "cpu"
+    return BenchmarkProcess(row.name, STEP_PROCESS, settings.to_json(), optional=True, polls=polls)
 
 
 def describe(common: StepSettings, flops: float) -> dict[str, Any]:
@@ -200,16 +205,18 @@ def describe(common: StepSettings, flops: float) -> dict[str, Any]:
     }
 
 
-def make_images(given: Path | None, place: Path, count: int, workers: int, progress: Callable[[str], None]) -> Images:
+def make_images(
+    photographs: Path | None, parent: Path, count: int, workers: int, progress: Callable[[str], None]
+) -> Images:
     """JPEGs in class folders, and packed."""
     from barlowctl.bench.photographs import sample_photographs, write_photographs
     from barlowctl.data.beton.pack import pack
     from barlowctl.data.sources import open_source
 
-    folder, packed = place / "images", place / "images.beton"
-    if given is not None:
-        progress(f"drawing {count} of the JPEGs in {given}")
-        sample_photographs(given, folder, count)
+    folder, packed = parent / "images", parent / "images.beton"
+    if photographs is not None:
+        progress(f"drawing {count} of the JPEGs in {photographs}")
+        sample_photographs(photographs, folder, count)
     else:
         progress(f"making {count} JPEGs")
         write_photographs(folder, count)
@@ -225,13 +232,13 @@ def check_losses(ready: Sequence[Measured]) -> None:
     Raises:
         UserError: one of them differs.
     """
-    rows = [one for one in ready if "loss" in one.ready]
-    for one in rows[1:]:
-        first, loss = rows[0].ready["loss"], one.ready["loss"]
-        allowed = 4 / CHECKED if one.name.startswith("stable-pretraining") else ROUNDING
+    rows = [row for row in ready if "loss" in row.ready]
+    for row in rows[1:]:
+        first, loss = rows[0].ready["loss"], row.ready["loss"]
+        allowed = 4 / CHECKED if row.name.startswith("stable-pretraining") else ROUNDING
         if not math.isclose(first, loss, rel_tol=allowed):
             raise UserError(
-                f"'{one.name}' computes another loss than '{rows[0].name}': {loss:.8g}, not {first:.8g}",
+                f"'{row.name}' computes another loss than '{rows[0].name}': {loss:.8g}, not {first:.8g}",
                 next="leave it out with --rows",
             )
 

@@ -1,4 +1,4 @@
-"""Our training step as a contestant: the engine itself, on a loader that a stopwatch sits in."""
+"""Our training step in the benchmark: the engine itself, on a loader that a stopwatch sits in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from barlowctl.assemble import data, job
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.resolve import resolve
-from barlowctl.bench.step_rivals import LoopLARS
+from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.data.beton.reader import Beton
@@ -50,7 +50,7 @@ class SyntheticBatch:
         """Nothing is reused."""
 
 
-class Ours:
+class OurStep:
     """`engine.train` with the recipe's method, optimizer and settings."""
 
     def __init__(self, settings: StepSettings) -> None:
@@ -62,7 +62,7 @@ class Ours:
         self.optimizer = self._optimizer()
 
     def check(self) -> float:
-        """The loss in float32 of images that all contestants have, with the weights that all begin with."""
+        """The loss in float32 of images that all implementations have, with the weights that all begin with."""
         self.method.train()
         with torch.no_grad():
             views = [self.to_input(view) for view in self.settings.pixels(CHECKED)]
@@ -75,7 +75,7 @@ class Ours:
         if recipe.train.compile:
             compile_networks(self.method)
         with ExitStack() as open_things:
-            place = open_things.enter_context(tempfile.TemporaryDirectory(prefix="barlowctl-bench-"))
+            folder = open_things.enter_context(tempfile.TemporaryDirectory(prefix="barlowctl-bench-"))
             batches = self._synthetic() if settings.loading is None else self._loaded(open_things, watch)
             engine.train(
                 self.method,
@@ -85,7 +85,7 @@ class Ours:
                 to_input=self.to_input,
                 device=settings.device,
                 emit=lambda event: watch.note(event.text) if isinstance(event, Notice) else None,
-                checkpoints=Path(place),
+                checkpoints=Path(folder),
                 recipe_digest="",
             )
 

@@ -1,4 +1,4 @@
-"""What one row of the step's benchmark is told: the network, the numbers it is computed in, where its images come from.
+"""The settings of a row of the step's benchmark: network, number format, where its images come from.
 
 A row's process gets it as JSON.
 """
@@ -50,7 +50,7 @@ class StepSettings:
     loading: Images | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For `turns.Turn`."""
+        """For `BenchmarkProcess`."""
         loading = None if self.loading is None else {key: str(value) for key, value in asdict(self.loading).items()}
         same = {key: getattr(self, key) for key in ("kind", "threads", "warmup", "steps", "optimizer")}
         return {**same, "recipe": load.dump(self.recipe), "device": str(self.device), "loading": loading}
@@ -58,11 +58,11 @@ class StepSettings:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StepSettings:
         """The other way round."""
-        found = values["loading"]
+        images = values["loading"]
         return cls(
             recipe=load.parse(values["recipe"]),
             device=torch.device(values["device"]),
-            loading=found and Images(Path(found["folder"]), Path(found["packed"]), int(found["workers"])),
+            loading=images and Images(Path(images["folder"]), Path(images["packed"]), int(images["workers"])),
             **{key: values[key] for key in ("kind", "threads", "warmup", "steps", "optimizer")},
         )
 

@@ -1,4 +1,4 @@
-"""What is said of the step's rows: medians, ranges, ratios round by round, shares of the machine's peak."""
+"""Summaries of the step's rows: medians, ranges, ratios round by round, shares of the machine's peak."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from barlowctl.bench.step_ladder import LADDER, standing_on
+from barlowctl.bench.benchmark_process import Measured
+from barlowctl.bench.step_ablation import ABLATION, nearest_measured
 from barlowctl.bench.step_settings import OURS, StepSettings
-from barlowctl.bench.turns import Measured
 
 
 def cost(answer: dict[str, Any], on_cpu: bool) -> float:
@@ -16,16 +16,16 @@ def cost(answer: dict[str, Any], on_cpu: bool) -> float:
     return float(answer["cpu_seconds" if on_cpu else "seconds"]) / answer["steps"]
 
 
-def against_of(found: Sequence[Measured], ladder: bool) -> dict[str, str | None]:
-    """Whom each row is compared with: ours, or of a ladder the rung below."""
-    measured = [one.name for one in found]
-    if not ladder:
+def against_of(rows: Sequence[Measured], ablation: bool) -> dict[str, str | None]:
+    """What each row is compared with: ours; in an ablation, the row that it changes."""
+    measured = [row.name for row in rows]
+    if not ablation:
         return dict.fromkeys(measured, OURS if OURS in measured else None)
-    return {rung.name: standing_on(rung, measured) for rung in LADDER if rung.name in measured}
+    return {row.name: nearest_measured(row, measured) for row in ABLATION if row.name in measured}
 
 
 def summarize(
-    found: Sequence[Measured],
+    rows: Sequence[Measured],
     settings: dict[str, StepSettings],
     *,
     flops: float,
@@ -34,54 +34,53 @@ def summarize(
 ) -> list[dict[str, Any]]:
     """Medians over the rounds, with [least, most] beside them under the same name and `_range`.
 
-    ratio: the row's time by ours, how many times faster ours is; of a ladder the time of the rung below by the row's,
-    how many times faster the rung made it. Round by round, of CPU time on a CPU. flops: of an image's training step.
+    ratio: the row's time by ours, how many times faster ours is; in an ablation the time of the row before by the
+    row's, how many times faster the changed setting made it. Round by round, of CPU time on a CPU.
+    flops: of an image's training step.
     """
-    by_name = {one.name: one for one in found}
-    rows = []
-    for one in found:
-        told, answers = settings[one.name], one.answers
-        on_cpu, recipe = told.device.type == "cpu", told.recipe
+    by_name = {row.name: row for row in rows}
+    summaries = []
+    for row in rows:
+        of_row, answers = settings[row.name], row.answers
+        on_cpu, recipe = of_row.device.type == "cpu", of_row.recipe
         costs = [cost(answer, on_cpu) for answer in answers]
         batch = recipe.train.batch_size
         peak = peaks.get(recipe.train.precision, {}).get("best")
-        other = by_name.get(against[one.name] or "")
-        row: dict[str, Any] = {
-            "name": one.name,
+        other = by_name.get(against[row.name] or "")
+        summary: dict[str, Any] = {
+            "name": row.name,
             "precision": recipe.train.precision,
             "memory_format": "channels_last" if recipe.train.channels_last else "contiguous",
-            "optimizer": told.optimizer,
-            "against": against[one.name],
-            "loss": one.ready["loss"],
+            "optimizer": of_row.optimizer,
+            "against": against[row.name],
+            "loss": row.ready["loss"],
         }
-        row |= _with_range("images_per_second", [answer["images"] / answer["seconds"] for answer in answers], 2)
-        row |= _with_range("ms", [1e3 * answer["seconds"] / answer["steps"] for answer in answers], 3)
-        row |= _with_range("cpu_seconds", [answer["cpu_seconds"] / answer["steps"] for answer in answers], 4)
-        row |= _with_range("ratio", _ratios(one, other, on_cpu) if other else None, 3)
-        row["model_tflops_per_second"] = round(flops * batch / statistics.median(costs) / 1e12, 4)
-        row["peak_share"] = round(flops * batch / statistics.median(costs) / peak, 4) if peak else None
-        row["peak_mb"] = round(max([*(answer["peak_bytes"] for answer in answers), one.peak]) / 1e6, 1)
+        summary |= _with_range("images_per_second", [answer["images"] / answer["seconds"] for answer in answers], 2)
+        summary |= _with_range("ms", [1e3 * answer["seconds"] / answer["steps"] for answer in answers], 3)
+        summary |= _with_range("cpu_seconds", [answer["cpu_seconds"] / answer["steps"] for answer in answers], 4)
+        summary |= _with_range("ratio", _ratios(row, other, on_cpu) if other else None, 3)
+        summary["model_tflops_per_second"] = round(flops * batch / statistics.median(costs) / 1e12, 4)
+        summary["peak_share"] = round(flops * batch / statistics.median(costs) / peak, 4) if peak else None
+        summary["peak_mb"] = round(max([*(answer["peak_bytes"] for answer in answers), row.peak]) / 1e6, 1)
         waits = [answer["waited"] / answer["seconds"] for answer in answers]
-        row["data_wait"] = round(statistics.median(waits), 4) if told.loading is not None else None
-        row["notes"] = answers[-1]["notes"]
-        rows.append({**row, "n": len(answers)})
-    return rows
+        summary["data_wait"] = round(statistics.median(waits), 4) if of_row.loading is not None else None
+        summary["notes"] = answers[-1]["notes"]
+        summaries.append({**summary, "n": len(answers)})
+    return summaries
 
 
-def _ratios(one: Measured, other: Measured, on_cpu: bool) -> list[float]:
+def _ratios(row: Measured, other: Measured, on_cpu: bool) -> list[float]:
     """See `summarize`."""
-    pairs = zip(one.answers, other.answers, strict=True)
-    if other.name == OURS:
-        return [cost(theirs, on_cpu) / cost(ours, on_cpu) for theirs, ours in pairs]
-    return [cost(below, on_cpu) / cost(rung, on_cpu) for rung, below in pairs]
+    pairs = [(cost(own, on_cpu), cost(others, on_cpu)) for own, others in zip(row.answers, other.answers, strict=True)]
+    return [own / others if other.name == OURS else others / own for own, others in pairs]
 
 
-def summarize_peak(one: Measured) -> dict[str, float]:
+def summarize_peak(row: Measured) -> dict[str, float]:
     """Medians over the rounds, operations per second."""
     return {
-        key: statistics.median(answer[key] for answer in one.answers)
+        key: statistics.median(answer[key] for answer in row.answers)
         for key in ("product", "convolution", "best")
-        if one.answers
+        if row.answers
     }
 
 

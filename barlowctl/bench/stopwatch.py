@@ -18,7 +18,7 @@ from barlowctl.bench.process_tree import cpu_seconds
 
 
 class Conversation(Protocol):
-    """What a watch needs of `turns.Channel`."""
+    """What a watch needs of `channel.Channel`."""
 
     def ask(self) -> dict[str, Any] | None: ...
 
@@ -49,7 +49,7 @@ class Stopwatch:
         """The batch of the step that comes now; getting it is counted as waiting for data.
 
         Args:
-            ahead: how many a loader may have made while others had their turn. So many are thrown away first.
+            ahead: how many a loader may have made during the rounds of others. So many are thrown away first.
         """
         if self.before_step():
             for _ in range(ahead):
@@ -113,7 +113,7 @@ class Stopwatch:
         return cpu_seconds(os.getpid()) if self.children else time.process_time()
 
     def _peak(self) -> int:
-        """The round's peak; then the others, whose turn it is, get back what lies unused."""
+        """The round's peak; then the others, which run now, get back what lies unused."""
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_reserved(self.device)  # what a captured graph keeps is no allocation
             torch.cuda.empty_cache()

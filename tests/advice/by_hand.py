@@ -145,6 +145,7 @@ NOT_FOLLOWED = {
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
     ("assemble/machine.py places", "without --device"): CUDA,
     ("bench/loader.py choose_rows#2", "without --rows"): MINUTES,
+    ("bench/step.py choose_rows", EITHER_WORD): MINUTES,
     ("bench/step.py compare", "--batch 16"): MINUTES,
     ("cli/app.py run", "barlowctl --help"): COMPLETES,
     ("cli/bench/loss.py _size", "--sizes 256x8192"): MINUTES,

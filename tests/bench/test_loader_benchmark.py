@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from barlowctl.bench import loader as module
+from barlowctl.bench.benchmark_process import Measured
 from barlowctl.bench.photographs import write_photographs
 from barlowctl.bench.process_tree import cpu_seconds, members, memory_bytes
-from barlowctl.bench.turns import Measured
 from barlowctl.cli.app import run
 from barlowctl.data.beton import decode
 from barlowctl.errors import UserError
@@ -85,24 +85,24 @@ def test_what_is_not_installed_is_left_out_or_refused(monkeypatch: pytest.Monkey
 
 
 def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
-    from barlowctl.bench.turns import Turn, measure
+    from barlowctl.bench.benchmark_process import BenchmarkProcess, measure_in_turns
 
-    turns = [Turn("ours", module.PIPELINE, {"folder": "x", "packed": str(tmp_path / "no.beton")})]
+    processes = [BenchmarkProcess("ours", module.PIPELINE, {"folder": "x", "packed": str(tmp_path / "no.beton")})]
     with pytest.raises(UserError, match="the pipeline 'ours' failed"):
-        measure(turns, 1, lambda text: None)
+        measure_in_turns(processes, 1, lambda text: None)
 
 
 def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Path) -> None:
-    from barlowctl.bench.turns import Turn, measure
+    from barlowctl.bench.benchmark_process import BenchmarkProcess, measure_in_turns
 
     write_photographs(tmp_path / "jpegs", 8)
     settings = {"folder": str(tmp_path / "jpegs"), "images": 8, "batch": 4, "size": 32, "workers": 0}
-    turns = [
-        Turn("ours", module.PIPELINE, {**settings, "packed": str(tmp_path / "no.beton")}, optional=True),
-        Turn("authors", module.PIPELINE, {**settings, "packed": ""}),
+    processes = [
+        BenchmarkProcess("ours", module.PIPELINE, {**settings, "packed": str(tmp_path / "no.beton")}, optional=True),
+        BenchmarkProcess("authors", module.PIPELINE, {**settings, "packed": ""}),
     ]
     told: list[str] = []
-    broken, works = measure(turns, 1, told.append)
+    broken, works = measure_in_turns(processes, 1, told.append)
     assert broken.failed is not None
     assert "no.beton" in broken.failed
     assert told[0] == f"ours: {broken.failed}"
@@ -111,13 +111,13 @@ def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Pat
 
 
 def test_a_process_that_the_system_killed_is_told_from_one_that_ended(tmp_path: Path) -> None:
-    from barlowctl.bench.turns import Turn
+    from barlowctl.bench.benchmark_process import BenchmarkProcess
 
     for name, ending in (("killed", "os.kill(os.getpid(), 9)"), ("left", "os._exit(1)")):
         (tmp_path / f"{name}.py").write_text(f"import os\n{ending}\n")
-        turn = Turn("ours", name, {}, environment={"PYTHONPATH": str(tmp_path)})
+        process = BenchmarkProcess("ours", name, {}, environment={"PYTHONPATH": str(tmp_path)})
         with pytest.raises(UserError) as raised:
-            turn.start()
+            process.start()
         told = "its process was killed: not enough memory?" if name == "killed" else "its process ended"
         assert raised.value.message == f"the pipeline 'ours' failed: {told}"
 

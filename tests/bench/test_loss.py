@@ -1,4 +1,4 @@
-"""`bench loss`: every contestant computes the same loss; memory and bytes are what they are said to be."""
+"""`bench loss`: every implementation computes the same loss; memory and bytes are what they are said to be."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", [name for name in loss.NAMES if name not in loss.PACKAGES])
-def test_contestants_compute_the_same_loss(name: str) -> None:
+def test_implementations_compute_the_same_loss(name: str) -> None:
     z1, z2 = work.embeddings(16, 24, torch.float32)
     expected = oracle.loss(z1.numpy(), z2.numpy(), lambd=loss.LAMBD)
-    assert loss.contestant(name)(z1, z2).item() == pytest.approx(expected, rel=1e-4)
+    assert loss.loss_named(name)(z1, z2).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", list(loss.PACKAGES))
-def test_rivals_compute_the_same_loss_where_installed(name: str) -> None:
+def test_other_implementations_compute_the_same_loss_where_installed(name: str) -> None:
     if loss.installed([name])[1]:
         pytest.skip(f"{name} is not installed")
     z1, z2 = work.embeddings(16, 24, torch.float32)
     expected = oracle.loss(z1.numpy(), z2.numpy(), lambd=loss.LAMBD)
-    assert loss.contestant(name)(z1, z2).item() == pytest.approx(expected, rel=1e-3)
+    assert loss.loss_named(name)(z1, z2).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_library_that_is_broken_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_rows_as_json(capsys: Captured) -> None:
     assert {row["w"] for row in found["wire"]} == set(loss.RANKS)
 
 
-def test_a_contestant_that_fails_is_named_with_the_size() -> None:
+def test_an_implementation_that_fails_is_named_with_the_size() -> None:
     with pytest.raises(UserError, match=r"at N = 4, D = 8 the pipeline 'nobody' failed: AssertionError") as raised:
         loss._measure(4, 8, ["nobody"], 1, 1, "cpu")
     assert raised.value.next == "leave it out with --rows"

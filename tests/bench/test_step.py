@@ -14,11 +14,11 @@ import torch
 
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.assemble.trial import forward_flops
-from barlowctl.bench import contestant, machine_peak, step, step_ladder, step_rivals, step_summary
-from barlowctl.bench.step_rivals import LoopLARS
+from barlowctl.bench import machine_peak, step, step_ablation, step_others, step_process, step_summary
+from barlowctl.bench.benchmark_process import Measured
+from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
-from barlowctl.bench.turns import Measured
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
@@ -80,23 +80,23 @@ def expected_loss() -> float:
 
 @pytest.mark.parametrize("kind", step.KINDS)
 def test_all_rows_compute_the_same_loss_from_the_same_weights(kind: str) -> None:
-    if not step_rivals.is_installed(kind):
+    if not step_others.is_installed(kind):
         pytest.skip(f"{kind} is not installed")
     try:
-        built = contestant.build(told(kind))
+        built = step_process.build(told(kind))
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
     shrunk = (CHECKED - 1) / CHECKED if kind == "stable-pretraining" else 1.0  # of C; see step.check_losses
-    assert contestant.exact(built) == pytest.approx(expected_loss(), rel=1e-4 if shrunk == 1.0 else 2 * (1 - shrunk))
+    assert step_process.exact(built) == pytest.approx(expected_loss(), rel=1e-4 if shrunk == 1.0 else 2 * (1 - shrunk))
 
 
-def test_all_rungs_compute_the_same_loss() -> None:
-    rungs, left_out = step_ladder.choose_rungs(tiny(), CPU)
+def test_all_rows_of_the_ablation_compute_the_same_loss() -> None:
+    rows, left_out = step_ablation.choose_ablation(tiny(), CPU)
     assert "captured graph" in left_out
     assert "fp16" in left_out
-    for rung in rungs:
-        settings = replace(told("ours"), recipe=rung.recipe(tiny()), optimizer=rung.optimizer)
-        assert contestant.build(settings).check() == pytest.approx(expected_loss(), rel=1e-4), rung.name
+    for row in rows:
+        settings = replace(told("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer)
+        assert step_process.build(settings).check() == pytest.approx(expected_loss(), rel=1e-4), row.name
 
 
 def test_another_loss_is_refused_before_anything_is_timed() -> None:
@@ -126,8 +126,8 @@ def test_lars_in_a_loop_is_lars() -> None:
 
 def test_a_projector_with_biases_takes_over_the_weights() -> None:
     method = build_method(tiny())
-    theirs = step_rivals._projector_with_biases(16 * 4, 24, 32)
-    step_rivals.copy_layers(method.projector, theirs)
+    theirs = step_others._projector_with_biases(16 * 4, 24, 32)
+    step_others.copy_layers(method.projector, theirs)
     features = torch.randn(8, 16 * 4)
     torch.testing.assert_close(theirs(features), method.projector(features))
 
@@ -143,11 +143,11 @@ def test_a_projector_with_biases_takes_over_the_weights() -> None:
         ("authors", ("train.channels_last=false",)),
     ],
 )
-def test_rounds_of_a_contestant(kind: str, sets: tuple[str, ...]) -> None:
+def test_rounds_of_an_implementation(kind: str, sets: tuple[str, ...]) -> None:
     settings = told(kind, *sets)
     script = Script(settings.to_json(), {"round": 0}, {"round": 1})
     with pytest.raises(SystemExit):
-        contestant.serve(script)
+        step_process.serve(script)
     ready, warm_up, measured = script.answers
     assert ready["loss"] == pytest.approx(expected_loss(), rel=1e-3)
     assert (warm_up["images"], warm_up["steps"]) == (16, 1)
@@ -170,7 +170,7 @@ def test_a_watch_counts_what_it_says() -> None:
     assert script.answers[-1]["notes"] == ["not captured"]
 
 
-def test_batches_made_while_others_had_their_turn_are_thrown_away() -> None:
+def test_batches_made_in_others_rounds_are_thrown_away() -> None:
     watch = Stopwatch(Script({"round": 1}, {"round": 2}), CPU, images=4, warmup=1, steps=2, children=False)
     batches = iter(range(100))
     assert [watch.next_batch(batches, ahead=3) for _ in range(2 * 3)] == [3, 4, 5, 9, 10, 11]
@@ -180,7 +180,7 @@ def test_the_peak_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_peak, "SECONDS", 0.01)
     monkeypatch.setitem(machine_peak.SIZES, "cpu", machine_peak.Sizes(128, 2, 16, 8))
     script = Script(told("peak").to_json(), {"round": 0}, {"round": 1})
-    contestant.serve(script)
+    step_process.serve(script)
     _, _, rates = script.answers
     assert rates["best"] == max(rates["product"], rates["convolution"]) > 1e8
     sizes = machine_peak.Sizes(10, 2, 3, 4)
@@ -229,25 +229,25 @@ def test_ratios_are_of_cpu_time_round_by_round() -> None:
     assert first["peak_share"] == 0.016  # 16 images of 1e6 in a CPU-second, of 1e9
 
 
-def test_a_rung_is_compared_with_the_one_below_that_was_measured() -> None:
-    rungs = [
+def test_a_row_of_the_ablation_is_compared_with_the_one_before_that_was_measured() -> None:
+    rows = [
         Measured("channels_last", ready={"loss": 1.0}, answers=answers(4.0)),
         Measured("form chosen by size", ready={"loss": 1.0}, answers=answers(2.0)),
     ]
-    against = step_summary.against_of(rungs, True)
+    against = step_summary.against_of(rows, True)
     assert against == {"channels_last": None, "form chosen by size": "channels_last"}
-    settings = {one.name: told("ours") for one in rungs}
-    found = step_summary.summarize(rungs, settings, flops=1e6, peaks={}, against=against)
+    settings = {one.name: told("ours") for one in rows}
+    found = step_summary.summarize(rows, settings, flops=1e6, peaks={}, against=against)
     assert [row["ratio"] for row in found] == [None, 2.0]
 
 
-def test_each_rung_changes_one_thing() -> None:
-    by_name = {rung.name: rung for rung in step_ladder.LADDER}
-    for rung in step_ladder.LADDER:
-        if rung.against is not None:
-            below = by_name[rung.against]
-            changed = len(set(rung.sets) ^ set(below.sets)) + (rung.optimizer != below.optimizer)
-            assert changed == (0 if rung.name in step_ladder.MISSING else 1), rung.name
+def test_each_row_of_the_ablation_changes_one_thing() -> None:
+    by_name = {row.name: row for row in step_ablation.ABLATION}
+    for row in step_ablation.ABLATION:
+        if row.against is not None:
+            below = by_name[row.against]
+            changed = len(set(row.sets) ^ set(below.sets)) + (row.optimizer != below.optimizer)
+            assert changed == (0 if row.name in step_ablation.MISSING else 1), row.name
 
 
 def test_as_they_come_and_the_same_as_ours() -> None:
@@ -272,7 +272,7 @@ def test_settings_survive_the_way_to_the_process() -> None:
 
 def test_a_row_that_fails_is_left_out_and_no_round_begins_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     class InProcess:
-        """A turn whose answers are known."""
+        """A benchmark process whose answers are known."""
 
         def __init__(self, name: str, module: str, settings: dict[str, Any], *, optional: bool, polls: bool) -> None:
             self.measured, self.optional = Measured(name, ready={"loss": 1.0}), optional
@@ -290,7 +290,7 @@ def test_a_row_that_fails_is_left_out_and_no_round_begins_too_late(monkeypatch: 
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(step, "Turn", InProcess)
+    monkeypatch.setattr(step, "BenchmarkProcess", InProcess)
     found = step.compare(tiny(), ["ours", "authors", "authors-same"], device=CPU, rounds=5, minutes=0.0)
     assert [(row["name"], row["n"], row["ratio"]) for row in found["rows"]] == [
         ("ours", 1, 1.0),
@@ -315,13 +315,14 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("flags", "message"),
     [
         (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
+        (["--rows", "our"], "next: barlowctl bench step --rows ours"),
         (["--widths", "8192by3"], "--widths is '8192by3'"),
         (["--precision", "fp16", "--device", "cpu"], "a CPU's fp16"),
         (["--precision", "half"], "allowed: fp32, bf16, fp16"),
         (["--backbone", "resnet5"], "no model named 'resnet5'"),
         (["--data", "nowhere"], "--data is what --loading loads"),
         (["--loading", "--data", "nowhere"], "nowhere is not a folder"),
-        (["--ladder", "--rows", "ours"], "--ladder has its own rungs"),
+        (["--ladder", "--rows", "ours"], "--ladder has its own rows"),
     ],
 )
 def test_bad_input(flags: list[str], message: str, capsys: Captured) -> None:

@@ -71,7 +71,7 @@ def loader(
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
     console = Console(json=json, quiet=quiet)
-    found = compare(
+    result = compare(
         images,
         names=[name.strip() for name in rows.split(",") if name.strip()],
         count=samples,
@@ -82,16 +82,17 @@ def loader(
         workers=workers or usable_cores(),
         progress=console.say,
     )
-    for name, reason in found["left_out"].items():
+    for name, reason in result["left_out"].items():
         console.say(f"{name} was left out: {reason}")
-    machine, of = found["machine"], found["set"]
+    machine, jpegs = result["machine"], result["set"]
     console.table(
-        f"{of['images']} JPEGs of {of['mean_pixels']:,} pixels and {of['mean_bytes']:,} bytes, two views of {size}; "
+        f"{jpegs['images']} JPEGs of {jpegs['mean_pixels']:,} pixels and {jpegs['mean_bytes']:,} bytes, "
+        f"two views of {size}; "
         f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']} before; median (range)",
         COLUMNS,
-        [_cells(row) for row in found["rows"]],
+        [_cells(row) for row in result["rows"]],
     )
-    console.result(found)
+    console.result(result)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

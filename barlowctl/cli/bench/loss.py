@@ -40,33 +40,33 @@ def loss(
 ) -> None:
     """Measure the loss, forward and backward, against the authors' formulation and others, in turns.
 
-    Every contestant has its own process per size. Times are of the CPU, so that other work on the machine
+    Every implementation has its own process per size. Times are of the CPU, so that other work on the machine
     matters less; peak memory is what a pass adds to its inputs. Ratios are to the authors' formulation, round
     by round: above 1 is better. lightly and solo-learn are measured when installed. The second table is what one
     of W ranks receives per step for the loss.
     """
     console = Console(json=json, quiet=quiet)
-    wanted = [_size(text.strip()) for text in sizes.split(",") if text.strip()]
+    requested = [_size(text.strip()) for text in sizes.split(",") if text.strip()]
 
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.loss import compare
 
-    found = compare(
-        wanted,
+    result = compare(
+        requested,
         [name.strip() for name in rows.split(",") if name.strip()],
         rounds=rounds,
         threads=threads,
         device=str(choose_device(device)),
         progress=console.say,
     )
-    for name, reason in found["left_out"].items():
+    for name, reason in result["left_out"].items():
         console.say(f"{name} was left out: {reason}")
-    machine = found["machine"]
+    machine = result["machine"]
     console.table(
         f"Loss, forward and backward, on {machine['device']}: torch {machine['torch']}, {threads} thread(s), "
         f"n = {rounds}, medians, load {machine['load_before']} before",
         COLUMNS,
-        [_cells(row) for row in found["rows"]],
+        [_cells(row) for row in result["rows"]],
     )
     console.table(
         "What one of W ranks receives per step, MB",
@@ -79,10 +79,10 @@ def loss(
                 *(f"{row[key] / 1e6:,.1f}" for key in ("gram_bytes", "primal_bytes", "authors_bytes")),
                 row["form"],
             )
-            for row in found["wire"]
+            for row in result["wire"]
         ],
     )
-    console.result(found)
+    console.result(result)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`barlowctl bench step`: the training step against the alternatives, and a ladder of our own settings."""
+"""`barlowctl bench step`: the training step against the alternatives, and an ablation of our own settings."""
 
 from __future__ import annotations
 
@@ -98,18 +98,18 @@ def step(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a training step against the authors' and other libraries', in turns, or a ladder of our settings.
+    """Measure a training step against the authors' and other libraries', in turns, or our settings one after another.
 
     All have the same backbone, projector, weights and images, and their losses are compared before anything is timed.
-    Ours is the whole engine: normalisation, gradient, checks, optimizer. Ratios say how many times faster ours is, of
-    a ladder how many times faster the rung made the one below; round by round, of CPU time on a CPU. What a
-    training step is of the machine's peak: three forward passes' operations against a matrix product and a convolution
-    timed between the rounds.
+    Ours is the whole engine: normalisation, gradient, checks, optimizer. Ratios say how many times faster ours
+    is; with --ladder, how many times faster the setting made the row that it changes. They are taken round by round, of
+    CPU time on a CPU. What a training step is of the machine's peak: three forward passes' operations against a matrix
+    product and a convolution timed between the rounds.
     """
     console = Console(json=json, quiet=quiet)
     if ladder and rows:
         raise UserError(
-            "--ladder has its own rungs, and --rows are of the comparison", next="barlowctl bench step --ladder"
+            "--ladder has its own rows, and --rows are of the comparison", next="barlowctl bench step --ladder"
         )
     images = None if data is None else Path(data)
     if images is not None and not loading:
@@ -130,11 +130,11 @@ def step(
     where = choose_device(device)
     if precision == "fp16" and where.type == "cpu":
         raise UserError("a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16")
-    found = compare(
+    result = compare(
         load.load(recipe, changes),
         [name.strip() for name in rows.split(",") if name.strip()],
         device=where,
-        ladder=ladder,
+        ablation=ladder,
         loading=loading,
         images=images,
         count=samples,
@@ -146,37 +146,37 @@ def step(
         minutes=math.inf if minutes is None else minutes,
         progress=console.say,
     )
-    for name, reason in found["left_out"].items():
+    for name, reason in result["left_out"].items():
         console.say(f"{name} was left out: {reason}")
-    for row in found.get("rows") or found["ladder"]:
+    for row in result.get("rows") or result["ladder"]:
         for note in row["notes"]:
             console.say(f"{row['name']}: {note}")
-    _show(console, found)
-    console.result(found)
+    _show(console, result)
+    console.result(result)
 
 
 def _widths(text: str) -> str:
     """`8192x3` or `8192,8192,8192` as a list's inside."""
     width, cross, layers = text.partition("x")
     widths = [width] * int(layers) if cross and layers.isdigit() else text.split(",")
-    if not widths or not all(one.strip().isdigit() for one in widths):
+    if not widths or not all(width.strip().isdigit() for width in widths):
         raise UserError(f"--widths is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--widths 8192x3")
     return ",".join(widths)
 
 
-def _show(console: Console, found: dict[str, Any]) -> None:
-    of, machine = found["step"], found["machine"]
-    widths = "-".join(map(str, of["projector"]))
-    loading = f"loading by {of['workers']} workers" if of["loading"] else "loading excluded"
+def _show(console: Console, result: dict[str, Any]) -> None:
+    measured, machine = result["step"], result["machine"]
+    widths = "-".join(map(str, measured["projector"]))
+    loading = f"loading by {measured['workers']} workers" if measured["loading"] else "loading excluded"
     console.table(
-        f"{of['backbone']}, projector {widths}, batch {of['batch']}, {of['size']} pixels, {loading}; "
+        f"{measured['backbone']}, projector {widths}, batch {measured['batch']}, {measured['size']} pixels, {loading}; "
         f"{machine['device'] if machine['device'] != 'cpu' else machine['processor']}, {machine['threads']} thread(s), "
         f"torch {machine['torch']}, load {machine['load_before']} before; "
-        f"{of['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
+        f"{measured['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
         COLUMNS,
-        [_cells(row) for row in found.get("rows") or found["ladder"]],
+        [_cells(row) for row in result.get("rows") or result["ladder"]],
     )
-    for precision, rates in found["peak"].items():
+    for precision, rates in result["peak"].items():
         console.say(
             f"peak in {precision}: matrix product {rates['product'] / 1e12:,.2f}, convolution "
             f"{rates['convolution'] / 1e12:,.2f} TFLOP/s"

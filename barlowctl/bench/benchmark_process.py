@@ -1,7 +1,7 @@
-"""Measures contestants in turns, for every benchmark: each has a process of its own, and they run A B A B ...
+"""The process of one row of a benchmark, and rounds of several rows in turns: A B A B ...
 
-A process of its own gives each contestant its own memory to be measured; turns spread whatever else the
-machine does over all of them.
+A process of its own gives each row its own memory to be measured; turns spread whatever else the machine does over
+all of them. What runs in the process answers through a `Channel` (`barlowctl/bench/channel.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,11 +26,11 @@ POLL_SECONDS = 0.1
 
 @dataclass
 class Measured:
-    """One pipeline, round by round. peak: bytes, of the process and its workers, over all rounds.
+    """One row, round by round. peak: bytes, of the process and its workers, over all rounds.
 
-    ready: what it said once it was built. warm_up: all it said of the round that does not count.
-    answers: all it said of each round that does.
-    failed: why an optional pipeline dropped out.
+    ready: its answer once it was built. warm_up: its answer to the round that does not count.
+    answers: to each round that does.
+    failed: why an optional row dropped out.
     """
 
     name: str
@@ -44,11 +43,11 @@ class Measured:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Turn:
-    """A pipeline in its own process, idle between rounds.
+class BenchmarkProcess:
+    """A row in its own process, idle between rounds.
 
     Args:
-        module: run as `python -m MODULE`; it calls `serve`. settings: what it is told, JSON values.
+        module: run as `python -m MODULE`; it calls `channel.serve`. settings: its first question, JSON values.
         optional: where it fails, the others go on without it.
         polls: look at its memory while it runs, and at that of its workers.
         environment: variables of its process, beside this one's.
@@ -75,7 +74,7 @@ class Turn:
         self._settings = {"name": name, **settings}
 
     def start(self) -> None:
-        """Build the pipeline.
+        """Build what is measured.
 
         Raises:
             UserError: it cannot be built, or its process ended.
@@ -147,110 +146,48 @@ class Turn:
             self.measured.peak = max(self.measured.peak, memory_bytes(self._process.pid))
 
 
-def measure(
-    turns: Sequence[Turn],
+def measure_in_turns(
+    processes: Sequence[BenchmarkProcess],
     rounds: int,
     progress: Callable[[str], None],
     check: Callable[[Sequence[Measured]], None] = lambda ready: None,
     over: Callable[[], bool] = lambda: False,
 ) -> list[Measured]:
-    """A round of warm-up and `rounds` more, each of every pipeline in turn.
+    """A round of warm-up and `rounds` more, each of every row in turn.
 
     Args:
-        check: given those that are ready before the first round; what it raises ends the measurement.
-        over: asked after each round that counts: whether it was the last one.
+        check: called with those that are ready, before the first round; what it raises ends the measurement.
+        over: called after each round that counts: whether it was the last one.
 
     Raises:
-        UserError: a pipeline failed that is not optional; one that is says so in `Measured.failed`.
+        UserError: a row failed that is not optional; one that is says so in `Measured.failed`.
     """
 
-    def step(turn: Turn, number: int) -> str:
+    def step(process: BenchmarkProcess, number: int) -> str:
         if number < 0:
-            turn.start()
+            process.start()
             return "ready"
-        turn.run(number, keep=number > 0)
-        rate = f", {turn.measured.rates[-1]:.0f} images/s" if turn.measured.rates else ""
+        process.run(number, keep=number > 0)
+        rate = f", {process.measured.rates[-1]:.0f} images/s" if process.measured.rates else ""
         return f"round {number} of {rounds}{rate}" if number else "warm-up"
 
     try:
         for number in range(-1, rounds + 1):
-            for turn in turns:
-                if turn.measured.failed is None:
+            for process in processes:
+                if process.measured.failed is None:
                     try:
-                        done = step(turn, number)
+                        done = step(process, number)
                     except UserError as error:
-                        if not turn.optional:
+                        if not process.optional:
                             raise
-                        done = turn.measured.failed = error.message.partition("\n")[0]
-                        turn.close()
-                    progress(f"{turn.measured.name}: {done}")
+                        done = process.measured.failed = error.message.partition("\n")[0]
+                        process.close()
+                    progress(f"{process.measured.name}: {done}")
             if number < 0:
-                check([turn.measured for turn in turns if turn.measured.failed is None])
+                check([process.measured for process in processes if process.measured.failed is None])
             if number > 0 and over():
                 break
     finally:
-        for turn in turns:
-            turn.close()
-    return [turn.measured for turn in turns]
-
-
-class Channel:
-    """The other side's end of the conversation, in the pipeline's process: questions on standard input, one JSON
-    object a line, and answers where standard output was."""
-
-    def __init__(self) -> None:
-        self._answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # what libraries print must not get between the answers
-
-    def ask(self) -> dict[str, Any] | None:
-        """The next question; None: there will be no more."""
-        line = sys.stdin.readline()
-        return json.loads(line) if line else None
-
-    def answer(self, values: Mapping[str, Any]) -> None:
-        """Answer the last question."""
-        self._answers.write(json.dumps(values) + "\n")
-        self._answers.flush()
-
-    def fail(self, error: Exception) -> None:
-        """Answer that it could not be done."""
-        self.answer({"error": f"{type(error).__name__}: {error}"})
-
-
-def serve(build: Callable[[dict[str, Any]], Callable[[int], int]]) -> None:
-    """Build a pipeline from the settings, then run rounds as asked and answer with images and seconds.
-
-    Args:
-        build: settings -> a function that runs round n and returns how many images it made.
-    """
-
-    def build_timed(settings: dict[str, Any]) -> Callable[[int], dict[str, Any]]:
-        run = build(settings)
-
-        def timed(number: int) -> dict[str, Any]:
-            begin = time.perf_counter()
-            images = run(number)
-            return {"images": images, "seconds": time.perf_counter() - begin}
-
-        return timed
-
-    serve_answers(build_timed)
-
-
-def serve_answers(build: Callable[[dict[str, Any]], Callable[[int], Mapping[str, Any]]]) -> None:
-    """Build a contestant from the settings, then run rounds as asked.
-
-    Args:
-        build: settings -> a function that runs round n and returns what it measured.
-    """
-    channel = Channel()
-    run: Callable[[int], Mapping[str, Any]] | None = None
-    while (question := channel.ask()) is not None:
-        try:
-            if run is not None:
-                channel.answer(run(question["round"]))
-            else:
-                run = build(question)
-                channel.answer({"ready": True})
-        except Exception as error:
-            channel.fail(error)
+        for process in processes:
+            process.close()
+    return [process.measured for process in processes]

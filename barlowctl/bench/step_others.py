@@ -35,14 +35,14 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Parts:
-    """What a rival brings: its projector, its loss, its optimizer over the whole network."""
+    """What another implementation brings: its projector, its loss, its optimizer over the whole network."""
 
     projector: nn.Module
     loss: Loss
     optimizer: Callable[[nn.Module], Any]
 
 
-class Rival:
+class OtherStep:
     """Two passes through the network, the loss, its gradient, the optimizer; autocast and scaling as the row says."""
 
     def __init__(self, settings: StepSettings) -> None:
@@ -62,7 +62,7 @@ class Rival:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def check(self) -> float:
-        """See `Ours.check`."""
+        """See `OurStep.check`."""
         self.network.train()
         with torch.no_grad():
             first, second = (self._input(self.to_input(view)) for view in self.settings.pixels(CHECKED))
@@ -96,13 +96,14 @@ class Rival:
             yield first, second
 
     def _loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """ImageFolder and DataLoader with the rival's transforms, without an end; pinned as the authors have it."""
-        from barlowctl.bench.rivals import Endless, Task, authors_images, lightly_images
+        """ImageFolder and DataLoader with its transforms, without an end; pinned as the authors have it."""
+        from barlowctl.bench.loader_task import Endless, LoaderTask
+        from barlowctl.bench.torch_loaders import authors_images, lightly_images
 
         settings, images = self.settings, self.settings.loading
         assert images is not None
         batch, size = settings.recipe.train.batch_size, settings.recipe.views.size
-        task = Task(images.folder, images.packed, 0, batch, size, images.workers)
+        task = LoaderTask(images.folder, images.packed, 0, batch, size, images.workers)
         dataset = (lightly_images if settings.kind == "lightly" else authors_images)(task)
         loader = torch.utils.data.DataLoader(
             dataset,
@@ -119,14 +120,14 @@ class Rival:
 def copy_layers(source: nn.Module, target: nn.Module) -> None:
     """The weights of one projector in another with the same layers; a bias that the first one lacks becomes 0."""
     kinds = (nn.Linear, nn.modules.batchnorm._BatchNorm)
-    pairs = [[layer for layer in one.modules() if isinstance(layer, kinds)] for one in (source, target)]
+    pairs = [[layer for layer in network.modules() if isinstance(layer, kinds)] for network in (source, target)]
     with torch.no_grad():
-        for ours, theirs in zip(*pairs, strict=True):
-            assert ours.weight is not None
-            assert theirs.weight is not None
-            theirs.weight.copy_(ours.weight)
-            if theirs.bias is not None:
-                theirs.bias.zero_() if ours.bias is None else theirs.bias.copy_(ours.bias)
+        for from_layer, to_layer in zip(*pairs, strict=True):
+            assert from_layer.weight is not None
+            assert to_layer.weight is not None
+            to_layer.weight.copy_(from_layer.weight)
+            if to_layer.bias is not None:
+                to_layer.bias.zero_() if from_layer.bias is None else to_layer.bias.copy_(from_layer.bias)
 
 
 # ---- the authors' step (section 2.2 and appendix A of the paper, their published code's order of steps) ----
@@ -185,7 +186,7 @@ def _two_groups(network: nn.Module) -> list[dict[str, Any]]:
 
 
 def lightly(settings: StepSettings, ours: Method) -> Parts:
-    """Its documentation's example: BarlowTwinsProjectionHead, BarlowTwinsLoss, SGD; its LARS where that is asked."""
+    """Its documentation's example: BarlowTwinsProjectionHead, BarlowTwinsLoss, SGD; its LARS in the "-same" row."""
     from lightly.loss import BarlowTwinsLoss
     from lightly.models.modules import BarlowTwinsProjectionHead
 
@@ -245,7 +246,7 @@ PACKAGES = {"lightly": "lightly", "solo-learn": "solo", "stable-pretraining": "s
 
 
 def is_installed(kind: str) -> bool:
-    """Whether the rival's package is there."""
+    """Whether the implementation's package is there."""
     return kind not in PACKAGES or importlib.util.find_spec(PACKAGES[kind]) is not None
 
 

@@ -1,4 +1,4 @@
-"""`python -m barlowctl.bench.contestant`: one row of the step's benchmark in its own process (see `turns`)."""
+"""`python -m barlowctl.bench.step_process`: one row of the step's benchmark in its own process."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import torch
 
 from barlowctl.assemble.machine import Runtime, set_threads
 from barlowctl.bench import machine_peak
+from barlowctl.bench.channel import Channel
 from barlowctl.bench.step_settings import StepSettings
 from barlowctl.bench.stopwatch import Conversation, Stopwatch
-from barlowctl.bench.turns import Channel
 
 
-class Contestant(Protocol):
-    """A network that can take steps."""
+class StepImplementation(Protocol):
+    """Whoever wrote the step: a network that can take steps."""
 
     def check(self) -> float: ...
 
     def run(self, watch: Stopwatch) -> None: ...
 
 
-def build(settings: StepSettings) -> Contestant:
-    """Ours or a rival's, on its device."""
+def build(settings: StepSettings) -> StepImplementation:
+    """Ours or another, on its device."""
     if settings.kind == "ours":
-        from barlowctl.bench.step_ours import Ours
+        from barlowctl.bench.step_ours import OurStep
 
         set_threads(Runtime(threads=settings.threads))  # as a run does, freed memory included
-        return Ours(settings)
-    from barlowctl.bench.step_rivals import Rival
+        return OurStep(settings)
+    from barlowctl.bench.step_others import OtherStep
 
     torch.set_num_threads(settings.threads)
-    return Rival(settings)
+    return OtherStep(settings)
 
 
 def serve(channel: Conversation) -> None:
@@ -41,15 +41,15 @@ def serve(channel: Conversation) -> None:
     Raises:
         SystemExit: there are no more rounds.
     """
-    told = channel.ask()
-    if told is None:
+    question = channel.ask()
+    if question is None:
         return
-    settings = StepSettings.from_json(told)
+    settings = StepSettings.from_json(question)
     if settings.kind == "peak":
         measure_machine(settings, channel)
         return
-    contestant = build(settings)
-    channel.answer({"ready": True, "loss": exact(contestant)})
+    implementation = build(settings)
+    channel.answer({"ready": True, "loss": exact(implementation)})
     watch = Stopwatch(
         channel,
         settings.device,
@@ -58,15 +58,15 @@ def serve(channel: Conversation) -> None:
         steps=settings.steps,
         children=settings.loading is not None,
     )
-    contestant.run(watch)
+    implementation.run(watch)
 
 
-def exact(contestant: Contestant) -> float:
-    """The contestant's check, without the rounding of a GPU's TF32."""
+def exact(implementation: StepImplementation) -> float:
+    """The implementation's check, without the rounding of a GPU's TF32."""
     convolutions = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        return contestant.check()
+        return implementation.check()
     finally:
         torch.backends.cudnn.allow_tf32 = convolutions
 
@@ -85,9 +85,9 @@ def measure_machine(settings: StepSettings, channel: Conversation) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks ends this process by asking no more
-    spoken = Channel()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process by asking no more
+    parent = Channel()
     try:
-        serve(spoken)
+        serve(parent)
     except Exception as error:
-        spoken.fail(error)
+        parent.fail(error)
