@@ -84,8 +84,9 @@ def launch(
             start = checkpoint.load_latest(run / "checkpoints").state.step if found else 0
             emit, notes = _recorded(run, start, show, monitors, resumed=resume)
             evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
-            epochs, steps_per_epoch = job.settings.epochs, job.settings.steps_per_epoch
-            emit(RunStarted(run, facts, epochs, steps_per_epoch, start, tuple(job.method.terms)))
+            settings = job.settings
+            lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
+            emit(RunStarted(run, facts, *lengths, start, tuple(job.method.terms)))
             for note in ([known] if known else []) + notes:
                 emit(Notice(note))
         run, found = ranks.from_first((run, found))
@@ -139,7 +140,8 @@ def _ignore(event: Event) -> None:
 
 def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
-    length = {"epochs": job.settings.epochs, "steps_per_epoch": job.settings.steps_per_epoch}
+    settings = job.settings
+    length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
     about = {
         **rundir.environment(),
         "recipe_digest": load.digest(job.recipe),

@@ -50,7 +50,11 @@ def plan(
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     facts = first_lines(resolved, method, precision, of_images)
     memory = footprint(resolved, method, precision.used)
-    seen = recipe.train.epochs * min(resolved.images, resolved.steps_per_epoch * recipe.train.batch_size)
+    seen = (
+        resolved.total_steps
+        / resolved.steps_per_epoch
+        * min(resolved.images, resolved.steps_per_epoch * recipe.train.batch_size)
+    )
     with own_generator(device=device):
         rate, how = measure_rate(resolved, method, precision.used)
     return {

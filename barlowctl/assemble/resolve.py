@@ -18,6 +18,7 @@ from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
+from barlowctl.train.settings import steps_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Resolved:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.recipe.train.epochs * self.steps_per_epoch
+        return steps_of(self.recipe.train.epochs, self.steps_per_epoch)
 
     def settings(self, precision: str) -> engine.Settings:
         """How the engine trains, computing in `precision`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,7 +149,7 @@ class _Lines:
         match event:
             case RunStarted():
                 _say_start(self.console, event)
-                self.epochs, self.steps = event.epochs, event.epochs * event.steps_per_epoch
+                self.epochs, self.steps = math.ceil(event.steps / event.steps_per_epoch), event.steps
                 self.start_step, self.terms = event.start_step, event.terms
             case StepDone(logged=True):
                 self.last = dict(event.values)
@@ -195,7 +196,7 @@ class _Live:
             case RunStarted():
                 _say_start(self.console, event)
                 self.steps_per_epoch, self.terms = event.steps_per_epoch, event.terms
-                total = event.epochs * event.steps_per_epoch
+                total = event.steps
                 self.run = self.bars.add_task("run", total=total, completed=event.start_step)
                 done = event.start_step % event.steps_per_epoch
                 self.epoch = self.bars.add_task("epoch", total=event.steps_per_epoch, completed=done)

@@ -15,7 +15,16 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from barlowctl.datasets import IMAGENET
 
@@ -38,6 +47,16 @@ class Section(BaseModel):
     """A frozen table of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+def _whole(value: float) -> int | float:
+    """A whole number as an int, so that it is written as it was before there were others."""
+    return int(value) if float(value).is_integer() else value
+
+
+Epochs = Annotated[
+    float, Field(gt=0.0, le=MOST), AfterValidator(_whole), PlainSerializer(_whole, return_type=int | float)
+]
 
 
 def _are_ranges(text: str) -> bool:
@@ -233,7 +252,7 @@ class Optimizer(Section):
 class Train(Section):
     """How long, how large, in which precision."""
 
-    epochs: Count = 1000
+    epochs: Epochs = Field(1000, description="passes over the images; 2.5: the last one ends half-way")
     batch_size: Annotated[int, Field(ge=2, le=MOST)] = Field(2048, description="images per step, over all devices")
     warmup_epochs: NonNegative = Field(10.0, description="linear warm-up")
     warmup_start_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
@@ -289,7 +308,7 @@ class Train(Section):
     def _warm_up_ends(self) -> Train:
         if self.warmup_epochs > self.epochs:
             raise ValueError(
-                f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs} epochs: "
+                f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs:g} epochs: "
                 "the warm-up must end before the run does"
             )
         return self

@@ -69,7 +69,7 @@ class History:
     def total_steps(self) -> int | None:
         """None for runs of versions that did not note it."""
         length = self.about.get("length", {})
-        return length["epochs"] * length["steps_per_epoch"] if length else None
+        return steps_of(length) if length else None
 
     def curve(self, key: str) -> list[tuple[int, float]]:
         """(step, value) of `loss`, its terms, `knn`, ...; empty where there is none. Epoch means are left out."""
@@ -136,3 +136,8 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return record if isinstance(record, dict) and "step" in record and "event" in record else None
     except ValueError:
         return None
+
+
+def steps_of(length: Mapping[str, Any]) -> int:
+    """Steps of a run, from what it noted of its length; runs of earlier versions had whole epochs."""
+    return int(length.get("steps", length["epochs"] * length["steps_per_epoch"]))

@@ -26,6 +26,7 @@ from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
 from barlowctl.measure.probing import KS, MEASURED, probe
 from barlowctl.recipe.schema import Recipe
+from barlowctl.runs.history import steps_of
 from barlowctl.study import figure, studies, table
 from barlowctl.study.ledger import Cell, Ledger
 from barlowctl.train.events import Sink
@@ -208,5 +209,5 @@ def read_progress(cell: Cell) -> tuple[int, int] | None:
         with (cell.path / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 4096))
             last = json.loads(file.read().splitlines()[-1])
-        return int(last["step"]), about["length"]["epochs"] * about["length"]["steps_per_epoch"]
+        return int(last["step"]), steps_of(about["length"])
     return None

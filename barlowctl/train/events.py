@@ -16,8 +16,9 @@ class RunStarted:
 
     run: Path
     facts: Mapping[str, str]  # label -> value, the run's first lines
-    epochs: int
+    epochs: float
     steps_per_epoch: int
+    steps: int  # of the whole run
     start_step: int  # 0 unless resumed
     terms: tuple[str, ...] = ()  # names of the loss's terms, in their order
 

@@ -104,12 +104,12 @@ class Loop:
     def _train(self, evaluated: Mapping[str, float] | None) -> None:
         progress, settings = self.progress, self.settings
         self.trained.method.train()
-        epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
-        if epoch and start_batch == 0 and settings.evaluates_after(epoch - 1):  # resumed before or after that
+        ended = settings.epoch_ended_at(progress.step)
+        if ended is not None and settings.evaluates_after(ended):  # resumed before or after that
             progress.last = {**progress.last, **(evaluated or {})}
             self.measured = frozenset(evaluated or {})
             if evaluated is None:
-                self._evaluate(epoch - 1)
+                self._evaluate(ended)
             self._agree(finished=progress.step == settings.total_steps)
         while progress.step < settings.total_steps:
             epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
@@ -141,8 +141,8 @@ class Loop:
             batches.close()
 
     def _next(self, batches: Iterator[Any]) -> Batch | None:
-        """The next batch; None at the end, or when something is to be told."""
-        if self._must_tell():
+        """The next batch; None at the end of the epoch or the run, or when something is to be told."""
+        if self._must_tell() or self._begun() == self.settings.total_steps:
             return None
         try:
             return next(batches, None)

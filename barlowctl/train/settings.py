@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from barlowctl.train.schedule import Every, Kind, scheduled
 class Settings:
     """How long and how; steps are optimizer steps, one batch each."""
 
-    epochs: int
+    epochs: float  # 2.5: the last one ends half-way
     steps_per_epoch: int
     warmup_epochs: float
     final_lr_scale: float
@@ -37,12 +38,20 @@ class Settings:
 
     @property
     def total_steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
+        return steps_of(self.epochs, self.steps_per_epoch)
 
     def evaluates_after(self, epoch: int) -> bool:
         """Whether an online evaluation follows an epoch, counted from 0."""
         every = self.evaluate_every_epochs
-        return every > 0 and ((epoch + 1) % every == 0 or epoch + 1 == self.epochs)
+        last = math.ceil(self.total_steps / self.steps_per_epoch) - 1
+        return every > 0 and ((epoch + 1) % every == 0 or epoch == last)
+
+    def epoch_ended_at(self, step: int) -> int | None:
+        """The epoch, counted from 0, that has ended after so many steps; None: within one, or before the first."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if within and step == self.total_steps:
+            return epoch
+        return epoch - 1 if epoch and within == 0 else None
 
     def lr_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step, counted from 0."""
@@ -60,3 +69,8 @@ class Settings:
             milestones=self.milestones,
             milestone_factor=self.milestone_factor,
         )
+
+
+def steps_of(epochs: float, steps_per_epoch: int) -> int:
+    """Steps of so many epochs, at least one; part of an epoch is rounded to whole steps."""
+    return max(1, round(epochs * steps_per_epoch))

@@ -224,3 +224,15 @@ def test_copy_never_overwrites(tmp_path: Path) -> None:
         catalog.copy("resnet50", tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         catalog.copy("resnet50", tmp_path / "none" / "x.toml")
+
+
+def test_epochs_may_be_part_of_one_and_whole_ones_are_written_as_before() -> None:
+    whole = load.load("quickstart", ["train.epochs=5"])
+    assert (whole.train.epochs, load.digest(whole)) == (5, "8eafc3c140f61311")  # as before there were others
+    assert "epochs = 5\n" in load.dump(whole)
+    assert load.digest(load.load("quickstart", ["train.epochs=5.0"])) == "8eafc3c140f61311"
+    part = load.load("quickstart", ["train.epochs=2.5"])
+    assert "epochs = 2.5\n" in load.dump(part)
+    assert load.parse(load.dump(part)) == part
+    with pytest.raises(UserError, match=r"train\.epochs is 0\. Allowed: greater than 0"):
+        load.load("quickstart", ["train.epochs=0"])

@@ -265,3 +265,36 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path: Path) -> None:
     assert recorder.of(StepDone)[0].step == 11
     assert final_bytes(tmp_path / "parts") == final_bytes(tmp_path / "whole")
     assert whole["epochs"] == 3
+
+
+HALF_AN_EPOCH_MORE = replace(SETTINGS, epochs=2.5, checkpoint_every_steps=3)  # 12.5 steps: 12, in three epochs
+
+
+def test_part_of_an_epoch_is_trained_evaluated_and_saved(tmp_path: Path) -> None:
+    result, recorder = train(tmp_path, settings=HALF_AN_EPOCH_MORE, evaluate=lambda: {"knn": 1.0})
+    assert (result["steps"], result["epochs"]) == (12, 2.5)
+    assert [event.step for event in recorder.of(EpochDone)] == [5, 10, 12]
+    assert [event.step for event in recorder.of(Evaluated)] == [5, 10, 12]
+    assert checkpoint.load_latest(tmp_path / "checkpoints").state.step == 12
+    assert HALF_AN_EPOCH_MORE.lr_factor(12) == pytest.approx(0.001)  # the schedule ends with the run
+
+
+@pytest.mark.parametrize("stop_at", [4, 11])
+def test_part_of_an_epoch_resumes_bit_identically(tmp_path: Path, stop_at: int) -> None:
+    train(tmp_path / "whole", settings=HALF_AN_EPOCH_MORE)
+    with pytest.raises(RunStopped):
+        train(tmp_path / "parts", settings=HALF_AN_EPOCH_MORE, stop_at=stop_at)
+    train(tmp_path / "parts", settings=HALF_AN_EPOCH_MORE, resume=True)
+    assert final_bytes(tmp_path / "parts") == final_bytes(tmp_path / "whole")
+
+
+def test_the_evaluation_after_part_of_an_epoch_is_made_at_a_resume(tmp_path: Path) -> None:
+    def interrupted() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    settings = replace(HALF_AN_EPOCH_MORE, evaluate_every_epochs=3)  # after the last one only
+    train(tmp_path, settings=settings, evaluate=interrupted)
+    result, recorder = train(tmp_path, settings=settings, resume=True, evaluate=lambda: {"knn": 2.0})
+    assert [event.step for event in recorder.of(Evaluated)] == [12]
+    assert result["knn"] == 2.0
+    assert recorder.of(StepDone) == []
