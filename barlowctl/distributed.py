@@ -63,7 +63,7 @@ def another_rank_failed(ranks: Ranks, rank: int, code: int) -> RankLost:
 class Ranks:
     """This process among those that train one model. Alone (size 1) every method is a no-op.
 
-    Control values (`table`, `objects`) travel over gloo on the CPU and never wait for a device.
+    Control values (`all_gather_ints`, `objects`) travel over gloo on the CPU and never wait for a device.
     """
 
     rank: int = 0
@@ -77,7 +77,7 @@ class Ranks:
         """Whether this rank shows, records and saves."""
         return self.rank == 0
 
-    def table(self, values: Sequence[int]) -> list[list[int]]:
+    def all_gather_ints(self, values: Sequence[int]) -> list[list[int]]:
         """Every rank's row of integers, in the order of ranks; every rank gives equally many."""
         if self.size == 1:
             return [list(values)]
@@ -89,7 +89,7 @@ class Ranks:
 
     def shares(self, rows: int) -> list[int]:
         """How many rows of the batch each rank holds."""
-        return [row[0] for row in self.table([rows])]
+        return [row[0] for row in self.all_gather_ints([rows])]
 
     def add(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place. No gradient: callers state theirs."""
@@ -259,11 +259,11 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
 def _tell(ranks: Ranks, error: UserError) -> None:
     """Tell the others why this rank leaves, and let an error be said once: by the rank that it began on."""
     if isinstance(error, RankLost):
-        error.told = error.explained
+        error.reported_elsewhere = error.explained
         return
     ranks.report(error.message)
-    error.told = not ranks.first and ranks.reason_of_first() == error.message
-    if not ranks.first and not error.told:
+    error.reported_elsewhere = not ranks.first and ranks.reason_of_first() == error.message
+    if not ranks.first and not error.reported_elsewhere:
         error.message = f"rank {ranks.rank}: {error.message}"
 
 

@@ -27,7 +27,7 @@ class UserError(Exception):
         next: the command (or step) to try next.
 
     Attributes:
-        told: among several processes of one run: whether another one says it, so that this one is silent.
+        reported_elsewhere: among several processes of one run: whether another one says it, so that this one is silent.
             None: raised before the processes knew of one another, so all raise it; one per machine says it.
     """
 
@@ -38,7 +38,7 @@ class UserError(Exception):
         self.message = message
         self.allowed = allowed
         self.next = next
-        self.told: bool | None = None
+        self.reported_elsewhere: bool | None = None
 
 
 class RunStopped(UserError):

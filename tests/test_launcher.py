@@ -128,7 +128,7 @@ def test_the_first_of_a_host_list(names: str, first: str) -> None:
 
 
 def test_whatever_the_variables_hold_it_is_a_place_or_a_users_error() -> None:
-    draw = random.Random(0)
+    generator = random.Random(0)
     names = [
         *TORCHRUN, "LOCAL_WORLD_SIZE", *TWO_NODES, "SLURM_NTASKS", "SLURM_NNODES", "SLURM_PTY_PORT",
         "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK",
@@ -136,7 +136,7 @@ def test_whatever_the_variables_hold_it_is_a_place_or_a_users_error() -> None:
     values = ["", " ", "0", "1", "2", "3", "-1", "x", "1.5", "٣", "99999999999", "a[1-3]", "4(x2),1", "[", "\udce9"]
     places = 0
     for _ in range(4000):
-        environment = {name: draw.choice(values) for name in names if draw.random() < 0.4}
+        environment = {name: generator.choice(values) for name in names if generator.random() < 0.4}
         says_errors(environment)
         with contextlib.suppress(UserError):
             found = place(environment)

@@ -99,7 +99,7 @@ def diagnose(
     )
 
 
-def save(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
+def save_spectra(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
     """Spectra and the block of C as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -112,11 +112,11 @@ def save(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
 
 
 def correlation_pictures(folder: Path) -> tuple[Path, Path]:
-    """Where `draw` draws."""
+    """Where `save_pictures` puts them."""
     return folder / "correlation.png", folder / "spectra.png"
 
 
-def draw(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
+def save_pictures(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
     """`correlation.png` (the block of C) and `spectra.png` in `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = correlation_pictures(folder)

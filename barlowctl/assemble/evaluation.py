@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source
-from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save
+from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save_spectra
 from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
@@ -231,7 +231,7 @@ class OnlineEvaluation:
 
         def sink(event: Event) -> None:
             if isinstance(event, Evaluated) and self._latest is not None:
-                save(folder / f"step-{event.step:08d}.safetensors", *self._latest)
+                save_spectra(folder / f"step-{event.step:08d}.safetensors", *self._latest)
 
         return sink
 

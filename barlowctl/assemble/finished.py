@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from barlowctl import shell
-from barlowctl.assemble.begun import note_edited, recipe_of
 from barlowctl.assemble.model import build_method
+from barlowctl.assemble.run_recipe import note_edited, recipe_of
 from barlowctl.errors import UserError
 from barlowctl.export.keys import describe_difference
 from barlowctl.methods import Method

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from barlowctl.assemble import begun, precision, run_images
+from barlowctl.assemble import precision, run_images
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped, UserError
@@ -111,8 +111,35 @@ def _recorded(
     watching = [guarded(monitor.open(run, start), monitor.name, tell) for monitor in monitors]
     notes = []
     if resumed:
-        notes = [note] if (note := begun.made_again(run, start) if start else begun.start_over(run)) else []
+        notes = [note] if (note := _steps_made_again(run, start) if start else _start_over(run)) else []
     return broadcast(show, sinks.json_lines(run / "metrics.jsonl", start_step=start), *watching), notes
+
+
+def _start_over(run: Path) -> str:
+    """Prepare a run that has no checkpoint to begin again; returns what that costs, in words.
+
+    Its records go aside: a run whose checkpoints were deleted has more of them than one that was killed early.
+    """
+    metrics = run / "metrics.jsonl"
+    reached = max((record["step"] for record in sinks.records(metrics)), default=0)
+    if not reached:
+        metrics.unlink(missing_ok=True)
+        return "the run was stopped before its first checkpoint: it starts from the beginning"
+    aside = sinks.put_aside(metrics)
+    if (run / "diagnostics").is_dir():
+        sinks.put_aside(run / "diagnostics")
+    return (
+        f"there is no checkpoint in '{run / 'checkpoints'}', though the run had come to step {reached:,}: none was "
+        f"written by then, or they were deleted. It starts from the beginning; its records are kept in '{aside.name}'"
+    )
+
+
+def _steps_made_again(run: Path, start: int) -> str | None:
+    """What a run resumed at a step does a second time, in words."""
+    reached = max((record["step"] for record in sinks.records(run / "metrics.jsonl")), default=0)
+    if reached <= start:
+        return None
+    return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
 
 
 def _check_room(job: Job, run: Path | None) -> None:

@@ -96,8 +96,8 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
 def _is_own(mine: frozenset[Any], ranks: Ranks) -> bool:
     """Whether no other rank of this machine has any of `mine`; all ranks call this together."""
     machine = platform.node()
-    told = ranks.objects((machine, mine))
-    others = [theirs for rank, (node, theirs) in enumerate(told) if rank != ranks.rank and node == machine]
+    gathered = ranks.objects((machine, mine))
+    others = [theirs for rank, (node, theirs) in enumerate(gathered) if rank != ranks.rank and node == machine]
     return all(mine.isdisjoint(theirs) for theirs in others)
 
 

@@ -14,7 +14,7 @@ from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, s
 from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import kept_by, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.assemble.trial import Trial, batch_of_pixels
+from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
@@ -126,11 +126,11 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
     method = place(method, recipe, device)
     optimizer = build_optimizer(recipe, method, resolved.rates)
-    trial = Trial(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.views.sizes)
-    trial.step(precision)
-    seconds = [trial.step(precision)]
+    synthetic_steps = SyntheticSteps(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.views.sizes)
+    synthetic_steps.take(precision)
+    seconds = [synthetic_steps.take(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:
-        seconds.append(trial.step(precision))
+        seconds.append(synthetic_steps.take(precision))
     steps = "one step" if len(seconds) == 1 else f"{len(seconds)} steps"
     how = f"measured now: {steps} of {batch} images on this device, loading not counted"
     return batch / min(seconds), how

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from barlowctl.assemble.model import build_method, place, preprocessing_of
-from barlowctl.assemble.trial import Trial, operations
+from barlowctl.assemble.synthetic_steps import SyntheticSteps, operations
 from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
@@ -52,9 +52,9 @@ class Precision:
 
 
 def choose(
-    asked: str, device: torch.device, measure: Callable[[], Precision], kept: Precision | None = None
+    asked: str, device: torch.device, time_steps: Callable[[], Precision], kept: Precision | None = None
 ) -> Precision:
-    """What `asked` becomes on a device: `kept` where it was chosen before, or what `measure` (see `faster`) finds.
+    """What `asked` becomes on a device: `kept` where it was chosen before, or what `time_steps` (see `faster`) finds.
 
     Random states and the number of threads are those of before.
     """
@@ -63,7 +63,7 @@ def choose(
     if kept is not None and kept.asked == asked:
         return kept
     with torch.random.fork_rng(devices=[]), one_thread():
-        return measure()
+        return time_steps()
 
 
 def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precision | None = None) -> Precision:
@@ -73,15 +73,15 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precis
     each of `ranks` has or as much of it as is cheap. What the optimizer does is fp32 in either.
     """
 
-    def measure() -> Precision:
+    def time_steps() -> Precision:
         each = operations(recipe) / recipe.train.batch_size
         share = max(2, recipe.train.batch_size // ranks)
         batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
         method = place(build_method(recipe), recipe, device)
-        trial = Trial(preprocessing_of(recipe), method, device, batch, sizes=recipe.views.sizes)
-        return faster(recipe.train.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
+        synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, device, batch, sizes=recipe.views.sizes)
+        return faster(recipe.train.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
 
-    return choose(recipe.train.precision, device, measure, kept)
+    return choose(recipe.train.precision, device, time_steps, kept)
 
 
 @contextmanager
@@ -169,8 +169,8 @@ def shared(out: Path, recipe: Recipe, device: torch.device) -> Precision | None:
         known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if asked in known:
             return _of(known[asked])
-        begun = (kept_by(about.parent) for about in sorted(out.glob("cells/*/*/run.json")))
-        found = next((one for one in begun if one is not None and one.asked == asked), None)
+        choices = (kept_by(about.parent) for about in sorted(out.glob("cells/*/*/run.json")))
+        found = next((one for one in choices if one is not None and one.asked == asked), None)
         found = found or of_run(recipe, device)
         found = replace(found, why=f"{found.why}, for the whole study")
         rundir.write_json(file, {**known, asked: record(found, device)})

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from barlowctl.assemble.trial import forward_flops
+from barlowctl.assemble.synthetic_steps import forward_flops
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.loader import processor
 from barlowctl.bench.step_ablation import choose_ablation

@@ -36,7 +36,7 @@ IMAGES = 10**6
 
 @dataclass
 class SyntheticBatch:
-    """The same views each time, on the device already. See `engine.Batch`."""
+    """The same views each time, on the device already. See `engine.TrainingBatch`."""
 
     views: list[Tensor]
     labels: Tensor
@@ -126,7 +126,7 @@ class OurStep:
 
 
 class Watched:
-    """A loader whose one endless epoch tells the watch of every step. See `engine.Loader`."""
+    """A loader whose one endless epoch tells the watch of every step. See `engine.TrainingLoader`."""
 
     def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int) -> None:
         self.batches, self.watch, self.ahead = batches, watch, ahead

@@ -21,7 +21,7 @@ from barlowctl.errors import RunStopped, UserError, did_you_mean
 if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
     from barlowctl.launchers.pool import Place
-    from barlowctl.study.ledger import Cell, Ledger
+    from barlowctl.study.directory import Cell, StudyDirectory
     from barlowctl.study.studies import Study
 
 EPILOG = examples(
@@ -123,7 +123,7 @@ def ablate(
     from barlowctl.assemble.machine import Runtime
     from barlowctl.recipe import load
     from barlowctl.study import studies
-    from barlowctl.study.ledger import Ledger
+    from barlowctl.study.directory import StudyDirectory
 
     console = Console(json=json, quiet=quiet)
     flags = {
@@ -154,29 +154,29 @@ def ablate(
             allowed="--seeds N: seeds 0 to N - 1",
             next=f"without --set=seed={base.seed}",
         )
-    ledger = Ledger(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
-    data = data or ledger.dataset
+    directory = StudyDirectory(out or Path("studies") / base.name, base, tuple(kept), tuple(range(seeds)))
+    data = data or directory.dataset
     command = _Command(
-        console, ledger, tuple(found), Runtime(device, threads, workers, loader), data, parallel, _names(without)
+        console, directory, tuple(found), Runtime(device, threads, workers, loader), data, parallel, _names(without)
     )
-    if cell is not None and cell >= len(ledger.cells):
+    if cell is not None and cell >= len(directory.cells):
         raise UserError(
-            f"--cell is {cell}, but the plan has {len(ledger.cells)} cells", allowed="0 and on", next="--cell 0"
+            f"--cell is {cell}, but the plan has {len(directory.cells)} cells", allowed="0 and on", next="--cell 0"
         )
     flags_given = [*chosen, *(["--grid", str(grid)] if grid else [])]
     flags_given += (["--only", only] if only else []) + (["--without", without] if without else [])
-    again = _again(flags_given, recipe, overrides or [], seeds, data, ledger.out, workers, loader)
+    again = _again(flags_given, recipe, overrides or [], seeds, data, directory.out, workers, loader)
     if dry_run:
         command.plan()
     elif print_sbatch:
         command.sbatch([*again, *_place_arguments(device, threads)], slurm_options or [])
     elif show:
-        ledger.check()
+        directory.check()
         command.results()
     elif cell is not None:
         command.run([cell])
     else:
-        command.run(range(len(ledger.cells)), again if parallel > 1 else None)
+        command.run(range(len(directory.cells)), again if parallel > 1 else None)
 
 
 def _check_names(named: Sequence[str], known: Sequence[str]) -> None:
@@ -223,8 +223,8 @@ class _Command:
     """What was asked for, and what the command does with it."""
 
     console: Console
-    ledger: Ledger
-    whole: tuple[Study, ...]  # the ledger's studies with all their variants
+    directory: StudyDirectory
+    whole: tuple[Study, ...]  # the directory's studies with all their variants
     runtime: Runtime
     data: str | None
     parallel: int
@@ -237,23 +237,23 @@ class _Command:
         from barlowctl.launchers import pool
         from barlowctl.study.cells import open_images, write_results
 
-        images = open_images(self.ledger.base, self.data)
-        self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
-        cells = [(number, self.ledger.cells[number]) for number in numbers]
+        images = open_images(self.directory.base, self.data)
+        self.directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+        cells = [(number, self.directory.cells[number]) for number in numbers]
         todo = [(number, cell) for number, cell in cells if cell.record is None]
         done = len(cells) - len(todo)
         said = f" ({done} finished before)" if done else ""
-        self.console.say(f"{len(cells)} cells{said}, in {self.ledger.out}")
+        self.console.say(f"{len(cells)} cells{said}, in {self.directory.out}")
         wrong: dict[str, str] = {}
-        with show_study(self.console, self.ledger, self.parallel) as display:
+        with show_study(self.console, self.directory, self.parallel) as display:
 
             def tell(cell: Cell, what: str | None) -> None:
                 display.tell(cell, what)
                 if what != "started":
-                    write_results(self.ledger.with_finished(self.whole), figures=False)
+                    write_results(self.directory.with_finished(self.whole), figures=False)
 
             if again is not None:
-                recipe_threads = self.ledger.base.train.cpu_threads
+                recipe_threads = self.directory.base.train.cpu_threads
                 shares = places(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
                 number_of = {cell.path: number for number, cell in todo}
 
@@ -264,7 +264,7 @@ class _Command:
                 wrong = pool.run_all([cell for _, cell in todo], shares, arguments, tell)
             else:
                 wrong = self._run_here([cell for _, cell in todo], images.labelled, display, tell)
-        if not wrong or any(cell.record is not None for cell in self.ledger.cells):
+        if not wrong or any(cell.record is not None for cell in self.directory.cells):
             self.results(quick=len(cells) == 1, last=not wrong)
         if wrong:
             first, reason = next(iter(wrong.items()))
@@ -304,35 +304,35 @@ class _Command:
         from barlowctl.study import table
         from barlowctl.study.cells import finished_of_all_layers, write_results
 
-        console, cells, ledger = self.console, self.ledger.cells, self.ledger.with_finished(self.whole)
+        console, cells, directory = self.console, self.directory.cells, self.directory.with_finished(self.whole)
         finished = sum(cell.record is not None for cell in cells)
         quick = quick and finished < len(cells)
-        anything = any(row["finished"] for study in ledger.studies for row in table.rows(ledger, study))
+        anything = any(row["finished"] for study in directory.studies for row in table.rows(directory, study))
         if not anything and not quick:
             raise UserError(
-                f"nothing of this is finished in '{ledger.out}' (another process may be at it)",
+                f"nothing of this is finished in '{directory.out}' (another process may be at it)",
                 next="without --show",
             )
-        files, why = write_results(ledger, figures=not quick)
+        files, why = write_results(directory, figures=not quick)
         documents = []
-        for study in ledger.studies:
-            rows = table.rows(ledger, study)
-            documents.append(table.document(ledger, study, rows))
+        for study in directory.studies:
+            rows = table.rows(directory, study)
+            documents.append(table.document(directory, study, rows))
             if not quick:
-                title = f"{study.title} ({study.source}) on recipe {ledger.base.name}, {table.seeds_text(rows)}"
+                title = f"{study.title} ({study.source}) on recipe {directory.base.name}, {table.seeds_text(rows)}"
                 console.table(title, *table.shown(rows, table.ACCURACY))
                 console.table("", *table.shown(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):
                     console.say(line)
-        for text in (why, finished_of_all_layers(ledger)):
+        for text in (why, finished_of_all_layers(directory)):
             if text:
                 console.say(text)
-        console.say(f"{finished} of {len(cells)} cells are finished; written into {ledger.out}:")
+        console.say(f"{finished} of {len(cells)} cells are finished; written into {directory.out}:")
         console.say("  " + ", ".join(file.name for file in files))
         summary = {
-            "recipe_name": ledger.base.name,
-            "seeds": list(ledger.seeds),
-            "out": str(ledger.out),
+            "recipe_name": directory.base.name,
+            "seeds": list(directory.seeds),
+            "out": str(directory.out),
             "cells": len(cells),
             "finished": finished,
             "studies": documents,
@@ -349,15 +349,15 @@ class _Command:
         for option in given:
             if "=" not in option:
                 raise UserError(f"--slurm-option '{option}' is not NAME=VALUE", next="--slurm-option partition=gpu")
-        images = open_images(self.ledger.base, self.data)
-        self.ledger.open(images.digests, dataset=images.dataset, earlier=images.earlier)
-        cells = [number for number, cell in enumerate(self.ledger.cells) if cell.record is None]
+        images = open_images(self.directory.base, self.data)
+        self.directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+        cells = [number for number, cell in enumerate(self.directory.cells) if cell.record is None]
         if not cells:
-            raise UserError(f"all cells in '{self.ledger.out}' are finished", next="--show without --print-sbatch")
+            raise UserError(f"all cells in '{self.directory.out}' are finished", next="--show without --print-sbatch")
         text = slurm.study_script(
             cells,
             arguments,
-            out=self.ledger.out,
+            out=self.directory.out,
             at_once=self.parallel if self.parallel > 1 else None,
             gpu=self.runtime.device != "cpu",
             options=dict(option.split("=", 1) for option in given),
@@ -372,16 +372,16 @@ class _Command:
         from barlowctl.assemble.machine import places_at_once
         from barlowctl.study.estimate import estimate
 
-        ledger, console = self.ledger, self.console
-        estimated = estimate(ledger.base, ledger.cells, self.runtime, self.data, self.without)
-        open_cells = [cell for cell in ledger.cells if cell.record is None]
+        directory, console = self.directory, self.console
+        estimated = estimate(directory.base, directory.cells, self.runtime, self.data, self.without)
+        open_cells = [cell for cell in directory.cells if cell.record is None]
         seconds = sum(estimated.of(cell).total for cell in open_cells)
         documents = []
-        for study in ledger.studies:
+        for study in directory.studies:
             rows, variants = [], []
             for variant in study.variants:
-                cost = estimated.of(ledger.cell(study, variant, ledger.seeds[0]))
-                same = ledger.same_as(study, variant)
+                cost = estimated.of(directory.cell(study, variant, directory.seeds[0]))
+                same = directory.same_as(study, variant)
                 does = " ".join(variant.overrides) or "(the recipe as it is)"
                 rows.append((variant.name, does + (f"   = {same}" if same else ""),
                              duration(cost.train), duration(cost.measure), variant.published[0]))  # fmt: skip
@@ -394,26 +394,26 @@ class _Command:
                         "seconds": {"train": cost.train, "measure": cost.measure, "source": cost.source},
                     }
                 )
-            title = f"{study.title} ({study.source}) on recipe {ledger.base.name}"
+            title = f"{study.title} ({study.source}) on recipe {directory.base.name}"
             console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
             documents.append({"study": study.name, "variants": variants})
         for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
             console.say(f"estimate: {source}")
-        finished = len(ledger.cells) - len(open_cells)
-        speedup = places_at_once(self.parallel, self.runtime, ledger.base.train.cpu_threads)
+        finished = len(directory.cells) - len(open_cells)
+        speedup = places_at_once(self.parallel, self.runtime, directory.base.train.cpu_threads)
         at_once = f", {duration(seconds / speedup)} with {self.parallel} at a time" if self.parallel > 1 else ""
         said = f", {finished} of them finished" if finished else ""
         console.say(
-            f"{len(ledger.cells)} cells ({_count(len(ledger.seeds), 'seed')}; equal recipes once){said}: "
+            f"{len(directory.cells)} cells ({_count(len(directory.seeds), 'seed')}; equal recipes once){said}: "
             f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is; "
             f"{duration(seconds * estimated.cpu_share)} of a CPU's time"
         )
         console.result(
             {
-                "recipe_name": ledger.base.name,
-                "seeds": list(ledger.seeds),
+                "recipe_name": directory.base.name,
+                "seeds": list(directory.seeds),
                 "studies": documents,
-                "cells": len(ledger.cells),
+                "cells": len(directory.cells),
                 "finished": finished,
                 "seconds": seconds,
                 "cpu_seconds": seconds * estimated.cpu_share,

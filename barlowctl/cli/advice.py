@@ -66,8 +66,8 @@ def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> 
     """Flags with and without which a run with other values starts: a begun one keeps its recipe and its place."""
     options = options_of(command)
     given = {options[flag].opts[0]: value for flag, value in pairs(arguments, options) if flag in options}
-    if begun := given.get("--resume"):
-        return ["--recipe", f"{_directory(begun[0])}/recipe.toml", *flags], ["--resume"]
+    if resumed := given.get("--resume"):
+        return ["--recipe", f"{_directory(resumed[0])}/recipe.toml", *flags], ["--resume"]
     place = given.get("--out")
     return flags, ["--out"] if place and "--out" not in flags and os.path.exists(place[0]) else []
 

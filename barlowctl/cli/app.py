@@ -111,7 +111,7 @@ def run(arguments: list[str]) -> int:
         _trace()
         error.next = completed(error.next, arguments, typer.main.get_command(app))
         other_rank = not launcher.says_errors()
-        if not (other_rank if error.told is None else error.told):
+        if not (other_rank if error.reported_elsewhere is None else error.reported_elsewhere):
             show_error(error, json=as_json and not other_rank)
         return error.exit_code
     except typer.TyperException as error:

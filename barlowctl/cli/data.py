@@ -302,7 +302,7 @@ def preview(
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.images.unreadable import listed
-    from barlowctl.data.preview import preview as draw
+    from barlowctl.data.preview import preview as save_preview
 
     if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
         data = dataset_of(Path(recipe).parent, value)
@@ -319,7 +319,7 @@ def preview(
             settings["on_unreadable"] = "skip"
         return training_loader(source, value, runtime, device, choice=chosen, **settings)
 
-    drawn = draw(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
+    drawn = save_preview(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
     for line in listed(drawn.unreadable):
         console.say(line)
     by = f"{chosen.name} loader ({chosen.why})"

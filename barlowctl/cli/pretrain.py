@@ -136,10 +136,10 @@ def pretrain(
     elif (count := gpus or processes) and not dry_run and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
-    begun = None if resume is None else rundir.find(resume)
-    if begun is not None:
-        value = _recipe_of_run(begun, recipe, overrides, out)
-        data = _images_of_run(begun, value) if data is None else data
+    resumed = None if resume is None else rundir.find(resume)
+    if resumed is not None:
+        value = _recipe_of_run(resumed, recipe, overrides, out)
+        data = _images_of_run(resumed, value) if data is None else data
     else:
         names = list(catalog.shipped())
         missing = UserError(
@@ -160,7 +160,7 @@ def pretrain(
         started = launcher.place()
         if started.rank == 0:
             ranks_asked = max(started.size, nodes * (gpus or processes or 1))
-            _dry_run(console, plan(value, runtime, data, ranks_asked, resume=begun))
+            _dry_run(console, plan(value, runtime, data, ranks_asked, resume=resumed))
         return
     if slurm or print_sbatch:
         from barlowctl.assemble.resolve import check_share
@@ -168,12 +168,12 @@ def pretrain(
 
         check_share(value, nodes * (gpus or processes or 1))  # the job would refuse it after hours in the queue
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
-        named = str(begun / "recipe.toml") if begun else recipe or value.name
+        named = str(resumed / "recipe.toml") if resumed else recipe or value.name
         start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
         every_turn = _every_turn(
             data or value.data.dataset, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb
         )
-        _slurm(console, asked, value.name, begun or out, start, every_turn, submit=not print_sbatch)
+        _slurm(console, asked, value.name, resumed or out, start, every_turn, submit=not print_sbatch)
         return
     watching: list[Monitor] = [TensorBoard()] if tensorboard else []
     watching += [Wandb(value.model_dump(mode="json"))] if wandb else []
@@ -182,7 +182,7 @@ def pretrain(
             console = Console(quiet=True)
         job = prepare(value, runtime, data, ranks)
         with show(console) as display:
-            result = launch(job, begun or out, display, resume=begun is not None, monitors=watching)
+            result = launch(job, resumed or out, display, resume=resumed is not None, monitors=watching)
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")
@@ -327,7 +327,7 @@ def _recipe_of_run(run: Path, recipe: str | None, overrides: list[str] | None, o
     Raises:
         UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
     """
-    from barlowctl.assemble.begun import check_recipe, recipe_of
+    from barlowctl.assemble.run_recipe import check_recipe, recipe_of
     from barlowctl.recipe import load
 
     saved = recipe_of(run)

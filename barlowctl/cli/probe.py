@@ -109,7 +109,8 @@ def probe(
     from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.measure.identity import identify, place, reserve, stem_of
-    from barlowctl.measure.probing import measure, open_labelled
+    from barlowctl.measure.probing import open_labelled
+    from barlowctl.measure.probing import probe as probe_subject
     from barlowctl.measure.subjects import open_subject
 
     launcher.refuse_several("probe")
@@ -138,15 +139,15 @@ def probe(
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
     shown = opened.preprocessing
     console.say(f"images are shown at resize {shown.resize}, crop {shown.crop}, {shown.interpolation}")
-    floors = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
+    baselines = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     measured = []
-    with options.advise_skipping(policy), console.progress("probing", 1 + len(floors)) as progress:
-        for name, values in measure(
+    with options.advise_skipping(policy), console.progress("probing", 1 + len(baselines)) as progress:
+        for name, values in probe_subject(
             opened,
             labelled,
             Runtime(device, threads, workers, loader),
             tasks=tasks,
-            floors=floors,
+            baselines=baselines,
             folder=folder,
             emit=tell_training(console),
             on_unreadable=policy,
@@ -255,10 +256,10 @@ def _write(file: Path, result: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
     kept = {key: before[key] for key in ("knn", "linear", *TRAINED) if key in before and key not in result}
-    floors = {one["name"]: one for one in before.get("floors", [])}
+    baselines = {one["name"]: one for one in before.get("floors", [])}
     for one in result["floors"]:
-        floors[one["name"]] = {**floors.get(one["name"], {}), **one}
-    rundir.write_json(file, {**result, **kept, "floors": list(floors.values())})
+        baselines[one["name"]] = {**baselines.get(one["name"], {}), **one}
+    rundir.write_json(file, {**result, **kept, "floors": list(baselines.values())})
 
 
 def _show(

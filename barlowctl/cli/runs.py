@@ -207,7 +207,7 @@ def _line(record: Any, shown: Collection[str]) -> str:
 @app.command("restore", cls=Command, epilog="barlowctl runs restore runs/NAME")
 def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
-    from barlowctl.assemble.begun import restore_recipe
+    from barlowctl.assemble.run_recipe import restore_recipe
     from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
@@ -265,11 +265,11 @@ def _checkpoints(run: History) -> list[Path]:
 
 def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
     from barlowctl.plots.images import save_image
-    from barlowctl.plots.panels import draw
+    from barlowctl.plots.panels import curves
 
     if not panels:
         raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
     try:
-        save_image(draw(panels), out)
+        save_image(curves(panels), out)
     except OSError as error:
         raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error

@@ -12,7 +12,7 @@ from barlowctl.cli.live import duration
 from barlowctl.train.events import Event, Notice, Sink
 
 if TYPE_CHECKING:
-    from barlowctl.study.ledger import Cell, Ledger
+    from barlowctl.study.directory import Cell, StudyDirectory
 
 SECONDS_BETWEEN_READS = 2.0
 
@@ -20,16 +20,16 @@ SECONDS_BETWEEN_READS = 2.0
 class StudyDisplay:
     """Shows cells as they start and end; what the tables show is read from the study's directory."""
 
-    def __init__(self, console: Console, ledger: Ledger, at_once: int) -> None:
-        self.console, self.ledger, self.at_once = console, ledger, at_once
-        self.open = [cell for cell in ledger.cells if cell.record is None]
+    def __init__(self, console: Console, directory: StudyDirectory, at_once: int) -> None:
+        self.console, self.directory, self.at_once = console, directory, at_once
+        self.open = [cell for cell in directory.cells if cell.record is None]
         self.done = 0
         self.started = time.monotonic()
 
     def tell(self, cell: Cell, what: str | None) -> None:
         """A cell has started ("started") or ended (None, or what went wrong)."""
-        number = self.ledger.cells.index(cell) + 1
-        head = f"[{number}/{len(self.ledger.cells)}] {cell.label}"
+        number = self.directory.cells.index(cell) + 1
+        head = f"[{number}/{len(self.directory.cells)}] {cell.label}"
         if what == "started":
             self.console.say(f"{head}: {' '.join(cell.variant.overrides) or 'the recipe as it is'}")
             return
@@ -88,15 +88,15 @@ class _Tables:
         from barlowctl.study import table
         from barlowctl.study.cells import read_progress
 
-        ledger, console = self.display.ledger, self.display.console
+        directory, console = self.display.directory, self.display.console
         parts: list[Any] = []
-        for study in ledger.studies:
-            shown = table.shown(table.rows(ledger, study), (*table.ACCURACY, "effective_rank"))
+        for study in directory.studies:
+            shown = table.shown(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
             parts.append(console.drawn_table(f"{study.title} ({study.source})", *shown))
-        finished = sum(cell.record is not None for cell in ledger.cells)
+        finished = sum(cell.record is not None for cell in directory.cells)
         left = self.display.left()
-        parts.append(Text(f"{finished} of {len(ledger.cells)} cells" + (f", {duration(left)} left" if left else "")))
-        for cell in ledger.cells:
+        parts.append(Text(f"{finished} of {len(directory.cells)} cells" + (f", {duration(left)} left" if left else "")))
+        for cell in directory.cells:
             if cell.record is None and cell.claimed:
                 steps = read_progress(cell)
                 where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
@@ -107,9 +107,9 @@ class _Tables:
 
 
 @contextmanager
-def show_study(console: Console, ledger: Ledger, at_once: int) -> Iterator[StudyDisplay]:
+def show_study(console: Console, directory: StudyDirectory, at_once: int) -> Iterator[StudyDisplay]:
     """The display of a study, for as long as the context lasts."""
-    display = StudyDisplay(console, ledger, at_once)
+    display = StudyDisplay(console, directory, at_once)
     if not console.live:
         yield display
         return

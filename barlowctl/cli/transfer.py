@@ -102,7 +102,7 @@ def transfer(
     from barlowctl.measure.identity import place
     from barlowctl.measure.probing import Tasks
     from barlowctl.measure.subjects import open_subject
-    from barlowctl.measure.transfer import transfer as measure
+    from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
     from barlowctl.runs import rundir
 
@@ -128,7 +128,7 @@ def transfer(
     folder = out or opened.folder
     check_folder(folder)
     with options.advise_skipping(policy):
-        found = measure(
+        found = measure_transfer(
             opened,
             task,
             data,

@@ -77,8 +77,8 @@ def preview(
         raise UserError(f"samples is {samples}", allowed="1 or more")
     out = Path(out)
     count = min(samples, source.num_samples)
-    draw = np.random.Generator(np.random.Philox(key=seed))
-    indices = np.sort(draw.choice(source.num_samples, size=count, replace=False)).astype(np.int64)
+    pen = np.random.Generator(np.random.Philox(key=seed))
+    indices = np.sort(pen.choice(source.num_samples, size=count, replace=False)).astype(np.int64)
     if make_loader is None:
         make_loader = _fast_loader(source, views, seed, channels)
     with make_loader(indices) as loader:
@@ -125,14 +125,14 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Seq
         2 * _MARGIN + _CAPTION + per_block * row_height - _GAP,
     )
     sheet = Image.new("RGB", size, PAPER)
-    draw, text = ImageDraw.Draw(sheet), font(TEXT)
+    pen, text = ImageDraw.Draw(sheet), font(TEXT)
     for block in range(blocks):
         left = _MARGIN + block * (block_width + 3 * _MARGIN)
         for column, name in enumerate(columns):
-            draw.text((left + column * (cell + _GAP), _MARGIN), name, fill=FAINT, font=text)
+            pen.text((left + column * (cell + _GAP), _MARGIN), name, fill=FAINT, font=text)
         for place, (title, images) in enumerate(rows[block * per_block : (block + 1) * per_block]):
             top = _MARGIN + _CAPTION + place * row_height
-            draw.text((left, top), fitted(title, text, block_width), fill=INK, font=text)
+            pen.text((left, top), fitted(title, text, block_width), fill=INK, font=text)
             for column, image in enumerate(images):
                 shown = _fit_cell(image, cell)
                 corner = (left + column * (cell + _GAP), top + _CAPTION)

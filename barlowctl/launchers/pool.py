@@ -57,7 +57,7 @@ def run_all(
     """
     waiting, working = list(tasks), dict[int, tuple[subprocess.Popen[bytes], T]]()
     wrong: dict[str, str] = {}
-    told: set[int] = set()
+    signalled: set[int] = set()
     with noted() as stopping:
         try:
             while working or (waiting and not stopping()):
@@ -67,7 +67,7 @@ def run_all(
                         working[slot] = (_start(arguments(task, place), task.log), task)
                         tell(task, "started")
                 if stopping():
-                    _stop(working, told)
+                    _stop(working, signalled)
                 for slot, (process, task) in list(working.items()):
                     if (code := process.poll()) is not None:
                         del working[slot]
@@ -76,7 +76,7 @@ def run_all(
                         tell(task, wrong.get(task.label))
                 time.sleep(POLL_SECONDS)
         finally:
-            _stop(working, told)
+            _stop(working, signalled)
             for process, _ in working.values():
                 process.wait()
     if stopping():
@@ -98,12 +98,12 @@ def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], told: set[int]) -> None:
+def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], signalled: set[int]) -> None:
     """SIGTERM to every process, once."""
     for process, _ in working.values():
-        if process.poll() is None and process.pid not in told:
+        if process.poll() is None and process.pid not in signalled:
             process.send_signal(signal.SIGTERM)
-            told.add(process.pid)
+            signalled.add(process.pid)
 
 
 def _last_line(log: Path) -> str:

@@ -22,7 +22,7 @@ from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import own_generator
-from barlowctl.assemble.trial import Trial
+from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.data.images.unreadable import OnMeasuring, Problem
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import RunDiverged, UserError, one_line
@@ -185,13 +185,15 @@ def _precision(
 ) -> precision.Precision:
     """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
 
-    def measure() -> precision.Precision:
+    def time_steps() -> precision.Precision:
         batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // shown.crop**2))
         trained = copy.deepcopy(method).train()
-        trial = Trial(shown, trained, device, batch, sizes=[shown.crop])
-        return precision.faster(protocol.precision, trial.cpu_seconds, f"steps of {batch} images on one thread")
+        synthetic_steps = SyntheticSteps(shown, trained, device, batch, sizes=[shown.crop])
+        return precision.faster(
+            protocol.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread"
+        )
 
-    return precision.choose(protocol.precision, device, measure, kept)
+    return precision.choose(protocol.precision, device, time_steps, kept)
 
 
 def _train(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.assemble.data import Source
-from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, draw, save
+from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
@@ -26,7 +26,7 @@ from barlowctl.data.images.unreadable import OnMeasuring, Problem
 from barlowctl.errors import UserError
 from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.measure.classification import fit
-from barlowctl.measure.subjects import Pixels, Subject, floor, of_run
+from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
 from barlowctl.model import Preprocessing
 from barlowctl.places import Outputs
 from barlowctl.plots.images import save_image
@@ -40,7 +40,7 @@ LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chos
 KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
 RANK_SAMPLES = 25_600  # of RankMe, as its authors take
 
-__all__ = ["Labelled", "Tasks", "measure", "open_labelled", "probe"]
+__all__ = ["Labelled", "Tasks", "open_labelled", "probe", "probe_run"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Tasks:
 
 
 @dataclass
-class _Desk:
+class ProbeContext:
     """Where a measurement happens: the machine, the data, where files go, who is told, and what was left out."""
 
     data: Labelled
@@ -120,25 +120,25 @@ class _Desk:
         self.unreadable.update({(problem.split, problem.name): problem for problem in problems})
 
 
-def probe(
-    run: FinishedRun, data: Labelled, runtime: Runtime, *, floors: tuple[str, ...] = ()
+def probe_run(
+    run: FinishedRun, data: Labelled, runtime: Runtime, *, baselines: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """kNN and fast linear evaluation of a run's backbone, then of each of `floors`, writing nothing."""
-    return measure(of_run(run), data, runtime, floors=floors)
+    """kNN and fast linear evaluation of a run's backbone, then of each of `baselines`, writing nothing."""
+    return probe(of_run(run), data, runtime, baselines=baselines)
 
 
-def measure(
+def probe(
     subject: Subject,
     data: Labelled,
     runtime: Runtime,
     *,
     tasks: Tasks | None = None,
-    floors: tuple[str, ...] = (),
+    baselines: tuple[str, ...] = (),
     folder: Path | None = None,
     emit: Callable[[str], Sink] = lambda task: lambda event: None,
     on_unreadable: OnMeasuring = "raise",
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Measure a subject, then each of `floors` ("pixels", "random-init"), under one protocol.
+    """Probe a subject, then each of `baselines` ("pixels", "random-init"), under one protocol.
 
     Args:
         folder: for tables by class, pictures, and what is trained; None: none are written.
@@ -157,31 +157,31 @@ def measure(
     set_threads(runtime)
     if tasks.trained and folder is None:
         raise AssertionError("what is trained needs a folder")
-    for one in (None, *floors):
-        measured = subject if one is None else floor(subject, one)
+    for one in (None, *baselines):
+        measured = subject if one is None else baseline(subject, one)
         own = folder if one is None or folder is None else folder / one
-        desk = _Desk(data, runtime, device, tasks, own, emit, on_unreadable=on_unreadable)
+        context = ProbeContext(data, runtime, device, tasks, own, emit, on_unreadable=on_unreadable)
         measured.backbone.to(device).eval()
         before = features.backbone_digest(measured.backbone)
         with memory_explained("--device cpu"):
-            found = _measure(measured, desk)
+            found = _probe(measured, context)
         features.check_unchanged(measured.backbone, before, f"measuring '{measured.name}'")
         yield measured.name, found
 
 
-def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
+def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     start = time.process_time()
-    shown, as_it_is, data, tasks = subject.preprocessing, None, desk.data, desk.tasks
+    shown, as_it_is, data, tasks = subject.preprocessing, None, context.data, context.tasks
     if isinstance(subject.backbone, Pixels):
         shown, as_it_is = _at_native_size(shown, data), lambda images: images
 
     def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        policy = desk.on_unreadable
+        policy = context.on_unreadable
         found = extract_readable(
-            subject.backbone, source, shown, desk.runtime, desk.device, subset, as_it_is, on_unreadable=policy
+            subject.backbone, source, shown, context.runtime, context.device, subset, as_it_is, on_unreadable=policy
         )
         split = "train" if source is data.train else "test"
-        desk.leave_out(replace(problem, split=split) for problem in found.unreadable)
+        context.leave_out(replace(problem, split=split) for problem in found.unreadable)
         return found.features, found.labels
 
     # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
@@ -201,8 +201,8 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         result["feature_spread"] = diagnostics.feature_spread(bank)
         result["effective_rank"] = diagnostics.effective_rank(sample)
         result["alpha"] = diagnostics.spectrum_decay(sample)
-        if subject.run is not None and desk.folder is not None:
-            result["correlation"] = _correlation(subject.run, desk, sample)
+        if subject.run is not None and context.folder is not None:
+            result["correlation"] = _correlation(subject.run, context, sample)
     why_not = None
     if kept:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
@@ -210,35 +210,35 @@ def _measure(subject: Subject, desk: _Desk) -> dict[str, Any]:
         if asked and why_not is not None:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
         elif asked:
-            values = of(desk, subject.seed, bank, bank_labels, queries, labels)
+            values = of(context, subject.seed, bank, bank_labels, queries, labels)
             result[name] = _of_so_many_classes(values, data.num_classes)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for protocol in tasks.protocols().values():
-            result[protocol.key] = _of_so_many_classes(_trained(subject, desk, protocol), data.num_classes)
+            result[protocol.key] = _of_so_many_classes(_trained(subject, context, protocol), data.num_classes)
     result["cpu_seconds"] = time.process_time() - start
-    result["files"] = desk.outputs.files
-    result["not_written"] = desk.outputs.problems
-    result["unreadable"] = [problem.as_dict() for problem in desk.unreadable.values()]
+    result["files"] = context.outputs.files
+    result["not_written"] = context.outputs.problems
+    result["unreadable"] = [problem.as_dict() for problem in context.unreadable.values()]
     return result
 
 
-def _correlation(run: FinishedRun, desk: _Desk, sample: Tensor) -> dict[str, Any]:
+def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
     """The cross-correlation of a run's embeddings, in numbers and in pictures."""
-    assert desk.folder is not None
+    assert context.folder is not None
     found = diagnose(
-        run.method.to(desk.device),
-        desk.data.train,
+        run.method.to(context.device),
+        context.data.train,
         run.recipe,
-        desk.runtime,
-        desk.device,
-        on_unreadable=desk.on_unreadable,
+        context.runtime,
+        context.device,
+        on_unreadable=context.on_unreadable,
     )
     eigenvalues = diagnostics.eigenspectrum(sample)
-    spectra = desk.folder / "spectra.safetensors"
-    with desk.outputs.writing(spectra):
-        save(spectra, found, eigenvalues)
-    with desk.outputs.writing(*correlation_pictures(desk.folder)):
-        draw(desk.folder, found, eigenvalues, run.recipe.model.projector[-1])
+    spectra = context.folder / "spectra.safetensors"
+    with context.outputs.writing(spectra):
+        save_spectra(spectra, found, eigenvalues)
+    with context.outputs.writing(*correlation_pictures(context.folder)):
+        save_pictures(context.folder, found, eigenvalues, run.recipe.model.projector[-1])
     return {**found.values(), "samples": found.samples}
 
 
@@ -247,14 +247,16 @@ def _sample(count: int, at_most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, at_most)).round().long()
 
 
-def _knn(desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> dict[str, Any]:
-    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=desk.data.num_classes)
+def _knn(
+    context: ProbeContext, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+) -> dict[str, Any]:
+    votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=context.data.num_classes)
     first = votes[KS[0]].scores
     return {
         "top1": _percent(knn.accuracy(first, labels)),
         **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
         "top5": _percent(knn.accuracy(first, labels, top=5)),
-        "per_class": _by_class(desk, "knn", votes[KS[0]].predictions, labels),
+        "per_class": _by_class(context, "knn", votes[KS[0]].predictions, labels),
         "protocol": KNN_PROTOCOL,
         "neighbours": {f"k{k}": votes[k].neighbours for k in KS},
         "notes": [vote.note for vote in votes.values() if vote.note],
@@ -262,20 +264,26 @@ def _knn(desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Ten
 
 
 def _linear(
-    desk: _Desk, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
+    context: ProbeContext, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
 ) -> dict[str, Any]:
     fits = []
-    for one in _seeds(seed, desk.tasks):
+    for one in _seeds(seed, context.tasks):
         fits.append(
             linear.linear_probe(
-                bank, bank_labels, queries, labels, num_classes=desk.data.num_classes, seed=one, device=desk.device
+                bank,
+                bank_labels,
+                queries,
+                labels,
+                num_classes=context.data.num_classes,
+                seed=one,
+                device=context.device,
             )
         )
     first = fits[0]
     return {
-        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(seed, desk.tasks)),
+        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(seed, context.tasks)),
         "validation_top1": _percent(first.validation_top1),
-        "per_class": _by_class(desk, "linear", first.scores.argmax(dim=1), labels),
+        "per_class": _by_class(context, "linear", first.scores.argmax(dim=1), labels),
         "protocol": LINEAR_PROTOCOL,
         "lr": first.lr,
         "weight_decay": first.weight_decay,
@@ -285,28 +293,28 @@ def _linear(
     }
 
 
-def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any]:
-    assert desk.folder is not None
-    seeds, reached, first = _seeds(subject.seed, desk.tasks), [], None
+def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dict[str, Any]:
+    assert context.folder is not None
+    seeds, reached, first = _seeds(subject.seed, context.tasks), [], None
     lists = []
     for seed in seeds:
         members = None
         if protocol.name.startswith("semi-"):
-            members, file = _subset(desk, protocol, seed)
+            members, file = _subset(context, protocol, seed)
             lists.append(str(file))
         fitted = fit(
             subject,
-            desk.data,
+            context.data,
             protocol,
-            desk.runtime,
-            desk.device,
-            folder=desk.folder,
+            context.runtime,
+            context.device,
+            folder=context.folder,
             seed=seed,
             subset=members,
-            emit=desk.emit(f"{protocol.name}, seed {seed}"),
-            on_unreadable=desk.on_unreadable,
+            emit=context.emit(f"{protocol.name}, seed {seed}"),
+            on_unreadable=context.on_unreadable,
         )
-        desk.leave_out(fitted.unreadable)
+        context.leave_out(fitted.unreadable)
         first = first or fitted
         top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
         reached.append((_percent(top1), _percent(top5)))
@@ -315,7 +323,7 @@ def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any
     result = {
         **_over_seeds(reached, seeds),
         "images": first.images,
-        "per_class": _by_class(desk, stem, first.scores.argmax(dim=1), first.labels),
+        "per_class": _by_class(context, stem, first.scores.argmax(dim=1), first.labels),
         "protocol": protocol.describe(),
         "settings": protocol.model_dump(mode="json"),
         "folder": str(first.folder),
@@ -323,16 +331,16 @@ def _trained(subject: Subject, desk: _Desk, protocol: Protocol) -> dict[str, Any
     return {**result, "lists": lists} if lists else result
 
 
-def _subset(desk: _Desk, protocol: Protocol, seed: int) -> tuple[np.ndarray, Path]:
+def _subset(context: ProbeContext, protocol: Protocol, seed: int) -> tuple[np.ndarray, Path]:
     """Positions of the labelled images of a semi-supervised task, and the list that was written of them."""
-    assert desk.folder is not None
-    names = image_names(desk.data.train, "train")
-    if desk.tasks.subset is not None:
-        members = subsets.read_list(desk.tasks.subset, names)
+    assert context.folder is not None
+    names = image_names(context.data.train, "train")
+    if context.tasks.subset is not None:
+        members = subsets.read_list(context.tasks.subset, names)
     else:
         percent = float(protocol.name.removeprefix("semi-"))
-        members = subsets.balanced_draw(torch.from_numpy(desk.data.train.labels), percent, seed=seed)
-    file = desk.folder / f"{protocol.name}-seed{seed}.txt"
+        members = subsets.balanced_draw(torch.from_numpy(context.data.train.labels), percent, seed=seed)
+    file = context.folder / f"{protocol.name}-seed{seed}.txt"
     subsets.write_list(file, [names[index] for index in members.tolist()])
     return members.numpy(), file
 
@@ -366,16 +374,16 @@ def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) ->
     }
 
 
-def _by_class(desk: _Desk, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:
+def _by_class(context: ProbeContext, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:
     """Accuracy of every class, in percent; tables and a picture of the confusion go into the folder."""
-    matrix = classes.confusion_matrix(predictions, labels, desk.data.num_classes)
-    if desk.folder is not None:
-        with desk.outputs.writing(*classes.table_files(desk.folder, stem)):
-            classes.write_tables(desk.folder, stem, matrix, desk.data.class_names)
-        picture = desk.folder / f"{stem}-confusion.png"
+    matrix = classes.confusion_matrix(predictions, labels, context.data.num_classes)
+    if context.folder is not None:
+        with context.outputs.writing(*classes.table_files(context.folder, stem)):
+            classes.write_tables(context.folder, stem, matrix, context.data.class_names)
+        picture = context.folder / f"{stem}-confusion.png"
         title = f"{stem}: percent of each true class (row) that was given each class (column)"
-        with desk.outputs.writing(picture):
-            save_image(confusion(matrix.numpy(), desk.data.class_names, title), picture)
+        with context.outputs.writing(picture):
+            save_image(confusion(matrix.numpy(), context.data.class_names, title), picture)
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import barlowctl
-from barlowctl.assemble.begun import note_edited, recipe_of
 from barlowctl.assemble.data import Source, open_source, training_loader, view_specs
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
+from barlowctl.assemble.run_recipe import note_edited, recipe_of
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.preview import preview

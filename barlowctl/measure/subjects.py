@@ -36,7 +36,7 @@ WHAT = (
 
 
 class Pixels(nn.Module):
-    """The pixels themselves as features, in [0, 1] and not normalised: the floor that needs no network."""
+    """The pixels themselves as features, in [0, 1] and not normalised: the baseline that needs no network."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1).float() / 255
@@ -174,8 +174,8 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
     return replace(subject, preprocessing=shown)
 
 
-def floor(subject: Subject, name: str) -> Subject:
-    """The floor `name` ("pixels", "random-init") of a subject: shown the same images, with nothing learned."""
+def baseline(subject: Subject, name: str) -> Subject:
+    """The baseline `name` ("pixels", "random-init") of a subject: shown the same images, with nothing learned."""
     match name:
         case "pixels":
             same = replace(subject, name="raw pixels", kind="pixels", backbone=Pixels(), untrained=None)

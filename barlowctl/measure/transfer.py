@@ -19,7 +19,7 @@ from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
 from barlowctl.measure.identity import identify, place, reserve
-from barlowctl.measure.probing import Tasks, measure
+from barlowctl.measure.probing import Tasks, probe
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.voc import SvmOptions, measure_voc07
 from barlowctl.recipe.protocol import PROTOCOLS
@@ -93,7 +93,7 @@ def _one_label(
         seeds=tasks.seeds,
         overrides=tasks.overrides,
     )
-    ((_, values),) = measure(
+    ((_, values),) = probe(
         subject,
         labelled,
         runtime,

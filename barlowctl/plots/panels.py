@@ -40,9 +40,9 @@ class Panel:
     log_y: bool | None = None
 
 
-def draw(panels: Mapping[str, Mapping[str, Points]]) -> Image.Image:
+def curves(panels: Mapping[str, Mapping[str, Points]]) -> Image.Image:
     """The curves of runs over their steps: a panel per title, a line per series."""
-    return draw_panels([Panel(title, series) for title, series in panels.items()])
+    return panels_image([Panel(title, series) for title, series in panels.items()])
 
 
 def spectra(series: Mapping[str, np.ndarray], title: str) -> Image.Image:
@@ -51,10 +51,10 @@ def spectra(series: Mapping[str, np.ndarray], title: str) -> Image.Image:
         name: [(rank, float(y)) for rank, y in enumerate(values, start=1) if y > SMALLEST * float(values[0])]
         for name, values in series.items()
     }
-    return draw_panels([Panel(title, points, "rank", True, True)])
+    return panels_image([Panel(title, points, "rank", True, True)])
 
 
-def draw_panels(panels: Sequence[Panel]) -> Image.Image:
+def panels_image(panels: Sequence[Panel]) -> Image.Image:
     """The picture; a series keeps its colour in all panels."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     columns = min(2, len(panels))

@@ -24,11 +24,11 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
-from barlowctl.measure.probing import KS, MEASURED, probe
+from barlowctl.measure.probing import KS, MEASURED, probe_run
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs.history import steps_of
 from barlowctl.study import figure, studies, table
-from barlowctl.study.ledger import Cell, Ledger
+from barlowctl.study.directory import Cell, StudyDirectory
 from barlowctl.train.events import Sink
 
 Show = Callable[[Cell], AbstractContextManager[Sink]]
@@ -94,7 +94,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             raise UserError(
                 f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
             )
-        measures, said = measure(run, labelled, runtime)
+        measures, said = measure_cell(run, labelled, runtime)
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
         cell.finish(_record(cell) | {"measures": measures, "notes": said, "seconds": seconds})
     return True
@@ -121,12 +121,12 @@ def _training(run: Path) -> dict[str, float]:
     return {"train": result["wall_seconds"], "train_cpu": result["cpu_seconds"]}
 
 
-def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tuple[dict[str, float | None], list[str]]:
+def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tuple[dict[str, float | None], list[str]]:
     """kNN and linear accuracy in percent, None where they mean nothing, and what collapse shows in first.
 
     Returns the measures, and what changes their meaning: to be said beside them.
     """
-    _, values = next(probe(run, labelled, runtime))
+    _, values = next(probe_run(run, labelled, runtime))
     device = choose_device(runtime.device)
     found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
     said = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
@@ -144,19 +144,19 @@ def measure(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tuple[dic
     return measures, [*said, *labelled.notes]
 
 
-def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], str | None]:
+def write_results(directory: StudyDirectory, *, figures: bool = True) -> tuple[list[Path], str | None]:
     """The table (JSON, CSV, Markdown) and the figure (PNG, SVG) of every study, as far as it is.
 
     Returns:
         The files, and why there are no figures where there are none.
     """
-    _rename_all_layers(ledger.out)
+    _rename_all_layers(directory.out)
     files, why = [], None
-    for study in ledger.studies:
-        rows = table.rows(ledger, study)
-        stem = ledger.out / study.name
+    for study in directory.studies:
+        rows = table.rows(directory, study)
+        stem = directory.out / study.name
         texts = {
-            "json": json.dumps(table.document(ledger, study, rows), indent=2) + "\n",
+            "json": json.dumps(table.document(directory, study, rows), indent=2) + "\n",
             "csv": table.as_csv(rows),
             "md": table.markdown(study, rows),
         }
@@ -165,7 +165,7 @@ def write_results(ledger: Ledger, *, figures: bool = True) -> tuple[list[Path], 
             files.append(Path(f"{stem}.{suffix}"))
         if figures:
             try:
-                files += figure.save(study, rows, ledger.base.name, stem)
+                files += figure.save(study, rows, directory.base.name, stem)
             except UserError as error:
                 why = f"no figures: {error.message}; {error.next}"
     return files, why
@@ -190,14 +190,14 @@ def _rename_all_layers(out: Path) -> None:
         file.unlink()
 
 
-def finished_of_all_layers(ledger: Ledger) -> str | None:
+def finished_of_all_layers(directory: StudyDirectory) -> str | None:
     """Where Figure 4 is shown: that its directory has cells of the other study, which had its name before."""
-    if not any(study.name == "projector" for study in ledger.studies):
+    if not any(study.name == "projector" for study in directory.studies):
         return None
-    study = studies.build("projector-width", ledger.base)
-    other = replace(ledger, studies=(study,), seeds=(), asked=None)
+    study = studies.build("projector-width", directory.base)
+    other = replace(directory, studies=(study,), seeds=(), asked=None)
     names = [v.name for v in study.variants if v.name != study.baseline and other.seeds_of(study, v)]
-    if not names or any(one.name == study.name for one in ledger.studies):
+    if not names or any(one.name == study.name for one in directory.studies):
         return None
     return f"finished with all layers alike, another study: {', '.join(names)} (--projector-width shows it)"
 

@@ -19,7 +19,7 @@ from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.assemble.trial import Trial, batch_of_pixels, operations
+from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, operations
 from barlowctl.cores import usable_cores
 from barlowctl.data.views.spec import Spec
 from barlowctl.datasets import DATASETS, training_images
@@ -27,7 +27,7 @@ from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
 from barlowctl.model import feature_width
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.ledger import Cell
+from barlowctl.study.directory import Cell
 
 LONGEST_STEP = 4.0
 """Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
@@ -189,9 +189,11 @@ class _Stopwatch:
         optimizer = build_optimizer(recipe, method, resolved.rates)
         seconds: list[float] = []
         with own_generator(device=self.device):
-            trial = Trial(resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.views.sizes)
+            synthetic_steps = SyntheticSteps(
+                resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.views.sizes
+            )
             while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
-                seconds.append(trial.step(self._precision(recipe)))
+                seconds.append(synthetic_steps.take(self._precision(recipe)))
                 if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
                     break
         return statistics.median(seconds[1:])

@@ -41,7 +41,7 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
         ) from None
     settings: Any = style.matplotlib_settings()  # its stubs name every key
     with matplotlib.rc_context(settings):
-        figure = draw(study, table, recipe)
+        figure = plot(study, table, recipe)
         files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
         for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
             with atomic_write(file, durable=False) as temporary:
@@ -49,7 +49,7 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
     return files
 
 
-def draw(study: Study, table: Sequence[Row], recipe: str) -> Figure:
+def plot(study: Study, table: Sequence[Row], recipe: str) -> Figure:
     """The figure of a study of which something was measured."""
     from matplotlib.figure import Figure
 

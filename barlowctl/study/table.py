@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from barlowctl.study.ledger import Ledger
+from barlowctl.study.directory import StudyDirectory
 from barlowctl.study.studies import Study
 
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.
 T95_NORMAL = 1.960
 
 
-def rows(ledger: Ledger, study: Study) -> list[Row]:
+def rows(directory: StudyDirectory, study: Study) -> list[Row]:
     """A row per variant.
 
     For every column that was measured: its mean, `<column>_sd` (sample standard deviation over seeds, None for one),
@@ -38,12 +38,12 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
     what the numbers mean, `published_top1`,
     `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
     """
-    measured = {variant.name: _measured(ledger, study, variant.name) for variant in study.variants}
+    measured = {variant.name: _measured(directory, study, variant.name) for variant in study.variants}
     base = measured[study.baseline]
     published_base = next(v.published[0] for v in study.variants if v.name == study.baseline)
     table = []
     for variant in study.variants:
-        records = {seed: ledger.cell(study, variant, seed).record for seed in ledger.seeds_of(study, variant)}
+        records = {seed: directory.cell(study, variant, seed).record for seed in directory.seeds_of(study, variant)}
         row: Row = {
             "variant": variant.name,
             "overrides": list(variant.overrides),
@@ -54,7 +54,7 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
             "notes": list(
                 dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ()))
             ),
-            "same_as": ledger.same_as(study, variant),
+            "same_as": directory.same_as(study, variant),
         }
         for column in COLUMNS:
             if values := measured[variant.name].get(column):
@@ -68,11 +68,11 @@ def rows(ledger: Ledger, study: Study) -> list[Row]:
     return table
 
 
-def _measured(ledger: Ledger, study: Study, name: str) -> dict[str, list[float]]:
+def _measured(directory: StudyDirectory, study: Study, name: str) -> dict[str, list[float]]:
     variant = next(variant for variant in study.variants if variant.name == name)
     found: dict[str, list[float]] = {}
-    for seed in ledger.seeds_of(study, variant):
-        record = ledger.cell(study, variant, seed).record or {}
+    for seed in directory.seeds_of(study, variant):
+        record = directory.cell(study, variant, seed).record or {}
         for column, value in record.get("measures", {}).items():
             if value is not None:  # a measurement that means nothing, e.g. of features that are all the same
                 found.setdefault(column, []).append(value)
@@ -223,14 +223,14 @@ def as_csv(table: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def document(ledger: Ledger, study: Study, table: Sequence[Row]) -> dict[str, Any]:
+def document(directory: StudyDirectory, study: Study, table: Sequence[Row]) -> dict[str, Any]:
     """The study as JSON: what it is, how it was made, and its rows."""
     return {
         "study": study.name,
         "title": study.title,
         "source": study.source,
-        "recipe_name": ledger.base.name,
-        "seeds": list(ledger.seeds),
+        "recipe_name": directory.base.name,
+        "seeds": list(directory.seeds),
         "baseline": study.baseline,
         "note": study.note,
         "published_series": {series.label: dict(series.points) for series in study.series},

@@ -1,4 +1,4 @@
-"""The engine: the one training loop. It trains any `Method` on any `Loader` and says what happens.
+"""The engine: the one training loop. It trains any `Method` on any `TrainingLoader` and says what happens.
 
 Who calls it decides everything (`assemble`); who shows or stores what it says is a sink (`events`).
 """
@@ -17,17 +17,17 @@ from barlowctl.methods import Method
 from barlowctl.train import checkpoint
 from barlowctl.train.deferred import defer
 from barlowctl.train.events import Notice, Sink
-from barlowctl.train.loop import Batch, Loader, Loop
+from barlowctl.train.loop import Loop, TrainingBatch, TrainingLoader
 from barlowctl.train.progress import Progress, Trained
 from barlowctl.train.settings import Settings
 from barlowctl.train.step import TrainingStep
 
-__all__ = ["Batch", "Loader", "Settings", "train"]
+__all__ = ["Settings", "TrainingBatch", "TrainingLoader", "train"]
 
 
 def train(
     method: Method,
-    loader: Loader,
+    loader: TrainingLoader,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     *,

@@ -28,7 +28,7 @@ from barlowctl.train.settings import Settings
 from barlowctl.train.step import Computed, TrainingStep, to_device
 
 
-class Batch(Protocol):
+class TrainingBatch(Protocol):
     """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached.
 
     labels, indices: int64 `(N,)`, on the host (see `Targets`).
@@ -43,7 +43,7 @@ class Batch(Protocol):
     def hold(self, event: Any) -> None: ...
 
 
-class Loader(Protocol):
+class TrainingLoader(Protocol):
     """What the engine needs of a loader."""
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]: ...
@@ -73,7 +73,7 @@ class Loop:
     trained: Trained
     progress: Progress
     step: TrainingStep
-    loader: Loader
+    loader: TrainingLoader
     settings: Settings
     device: torch.device
     emit: Sink
@@ -133,16 +133,16 @@ class Loop:
                         raise
                     self._back_to_the_last_step()
                     self.interrupted = True
-                every, begun = self.settings.checkpoint_every_steps, self._begun()
-                if every and begun % every == 0 and begun % self.settings.steps_per_epoch and not self._must_tell():
+                every, number = self.settings.checkpoint_every_steps, self._steps_begun()
+                if every and number % every == 0 and number % self.settings.steps_per_epoch and not self._must_tell():
                     self.save()
                 mark = time.perf_counter()
         finally:
             batches.close()
 
-    def _next(self, batches: Iterator[Any]) -> Batch | None:
+    def _next(self, batches: Iterator[Any]) -> TrainingBatch | None:
         """The next batch; None at the end of the epoch or the run, or when something is to be told."""
-        if self._must_tell() or self._begun() == self.settings.total_steps:
+        if self._must_tell() or self._steps_begun() == self.settings.total_steps:
             return None
         try:
             return next(batches, None)
@@ -161,17 +161,17 @@ class Loop:
     def _must_tell(self) -> bool:
         return self.interrupted or self.trouble is not None
 
-    def _step(self, epoch: int, batch: Batch, shares: list[int], mark: float, arrived: float) -> None:
+    def _step(self, epoch: int, batch: TrainingBatch, shares: list[int], mark: float, arrived: float) -> None:
         """One step. `mark`: when the one before it ended; `arrived`: when the batch was there (seconds)."""
-        step, settings, begun = self.step, self.settings, self._begun()
+        step, settings, steps_begun = self.step, self.settings, self._steps_begun()
         with shielded() if self.ranks.size > 1 else nullcontext():  # the others are in the middle of it too
-            factor = settings.lr_factor(begun)
+            factor = settings.lr_factor(steps_begun)
             set_learning_rates(self.trained.optimizer, factor)
-            targets = step.targets(batch.labels, batch.indices, shares, begun / settings.total_steps)
+            targets = step.targets(batch.labels, batch.indices, shares, steps_begun / settings.total_steps)
             views = to_device(batch, self.device)
             self.phase = "computing"
             computed = step.compute(views, targets)
-            logged = (begun + 1) % settings.log_every_steps == 0 or begun == 0
+            logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
             if not step.deferred:
                 self._check(computed, factor)
             with shielded():
@@ -188,7 +188,7 @@ class Loop:
                 if not step.deferred:
                     self._settle()
 
-    def _begun(self) -> int:
+    def _steps_begun(self) -> int:
         """Steps that were begun: those that count, and one whose loss has not been read."""
         return self.progress.step + (self.launched is not None)
 
@@ -283,20 +283,20 @@ class Loop:
         """
         stopping = self.interrupted or (not finished and self.stop())
         code = 0 if self.trouble is None else getattr(self.trouble, "exit_code", EXIT_INTERNAL)
-        told = self.ranks.table([rows, stopping, code])
-        failed = [(rank, code) for rank, (_, _, code) in enumerate(told) if code]
+        gathered = self.ranks.all_gather_ints([rows, stopping, code])
+        failed = [(rank, code) for rank, (_, _, code) in enumerate(gathered) if code]
         if failed:
             note = self._save_if_possible()
             if self.trouble is not None:
                 self._annotate(self.trouble, note)
                 raise self.trouble
             raise another_rank_failed(self.ranks, *failed[0])
-        if any(stopping for _, stopping, _ in told):
+        if any(stopping for _, stopping, _ in gathered):
             self._settle()
             if self.saved_at != self.progress.step:
                 self.save()
             raise self._stopped()
-        return [rows for rows, _, _ in told]
+        return [rows for rows, _, _ in gathered]
 
     def _stopped(self) -> RunStopped:
         total = self.settings.total_steps
@@ -309,12 +309,12 @@ class Loop:
             UserError: it could not be written.
         """
         self._settle()
-        told = self.ranks.objects((checkpoint.random_state(), self.progress.clock.cpu))
+        gathered = self.ranks.objects((checkpoint.random_state(), self.progress.clock.cpu))
         error: UserError | None = None
         try:
             if self.ranks.first:
                 with shielded():
-                    self._write(told)
+                    self._write(gathered)
         except UserError as raised:
             error = raised
             self.unsaved_at = self.progress.step
@@ -322,15 +322,15 @@ class Loop:
             if self.saved_at != self.progress.step:
                 raise
             self.interrupted = True
-        failed = [rank for rank, (code,) in enumerate(self.ranks.table([error is not None])) if code]
+        failed = [rank for rank, (code,) in enumerate(self.ranks.all_gather_ints([error is not None])) if code]
         if error is not None:
             raise error
         if failed:
             raise another_rank_failed(self.ranks, failed[0], EXIT_BAD_INPUT)
         self.saved_at = self.progress.step
 
-    def _write(self, told: list[tuple[dict[str, Tensor], float]]) -> None:
-        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, told)
+    def _write(self, gathered: list[tuple[dict[str, Tensor], float]]) -> None:
+        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, gathered)
         path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints)
         self.saved_at = state.step
         self._say(CheckpointSaved(state.step, path))
@@ -365,7 +365,7 @@ class Loop:
         with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
         if resumable and not self.go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
             advice = [f"{self.go_on} {line}" if line in with_flags else line for line in advice]
-        if resumable:  # a begun run keeps its recipe: what is --set is for another one
+        if resumable:  # a run that is resumed keeps its recipe: what is --set is for another one
             error.next = "\n".join(advice if with_flags or self.go_on in advice else [*advice, self.go_on])
 
     def _broke_off(self, error: BaseException) -> None:

@@ -94,9 +94,9 @@ class Trained:
         progress: Progress,
         steps_per_epoch: int,
         recipe_digest: str,
-        told: Sequence[tuple[Mapping[str, Tensor], float]],
+        gathered: Sequence[tuple[Mapping[str, Tensor], float]],
     ) -> checkpoint.TrainingState:
-        """The state to save; `told` by every rank: its random states and its CPU seconds."""
+        """The state to save; `gathered` from every rank: its random states and its CPU seconds."""
         epoch, batch = divmod(progress.step, steps_per_epoch)
         clock = progress.clock
         return checkpoint.TrainingState(
@@ -106,15 +106,15 @@ class Trained:
             recipe_digest=recipe_digest,
             model=self.method.state_dict(),
             optimizer=_of_no_device(self.optimizer.state_dict()),
-            random=_random_of_ranks([random for random, _ in told]),
+            random=_random_of_ranks([random for random, _ in gathered]),
             extra={
                 "scaler": self.scaler.state_dict(),
                 "precision": self.precision,
-                "cpu_seconds": sum(cpu for _, cpu in told),
+                "cpu_seconds": sum(cpu for _, cpu in gathered),
                 "wall_seconds": clock.wall,
                 "wait_seconds": clock.waited,
                 "images": clock.images,
-                "ranks": len(told),
+                "ranks": len(gathered),
                 "epoch_sums": asdict(progress.sums),
                 "last": progress.last,
             },

@@ -33,7 +33,7 @@ EAGER_STEPS = 3
 
 @dataclass(frozen=True)
 class Before:
-    """What a step was begun from, beside weights and the optimizer's state, which stay until the update."""
+    """What a step started from, beside weights and the optimizer's state, which stay until the update."""
 
     tensors: Sequence[Tensor]
     random: Mapping[str, Tensor]
@@ -110,7 +110,7 @@ class TrainingStep:
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
         self._captured: Captured | None = None
         self._steps = 0
-        self.begun: Computed | None = None
+        self.current: Computed | None = None
         if self.deferred and optimizer is not None:
             defer(optimizer, device)
 
@@ -126,8 +126,8 @@ class TrainingStep:
         Args:
             views: this rank's rows, uint8 `(n, S, S, C)`, on the device. targets: see `targets`.
         """
-        self.begun = None
-        computed = self.begun = Computed(views, targets, self._remember())
+        self.current = None
+        computed = self.current = Computed(views, targets, self._remember())
         if not self._is_replayed(views, targets):
             self._compute(computed)
         return computed
@@ -151,7 +151,7 @@ class TrainingStep:
 
         None: the newest one, wherever it broke off. Taking back a step takes back those after it.
         """
-        computed = computed or self.begun
+        computed = computed or self.current
         if computed is None:
             return  # it broke off before it changed anything
         changed = (self._taken_back + self._scaling())[: len(computed.before.tensors)]

@@ -27,12 +27,12 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import RunStopped
-from barlowctl.measure.probing import Tasks, measure
-from barlowctl.measure.subjects import floor, of_run
+from barlowctl.measure.probing import Tasks, probe
+from barlowctl.measure.subjects import baseline, of_run
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import studies
-from barlowctl.study.ledger import Cell, Ledger
+from barlowctl.study.directory import Cell, StudyDirectory
 from barlowctl.train.events import Event, StepDone
 
 STEPS = 120
@@ -54,7 +54,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
     if done < steps:
         raise SystemExit(f"{recipe.name} with seed {recipe.seed} ended after {done} steps, before step {steps}")
     subject = of_run(FinishedRun(Path(), recipe, job.method.eval(), done, False, ()))
-    _, found = next(measure(subject, labelled, runtime, tasks=Tasks(linear=False)))
+    _, found = next(probe(subject, labelled, runtime, tasks=Tasks(linear=False)))
     seen = diagnose(job.method, labelled.train, recipe, runtime, choose_device(runtime.device))
     return {"knn": found["knn"]["top1"], "effective_rank": found["effective_rank"], **seen.values()}
 
@@ -62,7 +62,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
 def before(recipe: Recipe, labelled: Labelled, runtime: Runtime) -> dict[str, float]:
     """kNN and linear top-1 (percent) of the backbone that the recipe's seed begins with."""
     start = of_run(FinishedRun(Path(), recipe, prepare(recipe, runtime).method, 0, False, ()))
-    _, found = next(measure(floor(start, "random-init"), labelled, runtime))
+    _, found = next(probe(baseline(start, "random-init"), labelled, runtime))
     return {"knn": found["knn"]["top1"], "linear_top1": found["linear"]["top1"]}
 
 
@@ -71,11 +71,11 @@ def main(arguments: Sequence[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         raise SystemExit(__doc__)
     source, steps = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else STEPS
-    book = Ledger(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
-    (study,) = book.studies
-    seeds = {variant: found for variant in study.variants if (found := set(book.seeds_of(study, variant)))}
+    directory = StudyDirectory(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
+    (study,) = directory.studies
+    seeds = {variant: found for variant in study.variants if (found := set(directory.seeds_of(study, variant)))}
     shared = set.intersection(*seeds.values()) if seeds else set()
-    for cell in (book.cell(study, variant, seed) for seed in sorted(shared) for variant in seeds):
+    for cell in (directory.cell(study, variant, seed) for seed in sorted(shared) for variant in seeds):
         out = cell.path / "early.json"
         measured = "measures" in (cell.record or {})  # one that failed has no later steps to compare with
         if not measured or (out.is_file() and json.loads(out.read_text(encoding="utf-8"))["steps"] == steps):

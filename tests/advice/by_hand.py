@@ -139,7 +139,7 @@ OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_expo
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 NOT_FOLLOWED = {
-    ("assemble/begun.py recipe_of", "barlowctl runs list"): BEFORE,
+    ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,

@@ -83,14 +83,14 @@ def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_i
     tiny: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[str, int, int, int]] = []
-    take = precision.Trial.step
+    take = precision.SyntheticSteps.take
 
     def step(self: Any, name: str) -> float:
         weights = sum(p.numel() for p in self.method.parameters())
         steps.append((name, len(self.pixels[0]), weights, torch.get_num_threads()))
         return take(self, name)
 
-    monkeypatch.setattr(precision.Trial, "step", step)
+    monkeypatch.setattr(precision.SyntheticSteps, "take", step)
     torch.set_num_threads(2)
     torch.manual_seed(11)
     before = torch.get_rng_state()

@@ -101,11 +101,11 @@ def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Pat
         BenchmarkProcess("ours", module.PIPELINE, {**settings, "packed": str(tmp_path / "no.beton")}, optional=True),
         BenchmarkProcess("authors", module.PIPELINE, {**settings, "packed": ""}),
     ]
-    told: list[str] = []
-    broken, works = measure_in_turns(processes, 1, told.append)
+    reason: list[str] = []
+    broken, works = measure_in_turns(processes, 1, reason.append)
     assert broken.failed is not None
     assert "no.beton" in broken.failed
-    assert told[0] == f"ours: {broken.failed}"
+    assert reason[0] == f"ours: {broken.failed}"
     assert works.failed is None
     assert len(works.rates) == 1
 
@@ -118,8 +118,8 @@ def test_a_process_that_the_system_killed_is_told_from_one_that_ended(tmp_path: 
         process = BenchmarkProcess("ours", name, {}, environment={"PYTHONPATH": str(tmp_path)})
         with pytest.raises(UserError) as raised:
             process.start()
-        told = "its process was killed: not enough memory?" if name == "killed" else "its process ended"
-        assert raised.value.message == f"the pipeline 'ours' failed: {told}"
+        reason = "its process was killed: not enough memory?" if name == "killed" else "its process ended"
+        assert raised.value.message == f"the pipeline 'ours' failed: {reason}"
 
 
 def test_ratios_are_taken_round_by_round() -> None:

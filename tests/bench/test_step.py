@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from barlowctl.assemble.model import build_method, preprocessing_of
-from barlowctl.assemble.trial import forward_flops
+from barlowctl.assemble.synthetic_steps import forward_flops
 from barlowctl.bench import machine_peak, step, step_ablation, step_others, step_process, step_summary
 from barlowctl.bench.benchmark_process import Measured
 from barlowctl.bench.step_others import LoopLARS
@@ -42,7 +42,7 @@ def tiny(*overrides: str) -> Recipe:
     return step.base_recipe(load.load("resnet50", [*TINY, *overrides]))
 
 
-def told(kind: str, *overrides: str, **values: Any) -> StepSettings:
+def settings_of(kind: str, *overrides: str, **values: Any) -> StepSettings:
     return StepSettings(kind, tiny(*overrides), CPU, threads=1, warmup=1, steps=2, **values)
 
 
@@ -74,7 +74,7 @@ def expected_loss() -> float:
     recipe = tiny()
     method, to_input = build_method(recipe).double(), preprocessing_of(recipe).normalization()
     with torch.no_grad():
-        z1, z2 = method.embeddings([to_input(view).double() for view in told("ours").pixels(CHECKED)])
+        z1, z2 = method.embeddings([to_input(view).double() for view in settings_of("ours").pixels(CHECKED)])
     return loss_oracle.loss(z1.numpy(), z2.numpy(), lambd=recipe.objective.lambd)
 
 
@@ -83,7 +83,7 @@ def test_all_rows_compute_the_same_loss_from_the_same_weights(kind: str) -> None
     if not step_others.is_installed(kind):
         pytest.skip(f"{kind} is not installed")
     try:
-        built = step_process.build(told(kind))
+        built = step_process.build(settings_of(kind))
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
     shrunk = (CHECKED - 1) / CHECKED if kind == "stable-pretraining" else 1.0  # of C; see step.check_losses
@@ -95,7 +95,7 @@ def test_all_rows_of_the_ablation_compute_the_same_loss() -> None:
     assert "captured graph" in left_out
     assert "fp16" in left_out
     for row in rows:
-        settings = replace(told("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer)
+        settings = replace(settings_of("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer)
         assert step_process.build(settings).check() == pytest.approx(expected_loss(), rel=1e-4), row.name
 
 
@@ -107,7 +107,7 @@ def test_another_loss_is_refused_before_anything_is_timed() -> None:
 
 
 def test_the_first_images_are_the_same_at_every_batch() -> None:
-    few, many = (told("ours").pixels(count) for count in (2, 5))
+    few, many = (settings_of("ours").pixels(count) for count in (2, 5))
     assert all(torch.equal(one, more[:2]) for one, more in zip(few, many, strict=True))
     assert not torch.equal(*few)
 
@@ -144,7 +144,7 @@ def test_a_projector_with_biases_takes_over_the_weights() -> None:
     ],
 )
 def test_rounds_of_an_implementation(kind: str, sets: tuple[str, ...]) -> None:
-    settings = told(kind, *sets)
+    settings = settings_of(kind, *sets)
     script = Script(settings.to_json(), {"round": 0}, {"round": 1})
     with pytest.raises(SystemExit):
         step_process.serve(script)
@@ -179,7 +179,7 @@ def test_batches_made_in_others_rounds_are_thrown_away() -> None:
 def test_the_peak_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_peak, "SECONDS", 0.01)
     monkeypatch.setitem(machine_peak.SIZES, "cpu", machine_peak.Sizes(128, 2, 16, 8))
-    script = Script(told("peak").to_json(), {"round": 0}, {"round": 1})
+    script = Script(settings_of("peak").to_json(), {"round": 0}, {"round": 1})
     step_process.serve(script)
     _, _, rates = script.answers
     assert rates["best"] == max(rates["product"], rates["convolution"]) > 1e8
@@ -218,7 +218,7 @@ def answers(*cpu: float) -> list[dict[str, Any]]:
 def test_ratios_are_of_cpu_time_round_by_round() -> None:
     ours = Measured("ours", ready={"loss": 1.0}, answers=answers(2.0, 2.0, 1.0))
     theirs = Measured("authors", ready={"loss": 1.0}, answers=answers(3.0, 4.0, 5.0))
-    settings = {"ours": told("ours"), "authors": told("authors")}
+    settings = {"ours": settings_of("ours"), "authors": settings_of("authors")}
     peaks = {"fp32": {"best": 1e9}}
     first, second = step_summary.summarize(
         [ours, theirs], settings, flops=1e6, peaks=peaks, against=step_summary.against_of([ours, theirs], False)
@@ -236,7 +236,7 @@ def test_a_row_of_the_ablation_is_compared_with_the_one_before_that_was_measured
     ]
     against = step_summary.against_of(rows, True)
     assert against == {"channels_last": None, "form chosen by size": "channels_last"}
-    settings = {one.name: told("ours") for one in rows}
+    settings = {one.name: settings_of("ours") for one in rows}
     found = step_summary.summarize(rows, settings, flops=1e6, peaks={}, against=against)
     assert [row["ratio"] for row in found] == [None, 2.0]
 
@@ -251,7 +251,7 @@ def test_each_row_of_the_ablation_changes_one_thing() -> None:
 
 
 def test_as_they_come_and_the_same_as_ours() -> None:
-    common = told("ours", "train.precision=bf16")
+    common = settings_of("ours", "train.precision=bf16")
     rows = {row.name: row.settings for row in step.rows_of(["ours", "lightly", "lightly-same"], common)}
     seen = {
         name: (one.recipe.train.precision, one.recipe.train.channels_last, one.optimizer) for name, one in rows.items()
@@ -266,7 +266,7 @@ def test_as_they_come_and_the_same_as_ours() -> None:
 
 
 def test_settings_survive_the_way_to_the_process() -> None:
-    settings = told("lightly", optimizer="LARS")
+    settings = settings_of("lightly", optimizer="LARS")
     assert StepSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 

@@ -69,7 +69,7 @@ def edit(run: Path, old: str, new: str) -> None:
 
 
 def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: Path, capsys: Captured) -> None:
-    begun = (stopped / "recipe.toml").read_text()
+    original = (stopped / "recipe.toml").read_text()
     edit(stopped, "epochs = 2", "epochs = 9")
     edit(stopped, "lr = 0.002", "lr = 0.02")
     assert pretrain("--resume", "runs/a") == 2
@@ -80,21 +80,21 @@ def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: P
     assert "next: barlowctl runs restore runs/a\n" in said
     assert barlowctl(["runs", "restore", "runs/a"]) == 0
     assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().out
-    assert (stopped / "recipe.toml").read_text() == begun
+    assert (stopped / "recipe.toml").read_text() == original
     assert "epochs = 9" in (stopped / "recipe-edited.toml").read_text()
     assert pretrain("--resume", "runs/a", "--quiet") == 0
 
 
 def test_a_recipe_that_is_gone_or_no_recipe_any_more_is_put_back(stopped: Path, capsys: Captured) -> None:
     file = stopped / "recipe.toml"
-    begun, broken = file.read_text(), "name = [\n"
+    original, broken = file.read_text(), "name = [\n"
     for damage in (file.unlink, lambda: file.write_text(broken)):
         for command in (["pretrain", "--resume", "runs/a"], ["export", "runs/a"], ["report", "runs/a"]):
             damage() if file.is_file() else None  # type: ignore[operator]
             assert barlowctl(command) == 2
             assert "next: barlowctl runs restore runs/a\n" in capsys.readouterr().err
         assert barlowctl(["runs", "restore", "runs/a"]) == 0
-        assert file.read_text() == begun
+        assert file.read_text() == original
     assert (stopped / "recipe-edited.toml").read_text() == broken
     edit(stopped, "crop = 16", "crop = 8")
     capsys.readouterr()
@@ -222,7 +222,7 @@ def test_a_disk_that_takes_no_spectra_does_not_end_the_run(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(evaluation, "save", full)
+    monkeypatch.setattr(evaluation, "save_spectra", full)
     assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 0
     said = capsys.readouterr().out
     assert said.count("is not written any more (OSError: [Errno 28] No space left on device)") == 1
@@ -309,8 +309,8 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
     """The estimate is no larger than what a checkpoint takes, and not much smaller."""
     from barlowctl.assemble import launch
 
-    told = []
-    monkeypatch.setattr(launch, "free_bytes", lambda place: told.append(place) or 2**40)
+    asked_about = []
+    monkeypatch.setattr(launch, "free_bytes", lambda place: asked_about.append(place) or 2**40)
     assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--quiet", "--set", "train.epochs=1") == 0
     [one] = (tmp_path / "runs/a/checkpoints").iterdir()
     size = sum((one / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
@@ -320,7 +320,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
     assert pretrain("--recipe", str(recipe), "--out", "runs/c", "--set", "train.keep_checkpoints=2") == 2
     assert "the run keeps 2 checkpoints and writes another beside them" in capsys.readouterr().err
     assert not (tmp_path / "runs/c").exists()
-    assert told == [Path("runs/a")]
+    assert asked_about == [Path("runs/a")]
 
 
 @pytest.mark.parametrize("crop", ["40", "64"])

@@ -41,13 +41,13 @@ def nudging(extract: Callable[..., Any], network: Callable[[nn.Module], nn.Modul
 def test_a_probe_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "extract_readable", nudging(probing.extract_readable, lambda backbone: backbone))
     with pytest.raises(AssertionError, match="measuring 'digits' changed the backbone"):
-        next(probing.probe(*opened, Runtime(threads=1)))
+        next(probing.probe_run(*opened, Runtime(threads=1)))
 
 
 def test_a_study_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "extract_readable", nudging(probing.extract_readable, lambda backbone: backbone))
     with pytest.raises(AssertionError, match="measuring 'digits' changed the backbone"):
-        cells.measure(*opened, Runtime(threads=1))
+        cells.measure_cell(*opened, Runtime(threads=1))
 
 
 def test_a_linear_evaluation_says_so(

@@ -17,7 +17,7 @@ Captured = pytest.CaptureFixture[str]
 SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--threads", "1"]
 
 
-def draw(folder: Path, seed: int) -> Path:
+def write_images(folder: Path, seed: int) -> Path:
     """Twelve training and six test images of two classes."""
     generator = np.random.default_rng(seed)
     for split, each in (("train", 6), ("test", 3)):
@@ -32,7 +32,7 @@ def draw(folder: Path, seed: int) -> Path:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "flowers-1.0", 0)
+    write_images(tmp_path / "flowers-1.0", 0)
 
 
 def probe(*arguments: str, capsys: Captured) -> dict[str, Any]:
@@ -48,11 +48,11 @@ def files() -> list[str]:
 
 def test_names_are_whole_and_other_images_have_their_own_file(tmp_path: Path, capsys: Captured) -> None:
     first = probe("resnet10t", "--data", "flowers-1.0", "--knn", capsys=capsys)
-    draw(tmp_path / "flowers-1.1", 1)
+    write_images(tmp_path / "flowers-1.1", 1)
     probe("resnet10t", "--data", "./flowers-1.1/", "--knn", capsys=capsys)
     assert files() == ["probe-flowers-1.0.json", "probe-flowers-1.1.json"]
     shutil.rmtree("flowers-1.0")
-    draw(tmp_path / "flowers-1.0", 2)  # other images of the same name
+    write_images(tmp_path / "flowers-1.0", 2)  # other images of the same name
     other = probe("resnet10t", "--data", "flowers-1.0", "--knn", capsys=capsys)
     assert files()[:2] == ["probe-flowers-1.0-" + other["identity"]["key"] + ".json", "probe-flowers-1.0.json"]
     assert json.loads(Path("o/probe-flowers-1.0.json").read_text()) == first
@@ -103,7 +103,7 @@ def test_training_of_a_classifier_goes_on_with_the_same_images_only(tmp_path: Pa
 
 
 def test_transfers_of_two_protocols_and_folders_stand_beside_one_another(tmp_path: Path, capsys: Captured) -> None:
-    draw(tmp_path / "other", 3)
+    write_images(tmp_path / "other", 3)
     command = ["transfer", "resnet10t", *SMALL, "--json", "-o", "o", "--data"]
     for more in (["flowers-1.0"], ["other"], ["flowers-1.0", "--protocol", "paper", "--set", "epochs=1"]):
         assert barlowctl([*command, *more]) == 0

@@ -17,7 +17,7 @@ Captured = pytest.CaptureFixture[str]
 SHORT = ["--set", "train.batch_size=8", "--set", "train.epochs=1", "--threads", "1", "--json"]
 
 
-def draw(folder: Path, classes: str, each: int, seed: int = 0) -> Path:
+def write_images(folder: Path, classes: str, each: int, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -42,7 +42,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_knn_of_one_class(tmp_path: Path, capsys: Captured) -> None:
-    draw(tmp_path / "x", "a", 20)
+    write_images(tmp_path / "x", "a", 20)
     result = trained_on("./x", "holdout", capsys)
     assert result["knn"] is None
     assert "of one class" in str(result["knn_reason"])
@@ -50,7 +50,7 @@ def test_a_knn_of_one_class(tmp_path: Path, capsys: Captured) -> None:
 
 def test_class_numbers_of_another_list(tmp_path: Path, capsys: Captured) -> None:
     for split, classes, seed in (("train", "abc", 0), ("val", "ac", 1)):
-        draw(tmp_path / split, classes, 6, seed)
+        write_images(tmp_path / split, classes, 6, seed)
         assert barlowctl(["data", "pack", split, "mixed", "--split", split, "-q"]) == 0
     result = trained_on("mixed", "val", capsys)
     assert result["knn"] is None
@@ -58,7 +58,7 @@ def test_class_numbers_of_another_list(tmp_path: Path, capsys: Captured) -> None
 
 
 def test_queries_that_are_the_training_images_under_another_name(tmp_path: Path, capsys: Captured) -> None:
-    draw(tmp_path / "d" / "train", "ab", 10)
+    write_images(tmp_path / "d" / "train", "ab", 10)
     for file in (tmp_path / "d" / "train").rglob("*.png"):
         link = tmp_path / "d" / "val" / file.parent.name / f"other-{file.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +73,8 @@ def test_queries_that_are_the_training_images_under_another_name(tmp_path: Path,
 
 def test_queries_of_classes_that_the_bank_lacks_are_left_out(tmp_path: Path, capsys: Captured) -> None:
     """The bank of one image of each of two classes lacks the third; its queries would all be wrong."""
-    draw(tmp_path / "d" / "train", "abc", 8)
-    draw(tmp_path / "d" / "val", "abc", 4, seed=1)
+    write_images(tmp_path / "d" / "train", "abc", 8)
+    write_images(tmp_path / "d" / "val", "abc", 4, seed=1)
     Path("r.toml").write_text(RECIPE.replace('"holdout"', '"val"').replace("holdout = 100", "holdout = 0"))
     command = ["pretrain", "--recipe", "r.toml", "--data", "./d", *SHORT, "--set", "eval.bank=2"]
     assert barlowctl(command) == 0
@@ -133,14 +133,14 @@ def test_features_that_are_not_finite(
         return found
 
     monkeypatch.setattr(evaluation, "extract_readable", broken)
-    draw(tmp_path / "x", "ab", 20)
+    write_images(tmp_path / "x", "ab", 20)
     values = trained_on("./x", "holdout", capsys)
     assert (values["knn"], "NaN" in str(values["knn_reason"]), "effective_rank" in values) == (None, True, False)
 
 
 def test_top_5_of_few_classes(tmp_path: Path, capsys: Captured) -> None:
-    draw(tmp_path / "d" / "train", "abc", 8)
-    draw(tmp_path / "d" / "test", "b", 4, seed=1)
+    write_images(tmp_path / "d" / "train", "abc", 8)
+    write_images(tmp_path / "d" / "test", "b", 4, seed=1)
     command = ["probe", "resnet10t", "--data", "d", "--seeds", "2", "--set", "eval.resize=16", "--set", "eval.crop=16"]
     assert barlowctl([*command, "--threads", "1", "--json", "--out", "o"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -14,7 +14,7 @@ from barlowctl.cli.app import run as barlowctl
 Captured = pytest.CaptureFixture[str]
 
 
-def test_it_measures_the_run_and_the_floors(recipe: Path, trained: Path, capsys: Captured) -> None:
+def test_it_measures_the_run_and_the_baselines(recipe: Path, trained: Path, capsys: Captured) -> None:
     before = {path: path.read_bytes() for path in (trained / "checkpoints").rglob("*.safetensors")}
     code = barlowctl(["probe", str(trained), "--pixels", "--random-init", "--json", "--threads", "1"])
     assert code == 0
@@ -27,12 +27,12 @@ def test_it_measures_the_run_and_the_floors(recipe: Path, trained: Path, capsys:
     assert result["alpha"] > 0.0
     for name in ("spectra.png", "correlation.png", "linear-confusion.png", "linear-per-class.csv"):
         assert (trained / "probe-digits" / name).is_file()
-    assert [floor["name"] for floor in result["floors"]] == ["raw pixels", "random backbone"]
+    assert [baseline["name"] for baseline in result["floors"]] == ["raw pixels", "random backbone"]
     assert json.loads((trained / "probe-digits.json").read_text()) == {k: v for k, v in result.items() if k != "file"}
     assert {path: path.read_bytes() for path in (trained / "checkpoints").rglob("*.safetensors")} == before
 
 
-def test_the_pixel_floor_is_scikit_learns_knn(recipe: Path, digits: Path, trained: Path, capsys: Captured) -> None:
+def test_the_pixel_baseline_is_scikit_learns_knn(recipe: Path, digits: Path, trained: Path, capsys: Captured) -> None:
     """Raw pixels at their own size (not the recipe's 16) through an independent kNN with the field's weights."""
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -14,9 +14,9 @@ from barlowctl.assemble.job import prepare
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import begin_method, build_method
 from barlowctl.assemble.plan import footprint, plan
-from barlowctl.assemble.trial import operations
+from barlowctl.assemble.synthetic_steps import operations
 from barlowctl.cli.app import run
-from barlowctl.measure.subjects import floor, open_subject
+from barlowctl.measure.subjects import baseline, open_subject
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
@@ -57,7 +57,7 @@ def test_opening_and_exporting_leave_it(trained: Path, recipe: Path, tmp_path: P
         open_run(trained)
     with unchanged():
         subject = open_subject(str(trained))
-        floor(subject, "random-init")
+        baseline(subject, "random-init")
         open_subject("resnet10t")
     with unchanged():
         assert run(["export", str(trained), "--format", "timm", "--out", str(tmp_path / "export.safetensors")]) == 0

@@ -15,7 +15,7 @@ from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.chart import chart
-from barlowctl.plots.panels import draw
+from barlowctl.plots.panels import curves
 
 Captured = pytest.CaptureFixture[str]
 
@@ -170,4 +170,4 @@ def test_charts_leave_out_what_is_not_finite() -> None:
     lines = chart("loss", {"a": [(1, 1.0), (2, float("nan")), (3, 3.0)], "b": []})
     assert sum(line.count("o") for line in lines[1:-2]) == 2
     assert chart("loss", {"a": []}) == ["loss: nothing recorded yet"]
-    assert draw({"loss": {"a": [(1, 1.0), (2, float("inf"))]}}).size[0] > 0
+    assert curves({"loss": {"a": [(1, 1.0), (2, float("inf"))]}}).size[0] > 0

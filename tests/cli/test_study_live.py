@@ -14,14 +14,14 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.study_live import StudyDisplay, _Tables
 from barlowctl.recipe import load
 from barlowctl.study import studies
-from barlowctl.study.ledger import Ledger
+from barlowctl.study.directory import StudyDirectory
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Ledger:
+def directory(tmp_path: Path) -> StudyDirectory:
     base = load.load("quickstart")
     study = studies.loss()
-    return Ledger(tmp_path, base, tuple(studies.select([study], ["only-invariance", "cross-entropy"])), (0, 1))
+    return StudyDirectory(tmp_path, base, tuple(studies.select([study], ["only-invariance", "cross-entropy"])), (0, 1))
 
 
 def drawn(display: StudyDisplay) -> str:
@@ -30,10 +30,10 @@ def drawn(display: StudyDisplay) -> str:
     return stream.getvalue()
 
 
-def test_the_tables_fill_and_running_cells_say_where_they_are(book: Ledger) -> None:
-    display = StudyDisplay(Console(json=False, quiet=True), book, 2)
+def test_the_tables_fill_and_running_cells_say_where_they_are(directory: StudyDirectory) -> None:
+    display = StudyDisplay(Console(json=False, quiet=True), directory, 2)
     assert "0 of 6 cells" in drawn(display)
-    first, second, third = book.cells[:3]
+    first, second, third = directory.cells[:3]
     measures = {
         "knn": 81.25,
         "linear_top1": 84.5,
@@ -58,12 +58,14 @@ def test_the_tables_fill_and_running_cells_say_where_they_are(book: Ledger) -> N
     assert first.label not in shown
 
 
-def test_without_a_terminal_there_is_a_line_for_every_cell(book: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
-    display = StudyDisplay(Console(json=False, quiet=False), book, 1)
-    display.tell(book.cells[1], "started")
-    book.cells[1].finish({"failed": "the loss is nan at step 3", "seconds": {}})
-    display.tell(book.cells[1], None)
-    display.tell(book.cells[2], None)
+def test_without_a_terminal_there_is_a_line_for_every_cell(
+    directory: StudyDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = StudyDisplay(Console(json=False, quiet=False), directory, 1)
+    display.tell(directory.cells[1], "started")
+    directory.cells[1].finish({"failed": "the loss is nan at step 3", "seconds": {}})
+    display.tell(directory.cells[1], None)
+    display.tell(directory.cells[2], None)
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if line.startswith("[")]
     assert lines[0] == "[2/6] only-invariance, seed 0: objective.terms=invariance"

@@ -114,7 +114,7 @@ def kill_and_resume(
     A third of the kills waits for a checkpoint to be half written; of several ranks one is killed, or all.
     Returns the finished runs, and how often what was hit.
     """
-    draw = random.Random(seed)
+    generator = random.Random(seed)
     hit = {"kills": 0, "writing": 0, "before the first checkpoint": 0, "all ranks": 0}
     runs: list[Path] = []
     while True:
@@ -131,18 +131,18 @@ def kill_and_resume(
             left = half_written(run)
             records = run / "metrics.jsonl"
             before = records.stat().st_size if records.is_file() else 0
-            early = draw.random() < 0.15  # start-up included
+            early = generator.random() < 0.15  # start-up included
             if early:
-                time.sleep(draw.uniform(0.0, 1.0))
+                time.sleep(generator.uniform(0.0, 1.0))
             else:
                 until(lambda: records.is_file() and records.stat().st_size != before, life)  # noqa: B023
-                time.sleep(draw.uniform(0.0, 0.3))
-                if draw.random() < 0.4:
+                time.sleep(generator.uniform(0.0, 0.3))
+                if generator.random() < 0.4:
                     until(lambda: half_written(run) - left, life, timeout=5.0)  # noqa: B023
-                    time.sleep(draw.uniform(0.0, 0.004))
+                    time.sleep(generator.uniform(0.0, 0.004))
             # Before they have met, a rank waits for the others as long as --rank-timeout says.
-            everyone = ranks > 1 and (early or draw.random() < 0.5)
-            for rank in range(ranks) if everyone else [draw.randrange(ranks)]:
+            everyone = ranks > 1 and (early or generator.random() < 0.5)
+            for rank in range(ranks) if everyone else [generator.randrange(ranks)]:
                 life.signal(signal.SIGKILL, rank)
             found = life.wait()
             if all(code == 0 for code, _ in found):

@@ -13,7 +13,7 @@ import pytest
 from barlowctl.recipe import load
 from barlowctl.study import studies
 from barlowctl.study.cells import write_results
-from barlowctl.study.ledger import Cell, Ledger
+from barlowctl.study.directory import Cell, StudyDirectory
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
     generator: Any, checkout: Path, tmp_path: Path
 ) -> None:
     base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
-    book = Ledger(tmp_path / "s", base, (studies.loss(), studies.build("lambd", base)), (0, 1))
+    directory = StudyDirectory(tmp_path / "s", base, (studies.loss(), studies.build("lambd", base)), (0, 1))
     with pytest.raises(SystemExit, match="make study"):
         generator.generate(tmp_path / "s", tmp_path)
-    for cell in book.cells:
+    for cell in directory.cells:
         if cell.variant.name in ("baseline", "only-invariance"):
             value = (90.0 if cell.variant.name == "baseline" else 80.0) + 0.1 * cell.seed
             seconds = {"train": 3600.0, "train_cpu": 1800.0, "measure": 360.0}
             cell.finish(record(cell) | {"measures": {"knn": value, "linear_top1": value}, "seconds": seconds})
-    write_results(book)
+    write_results(directory)
     generator.main([str(tmp_path / "s"), str(tmp_path / "page")])
     text = (tmp_path / "page" / "results.md").read_text()
     # 7 rows of the loss and 7 of lambd, whose third is the baseline, times 2 seeds; 3 rows are finished
@@ -73,15 +73,15 @@ def test_make_study_names_a_study_that_can_be_run(checkout: Path) -> None:
     assert [study.name for study in kept] == [study.name for study in found]
     named = {name.removeprefix("--") for name in words if name.startswith("--")}
     assert set(studies.NAMES) - {"depth", "projector"} <= named
-    cells = Ledger(Path("nowhere"), base, tuple(kept), (0,)).cells
+    cells = StudyDirectory(Path("nowhere"), base, tuple(kept), (0,)).cells
     assert f"{len(cells)} cells a seed" in (checkout / "docs" / "study" / "README.md").read_text()
     assert json.dumps(sorted({cell.recipe.train.batch_size for cell in cells})) == "[128, 256, 512, 1024, 2048, 4096]"
 
 
 def test_the_early_look_is_a_table_over_seeds(generator: Any, checkout: Path, tmp_path: Path) -> None:
     base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
-    book = Ledger(tmp_path / "s", base, (studies.loss(),), (0, 1))
-    for cell in book.cells[:1] + book.cells[len(book.cells) // 2 :][:1]:
+    directory = StudyDirectory(tmp_path / "s", base, (studies.loss(),), (0, 1))
+    for cell in directory.cells[:1] + directory.cells[len(directory.cells) // 2 :][:1]:
         cell.finish(record(cell) | {"measures": {"knn": 88.0, "linear_top1": 89.0}, "seconds": {}})
         then = {"knn": 84.0 + cell.seed, "effective_rank": 9.0, "mean_diagonal": 0.5, "rms_off_diagonal": 0.1}
         early = {
@@ -91,7 +91,7 @@ def test_the_early_look_is_a_table_over_seeds(generator: Any, checkout: Path, tm
             "before": {"knn": 80.0, "linear_top1": 82.0 + 2 * cell.seed},
         }
         (cell.path / "early.json").write_text(json.dumps(early))
-    write_results(book)
+    write_results(directory)
     text = generator.generate(tmp_path / "s", tmp_path)
     assert "## Table 5's variants after 120 steps" in text
     line = "| baseline | 2 | 0.500 ± 0.000 | 0.100 ± 0.000 | 9.0 ± 0.0 | 84.50 ± 0.71 | 88.00 |"

@@ -57,13 +57,13 @@ def test_another_gpu_than_the_current_one() -> None:
 
 def test_the_chain_is_compiled_where_that_is_faster() -> None:
     fast, device = loaders(torch.device("cuda"), compiles=True)
-    told: list[str] = []
-    device.notify = told.append
+    notices: list[str] = []
+    device.notify = notices.append
     with fast, device:
         for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
             for theirs, ours in zip(expected.views, found.views, strict=True):
                 assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
-    (said,) = told
+    (said,) = notices
     assert "times as fast as uncompiled" in said
 
 

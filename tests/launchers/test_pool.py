@@ -19,14 +19,14 @@ class Task:
 def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: Path) -> None:
     version = Task("version", tmp_path / "logs" / "version.log", ("--version",))
     wrong = Task("wrong", tmp_path / "logs" / "wrong.log", ("recipes", "show", "quickstar"))
-    told: list[tuple[str, str | None]] = []
+    reported: list[tuple[str, str | None]] = []
     found = run_all(
         [version, wrong],
         [Place("cpu", 1)],
         lambda task, place: [*task.words],
-        lambda task, what: told.append((task.label, what)),
+        lambda task, what: reported.append((task.label, what)),
     )
     assert version.log.read_text().strip() == f"barlowctl {__version__}"
     assert list(found) == ["wrong"]
     assert "did you mean 'quickstart'" in found["wrong"]
-    assert told == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", found["wrong"])]
+    assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", found["wrong"])]

@@ -60,7 +60,7 @@ def colors_of(picture: Image.Image) -> set[tuple[int, int, int]]:
 
 
 def test_every_picture_of_lines_and_points_has_these_colours() -> None:
-    curves = panels.draw({"loss": {"a": [(0, 1.0), (9, 5.0)], "b": [(0, 9.0), (9, 2.0)]}})
+    curves = panels.curves({"loss": {"a": [(0, 1.0), (9, 5.0)], "b": [(0, 9.0), (9, 2.0)]}})
     spectra = panels.spectra({"a": np.array([1.0, 0.5, 0.1]), "b": np.array([0.3, 0.2, 0.0])}, "Spectra")
     for picture in (curves, spectra):
         assert {style.PAPER, style.series_color(0), style.series_color(1)} <= colors_of(picture)

@@ -65,32 +65,34 @@ def fields(model: Any = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, field.annotation
 
 
-def drawn(kind: Any, draw: random.Random) -> Any:
+def drawn(kind: Any, generator: random.Random) -> Any:
     """A value of a field's type, more often an extreme than a sensible one."""
     match typing.get_origin(kind):
         case typing.Literal:
-            return draw.choice([*typing.get_args(kind), "other"])
+            return generator.choice([*typing.get_args(kind), "other"])
         case typing.Annotated:
-            return drawn(typing.get_args(kind)[0], draw)
+            return drawn(typing.get_args(kind)[0], generator)
         case _ if typing.get_origin(kind) is tuple:
-            values = [drawn(typing.get_args(kind)[0], draw) for _ in range(draw.choice([0, 1, 2, 2, 2, 3, 3]))]
-            return sorted(values) if draw.random() < 0.8 else values
+            values = [
+                drawn(typing.get_args(kind)[0], generator) for _ in range(generator.choice([0, 1, 2, 2, 2, 3, 3]))
+            ]
+            return sorted(values) if generator.random() < 0.8 else values
         case _ if typing.get_origin(kind) is dict:
-            return draw.choice(ARGUMENTS)
+            return generator.choice(ARGUMENTS)
     choices: dict[Any, Any] = {bool: (True, False), int: WHOLE, float: FLOATS, str: TEXTS}
-    return draw.choice(choices[kind])
+    return generator.choice(choices[kind])
 
 
 def recipe(seed: int) -> dict[str, Any]:
     """The base with one to four values drawn."""
-    draw, values = random.Random(seed), tomllib.loads(BASE)
+    generator, values = random.Random(seed), tomllib.loads(BASE)
     known = [(key, kind) for key, kind in fields() if key not in TOO_SLOW]
-    for key, kind in draw.sample(known, draw.choice([1, 1, 2, 2, 4])):
+    for key, kind in generator.sample(known, generator.choice([1, 1, 2, 2, 4])):
         *tables, last = key.split(".")
         place = values
         for table in tables:
             place = place.setdefault(table, {})
-        place[last] = drawn(kind, draw)
+        place[last] = drawn(kind, generator)
     return values
 
 

@@ -18,11 +18,11 @@ def test_a_measurement_says_what_changes_its_meaning(monkeypatch: pytest.MonkeyP
         "effective_rank": 1.0,
         "feature_spread": 0.0,
     }
-    monkeypatch.setattr(cells, "probe", lambda *arguments: iter([("a run", values)]))
+    monkeypatch.setattr(cells, "probe_run", lambda *arguments: iter([("a run", values)]))
     monkeypatch.setattr(cells, "diagnose", lambda *arguments: SimpleNamespace(values=dict))
     run = SimpleNamespace(method=torch.nn.Identity(), recipe=None)
     labelled = SimpleNamespace(train=None, notes=("3 of 9 test images are training images too",))
-    measures, said = cells.measure(run, labelled, Runtime(device="cpu"))  # type: ignore[arg-type]
+    measures, said = cells.measure_cell(run, labelled, Runtime(device="cpu"))  # type: ignore[arg-type]
     assert (measures["knn"], measures["linear_top1"]) == (50.0, None)
     assert said == [
         "no linear accuracy: all features are the same",

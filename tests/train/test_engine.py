@@ -116,9 +116,9 @@ def final_bytes(path: Path) -> list[bytes]:
 @pytest.mark.parametrize(("before", "after"), [("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "fp32"), ("fp16", "bf16")])
 def test_a_run_goes_on_on_a_device_that_computes_in_another_precision(tmp_path: Path, before: str, after: str) -> None:
     """Begun on a CPU, which has no fp16 and scales no gradient, and resumed where it is real; and the other way."""
-    begun, resumed = replace(SETTINGS, precision=before), replace(SETTINGS, precision=after)
+    before_resume, resumed = replace(SETTINGS, precision=before), replace(SETTINGS, precision=after)
     with pytest.raises(RunStopped):
-        train(tmp_path, settings=begun, stop_at=7)
+        train(tmp_path, settings=before_resume, stop_at=7)
     result, recorder = train(tmp_path, settings=resumed, resume=True)
     assert result["steps"] == 3 * BATCHES
     assert all(math.isfinite(event.values["loss"]) for event in recorder.of(StepDone))

@@ -107,11 +107,11 @@ class Client(types.ModuleType):
 
     def __init__(self, refuse: Callable[[], None] = lambda: None) -> None:
         super().__init__("wandb")
-        self.refuse, self.begun, self.logged = refuse, list[dict[str, Any]](), list[int]()
+        self.refuse, self.started, self.logged = refuse, list[dict[str, Any]](), list[int]()
 
     def init(self, **values: Any) -> Client:
         self.refuse()
-        self.begun.append(values)
+        self.started.append(values)
         return self
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -130,15 +130,15 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path: Path, monkeypatch
     monkeypatch.setenv("WANDB_PROJECT", "another")  # of the shell that resumes
     sink = Wandb({"a": 1}).open(tmp_path, 0)
     sink(RunFinished(tmp_path, {}))
-    first, *_, resumed = client.begun
+    first, *_, resumed = client.started
     assert first["id"] == resumed["id"] == json.loads((tmp_path / "wandb.json").read_text())["id"]
     assert resumed["resume"] == "allow"
-    assert {begun["project"] for begun in client.begun} == {"mine"}
+    assert {started["project"] for started in client.started} == {"mine"}
     assert client.logged == [2, 4, -1]
     other = tmp_path / "other"
     other.mkdir()
     Wandb({}).open(other, 0)
-    assert client.begun[-1]["id"] != first["id"]
+    assert client.started[-1]["id"] != first["id"]
 
 
 def test_wandb_without_a_login_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

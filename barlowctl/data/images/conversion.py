@@ -70,4 +70,4 @@ class Conversion:
 
     def notes(self) -> list[str]:
         """What was decided and should be said."""
-        return self.ranges.told()
+        return self.ranges.descriptions()

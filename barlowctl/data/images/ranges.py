@@ -215,7 +215,7 @@ class Ranges:
                 unknown.append(str(error))
         return unknown
 
-    def told(self) -> list[str]:
+    def descriptions(self) -> list[str]:
         """A line for each kind that was met: its range, why, and how to set another."""
         several = len({kind.partition(" ")[0] for kind in self.used}) > 1
         return [

@@ -26,7 +26,7 @@ def small(patch: Patch) -> None:
     Path("grid.toml").write_text("[baseline]\n")
 
 
-def begun(patch: Patch) -> None:
+def training_started(patch: Patch) -> None:
     """A study that is written down, and of which nothing is trained."""
     small(patch)
     assert barlowctl([*STUDY, "--print-sbatch", "--quiet"]) == 0
@@ -36,20 +36,20 @@ def record(text: str) -> Callable[[Patch], None]:
     """A study whose record was damaged."""
 
     def prepare(patch: Patch) -> None:
-        begun(patch)
+        training_started(patch)
         Path("studies/digits/study.json").write_text(text)
 
     return prepare
 
 
 def of_another_recipe(patch: Patch) -> None:
-    begun(patch)
+    training_started(patch)
     file = Path("digits.toml")
     file.write_text(file.read_text().replace("lambd = 0.02", "lambd = 0.5"))
 
 
 def of_other_images(patch: Patch) -> None:
-    begun(patch)
+    training_started(patch)
     shutil.copytree("home/digits", "turned")
     Path("turned/test.beton").rename("turned/val.beton")
     Path("turned/train.beton").rename("turned/test.beton")
@@ -95,7 +95,7 @@ SCENARIOS = {
         slow=True,
     ),
     "study of another recipe": Scenario([*STUDY, "--print-sbatch"], of_another_recipe),
-    "study of other settings": Scenario([*STUDY, "--set", "train.epochs=2", "--print-sbatch"], begun),
+    "study of other settings": Scenario([*STUDY, "--set", "train.epochs=2", "--print-sbatch"], training_started),
     "study of other images": Scenario([*STUDY, "--data", "./turned", "--print-sbatch"], of_other_images),
     "record of a study damaged": Scenario([*STUDY, "--print-sbatch"], record("{")),
     "no record of a study": Scenario([*STUDY, "--print-sbatch"], record("[]")),

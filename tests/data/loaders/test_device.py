@@ -125,10 +125,10 @@ def views_of(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch, other: object
     """An epoch's views where compiling gives `other`, and what the loader said."""
     monkeypatch.setattr(batched, "compiled", lambda: other)
     _, made = pair(source, VIEWS)
-    told: list[str] = []
+    notices: list[str] = []
     with DeviceLoader(made.loader, VIEWS, CPU, **options) as device:
-        device.notify = told.append
-        return [view for batch in device.epoch(0) for view in batch.views], told
+        device.notify = notices.append
+        return [view for batch in device.epoch(0) for view in batch.views], notices
 
 
 def slow(images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -137,13 +137,13 @@ def slow(images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_faster_chain_is_kept_and_said(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, told = views_of(source, monkeypatch, None)
-    assert told == []  # not asked for
+    expected, notices = views_of(source, monkeypatch, None)
+    assert notices == []  # not asked for
     quick = batched.Operations()
     monkeypatch.setattr(batched, "Operations", lambda: dataclasses.replace(quick, blend=slow))  # uncompiled
-    found, told = views_of(source, monkeypatch, quick, compiles=True)
-    assert len(told) == 1
-    assert "run compiled" in told[0]
+    found, notices = views_of(source, monkeypatch, quick, compiles=True)
+    assert len(notices) == 1
+    assert "run compiled" in notices[0]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
@@ -177,8 +177,8 @@ def test_a_compiled_chain_that_fails_later_is_left(source: MemoryBeton, monkeypa
 
     chosen = batched.Operations(blend=blend)
     monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (chosen, "compiled"))
-    found, told = views_of(source, monkeypatch, None, compiles=True)
-    assert told == ["compiled", "the distortions run uncompiled from here: no kernel for this shape"]
+    found, notices = views_of(source, monkeypatch, None, compiles=True)
+    assert notices == ["compiled", "the distortions run uncompiled from here: no kernel for this shape"]
     assert calls.count(6) == 3 * 2 * 4
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
@@ -193,8 +193,8 @@ def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest
 
 def test_a_slower_chain_is_dropped(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = views_of(source, monkeypatch, None)
-    found, told = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
-    assert "run uncompiled: compiled they were 0." in told[0]
+    found, notices = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
+    assert "run uncompiled: compiled they were 0." in notices[0]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
@@ -203,8 +203,8 @@ def test_a_compiler_that_fails_is_done_without(source: MemoryBeton, monkeypatch:
         raise RuntimeError("no compiler\nmany lines of it")
 
     expected, _ = views_of(source, monkeypatch, None)
-    found, told = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
-    assert told == ["the distortions run uncompiled: no compiler"]
+    found, notices = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
+    assert notices == ["the distortions run uncompiled: no compiler"]
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 

@@ -19,7 +19,7 @@ from barlowctl.data.overlap import overlap
 from barlowctl.data.sources import image_list, open_source
 
 
-def draw(folder: Path, count: int, seed: int = 0) -> Path:
+def write_images(folder: Path, count: int, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     for index in range(count):
         path = folder / "ab"[index % 2] / f"{index:02d}.bmp"
@@ -50,7 +50,7 @@ def zipped(folder: Path) -> Pictures:
 def test_a_copy_has_the_same_fingerprint_and_any_change_another(
     tmp_path: Path, read: Callable[[Path], Beton | Pictures]
 ) -> None:
-    folder = draw(tmp_path / "first", 6)
+    folder = write_images(tmp_path / "first", 6)
     first = read(folder).fingerprint
     assert first.images == 6
     copy = shutil.copytree(folder, tmp_path / "copy")
@@ -64,7 +64,7 @@ def test_a_copy_has_the_same_fingerprint_and_any_change_another(
 
 
 def test_a_list_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
-    folder = draw(tmp_path / "x", 4)
+    folder = write_images(tmp_path / "x", 4)
     for name in (b"caf\xe9.bmp", b"two\nlines.bmp", "tab\tß.bmp".encode()):
         shutil.copy(folder / "a" / "00.bmp", os.path.join(os.fsencode(folder / "a"), name))
     noted = opened(folder).listed()
@@ -74,7 +74,7 @@ def test_a_list_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
 
 
 def test_of_very_many_images_the_folders_are_noted(tmp_path: Path) -> None:
-    folder = draw(tmp_path / "x", 6)
+    folder = write_images(tmp_path / "x", 6)
 
     before = opened(folder).listed(by_folder=True)
     assert before.by_folder
@@ -88,8 +88,8 @@ def test_of_very_many_images_the_folders_are_noted(tmp_path: Path) -> None:
 
 
 def test_the_same_files_by_another_path_are_found(tmp_path: Path) -> None:
-    train = draw(tmp_path / "train", 10)
-    other = draw(tmp_path / "other", 10, seed=1)
+    train = write_images(tmp_path / "train", 10)
+    other = write_images(tmp_path / "other", 10, seed=1)
     (tmp_path / "link").symlink_to(train)
     assert overlap(opened(train), opened(tmp_path / "link")).complete
     assert overlap(opened(train), opened(other)).found == 0

@@ -15,7 +15,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train.step import TrainingStep
 
 
-class Trial:
+class SyntheticSteps:
     """A batch of random pixels and a network of its own, which steps change.
 
     Args:
@@ -40,7 +40,7 @@ class Trial:
         self.targets = Targets.unlabelled(batch, device, label=0)
         self.steps: dict[str, TrainingStep] = {}  # by precision
 
-    def step(self, precision: str) -> float:
+    def take(self, precision: str) -> float:
         """Take one step in that precision; the seconds it took."""
         start = time.perf_counter()
         if precision not in self.steps:
@@ -59,7 +59,7 @@ class Trial:
     def cpu_seconds(self, precision: str) -> float:
         """Take one step in that precision; the CPU time it took."""
         start = time.process_time()
-        self.step(precision)
+        self.take(precision)
         return time.process_time() - start
 
 

@@ -80,7 +80,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class StudyDirectory:
     """Studies of one recipe in one directory, with some seeds.
 
     asked: (study, variant) pairs of which all seeds are wanted; None: of every variant.
@@ -112,7 +112,7 @@ class Ledger:
         wanted = self.asked is None or (study.name, variant.name) in self.asked
         return sorted(there | set(self.seeds if wanted else ()))
 
-    def with_finished(self, whole: Sequence[Study]) -> Ledger:
+    def with_finished(self, whole: Sequence[Study]) -> StudyDirectory:
         """The same, and of the studies `whole` every further variant that has a finished cell (and nothing missing)."""
 
         def kept(study: Study) -> Study:
@@ -212,7 +212,7 @@ class Ledger:
             ) from error
 
     def check(self) -> None:
-        """That the directory, if there is one, is of the ledger's recipe.
+        """That the directory, if there is one, is of the study's recipe.
 
         Raises:
             UserError: it is of another.

@@ -1,4 +1,4 @@
-"""What a run was begun with, against what its directory says now: nothing is resumed as something else."""
+"""The recipe of a run: kept with it, compared with what recipe.toml says now, restored. See also `run_images`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from barlowctl.places import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
-from barlowctl.train import checkpoint, sinks
+from barlowctl.train import checkpoint
 
 EDITED_FILE = "recipe-edited.toml"
 
@@ -63,8 +63,8 @@ def check_recipe(run: Path) -> None:
         UserError: it was edited; with the difference, where the run knows it.
     """
     file = run / "recipe.toml"
-    begun = _digest(run)
-    if begun is None or begun == load.digest_of(file.read_text(encoding="utf-8")):
+    digest = _digest(run)
+    if digest is None or digest == load.digest_of(file.read_text(encoding="utf-8")):
         return
     now = load.load(str(file))
     before = _recipe(run)
@@ -72,10 +72,10 @@ def check_recipe(run: Path) -> None:
     of_images = () if images == now.data.dataset else ("--data", images)
     another = shell.line("barlowctl", "pretrain", "--recipe", file, *of_images)
     if before is None:
-        if load.digest(now) != begun:
+        if load.digest(now) != digest:
             raise UserError(
                 f"'{file}' is not the recipe that the run was begun with: its digest is {load.digest(now)}, and was "
-                f"{begun} then (what it said is not known: the run is of an older version)",
+                f"{digest} then (what it said is not known: the run is of an older version)",
                 allowed="the file as it was, or a new run with what it says now",
                 next=another,
             )
@@ -114,33 +114,6 @@ def restore_recipe(run: Path) -> tuple[str, Path | None]:
     except OSError as error:
         raise UserError(f"'{file}' cannot be written: {error.strerror}", next=f"ls -l {shell.line(run)}") from error
     return (f"{file} is as it was; what stood there is in {aside}", aside) if edited else (f"{file} is back", None)
-
-
-def start_over(run: Path) -> str:
-    """Prepare a run that has no checkpoint to begin again; returns what that costs, in words.
-
-    Its records go aside: a run whose checkpoints were deleted has more of them than one that was killed early.
-    """
-    metrics = run / "metrics.jsonl"
-    reached = max((record["step"] for record in sinks.records(metrics)), default=0)
-    if not reached:
-        metrics.unlink(missing_ok=True)
-        return "the run was stopped before its first checkpoint: it starts from the beginning"
-    aside = sinks.put_aside(metrics)
-    if (run / "diagnostics").is_dir():
-        sinks.put_aside(run / "diagnostics")
-    return (
-        f"there is no checkpoint in '{run / 'checkpoints'}', though the run had come to step {reached:,}: none was "
-        f"written by then, or they were deleted. It starts from the beginning; its records are kept in '{aside.name}'"
-    )
-
-
-def made_again(run: Path, start: int) -> str | None:
-    """What a run resumed at a step does a second time, in words."""
-    reached = max((record["step"] for record in sinks.records(run / "metrics.jsonl")), default=0)
-    if reached <= start:
-        return None
-    return f"the newest checkpoint is of step {start:,}: steps {start + 1:,} to {reached:,} are made again"
 
 
 def _digest(run: Path) -> str | None:

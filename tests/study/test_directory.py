@@ -19,7 +19,7 @@ from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.study import figure, studies, table
 from barlowctl.study.cells import finished_of_all_layers, write_results
-from barlowctl.study.ledger import Ledger
+from barlowctl.study.directory import StudyDirectory
 
 OVERRIDES = ["model.projector=[64, 64]", "seed=3", "views.first.erase=0.2", "views.second.erase=0.2"]
 BASE = load.load("quickstart", OVERRIDES)
@@ -28,35 +28,35 @@ STUDENT = {2: 4.303, 4: 2.776, 18: 2.101, 1000: 1.962}
 T_AT_3723 = 2.859  # by integrating its density
 
 
-def ledger(out: Path, *names: str, seeds: int = 2) -> Ledger:
-    return Ledger(out, BASE, tuple(studies.build(name, BASE) for name in names), tuple(range(seeds)))
+def study_directory(out: Path, *names: str, seeds: int = 2) -> StudyDirectory:
+    return StudyDirectory(out, BASE, tuple(studies.build(name, BASE) for name in names), tuple(range(seeds)))
 
 
-def fill(book: Ledger, *, but: tuple[str, ...] = (), top1: Any = lambda cell: 80.0 + cell.seed) -> None:
-    for cell in book.cells:
+def fill(directory: StudyDirectory, *, but: tuple[str, ...] = (), top1: Any = lambda cell: 80.0 + cell.seed) -> None:
+    for cell in directory.cells:
         if cell.variant.name not in but:
             value = top1(cell)
             cell.finish({"measures": {"knn": value - 5, "linear_top1": value, "effective_rank": 10.0}, "seconds": {}})
 
 
 def test_equal_recipes_share_a_cell_within_a_study_and_among_studies(tmp_path: Path) -> None:
-    book = ledger(tmp_path, "loss", "asymmetry", "drop-aug", seeds=3)
-    recipes = {load.digest(cell.recipe) for cell in book.cells}
-    assert len(recipes) == len(book.cells)
+    directory = study_directory(tmp_path, "loss", "asymmetry", "drop-aug", seeds=3)
+    recipes = {load.digest(cell.recipe) for cell in directory.cells}
+    assert len(recipes) == len(directory.cells)
     # 7 + 4 + 5 variants; the baseline three times; no-grayscale is the baseline, as the recipe has no grayscale
     assert BASE.views.first.grayscale == 0
-    assert len(book.cells) == 3 * (7 + 3 + 3)
-    drop = book.studies[2]
-    assert book.same_as(drop, drop.variants[1]) == "baseline"
-    assert book.same_as(drop, drop.variants[0]) is None
-    assert book.cells[0].seed == 0
-    assert {cell.seed for cell in book.cells[:13]} == {0}  # every row has its first seed before the second
+    assert len(directory.cells) == 3 * (7 + 3 + 3)
+    drop = directory.studies[2]
+    assert directory.same_as(drop, drop.variants[1]) == "baseline"
+    assert directory.same_as(drop, drop.variants[0]) is None
+    assert directory.cells[0].seed == 0
+    assert {cell.seed for cell in directory.cells[:13]} == {0}  # every row has its first seed before the second
 
 
 def test_a_cell_is_found_again_whatever_study_is_named_first(tmp_path: Path) -> None:
-    before = ledger(tmp_path, "loss")
+    before = study_directory(tmp_path, "loss")
     before.cells[0].finish({"measures": {"knn": 1.0}, "seconds": {}})
-    after = Ledger(tmp_path, BASE, (studies.depth(BASE.model.projector),), (0,))
+    after = StudyDirectory(tmp_path, BASE, (studies.depth(BASE.model.projector),), (0,))
     base = next(v for v in after.studies[0].variants if v.name == "depth-2")
     assert after.cell(after.studies[0], base, 0).record == {"measures": {"knn": 1.0}, "seconds": {}}
 
@@ -65,20 +65,20 @@ def test_a_study_of_all_layers_under_the_name_of_figure_4_is_found_under_its_own
     """A directory from when `projector` meant all layers alike: cells and files keep their numbers, not the name."""
     widths = studies.projector_width(BASE.model.projector)
     (few,) = studies.select([widths], ["width-16"])
-    fill(Ledger(tmp_path, BASE, (few,), (0,)), top1=lambda cell: 77.0)
+    fill(StudyDirectory(tmp_path, BASE, (few,), (0,)), top1=lambda cell: 77.0)
     rows = [{"variant": name, "overrides": [], "x": 1.0} for name in ("width-16", "width-64")]
     before = {"study": "projector", "title": "Projector width", "source": "Figure 4", "rows": rows}
     (tmp_path / "projector.json").write_text(json.dumps(before))
     (tmp_path / "projector.csv").write_text("old")
-    book = ledger(tmp_path, "projector", seeds=1)
-    assert "width-16 (--projector-width shows it)" in (finished_of_all_layers(book) or "")
-    write_results(book, figures=False)
+    directory = study_directory(tmp_path, "projector", seeds=1)
+    assert "width-16 (--projector-width shows it)" in (finished_of_all_layers(directory) or "")
+    write_results(directory, figures=False)
     now = json.loads((tmp_path / "projector.json").read_text())
     assert (now["source"], {row["variant"][:5] for row in now["rows"]}) == ("Figure 4", {"last-"})
     kept = json.loads((tmp_path / "projector-width.json").read_text())
     assert (kept["study"], kept["source"], kept["rows"]) == ("projector-width", "beside Figure 4", rows)
     assert (tmp_path / "projector-width.csv").read_text() == "old"
-    other = ledger(tmp_path, "projector-width", seeds=1)
+    other = study_directory(tmp_path, "projector-width", seeds=1)
     assert finished_of_all_layers(other) is None
     write_results(other, figures=False)
     found = {row["variant"]: row for row in json.loads((tmp_path / "projector-width.json").read_text())["rows"]}
@@ -87,8 +87,8 @@ def test_a_study_of_all_layers_under_the_name_of_figure_4_is_found_under_its_own
 
 def test_studies_begun_at_the_same_time_share_their_cells(tmp_path: Path) -> None:
     """The second finds the folder that the first one will use, under whatever name, before a cell is in it."""
-    first = Ledger(tmp_path, BASE, (studies.build("lambd", BASE),), (0,))
-    second = Ledger(tmp_path, BASE, (studies.build("loss", BASE),), (0,))
+    first = StudyDirectory(tmp_path, BASE, (studies.build("lambd", BASE),), (0,))
+    second = StudyDirectory(tmp_path, BASE, (studies.build("loss", BASE),), (0,))
     assert first.cells[2].path != second.cells[0].path  # what both would do alone
     first.open({})
     second.open({})
@@ -98,10 +98,10 @@ def test_studies_begun_at_the_same_time_share_their_cells(tmp_path: Path) -> Non
 def test_what_is_finished_stays_in_the_tables(tmp_path: Path) -> None:
     """Fewer seeds or variants than before: those of before are shown, and are not missing where they are not there."""
     whole = studies.build("loss", BASE)
-    before = Ledger(tmp_path, BASE, (whole,), (0, 1, 2))
+    before = StudyDirectory(tmp_path, BASE, (whole,), (0, 1, 2))
     fill(before, but=("cross-entropy",))
     (few,) = studies.select([whole], ["only-invariance"])
-    now = Ledger(tmp_path, BASE, (few,), (0,)).with_finished([whole])
+    now = StudyDirectory(tmp_path, BASE, (few,), (0,)).with_finished([whole])
     rows = {row["variant"]: row for row in table.rows(now, now.studies[0])}
     assert list(rows) == [variant.name for variant in whole.variants if variant.name != "cross-entropy"]
     assert all(row["finished"] == [0, 1, 2] and not row["missing"] for row in rows.values())
@@ -110,22 +110,23 @@ def test_what_is_finished_stays_in_the_tables(tmp_path: Path) -> None:
     assert table.seeds_text([{"finished": [0]}, {"finished": []}]) == "1 seed"
     assert table.seeds_text([{"finished": [0, 1]}, {"finished": [0, 1, 7]}]) == "2 to 3 seeds"
     (base,) = studies.select([whole], ["baseline"])  # more seeds of one variant: the others lack nothing for it
-    more = Ledger(tmp_path, BASE, (base,), (0, 1, 2, 3)).with_finished([whole])
+    more = StudyDirectory(tmp_path, BASE, (base,), (0, 1, 2, 3)).with_finished([whole])
     missing = {row["variant"]: row["missing"] for row in table.rows(more, more.studies[0]) if row["missing"]}
     assert missing == {"baseline": [3]}
-    every = Ledger(tmp_path, BASE, (whole,), (0,))
+    every = StudyDirectory(tmp_path, BASE, (whole,), (0,))
     assert table.rows(every, whole)[-1]["missing"] == [0]
 
 
 def test_only_one_process_has_a_cell(tmp_path: Path) -> None:
-    cell = ledger(tmp_path, "loss").cells[0]
+    cell = study_directory(tmp_path, "loss").cells[0]
     script = f"""
 import pathlib, sys
 from barlowctl.study import studies
-from barlowctl.study.ledger import Ledger
+from barlowctl.study.directory import StudyDirectory
 from barlowctl.recipe import load
 base = load.load("quickstart", {OVERRIDES!r})
-with Ledger(pathlib.Path({str(tmp_path)!r}), base, (studies.build("loss", base),), (0, 1)).cells[0].claim() as free:
+directory = StudyDirectory(pathlib.Path({str(tmp_path)!r}), base, (studies.build("loss", base),), (0, 1))
+with directory.cells[0].claim() as free:
     print(free, flush=True)
     sys.stdin.read()
 """
@@ -143,37 +144,37 @@ with Ledger(pathlib.Path({str(tmp_path)!r}), base, (studies.build("loss", base),
 
 
 def test_a_directory_is_of_one_recipe_and_its_images(tmp_path: Path) -> None:
-    book = ledger(tmp_path / "s", "loss")
-    book.open({"train": "abc"})
-    book.open({"train": "abc"})
-    ledger(tmp_path / "s", "lambd", seeds=5).open({"train": "abc"})  # more studies and seeds: welcome
+    directory = study_directory(tmp_path / "s", "loss")
+    directory.open({"train": "abc"})
+    directory.open({"train": "abc"})
+    study_directory(tmp_path / "s", "lambd", seeds=5).open({"train": "abc"})  # more studies and seeds: welcome
     with pytest.raises(UserError, match="other images"):
-        book.open({"train": "abd"})
+        directory.open({"train": "abd"})
     other = load.override(BASE, ["train.epochs=9"])
     with pytest.raises(UserError, match="another recipe"):
-        Ledger(tmp_path / "s", other, book.studies, (0,)).open({"train": "abc"})
+        StudyDirectory(tmp_path / "s", other, directory.studies, (0,)).open({"train": "abc"})
     assert load.digest(load.load(str(tmp_path / "s" / "recipe.toml"))) == load.digest(BASE)
 
 
 def test_a_directory_knows_its_images_and_learns_them_of_an_earlier_version(tmp_path: Path) -> None:
-    book = ledger(tmp_path / "s", "loss")
-    assert book.dataset is None
+    directory = study_directory(tmp_path / "s", "loss")
+    assert directory.dataset is None
     old = {"train": "/photos/train", "test": "/photos/test"}  # what versions before noted of a folder
-    book.open(old)
+    directory.open(old)
     now = {"train": "1f", "test": "2e"}
-    book.open(now, dataset="/photos", earlier=old)
-    assert book.dataset == "/photos"
+    directory.open(now, dataset="/photos", earlier=old)
+    assert directory.dataset == "/photos"
     with pytest.raises(UserError, match=r"/photos as it was then.*the test images differ"):
-        book.open({"train": "1f", "test": "3d"}, dataset="/photos", earlier=old)
+        directory.open({"train": "1f", "test": "3d"}, dataset="/photos", earlier=old)
     other = load.override(BASE, ["train.epochs=9"])
-    assert Ledger(tmp_path / "s", other, book.studies, (0,)).dataset is None
+    assert StudyDirectory(tmp_path / "s", other, directory.studies, (0,)).dataset is None
 
 
 def test_the_table_has_mean_spread_difference_and_margin(tmp_path: Path) -> None:
-    book = ledger(tmp_path, "asymmetry", seeds=3)
+    directory = study_directory(tmp_path, "asymmetry", seeds=3)
     values = {"baseline": (80.0, 82.0, 84.0), "stop-gradient": (70.0, 71.0, 75.0)}
-    fill(book, top1=lambda cell: values.get(cell.variant.name, (81.0, 83.0, 82.0))[cell.seed])
-    rows = {row["variant"]: row for row in table.rows(book, book.studies[0])}
+    fill(directory, top1=lambda cell: values.get(cell.variant.name, (81.0, 83.0, 82.0))[cell.seed])
+    rows = {row["variant"]: row for row in table.rows(directory, directory.studies[0])}
     base, stop = rows["baseline"], rows["stop-gradient"]
     assert (base["linear_top1"], base["linear_top1_sd"]) == (82.0, pytest.approx(2.0))
     assert stop["linear_top1_difference"] == pytest.approx(72.0 - 82.0)
@@ -198,12 +199,12 @@ def test_margins_of_equal_spreads_are_students(seeds: int, freedom: int) -> None
 
 
 def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path) -> None:
-    book = ledger(tmp_path, "loss")
-    fill(book, but=("cross-entropy", "only-redundancy"))
-    failed = [cell for cell in book.cells if cell.variant.name == "only-redundancy"]
+    directory = study_directory(tmp_path, "loss")
+    fill(directory, but=("cross-entropy", "only-redundancy"))
+    failed = [cell for cell in directory.cells if cell.variant.name == "only-redundancy"]
     failed[0].finish({"failed": "the loss is not finite", "seconds": {}})
-    rows = table.rows(book, book.studies[0])
-    text = table.markdown(book.studies[0], rows)
+    rows = table.rows(directory, directory.studies[0])
+    text = table.markdown(directory.studies[0], rows)
     assert "Missing: only-redundancy (seed 1); cross-entropy (seeds 0, 1)." in text
     assert "Failed: only-redundancy, seed 0: the loss is not finite" in text
     assert "| only-redundancy | 0/2, 1 failed | - |" in text
@@ -212,44 +213,49 @@ def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path
     assert float(records[0]["linear_top1"]) == 80.5
     assert records[-1]["missing"] == "0 1"
     assert records[-1]["published_top1"] == "63.3"
-    json.dumps(table.document(book, book.studies[0], rows))
+    json.dumps(table.document(directory, directory.studies[0], rows))
 
 
 @pytest.mark.parametrize("name", studies.NAMES)
 def test_every_study_is_drawn_complete_and_in_part(tmp_path: Path, name: str) -> None:
-    book = ledger(tmp_path, name)
-    study = book.studies[0]
-    assert figure.save(study, table.rows(book, study), "digits", tmp_path / name) == []  # nothing measured: no figure
-    fill(book, but=(study.variants[1].name,))
-    png, svg = figure.save(study, table.rows(book, study), "digits", tmp_path / name)
+    directory = study_directory(tmp_path, name)
+    study = directory.studies[0]
+    assert (
+        figure.save(study, table.rows(directory, study), "digits", tmp_path / name) == []
+    )  # nothing measured: no figure
+    fill(directory, but=(study.variants[1].name,))
+    png, svg = figure.save(study, table.rows(directory, study), "digits", tmp_path / name)
     with Image.open(png) as picture:
         assert picture.width > 900
         assert len(picture.convert("RGB").resize((200, 120)).getcolors(24_000) or []) > 10
     assert xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg")
     before = svg.read_bytes()
-    figure.save(study, table.rows(book, study), "digits", tmp_path / name)
+    figure.save(study, table.rows(directory, study), "digits", tmp_path / name)
     assert svg.read_bytes() == before  # the same study, the same file
 
 
 def test_published_points_are_drawn_where_the_paper_prints_them(tmp_path: Path) -> None:
     """Read back from the axes: Fig. 2's six numbers and the two comparisons, level with ours at the baseline."""
-    book = Ledger(tmp_path, BASE, (studies.build("batch-size", BASE),), (0, 1))
-    fill(book)
-    axes, right = figure.draw(book.studies[0], table.rows(book, book.studies[0]), "digits").axes
+    directory = StudyDirectory(tmp_path, BASE, (studies.build("batch-size", BASE),), (0, 1))
+    fill(directory)
+    axes, right = figure.plot(directory.studies[0], table.rows(directory, directory.studies[0]), "digits").axes
     published = {line.get_label(): list(line.get_ydata()) for line in right.get_lines()}
     assert published[f"{figure.PAPER_LABEL}, right axis"] == [69.7, 70.7, 71.4, 71.7, 71.4, 70.7]
     assert published["BYOL, its best, paper, right axis"] == [72.5]
     assert right.get_ylim()[0] - axes.get_ylim()[0] == pytest.approx(69.7 - 80.5)  # baseline: batch 128
     for name in ("projector", "lambd"):
-        one = Ledger(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
+        one = StudyDirectory(tmp_path, BASE, (studies.build(name, BASE),), (0, 1))
         fill(one)
-        assert len(figure.draw(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
+        assert len(figure.plot(one.studies[0], table.rows(one, one.studies[0]), "digits").axes) == 1
 
 
 def test_rows_and_steps_have_the_papers_points_in_their_places(tmp_path: Path) -> None:
-    book = ledger(tmp_path, "loss", "drop-aug")
-    fill(book, top1=lambda cell: {"only-redundancy": 60.0, "crop-only": 75.0}.get(cell.variant.name, 80.0) + cell.seed)
-    loss, drop = (figure.draw(study, table.rows(book, study), "digits").axes[0] for study in book.studies)
+    directory = study_directory(tmp_path, "loss", "drop-aug")
+    fill(
+        directory,
+        top1=lambda cell: {"only-redundancy": 60.0, "crop-only": 75.0}.get(cell.variant.name, 80.0) + cell.seed,
+    )
+    loss, drop = (figure.plot(study, table.rows(directory, study), "digits").axes[0] for study in directory.studies)
     paper = [line for line in loss.get_lines() if line.get_label() == figure.PAPER_LABEL]
     points = {float(line.get_ydata()[0]): float(line.get_xdata()[0]) for line in paper}  # type: ignore[index,arg-type]
     names = [label.get_text() for label in loss.get_yticklabels()]
@@ -272,10 +278,10 @@ def test_rows_and_steps_have_the_papers_points_in_their_places(tmp_path: Path) -
 def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = ledger(tmp_path, "asymmetry")
-    fill(book)
+    directory = study_directory(tmp_path, "asymmetry")
+    fill(directory)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    files, why = write_results(book)
+    files, why = write_results(directory)
     assert {file.name for file in files} == {"asymmetry.json", "asymmetry.csv", "asymmetry.md"}
     assert why is not None
     assert "pip install 'barlowctl[plots]'" in why
@@ -283,24 +289,27 @@ def test_without_matplotlib_there_are_tables_and_the_way_to_figures(
 
 @pytest.mark.parametrize("damage", ["{", "[]", "\udcff"])
 def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
-    book = ledger(tmp_path, "asymmetry")
-    book.open({"train": "here"})
-    book.cells[0].finish({"measures": {"knn": 1.0}, "seconds": {}})
-    for file, read in ((tmp_path / "study.json", lambda: book.open({})), (book.cells[0].path / "cell.json", None)):
+    directory = study_directory(tmp_path, "asymmetry")
+    directory.open({"train": "here"})
+    directory.cells[0].finish({"measures": {"knn": 1.0}, "seconds": {}})
+    for file, read in (
+        (tmp_path / "study.json", lambda: directory.open({})),
+        (directory.cells[0].path / "cell.json", None),
+    ):
         file.write_bytes(damage.encode(errors="surrogateescape"))
         with pytest.raises(UserError, match=file.name) as raised:
-            read() if read else book.cells[0].record
+            read() if read else directory.cells[0].record
         assert str(file) in str(raised.value.next)
 
 
 def test_what_changes_the_meaning_of_a_number_stands_below_the_table(tmp_path: Path) -> None:
-    book = ledger(tmp_path, "loss", seeds=1)
+    directory = study_directory(tmp_path, "loss", seeds=1)
     of_all, of_one = "kNN: k is 20 but the bank holds 9 images: all of them vote", "no kNN: all features are the same"
-    for number, cell in enumerate(book.cells):
+    for number, cell in enumerate(directory.cells):
         notes = [of_all, of_one] if number == 1 else [of_all]
         cell.finish({"measures": {"knn": None if number == 1 else 50.0}, "notes": notes, "seconds": {}})
-    study = book.studies[0]
-    said = table.notes(study, table.rows(book, study))
+    study = directory.studies[0]
+    said = table.notes(study, table.rows(directory, study))
     assert f"Note on all variants: {of_all}." in said
-    assert f"Note on {book.cells[1].variant.name}: {of_one}." in said
-    assert of_all in table.markdown(study, table.rows(book, study))
+    assert f"Note on {directory.cells[1].variant.name}: {of_one}." in said
+    assert of_all in table.markdown(study, table.rows(directory, study))

@@ -10,7 +10,7 @@ from barlowctl.assemble.data import view_specs
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.assemble.plan import footprint
 from barlowctl.assemble.resolve import resolve
-from barlowctl.assemble.trial import Trial, batch_of_pixels
+from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
@@ -54,8 +54,8 @@ def test_the_specs_are_the_views_of_the_list() -> None:
 
 def test_a_timed_step_and_its_memory_are_those_of_all_views(method: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
-    trial = Trial(preprocessing_of(recipe), method, CPU, 4, sizes=recipe.views.sizes)
-    trial.step("fp32")
+    synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, sizes=recipe.views.sizes)
+    synthetic_steps.take("fp32")
     expected = [(4, 1, size, size) for size in (32, 32, 16, 16, 16)]
     assert method.seen == expected
     monkeypatch.setattr(BarlowTwins, "views", 5)
