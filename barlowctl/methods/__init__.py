@@ -3,5 +3,7 @@
 from barlowctl.methods.barlow_twins import BarlowTwins
 from barlowctl.methods.base import Method, Targets, Terms
 from barlowctl.methods.classification import Classifier
+from barlowctl.methods.moco import MoCo
+from barlowctl.methods.simclr import SimCLR
 
-__all__ = ["BarlowTwins", "Classifier", "Method", "Targets", "Terms"]
+__all__ = ["BarlowTwins", "Classifier", "Method", "MoCo", "SimCLR", "Targets", "Terms"]

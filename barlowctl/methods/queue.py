@@ -37,18 +37,26 @@ class Queue(nn.Module):
         self.register_buffer("rows", nn.functional.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
+    def check(self, count: int) -> None:
+        """Refuse another number of rows than `put` takes, as the last batch of an epoch may have.
+
+        Raises:
+            UserError: with both.
+        """
+        if count != self.batch:
+            raise UserError(
+                f"{count} keys are to be put into a queue that takes {self.batch} at a time",
+                next="--set data.drop_last=true",
+            )
+
     @torch.no_grad()
     def put(self, rows: Tensor) -> None:
         """Replace the oldest rows by `(batch, width)` new ones, at unit length: in place, and nothing is read.
 
         Raises:
-            UserError: another number of rows, as the last batch of an epoch may have.
+            UserError: see `check`.
         """
-        if len(rows) != self.batch:
-            raise UserError(
-                f"{len(rows)} keys are to be put into a queue that takes {self.batch} at a time",
-                next="--set data.drop_last=true",
-            )
+        self.check(len(rows))
         where = torch.arange(self.batch, device=self.rows.device) + self.pointer
         self.rows.index_copy_(0, where, rows.to(self.rows.dtype))
         self.pointer.add_(self.batch).remainder_(len(self.rows))
