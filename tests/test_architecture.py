@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "distributed", "eval", "export", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
     },
     "train": {"distributed", "methods", "runs"},
-    "methods": {"objective"},
+    "methods": {"distributed", "objective"},
     "objective": {"distributed"},
     "model": {"distributed"},
     "export": {"model"},

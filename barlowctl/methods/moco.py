@@ -85,7 +85,9 @@ class MoCo(Method):
             info_nce(q, k, self.queue.rows, temperature=self.temperature, ranks=self.ranks, shares=shares)
             for q, k in zip(queries, keys, strict=True)
         ]
-        return found[0] if len(found) == 1 else MoCoTerms(*(torch.stack(term).mean() for term in zip(*found, strict=True)))
+        return (
+            found[0] if len(found) == 1 else MoCoTerms(*(torch.stack(term).mean() for term in zip(*found, strict=True)))
+        )
 
     def before_step(self, progress: Tensor) -> None:
         """The key encoder follows before its keys are computed, as in the authors' code."""

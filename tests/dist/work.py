@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from barlowctl.distributed import ALONE, GradientSync, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import synchronize_batch_norm
-from barlowctl.methods import BarlowTwins
+from barlowctl.methods import BarlowTwins, Method
 from barlowctl.objective import barlow_twins_loss
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import StepDone
@@ -107,7 +107,7 @@ def network(ranks: Ranks, *, dtype: str, norm: bool = True, dropout: float = 0.0
 
 @dataclass(frozen=True)
 class Run:
-    """Ten steps of LARS; the learning rates are the peaks."""
+    """Ten steps of an optimizer; the learning rates are the peaks."""
 
     dtype: str = "float64"
     lr: float = 0.5
@@ -122,6 +122,7 @@ class Run:
     form: str = "auto"
     dropout: float = 0.0
     every_steps: int = 0
+    optimizer: str = "lars"
 
 
 def settings(run: Run) -> engine.Settings:
@@ -142,12 +143,19 @@ def settings(run: Run) -> engine.Settings:
 
 
 def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resume: bool = False) -> dict[str, Any]:
-    """Train with the engine; the loss and the weights after every step, and the whole state at the end."""
+    """Train Barlow Twins with the engine: see `train_method`."""
     method = network(ranks, dtype=run.dtype, norm=run.norm, dropout=run.dropout, form=run.form)
+    return train_method(ranks, method, run, folder, stop_at, resume)
+
+
+def train_method(
+    ranks: Ranks, method: Method, run: Run, folder: str, stop_at: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train with the engine; the loss and the weights after every step, and the whole state at the end."""
     if ranks.rank:
         torch.manual_seed(100 + ranks.rank)
     optimizer = build_optimizer(
-        method, "lars", lr=run.lr, lr_biases=run.lr_biases, weight_decay=run.weight_decay, eta=0.02
+        method, run.optimizer, lr=run.lr, lr_biases=run.lr_biases, weight_decay=run.weight_decay, eta=0.02
     )
     losses: list[float] = []
     path: list[Tensor] = []
