@@ -27,7 +27,7 @@ MAY_IMPORT = {
         "assemble", "bench", "data", "data.beton", "data.images", "data.sources", "data.tree", "distributed", "doctor",
         "eval", "export", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
-    "study": {"assemble", "data", "data.views", "eval", "measure", "model", "plots", "recipe", "train"},
+    "study": {"assemble", "data", "data.views", "eval", "measure", "model", "plots", "recipe", "runs", "train"},
     "bench": {
         "assemble", "data.beton", "data.loaders", "data.sources", "data.views", "methods", "model", "objective",
         "recipe", "train",

@@ -15,7 +15,7 @@ Every = Literal["step", "epoch"]
 def scheduled(
     step: int,
     *,
-    epochs: int,
+    total_steps: int,
     steps_per_epoch: int,
     warmup_epochs: float,
     start_scale: float = 0.0,
@@ -25,7 +25,7 @@ def scheduled(
     milestones: Sequence[int] = (),
     milestone_factor: float = 0.1,
 ) -> float:
-    """Factor of the peak learning rate at `step` (0 is the first step) of a run of `epochs`.
+    """Factor of the peak learning rate at `step` (0 is the first step) of a run of `total_steps`.
 
     A linear warm-up by step (see `warmup_cosine`); after it
 
@@ -36,7 +36,7 @@ def scheduled(
     Raises:
         UserError: a negative step, no steps at all, or a warm-up longer than the run.
     """
-    total, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
+    total, warmup = total_steps, warmup_epochs * steps_per_epoch
     if step < warmup or (kind == "cosine" and every == "step"):
         return warmup_cosine(
             step, total_steps=total, warmup_steps=warmup, final_scale=final_scale, start_scale=start_scale
@@ -44,7 +44,7 @@ def scheduled(
     check_steps(step, total, warmup)
     epoch = step // steps_per_epoch
     if kind == "cosine":
-        begun = max(epoch, warmup_epochs)
+        begun, epochs = max(epoch, warmup_epochs), math.ceil(total_steps / steps_per_epoch)
         return warmup_cosine(begun, total_steps=epochs, warmup_steps=warmup_epochs, final_scale=final_scale)
     return epoch_drops(epoch, drops=milestones, factor=milestone_factor) if kind == "step" else 1.0
 

@@ -59,7 +59,7 @@ class Settings:
             return self.epoch_schedule(step // self.steps_per_epoch)
         return scheduled(
             step,
-            epochs=self.epochs,
+            total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             warmup_epochs=self.warmup_epochs,
             start_scale=self.warmup_start_scale,

@@ -293,7 +293,8 @@ def test_the_evaluation_after_part_of_an_epoch_is_made_at_a_resume(tmp_path: Pat
         raise KeyboardInterrupt
 
     settings = replace(HALF_AN_EPOCH_MORE, evaluate_every_epochs=3)  # after the last one only
-    train(tmp_path, settings=settings, evaluate=interrupted)
+    with pytest.raises(RunStopped):
+        train(tmp_path, settings=settings, evaluate=interrupted)
     result, recorder = train(tmp_path, settings=settings, resume=True, evaluate=lambda: {"knn": 2.0})
     assert [event.step for event in recorder.of(Evaluated)] == [12]
     assert result["knn"] == 2.0

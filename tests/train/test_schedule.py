@@ -83,12 +83,12 @@ def moco(step: int, *, epochs: int, steps_per_epoch: int, cos: bool, drops: tupl
 
 def test_a_cosine_by_epoch_and_drops_are_mocos() -> None:
     for step in range(60):
-        common = {"epochs": 20, "steps_per_epoch": 3}
-        cosine = scheduled(step, **common, warmup_epochs=0, every="epoch", final_scale=0.0)
-        assert cosine == pytest.approx(moco(step, **common, cos=True), rel=1e-14, abs=1e-15)
-        drops = scheduled(step, **common, warmup_epochs=0, kind="step", milestones=(12, 16))
-        assert drops == pytest.approx(moco(step, **common, cos=False, drops=(12, 16)), rel=1e-14)
-        assert scheduled(step, **common, warmup_epochs=0, kind="constant") == 1.0
+        moco_s, ours = {"epochs": 20, "steps_per_epoch": 3}, {"total_steps": 60, "steps_per_epoch": 3}
+        cosine = scheduled(step, **ours, warmup_epochs=0, every="epoch", final_scale=0.0)
+        assert cosine == pytest.approx(moco(step, **moco_s, cos=True), rel=1e-14, abs=1e-15)
+        drops = scheduled(step, **ours, warmup_epochs=0, kind="step", milestones=(12, 16))
+        assert drops == pytest.approx(moco(step, **moco_s, cos=False, drops=(12, 16)), rel=1e-14)
+        assert scheduled(step, **ours, warmup_epochs=0, kind="constant") == 1.0
 
 
 def test_a_warm_up_may_begin_above_zero_and_its_end_does_not_depend_on_what_follows() -> None:
@@ -100,7 +100,10 @@ def test_a_warm_up_may_begin_above_zero_and_its_end_does_not_depend_on_what_foll
     t = np.arange(steps * (epochs - warmup))
     down = 0.0048 + 0.5 * (4.8 - 0.0048) * (1 + np.cos(math.pi * t / (steps * (epochs - warmup))))
     rates = [
-        4.8 * scheduled(step, epochs=epochs, steps_per_epoch=steps, warmup_epochs=warmup, start_scale=0.3 / 4.8)
+        4.8
+        * scheduled(
+            step, total_steps=epochs * steps, steps_per_epoch=steps, warmup_epochs=warmup, start_scale=0.3 / 4.8
+        )
         for step in range(epochs * steps)
     ]
     assert rates == pytest.approx([*up, *down], rel=1e-12)
@@ -108,14 +111,19 @@ def test_a_warm_up_may_begin_above_zero_and_its_end_does_not_depend_on_what_foll
         others = [
             4.8
             * scheduled(
-                step, epochs=epochs, steps_per_epoch=steps, warmup_epochs=warmup, start_scale=0.3 / 4.8, **options
+                step,
+                total_steps=epochs * steps,
+                steps_per_epoch=steps,
+                warmup_epochs=warmup,
+                start_scale=0.3 / 4.8,
+                **options,
             )
             for step in range(epochs * steps)
         ]
         assert others[: warmup * steps + 1] == rates[: warmup * steps + 1]
         assert len(set(others[warmup * steps :])) == {"step": 2, "constant": 1}.get(str(options.get("kind")), 10)
     with pytest.raises(UserError, match="does not fit"):
-        scheduled(3, epochs=1, steps_per_epoch=4, warmup_epochs=2, kind="constant")
+        scheduled(3, total_steps=4, steps_per_epoch=4, warmup_epochs=2, kind="constant")
 
 
 def test_by_default_the_engine_has_the_authors_schedule_bit_for_bit() -> None:
