@@ -7,7 +7,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.assemble import run_images
-from barlowctl.assemble.data import Source, open_source
+from barlowctl.assemble.data import ImageSet, open_recipe_images
 from barlowctl.assemble.labelled import check_comparable, check_labelled
 from barlowctl.errors import UserError, one_line
 from barlowctl.recipe.schema import Recipe
@@ -21,7 +21,7 @@ class Afterwards:
     no_probe: str | None
 
 
-def afterwards(run: Path, recipe: Recipe, source: Source) -> Afterwards:
+def afterwards(run: Path, recipe: Recipe, source: ImageSet) -> Afterwards:
     """What to do with a run that was trained on `source`: probe it where its images can be measured on."""
     export = shell.line("barlowctl", "export", run, "--format", "timm")
     why_not = _no_probe(run, recipe, source)
@@ -32,11 +32,11 @@ def afterwards(run: Path, recipe: Recipe, source: Source) -> Afterwards:
     return Afterwards((shell.line("barlowctl", "report", run), embed, export), why_not)
 
 
-def _no_probe(run: Path, recipe: Recipe, source: Source) -> str | None:
+def _no_probe(run: Path, recipe: Recipe, source: ImageSet) -> str | None:
     """Why `probe` would refuse the run's own images; None: it would not."""
     try:
         check_comparable(source, source)  # without labels there is no need to look for another split
-        check_labelled(source, open_source(recipe, "test", run_images.dataset_to_measure(run, recipe)))
+        check_labelled(source, open_recipe_images(recipe, "test", run_images.dataset_to_measure(run, recipe)))
     except UserError as error:
         return error.message
     except Exception as error:  # the run is finished, whatever became of its images

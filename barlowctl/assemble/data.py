@@ -20,7 +20,7 @@ from barlowctl.data.images.conversion import Choices
 from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader, Loader
 from barlowctl.data.loaders.plain import Pictures, PlainLoader
-from barlowctl.data.sources.picture import Source as Files
+from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.data.views.batched import geometric
 from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
@@ -28,15 +28,15 @@ from barlowctl.errors import UserError, instead
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe, View
 
-Source = Beton | Pictures
+ImageSet = Beton | Pictures
 
 
-def open_source(recipe: Recipe, split: str = "train", data: str | None = None) -> Source:
+def open_recipe_images(recipe: Recipe, split: str = "train", data: str | None = None) -> ImageSet:
     """The recipe's images (or `data`'s) of a split. See `open_images`."""
     return open_images(recipe.data.dataset if data is None else data, split, choices_of(preprocessing_of(recipe)))
 
 
-def open_images(dataset: str, split: str = "train", choices: Choices | None = None) -> Source:
+def open_images(dataset: str, split: str = "train", choices: Choices | None = None) -> ImageSet:
     """The images of a data set's split: a packed file, or a folder for the plain loader.
 
     Args:
@@ -50,9 +50,9 @@ def open_images(dataset: str, split: str = "train", choices: Choices | None = No
     path = home.resolve(dataset, split)
     source = _open_files(choices, dataset, path, split) if path.is_dir() else Beton.open(path)
     if isinstance(source, Beton) and choices != Choices():
-        source.account.note("data.range, data.background and data.bands are of files; this one was packed before")
+        source.scan_report.note("data.range, data.background and data.bands are of files; this one was packed before")
     for note in home.beside(dataset, path):
-        source.account.note(note)
+        source.scan_report.note(note)
     return source
 
 
@@ -62,14 +62,14 @@ def choices_of(shown: Preprocessing) -> Choices:
 
 
 def _open_files(choices: Choices, dataset: str, path: Path, split: str) -> Pictures:
-    """Files as they lie; all splits of a data set have the range of its training split."""
+    """Source as they lie; all splits of a data set have the range of its training split."""
     files = sources.open_source(path, split)
     training = None if split == "train" else lambda: sources.open_source(home.resolve(dataset, "train"), "train")
     return pictures_of(choices, files, training)
 
 
-def pictures_of(choices: Choices, files: Files, training: Callable[[], Files] | None = None) -> Pictures:
-    """Files as they lie, converted by `choices`; what they look like is noted in their account.
+def pictures_of(choices: Choices, files: Source, training: Callable[[], Source] | None = None) -> Pictures:
+    """Source as they lie, converted by `choices`; what they look like is noted in their report.
 
     Args:
         training: the training split, whose values have the range of all splits.
@@ -79,17 +79,17 @@ def pictures_of(choices: Choices, files: Files, training: Callable[[], Files] | 
     return pictures
 
 
-def has_labels(source: Source) -> bool:
+def any_labelled(source: ImageSet) -> bool:
     """Whether any image has a label."""
     return bool((source.labels >= 0).any())
 
 
-def count_classes(source: Source) -> int:
+def count_classes(source: ImageSet) -> int:
     """Number of classes: of the names where known, else the largest label + 1."""
     return max(len(source.class_names), int(source.labels.max(initial=-1)) + 1)
 
 
-def describe_labels(source: Source) -> str:
+def describe_labels(source: ImageSet) -> str:
     """For a run's first lines: how many classes there are, and how many images have a label."""
     labelled = int((source.labels >= 0).sum())
     if not labelled:
@@ -109,7 +109,7 @@ class LoaderChoice:
         return f"{self.name} ({self.why})"
 
 
-def choose_loader(source: Source, wanted: str) -> LoaderChoice:
+def choose_loader(source: ImageSet, wanted: str) -> LoaderChoice:
     """The loader of a source.
 
     Raises:
@@ -137,7 +137,7 @@ def choose_loader(source: Source, wanted: str) -> LoaderChoice:
     return LoaderChoice("plain", why)
 
 
-def training_loader(source: Source, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any) -> Loader:
+def training_loader(source: ImageSet, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any) -> Loader:
     """A loader of the recipe's distorted views over `source`. `options`: those of `build_loader`."""
     settled: dict[str, Any] = {
         "seed": recipe.seed,
@@ -150,7 +150,7 @@ def training_loader(source: Source, recipe: Recipe, runtime: Runtime, device: to
 
 
 def build_loader(
-    source: Source,
+    source: ImageSet,
     specs: list[Spec],
     channels: int,
     runtime: Runtime,
@@ -204,7 +204,7 @@ def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:
     return CenterSpec(resize=shown.resize, crop=shown.crop, interpolation=shown.interpolation)
 
 
-def held_out(source: Source, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def held_out(source: ImageSet, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64. See `check_holdout`."""
     count, holdout = source.num_samples, recipe.data.holdout
     order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from barlowctl.assemble.data import Source, training_loader
+from barlowctl.assemble.data import ImageSet, training_loader
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.images.unreadable import OnMeasuring
@@ -51,7 +51,7 @@ class Diagnosis:
 
 def diagnose(
     method: Method,
-    source: Source,
+    source: ImageSet,
     recipe: Recipe,
     runtime: Runtime,
     device: torch.device,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import Source, build_loader, evaluation_spec, open_source
+from barlowctl.assemble.data import ImageSet, build_loader, evaluation_spec, open_recipe_images
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save_spectra
 from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
@@ -46,7 +46,7 @@ class Extracted:
 
 def extract(
     backbone: nn.Module,
-    source: Source,
+    source: ImageSet,
     shown: Preprocessing,
     runtime: Runtime,
     device: torch.device,
@@ -66,7 +66,7 @@ def extract(
 
 def extract_readable(
     backbone: nn.Module,
-    source: Source,
+    source: ImageSet,
     shown: Preprocessing,
     runtime: Runtime,
     device: torch.device,
@@ -127,7 +127,7 @@ class OnlineEvaluation:
     def __init__(
         self,
         method: Method,
-        source: Source,
+        source: ImageSet,
         split: tuple[np.ndarray, np.ndarray],
         recipe: Recipe,
         runtime: Runtime,
@@ -140,7 +140,7 @@ class OnlineEvaluation:
         kept, held = split
         generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
         self.bank = np.sort(generator.permutation(kept)[: recipe.eval.bank])
-        self.queries: Source | None = None
+        self.queries: ImageSet | None = None
         self.chosen = held[: recipe.eval.max_queries]
         self.why_not: str | None = None
         self._notify = notify
@@ -161,7 +161,7 @@ class OnlineEvaluation:
         """
         self.queries = self.source
         if self.recipe.eval.queries == "val":
-            self.queries = open_source(self.recipe, "val", data)
+            self.queries = open_recipe_images(self.recipe, "val", data)
             drawn = generator.permutation(self.queries.num_samples)[: self.recipe.eval.max_queries]
             self.chosen = np.sort(drawn)
         check_comparable(self.source, self.queries)
@@ -182,7 +182,7 @@ class OnlineEvaluation:
             )
             self.chosen = self.chosen[known]
 
-    def _leave_out_unlabelled(self, queries: Source) -> None:
+    def _leave_out_unlabelled(self, queries: ImageSet) -> None:
         """Ask about images with a label only, and say how many have none; those of the bank stay in the diagnostics."""
         asked, bank = queries.labels[self.chosen] >= 0, self.source.labels[self.bank] >= 0
         for has, what in ((bank, "images of the bank"), (asked, "queries")):
@@ -235,7 +235,7 @@ class OnlineEvaluation:
 
         return sink
 
-    def _features(self, source: Source, subset: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _features(self, source: ImageSet, subset: np.ndarray) -> tuple[Tensor, Tensor]:
         found = extract_readable(
             self.method.backbone,
             source,

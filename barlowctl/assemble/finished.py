@@ -21,7 +21,7 @@ from barlowctl.train import checkpoint
 class FinishedRun:
     """A run's newest sound checkpoint, on the CPU, in evaluation mode.
 
-    `finished` is False for a run that is still going or was stopped; `notes` say what was passed over.
+    `finished` is False for a run that is still going or was stopped; `notes` say what was skipped.
     """
 
     path: Path

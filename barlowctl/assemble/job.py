@@ -14,11 +14,11 @@ from torch import nn
 
 from barlowctl.assemble import run_images
 from barlowctl.assemble.data import (
-    Source,
+    ImageSet,
     choose_loader,
     describe_labels,
     held_out,
-    open_source,
+    open_recipe_images,
     training_loader,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
@@ -45,7 +45,7 @@ class Job:
     recipe: Recipe
     runtime: Runtime
     data: str | None  # instead of the recipe's dataset
-    source: Source
+    source: ImageSet
     resolved: Resolved
     ranks: Ranks = ALONE
     kept: Precision | None = None  # what the run began in, where it is resumed
@@ -104,7 +104,7 @@ class Job:
         """Which images were asked for."""
         return self.recipe.data.dataset if self.data is None else self.data
 
-    def facts(self) -> dict[str, str]:
+    def first_lines(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
         return first_lines(self.resolved, self.method, self.precision, describe_images(self.source, self.resolved))
 
@@ -119,7 +119,7 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
     if recipe.train.compile:
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads, ranks)
-    source = open_source(recipe, "train", data)
+    source = open_recipe_images(recipe, "train", data)
     loader = choose_loader(source, runtime.loader)
     resolved = resolve(recipe, device, threads, source.num_samples, loader, ranks=ranks.size)
     return Job(recipe, runtime, data, source, resolved, ranks)
@@ -223,13 +223,13 @@ def first_lines(resolved: Resolved, method: Method, precision: Precision, images
     }
 
 
-def describe_images(source: Source, resolved: Resolved) -> dict[str, str]:
+def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
     """The training images and how they are read, for people."""
     held = f", {resolved.held_out:,} held out" if resolved.held_out else ""
     return {
         "data": f"{source.path}: {resolved.images:,} images{held}",
         "labels": describe_labels(source),
-        **source.account.facts(),
+        **source.scan_report.first_lines(),
         "loader": str(resolved.loader),
     }
 
@@ -266,20 +266,20 @@ def describe_device(resolved: Resolved, precision: Precision) -> str:
 
 def describe_ranks(resolved: Resolved) -> dict[str, str]:
     """How a run is spread and what its memory is spared, for people; only what applies."""
-    train, ranks, facts = resolved.recipe.train, resolved.ranks, {}
+    train, ranks, lines = resolved.recipe.train, resolved.ranks, {}
     if ranks > 1:
         norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
         gradient = {
             "exact": "of the global batch's loss (exact)",
             "reference": f"1/{ranks} of the global batch's loss (reference)",
         }[train.gradient_scale]
-        facts["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
-        facts["gradient"] = gradient
+        lines["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
+        lines["gradient"] = gradient
     if train.micro_batch:
-        facts["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
+        lines["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
     if train.activation_checkpointing:
-        facts["activations"] = "computed again in the backward pass"
-    return facts
+        lines["activations"] = "computed again in the backward pass"
+    return lines
 
 
 def _count(module: nn.Module) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.assemble.data import Source, count_classes, has_labels, open_images
+from barlowctl.assemble.data import ImageSet, any_labelled, count_classes, open_images
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.overlap import overlap
@@ -24,11 +24,11 @@ class Labelled:
         notes: what the user should know of them. opened: the training split with its images that have no label.
     """
 
-    train: Source
-    test: Source
+    train: ImageSet
+    test: ImageSet
     num_classes: int
     notes: tuple[str, ...] = ()
-    opened: Source | None = None
+    opened: ImageSet | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -40,11 +40,11 @@ class Labelled:
         """What identifies both splits."""
         return {"train": self.train.fingerprint, "test": self.test.fingerprint}
 
-    def facts(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """For the result: which images were used."""
         return {
-            "train": source_facts(self.train),
-            "test": source_facts(self.test),
+            "train": describe_image_set(self.train),
+            "test": describe_image_set(self.test),
             "classes": self.num_classes,
             **({"notes": list(self.notes)} if self.notes else {}),
         }
@@ -62,7 +62,7 @@ def open_labelled(data: str, choices: Choices | None = None) -> Labelled:
     return check_labelled(open_images(data, "train", choices), open_images(data, "test", choices))
 
 
-def check_labelled(train: Source, test: Source) -> Labelled:
+def check_labelled(train: ImageSet, test: ImageSet) -> Labelled:
     """Two splits as `Labelled`, once they are fit for it: those of their images that have a label."""
     check_comparable(train, test)
     notes: list[str | None] = [check_distinct(train, test)]
@@ -94,15 +94,15 @@ def check_labelled(train: Source, test: Source) -> Labelled:
     return data
 
 
-def check_comparable(train: Source, test: Source) -> None:
+def check_comparable(train: ImageSet, test: ImageSet) -> None:
     """That both splits have labels, and that equal numbers mean equal classes.
 
     Raises:
         UserError: one has none, or their lists of classes differ.
     """
     for split, source in (("train", train), ("test", test)):
-        if not has_labels(source):
-            why = "".join(f"; {note}" for note in source.account.notes)
+        if not any_labelled(source):
+            why = "".join(f"; {note}" for note in source.scan_report.notes)
             raise UserError(
                 f"the {split} images in '{source.path}' have no labels, and a measurement needs them{why}",
                 allowed="class folders, or a packed file made from them",
@@ -125,7 +125,7 @@ def check_comparable(train: Source, test: Source) -> None:
         )
 
 
-def with_labels(source: Source, what: str) -> tuple[Source, str | None]:
+def with_labels(source: ImageSet, what: str) -> tuple[ImageSet, str | None]:
     """Those images of a source that have a label, and what to know where some have none."""
     rows = np.flatnonzero(source.labels >= 0)
     lacking = source.num_samples - len(rows)
@@ -134,7 +134,7 @@ def with_labels(source: Source, what: str) -> tuple[Source, str | None]:
     return source.pick(rows), f"{lacking:,} of {source.num_samples:,} {what} images have no label and are left out"
 
 
-def check_distinct(train: Source, test: Source) -> str | None:
+def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
     """That the test images are not the training images; returns what to know where some are.
 
     Raises:
@@ -157,17 +157,17 @@ def check_distinct(train: Source, test: Source) -> str | None:
     )
 
 
-def source_facts(source: Source) -> dict[str, Any]:
+def describe_image_set(source: ImageSet) -> dict[str, Any]:
     """Which images these are: path, number, content hash or digest of names and sizes, and what there was not read."""
-    facts: dict[str, Any] = {"path": str(source.path), "images": source.num_samples, **source.account.found()}
+    metadata: dict[str, Any] = {"path": str(source.path), "images": source.num_samples, **source.scan_report.nonempty()}
     if isinstance(source, Beton):
-        facts["content_hash"] = source.content_hash
+        metadata["content_hash"] = source.content_hash
     else:
-        facts["digest"] = source.fingerprint.digest
-    return facts
+        metadata["digest"] = source.fingerprint.digest
+    return metadata
 
 
-def image_names(source: Source, split: str) -> list[str]:
+def image_names(source: ImageSet, split: str) -> list[str]:
     """What to call each image, in one line (`data.names.written`): its path below the folder, or `split[index]` in a
     packed file without names.
     """

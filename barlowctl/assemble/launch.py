@@ -61,7 +61,7 @@ def launch(
         check_folder(rundir.runs_home() if run is None else run.parent, asked=run)
     if resume and run is not None and job.ranks.first:
         job.kept = precision.kept_by(run) or job.kept
-    facts = job.facts()  # what can be refused is refused before anything is written
+    first_lines = job.first_lines()  # what can be refused is refused before anything is written
     if job.ranks.first:
         _check_room(job, run)
     digest, ranks = load.digest(job.recipe), job.ranks
@@ -74,7 +74,7 @@ def launch(
                 assert run is not None
                 known = run_images.check(run, job.source, job.dataset)
             else:
-                run = rundir.create(run, job.recipe.name, _first_files(job, facts))
+                run = rundir.create(run, job.recipe.name, _first_files(job, first_lines))
                 held.enter_context(_nothing_left_of_nothing(run))
             held.enter_context(rundir.lock(run))
             if resume:
@@ -86,7 +86,7 @@ def launch(
             evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
             settings = job.settings
             lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
-            emit(RunStarted(run, facts, *lengths, start, tuple(job.method.terms)))
+            emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
             for note in ([known] if known else []) + notes:
                 emit(Notice(note))
         run, found = ranks.from_first((run, found))
@@ -165,7 +165,7 @@ def _ignore(event: Event) -> None:
     """What ranks other than the first do with events."""
 
 
-def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
+def _first_files(job: Job, first_lines: dict[str, str]) -> dict[str, str | bytes]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
     settings = job.settings
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
@@ -179,7 +179,7 @@ def _first_files(job: Job, facts: dict[str, str]) -> dict[str, str | bytes]:
         "ranks": job.ranks.size,
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
-        "facts": facts,
+        "facts": first_lines,
     }
     return {
         "recipe.toml": load.dump(job.recipe),

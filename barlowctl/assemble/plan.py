@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import Source, choose_loader, open_source
+from barlowctl.assemble.data import ImageSet, choose_loader, open_recipe_images
 from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.model import build_method, own_generator, place
@@ -48,7 +48,7 @@ def plan(
     precision = of_run(recipe, device, ranks=ranks, kept=kept_by(resume) if resume else None)
     method = build_method(recipe)
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
-    facts = first_lines(resolved, method, precision, of_images)
+    lines = first_lines(resolved, method, precision, of_images)
     memory = footprint(resolved, method, precision.used)
     seen = (
         resolved.total_steps
@@ -58,7 +58,7 @@ def plan(
     with own_generator(device=device):
         rate, how = measure_rate(resolved, method, precision.used)
     return {
-        "facts": facts,
+        "facts": lines,
         "images": images,
         "epochs": recipe.train.epochs,
         "steps": resolved.total_steps,
@@ -80,10 +80,10 @@ def plan(
     }
 
 
-def _data(recipe: Recipe, data: str | None) -> tuple[Source | None, int, str]:
+def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
     """The training images where they are here, how many there are, and in words that they are not here yet."""
     try:
-        source = open_source(recipe, "train", data)
+        source = open_recipe_images(recipe, "train", data)
     except UserError as error:
         size = training_images(recipe.data.dataset)
         if data is not None or size is None:

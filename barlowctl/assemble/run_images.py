@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
-from barlowctl.assemble.data import Source
+from barlowctl.assemble.data import ImageSet
 from barlowctl.data import home, sources
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.sources import image_list
@@ -25,7 +25,7 @@ NOTHING_NOTED = (
 )
 
 
-def record(source: Source, dataset: str) -> dict[str, Any]:
+def record(source: ImageSet, dataset: str) -> dict[str, Any]:
     """What run.json keeps of the images."""
     return {
         "dataset": home.anywhere(dataset),
@@ -36,7 +36,7 @@ def record(source: Source, dataset: str) -> dict[str, Any]:
     }
 
 
-def listing(source: Source) -> dict[str, bytes]:
+def listing(source: ImageSet) -> dict[str, bytes]:
     """The file that says what changed, for the run directory; none for packed images."""
     return {} if isinstance(source, Beton) else {LIST: image_list.pack(source.listed())}
 
@@ -95,7 +95,7 @@ def require(run: Path, recipe: Recipe) -> str:
     return dataset
 
 
-def check(run: Path, source: Source, dataset: str) -> str | None:
+def check(run: Path, source: ImageSet, dataset: str) -> str | None:
     """Refuse to go on with other images than a run began with; returns what the user should know.
 
     Raises:
@@ -116,7 +116,7 @@ def check(run: Path, source: Source, dataset: str) -> str | None:
     )
 
 
-def difference(run: Path, source: Source) -> str | None:
+def difference(run: Path, source: ImageSet) -> str | None:
     """What became of a run's images, for people; None where they are the same, as far as was noted."""
     kept = _kept(run)
     then, now = kept.get("images"), source.num_samples
@@ -139,7 +139,7 @@ def difference(run: Path, source: Source) -> str | None:
     return "; ".join([counts, *(said or ["their names, sizes or order differ"])])
 
 
-def note_queries(run: Path, queries: Source | None) -> str | None:
+def note_queries(run: Path, queries: ImageSet | None) -> str | None:
     """Note what the online kNN asks about; says so where a resumed run asks about other images than before."""
     if queries is None or not (run / "run.json").is_file():
         return None
@@ -155,7 +155,7 @@ def note_queries(run: Path, queries: Source | None) -> str | None:
     )
 
 
-def changed_since_training(run: Path, source: Source) -> list[str]:
+def changed_since_training(run: Path, source: ImageSet) -> list[str]:
     """What to say beside a number of a run's own training images, where they are not any more what they were."""
     if _kept(run).get("path") != str(source.path.absolute()):
         return []
@@ -163,7 +163,7 @@ def changed_since_training(run: Path, source: Source) -> list[str]:
     return [f"these are not the images that the run was trained on: {changed}"] if changed else []
 
 
-def remember(run: Path, source: Source, dataset: str) -> None:
+def remember(run: Path, source: ImageSet, dataset: str) -> None:
     """Note where the images of a resumed run lie now, and what they are where that was not noted."""
     about = rundir.read_json(run / "run.json")
     now = record(source, dataset)

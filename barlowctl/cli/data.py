@@ -164,12 +164,12 @@ def pack(
     from barlowctl.data.beton.pack import pack as pack_source
     from barlowctl.data.images.conversion import Choices, parse_bands
     from barlowctl.data.sources import open_source
+    from barlowctl.data.sources.read_options import ReadOptions
     from barlowctl.data.sources.sample import conversion_of
-    from barlowctl.data.sources.wanted import Wanted
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    wanted = Wanted(layout, member, image_column, label_column)
+    read_options = ReadOptions(layout, member, image_column, label_column)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
@@ -179,7 +179,7 @@ def pack(
     check_options(workers, store, quality, shorter_side, policy)
     choices = Choices(value_range, background, parse_bands(bands))
     console.say(f"looking for images in {source}")
-    images = open_source(source, split, wanted)
+    images = open_source(source, split, read_options)
     console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
     training = None if split == "train" else lambda: open_source(source, "train")
     with console.progress(f"packing into {target}", len(images)) as bar:
@@ -298,7 +298,7 @@ def preview(
 
     import torch
 
-    from barlowctl.assemble.data import choose_loader, open_source, training_loader, view_specs
+    from barlowctl.assemble.data import choose_loader, open_recipe_images, training_loader, view_specs
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.images.unreadable import listed
@@ -309,7 +309,7 @@ def preview(
     if out.suffix != ".png":
         raise UserError(f"--out is '{out}'", allowed="a name that ends in .png", next=shell.line("--out", f"{out}.png"))
     (check_new if out != PREVIEW else check_file)(out)  # what the flag's default names is drawn anew
-    source, specs = open_source(value, split, data), view_specs(value)
+    source, specs = open_recipe_images(value, split, data), view_specs(value)
     runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
     chosen = choose_loader(source, loader)
 
@@ -324,7 +324,7 @@ def preview(
         console.say(line)
     by = f"{chosen.name} loader ({chosen.why})"
     console.say(f"{drawn.samples} images of {source.path} with recipe {value.name}, {by}: {drawn.path}")
-    for line in source.account.lines():
+    for line in source.scan_report.lines():
         console.say(line)
     console.result(
         {
@@ -335,7 +335,7 @@ def preview(
             "loader": chosen.name,
             "unreadable": [problem.as_dict() for problem in drawn.unreadable],
         }
-        | source.account.found()
+        | source.scan_report.nonempty()
     )
 
 
@@ -398,7 +398,7 @@ def _fetched(one: Fetched) -> dict[str, Any]:
 
 def _show_report(console: Console, report: PackReport) -> None:
     """The outcome as a table; what was left out, doubtful or passed over by name."""
-    from barlowctl.data.tree.account import lines_of, total
+    from barlowctl.data.tree.scan_report import lines_of, total
 
     megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
     rows = [
@@ -428,7 +428,7 @@ def _show_report(console: Console, report: PackReport) -> None:
 
 
 def _describe(beton: Any) -> dict[str, Any]:
-    from barlowctl.data.tree.account import total
+    from barlowctl.data.tree.scan_report import total
 
     sides = beton.widths * beton.heights
     return {

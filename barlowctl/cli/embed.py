@@ -142,9 +142,9 @@ def embed(
     runtime = Runtime(device, threads, workers, loader)
     source = open_images(images, split, choices_of(opened.preprocessing))
     console.say(f"{source.num_samples:,} images of {source.path}")
-    for line in source.account.lines():
+    for line in source.scan_report.lines():
         console.say(line)
-    identity = identify(opened, {split: source.fingerprint}).facts()
+    identity = identify(opened, {split: source.fingerprint}).as_dict()
     key = identity["key"]
     maps_to = [_free_or_own(path, key) for path in maps]
     if maps != maps_to:
@@ -166,12 +166,12 @@ def embed(
         console.say(f"{len(found.unreadable):,} of {source.num_samples:,} images have {without}: they cannot be read")
     result: dict[str, Any] = {
         "subject": subject,
-        **opened.facts,
+        **opened.metadata,
         "images": str(source.path),
         "count": len(found.features),
-        **source.account.found(),
+        **source.scan_report.nonempty(),
         "features": found.features.shape[1],
-        **opened.preprocessing.facts(),
+        **opened.preprocessing.as_result(),
         "identity": identity,
         "notes": notes,
         "unreadable": [problem.as_dict() for problem in found.unreadable],

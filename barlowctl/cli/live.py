@@ -117,9 +117,9 @@ def binary_size(count: int) -> str:
 
 
 def _say_start(console: Console, event: RunStarted) -> None:
-    width = max(len(label) for label in event.facts)
+    width = max(len(label) for label in event.first_lines)
     console.say(f"run {event.run}" + (f", resumed at step {event.start_step}" if event.start_step else ""))
-    for label, value in event.facts.items():
+    for label, value in event.first_lines.items():
         console.say(f"  {label:<{width}}  {value}")
 
 

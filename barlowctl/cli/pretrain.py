@@ -195,7 +195,7 @@ def pretrain(
 
 
 def _refuse_flags_of_a_job(nodes: bool, time_limit: bool, slurm_options: bool) -> None:
-    """Refuse what only a Slurm job has: a run that starts here would pass over it in silence."""
+    """Refuse what only a Slurm job has: a run that starts here would ignore it in silence."""
     for flag, given in (("--nodes", nodes), ("--time", time_limit), ("--slurm-option", slurm_options)):
         if given:
             raise UserError(
@@ -356,7 +356,7 @@ def _images_of_run(run: Path, recipe: Recipe) -> str:
 
 
 def _dry_run(console: Console, plan: dict[str, Any]) -> None:
-    """Show a plan: facts, memory and, where a rate is known, time."""
+    """Show a plan: its first lines, memory and, where a rate is known, time."""
     rows = list(plan["facts"].items())
     memory = plan["memory"]
     rows.append(

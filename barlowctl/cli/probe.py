@@ -129,10 +129,10 @@ def probe(
     labelled = open_labelled(data, choices_of(opened.preprocessing))
     for split, images in (("train", labelled.train), ("test", labelled.test)):
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
-        for line in images.account.lines():
+        for line in images.scan_report.lines():
             console.say(f"{split}: {line}")
     notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
-    identity = identify(opened, labelled.fingerprints, tasks.departures()).facts()
+    identity = identify(opened, labelled.fingerprints, tasks.departures()).as_dict()
     file, other = place(out or opened.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
     tasks.check(labelled)
@@ -157,8 +157,8 @@ def probe(
     result = {
         "subject": subject,
         "kind": opened.kind,
-        **opened.facts,
-        "data": labelled.facts(),
+        **opened.metadata,
+        "data": labelled.as_dict(),
         "identity": identity,
         "notes": notes,
         **measured[0],

@@ -60,8 +60,8 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
 
     console = Console(json=json, quiet=quiet)
     found = history.read(history.find(run))
-    facts = found.about.get("facts", {})
-    rows = [("run", str(found.path)), ("state", _state(found)), *facts.items()]
+    first_lines = found.about.get("facts", {})
+    rows = [("run", str(found.path)), ("state", _state(found)), *first_lines.items()]
     keys = [key for key in _shown(found) if key in found.last]
     rows += [(key, f"{found.last[key]:.5g}") for key in keys]
     rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(found)) or "none yet")]
@@ -72,7 +72,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
                 console.say(line)
     _say_how_to_go_on(console, found)
     values = {key: found.last[key] for key in keys}
-    console.result({**_summary(found), "facts": dict(facts), "values": values, "result": dict(found.result)})
+    console.result({**_summary(found), "facts": dict(first_lines), "values": values, "result": dict(found.result)})
 
 
 @app.command("compare", cls=Command, epilog="barlowctl runs compare quickstart-a quickstart-b --out curves.png")

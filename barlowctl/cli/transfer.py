@@ -142,7 +142,7 @@ def transfer(
             emit=tell_training(console),
             on_unreadable=policy,
         )
-    result = {"subject": subject, "kind": opened.kind, **opened.facts, **found}
+    result = {"subject": subject, "kind": opened.kind, **opened.metadata, **found}
     outputs = Outputs(problems=found.get("measured", {}).pop("not_written", []))
     file, other = place(folder, f"transfer-{task}", found["identity"])
     with outputs.writing(file):
@@ -159,7 +159,7 @@ def transfer(
 
 
 def _refuse_unused(task: str, given: dict[str, bool]) -> None:
-    """Refuse flags that the task would pass over in silence. given: flag -> whether it was named."""
+    """Refuse flags that the task would ignore in silence. given: flag -> whether it was named."""
     from barlowctl.measure.transfer import TASKS
 
     for flag, named in given.items():
@@ -173,7 +173,7 @@ def _refuse_unused(task: str, given: dict[str, bool]) -> None:
 
 
 def _show(console: Console, name: str, result: dict[str, Any]) -> None:
-    from barlowctl.data.tree.account import lines_of
+    from barlowctl.data.tree.scan_report import lines_of
     from barlowctl.eval import svm
 
     value = "not reported" if result["value"] is None else f"{result['value']:.2f}"

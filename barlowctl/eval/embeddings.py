@@ -30,7 +30,7 @@ class Embeddings:
     Attributes:
         names: of the images, one line each (`data.names.written`). labels: `(N,)` int64, -1 unlabelled.
         class_names: of labels 0, 1, ...
-        facts: what made them; strings, kept in the file where the format can.
+        metadata: what made them; strings, kept in the file where the format can.
         positions: `(N,)` int64, of each row's image in its source. unreadable: the images that have no row.
     """
 
@@ -38,7 +38,7 @@ class Embeddings:
     names: list[str]
     labels: np.ndarray
     class_names: list[str]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     positions: np.ndarray | None = None
     unreadable: list[Problem] = field(default_factory=list)
 
@@ -85,8 +85,8 @@ def write(path: Path, found: Embeddings) -> None:
     """Write `.parquet` (a row per image), `.npz` or `.safetensors`.
 
     Parquet columns: name, label, class, features (a list of F float32). npz arrays: names, labels, class_names,
-    features. Safetensors tensors: features, labels, and names as UTF-8 bytes, a name a line; class names and facts in
-    the metadata. Names are the same text in all three: one line, with escapes where a file's name is no such text.
+    features. Safetensors tensors: features, labels, and names as UTF-8 bytes, a name a line; class names and `metadata`
+    in its metadata. Names are the same text in all three: one line, with escapes where a file's name is no such text.
 
     Raises:
         UserError: another ending, a file that exists, no space, or a missing package.
@@ -122,7 +122,7 @@ def _write_parquet(path: Path, found: Embeddings) -> None:
         "class": arrow.array([found.class_of(index) or None for index in range(len(found.names))], arrow.string()),
         "features": arrow.FixedSizeListArray.from_arrays(flat, found.features.shape[1]),
     }
-    table = arrow.table(columns).replace_schema_metadata({"barlowctl": json.dumps(dict(found.facts))})
+    table = arrow.table(columns).replace_schema_metadata({"barlowctl": json.dumps(dict(found.metadata))})
     parquet.write_table(table, path, compression="zstd")
 
 
@@ -134,7 +134,7 @@ def _write_npz(path: Path, found: Embeddings) -> None:
             labels=found.labels,
             names=np.array(found.names, dtype=np.str_),
             class_names=np.array(found.class_names, dtype=np.str_),
-            facts=np.array(json.dumps(dict(found.facts))),
+            facts=np.array(json.dumps(dict(found.metadata))),
         )
 
 
@@ -145,8 +145,8 @@ def _write_safetensors(path: Path, found: Embeddings) -> None:
         "labels": found.labels.astype(np.int64),
         "names": np.frombuffer(names, dtype=np.uint8).copy(),
     }
-    facts = {key: written(str(value)) for key, value in found.facts.items()}
-    metadata = {"class_names": json.dumps(found.class_names), **facts}
+    texts = {key: written(str(value)) for key, value in found.metadata.items()}
+    metadata = {"class_names": json.dumps(found.class_names), **texts}
     save_file(tensors, path, metadata=metadata)
 
 

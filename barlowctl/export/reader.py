@@ -28,13 +28,13 @@ def read_export(path: Path) -> ExportedModel:
     """The backbone of an export and what one must know to use it.
 
     Raises:
-        UserError: missing, damaged, or without the facts that say which network it is.
+        UserError: missing, damaged, or without the metadata that says which network it is.
     """
     if path.is_dir():
         return _read_hub(path)
     try:
         with safe_open(path, "pt") as file:
-            facts = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -42,22 +42,22 @@ def read_export(path: Path) -> ExportedModel:
             allowed=KINDS,
             next="name a file that `barlowctl export` wrote",
         ) from error
-    if "architecture" not in facts:
+    if "architecture" not in metadata:
         raise UserError(
             f"'{path}' does not say which network it holds (no 'architecture' in its metadata)",
             allowed=KINDS,
             next="put it into a hub folder: config.json with its timm 'architecture', and model.safetensors",
         )
     preprocessing = Preprocessing(
-        resize=int(facts["resize"]),
-        crop=int(facts["input_size"]),
-        interpolation=interpolation_of(facts["interpolation"]),
-        mean=tuple(json.loads(facts["mean"])),
-        std=tuple(json.loads(facts["std"])),
-        **_added({key: json.loads(facts[key]) for key in ADDED_LATER if key in facts}),
+        resize=int(metadata["resize"]),
+        crop=int(metadata["input_size"]),
+        interpolation=interpolation_of(metadata["interpolation"]),
+        mean=tuple(json.loads(metadata["mean"])),
+        std=tuple(json.loads(metadata["std"])),
+        **_added({key: json.loads(metadata[key]) for key in ADDED_LATER if key in metadata}),
     )
-    arguments = json.loads(facts["timm_args"])
-    return _build(path, weights, facts["architecture"], arguments, facts["stem"], preprocessing)
+    arguments = json.loads(metadata["timm_args"])
+    return _build(path, weights, metadata["architecture"], arguments, metadata["stem"], preprocessing)
 
 
 def _read_hub(path: Path) -> ExportedModel:

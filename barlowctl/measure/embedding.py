@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from barlowctl.assemble.data import Source
+from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.evaluation import extract, extract_readable
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
@@ -34,7 +34,7 @@ from barlowctl.report.map_page import map_page
 
 def embed(
     subject: Subject,
-    source: Source,
+    source: ImageSet,
     split: str,
     runtime: Runtime,
     *,
@@ -45,31 +45,31 @@ def embed(
 
     Args:
         on_unreadable: "skip": images that cannot be read have no row.
-        identity: `Identity.facts()`, to be kept with the features.
+        identity: `Identity.as_dict()`, to be kept with the features.
     """
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
     found = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
-    facts = {
+    metadata = {
         "network": subject.name,
         "images": written(str(source.path)),
         "split": split,
-        **{key: str(value) for key, value in subject.preprocessing.facts().items()},
-        **{key.replace(" ", "_"): text for key, text in source.account.facts().items()},
-        **{key: str(value) for key, value in subject.facts.items()},
+        **{key: str(value) for key, value in subject.preprocessing.as_result().items()},
+        **{key.replace(" ", "_"): text for key, text in source.scan_report.first_lines().items()},
+        **{key: str(value) for key, value in subject.metadata.items()},
     }
     if identity is not None:
-        facts["identity"] = json.dumps(dict(identity))
+        metadata["identity"] = json.dumps(dict(identity))
     if found.unreadable:
-        facts["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
+        metadata["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
     names = image_names(source, split)
     return Embeddings(
         found.features.numpy(),
         [names[position] for position in found.positions],
         found.labels.numpy(),
         list(source.class_names),
-        facts,
+        metadata,
         found.positions,
         found.unreadable,
     )
@@ -77,7 +77,7 @@ def embed(
 
 def find_neighbours(
     subject: Subject,
-    source: Source,
+    source: ImageSet,
     found: Embeddings,
     queries: Sequence[str],
     runtime: Runtime,
@@ -122,7 +122,7 @@ def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
 
 
 def draw_map(
-    source: Source,
+    source: ImageSet,
     found: Embeddings,
     outs: Sequence[Path],
     projection: str,
@@ -142,10 +142,9 @@ def draw_map(
     classes = [
         found.class_names[i] if i < len(found.class_names) else str(i) for i in range(int(labels.max(initial=-1)) + 1)
     ]
-    network = found.facts.get("network", "features")
-    title = (
-        f"{network}: {Path(found.facts.get('images', 'images')).stem} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
-    )
+    network = found.metadata.get("network", "features")
+    images = Path(found.metadata.get("images", "images")).stem
+    title = f"{network}: {images} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
     for out in outs:
         if out.suffix == ".png":
             with outputs.writing(out):
@@ -161,7 +160,7 @@ def draw_map(
     return len(members)
 
 
-def _picture(source: Source, index: int) -> Image.Image:
+def _picture(source: ImageSet, index: int) -> Image.Image:
     return Image.fromarray(source.image(index))
 
 
@@ -197,7 +196,7 @@ def _first(found: Embeddings) -> str:
     return f"--neighbours {found.position_of(0)}"
 
 
-def _outside(subject: Subject, images: Source, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
+def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
     """An image file from anywhere, converted as `images` are, and its features."""
     file = ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), [])
     if isinstance(images, Pictures):

@@ -47,7 +47,7 @@ class Identity:
         """Eight hexadecimal digits that stand for all of it."""
         return hashlib.sha256(json.dumps(self._parts(), sort_keys=True).encode()).hexdigest()[:8]
 
-    def facts(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As a result says it."""
         return {"key": self.key, **self._parts()}
 
@@ -77,7 +77,7 @@ def place(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[Path, s
     """The file of a result, and why it is not the one called after the stem alone.
 
     Args:
-        identity: `Identity.facts()`.
+        identity: `Identity.as_dict()`.
 
     Raises:
         UserError: the file that is there is damaged.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from barlowctl.assemble.data import Source
+from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
@@ -175,7 +175,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     if isinstance(subject.backbone, Pixels):
         shown, as_it_is = _at_native_size(shown, data), lambda images: images
 
-    def features_of(source: Source, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    def features_of(source: ImageSet, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         policy = context.on_unreadable
         found = extract_readable(
             subject.backbone, source, shown, context.runtime, context.device, subset, as_it_is, on_unreadable=policy
@@ -191,7 +191,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     queries, labels = features_of(data.test) if kept else (bank, bank_labels)
     sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
     result: dict[str, Any] = {
-        **shown.facts(),
+        **shown.as_result(),
         "features": bank.shape[1],
         "feature_spread": None,
         "effective_rank": None,

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import barlowctl
-from barlowctl.assemble.data import Source, open_source, training_loader, view_specs
+from barlowctl.assemble.data import ImageSet, open_recipe_images, training_loader, view_specs
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
 from barlowctl.assemble.run_recipe import note_edited, recipe_of
@@ -137,14 +137,14 @@ def _gather(
             notes.append(f"no previews or neighbours: {error.message}")
             notify(f"{name}: no previews or neighbours: {error.message}")
     about = _about(run)
-    facts = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
+    metadata = {**about.get("facts", {}), **{key: str(about[key]) for key in ("command", "started") if key in about}}
     if "packages" in about:
-        facts["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
+        metadata["packages"] = ", ".join(f"{key} {value}" for key, value in about["packages"].items())
     return RunPage(
         name=name,
         status="finished" if finished else "not finished",
         summary={key.replace("_", " "): _plain(result[key]) for key in SUMMARY if key in result},
-        facts=facts,
+        metadata=metadata,
         recipe=load.dump(recipe),
         metrics=metrics,
         terms=terms_of(about),
@@ -159,7 +159,7 @@ def _gather(
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is passed over."""
+    """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is skipped."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     if not path.is_file():
         return found
@@ -191,7 +191,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
     """
     device = choose_device(runtime.device)
     data = dataset_to_measure(run, recipe) if data is None else data
-    train = open_source(recipe, "train", data)
+    train = open_recipe_images(recipe, "train", data)
     notes += changed_since_training(run, train)
 
     def loader_of(indices: np.ndarray) -> Any:
@@ -206,7 +206,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
             views = opened.convert("RGB")
         shown = [Picture("Views", "originals and their distorted views of epoch 0", views)]
         try:
-            split, source = "test", open_source(recipe, "test", data)
+            split, source = "test", open_recipe_images(recipe, "test", data)
         except UserError:
             split, source = "train", train
         neighbours = _neighbours(run, source, split, runtime)
@@ -219,13 +219,13 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
 class _Some(Pictures):
     """Some images of a source, evenly spread, for the plain loader."""
 
-    def __init__(self, source: Source, count: int) -> None:
+    def __init__(self, source: ImageSet, count: int) -> None:
         self._all = source
         self._chosen = np.linspace(0, source.num_samples - 1, min(count, source.num_samples)).round().astype(int)
         self.path, self.num_samples = source.path, len(self._chosen)
         self.labels = np.asarray(source.labels)[self._chosen]
         self.class_names = list(source.class_names)
-        self.account = source.account
+        self.scan_report = source.scan_report
         if isinstance(source, Pictures):
             self.conversion = source.conversion
 
@@ -239,7 +239,7 @@ class _Some(Pictures):
         return pixels
 
 
-def _neighbours(run: Path, source: Source, split: str, runtime: Runtime) -> Image.Image:
+def _neighbours(run: Path, source: ImageSet, split: str, runtime: Runtime) -> Image.Image:
     subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
     found = embed(subject, some, split, runtime, on_unreadable="skip")
     step = max(1, len(found.names) // NEIGHBOUR_QUERIES)

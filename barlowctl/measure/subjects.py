@@ -56,7 +56,7 @@ class Subject:
         images: those it is measured on unless others are named, as `--data` takes them: a run's own.
         on_unreadable: what is done about images that cannot be read, unless something is said of it.
         run: with its recipe and its projector.
-        facts: what identifies it in a result.
+        metadata: what identifies it in a result.
         notes: what the user should know.
     """
 
@@ -70,7 +70,7 @@ class Subject:
     images: str | None = None
     on_unreadable: OnMeasuring = "raise"
     run: FinishedRun | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def measured_on(self, data: str | None) -> str:
@@ -185,7 +185,7 @@ def baseline(subject: Subject, name: str) -> Subject:
             same = replace(subject, name="random backbone", kind="random", backbone=fresh.eval())
         case _:
             raise AssertionError(name)
-    return replace(same, run=None, facts={}, notes=())
+    return replace(same, run=None, metadata={}, notes=())
 
 
 def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:
@@ -202,16 +202,16 @@ def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> S
         images=None if images is None else images(recipe),
         on_unreadable=while_training(recipe),
         run=run,
-        facts={"run": str(run.path), "step": run.step},
+        metadata={"run": str(run.path), "step": run.step},
         notes=run.notes,
     )
 
 
 def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
-    facts = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
+    metadata = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
     untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
     backbone = model.backbone.float().eval()
-    return Subject(path.stem, kind, backbone, model.preprocessing, _folder(path.stem), untrained, facts=facts)
+    return Subject(path.stem, kind, backbone, model.preprocessing, _folder(path.stem), untrained, metadata=metadata)
 
 
 def _of_timm(name: str) -> Subject:
@@ -232,7 +232,7 @@ def _of_timm(name: str) -> Subject:
         shown := Preprocessing.of_timm(config),
         _folder(name),
         partial(_built_anew, architecture, shown, "default", {}),
-        facts={"timm": name, "weights": tag or "random"},
+        metadata={"timm": name, "weights": tag or "random"},
         notes=notes,
     )
 

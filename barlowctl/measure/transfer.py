@@ -82,7 +82,7 @@ def _one_label(
 ) -> dict[str, Any]:
     labelled = open_task(subject, task, data)
     settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
-    identity = identify(subject, labelled.fingerprints, settings).facts()
+    identity = identify(subject, labelled.fingerprints, settings).as_dict()
     file, _ = place(folder, f"transfer-{task}", identity)
     trained = "linear" if task == "folder" else task
     fast = protocol == "fast"
@@ -109,7 +109,7 @@ def _one_label(
         **({"reason": result["reason"]} if "reason" in result else {}),
         **({"sd": result["top1_sd"]} if "top1_sd" in result else {}),
         "protocol": result["protocol"],
-        "data": labelled.facts(),
+        "data": labelled.as_dict(),
         "identity": identity,
         "notes": [
             *labelled.notes,

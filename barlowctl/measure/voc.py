@@ -72,7 +72,7 @@ def measure_voc07(
         "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
     }
     prints = {split: one.fingerprint for split, one in zip(("trainval", "test"), opened, strict=True)}
-    identity = identify(subject, prints, settings).facts()
+    identity = identify(subject, prints, settings).as_dict()
     overlapping = check_distinct(*opened)
     read = [extract_readable(network, one, shown, runtime, device, on_unreadable=on_unreadable) for one in opened]
     if why := meaning.of_features(torch.cat([found.features for found in read])):
@@ -105,7 +105,7 @@ def measure_voc07(
         "crop": shown.crop,
         "interpolation": shown.interpolation,
         "data": {
-            split: {"path": str(source.path), "images": len(source), **source.account.found()}
+            split: {"path": str(source.path), "images": len(source), **source.scan_report.nonempty()}
             for split, source in zip(("trainval", "test"), sources, strict=True)
         },
         "identity": identity,

@@ -81,7 +81,7 @@ class Preprocessing:
         """Pixels `(N, H, W, channels)` to the network's input `(N, channels, H, W)`."""
         return InputNormalization(self.mean, self.std)
 
-    def facts(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, Any]:
         """How a picture was shown, for a result."""
         return {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
 
@@ -91,7 +91,7 @@ class Preprocessing:
         `squash` and `bits` are left out at their defaults: results from before they were values keep their identity.
         """
         return {
-            **self.facts(),
+            **self.as_result(),
             "channels": self.channels,
             "range": self.range,
             "background": self.background,

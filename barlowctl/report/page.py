@@ -58,7 +58,7 @@ class RunPage:
 
     Attributes:
         metrics: name -> (steps, values). terms: of the loss, name -> what it says.
-        facts: label -> value. recipe: its TOML.
+        metadata: label -> value. recipe: its TOML.
         singular_values, eigenvalues: of the last evaluation, descending.
         probes, transfers: result documents, as written by the commands.
     """
@@ -66,7 +66,7 @@ class RunPage:
     name: str
     status: str
     summary: Mapping[str, Any]
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
     recipe: str
     metrics: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     terms: Mapping[str, str] = field(default_factory=dict)
@@ -259,10 +259,10 @@ def _pictures(runs: Sequence[RunPage]) -> str:
 def _details(runs: Sequence[RunPage]) -> str:
     parts = []
     for run in runs:
-        facts = _table(["", ""], list(run.facts.items()))
+        metadata = _table(["", ""], list(run.metadata.items()))
         text = f"<pre>{html.escape(run.recipe)}</pre>"
         opened = " open" if len(runs) == 1 else ""
-        parts.append(f"<details{opened}><summary>{html.escape(run.name)}: facts</summary>{facts}</details>")
+        parts.append(f"<details{opened}><summary>{html.escape(run.name)}: metadata</summary>{metadata}</details>")
         parts.append(f"<details><summary>{html.escape(run.name)}: recipe</summary>{text}</details>")
     return "".join(parts)
 

@@ -57,12 +57,12 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
     launcher.refuse_several("ablate")
     dataset = base.data.dataset if data is None else data
     labelled = open_labelled(dataset, choices_of(preprocessing_of(base)))
-    facts = labelled.facts()
+    images = labelled.as_dict()
     return StudyImages(
         labelled,
         home.anywhere(dataset),
         {split: one.digest for split, one in labelled.fingerprints.items()},
-        {split: facts[split].get("content_hash", facts[split]["path"]) for split in ("train", "test")},
+        {split: images[split].get("content_hash", images[split]["path"]) for split in ("train", "test")},
     )
 
 

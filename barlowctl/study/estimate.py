@@ -12,7 +12,14 @@ import numpy as np
 import torch
 
 from barlowctl import shell
-from barlowctl.assemble.data import Source, build_loader, choose_loader, evaluation_spec, open_source, training_loader
+from barlowctl.assemble.data import (
+    ImageSet,
+    build_loader,
+    choose_loader,
+    evaluation_spec,
+    open_recipe_images,
+    training_loader,
+)
 from barlowctl.assemble.job import build_optimizer
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
@@ -130,16 +137,16 @@ def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
     return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": recipe.views.sizes}
 
 
-def _sizes(base: Recipe, data: str | None) -> tuple[Source | None, int, int]:
+def _sizes(base: Recipe, data: str | None) -> tuple[ImageSet | None, int, int]:
     """The training images where they are here, their number, and that of the test images."""
     try:
-        source = open_source(base, "train", data)
+        source = open_recipe_images(base, "train", data)
     except UserError:
         size = training_images(base.data.dataset)
         if data is not None or size is None:
             raise
         return None, size, DATASETS[base.data.dataset].held_out
-    labelled = check_labelled(source, open_source(base, "test", data))
+    labelled = check_labelled(source, open_recipe_images(base, "test", data))
     return source, source.num_samples, labelled.test.num_samples
 
 
@@ -154,7 +161,7 @@ def _recorded(cells: Sequence[Cell]) -> Cost | None:
 class _Stopwatch:
     """Times steps of recipes on a device, the base recipe's first."""
 
-    def __init__(self, own: Resolved, runtime: Runtime, source: Source | None) -> None:
+    def __init__(self, own: Resolved, runtime: Runtime, source: ImageSet | None) -> None:
         self.own, self.base, self.runtime, self.device, self.source = own, own.recipe, runtime, own.device, source
         self.precisions: dict[str, str] = {}  # asked -> computed in
         self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed

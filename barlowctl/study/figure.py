@@ -43,9 +43,9 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
     with matplotlib.rc_context(settings):
         figure = plot(study, table, recipe)
         files = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
-        for file, facts in zip(files, ({"Software": None}, {"Date": None}), strict=True):
+        for file, metadata in zip(files, ({"Software": None}, {"Date": None}), strict=True):
             with atomic_write(file, durable=False) as temporary:
-                figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=facts)
+                figure.savefig(temporary, format=file.suffix[1:], dpi=160, metadata=metadata)
     return files
 
 

@@ -66,7 +66,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint read back: tensors on the CPU, where it lay, and what had to be passed over to find it."""
+    """A checkpoint read back: tensors on the CPU, where it lay, and what had to be skipped to find it."""
 
     state: TrainingState
     path: Path

@@ -15,7 +15,7 @@ class RunStarted:
     """A run begins, or goes on."""
 
     run: Path
-    facts: Mapping[str, str]  # label -> value, the run's first lines
+    first_lines: Mapping[str, str]  # label -> value, the run's first lines
     epochs: float
     steps_per_epoch: int
     steps: int  # of the whole run

@@ -166,7 +166,7 @@ NOT_FOLLOWED = {
     ("data/home.py dataset_file", EITHER_WORD): BEFORE,
     ("data/loaders/kernel.py __init__", "--loader plain"): BEFORE,
     ("data/sources/__init__.py open_source", EITHER_WORD): BEFORE,
-    ("data/sources/wanted.py __post_init__", EITHER_WORD): BEFORE,
+    ("data/sources/read_options.py __post_init__", EITHER_WORD): BEFORE,
     ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
     ("export/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,

@@ -45,7 +45,7 @@ def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Pa
     import pyarrow.parquet
     import torch
 
-    from barlowctl.assemble.data import open_source
+    from barlowctl.assemble.data import open_recipe_images
     from barlowctl.assemble.evaluation import extract
     from barlowctl.assemble.finished import open_run
     from barlowctl.assemble.machine import Runtime
@@ -54,7 +54,7 @@ def test_the_three_formats_hold_the_same(trained: Path, recipe: Path, photos: Pa
     for name in ("x.parquet", "x.npz", "x.safetensors"):
         assert embed([str(trained), str(photos), "--out", name], capsys)["files"] == [name]
     opened = open_run(trained)
-    source = open_source(opened.recipe, "train", str(photos))
+    source = open_recipe_images(opened.recipe, "train", str(photos))
     expected, labels = extract(
         opened.method.backbone, source, preprocessing_of(opened.recipe), Runtime("cpu", 1), torch.device("cpu")
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from barlowctl.assemble.data import Source
+from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.beton.pack import pack
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_those_without_a_label_are_left_out_and_counted(folder: Path, packed: bool) -> None:
-    opened: dict[str, Source] = {}
+    opened: dict[str, ImageSet] = {}
     for split in ("train", "val"):
         source = open_source(folder, split)
         opened[split] = Pictures(source)

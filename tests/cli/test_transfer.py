@@ -224,7 +224,7 @@ def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, mon
 
 
 def test_voc07_where_there_are_no_windows(recipe: Path, voc: Path, capsys: Captured) -> None:
-    """At 32 pixels the last map is one point: its own pooling, said. Flags of other tasks are not passed over."""
+    """At 32 pixels the last map is one point: its own pooling, said. Flags of other tasks are not ignored."""
     result = measured(["--task", "voc07", "--data", str(voc), "--cost", "1"], capsys)
     assert result["pooling"] == "average"
     assert "a last map of 1 x 1 at 32 pixels" in result["notes"][0]

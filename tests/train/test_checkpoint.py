@@ -238,7 +238,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_note(tmp_path: Path, name: str) -> None:
     save(tmp_path, small_state(1), keep=2)
     DAMAGE[name](save(tmp_path, small_state(2), keep=2))
     loaded = load_latest(tmp_path)

@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_sound_weights(tmp_path: Pa
     assert saved.model["weight"].isfinite().all()
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_note(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole")
     with pytest.raises(RunStopped):
         train(tmp_path / "parts", stop_at=12)

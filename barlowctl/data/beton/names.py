@@ -1,4 +1,4 @@
-"""The names of a packed file's images: a section between the last image and FFCV's table, which FFCV passes over.
+"""The names of a packed file's images: a section between the last image and FFCV's table, which FFCV skips.
 
     offsets  (n + 1) x 8 bytes, little-endian: name i is text[offsets[i] : offsets[i + 1]]
     text     UTF-8; each name a line of text (see `names.written`)

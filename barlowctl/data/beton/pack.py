@@ -109,8 +109,8 @@ def pack(
     how = {"store": store, "quality": quality, "shorter_side": shorter_side, "conversion": conversion}
     out = Path(out)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
-    account = source.account.as_dict()
-    report.passed_over, report.notes = account["passed_over"], account["notes"]
+    scanned = source.scan_report.as_dict()
+    report.passed_over, report.notes = scanned["passed_over"], scanned["notes"]
     started = time.perf_counter()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

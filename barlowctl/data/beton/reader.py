@@ -32,7 +32,7 @@ from barlowctl.data.beton.layout import (
 from barlowctl.data.beton.names import Names, PickedNames
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.sources.fingerprint import Fingerprint
-from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.errors import UserError
 
 
@@ -47,7 +47,7 @@ class Beton:
     bytes: (file size,) uint8, read-only memory map
     class_names: list[str], empty where unknown (files by other writers)
     info: what our packer noted (source, counts, skipped, channels, content_hash, ...), {} for other files
-    account: notes on how this file was chosen; what its packer passed over is in `info`
+    scan_report: notes on how this file was chosen; what its packer skipped is in `info`
     names: of the images, looked up one at a time; see `has_names`
     """
 
@@ -64,7 +64,7 @@ class Beton:
     _table_start: int
     class_names: list[str]
     info: dict[str, Any]
-    account: Account
+    scan_report: ScanReport
 
     @classmethod
     def open(cls, path: str | Path) -> Beton:
@@ -74,7 +74,7 @@ class Beton:
             UserError: not a `.beton`, unfinished or cut short, or a sample that lies outside of the file.
         """
         beton = cls()
-        beton.account = Account()
+        beton.scan_report = ScanReport()
         beton.path = Path(path)
         beton.bytes = _map_file(beton.path)
         metadata, image_key, label_key, metadata_end, table = beton._read_structure()
@@ -108,11 +108,6 @@ class Beton:
             setattr(picked, name, getattr(self, name)[rows])
         picked.num_samples = len(rows)
         return picked
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether any sample has a label."""
-        return bool((self.labels >= 0).any())
 
     @property
     def has_names(self) -> bool:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from barlowctl.data.labels.numbering import Labels, number_labels
 from barlowctl.data.labels.text_table import Table, read_table
 from barlowctl.data.names import written
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import system_or_hidden
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import SAME_SPLIT, choices, split_in
 from barlowctl.errors import UserError
 
@@ -104,14 +104,14 @@ def keep_table(tables: dict[str, Any], name: str, where: object) -> None:
 
 
 def find_label_table(
-    top: Path, place: Path, names: Sequence[str], split: str, account: Account, files: Files
+    top: Path, place: Path, names: Sequence[str], split: str, report: ScanReport, files: Files
 ) -> LabelTable | None:
     """The table that labels most of the images; None where none labels any.
 
     Args:
         top: tables are looked for in this folder and down to `place`, the folder that `names` begin in.
         split: a table that is called after another split and lies above the split's own folder is not taken.
-        account: is told of tables whose labels cannot be used.
+        report: gets a note of tables whose labels cannot be used.
     """
     best, most = None, (0, False)
     for folder in (place, *(above for above in place.parents if above == top or top in above.parents)):
@@ -119,7 +119,7 @@ def find_label_table(
             own = folder == place != top  # the split's own folder
             if not own and split_in(file.stem) not in (None, split):
                 continue
-            found = _read(file, files, place, names, account)
+            found = _read(file, files, place, names, report)
             if found is None:
                 continue
             count = sum(value is not None for value in found.values)
@@ -128,15 +128,15 @@ def find_label_table(
     return best
 
 
-def labels_in(table: LabelTable, split: str, account: Account) -> tuple[Sequence[int], Labels]:
+def labels_in(table: LabelTable, split: str, report: ScanReport) -> tuple[Sequence[int], Labels]:
     """(rows, labels): the images that the table says are of the split, all where it says nothing, and their labels.
 
     Raises:
         UserError: it has a column of splits without this one, or words that are no classes of the training split.
     """
-    account.take_back(f"{table.file.suffix.lower()} files", 1, table.file.name)
+    report.take_back(f"{table.file.suffix.lower()} files", 1, table.file.name)
     if any(value is not None for value in table.values):
-        account.note(f"labels are those of {table.file.name}")
+        report.note(f"labels are those of {table.file.name}")
     values, known = table.values, None
     rows: Sequence[int] = range(len(values))
     if table.splits:
@@ -147,7 +147,7 @@ def labels_in(table: LabelTable, split: str, account: Account) -> tuple[Sequence
         if split != "train":
             training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
             known = number_labels(training, table.what).class_names or None
-        account.note(f"{table.file.name} says which images are of the {split} split: {len(rows)} of {len(values)}")
+        report.note(f"{table.file.name} says which images are of the {split} split: {len(rows)} of {len(values)}")
     labels = number_labels([values[row] for row in rows], table.what, known=known)
     return rows, replace(labels, notes=(*table.notes, *labels.notes))
 
@@ -159,7 +159,7 @@ def _tables(sizes: Mapping[Path, int]) -> list[Path]:
     return [file for file in found if counts[file.suffix.lower()] <= _MANY]
 
 
-def _read(file: Path, files: Files, place: Path, names: Sequence[str], account: Account) -> LabelTable | None:
+def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: ScanReport) -> LabelTable | None:
     try:
         table = read_table(file, files.read(file))
     except (UserError, OSError):  # a table of something else: it is counted with the other files
@@ -169,12 +169,12 @@ def _read(file: Path, files: Files, place: Path, names: Sequence[str], account: 
         return None
     if table.labels is None:
         for note in table.notes:
-            account.note(note)
+            report.note(note)
         if table.splits is None:
             return None
         table.labels, table.notes = [None] * len(table.paths), []
     if (path := _labelled_twice(table)) is not None:
-        account.note(f"{file.name} has several labels for one image ('{written(path)}'): not used as classes")
+        report.note(f"{file.name} has several labels for one image ('{written(path)}'): not used as classes")
         return None
     values = [None if row is None else table.labels[row] for row in rows]
     splits = [] if table.splits is None else [None if row is None else table.splits[row] for row in rows]

@@ -52,7 +52,7 @@ class ImageSource(Protocol):
 class Pictures:
     """A `Source` (image folder, IDX files, ...) as it lies, decoded when asked for.
 
-    path, num_samples, labels, class_names: as in `Beton`.    account: of the source, what it passed over.
+    path, num_samples, labels, class_names: as in `Beton`.    scan_report: the source's.
     conversion: what becomes of more than 8 bits, transparency and bands; None: the defaults, for this source.
     """
 
@@ -60,7 +60,7 @@ class Pictures:
         self._source = source
         self.conversion = conversion or conversion_of(source)
         self.path = source.path
-        self.account = source.account
+        self.scan_report = source.scan_report
         self.num_samples = len(source)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)
@@ -106,14 +106,14 @@ class Pictures:
             raise UnreadableImage.of(self.path, self.name_of(index), error) from error
 
     def look(self) -> None:
-        """Look at some of the images, and note in the account what range their values have and whether they show
+        """Look at some of the images, and note in the report what range their values have and whether they show
         anything. In the process that opens them: workers then need not measure again.
         """
         unknown = self.conversion.ranges.decide()
         found, looked_at = how_they_look(self._source, self.conversion)
         looks = looks_told(found, looked_at, bool(self.conversion.ranges.used))
         for line in [*self.conversion.notes(), *unknown, *looks]:
-            self.account.note(line)
+            self.scan_report.note(line)
 
 
 def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) -> torch.Tensor:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from barlowctl.data.sources.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.sources.file_source import open_file
-from barlowctl.data.sources.folder_source import account_for_beside_arrays, account_for_rest, choose_layout
+from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
 from barlowctl.data.sources.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
 from barlowctl.data.sources.parquet_source import open_parquet, parquet_files
 from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
 from barlowctl.data.sources.shard_folders import find_shard_folder
 from barlowctl.data.sources.tar_shards import open_tar_shards, tar_files
-from barlowctl.data.sources.wanted import CHOSEN_HERE, Wanted
 from barlowctl.data.tree.scan import has_images
 from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError, instead
@@ -27,7 +27,7 @@ _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar
 _IMAGES_INSIDE = ("imagenette2", "imagenette2-320", "imagenette2-160")
 
 
-def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_HERE) -> Source:
+def open_source(path: str | Path, split: str = "train", options: ReadOptions = NO_OPTIONS) -> Source:
     """Recognise what lies at `path` and open a split of it.
 
     A folder with train/ and val/ (or test/) folders, in whatever case and form (`splits`), has those splits, and labels
@@ -35,7 +35,7 @@ def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_
     only one of them. A plain folder of images is taken as the split that is asked for.
 
     Args:
-        wanted: what to read where there is a choice.
+        options: what to read where there is a choice.
 
     Raises:
         UserError: nothing there, nothing that is understood, or no such split.
@@ -48,45 +48,45 @@ def open_source(path: str | Path, split: str = "train", wanted: Wanted = CHOSEN_
     if not path.exists():
         raise UserError(f"{path} does not exist", allowed=UNDERSTOOD, next="name one that is there")
     try:
-        opened = _open_folder(path, split, wanted) if path.is_dir() else _open_file(path, split, wanted)
+        opened = _open_folder(path, split, options) if path.is_dir() else _open_file(path, split, options)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", next="check access, or download it again") from error
-    wanted.check_used(opened)
+    options.check_used(opened)
     return opened
 
 
-def _open_file(path: Path, split: str, wanted: Wanted) -> Source:
+def _open_file(path: Path, split: str, options: ReadOptions) -> Source:
     if not path.is_file():
         raise UserError(
             f"{path} is a pipe, a socket or a device, which is not opened",
             allowed=UNDERSTOOD,
             next="name one that is there",
         )
-    return open_file(path, split, wanted)
+    return open_file(path, split, options)
 
 
-def _open_folder(path: Path, split: str, wanted: Wanted) -> Source:
+def _open_folder(path: Path, split: str, options: ReadOptions) -> Source:
     opened: Source | None
-    for opener in () if wanted.layout else (open_idx, open_cifar, open_stl10):
+    for opener in () if options.layout else (open_idx, open_cifar, open_stl10):
         for folder in _candidates(path):
             opened = opener(folder, split)
             if opened is not None:
-                account_for_beside_arrays(path, opened)
+                report_beside_arrays(path, opened)
                 return opened
-    layout = choose_layout(path, wanted.layout)
+    layout = choose_layout(path, options.layout)
     shards = None if not layout.shards and has_images(path) else find_shard_folder(path, split)
     if shards is not None:
         training = None if shards.training is None else tar_files(shards.training) or parquet_files(shards.training)
         if tars := tar_files(shards.place):
-            opened = open_tar_shards(tars, split, wanted.member, training)
+            opened = open_tar_shards(tars, split, options.member, training)
         else:
-            opened = open_parquet(shards.place, split, wanted, training)
-        account_for_rest(path, shards.place, opened)
+            opened = open_parquet(shards.place, split, options, training)
+        report_beside_archives(path, shards.place, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
         opened = ImageFolder(inside[0] if inside else path, split)
     if layout.note:
-        opened.account.note(layout.note)
+        opened.scan_report.note(layout.note)
     return opened
 
 

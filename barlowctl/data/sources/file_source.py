@@ -13,14 +13,14 @@ from barlowctl.data.sources.image_folder import UNDERSTOOD
 from barlowctl.data.sources.parquet_source import ParquetImages
 from barlowctl.data.sources.path_list import PathList
 from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.tar_shards import TarShards
-from barlowctl.data.sources.wanted import Wanted
 from barlowctl.data.sources.zip_folder import ZipFolder
 from barlowctl.data.tree.regular import read_head
 from barlowctl.errors import UserError
 
 
-def open_file(path: Path, split: str, wanted: Wanted) -> Source:
+def open_file(path: Path, split: str, options: ReadOptions) -> Source:
     """Open an archive, a table, an IDX file, a list of paths or a single image.
 
     Raises:
@@ -33,17 +33,17 @@ def open_file(path: Path, split: str, wanted: Wanted) -> Source:
             return PathList(path, split)
         except UserError:  # text, but no list: a damaged archive
             kind = named
-    return _open_as(kind, path, split, wanted)
+    return _open_as(kind, path, split, options)
 
 
-def _open_as(kind: Kind, path: Path, split: str, wanted: Wanted) -> Source:
+def _open_as(kind: Kind, path: Path, split: str, options: ReadOptions) -> Source:
     match kind:
         case "tar":
-            return TarShards([path], split, member=wanted.member)
+            return TarShards([path], split, member=options.member)
         case "zip":
             return ZipFolder(path, split)
         case "parquet":
-            return ParquetImages([path], split, wanted=wanted)
+            return ParquetImages([path], split, options=options)
         case "idx":
             opened = open_idx(path.parent, split, only=path)
             assert opened is not None

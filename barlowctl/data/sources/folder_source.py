@@ -10,11 +10,11 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.data.sources.parquet_source import parquet_files
 from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.read_options import LayoutName
 from barlowctl.data.sources.shard_folders import shards_below
 from barlowctl.data.sources.tar_shards import TarShards, tar_files
-from barlowctl.data.sources.wanted import LayoutName
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.scan import Scan, folders_of_images, has_images, subfolders
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import of_split
 from barlowctl.errors import UserError
 
@@ -55,14 +55,14 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
         return Layout(False, _beside(path, zips) if zips else "")
     shards = wanted == "shards"
     if wanted is None and first == path and next(places, None) is None:
-        shards = len(Scan(path, Account()).images()) < len(archives)
+        shards = len(Scan(path, ScanReport()).images()) < len(archives)
     if shards:
         names, command = _first_and_number(archives), _pack(path, "--layout", "folder")
         return Layout(True, f"images lie beside {names} and are not read; to read them instead: {command}")
     return Layout(False, _beside(path, archives))
 
 
-def account_for_rest(path: Path, place: Path, source: Source) -> None:
+def report_beside_archives(path: Path, place: Path, source: Source) -> None:
     """Account for what lies in a folder, and further down in that of the archives that a source reads, beside them.
 
     Args:
@@ -70,28 +70,28 @@ def account_for_rest(path: Path, place: Path, source: Source) -> None:
     """
     archives = tar_files(place) or parquet_files(place)
     for file in sorted(set(archives) - set(of_split(archives, source.split))):
-        source.account.pass_over("files of another split or none", file.name)
+        source.scan_report.skip("files of another split or none", file.name)
     names, folder = {file.name for file in archives}, archives[0].parent
     if isinstance(source, TarShards) and source.table is not None:
         names.add(source.table.name)
     for above in (folder, *(one for one in folder.parents if one == path or path in one.parents)):
-        for name in Scan(above, source.account).images(but=names):
-            source.account.pass_over("images beside archives", name)
+        for name in Scan(above, source.scan_report).images(but=names):
+            source.scan_report.skip("images beside archives", name)
         for name in subfolders(above):
             if above / name != folder and above / name not in folder.parents:
-                source.account.pass_over("folders beside archives", name)
+                source.scan_report.skip("folders beside archives", name)
 
 
-def account_for_beside_arrays(path: Path, source: Source) -> None:
+def report_beside_arrays(path: Path, source: Source) -> None:
     """Account for what lies in a folder, and in that of the arrays, beside files of arrays that a source reads."""
     for folder in dict.fromkeys((path, source.path)):
-        scan = Scan(folder, source.account)
+        scan = Scan(folder, source.scan_report)
         names = {entry.name for entry in os.scandir(folder) if _OF_ARRAYS.fullmatch(entry.name)}
         for name in scan.images(but=names):
-            source.account.pass_over("images beside arrays", name)
+            source.scan_report.skip("images beside arrays", name)
     if has_images(path):
         command = _pack(path, "--layout", "folder")
-        source.account.note(f"image files lie beside the {source.kind} and are not read; to read them: {command}")
+        source.scan_report.note(f"image files lie beside the {source.kind} and are not read; to read them: {command}")
 
 
 def _beside(path: Path, archives: list[Path]) -> str:

@@ -13,10 +13,10 @@ from barlowctl.data.labels.numbering import among, are_numbers
 from barlowctl.data.labels.side_labels import read_side_labels
 from barlowctl.data.names import written
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.data.tree.account import Account
-from barlowctl.data.tree.arrangement import account_for, arrange, split_names
+from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import Scan, class_folders, has_images, subfolders
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choices, split_in
 from barlowctl.errors import UserError
 
@@ -30,7 +30,7 @@ UNDERSTOOD = (
 class ImageFolder(Source):
     """Image files under a folder, in the order of their paths; its folders are read as `arrangement.arrange` says.
 
-    Hidden files and folders are passed over. Names begin below the folder that holds the classes, or the pile.
+    Hidden files and folders are skipped. Names begin below the folder that holds the classes, or the pile.
 
     Raises:
         UserError: no images, no such split, a class folder that the training set lacks, or two with the same visible
@@ -55,10 +55,10 @@ class ImageFolder(Source):
             if (number := label(name.split(os.sep))) is not None:
                 self._files.append((name, number))
         for note in found.notes:
-            self.account.note(note)
-        account_for(found, self.account)
+            self.scan_report.note(note)
+        report_skipped(found, self.scan_report)
         if not self._files:
-            raise no_images(path, self.account)
+            raise no_images(path, self.scan_report)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path)
 
@@ -68,9 +68,9 @@ class ImageFolder(Source):
         above_it: the folders from the one that was given down to the one above that of the split.
         by_class: a link from one class folder to an image of another is an image of its own.
         """
-        scan = Scan(self.path, self.account)
+        scan = Scan(self.path, self.scan_report)
         for above in above_it:  # what lies beside the split folders is accounted for
-            beside = Scan(above, self.account)
+            beside = Scan(above, self.scan_report)
             beside.images()
             for folder in subfolders(above):
                 if not has_images(above / folder):  # annotations, say; folders of images are splits, masks or others
@@ -89,16 +89,16 @@ class ImageFolder(Source):
         beside = (os.path.join(folder, file) for folder in folders for file in sorted(os.listdir(self.path / folder)))
         labels = read_side_labels(names, beside, lambda name: read_regular(self.path / name), str(self.path))
         ending, count = labels.files
-        self.account.take_back(f".{ending} files", count)
+        self.scan_report.take_back(f".{ending} files", count)
         if not labels.class_names:
-            table = find_label_table(top, self.path, names, self.split, self.account, FilesOnDisk())
+            table = find_label_table(top, self.path, names, self.split, self.scan_report, FilesOnDisk())
             if table is not None:
-                rows, labels = labels_in(table, self.split, self.account)
+                rows, labels = labels_in(table, self.split, self.scan_report)
                 self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
         if labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(top), str(self.path))
         for note in labels.notes:
-            self.account.note(note)
+            self.scan_report.note(note)
         if not labels.class_names:
             return
         self.class_names = labels.class_names
@@ -127,11 +127,11 @@ class ImageFolder(Source):
         return self.path / self._files[index][0]
 
 
-def no_images(path: Path, account: Account) -> UserError:
+def no_images(path: Path, report: ScanReport) -> UserError:
     """What to say of a place where there are none: what lies there instead, and how to have it read."""
-    met = [line.removeprefix("passed over: ") for line in account.lines() if line.startswith("passed over: ")]
-    kinds = account.passed_over.values()
-    inside = account.passed_over.get(formats.ARCHIVE.kind)
+    met = [line.removeprefix("passed over: ") for line in report.lines() if line.startswith("passed over: ")]
+    kinds = report.skipped.values()
+    inside = report.skipped.get(formats.ARCHIVE.kind)
     unpacked = None
     if inside is not None and path.suffix.lower() == ".tar":
         unpacked = shell.line("tar", "xf", path)
@@ -161,11 +161,11 @@ class FolderTree:
 
     def loose(self, place: tuple[str, ...]) -> int:
         """See `Tree`."""
-        return len(Scan(self._path.joinpath(*place), Account()).images())
+        return len(Scan(self._path.joinpath(*place), ScanReport()).images())
 
     def count(self, place: tuple[str, ...]) -> int:
         """See `Tree`."""
-        return len(Scan(self._path.joinpath(*place), Account()).walk())
+        return len(Scan(self._path.joinpath(*place), ScanReport()).walk())
 
 
 def has_split_folders(path: Path) -> bool:

@@ -25,8 +25,8 @@ from barlowctl.data.sources.parquet_columns import (
 )
 from barlowctl.data.sources.parquet_labels import ParquetLabels, class_names
 from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
 from barlowctl.data.sources.shard_files import classes_of_files, distinct, labels_of_files
-from barlowctl.data.sources.wanted import CHOSEN_HERE, Wanted
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.splits import of_split, training_files
 from barlowctl.errors import UserError
@@ -38,12 +38,12 @@ _LOOKED_AT = 16  # rows, to see whether a column has images
 
 
 def open_parquet(
-    path: Path, split: str, wanted: Wanted = CHOSEN_HERE, training: Sequence[Path] | None = None
+    path: Path, split: str, options: ReadOptions = NO_OPTIONS, training: Sequence[Path] | None = None
 ) -> ParquetImages:
     """A split of the Parquet files in a folder (`parquet_files`); training: those of the training split elsewhere."""
     files = parquet_files(path)
     training = training_files(files, split) if training is None else of_split(training, "train")
-    return ParquetImages(of_split(files, split), split, training, wanted)
+    return ParquetImages(of_split(files, split), split, training, options)
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -64,7 +64,7 @@ class ParquetImages(Source):
     (`parquet_labels`).
 
     Args:
-        wanted: its image column and label column.
+        options: its image column and label column.
         training: the files of the training split: labels that are words count among theirs.
 
     Raises:
@@ -74,13 +74,13 @@ class ParquetImages(Source):
     choices = ("image_column", "label_column")
 
     def __init__(
-        self, files: list[Path], split: str, training: Sequence[Path] = (), wanted: Wanted = CHOSEN_HERE
+        self, files: list[Path], split: str, training: Sequence[Path] = (), options: ReadOptions = NO_OPTIONS
     ) -> None:
         self.kind, self.split = "images in Parquet files", split
         self.path = files[0] if len(files) == 1 else files[0].parent
         self._parquet, self._failure = _pyarrow()
-        self.files = distinct(files, self.account)
-        self._column = self._choose_column(wanted.image_column)
+        self.files = distinct(files, self.scan_report)
+        self._column = self._choose_column(options.image_column)
         self._shard_bytes = [file.stat().st_size for file in self.files]
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: ParquetLabels | None = None
@@ -89,13 +89,13 @@ class ParquetImages(Source):
             with self._look_into(file) as opened:
                 schema = opened.schema_arrow
                 if self._column not in image_columns(schema):
-                    self.account.pass_over(f"files without the column of images '{self._column}'", file.name)
+                    self.scan_report.skip(f"files without the column of images '{self._column}'", file.name)
                     continue
                 self._inside = path_of(schema, self._column)[1:]
                 for group in range(opened.num_row_groups):
                     groups.append((number, group, opened.metadata.row_group(group).num_rows))
                 if labels is None:
-                    labels = ParquetLabels(schema, wanted.label_column)
+                    labels = ParquetLabels(schema, options.label_column)
                     labels.note_unused(schema)
                 labels.add(opened)
                 names = names or class_names(schema, labels.column or "")
@@ -106,11 +106,11 @@ class ParquetImages(Source):
             raise UserError(f"{self.path} has no rows")
         assert labels is not None
         settled = labels.settle(str(self.path), names, None if names else self._classes_of(training, labels.column))
-        if not settled.class_names and wanted.label_column is None:
+        if not settled.class_names and options.label_column is None:
             settled = self._labels_of_files(settled, training)
         self._labels, self.class_names = settled.numbers, settled.class_names
         for note in (*labels.notes, *settled.notes):
-            self.account.note(note)
+            self.scan_report.note(note)
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._opened: tuple[int, Any] | None = None  # one file at a time: there may be thousands of shards
         self._lock = threading.Lock()
@@ -135,21 +135,21 @@ class ParquetImages(Source):
             raise OSError("no image in this row")
         return Picture(*self.describe(index), data)
 
-    def _choose_column(self, wanted: str | None) -> str:
-        """The column of images, of the first file that has one; the others are accounted for."""
+    def _choose_column(self, requested: str | None) -> str:
+        """The column of images, of the first file that has one; the others are reported."""
         for file in self.files:
             with self._look_into(file) as opened:
                 schema = opened.schema_arrow
                 if file != self.files[-1] and not image_columns(schema):
                     continue
-                column, others = choose_image_column(schema, wanted, partial(_first, opened), str(file))
+                column, others = choose_image_column(schema, requested, partial(_first, opened), str(file))
                 for name in others:
-                    self.account.pass_over("columns of images beside the one that is read", name)
+                    self.scan_report.skip("columns of images beside the one that is read", name)
                 for name in columns_of_lists(schema):
-                    self.account.pass_over("columns with a list of images a row", name)
+                    self.scan_report.skip("columns with a list of images a row", name)
                 if others:
                     pack = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--image-column", others[0])
-                    self.account.note(
+                    self.scan_report.note(
                         f"images are those of column '{column}', and not of {', '.join(others)}; to read these: {pack}"
                     )
                 return column

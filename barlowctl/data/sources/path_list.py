@@ -29,7 +29,7 @@ class PathList(Source):
 
     A label may follow after a tab, a comma, or spaces; columns with names and JSON lines may have a label and a split.
     Paths may be quoted, begin with `~` or `file://`, and have backslashes. Blank lines and those that begin with `#`
-    are passed over.
+    are skipped.
 
     Raises:
         UserError: no paths, labels on some lines only, an address or a Windows drive, no such split, or none of the
@@ -51,7 +51,7 @@ class PathList(Source):
             self._labels, self.class_names = labels.numbers, labels.class_names
             table.notes += labels.notes
         for note in table.notes:
-            self.account.note(note)
+            self.scan_report.note(note)
         if not any(os.path.exists(path.parent / name) for name in self._names):
             raise _nothing_there(path, self._names[0], table.lines[rows[0]])
 

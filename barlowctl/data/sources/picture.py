@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.scan_report import ScanReport
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Source(abc.ABC):
     files: Sequence[Path] = ()
 
     @functools.cached_property
-    def account(self) -> Account:
+    def scan_report(self) -> ScanReport:
         """What lies there and is not read, by kind, and the choices that were made: readers add to it."""
-        return Account()
+        return ScanReport()
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -76,9 +76,9 @@ class Picked(Source):
         self._source, self._rows = source, rows.tolist()
 
     @functools.cached_property
-    def account(self) -> Account:
+    def scan_report(self) -> ScanReport:
         """That of the whole source."""
-        return self._source.account
+        return self._source.scan_report
 
     def __len__(self) -> int:
         return len(self._rows)

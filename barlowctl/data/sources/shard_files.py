@@ -11,8 +11,8 @@ import numpy as np
 
 from barlowctl.data.labels.numbering import Labels, among
 from barlowctl.data.names import written
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.scan import READ_ALREADY
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import is_filler, split_in, words_of
 
 COPIES = "copies of a file that is read"
@@ -80,7 +80,7 @@ def _says_nothing(name: str) -> bool:
     return is_filler(name) or split_in(name) is not None or not _OF_SHARDS.isdisjoint(words_of(name))
 
 
-def distinct(files: Iterable[Path], account: Account) -> list[Path]:
+def distinct(files: Iterable[Path], report: ScanReport) -> list[Path]:
     """The files without links to one another and without copies, which are counted.
 
     A copy is named as file managers do ("train-0 (1).tar", "train-0 copy.tar") and has its original's bytes; shards
@@ -92,9 +92,9 @@ def distinct(files: Iterable[Path], account: Account) -> list[Path]:
         about = file.stat()
         original = there.get(_original(file))
         if (about.st_dev, about.st_ino) in seen:
-            account.pass_over(READ_ALREADY, file.name)
+            report.skip(READ_ALREADY, file.name)
         elif original and original != file and filecmp.cmp(file, original, shallow=False):
-            account.pass_over(COPIES, file.name)
+            report.skip(COPIES, file.name)
         else:
             found.append(file)
         seen.add((about.st_dev, about.st_ino))

@@ -41,12 +41,12 @@ _PLAIN = ("jpg", "jpeg", "webp", "png", "heic", "avif", "tif", "tiff", "bmp")
 class Chosen:
     """What is read of each sample.
 
-    keep: (n,) bool.    passed_over: kind -> positions.    notes: what was chosen.
+    keep: (n,) bool.    skipped: kind -> positions.    notes: what was chosen.
     other: a member that could be chosen instead, "" where there was no choice.
     """
 
     keep: np.ndarray
-    passed_over: dict[str, list[int]] = field(default_factory=dict)
+    skipped: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     other: str = ""
 

@@ -23,7 +23,7 @@ from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.shard_files import distinct, labels_of_files
 from barlowctl.data.sources.tar_samples import ALL, choose_members
-from barlowctl.data.tree.arrangement import Arrangement, NameTree, account_for, arrange, parts_of, split_names
+from barlowctl.data.tree.arrangement import Arrangement, NameTree, arrange, parts_of, report_skipped, split_names
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.tree.scan import system_or_hidden
 from barlowctl.data.tree.splits import choices, of_split, split_in, training_files
@@ -59,7 +59,7 @@ class TarShards(Source):
         if len(files) == 1:
             self.path = files[0]
         self._top = folder or self.path
-        self.files = distinct(files, self.account)
+        self.files = distinct(files, self.scan_report)
         self._shards, self._begins, self._sizes = array("I"), array("Q"), array("Q")
         self._names: list[str] = []
         self._tables: dict[str, tuple[int, int, int]] = {}  # name -> shard, begin, bytes of what may be a table
@@ -68,12 +68,12 @@ class TarShards(Source):
         for number, file in enumerate(self.files):
             self._look_over(number, file, side)
         if not self._names:
-            raise no_images(self.path, self.account)
+            raise no_images(self.path, self.scan_report)
         chosen = choose_members(self._names, self._shards, member, side.found_any)
         found = self._arrangement()
         known = _known(training, member)
         labels = side.settle(str(self.path), known) or Labels(np.full(len(self._names), -1, dtype=np.int64), [])
-        self.account.take_back(f".{labels.files[0]} files", labels.files[1])
+        self.scan_report.take_back(f".{labels.files[0]} files", labels.files[1])
         places = _labels_of_folders(found, self._names)
         if not labels.class_names and found.classes:
             labels = Labels(places.clip(min=-1), found.class_names, labels.notes)
@@ -85,14 +85,14 @@ class TarShards(Source):
             by_file = self._labels_in_table(found, known) or self._labels_of_files(known)
             labels = replace(by_file, notes=(*labels.notes, *by_file.notes))
         self.class_names, self._labels = labels.class_names, labels.numbers
-        account_for(found, self.account)
-        for kind, rows in chosen.passed_over.items():
+        report_skipped(found, self.scan_report)
+        for kind, rows in chosen.skipped.items():
             for row in rows:
-                self.account.pass_over(kind, self._names[row])
+                self.scan_report.skip(kind, self._names[row])
         command = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--member", chosen.other)
         said = [f"{note}; to read {chosen.other} alone (or {ALL}): {command}" for note in chosen.notes]
         for note in (*said, *labels.notes, *found.notes):
-            self.account.note(note)
+            self.scan_report.note(note)
 
     def _look_over(self, number: int, file: Path, side: SideLabels) -> None:
         first = len(self._names)
@@ -103,15 +103,15 @@ class TarShards(Source):
                     if member.isdir():
                         continue
                     if kind := kind_of_tar_member(member):
-                        self.account.pass_over(kind, member.name)
+                        self.scan_report.skip(kind, member.name)
                         continue
                     if may_be_table(member.name):
                         keep_table(self._tables, member.name, (number, member.offset_data, member.size))
                     if side.wants(member.name):
                         content = shard.extractfile(member)
                         side.add(member.name, content.read(LARGEST) if content else b"")
-                        self.account.pass_over(kind_of_other(member.name), member.name)  # until it is known for a label
-                    elif is_image_member(member.name, partial(_head, shard, member), self.account):
+                        self.scan_report.skip(kind_of_other(member.name), member.name)  # until it is known for a label
+                    elif is_image_member(member.name, partial(_head, shard, member), self.scan_report):
                         self._names.append(member.name)
                         self._shards.append(number)
                         self._begins.append(member.offset_data)
@@ -129,7 +129,7 @@ class TarShards(Source):
         last = {name: index for index, name in enumerate(self._names[first:], first)}
         for index in range(len(self._names) - 1, first - 1, -1) if len(last) < len(self._names) - first else ():
             if last[self._names[index]] != index:
-                self.account.pass_over(REPLACED, self._names[index])
+                self.scan_report.skip(REPLACED, self._names[index])
                 for column in (self._names, self._shards, self._begins, self._sizes):
                     del column[index]
 
@@ -142,10 +142,10 @@ class TarShards(Source):
         names = ["/".join(parts_of(self._names[row])[depth:]) for row in self._rows]
         sizes = {name: size for name, (_, _, size) in self._tables.items()}
         files = FilesInArchive(self._top, sizes, lambda name: self._read(*self._tables[name]))
-        table = find_label_table(self._top, self._top.joinpath(*found.root), names, self.split, self.account, files)
+        table = find_label_table(self._top, self._top.joinpath(*found.root), names, self.split, self.scan_report, files)
         if table is None:
             return None
-        rows, labels = labels_in(table, self.split, self.account)
+        rows, labels = labels_in(table, self.split, self.scan_report)
         self._rows, self.table = self._rows[list(rows)], table.file
         if not labels.class_names or are_numbers(labels.class_names):
             return labels

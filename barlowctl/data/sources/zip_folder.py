@@ -15,7 +15,7 @@ from barlowctl.data.names import written
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.data.tree.arrangement import NameTree, account_for, arrange, parts_of, split_names
+from barlowctl.data.tree.arrangement import NameTree, arrange, parts_of, report_skipped, split_names
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_zip_member
 from barlowctl.data.tree.scan import inside_system_or_hidden
 from barlowctl.data.tree.splits import choices, split_in
@@ -40,7 +40,7 @@ class ZipFolder(Source):
         except DAMAGED as error:
             raise UserError(f"{path} is not a readable zip file: {error}", next="copy it again") from error
         if not names:
-            raise no_images(path, self.account)
+            raise no_images(path, self.scan_report)
         self._tree = tree = NameTree(names)
         found = arrange(tree, split, str(path), common=True)
         if found is None:
@@ -60,8 +60,8 @@ class ZipFolder(Source):
         self.class_names = found.class_names
         self.kind = "a zip file of images" + (" in class folders" if found.classes else "")
         for note in found.notes:
-            self.account.note(note)
-        account_for(found, self.account)
+            self.scan_report.note(note)
+        report_skipped(found, self.scan_report)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path.joinpath(*found.root), depth)
 
@@ -70,14 +70,14 @@ class ZipFolder(Source):
         for member in self._zip.infolist():
             name = member.filename
             if member is not self._zip.getinfo(name):
-                self.account.pass_over(REPLACED, name)
+                self.scan_report.skip(REPLACED, name)
                 continue
             if not name or name.endswith("/"):
                 continue
             kind, advice = kind_of_zip_member(member)
             if kind:
-                self.account.pass_over(kind, name, next=advice)
-            elif is_image_member(name, partial(self._head, member), self.account):
+                self.scan_report.skip(kind, name, next=advice)
+            elif is_image_member(name, partial(self._head, member), self.scan_report):
                 yield name
 
     def _head(self, member: zipfile.ZipInfo) -> bytes:
@@ -97,19 +97,19 @@ class ZipFolder(Source):
         beside = [name for name in self._zip.namelist() if not inside_system_or_hidden(name)]
         labels = read_side_labels(names, beside, partial(self._read, size=LARGEST), str(self.path))
         ending, count = labels.files
-        self.account.take_back(f".{ending} files", count)
+        self.scan_report.take_back(f".{ending} files", count)
         if not labels.class_names:
             sizes = {name: self._zip.getinfo(name).file_size for name in beside if may_be_table(name)}
             below = ["/".join(parts_of(name)[depth:]) for name in names]
             files = FilesInArchive(self.path, sizes, self._read)
-            table = find_label_table(self.path, place, below, self.split, self.account, files)
+            table = find_label_table(self.path, place, below, self.split, self.scan_report, files)
             if table is not None:
-                rows, labels = labels_in(table, self.split, self.account)
+                rows, labels = labels_in(table, self.split, self.scan_report)
                 self._files = [self._files[row] for row in rows]
         if self.split != "train" and depth and labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(place), str(self.path))
         for note in labels.notes:
-            self.account.note(note)
+            self.scan_report.note(note)
         if labels.class_names:
             self.class_names = labels.class_names
             self._files = [(name, int(number)) for (name, _), number in zip(self._files, labels.numbers, strict=True)]
@@ -127,7 +127,7 @@ class ZipFolder(Source):
             with self._zip.open(name) as content:
                 return content.read(size)
         except DAMAGED as error:
-            self.account.pass_over("damaged files", name)
+            self.scan_report.skip("damaged files", name)
             raise OSError(f"damaged in the zip file: {error}") from error
 
     def __len__(self) -> int:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from barlowctl.data.names import written
-from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
 from barlowctl.errors import UserError
 
 BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
-"""What the folders in `Arrangement.beside` and `masks` are called in an account."""
+"""What the folders in `Arrangement.beside` and `masks` are called in a `ScanReport`."""
 
 _OF_MASKS = frozenset((
     "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground", "truth", "seg",
@@ -128,12 +128,12 @@ def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | 
     )
 
 
-def account_for(found: Arrangement, account: Account) -> None:
+def report_skipped(found: Arrangement, report: ScanReport) -> None:
     """Account for the folders of images that are not read."""
     for name in found.beside:
-        account.pass_over(BESIDE, name)
+        report.skip(BESIDE, name)
     for name in found.masks:
-        account.pass_over(MASKS, name)
+        report.skip(MASKS, name)
 
 
 def split_names(tree: Tree) -> list[str]:

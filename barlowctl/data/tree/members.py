@@ -1,4 +1,4 @@
-"""Which members of an archive are files to look at, and under which kind the others are passed over."""
+"""Which members of an archive are files to look at, and under which kind the others are skipped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import zipfile
 from collections.abc import Callable
 
 from barlowctl.data.images.formats import content_decides
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.scan import inside_system_or_hidden, look_into
+from barlowctl.data.tree.scan_report import ScanReport
 
 ENCRYPTED = "encrypted members"
 REPLACED = "members that a later one of the same name replaces"
@@ -17,7 +17,7 @@ _LINKS = "links in an archive"
 
 
 def kind_of_tar_member(member: tarfile.TarInfo) -> str:
-    """Why a member that is no folder is passed over before its ending counts; "" where it is not."""
+    """Why a member that is no folder is skipped before its ending counts; "" where it is not."""
     if member.issym() or member.islnk():
         return _LINKS
     if member.isfifo():
@@ -40,7 +40,7 @@ def kind_of_zip_member(member: zipfile.ZipInfo) -> tuple[str, str]:
     return "", ""
 
 
-def is_image_member(name: str, head: Callable[[], bytes], account: Account) -> bool:
+def is_image_member(name: str, head: Callable[[], bytes], report: ScanReport) -> bool:
     """Whether a member is an image that can be read; else it is counted.
 
     Args:
@@ -48,5 +48,5 @@ def is_image_member(name: str, head: Callable[[], bytes], account: Account) -> b
     """
     image, kind, advice = look_into(head() if content_decides(name) else None, name)
     if not image:
-        account.pass_over(kind, name, next=advice)
+        report.skip(kind, name, next=advice)
     return image

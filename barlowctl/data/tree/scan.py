@@ -1,4 +1,4 @@
-"""Which files a folder holds: what is an image, what is passed over and under which name, in which order.
+"""Which files a folder holds: what is an image, what is skipped and under which name, in which order.
 
 Only regular files count, and folders that are not the system's; a link is followed once. Files with an image's ending
 are taken as images without a look inside; of those whose ending says nothing the first bytes are read.
@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from barlowctl.data.images import formats
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.regular import read_head
+from barlowctl.data.tree.scan_report import ScanReport
 
 _SYSTEM_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "@__thumb", ".@__thumb"),  # NAS
@@ -33,7 +33,7 @@ READ_ALREADY = "links to what is read already"
 
 
 def system_or_hidden(name: str, *, folder: bool) -> str:
-    """The kind of a folder's or file's name (without its folders) that is passed over for itself; "" for any other."""
+    """The kind of a folder's or file's name (without its folders) that is skipped for itself; "" for any other."""
     folded = name.casefold()
     if folder:
         trash = folded.startswith((".trash-", ".trash"))
@@ -46,7 +46,7 @@ def system_or_hidden(name: str, *, folder: bool) -> str:
 
 
 def inside_system_or_hidden(name: str) -> str:
-    """As `system_or_hidden`, of a path with slashes: of its first part that is passed over."""
+    """As `system_or_hidden`, of a path with slashes: of its first part that is skipped."""
     *folders, base = name.split("/")
     for part in folders:
         if part not in ("", ".", "..") and (kind := system_or_hidden(part, folder=True)):
@@ -70,14 +70,14 @@ def look_into(head: bytes | None, name: str) -> tuple[bool, str, str]:
 
 
 class Scan:
-    """Looks at a folder and what is below it; what is no image goes to an account. No folder is read twice.
+    """Looks at a folder and what is below it; what is no image goes to a report. No folder is read twice.
 
     Args:
         root: the folder that names begin in.
     """
 
-    def __init__(self, root: Path, account: Account) -> None:
-        self.root, self.account = root, account
+    def __init__(self, root: Path, report: ScanReport) -> None:
+        self.root, self.scan_report = root, report
         self._seen: set[tuple[int, int]] = set()
 
     def images(self, inside: str = "", but: Collection[str] = ()) -> list[str]:
@@ -100,11 +100,11 @@ class Scan:
         try:
             about = os.stat(self.root / inside)
         except OSError as error:
-            self.account.pass_over("folders that cannot be listed", f"{inside} ({error.strerror})")
+            self.scan_report.skip("folders that cannot be listed", f"{inside} ({error.strerror})")
             return False
         identity = about.st_dev, about.st_ino
         if identity in self._seen:
-            self.account.pass_over(READ_ALREADY, inside)
+            self.scan_report.skip(READ_ALREADY, inside)
             return False
         self._seen.add(identity)
         return True
@@ -129,11 +129,11 @@ class Scan:
                     elif kind is _FOLDER:
                         folders.append(name)
                     else:
-                        self.account.pass_over(kind, name, next=advice)
+                        self.scan_report.skip(kind, name, next=advice)
         except OSError as error:
             if not inside:
                 raise
-            self.account.pass_over("folders that cannot be listed", f"{inside} ({error.strerror})")
+            self.scan_report.skip("folders that cannot be listed", f"{inside} ({error.strerror})")
         return images
 
     def _leads_back(self, link: os.DirEntry[str], top: str) -> bool:
@@ -208,7 +208,7 @@ _IMAGE, _FOLDER = "image", "folder"
 
 
 def _kind(entry: os.DirEntry[str]) -> tuple[str, str]:
-    """(`_IMAGE`, `_FOLDER` or the kind of what is passed over, what to do about it)."""
+    """(`_IMAGE`, `_FOLDER` or the kind of what is skipped, what to do about it)."""
     try:
         folder = entry.is_dir()
         if kind := system_or_hidden(entry.name, folder=folder):

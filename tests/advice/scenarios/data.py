@@ -148,7 +148,7 @@ def zipped_in_a_tar(patch: Patch) -> None:
 
 
 def zipped_in_a_folder(patch: Patch) -> None:
-    """An archive that is passed over: beside it lies what is no image."""
+    """An archive that is skipped: beside it lies what is no image."""
     Path("downloads").mkdir()
     Path("downloads/readme.txt").write_text("hello")
     shutil.make_archive("downloads/deep", "zip", "one folder")

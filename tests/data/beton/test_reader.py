@@ -54,7 +54,6 @@ def test_what_was_written_is_read(tmp_path):
     assert beton.labels.tolist() == [0, 1, 0, 1, -1]
     assert beton.labels.dtype == np.int64
     assert beton.modes.tolist() == [RAW] * 4 + [JPEG]
-    assert beton.has_labels
     assert beton.num_classes == 2
     for i in range(4):
         assert np.array_equal(beton.image(i), images[i])
@@ -115,7 +114,7 @@ def test_no_sample_crosses_a_page_and_pages_grow(tmp_path):
 
 def test_unlabelled(tmp_path):
     beton = write(tmp_path / "a.beton", pictures(1))
-    assert not beton.has_labels
+    assert (beton.labels == -1).all()
     assert beton.num_classes == 0
     assert beton.labels.tolist() == [-1]
 
@@ -334,7 +333,7 @@ def test_we_read_stock_ffcv_files(tmp_path):
     for i, image in enumerate(images):
         assert np.array_equal(beton.image(i), image)
     unlabelled = Beton.open(tmp_path / "unlabelled.beton")
-    assert not unlabelled.has_labels
+    assert (unlabelled.labels == -1).all()
     assert unlabelled.modes.tolist() == [JPEG] * 9
     assert unlabelled.image(8).shape == (500, 700, 3)
 

@@ -208,8 +208,8 @@ def test_nearly_black_images_are_counted_both_ways(tmp_path: Path) -> None:
     assert report.looks == {DARK: ["b.png", "c.png"]}
     pictures = Pictures(open_source(tmp_path))
     pictures.look()
-    assert any(text in note for note in pictures.account.notes)
-    assert any("uint16 values: 0 is black, 65,535 is white (16 bits" in note for note in pictures.account.notes)
+    assert any(text in note for note in pictures.scan_report.notes)
+    assert any("uint16 values: 0 is black, 65,535 is white (16 bits" in note for note in pictures.scan_report.notes)
 
 
 def test_the_range_of_a_rare_kind_is_said_before_its_image_is_read(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_the_range_of_a_rare_kind_is_said_before_its_image_is_read(tmp_path: Pat
     (tmp_path / "y.tif").write_bytes(tiff(deep(3000).astype(np.int32) - 5))
     pictures = Pictures(open_source(tmp_path))
     pictures.look()
-    assert any("uint16 values: 0 is black, 4,095 is white (12 bits" in note for note in pictures.account.notes)
-    assert any("int32 values -5 to 2,995" in note and "set the range" in note for note in pictures.account.notes)
+    assert any("uint16 values: 0 is black, 4,095 is white (12 bits" in note for note in pictures.scan_report.notes)
+    assert any("int32 values -5 to 2,995" in note and "set the range" in note for note in pictures.scan_report.notes)
 
 
 def test_looks_are_of_pictures_from_all_places(tmp_path: Path) -> None:
@@ -230,7 +230,8 @@ def test_looks_are_of_pictures_from_all_places(tmp_path: Path) -> None:
         (tmp_path / f"{index:02d}.png").write_bytes(png(rows * 4 if index < 40 else rows // 16))
     pictures = Pictures(open_source(tmp_path))
     pictures.look()
-    assert any("nearly black: 10 of 32 images" in note for note in pictures.account.notes), pictures.account.notes
+    notes = pictures.scan_report.notes
+    assert any("nearly black: 10 of 32 images" in note for note in notes), notes
 
 
 def test_large_pictures_are_converted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

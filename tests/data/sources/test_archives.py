@@ -76,7 +76,7 @@ def test_one_tar_without_labels_packs(tmp_path: Path) -> None:
     beton = Beton.open(tmp_path / "out.beton")
     assert (report.samples, report.passed_through) == (5, 5)
     assert beton.stored(3).tobytes() == jpeg(3)
-    assert not beton.has_labels
+    assert (beton.labels == -1).all()
 
 
 def test_splits_by_the_words_of_the_shards_names(tmp_path: Path) -> None:

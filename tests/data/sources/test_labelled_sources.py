@@ -98,7 +98,7 @@ def test_splits_within_the_classes(tmp_path: Path, kind: str) -> None:
     train, test = open_source(path), open_source(path, "val")
     assert found(train) == [("train/1.png", "cat"), ("train/3.png", "dog"), ("train/4.png", "dog")]
     assert found(test) == [("test/2.png", "cat"), ("test/5.png", "dog")]
-    assert train.account.notes == ["each class folder has its own splits"]
+    assert train.scan_report.notes == ["each class folder has its own splits"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,7 +107,7 @@ def test_a_stray_picture_takes_no_label_from_the_others(tmp_path: Path, kind: st
     source = open_source(written_as(kind, tmp_path, images(*names, "cover.png", "more.png")))
     assert sorted(label for _, label in found(source)) == ["", "", "cat", "cat", "dog", "dog", "scan.tif", "scan.tif"]
     assert source.class_names == ["cat", "dog", "scan.tif"]
-    assert source.account.notes == ["2 images beside the class folders: kept without a label"]
+    assert source.scan_report.notes == ["2 images beside the class folders: kept without a label"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,21 +117,21 @@ def test_a_stray_picture_in_either_split(tmp_path: Path, kind: str) -> None:
     for split in ("train", "val"):
         source = open_source(path, split)
         assert sorted(label for _, label in found(source)) == ["", "a", "a", "b", "b"]
-        assert "1 image beside the split folders is not read" in source.account.notes
+        assert "1 image beside the split folders is not read" in source.scan_report.notes
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pile_with_some_folders_stays_a_pile_and_says_so(tmp_path: Path, kind: str) -> None:
     source = open_source(written_as(kind, tmp_path, images("1.png", "2.png", "3.png", "a/4.png", "b/5.png")))
     assert source.class_names == []
-    assert source.account.notes == ["3 images beside 2 folders with 2: taken for a pile, no folder for a class"]
+    assert source.scan_report.notes == ["3 images beside 2 folders with 2: taken for a pile, no folder for a class"]
 
 
 def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:
     path = written_as("folder", tmp_path, images("flowers/rose/1.png", "flowers/tulip/2.png") | {"flowers/a.md": b""})
     source = open_source(path)
     assert source.class_names == ["rose", "tulip"]
-    assert source.account.notes == ["classes are the folders in 'flowers'"]
+    assert source.scan_report.notes == ["classes are the folders in 'flowers'"]
     assert open_source(written_as("folder", tmp_path / "b", images("cats/1.png", "cats/2.png"))).class_names == ["cats"]
     assert open_source(written_as("folder", tmp_path / "c", images("images/1.png", "images/x/2.png"))).class_names == []
 
@@ -150,7 +150,7 @@ def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:
 def test_masks_beside_images_are_no_class(tmp_path: Path, kind: str, train: str, masks: str) -> None:
     source = open_source(written_as(kind, tmp_path, images(f"{train}/1.png", f"{train}/2.png", f"{masks}/1.png")))
     assert [label for _, label in found(source)] == ["", ""]
-    passed = source.account.passed_over["folders of masks and annotations beside the images"]
+    passed = source.scan_report.skipped["folders of masks and annotations beside the images"]
     assert passed.examples == [masks]
     classes = open_source(written_as(kind, tmp_path / "b", images("labels/1.png", "prices/2.png")))
     assert classes.class_names == ["labels", "prices"]
@@ -199,7 +199,7 @@ def test_files_beside_images_that_are_no_labels_are_said(tmp_path: Path, kind: s
     side = {"0.txt": b"a photo of a cat on a mat", "0.json": b'{"caption": "x", "url": "y"}'}
     source = open_source(written_as(kind, tmp_path, images("0.png", "1.png") | side))
     assert source.class_names == []
-    said = " ".join(source.account.notes)
+    said = " ".join(source.scan_report.notes)
     assert ".json files lie beside the images: no label in them (keys: caption, url)" in said
     assert ".txt files lie beside the images: texts, not labels" in said
 
@@ -252,7 +252,7 @@ def test_labels_in_parquet(tmp_path: Path, values: Sequence[object], labels: lis
 def test_regression_targets_in_parquet_are_said(tmp_path: Path) -> None:
     source = open_source(write_parquet(tmp_path / "x.parquet", [0.5, 1.0]))
     assert [label for _, label in found(source)] == ["", ""]
-    (note,) = source.account.notes
+    (note,) = source.scan_report.notes
     assert "x.parquet: column 'label' holds numbers with fractions (0.5)" in note
 
 
@@ -269,13 +269,13 @@ def test_categories_and_names_of_classes_in_parquet(tmp_path: Path) -> None:
 def test_columns_that_may_be_labels_are_said(tmp_path: Path) -> None:
     source = open_source(write_parquet(tmp_path / "x.parquet", ["m", "n"], "diagnosis"))
     assert source.class_names == []
-    assert source.account.notes == [
+    assert source.scan_report.notes == [
         "no column is called label or class; not used: 'diagnosis'; --label-column NAME takes one"
     ]
     notes = {name: {"names": ["a", "b"], "_type": "ClassLabel"} for name in ("label", "coarse")}
     source = open_source(write_parquet(tmp_path / "y.parquet", [0, 1], "label", notes, coarse=[1, 0]))
     assert [label for _, label in found(source)] == ["a", "b"]
-    (note,) = source.account.notes
+    (note,) = source.scan_report.notes
     assert note == "labels are those of column 'label'; others could be: 'coarse'; --label-column NAME takes one"
 
 
@@ -310,10 +310,10 @@ def test_labels_in_a_table_beside_images(tmp_path: Path, kind: str, table: str, 
     path = written_as(kind, tmp_path, images("0.png", "1.png", "2.png") | {table: content.encode()})
     source = open_source(path)
     assert [label for _, label in found(source)] == ["dog", "", "cat"]
-    assert f"labels are those of {table}" in source.account.notes
-    assert source.account.passed_over == {}
+    assert f"labels are those of {table}" in source.scan_report.notes
+    assert source.scan_report.skipped == {}
     if table == "_classes.csv":
-        assert "_classes.csv: each of the columns 'cat' to 'dog' is a class" in source.account.notes
+        assert "_classes.csv: each of the columns 'cat' to 'dog' is a class" in source.scan_report.notes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -338,7 +338,7 @@ def test_a_table_that_says_the_splits(tmp_path: Path, kind: str) -> None:
     assert [label for _, label in found(train)] == ["dog", "cat"]
     assert [label for _, label in found(val)] == ["dog"]
     assert val.class_names == ["cat", "dog"]
-    assert "labels.csv says which images are of the val split: 1 of 4" in val.account.notes
+    assert "labels.csv says which images are of the val split: 1 of 4" in val.scan_report.notes
     if kind == "folder":
         assert home.resolve(str(path), "val") == path
         with pytest.raises(UserError, match="no unlabelled split"):
@@ -352,7 +352,7 @@ def test_a_table_that_says_the_splits_and_no_labels(tmp_path: Path) -> None:
     path = written_as("folder", tmp_path, images("0.png", "1.png", "2.png") | {"x.csv": table})
     assert found(open_source(path)) == [("0.png", ""), ("1.png", "")]
     assert found(open_source(path, "test")) == [("2.png", "")]
-    assert open_source(path).account.notes == ["x.csv says which images are of the train split: 2 of 3"]
+    assert open_source(path).scan_report.notes == ["x.csv says which images are of the train split: 2 of 3"]
 
 
 def test_a_table_beside_a_tar_file_labels_its_images(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_a_table_beside_a_tar_file_labels_its_images(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"file,label\n0.png,dog\n1.png,cat\n")
     source = open_source(tmp_path)
     assert [label for _, label in found(source)] == ["dog", "cat"]
-    assert source.account.passed_over == {}
+    assert source.scan_report.skipped == {}
 
 
 def test_a_readme_takes_no_labels_from_images(tmp_path: Path) -> None:
@@ -368,12 +368,12 @@ def test_a_readme_takes_no_labels_from_images(tmp_path: Path) -> None:
     labels = {"0.txt": b"dog", "1.txt": b"cat"}
     source = open_source(written_as("tar", tmp_path, long | images("0.png", "1.png") | labels))
     assert [label for _, label in found(source)] == ["dog", "cat"]
-    assert source.account.passed_over[".txt files"].count == 1
-    assert source.account.notes == []
+    assert source.scan_report.skipped[".txt files"].count == 1
+    assert source.scan_report.notes == []
     source = open_source(written_as("tar", tmp_path / "b", long | {"x.json": b"{}"} | images("a/0.png", "b/1.png")))
     assert source.class_names == ["a", "b"]
-    assert {kind: met.count for kind, met in source.account.passed_over.items()} == {".txt files": 1, ".json files": 1}
-    assert source.account.notes == []
+    assert {kind: met.count for kind, met in source.scan_report.skipped.items()} == {".txt files": 1, ".json files": 1}
+    assert source.scan_report.notes == []
 
 
 @pytest.mark.parametrize(
@@ -398,10 +398,10 @@ def test_a_tar_file_for_each_class(tmp_path: Path, files: dict[str, str], classe
     labels = [label for _, label in found(source)]
     if classes:
         assert all(stem.startswith(label) for stem, label in zip(sorted(files), labels, strict=True))
-        assert any(note.startswith("classes are the files") for note in source.account.notes)
+        assert any(note.startswith("classes are the files") for note in source.scan_report.notes)
     else:
         assert labels == [""] * len(files)
-        assert any("none for a class" in note for note in source.account.notes)
+        assert any("none for a class" in note for note in source.scan_report.notes)
 
 
 def test_tar_files_of_classes_in_split_folders_and_of_other_sources(tmp_path: Path) -> None:
@@ -436,12 +436,12 @@ def test_tables_that_do_not_label_images(tmp_path: Path) -> None:
     }
     source = open_source(written_as("folder", tmp_path, images("0.png", "1.png") | others))
     assert source.class_names == []
-    assert source.account.notes == ["boxes.csv has several labels for one image ('0.png'): not used as classes"]
-    assert source.account.passed_over[".csv files"].count == 4
+    assert source.scan_report.notes == ["boxes.csv has several labels for one image ('0.png'): not used as classes"]
+    assert source.scan_report.skipped[".csv files"].count == 4
     targets = {"metadata.csv": b"file_name,label\n0.png,0.5\n1.png,2\n"}
     source = open_source(written_as("folder", tmp_path / "b", images("0.png", "1.png") | targets))
     assert source.class_names == []
-    assert any("targets of a regression" in note for note in source.account.notes)
+    assert any("targets of a regression" in note for note in source.scan_report.notes)
 
 
 @pytest.mark.parametrize(("above", "test"), [("", "test"), ("default/", "test"), ("a/b/", "Validation")])

@@ -137,11 +137,11 @@ def test_a_column_of_splits(place: Path) -> None:
 
 def test_columns_that_are_not_used_are_said(place: Path) -> None:
     source = listed(place, "path,age,caption\nb2.png,3,a b\n")
-    assert source.account.notes == [
+    assert source.scan_report.notes == [
         "list.txt: columns 'age', 'caption' are not used, none of them is called label or class"
     ]
     regression = listed(place, "path,label\nb2.png,0.5\n")
-    assert "targets of a regression" in regression.account.notes[0]
+    assert "targets of a regression" in regression.scan_report.notes[0]
     assert labels(regression) == [-1]
 
 

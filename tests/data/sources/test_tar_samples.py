@@ -41,7 +41,7 @@ def kept(names: list[str], wanted: str | None = None, *, samples: bool = False, 
 def test_the_photo_of_each_sample(names, expected):
     found, chosen = kept(names)
     assert found == expected
-    assert sum(len(rows) for rows in chosen.passed_over.values()) == len(names) - len(expected)
+    assert sum(len(rows) for rows in chosen.skipped.values()) == len(names) - len(expected)
     assert " is read" in chosen.notes[0]
     assert chosen.other not in ("", "jpg")
 
@@ -74,7 +74,7 @@ def test_another_member_is_chosen():
     names = ["0.jpg", "0.seg.png", "1.jpg"]
     found, chosen = kept(names, "seg.png")
     assert found == ["0.seg.png"]
-    assert chosen.passed_over == {".jpg images, of which none was asked for": [0, 2]}
+    assert chosen.skipped == {".jpg images, of which none was asked for": [0, 2]}
     assert kept(names, ".JPG")[0] == ["0.jpg", "1.jpg"]
     assert kept(names, "all")[0] == names
     with pytest.raises(UserError, match="--member is 'gif'") as caught:

@@ -16,11 +16,11 @@ from barlowctl.data.beton.pack import pack
 from barlowctl.data.images import formats
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.picture import Source
-from barlowctl.data.sources.wanted import Wanted
+from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.tree import scan
-from barlowctl.data.tree.account import Account
 from barlowctl.data.tree.arrangement import MASKS
 from barlowctl.data.tree.regular import read_regular
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.errors import UserError
 
 
@@ -35,7 +35,7 @@ def names(source: Source) -> list[str]:
 
 
 def counts(source: Source) -> dict[str, int]:
-    return {kind: found.count for kind, found in source.account.passed_over.items()}
+    return {kind: found.count for kind, found in source.scan_report.skipped.items()}
 
 
 def test_every_file_of_a_folder_is_read_or_counted(tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_folders_that_cannot_be_listed_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     source = open_source(tmp_path)
     assert names(source) == ["open/1.jpg"]
-    found = source.account.passed_over["folders that cannot be listed"]
+    found = source.scan_report.skipped["folders that cannot be listed"]
     assert (found.count, found.examples) == (2, ["open/deep (Permission denied)", "shut (Permission denied)"])
     monkeypatch.setattr(os, "scandir", lambda path: refuse("shut"))
     with pytest.raises(UserError, match="cannot be read"):
@@ -259,7 +259,7 @@ def test_sniffing_opens_only_what_no_ending_tells(tmp_path, monkeypatch):
     (tmp_path / "c.unknown").write_text("?")
     opened = []
     monkeypatch.setattr(scan, "read_head", lambda path: opened.append(os.path.basename(path)) or b"?")
-    scan.Scan(tmp_path, Account()).walk()
+    scan.Scan(tmp_path, ScanReport()).walk()
     assert opened == ["c.unknown"]
 
 
@@ -288,9 +288,9 @@ def test_folders_are_read_and_not_the_archive_they_came_from(tmp_path):
     archive = tar(tmp_path / "all.tar", tmp_path / "train", "train")
     source = open_source(tmp_path)
     assert names(source) == ["n01/1.jpg", "n02/2.jpg"]
-    (note,) = source.account.notes
+    (note,) = source.scan_report.notes
     assert note.endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
-    assert len(open_source(tmp_path, wanted=Wanted(layout="shards"))) == 2
+    assert len(open_source(tmp_path, options=ReadOptions(layout="shards"))) == 2
     assert len(open_source(archive)) == 2
 
 
@@ -300,7 +300,7 @@ def test_a_zip_file_beside_its_folders_is_said(tmp_path):
     archive = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "cat")
     source = open_source(tmp_path)
     assert names(source) == ["cat/1.jpg", "dog/2.jpg"]
-    assert source.account.notes[0].endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
+    assert source.scan_report.notes[0].endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
 
 
 def test_a_logo_beside_shards_does_not_hide_them(tmp_path):
@@ -311,22 +311,22 @@ def test_a_logo_beside_shards_does_not_hide_them(tmp_path):
     picture(tmp_path / "logo.png")
     source = open_source(tmp_path)
     assert "tar shards" in source.kind
-    assert any("--layout folder" in note for note in source.account.notes)
-    assert names(open_source(tmp_path, wanted=Wanted(layout="folder"))) == ["logo.png"]
+    assert any("--layout folder" in note for note in source.scan_report.notes)
+    assert names(open_source(tmp_path, options=ReadOptions(layout="folder"))) == ["logo.png"]
 
 
 def test_layouts_that_are_not_there(tmp_path):
     picture(tmp_path / "1.jpg")
     with pytest.raises(UserError, match="no tar or Parquet files"):
-        open_source(tmp_path, wanted=Wanted(layout="shards"))
+        open_source(tmp_path, options=ReadOptions(layout="shards"))
     (tmp_path / "only").mkdir()
     tar(tmp_path / "only/y.tar", tmp_path / "1.jpg", "1.jpg")
     with pytest.raises(UserError, match="no image files outside"):
-        open_source(tmp_path / "only", wanted=Wanted(layout="folder"))
+        open_source(tmp_path / "only", options=ReadOptions(layout="folder"))
     with pytest.raises(UserError, match="--layout is 'both'"):
-        Wanted(layout="both")
+        ReadOptions(layout="both")
     with pytest.raises(UserError, match=r"--member is 'jpg', but .* is read as images without class folders"):
-        open_source(tmp_path, wanted=Wanted(member="jpg"))
+        open_source(tmp_path, options=ReadOptions(member="jpg"))
 
 
 def test_images_beside_arrays_are_said_and_can_be_read(tmp_path):
@@ -335,12 +335,12 @@ def test_images_beside_arrays_are_said_and_can_be_read(tmp_path):
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(array)
     (tmp_path / "about.html").write_text("x")
     source = open_source(tmp_path)
-    assert (len(source), counts(source), source.account.notes) == (2, {".html files": 1}, [])
+    assert (len(source), counts(source), source.scan_report.notes) == (2, {".html files": 1}, [])
     picture(tmp_path / "cover.png")
     source = open_source(tmp_path)
     assert counts(source) == {".html files": 1, "images beside arrays": 1}
-    assert source.account.notes[0].endswith(f"barlowctl data pack {tmp_path} OUT.beton --layout folder")
-    assert names(open_source(tmp_path, wanted=Wanted(layout="folder"))) == ["cover.png"]
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {tmp_path} OUT.beton --layout folder")
+    assert names(open_source(tmp_path, options=ReadOptions(layout="folder"))) == ["cover.png"]
 
 
 def test_a_folder_of_zip_files_names_one_to_read(tmp_path):
@@ -389,12 +389,12 @@ def test_a_class_with_the_name_of_masks_stays_one(tmp_path, classes):
 
 
 @pytest.mark.parametrize("images", ["images", "images/train", "data/JPEGImages"])
-def test_folders_without_images_beside_those_of_images_are_accounted_for(tmp_path, images):
+def test_folders_without_images_beside_those_of_images_are_reported(tmp_path, images):
     picture(tmp_path / images / "1.jpg")
     for name in ("labels/train/1.txt", "Annotations/1.xml", "labels/train/.hidden"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"0 0.5 0.5 0.1 0.1")
-    met = open_source(tmp_path).account.passed_over
+    met = open_source(tmp_path).scan_report.skipped
     assert {kind: one.examples for kind, one in met.items()} == {
         ".txt files": ["labels/train/1.txt"],
         ".xml files": ["Annotations/1.xml"],

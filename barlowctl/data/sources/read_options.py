@@ -14,7 +14,7 @@ LayoutName = Literal["folder", "shards"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReadOptions:
     """Choices, as flags of `data pack` make them.
 
     layout: of a folder that has both: its images, or the tar or Parquet files in it.
@@ -52,4 +52,4 @@ class Wanted:
                 )
 
 
-CHOSEN_HERE = Wanted()
+NO_OPTIONS = ReadOptions()

@@ -1,4 +1,4 @@
-"""What is passed over is said by every command that reads a folder."""
+"""What is skipped is said by every command that reads a folder."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_a_run_says_it_in_its_first_lines(photos: Path) -> None:
     from barlowctl.assemble.machine import Runtime
     from barlowctl.recipe import load
 
-    facts = prepare(load.load("r.toml"), Runtime("cpu", 1, 1), "./x").facts()
-    assert facts["passed over"].startswith("pipes: 1 (live.jpg); videos: 1 (film.mp4)")
+    lines = prepare(load.load("r.toml"), Runtime("cpu", 1, 1), "./x").first_lines()
+    assert lines["passed over"].startswith("pipes: 1 (live.jpg); videos: 1 (film.mp4)")
 
 
 def test_embedding_says_it(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

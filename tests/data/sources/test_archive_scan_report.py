@@ -19,9 +19,9 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images import formats
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.data.sources.shard_files import distinct
-from barlowctl.data.sources.wanted import Wanted
-from barlowctl.data.tree.account import Account
+from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.errors import UserError
 
 
@@ -36,7 +36,7 @@ def names(source: Source) -> list[str]:
 
 
 def counts(source: Source) -> dict[str, int]:
-    return {kind: found.count for kind, found in source.account.passed_over.items()}
+    return {kind: found.count for kind, found in source.scan_report.skipped.items()}
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -136,7 +136,7 @@ def test_of_members_of_one_name_the_last_counts(tmp_path):
     assert counts(source) == {"members that a later one of the same name replaces": 1}
 
 
-def test_masks_in_samples_are_passed_over_and_can_be_chosen(tmp_path, capsys):
+def test_masks_in_samples_are_skipped_and_can_be_chosen(tmp_path, capsys):
     members = [
         (f"{i:03}.{end}", image(i, kind)) for i in range(3) for end, kind in (("jpg", "JPEG"), ("seg.png", "PNG"))
     ]
@@ -144,12 +144,12 @@ def test_masks_in_samples_are_passed_over_and_can_be_chosen(tmp_path, capsys):
     source = open_source(path)
     assert [source.describe(i) for i in range(3)] == [("x.tar/000.jpg", 1), ("x.tar/001.jpg", 0), ("x.tar/002.jpg", -1)]
     assert counts(source) == {".seg.png images beside .jpg in a sample": 3}
-    assert source.account.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --member seg.png")
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --member seg.png")
     assert run(["data", "pack", str(path), str(tmp_path / "x.beton"), "--member", "seg.png", "-q"]) == 0
     assert Beton.open(tmp_path / "x.beton").labels.tolist() == [1, 0, -1]
-    assert len(open_source(path, wanted=Wanted(member="all"))) == 6
+    assert len(open_source(path, options=ReadOptions(member="all"))) == 6
     with pytest.raises(UserError, match="--image-column is 'x'"):
-        open_source(path, wanted=Wanted(image_column="x"))
+        open_source(path, options=ReadOptions(image_column="x"))
 
 
 def test_shards_are_read_once_and_what_lies_beside_is_counted(tmp_path):
@@ -171,9 +171,9 @@ def test_copies_by_their_names_and_bytes(tmp_path, name):
     for file in ("a.tar", name, "a-2.tar"):
         (tmp_path / file).write_bytes(b"same")
     files = sorted(tmp_path.iterdir())
-    assert [file.name for file in distinct(files, Account())] == ["a-2.tar", "a.tar"]
+    assert [file.name for file in distinct(files, ScanReport())] == ["a-2.tar", "a.tar"]
     (tmp_path / name).write_bytes(b"else")
-    assert len(distinct(files, Account())) == 3
+    assert len(distinct(files, ScanReport())) == 3
 
 
 def test_what_lies_around_the_folder_of_shards_is_counted(tmp_path):
@@ -187,7 +187,7 @@ def test_what_lies_around_the_folder_of_shards_is_counted(tmp_path):
     assert counts(source) == {".md files": 1, "folders beside archives": 1}
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.jpg").write_bytes(image(2))
-    assert names(open_source(tmp_path, wanted=Wanted(layout="shards"))) == ["a.jpg"]
+    assert names(open_source(tmp_path, options=ReadOptions(layout="shards"))) == ["a.jpg"]
 
 
 # ---- Parquet ---------------------------------------------------------------------------------------------
@@ -212,21 +212,21 @@ def test_columns_beside_the_images_are_counted_and_can_be_chosen(tmp_path):
     assert counts(source) == {
         "columns of images beside the one that is read": 1, "columns with a list of images a row": 1,
     }  # fmt: skip
-    assert source.account.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --image-column mask")
-    assert open_source(path, wanted=Wanted(image_column="mask"))[0].data == image(9, "PNG")
-    assert open_source(path, wanted=Wanted(label_column="coarse")).describe(0)[1] == 5
-    assert open_source(path, wanted=Wanted(label_column="none")).describe(1)[1] == -1
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --image-column mask")
+    assert open_source(path, options=ReadOptions(image_column="mask"))[0].data == image(9, "PNG")
+    assert open_source(path, options=ReadOptions(label_column="coarse")).describe(0)[1] == 5
+    assert open_source(path, options=ReadOptions(label_column="none")).describe(1)[1] == -1
     with pytest.raises(UserError, match="--label-column is 'fine'") as caught:
-        open_source(path, wanted=Wanted(label_column="fine"))
+        open_source(path, options=ReadOptions(label_column="fine"))
     assert "fine_label" in caught.value.allowed
     with pytest.raises(UserError, match="--image-column is 'picture'"):
-        open_source(path, wanted=Wanted(image_column="picture"))
+        open_source(path, options=ReadOptions(image_column="picture"))
 
 
 def test_images_and_labels_inside_structs(tmp_path):
     rows = [{"image": {"bytes": image(i)}, "label": i} for i in range(2)]
     path = write_table(tmp_path / "x.parquet", {"id": ["a", "b"], "sample": [*rows, None][:2]})
-    source = open_source(path, wanted=Wanted(label_column="sample.label"))
+    source = open_source(path, options=ReadOptions(label_column="sample.label"))
     assert [source[i].data for i in range(2)] == [image(0), image(1)]
     assert [source.describe(i)[1] for i in range(2)] == [0, 1]
 
@@ -256,5 +256,5 @@ def test_paths_in_a_column_begin_in_the_folder_of_their_file(tmp_path):
             }
         )
         parquet.write_table(table, tmp_path / f"data/train-{number}.parquet")
-    source = open_source(tmp_path, wanted=Wanted(layout="shards"))
+    source = open_source(tmp_path, options=ReadOptions(layout="shards"))
     assert [source[i].data for i in range(2)] == [image(4)] * 2
