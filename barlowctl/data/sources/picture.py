@@ -32,7 +32,7 @@ class Source(abc.ABC):
 
     kind: what was recognised, for people.    path: where it was found.    split: which part of it.
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
-    choices: which of `Wanted` it takes.    files: that it reads, where it is made of archives.
+    choices: which of `ReadOptions` it takes.    files: that it reads, where it is made of archives.
     """
 
     kind: str

@@ -37,7 +37,7 @@ class TarShards(Source):
     (`arrangement`); so do split folders.
 
     Args:
-        member: which image of each sample, as in `Wanted`.
+        member: which image of each sample, as in `ReadOptions`.
         training: the shards of the training split where they are others: labels that are words count among theirs.
         folder: where a table that lies beside the shards may label the images.
 
