@@ -60,7 +60,7 @@ class Method(nn.Module):
     backbone: nn.Module
     views: ClassVar[int]
     terms: ClassVar[Mapping[str, str]]
-    fixed_rates: ClassVar[tuple[str, ...]] = ()
+    fixed_rates: tuple[str, ...] = ()
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
@@ -91,6 +91,14 @@ class Method(nn.Module):
     def before_step(self, progress: Tensor) -> None:
         """Called before every step (see `Targets.progress`), for what is frozen for a while."""
 
+    def withheld(self, progress: float) -> Sequence[Tensor]:
+        """What the step that begins at `progress` leaves as it is: gradients are dropped before the optimizer's step.
+
+        A parameter without a gradient is moved by nothing, weight decay and momentum among it. Asked on the host, so
+        that a step that withholds something is never captured.
+        """
+        return ()
+
     def after_step(self, progress: Tensor) -> None:
         """Called after every optimizer step (see `Targets.progress`), for moving averages and queues.
 
@@ -101,6 +109,15 @@ class Method(nn.Module):
     def moving(self) -> Sequence[Tensor]:
         """What `after_step` changes beside buffers: put back with them when a step is taken back."""
         return ()
+
+    def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
+        """What is wrong after an epoch, for people; None: nothing is seen to be.
+
+        Args:
+            values: metrics: `loss`, the epoch's mean, and the terms of the step that was logged last.
+            progress: the share of the training's steps that are done.
+        """
+        return None
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> features `(N, F)` of the backbone."""

@@ -27,6 +27,9 @@ from barlowctl.train.progress import EpochMeans, Progress, Trained
 from barlowctl.train.settings import Settings
 from barlowctl.train.step import Computed, TrainingStep, to_device
 
+ALARM_STEPS = 200
+"""Steps before a method is asked whether something is wrong: at the beginning it may look so."""
+
 
 class TrainingBatch(Protocol):
     """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached.
@@ -90,6 +93,7 @@ class Loop:
     interrupted: bool = False
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
     measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
+    alarmed: bool = False  # what the method sees to be wrong was said
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
         try:
@@ -238,6 +242,7 @@ class Loop:
         progress, settings = self.progress, self.settings
         self._say(EpochDone(progress.step, epoch, progress.sums.values()))
         progress.last = {**progress.last, "loss": progress.sums.values()["loss"]}
+        self._raise_alarm()
         final = progress.step == settings.total_steps
         self._agree(finished=final)
         if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
@@ -245,6 +250,16 @@ class Loop:
         if settings.evaluates_after(epoch):
             self._evaluate(epoch)
         self._agree(finished=final)
+
+    def _raise_alarm(self) -> None:
+        """Say, once, what the method sees to be wrong after an epoch."""
+        progress = self.progress
+        if self.alarmed or progress.step < ALARM_STEPS:
+            return
+        seen = self.trained.method.alarm(progress.last, progress.step / self.settings.total_steps)
+        if seen is not None:
+            self.alarmed = True
+            self._say(Notice(seen))
 
     def _evaluate(self, epoch: int) -> None:
         """Measure on rank 0. An error is said, and costs this one record; a signal does not wait."""

@@ -110,12 +110,15 @@ class TrainingStep:
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
         self._captured: Captured | None = None
         self._steps = 0
+        self._at = 0.0  # share of the training's steps that are done
+        self._alike = 0  # steps since one that withheld gradients
         self.current: Computed | None = None
         if self.deferred and optimizer is not None:
             defer(optimizer, device)
 
     def targets(self, labels: Tensor, indices: Tensor, shares: Sequence[int], progress: float) -> Targets:
         """What belongs to a batch, on the step's device."""
+        self._at = progress
         self._progress.fill_(progress)
         labels, indices = (values.to(self.device, torch.int64, non_blocking=True) for values in (labels, indices))
         return Targets(labels, indices, tuple(shares), self._progress)
@@ -145,6 +148,7 @@ class TrainingStep:
         if self.deferred:
             computed.read_loss = read_later(computed.terms.loss)
         self._steps += 1
+        self._alike += 1
 
     def undo(self, computed: Computed | None = None) -> None:
         """Put back what a step has changed whose update did not begin, or changed nothing (see `deferred`).
@@ -184,6 +188,9 @@ class TrainingStep:
         self.method.zero_grad(set_to_none=True)
         self.method.before_step(computed.targets.progress)
         terms = self.gradient(computed.views, computed.targets)
+        for parameter in self.method.withheld(self._at):
+            parameter.grad = None
+            self._alike = -1  # this step does not count
         # Without the graph, whose nodes would keep a later step on the stream of this one.
         computed.terms = _each(terms, Tensor.detach)
         computed.read_loss = computed.terms.loss.item
@@ -212,7 +219,7 @@ class TrainingStep:
 
     def _is_replayed(self, views: Sequence[Tensor], targets: Targets) -> bool:
         """Whether the step is one replay; captures it the first time. A batch of other shapes is computed as ever."""
-        if not self._captures or self._steps < EAGER_STEPS:
+        if not self._captures or self._alike < EAGER_STEPS or self.method.withheld(self._at):
             return False
         if self._captured is None:
             try:
