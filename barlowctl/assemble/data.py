@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,10 @@ from barlowctl.data.loaders.plain import Pictures, PlainLoader
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.data.views.batched import geometric
-from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec, UndistortedSpec, ViewSpec
+from barlowctl.data.views.spec import CenterSpec, Patch, Spec, SquashSpec, UndistortedSpec, ViewSpec
 from barlowctl.errors import UserError, instead
 from barlowctl.model import Preprocessing
-from barlowctl.recipe.schema import Recipe, View
+from barlowctl.recipe.schema import Patches, Recipe, View
 
 ImageSet = Beton | Pictures
 
@@ -190,11 +191,13 @@ def build_loader(
 
 def view_specs(recipe: Recipe) -> list[Spec]:
     """The distorted views of each image, in the order of their numbers (`recipe.schema.Views.listed`)."""
-    interpolation, distortions = recipe.views.interpolation, set(View.model_fields)
-    return [
-        ViewSpec(size=size, interpolation=interpolation, **view.model_dump(include=distortions))
-        for size, view in recipe.views.listed()
-    ]
+    distortions, specs = {*View.model_fields, "photometric"}, list[Spec]()
+    numbers = itertools.count()
+    for size, view in recipe.views.listed():
+        patch = Patch(view.grid, view.cell, next(numbers)) if isinstance(view, Patches) else None
+        values = view.model_dump(include=distortions)
+        specs.append(ViewSpec(size=size, interpolation=recipe.views.interpolation, patch=patch, **values))
+    return specs
 
 
 def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -78,29 +79,33 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json"))
 
 
-ADDED_LATER = {
-    "data": ("range", "background", "bands"),
-    "optimizer": ("lars_variant", "nesterov", "exclude_biases"),
-    "train": (
-        "cuda_graph",
-        "warmup_start_scale",
-        "schedule",
-        "schedule_every",
-        "milestones",
-        "milestone_factor",
-    ),
+_LATER_VIEW = {"brightness_added": False, "grayscale_first": False, "solarize_threshold": 128.0}
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "data": {"range": "auto", "background": "white", "bands": []},
+    "views.first": _LATER_VIEW,
+    "views.second": _LATER_VIEW,
+    "views.small": _LATER_VIEW,
+    "optimizer": {"lars_variant": "barlow-twins", "nesterov": False, "exclude_biases": True},
+    "train": {
+        "cuda_graph": True,
+        "warmup_start_scale": 0.0,
+        "schedule": "cosine",
+        "schedule_every": "step",
+        "milestones": [],
+        "milestone_factor": 0.1,
+    },
 }
-"""Values that runs of earlier versions lack, by their section: at their defaults they are no part of a digest."""
+"""Keys that runs of earlier versions lack. With these values, which say what those did, they are not in a digest."""
 
 
 def digest(recipe: Recipe) -> str:
     """A short hash of everything that decides the result of a run (name and description do not)."""
     values = recipe.model_dump(mode="json", exclude={"name", "description"})
     for section, keys in ADDED_LATER.items():
-        defaults = getattr(recipe, section).__class__.model_fields
-        for key in keys:
-            if getattr(getattr(recipe, section), key) == defaults[key].default:
-                del values[section][key]
+        found = functools.reduce(lambda part, name: part.get(name, {}), section.split("."), values)
+        for key, before in keys.items():
+            if found.get(key, ...) == before:
+                del found[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

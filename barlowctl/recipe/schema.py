@@ -116,15 +116,22 @@ class View(Section):
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
     jitter: Probability = Field(0.8, description="probability of colour jitter")
     brightness: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
+    brightness_added: bool = Field(
+        False, description="brightness adds a share of white from [-x, x] instead (BYOL, SimCLR's first version)"
+    )
     contrast: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
     saturation: Factor = Field(0.2, description="factor from [1 - x, 1 + x]")
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         0.1, description="shift from [-x, x], in turns of the colour circle"
     )
     grayscale: Probability = Field(0.2, description="probability of conversion to grey")
+    grayscale_first: bool = Field(False, description="conversion to grey comes before jitter (MoCo v1), not after it")
     blur: Probability = Field(1.0, description="probability of a Gaussian blur")
     blur_sigma: tuple[Sigma, Sigma] = Field((0.1, 2.0), description="range of sigma, in output pixels")
-    solarize: Probability = Field(0.0, description="probability of solarisation (threshold 128)")
+    solarize: Probability = Field(0.0, description="probability of solarisation")
+    solarize_threshold: Annotated[float, Field(ge=0.0, le=256.0)] = Field(
+        128.0, description="values from here to 255 are inverted"
+    )
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
         0.0, description="beyond the paper: jitter also raises pixels in [0, 1] to the power exp(u), u from [-x, x]"
     )
@@ -156,8 +163,41 @@ class SmallViews(View):
     blur: Probability = Field(0.5, description="probability of a Gaussian blur")
 
 
+class Patches(View):
+    """Patches of one crop, in which PIRL's jigsaw is put: drawn for methods that take them, and for no others.
+
+    Defaults: the table of PIRL's code (`pirl_jigsaw_4node_resnet50.yaml` and `img_pil_to_patches_and_image.py` of
+    vissl). Each patch has distortions of its own; `crop_scale` and `crop_ratio` are those of the crop they share.
+    """
+
+    grid: Annotated[int, Field(ge=2, le=8)] = Field(3, description="patches in a row, and rows of them")
+    cell: Side = Field(85, description="the crop is resized to grid x cell pixels and cut into cells of this side")
+    window: Side = Field(64, description="side of a patch, anywhere within its cell, in pixels")
+    crop_scale: tuple[Positive, Positive] = Field((0.6, 1.0), description="share of the image's area")
+    jitter: Probability = Field(1.0, description="probability of colour jitter")
+    saturation: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.2, description="shift from [-x, x], in turns of the colour circle"
+    )
+    blur: Probability = Field(0.0, description="probability of a Gaussian blur")
+    photometric: Probability = Field(
+        0.66, description="probability of all of: posterise, sharpness, solarise, autocontrast (see docs/loader.md)"
+    )
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Patches:
+        if self.window > self.cell:
+            raise ValueError(f"window is {self.window}, larger than cell {self.cell}")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Patches of each image."""
+        return self.grid**2
+
+
 class Views(Section):
-    """The distorted views of each image: two, and small ones beside them where there are any."""
+    """The distorted views of each image: two, and small ones or patches beside them where there are any."""
 
     size: Side = Field(224, description="side of the first two views, in pixels")
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
@@ -166,11 +206,20 @@ class Views(Section):
     first: View = View()
     second: View = View(blur=0.1, solarize=0.2)
     small: SmallViews = SmallViews()
+    patches: Patches = Patches()
 
-    def listed(self) -> list[tuple[int, View]]:
-        """Every view of an image, in the order of their numbers: side in pixels and distortions."""
-        small = self.small
-        return [(self.size, self.first), (self.size, self.second), *[(small.size, small)] * small.count]
+    def listed(self, full: int = 2, *, patches: bool = False) -> list[tuple[int, View]]:
+        """Every view of an image, in the order of their numbers: side in pixels and distortions.
+
+        Full views come first, then small ones, then patches, row by row.
+
+        Args:
+            full: 1: the first one alone. patches: whether there are any.
+        """
+        small, pieces = self.small, self.patches
+        views: list[tuple[int, View]] = [(self.size, view) for view in (self.first, self.second)[:full]]
+        views += [(small.size, small)] * small.count
+        return views + ([(pieces.window, pieces)] * pieces.count if patches else [])
 
     @property
     def sizes(self) -> list[int]:
@@ -179,10 +228,11 @@ class Views(Section):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without small views that nobody asked for: text and digest are those from before there were any."""
+        """Without small views and patches that nobody set: text and digest are those from before there were any."""
         values: dict[str, Any] = write(self)
-        if self.small == SmallViews():
-            values.pop("small", None)
+        for key, untouched in (("small", SmallViews()), ("patches", Patches())):
+            if getattr(self, key) == untouched:
+                values.pop(key, None)
         return values
 
 

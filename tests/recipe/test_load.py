@@ -157,17 +157,35 @@ def test_small_views_follow_the_first_two() -> None:
 def test_without_small_views_a_recipe_is_written_as_before_there_were_any() -> None:
     recipe = load.parse(MINIMAL)
     assert recipe.views.sizes == [224, 224]
-    assert "small" not in load.dump(recipe)
-    assert not any("small" in key for key in load.flatten(recipe))
+    assert not {"small", "patches"} & set(load.parse(MINIMAL).model_dump()["views"])
+    assert not any("small" in key or "patches" in key for key in load.flatten(recipe))
     none = load.parse(MINIMAL, ["views.small.count=3", "views.small.count=0"])
     assert (none, load.digest(none)) == (recipe, load.digest(recipe))
     changes = load.diff(recipe, load.override(recipe, ["views.small.count=2"]))
     assert ("views.small.count", None, 2) in changes
 
 
+def test_patches_follow_the_other_views_where_a_method_takes_them() -> None:
+    """PIRL's: one full view, and the patches of one crop, row by row, with their own distortions."""
+    changes = ["views.size=36", "views.patches.cell=12", "views.patches.window=9", "views.patches.photometric=0.5"]
+    recipe = load.parse(MINIMAL, changes)
+    assert recipe.views.sizes == [36, 36]
+    listed = recipe.views.listed(1, patches=True)
+    assert [size for size, _ in listed] == [36] + [9] * 9
+    assert [view for _, view in listed] == [recipe.views.first] + [recipe.views.patches] * 9
+    assert load.parse(load.dump(recipe)) == recipe
+    own = load.parse(MINIMAL).views.patches  # vissl's table
+    assert (own.grid, own.cell, own.window, own.crop_scale) == (3, 85, 64, (0.6, 1.0))
+    assert (own.jitter, own.brightness, own.contrast, own.saturation, own.hue) == (1.0, 0.4, 0.4, 0.4, 0.2)
+    assert (own.grayscale, own.blur, own.solarize, own.flip, own.photometric) == (0.2, 0.0, 0.0, 0.5, 0.66)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("views.patches.window=86", "larger than cell 85"),
+        ("views.patches.windows=64", "did you mean 'views.patches.window'"),
+        ("views.first.greyscale_first=true", "did you mean 'views.first.grayscale_first'"),
         ("views.small.count=33", "less than or equal to 32"),
         ("views.small.size=4", "greater than or equal to 8"),
         ("views.small.crop_scale=[0.5, 0.2]", "must not exceed"),
@@ -206,7 +224,8 @@ def test_what_was_added_later_changes_no_digest_until_it_is_set() -> None:
     """The digest is the one of commit 0955829, before they were there."""
     recipe = load.parse(MINIMAL)
     assert load.digest(recipe) == "b5864287077bd450"
-    for override in ("optimizer.nesterov=true", "train.schedule=constant", "train.milestone_factor=0.5"):
+    settings = ("optimizer.nesterov=true", "train.schedule=constant", "train.milestone_factor=0.5")
+    for override in (*settings, "views.second.grayscale_first=true", "views.patches.photometric=0.5"):
         assert load.digest(load.override(recipe, [override])) != load.digest(recipe)
 
 

@@ -18,9 +18,9 @@ from numba import njit
 from barlowctl.data.beton import decode
 from barlowctl.data.beton.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.beton.layout import MAX_PIXELS
-from barlowctl.data.views import corruption, draws, photometric, resize, vector
+from barlowctl.data.views import corruption, draws, enhancement, photometric, resize, vector
 from barlowctl.data.views.corruption import corrupt
-from barlowctl.data.views.draws import BICUBIC, CENTER, RESIZE, SIZE, WHOLE, draw
+from barlowctl.data.views.draws import BICUBIC, CELL, CENTER, GRID, RESIZE, SIZE, WHOLE, draw
 from barlowctl.data.views.photometric import blur_scratch, distort
 from barlowctl.data.views.resize import (
     axis_taps,
@@ -30,6 +30,7 @@ from barlowctl.data.views.resize import (
     scratch_length,
     store,
     store_scratch,
+    window_axis,
 )
 from barlowctl.data.views.vector import SLACK
 from barlowctl.errors import UserError
@@ -147,8 +148,13 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
             horizontal = center_axis(width, shorter, resize, size)
     else:
         parameters = draw(spec, seed, epoch, key, view, height, width)
-        vertical = crop_axis(parameters.top, parameters.height, size)
-        horizontal = crop_axis(parameters.left, parameters.width, size)
+        if spec[GRID] != 0.0:
+            whole = np.int64(spec[GRID] * spec[CELL])
+            vertical = window_axis(parameters.top, parameters.height, whole, parameters.window_top)
+            horizontal = window_axis(parameters.left, parameters.width, whole, parameters.window_left)
+        else:
+            vertical = crop_axis(parameters.top, parameters.height, size)
+            horizontal = crop_axis(parameters.left, parameters.width, size)
         flip = parameters.flip
     bicubic = spec[BICUBIC] != 0.0
     stride = width * channels
@@ -161,7 +167,7 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
 
 def source_digest() -> int:
     """A positive number that changes with the source of any kernel."""
-    modules = [corruption, decode, draws, photometric, resize, vector, sys.modules[__name__]]
+    modules = [corruption, decode, draws, enhancement, photometric, resize, vector, sys.modules[__name__]]
     text = "".join(inspect.getsource(module) for module in modules)
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 

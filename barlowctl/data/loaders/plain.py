@@ -133,34 +133,55 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
         return F.resize(image, [spec.size, spec.size], mode, antialias=True).clamp(0, 1)
     assert parameters is not None
     box = (parameters.top, parameters.left, parameters.height, parameters.width)
-    size = [spec.size, spec.size]
-    image = F.resized_crop(image, *box, size, mode, antialias=True).clamp(0, 1)
+    side = spec.size if spec.patch is None else spec.patch.grid * spec.patch.cell
+    image = F.resized_crop(image, *box, [side, side], mode, antialias=True).clamp(0, 1)
+    if spec.patch is not None:
+        image = F.crop(image, parameters.window_top, parameters.window_left, spec.size, spec.size)
     if parameters.flip:
         image = F.horizontal_flip(image)
     return distort(image, parameters)
 
 
 def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, grayscale, blur, solarise; then `corrupt`."""
+    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, `enhance`, grayscale, blur, solarise, `corrupt`."""
+    gray = parameters.grayscale and image.shape[0] == 3
+    if gray and parameters.grayscale_first:
+        image = F.rgb_to_grayscale(image, num_output_channels=3)
     if parameters.jitter:
         adjust = (
-            lambda x: F.adjust_brightness(x, parameters.brightness),
+            lambda x: (
+                F.adjust_brightness(x, parameters.brightness)
+                if parameters.shift == 0
+                else (x + parameters.shift / 255).clamp(0, 1)
+            ),
             lambda x: F.adjust_contrast(x, parameters.contrast),
             lambda x: F.adjust_saturation(x, parameters.saturation),
             lambda x: F.adjust_hue(x, parameters.hue),
         )
         for operation in photometric.ORDERS[parameters.order]:
             image = adjust[operation](image)
-    if parameters.grayscale and image.shape[0] == 3:
+    if parameters.autocontrast:
+        image = enhance(image, parameters)
+    if gray and not parameters.grayscale_first:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if parameters.sigma > 0:
         radius = min(math.ceil(3 * parameters.sigma), image.shape[-1] - 1)
         if radius > 0:
             kernel = [2 * radius + 1, 2 * radius + 1]
             image = F.gaussian_blur(image, kernel, [parameters.sigma, parameters.sigma])
-    if parameters.solarize:
-        image = F.solarize(image, 128 / 255)
+    if parameters.solarize and parameters.threshold <= 255:
+        image = F.solarize(image, parameters.threshold / 255)
     return corrupt(image, parameters)
+
+
+def enhance(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
+    """PIRL's posterise, sharpness, solarise and autocontrast; whole levels where `enhancement` has them."""
+    levels = (image * 255 + 0.5).to(torch.uint8)
+    image = F.posterize(levels, parameters.bits).to(torch.float32) / 255
+    image = F.adjust_sharpness(image, parameters.sharpness)
+    if parameters.invert <= 255:
+        image = F.solarize(image, (parameters.invert - 0.5) / 255)
+    return F.autocontrast(image)
 
 
 def corrupt(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:

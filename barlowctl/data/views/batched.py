@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from barlowctl.data.views.spec import Spec, ViewSpec
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # jitter's operations, as in `photometric.ORDERS`
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601 as in `photometric`
-THRESHOLD = 128.0  # of solarisation
+SMOOTH = (1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0)  # Pillow's, of which sharpness is the reverse, before / 13
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Parameters:
     steps: int64 (n, 4), which operation of jitter comes when; factors: float32 (n, 4), by operation (hue's is
     its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur; gamma:
     float32 (n,); erased: int64 (n, 4), top, left, height, width, zeros for nothing; levels: float32 (n, 3), the
-    colour of what is erased, in 0..255; largest_sigma: that the view can have, so that kernels of all batches are
-    equally long.
+    colour of what is erased, in 0..255; shift: float32 (n,), brightness that is added, 0 for none.
+    bits, sharpness, invert: (n,), of PIRL's `enhancement`, for images with bool autocontrast (n,).
+    Of the view: grayscale_first; threshold of solarisation; largest_sigma that it can have, so that kernels of all
+    batches are equally long.
     """
 
     steps: np.ndarray
@@ -43,6 +46,13 @@ class Parameters:
     gamma: np.ndarray
     erased: np.ndarray
     levels: np.ndarray
+    shift: np.ndarray
+    bits: np.ndarray
+    sharpness: np.ndarray
+    invert: np.ndarray
+    autocontrast: np.ndarray
+    grayscale_first: bool
+    threshold: float
     largest_sigma: float
 
     def __len__(self) -> int:
@@ -50,8 +60,11 @@ class Parameters:
 
     def part(self, low: int, high: int) -> Parameters:
         """Of the images `low` to `high`."""
-        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "largest_sigma"}
-        return replace(self, **{name: array[low:high] for name, array in arrays.items()})
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            values[field.name] = value[low:high] if isinstance(value, np.ndarray) else value
+        return Parameters(**values)
 
 
 def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> Parameters:
@@ -72,6 +85,13 @@ def draw_parameters(spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, vie
         gamma=rows["gamma"].astype(np.float32),
         erased=columns("erase_top", "erase_left", "erase_height", "erase_width", kind=np.int64),
         levels=columns("erase_red", "erase_green", "erase_blue", kind=np.float32),
+        shift=rows["shift"].astype(np.float32),
+        bits=rows["bits"].astype(np.float32),
+        sharpness=rows["sharpness"].astype(np.float32),
+        invert=rows["invert"].astype(np.float32),
+        autocontrast=rows["autocontrast"] > 0,
+        grayscale_first=spec.grayscale_first,
+        threshold=spec.solarize_threshold,
         largest_sigma=spec.blur_sigma[1],
     )
 
@@ -80,23 +100,11 @@ def geometric(spec: Spec) -> Spec:
     """The same view without its photometric chain: what is left for the CPU when a device runs the chain."""
     if not isinstance(spec, ViewSpec):
         return spec
-    return ViewSpec(
-        size=spec.size,
-        interpolation=spec.interpolation,
-        crop_scale=spec.crop_scale,
-        crop_ratio=spec.crop_ratio,
-        flip=spec.flip,
-        jitter=0.0,
-        grayscale=0.0,
-        blur=0.0,
-        solarize=0.0,
-        gamma=0.0,
-        erase=0.0,
-    )
+    return replace(spec, jitter=0.0, photometric=0.0, grayscale=0.0, blur=0.0, solarize=0.0, gamma=0.0, erase=0.0)
 
 
 def distort(images: Tensor, parameters: Parameters, operations: Operations | None = None) -> Tensor:
-    """Jitter, grayscale, blur, solarise; then gamma and erasing.
+    """Jitter, PIRL's enhancements, grayscale, blur, solarise; then gamma and erasing.
 
     Args:
         images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
@@ -108,23 +116,33 @@ def distort(images: Tensor, parameters: Parameters, operations: Operations | Non
     """
     assert len(images) == len(parameters)
     operations = operations or Operations()
-    colour = images.shape[1] == 3
+    grays = images.shape[1] == 3 and bool(parameters.grayscale.any())
+    if grays and parameters.grayscale_first:
+        to_gray(images, parameters)
     if parameters.jitter.any():
         images = jitter(images, parameters, operations)
-    if colour and parameters.grayscale.any():
-        chosen = _where(parameters.grayscale, images)
-        images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
+    if parameters.autocontrast.any():
+        chosen = _where(parameters.autocontrast, images)
+        images[chosen] = enhance(images[chosen], parameters)
+    if grays and not parameters.grayscale_first:
+        to_gray(images, parameters)
     if (parameters.sigma > 0).any():
         chosen = _where(parameters.sigma > 0, images)
         images[chosen] = gaussian_blur(images[chosen], parameters, operations)
     if parameters.solarize.any():
         chosen = _where(parameters.solarize, images)
-        images[chosen] = solarize(images[chosen])
+        images[chosen] = solarize(images[chosen], parameters.threshold)
     if (parameters.gamma != 1.0).any():
         images = images.div_(255.0).pow_(_column(parameters.gamma, images)).mul_(255.0)
     if (parameters.erased[:, 2] > 0).any():
         images = erase(images, parameters)
     return images
+
+
+def to_gray(images: Tensor, parameters: Parameters) -> None:
+    """Convert those images (N, 3, H, W) to grey that are drawn for it, in place."""
+    chosen = _where(parameters.grayscale, images)
+    images[chosen] = luma(images[chosen]).expand(-1, 3, -1, -1)
 
 
 def erase(images: Tensor, parameters: Parameters) -> Tensor:
@@ -153,6 +171,10 @@ def jitter(images: Tensor, parameters: Parameters, operations: Operations) -> Te
         contrast = _column(operation == CONTRAST, images)
         saturation = _column((operation == SATURATION) & colour, images)
         images = operations.blend(images, factor, contrast, saturation)
+        shifted = (operation == BRIGHTNESS) & (parameters.shift != 0.0)
+        if shifted.any():
+            chosen = _where(shifted, images)
+            images[chosen] = (images[chosen] + _column(parameters.shift[shifted], images)).clamp_(0.0, 255.0)
         turned = operation == HUE
         if colour and turned.any():
             chosen = _where(turned, images)
@@ -193,6 +215,25 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
         k = torch.remainder(hue + offset, 6.0)
         channels.append(value - chroma * torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0))
     return torch.stack(channels, 1)
+
+
+def enhance(images: Tensor, parameters: Parameters) -> Tensor:
+    """Those images (N, C, H, W) that are drawn for it: see the module `enhancement`."""
+    bits, sharpness, threshold = (
+        _column(values[parameters.autocontrast], images)
+        for values in (parameters.bits, parameters.sharpness, parameters.invert)
+    )
+    step = torch.exp2(8.0 - bits)
+    images = torch.floor(torch.floor(images + 0.5) / step) * step
+    if min(images.shape[2:]) > 2:
+        weights = images.new_tensor(SMOOTH).view(1, 1, 3, 3).expand(images.shape[1], 1, 3, 3)
+        smooth = torch.nn.functional.conv2d(images, weights, groups=images.shape[1]) / 13.0
+        inside = images[:, :, 1:-1, 1:-1]
+        inside.copy_((sharpness * inside + (1.0 - sharpness) * smooth).clamp_(0.0, 255.0))
+    images = torch.where(images >= threshold - 0.5, 255.0 - images, images)
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    scale = 255.0 / torch.where(high > low, high - low, 1.0)
+    return torch.where(high > low, ((images - low) * scale).clamp_(0.0, 255.0), images)
 
 
 def gaussian_blur(images: Tensor, parameters: Parameters, operations: Operations) -> Tensor:
@@ -244,9 +285,9 @@ def _half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
     return (weights / total).astype(np.float32)
 
 
-def solarize(images: Tensor) -> Tensor:
-    """Values of 128 and more are inverted."""
-    return torch.where(images >= THRESHOLD, 255.0 - images, images)
+def solarize(images: Tensor, threshold: float) -> Tensor:
+    """Values of `threshold` and more are inverted."""
+    return torch.where(images >= threshold, 255.0 - images, images)
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:

@@ -27,6 +27,13 @@ SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = 25, 26, 27, 28
 SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = 29, 30, 31, 32, 33
 SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_ERASE_LEFT = 34, 35, 36, 37, 38, 39
 SLOT_ERASE_LEVEL = 40  # and the two after it, one a channel
+SLOT_WINDOW_TOP, SLOT_WINDOW_LEFT = 43, 44
+SLOT_PHOTOMETRIC, SLOT_POSTERIZE, SLOT_SHARPNESS, SLOT_INVERT = 45, 46, 47, 48
+
+# PIRL's photometric distortions: ranges of vissl's `pil_photometric_transforms_lib.py`, whole numbers with both ends.
+FEWEST_BITS, MOST_BITS = 4, 8
+SOFTEST, SHARPEST = 0.1, 1.9
+NEVER = 256  # as a threshold of solarisation: nothing is inverted
 
 ERASE_RATIO = 2.5  # height / width of an erased rectangle: log-uniform in [1 / ERASE_RATIO, ERASE_RATIO]
 
@@ -36,13 +43,16 @@ SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH = 4, 5, 6, 7
 FLIP, JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE = 8, 9, 10, 11, 12, 13
 GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
-SPEC_LENGTH = 23
+BRIGHTNESS_ADDED, GRAYSCALE_FIRST, THRESHOLD, PHOTOMETRIC_P = 23, 24, 25, 26
+GRID, CELL, NUMBER = 27, 28, 29  # GRID 0: the view is no patch
+SPEC_LENGTH = 30
 WHOLE = 0.0  # as RESIZE: the whole picture, each axis by itself
 
 
 class Draw(NamedTuple):
-    """The parameters of one view. Crop in source pixels; a factor or gamma of 1, a hue or sigma of 0, an erased
-    height of 0: nothing to do. The erased rectangle is in pixels of the view, its levels in 0..255."""
+    """The parameters of one view. Crop in source pixels; a factor, gamma or sharpness of 1, a shift, hue, sigma or
+    number of bits of 0, an erased height of 0: nothing to do. The erased rectangle is in pixels of the view, levels,
+    shift and thresholds in 0..255. The window of a patch begins at (window_top, window_left) of the resized crop."""
 
     top: int
     left: int
@@ -66,9 +76,18 @@ class Draw(NamedTuple):
     erase_red: float = 0.0
     erase_green: float = 0.0
     erase_blue: float = 0.0
+    shift: float = 0.0  # brightness that is added
+    grayscale_first: bool = False
+    threshold: float = 128.0
+    bits: int = 0
+    sharpness: float = 1.0
+    invert: int = NEVER
+    autocontrast: bool = False
+    window_top: int = 0
+    window_left: int = 0
 
 
-GEOMETRIC = ("top", "left", "height", "width", "flip")
+GEOMETRIC = ("top", "left", "height", "width", "flip", "window_top", "window_left")
 PHOTOMETRIC = np.dtype([(name, np.float64) for name in Draw._fields if name not in GEOMETRIC])
 """A row of `draw_photometric`: what of a `Draw` is left when the crop is made, by the same names."""
 
@@ -93,6 +112,10 @@ def encode(spec: Spec) -> np.ndarray:
     row[[SIGMA_LOW, SIGMA_HIGH]] = spec.blur_sigma
     row[GAMMA], row[ERASE] = spec.gamma, spec.erase
     row[[ERASE_LOW, ERASE_HIGH]] = spec.erase_scale
+    row[BRIGHTNESS_ADDED], row[GRAYSCALE_FIRST] = spec.brightness_added, spec.grayscale_first
+    row[THRESHOLD], row[PHOTOMETRIC_P] = spec.solarize_threshold, spec.photometric
+    if spec.patch is not None:
+        row[[GRID, CELL, NUMBER]] = spec.patch.grid, spec.patch.cell, spec.patch.number
     return row
 
 
@@ -178,6 +201,30 @@ def draw_erased(spec, key):
 
 
 @njit(cache=True, nogil=True)
+def draw_window(spec, key):
+    """(top, left) of a patch's window in the resized crop; zeros of a view that is none.
+
+    An offset in its cell is below the room that the window leaves, as in vissl's `img_patches_tensor.py`: 0 to 20 for
+    64 of 85 pixels.
+    """
+    if spec[GRID] == 0.0:
+        return 0, 0
+    grid, cell, number = np.int64(spec[GRID]), np.int64(spec[CELL]), np.int64(spec[NUMBER])
+    room = max(cell - np.int64(spec[SIZE]), 1)
+    top = number // grid * cell + below(key, SLOT_WINDOW_TOP, room)
+    return top, number % grid * cell + below(key, SLOT_WINDOW_LEFT, room)
+
+
+@njit(cache=True, nogil=True)
+def draw_enhancements(spec, key):
+    """(bits, sharpness, threshold of solarisation, autocontrast) of PIRL: all, or what changes nothing."""
+    if uniform(key, SLOT_PHOTOMETRIC) >= spec[PHOTOMETRIC_P]:
+        return np.int64(0), 1.0, np.int64(NEVER), False
+    bits = FEWEST_BITS + below(key, SLOT_POSTERIZE, MOST_BITS - FEWEST_BITS + 1)
+    return bits, between(key, SLOT_SHARPNESS, SOFTEST, SHARPEST), below(key, SLOT_INVERT, NEVER + 1), True
+
+
+@njit(cache=True, nogil=True)
 def draw(spec, seed, epoch, sample, view, height, width):
     """The parameters of view `view` of sample `sample`, an image of height x width pixels.
 
@@ -185,12 +232,18 @@ def draw(spec, seed, epoch, sample, view, height, width):
         spec: `encode(ViewSpec)`. The rest: whole numbers, 0 or more.
     """
     key = stream_key(seed, epoch, sample, view)
-    top, left, h, w = draw_crop(spec, key, height, width)
+    crop_key = key
+    if spec[NUMBER] != 0.0:  # a patch: the crop is that of the first one
+        crop_key = stream_key(seed, epoch, sample, view - np.int64(spec[NUMBER]))
+    top, left, h, w = draw_crop(spec, crop_key, height, width)
     jitter = uniform(key, SLOT_JITTER) < spec[JITTER]
     brightness = contrast = saturation = gamma = 1.0
-    hue = 0.0
-    if jitter:
+    hue = shift = 0.0
+    if jitter and spec[BRIGHTNESS_ADDED] != 0.0:
+        shift = 255.0 * between(key, SLOT_BRIGHTNESS, -spec[BRIGHTNESS], spec[BRIGHTNESS])
+    elif jitter:
         brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
+    if jitter:
         contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
         saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
         hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
@@ -199,6 +252,8 @@ def draw(spec, seed, epoch, sample, view, height, width):
     if uniform(key, SLOT_BLUR) < spec[BLUR]:
         sigma = between(key, SLOT_SIGMA, spec[SIGMA_LOW], spec[SIGMA_HIGH])
     erase_top, erase_left, erase_height, erase_width = draw_erased(spec, key)
+    bits, sharpness, invert, autocontrast = draw_enhancements(spec, key)
+    window_top, window_left = draw_window(spec, key)
     return Draw(
         top,
         left,
@@ -222,6 +277,15 @@ def draw(spec, seed, epoch, sample, view, height, width):
         between(key, SLOT_ERASE_LEVEL, 0.0, 255.0),
         between(key, SLOT_ERASE_LEVEL + 1, 0.0, 255.0),
         between(key, SLOT_ERASE_LEVEL + 2, 0.0, 255.0),
+        shift,
+        spec[GRAYSCALE_FIRST] != 0.0,
+        spec[THRESHOLD],
+        bits,
+        sharpness,
+        invert,
+        autocontrast,
+        window_top,
+        window_left,
     )
 
 
@@ -243,6 +307,9 @@ def draw_photometric(spec, seed, epoch, keys, view, out):
         row.erase_top, row.erase_left = drawn.erase_top, drawn.erase_left
         row.erase_height, row.erase_width = drawn.erase_height, drawn.erase_width
         row.erase_red, row.erase_green, row.erase_blue = drawn.erase_red, drawn.erase_green, drawn.erase_blue
+        row.shift, row.grayscale_first, row.threshold = drawn.shift, drawn.grayscale_first, drawn.threshold
+        row.bits, row.sharpness = drawn.bits, drawn.sharpness
+        row.invert, row.autocontrast = drawn.invert, drawn.autocontrast
 
 
 def substitute(seed: int, epoch: int, sample: int, attempt: int, count: int) -> int:

@@ -1,5 +1,7 @@
 """The photometric chain of a view: jitter, grayscale, blur, solarise, in the order of the authors' code.
 
+Between jitter and grayscale PIRL has more (`enhancement`); MoCo v1 has grayscale before jitter.
+
 Works on planes, float32 (C, S, S) in 0..255, in place, clamped after each operation as torchvision's
 float functional does, without intermediate rounding. The two spatial axes may be swapped: no operation
 tells them apart. The flip is part of the resampling, which mirrors its columns for nothing.
@@ -13,6 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
+from barlowctl.data.views.enhancement import enhance
 from barlowctl.data.views.vector import SLACK, copy, sum_lines
 
 FAST = {"contract", "nsz"}
@@ -108,11 +111,12 @@ def to_gray(r, g, b):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solarize(values):
-    """Values of 128 and more are inverted; flat array."""
+def solarize(values, threshold):
+    """Values of `threshold` and more are inverted; flat array."""
+    threshold = np.float32(threshold)
     for i in range(values.shape[0]):
         v = values[i]
-        values[i] = TOP - v if v >= np.float32(128) else v
+        values[i] = TOP - v if v >= threshold else v
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +175,10 @@ def jitter(planes, parameters):
     colour = planes.shape[0] == 3
     for step in range(4):
         operation = ORDERS[parameters.order, step]
-        if operation == 0 and parameters.brightness != 1.0:
+        if operation == 0 and parameters.shift != 0.0:
+            for c in range(flat.shape[0]):
+                scale_and_shift(flat[c], 1.0, parameters.shift)
+        elif operation == 0 and parameters.brightness != 1.0:
             for c in range(flat.shape[0]):
                 scale_and_shift(flat[c], parameters.brightness, 0.0)
         elif operation == 1 and parameters.contrast != 1.0:
@@ -192,10 +199,14 @@ def distort(planes, spare, parameters):
         spare: float32 (>= `blur_scratch`,).
     """
     flat = planes.reshape(planes.shape[0], planes.shape[1] * planes.shape[2])
+    gray = parameters.grayscale and planes.shape[0] == 3
+    if gray and parameters.grayscale_first:
+        to_gray(flat[0], flat[1], flat[2])
     if parameters.jitter:
         jitter(planes, parameters)
-    gray = parameters.grayscale and planes.shape[0] == 3
-    if gray:
+    if parameters.autocontrast:
+        enhance(planes, spare, parameters)
+    if gray and not parameters.grayscale_first:
         to_gray(flat[0], flat[1], flat[2])
     distinct = 1 if gray else planes.shape[0]  # planes that differ from one another
     if parameters.sigma > 0.0:
@@ -203,6 +214,6 @@ def distort(planes, spare, parameters):
             gaussian_blur(planes[c], spare, parameters.sigma)
     if parameters.solarize:
         for c in range(distinct):
-            solarize(flat[c])
+            solarize(flat[c], parameters.threshold)
     for c in range(distinct, planes.shape[0]):
         flat[c, :] = flat[0]

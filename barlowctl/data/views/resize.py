@@ -42,6 +42,13 @@ def crop_axis(start, length, size):
 
 
 @njit(cache=True, nogil=True)
+def window_axis(start, length, size, begin):
+    """The axis of that crop's pixels from `begin` on: of a window that was cut out after resizing."""
+    scale = length / size
+    return Axis(start + begin * scale, scale, np.int64(start), np.int64(start + length))
+
+
+@njit(cache=True, nogil=True)
 def center_axis(length, shorter, resize, crop):
     """The axis of "shorter side to `resize`, then centre crop" as one resampling.
 

@@ -13,12 +13,33 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Which part of a crop a view is: the crop is resized to (grid cell, grid cell) and cut into cells, and the view
+    is a window somewhere within cell `number`, counted row by row. All patches of an image are of the crop that the
+    first one draws, so their views must follow one another.
+
+    Raises:
+        UserError: no such cell.
+    """
+
+    grid: int
+    cell: int
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.grid < 1 or not 0 <= self.number < self.grid**2:
+            raise UserError(f"patch {self.number} of a grid of {self.grid}", allowed=f"0 to {self.grid**2 - 1}")
+
+
+@dataclass(frozen=True)
 class ViewSpec:
     """A randomly distorted view: a crop resized to (size, size), then the photometric chain.
 
-    Probabilities: flip, jitter, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
+    Probabilities: flip, jitter, photometric, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
     are half-widths of a factor around 1, hue that of a shift around 0 in turns of the colour circle.
-    `blur_sigma` is in pixels of the output. Beyond the paper's table, and off by default: `gamma` is the
+    With `brightness_added` the first is a shift instead, by a share of white from [-brightness, brightness].
+    `blur_sigma` is in pixels of the output; `solarize_threshold` in 0..255. `photometric`: PIRL's, see `enhancement`.
+    `patch`: the view is a part of a crop that it shares. Beyond the paper's table, and off by default: `gamma` is the
     half-width of the logarithm of an exponent that jitter raises pixels in [0, 1] to; `erase` is the probability
     that a rectangle of one colour covers a share `erase_scale` of the view.
 
@@ -43,12 +64,19 @@ class ViewSpec:
     gamma: float = 0.0
     erase: float = 0.0
     erase_scale: tuple[float, float] = (0.05, 0.3)
+    brightness_added: bool = False
+    grayscale_first: bool = False
+    solarize_threshold: float = 128.0
+    photometric: float = 0.0
+    patch: Patch | None = None
 
     def __post_init__(self) -> None:
         check_interpolation(self.interpolation)
         if self.size < 1:
             raise UserError(f"a view's size is {self.size}", allowed="1 or more pixels")
-        for name in ("flip", "jitter", "grayscale", "blur", "solarize", "erase"):
+        if self.patch is not None and self.size > self.patch.cell:
+            raise UserError(f"a patch's size is {self.size}", allowed=f"at most its cell's, {self.patch.cell} pixels")
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize", "erase", "photometric"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="a probability, 0 to 1")
         for name in ("crop_scale", "crop_ratio", "blur_sigma", "erase_scale"):

@@ -57,6 +57,18 @@ CASES = {
         NOTHING._replace(solarize=True),
         lambda x: F.solarize(x, 128 / 255 if x.is_floating_point() else 128),
     ),
+    "solarize from 40": (
+        NOTHING._replace(solarize=True, threshold=40.0),
+        lambda x: F.solarize(x, 40 / 255 if x.is_floating_point() else 40),
+    ),
+    "brightness, added": (
+        jittered(shift=-60.0),
+        lambda x: (x - 60 / 255).clamp(0, 1) if x.is_floating_point() else (x.int() - 60).clamp(0, 255),
+    ),
+    "grayscale first": (
+        NOTHING._replace(grayscale=True, grayscale_first=True, jitter=True, hue=0.3, contrast=0.6),
+        lambda x: F.adjust_hue(F.adjust_contrast(F.rgb_to_grayscale(x, 3), 0.6), 0.3),
+    ),
 }
 
 
@@ -94,10 +106,12 @@ def test_every_colour_through_hue() -> None:
         assert np.abs(ours - theirs).max() < 0.05
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_chain_against_its_slow_twin(photos: list[np.ndarray], channels: int) -> None:
+@pytest.mark.parametrize(("channels", "first"), [(1, False), (3, False), (3, True)])
+def test_the_chain_against_its_slow_twin(photos: list[np.ndarray], channels: int, first: bool) -> None:
     """The drawn parameters, all operations, every order. Solarisation may tip a pixel at its threshold."""
-    spec = ViewSpec(SIZE, jitter=0.9, grayscale=0.3, blur=0.5, solarize=0.4)
+    spec = ViewSpec(
+        SIZE, jitter=0.9, grayscale=0.3, grayscale_first=first, blur=0.5, solarize=0.4, brightness_added=first
+    )
     row = draws.encode(spec)
     orders = set()
     for sample in range(200):
@@ -141,6 +155,14 @@ def test_blur_wider_than_the_image_is_cut() -> None:
     theirs = reference(image, lambda x: F.gaussian_blur(x, [7, 7], [3.0, 3.0]), torch.float32)
     assert np.abs(blurred - theirs).max() < 0.01
     assert np.array_equal(apply(image[:1, :1], NOTHING._replace(sigma=3.0)), image[:1, :1].astype(np.float32))
+
+
+def test_grey_before_jitter_is_not_grey_after_it(photos: list[np.ndarray]) -> None:
+    """Clamping sees the grey values only: the order matters where a factor brightens."""
+    drawn = jittered(brightness=1.4)._replace(grayscale=True)
+    before, after = (apply(photos[1], drawn._replace(grayscale_first=first)) for first in (True, False))
+    assert np.ptp(before, axis=2).max() == 0
+    assert np.abs(before - after).max() > 5
 
 
 def test_nothing_drawn_is_the_identity(photos: list[np.ndarray]) -> None:
