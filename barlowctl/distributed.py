@@ -160,7 +160,7 @@ class Ranks:
 
     def reason_of_first(self) -> str | None:
         """Why rank 0 failed, if it says so within a moment."""
-        return self._last_words(time.monotonic() + 1.0, wanted=(0,)).get(0)
+        return self._last_words(time.monotonic() + 1.0, ranks=(0,)).get(0)
 
     @contextlib.contextmanager
     def _answers(self) -> Iterator[None]:
@@ -174,7 +174,7 @@ class Ranks:
         """What to raise when a collective failed: who is missing, and what they said."""
         self.report("")
         others = tuple(rank for rank in range(self.size) if rank != self.rank)
-        words = self._last_words(time.monotonic() + LAST_WORDS, wanted=others)
+        words = self._last_words(time.monotonic() + LAST_WORDS, ranks=others)
         reasons = [f"rank {rank} failed: {text}" for rank, text in sorted(words.items()) if text]
         silent = [str(rank) for rank in others if rank not in words]
         explained = bool(reasons)
@@ -186,11 +186,11 @@ class Ranks:
         lost.explained = explained
         return lost
 
-    def _last_words(self, deadline: float, wanted: Sequence[int]) -> dict[int, str]:
+    def _last_words(self, deadline: float, ranks: Sequence[int]) -> dict[int, str]:
         words: dict[int, str] = {}
-        while self.store is not None and len(words) < len(wanted):
+        while self.store is not None and len(words) < len(ranks):
             try:
-                for rank in wanted:
+                for rank in ranks:
                     if rank not in words and self.store.check([f"failed/{rank}"]):
                         words[rank] = self.store.get(f"failed/{rank}").decode()
             except Exception:  # the store's host is gone: nobody will say more

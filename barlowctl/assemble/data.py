@@ -57,9 +57,9 @@ def open_images(dataset: str, split: str = "train", choices: Choices | None = No
     return source
 
 
-def choices_of(shown: Preprocessing) -> Choices:
+def choices_of(preprocessing: Preprocessing) -> Choices:
     """What is said of files with more than 8 bits, transparency or many bands."""
-    return Choices(shown.range, shown.background, shown.bands)
+    return Choices(preprocessing.range, preprocessing.background, preprocessing.bands)
 
 
 def _open_files(choices: Choices, dataset: str, path: Path, split: str) -> Pictures:
@@ -110,26 +110,28 @@ class LoaderChoice:
         return f"{self.name} ({self.why})"
 
 
-def choose_loader(source: ImageSet, wanted: str) -> LoaderChoice:
+def choose_loader(source: ImageSet, requested: str) -> LoaderChoice:
     """The loader of a source.
 
     Raises:
         UserError: an unknown loader, or the fast one wanted where it cannot be.
     """
-    if wanted not in ("auto", "fast", "plain"):
+    if requested not in ("auto", "fast", "plain"):
         raise UserError(
-            f"--loader is '{wanted}'",
+            f"--loader is '{requested}'",
             allowed="auto, fast, plain",
-            next=instead("--loader", wanted, ("auto", "fast", "plain")),
+            next=instead("--loader", requested, ("auto", "fast", "plain")),
         )
     decoder, reason = decode.available()
     packed = isinstance(source, Beton)
     needs_decoder = isinstance(source, Beton) and bool((source.modes == decode.JPG).any())
     if packed and (decoder or not needs_decoder):
         why = "ffcv's decoder" if needs_decoder else "uncompressed pixels"
-        return LoaderChoice("plain", "asked for") if wanted == "plain" else LoaderChoice("fast", f"packed file, {why}")
+        return (
+            LoaderChoice("plain", "asked for") if requested == "plain" else LoaderChoice("fast", f"packed file, {why}")
+        )
     why = reason if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
-    if wanted == "fast":
+    if requested == "fast":
         raise UserError(
             f"--loader fast is not possible: {why}",
             allowed="a packed file, and ffcv's decoder for the JPEGs in it",
@@ -200,11 +202,11 @@ def view_specs(recipe: Recipe) -> list[Spec]:
     return specs
 
 
-def evaluation_spec(shown: Preprocessing) -> UndistortedSpec:
+def evaluation_spec(preprocessing: Preprocessing) -> UndistortedSpec:
     """The one undistorted view of evaluation."""
-    if shown.squash:
-        return SquashSpec(shown.crop, shown.interpolation)
-    return CenterSpec(resize=shown.resize, crop=shown.crop, interpolation=shown.interpolation)
+    if preprocessing.squash:
+        return SquashSpec(preprocessing.crop, preprocessing.interpolation)
+    return CenterSpec(resize=preprocessing.resize, crop=preprocessing.crop, interpolation=preprocessing.interpolation)
 
 
 def held_out(source: ImageSet, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

@@ -84,10 +84,10 @@ def diagnose(
         for batch in loader.epoch(0):
             if not len(batch.indices):
                 continue
-            for found, view in zip(embedded, batch.views[:2], strict=True):
+            for rows, view in zip(embedded, batch.views[:2], strict=True):
                 z = method.project(to_input(view.to(device)))
                 assert z is not None, "only methods that compare a pair of embeddings are diagnosed"
-                found.append(z.detach().to("cpu", torch.float32, copy=True))
+                rows.append(z.detach().to("cpu", torch.float32, copy=True))
     z1, z2 = (torch.cat(parts) for parts in embedded)
     summary = diagnostics.correlation_summary(z1, z2)
     return Diagnosis(
@@ -99,12 +99,12 @@ def diagnose(
     )
 
 
-def save_spectra(path: Path, found: Diagnosis, eigenvalues: Tensor) -> None:
+def save_spectra(path: Path, diagnosis: Diagnosis, eigenvalues: Tensor) -> None:
     """Spectra and the block of C as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
-        "singular_values": found.singular_values.float(),
-        "block": found.block,
+        "singular_values": diagnosis.singular_values.float(),
+        "block": diagnosis.block,
         "eigenvalues": eigenvalues.float(),
     }
     with atomic_write(path) as temporary:
@@ -116,15 +116,15 @@ def correlation_pictures(folder: Path) -> tuple[Path, Path]:
     return folder / "correlation.png", folder / "spectra.png"
 
 
-def save_pictures(folder: Path, found: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
+def save_pictures(folder: Path, diagnosis: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
     """`correlation.png` (the block of C) and `spectra.png` in `folder`; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = correlation_pictures(folder)
-    shown = len(found.block)
-    title = f"C of the first {shown} of {width} dimensions, {found.samples:,} images (red 1, white 0, blue -1)"
-    save_image(matrix.heat_map(found.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
+    dimensions = len(diagnosis.block)
+    title = f"C of the first {dimensions} of {width} dimensions, {diagnosis.samples:,} images (red 1, white 0, blue -1)"
+    save_image(matrix.heat_map(diagnosis.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
     series = {
-        "singular values of C (embeddings)": found.singular_values.numpy(),
+        "singular values of C (embeddings)": diagnosis.singular_values.numpy(),
         "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
     }
     save_image(panels.spectra(series, "Spectra"), files[1])

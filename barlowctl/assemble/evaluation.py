@@ -47,7 +47,7 @@ class Extracted:
 def extract(
     backbone: nn.Module,
     source: ImageSet,
-    shown: Preprocessing,
+    preprocessing: Preprocessing,
     runtime: Runtime,
     device: torch.device,
     subset: np.ndarray | None = None,
@@ -60,14 +60,16 @@ def extract(
     Raises:
         UnreadableImage: the first image that cannot be read, whatever a recipe does while training.
     """
-    found = extract_readable(backbone, source, shown, runtime, device, subset, to_input, on_unreadable="raise")
-    return found.features, found.labels
+    extracted = extract_readable(
+        backbone, source, preprocessing, runtime, device, subset, to_input, on_unreadable="raise"
+    )
+    return extracted.features, extracted.labels
 
 
 def extract_readable(
     backbone: nn.Module,
     source: ImageSet,
-    shown: Preprocessing,
+    preprocessing: Preprocessing,
     runtime: Runtime,
     device: torch.device,
     subset: np.ndarray | None = None,
@@ -96,8 +98,8 @@ def extract_readable(
 
     loader = build_loader(
         source,
-        [evaluation_spec(shown)],
-        shown.channels,
+        [evaluation_spec(preprocessing)],
+        preprocessing.channels,
         runtime,
         device,
         batch_size=min(EVALUATION_BATCH, count),
@@ -106,9 +108,11 @@ def extract_readable(
         on_unreadable=on_unreadable,
     )
     with loader:
-        found = features.extract(backbone, batches(loader), to_input or shown.normalization().to(device), device)
+        features_and_labels = features.extract(
+            backbone, batches(loader), to_input or preprocessing.normalization().to(device), device
+        )
     problems = [loader.problems[index] for index in loader.unreadable]
-    return Extracted(*found, np.concatenate(positions), problems)
+    return Extracted(*features_and_labels, np.concatenate(positions), problems)
 
 
 def while_training(recipe: Recipe) -> OnMeasuring:
@@ -137,11 +141,11 @@ class OnlineEvaluation:
     ) -> None:
         self.method, self.source, self.recipe = method, source, recipe
         self.runtime, self.device = runtime, device
-        kept, held = split
+        trained_on, held_out = split
         generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
-        self.bank = np.sort(generator.permutation(kept)[: recipe.eval.bank])
+        self.bank = np.sort(generator.permutation(trained_on)[: recipe.eval.bank])
         self.queries: ImageSet | None = None
-        self.chosen = held[: recipe.eval.max_queries]
+        self.chosen = held_out[: recipe.eval.max_queries]
         self.why_not: str | None = None
         self._notify = notify
         self._latest: tuple[Diagnosis, Tensor] | None = None
@@ -169,26 +173,26 @@ class OnlineEvaluation:
             self._notify(f"online kNN: {note}")
         self._leave_out_unlabelled(self.queries)
         bank = torch.from_numpy(self.source.labels[self.bank])
-        bank, asked = bank[bank >= 0], torch.from_numpy(self.queries.labels[self.chosen])
-        if why := meaning.of_labels(bank, asked):
+        bank, query_labels = bank[bank >= 0], torch.from_numpy(self.queries.labels[self.chosen])
+        if why := meaning.of_labels(bank, query_labels):
             raise UserError(why)
         if len(bank) < ONLINE_K:
             self._notify(f"online kNN: k is {ONLINE_K} but the bank holds {len(bank)} images: all of them vote")
-        known = torch.isin(asked, bank.unique()).numpy()
-        if lacking := int((~known).sum()):
+        in_bank = torch.isin(query_labels, bank.unique()).numpy()
+        if lacking := int((~in_bank).sum()):
             self._notify(
-                f"online kNN: {lacking:,} of {len(known):,} queries are left out, whose classes have no image among "
+                f"online kNN: {lacking:,} of {len(in_bank):,} queries are left out, whose classes have no image among "
                 f"the {len(bank):,} of the bank"
             )
-            self.chosen = self.chosen[known]
+            self.chosen = self.chosen[in_bank]
 
     def _leave_out_unlabelled(self, queries: ImageSet) -> None:
         """Ask about images with a label only, and say how many have none; those of the bank stay in the diagnostics."""
-        asked, bank = queries.labels[self.chosen] >= 0, self.source.labels[self.bank] >= 0
-        for has, what in ((bank, "images of the bank"), (asked, "queries")):
+        query_has_label, bank_has_label = queries.labels[self.chosen] >= 0, self.source.labels[self.bank] >= 0
+        for has, what in ((bank_has_label, "images of the bank"), (query_has_label, "queries")):
             if lacking := int((~has).sum()):
                 self._notify(f"online kNN: {lacking:,} of {len(has):,} {what} have no label and are left out")
-        self.chosen = self.chosen[asked]
+        self.chosen = self.chosen[query_has_label]
 
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
@@ -209,14 +213,14 @@ class OnlineEvaluation:
         """Of the bank's features and of C; none where they are not finite."""
         self._latest = None
         try:
-            found = diagnose(self.method, self.source, self.recipe, self.runtime, self.device, self.bank)
+            diagnosis = diagnose(self.method, self.source, self.recipe, self.runtime, self.device, self.bank)
             values = {
                 "feature_spread": diagnostics.feature_spread(bank),
                 "effective_rank": diagnostics.effective_rank(bank),
                 "alpha": diagnostics.spectrum_decay(bank),
-                **found.values(),
+                **diagnosis.values(),
             }
-            self._latest = (found, diagnostics.eigenspectrum(bank))
+            self._latest = (diagnosis, diagnostics.eigenspectrum(bank))
         except diagnostics.NotFinite as error:
             self._notify(f"no {error.message}")
             return {}
@@ -236,7 +240,7 @@ class OnlineEvaluation:
         return sink
 
     def _features(self, source: ImageSet, subset: np.ndarray) -> tuple[Tensor, Tensor]:
-        found = extract_readable(
+        extracted = extract_readable(
             self.method.backbone,
             source,
             preprocessing_of(self.recipe),
@@ -245,11 +249,11 @@ class OnlineEvaluation:
             subset,
             on_unreadable=while_training(self.recipe),
         )
-        for problem in found.unreadable:
+        for problem in extracted.unreadable:
             if problem.name not in self._left_out:
                 self._left_out.add(problem.name)
                 self._notify(f"not measured, it cannot be read: {problem.name}: {problem.reason}")
-        return found.features, found.labels
+        return extracted.features, extracted.labels
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:

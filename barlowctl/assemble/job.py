@@ -48,7 +48,7 @@ class Job:
     source: ImageSet
     resolved: Resolved
     ranks: Ranks = ALONE
-    kept: Precision | None = None  # what the run began in, where it is resumed
+    earlier_precision: Precision | None = None  # what the run began in, where it is resumed
 
     @property
     def device(self) -> torch.device:
@@ -60,9 +60,10 @@ class Job:
         """What is computed in: rank 0's choice on every rank."""
         if self.ranks.size > 1:
             _ = self.method  # one that cannot be built is refused by every rank, not by rank 0 while the others wait
-        return self.ranks.from_first(
-            of_run(self.recipe, self.device, ranks=self.ranks.size, kept=self.kept) if self.ranks.first else None
-        )
+        chosen = None
+        if self.ranks.first:
+            chosen = of_run(self.recipe, self.device, ranks=self.ranks.size, earlier=self.earlier_precision)
+        return self.ranks.from_first(chosen)
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:

@@ -72,9 +72,10 @@ def check_labelled(train: ImageSet, test: ImageSet) -> Labelled:
     if bool(train.class_names) != bool(test.class_names):
         nameless = test if train.class_names else train
         notes.append(f"the classes of '{nameless.path}' have no names: equal numbers are taken as equal classes")
-    if len(asked := np.unique(test.labels)) == 1:
+    if len(test_classes := np.unique(test.labels)) == 1:
         notes.append(
-            f"all test images are of one class, number {asked[0]}: the accuracy is the recall of this class alone"
+            f"all test images are of one class, number {test_classes[0]}: the accuracy is the recall of this "
+            "class alone"
         )
     data = Labelled(train, test, max(count_classes(train), count_classes(test)), tuple(filter(None, notes)), opened)
     if data.num_classes < 2:
@@ -109,11 +110,11 @@ def check_comparable(train: ImageSet, test: ImageSet) -> None:
                 next="--data DATASET",
             )
     shared = min(len(train.class_names), len(test.class_names))
-    for number, (one, other) in enumerate(zip(train.class_names, test.class_names, strict=False)):
-        if one != other:
+    for number, (train_class, test_class) in enumerate(zip(train.class_names, test.class_names, strict=False)):
+        if train_class != test_class:
             raise UserError(
-                f"'{train.path}' and '{test.path}' have different classes: number {number} is '{one}' and '{other}' "
-                f"({len(train.class_names)} and {len(test.class_names)} classes)",
+                f"'{train.path}' and '{test.path}' have different classes: number {number} is '{train_class}' and "
+                f"'{test_class}' ({len(train.class_names)} and {len(test.class_names)} classes)",
                 next="pack both splits from one dataset folder, so that they share its class list",
             )
     longer = train if len(train.class_names) > len(test.class_names) else test
@@ -140,19 +141,19 @@ def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
     Raises:
         UserError: they are the same files, by whatever path, or one set is a copy of the other.
     """
-    found = None if train.fingerprint == test.fingerprint else overlap(train, test)
-    if found is None or (found.complete and (found.files or train.num_samples == test.num_samples)):
+    shared = None if train.fingerprint == test.fingerprint else overlap(train, test)
+    if shared is None or (shared.complete and (shared.files or train.num_samples == test.num_samples)):
         where = f"'{train.path}'" if train.path == test.path else f"'{train.path}' and '{test.path}'"
         raise UserError(
             f"training and test images are the same, {where}",
             allowed="a dataset, or a folder, with a train and a test (or val) split",
             next="--data FOLDER",
         )
-    if not found.found:
+    if not shared.found:
         return None
-    share = "all" if found.complete else f"{found.found:,} of"
+    share = "all" if shared.complete else f"{shared.found:,} of"
     return (
-        f"{share} {found.looked_at:,} test images that were compared are training images too: on these the accuracy "
+        f"{share} {shared.looked_at:,} test images that were compared are training images too: on these the accuracy "
         "says nothing about new images"
     )
 

@@ -60,19 +60,19 @@ def launch(
     if job.ranks.first and not resume:
         check_folder(rundir.runs_home() if run is None else run.parent, asked=run)
     if resume and run is not None and job.ranks.first:
-        job.kept = precision.kept_by(run) or job.kept
+        job.earlier_precision = precision.recorded_by(run) or job.earlier_precision
     first_lines = job.first_lines()  # what can be refused is refused before anything is written
     if job.ranks.first:
         _check_room(job, run)
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as stop, ExitStack() as held:
         emit: Sink = _ignore
-        found, known, evaluated = False, None, None
+        has_checkpoint, images_note, evaluated = False, None, None
         if ranks.first:
             show = guarded(show, "the display", lambda text: None)  # who shows has said what it could
             if resume:
                 assert run is not None
-                known = run_images.check(run, job.source, job.dataset)
+                images_note = run_images.check(run, job.source, job.dataset)
             else:
                 run = rundir.create(run, job.recipe.name, _first_files(job, first_lines))
                 held.enter_context(_nothing_left_of_nothing(run))
@@ -80,18 +80,18 @@ def launch(
             if resume:
                 run_images.remember(run, job.source, job.dataset)
                 precision.keep(run, job.precision, job.device)
-            found = bool(checkpoint.list_checkpoints(run / "checkpoints"))
-            start = checkpoint.load_latest(run / "checkpoints").state.step if found else 0
+            has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
+            start = checkpoint.load_latest(run / "checkpoints").state.step if has_checkpoint else 0
             emit, notes = _recorded(run, start, show, monitors, resumed=resume)
             evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
             settings = job.settings
             lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
             emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
-            for note in ([known] if known else []) + notes:
+            for note in ([images_note] if images_note else []) + notes:
                 emit(Notice(note))
-        run, found = ranks.from_first((run, found))
+        run, has_checkpoint = ranks.from_first((run, has_checkpoint))
         with memory_explained(_less_memory(job.recipe.train)), compiling_explained():
-            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=found, evaluated=evaluated)
+            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=has_checkpoint, evaluated=evaluated)
         if not ranks.first:
             return {}
         result = {"run": str(run), "finished": rundir.now(), **values}
@@ -149,13 +149,13 @@ def _check_room(job: Job, run: Path | None) -> None:
         UserError: there is less room than they take at least.
     """
     place = rundir.runs_home() if run is None else run
-    kept = len(checkpoint.list_checkpoints(place / "checkpoints")) if run is not None else 0
-    one, keep = checkpoint_bytes(job.method, job.recipe), job.recipe.train.keep_checkpoints
-    needed, free = one * max(1, keep + 1 - kept), free_bytes(place)
+    existing = len(checkpoint.list_checkpoints(place / "checkpoints")) if run is not None else 0
+    size, keep = checkpoint_bytes(job.method, job.recipe), job.recipe.train.keep_checkpoints
+    needed, free = size * max(1, keep + 1 - existing), free_bytes(place)
     if needed > free:
         raise UserError(
-            f"the run keeps {keep} checkpoints and writes another beside them, {one / 1e6:,.0f} MB each; there is room "
-            f"for {free / 1e6:,.0f} MB in '{place}'",
+            f"the run keeps {keep} checkpoints and writes another beside them, {size / 1e6:,.0f} MB each; there is "
+            f"room for {free / 1e6:,.0f} MB in '{place}'",
             allowed=f"{needed / 1e6:,.0f} MB or more, or a smaller train.keep_checkpoints",
             next="name another place with --out",
         )

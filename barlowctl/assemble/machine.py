@@ -93,12 +93,12 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
     return threads
 
 
-def _is_own(mine: frozenset[Any], ranks: Ranks) -> bool:
-    """Whether no other rank of this machine has any of `mine`; all ranks call this together."""
+def _is_own(own: frozenset[Any], ranks: Ranks) -> bool:
+    """Whether no other rank of this machine has any of `own`; all ranks call this together."""
     machine = platform.node()
-    gathered = ranks.objects((machine, mine))
-    others = [theirs for rank, (node, theirs) in enumerate(gathered) if rank != ranks.rank and node == machine]
-    return all(mine.isdisjoint(theirs) for theirs in others)
+    gathered = ranks.objects((machine, own))
+    others = [cores for rank, (node, cores) in enumerate(gathered) if rank != ranks.rank and node == machine]
+    return all(own.isdisjoint(cores) for cores in others)
 
 
 @contextmanager
@@ -113,12 +113,12 @@ def memory_explained(next: str) -> Iterator[None]:
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
-        asked = str(error).partition("can't allocate memory: ")[2].partition(". ")[0]
-        raise _out_of_memory("the machine's", asked, error, next) from error
+        request = str(error).partition("can't allocate memory: ")[2].partition(". ")[0]
+        raise _out_of_memory("the machine's", request, error, next) from error
 
 
-def _out_of_memory(whose: str, asked: str, error: BaseException, next: str) -> UserError:
-    explained = UserError(f"{whose} memory ran out" + (f": {asked}" if asked else ""), next=next)
+def _out_of_memory(whose: str, request: str, error: BaseException, next: str) -> UserError:
+    explained = UserError(f"{whose} memory ran out" + (f": {request}" if request else ""), next=next)
     for note in getattr(error, "__notes__", ()):  # what became of the run's state
         add_note(explained, note)
     return explained
@@ -138,10 +138,10 @@ def check_compiler(device: torch.device) -> None:
     else:
         kind, variable, usual = "C++", "CXX", ["g++"]
     named = os.environ.get(variable)
-    wanted = [named] if named else usual
-    if not any(shutil.which(name) for name in wanted):
+    candidates = [named] if named else usual
+    if not any(shutil.which(name) for name in candidates):
         raise UserError(
-            f"train.compile needs a {kind} compiler, and there is no {' or '.join(wanted)}"
+            f"train.compile needs a {kind} compiler, and there is no {' or '.join(candidates)}"
             + (f" ({variable} names it)" if named else ""),
             allowed=f"{variable} not set, or the path of a compiler that is there" if named else None,
             next="--set train.compile=false" if named else "apt-get install g++\n--set train.compile=false",

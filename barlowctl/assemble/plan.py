@@ -12,7 +12,7 @@ from barlowctl.assemble.data import ImageSet, choose_loader, open_recipe_images
 from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.model import build_method, own_generator, place
-from barlowctl.assemble.precision import kept_by, of_run
+from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.datasets import training_images
@@ -45,7 +45,7 @@ def plan(
     source, images, missing = _data(recipe, data)
     loader = None if source is None else choose_loader(source, runtime.loader)
     resolved = resolve(recipe, device, threads, images, loader, ranks=ranks)
-    precision = of_run(recipe, device, ranks=ranks, kept=kept_by(resume) if resume else None)
+    precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)
     method = build_method(recipe)
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images)

@@ -13,7 +13,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ NOISE = 1.05
 
 @dataclass(frozen=True)
 class Precision:
-    """What the recipe asks for, what is computed in, and in words why they differ or how it was found."""
+    """What the recipe requests, what is computed in, and in words why they differ or how it was found."""
 
-    asked: str
+    requested: str
     used: str
     why: str = ""
 
@@ -52,22 +52,23 @@ class Precision:
 
 
 def choose(
-    asked: str, device: torch.device, time_steps: Callable[[], Precision], kept: Precision | None = None
+    requested: str, device: torch.device, time_steps: Callable[[], Precision], earlier: Precision | None = None
 ) -> Precision:
-    """What `asked` becomes on a device: `kept` where it was chosen before, or what `time_steps` (see `faster`) finds.
+    """What `requested` becomes on a device: `earlier` where it was chosen before, or what `time_steps` finds (see
+    `faster`).
 
     Random states and the number of threads are those of before.
     """
-    if device.type != "cpu" or asked == "fp32":
-        return Precision(asked, asked)
-    if kept is not None and kept.asked == asked:
-        return kept
+    if device.type != "cpu" or requested == "fp32":
+        return Precision(requested, requested)
+    if earlier is not None and earlier.requested == requested:
+        return earlier
     with torch.random.fork_rng(devices=[]), one_thread():
         return time_steps()
 
 
-def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precision | None = None) -> Precision:
-    """The precision of a run of that recipe: `kept` from its beginning, or measured in steps of its method.
+def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, earlier: Precision | None = None) -> Precision:
+    """The precision of a run of that recipe: `earlier` from its beginning, or measured in steps of its method.
 
     The steps are forward and backward passes of a network of their own, on one thread, at the share of a batch that
     each of `ranks` has or as much of it as is cheap. What the optimizer does is fp32 in either.
@@ -81,7 +82,7 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, kept: Precis
         synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, device, batch, sizes=recipe.views.sizes)
         return faster(recipe.train.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
 
-    return choose(recipe.train.precision, device, time_steps, kept)
+    return choose(recipe.train.precision, device, time_steps, earlier)
 
 
 @contextmanager
@@ -95,7 +96,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def faster(asked: str, seconds: Callable[[str], float], of: str) -> Precision:
+def faster(requested: str, seconds: Callable[[str], float], of: str) -> Precision:
     """The faster of bf16 and fp32, by the medians of some steps in turns: as few as make it clear.
 
     Args:
@@ -113,15 +114,15 @@ def faster(asked: str, seconds: Callable[[str], float], of: str) -> Precision:
     rounds, most = (1, 2) if costly else (take_round(), 1 + ROUNDS)
     while rounds < most and not _clear(taken):
         rounds = take_round()
-    found = {precision: steps[0 if costly else 1 :] for precision, steps in taken.items()}
-    ratio = statistics.median(found["fp32"]) / statistics.median(found["bf16"])
-    default = "bf16" if asked == "bf16" else "fp32"
+    counted = {precision: steps[0 if costly else 1 :] for precision, steps in taken.items()}
+    ratio = statistics.median(counted["fp32"]) / statistics.median(counted["bf16"])
+    default = "bf16" if requested == "bf16" else "fp32"
     used = "bf16" if ratio >= NOISE else "fp32" if ratio <= 1 / NOISE else default
     other, times = ("fp32", ratio) if used == "bf16" else ("bf16", 1 / ratio)
-    reason = "as the recipe asks" if used == asked else f"instead of the recipe's {asked}"
+    reason = "as the recipe asks" if used == requested else f"instead of the recipe's {requested}"
     level = f" (a difference below {100 * (NOISE - 1):.0f} % is noise)" if 1 / NOISE < ratio < NOISE else ""
-    measured = f"{times:.2f} times {other}'s speed on this CPU{level}, measured in 2 x {len(found['fp32'])} {of}"
-    return Precision(asked, used, f"{reason}: {measured}")
+    measured = f"{times:.2f} times {other}'s speed on this CPU{level}, measured in 2 x {len(counted['fp32'])} {of}"
+    return Precision(requested, used, f"{reason}: {measured}")
 
 
 def _clear(taken: Mapping[str, list[float]]) -> bool:
@@ -132,10 +133,10 @@ def _clear(taken: Mapping[str, list[float]]) -> bool:
 
 def record(precision: Precision, device: torch.device) -> dict[str, str]:
     """What run.json keeps of a choice."""
-    return {**asdict(precision), "device": device.type}
+    return {"asked": precision.requested, "used": precision.used, "why": precision.why, "device": device.type}
 
 
-def kept_by(run: Path) -> Precision | None:
+def recorded_by(run: Path) -> Precision | None:
     """What a run began in on a CPU; None where it began on a GPU, or there is no such run.
 
     Runs of before November 2026 have it in their first lines alone.
@@ -143,38 +144,38 @@ def kept_by(run: Path) -> Precision | None:
     if not (run / "run.json").is_file():
         return None
     about = rundir.read_json(run / "run.json")
-    if isinstance(found := about.get("precision"), Mapping):
-        if found.get("device") != "cpu":
+    if isinstance(recorded := about.get("precision"), Mapping):
+        if recorded.get("device") != "cpu":
             return None
-        return replace(_of(found), why=f"{found['why']}, when the run began" if found.get("why") else "")
-    said = BEFORE.fullmatch(about.get("facts", {}).get("device", ""))
-    return Precision(said[2] or said[1], said[1], "as when the run began") if said else None
+        return replace(_of(recorded), why=f"{recorded['why']}, when the run began" if recorded.get("why") else "")
+    first_line = BEFORE.fullmatch(about.get("facts", {}).get("device", ""))
+    return Precision(first_line[2] or first_line[1], first_line[1], "as when the run began") if first_line else None
 
 
 def keep(run: Path, precision: Precision, device: torch.device) -> None:
     """Keep the choice of a run that has none yet, since it began on another kind of device."""
-    if device.type == "cpu" and precision.asked != "fp32" and kept_by(run) is None:
+    if device.type == "cpu" and precision.requested != "fp32" and recorded_by(run) is None:
         about = rundir.read_json(run / "run.json")
         rundir.write_json(run / "run.json", {**about, "precision": record(precision, device)})
 
 
 def shared(out: Path, recipe: Recipe, device: torch.device) -> Precision | None:
     """The one choice of all runs below a study's directory that ask for the recipe's precision; made by the first."""
-    asked = recipe.train.precision
-    if device.type != "cpu" or asked == "fp32":
+    requested = recipe.train.precision
+    if device.type != "cpu" or requested == "fp32":
         return None
     file = out / "precision.json"
     out.mkdir(parents=True, exist_ok=True)
     with holding(out / ".precision.lock"):
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if asked in known:
-            return _of(known[asked])
-        choices = (kept_by(about.parent) for about in sorted(out.glob("cells/*/*/run.json")))
-        found = next((one for one in choices if one is not None and one.asked == asked), None)
-        found = found or of_run(recipe, device)
-        found = replace(found, why=f"{found.why}, for the whole study")
-        rundir.write_json(file, {**known, asked: record(found, device)})
-        return found
+        recorded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if requested in recorded:
+            return _of(recorded[requested])
+        choices = (recorded_by(about.parent) for about in sorted(out.glob("cells/*/*/run.json")))
+        chosen = next((choice for choice in choices if choice is not None and choice.requested == requested), None)
+        chosen = chosen or of_run(recipe, device)
+        chosen = replace(chosen, why=f"{chosen.why}, for the whole study")
+        rundir.write_json(file, {**recorded, requested: record(chosen, device)})
+        return chosen
 
 
 def _of(values: Mapping[str, Any]) -> Precision:

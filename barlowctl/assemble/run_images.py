@@ -46,8 +46,8 @@ def dataset_of(run: Path, recipe: Recipe) -> str:
 
     A name is looked up in the data home; where it is not there, the folder it was found in then is taken.
     """
-    kept = _kept(run)
-    dataset, path = kept.get("dataset"), kept.get("path")
+    recorded = _recorded(run)
+    dataset, path = recorded.get("dataset"), recorded.get("path")
     if dataset is None:  # of an earlier version: the path alone
         return _of_earlier_version(path, recipe)
     if path is not None and not _is_there(dataset):
@@ -85,8 +85,8 @@ def require(run: Path, recipe: Recipe) -> str:
     try:
         home.resolve(dataset)
     except UserError as error:
-        kept = _kept(run)
-        count = f"the same {kept['images']:,} images" if "images" in kept else "the same images"
+        recorded = _recorded(run)
+        count = f"the same {recorded['images']:,} images" if "images" in recorded else "the same images"
         raise UserError(
             f"the images of '{run}' are not there: {error.message}",
             allowed=f"{count}, wherever they lie now",
@@ -101,42 +101,43 @@ def check(run: Path, source: ImageSet, dataset: str) -> str | None:
     Raises:
         UserError: images were added, removed or replaced; says which.
     """
-    kept = _kept(run)
-    if not kept:
+    recorded = _recorded(run)
+    if not recorded:
         return NOTHING_NOTED
     changed = difference(run, source)
     if changed is None:
-        known = kept.get("fingerprint") or (kept.get("content_hash") and isinstance(source, Beton))
-        return None if known else NOTHING_NOTED
+        has_fingerprint = recorded.get("fingerprint") or (recorded.get("content_hash") and isinstance(source, Beton))
+        return None if has_fingerprint else NOTHING_NOTED
     place = home.anywhere(dataset)
     raise UserError(
         f"'{run}' was trained on other images than those in '{source.path}': {changed}",
-        allowed=f"the images it began with ({kept.get('path')}), wherever they lie now (--data), or a new run on these",
+        allowed=f"the images it began with ({recorded.get('path')}), wherever they lie now (--data), or a new run on "
+        "these",
         next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", place),
     )
 
 
 def difference(run: Path, source: ImageSet) -> str | None:
     """What became of a run's images, for people; None where they are the same, as far as was noted."""
-    kept = _kept(run)
-    then, now = kept.get("images"), source.num_samples
-    before: Mapping[str, Any] = kept.get("fingerprint") or {}
-    noted = before.get("digest") or (kept.get("content_hash") if isinstance(source, Beton) else None)
+    recorded = _recorded(run)
+    then, now = recorded.get("images"), source.num_samples
+    before: Mapping[str, Any] = recorded.get("fingerprint") or {}
+    noted = before.get("digest") or (recorded.get("content_hash") if isinstance(source, Beton) else None)
     if noted is None:
         return None if then in (None, now) else f"{then:,} images then, {now:,} now"
-    found = source.fingerprint
-    if found.digest == noted:
+    fingerprint = source.fingerprint
+    if fingerprint.digest == noted:
         return None
     counts = f"{then:,} images then, {now:,} now"
     was_packed = before.get("kind", "packed file") == "packed file"
-    if was_packed != found.packed:
-        now_is = "a packed file" if found.packed else "not packed"
+    if was_packed != fingerprint.packed:
+        now_is = "a packed file" if fingerprint.packed else "not packed"
         return f"{counts}; then {'a packed file' if was_packed else 'not packed'}, now {now_is}"
-    if found.packed or isinstance(source, Beton):
-        return f"{counts}; content hash {noted[:12]} then, {found.digest[:12]} now"
+    if fingerprint.packed or isinstance(source, Beton):
+        return f"{counts}; content hash {noted[:12]} then, {fingerprint.digest[:12]} now"
     listed = image_list.read(run / LIST)
-    said = image_list.changes(listed, source.listed(listed.by_folder)) if listed else []
-    return "; ".join([counts, *(said or ["their names, sizes or order differ"])])
+    changes = image_list.changes(listed, source.listed(listed.by_folder)) if listed else []
+    return "; ".join([counts, *(changes or ["their names, sizes or order differ"])])
 
 
 def note_queries(run: Path, queries: ImageSet | None) -> str | None:
@@ -157,7 +158,7 @@ def note_queries(run: Path, queries: ImageSet | None) -> str | None:
 
 def changed_since_training(run: Path, source: ImageSet) -> list[str]:
     """What to say beside a number of a run's own training images, where they are not any more what they were."""
-    if _kept(run).get("path") != str(source.path.absolute()):
+    if _recorded(run).get("path") != str(source.path.absolute()):
         return []
     changed = difference(run, source)
     return [f"these are not the images that the run was trained on: {changed}"] if changed else []
@@ -175,10 +176,10 @@ def remember(run: Path, source: ImageSet, dataset: str) -> None:
     rundir.write_json(run / "run.json", {**about, "data": now})
 
 
-def _kept(run: Path) -> dict[str, Any]:
+def _recorded(run: Path) -> dict[str, Any]:
     file = run / "run.json"
-    kept = rundir.read_json(file).get("data", {}) if file.is_file() else {}
-    return kept if isinstance(kept, dict) else {}
+    recorded = rundir.read_json(file).get("data", {}) if file.is_file() else {}
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def _is_there(dataset: str) -> bool:

@@ -45,8 +45,8 @@ def note_edited(run: Path, now: Recipe) -> tuple[str, ...]:
     """What to say where a run that is only read has another recipe than it was begun with."""
     before = _recipe(run) if (run / "run.json").is_file() else None
     changes = _changes(before, now) if before is not None else []
-    said = ", ".join(f"{key} {old!r}, now {new!r}" for key, old, new in changes)
-    return (f"'{run / 'recipe.toml'}' was edited since the run began: {said}",) if changes else ()
+    changed = ", ".join(f"{key} {old!r}, now {new!r}" for key, old, new in changes)
+    return (f"'{run / 'recipe.toml'}' was edited since the run began: {changed}",) if changes else ()
 
 
 def _changes(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:

@@ -25,7 +25,7 @@ class SyntheticSteps:
 
     def __init__(
         self,
-        shown: Preprocessing,
+        preprocessing: Preprocessing,
         method: Method,
         device: torch.device,
         batch: int,
@@ -34,8 +34,8 @@ class SyntheticSteps:
         sizes: Sequence[int],
     ) -> None:
         self.method, self.device, self.optimizer = method, device, optimizer
-        self.to_input = shown.normalization().to(device)
-        shapes = [(batch, size, size, shown.channels) for size in sizes]
+        self.to_input = preprocessing.normalization().to(device)
+        shapes = [(batch, size, size, preprocessing.channels) for size in sizes]
         self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for shape in shapes]
         self.targets = Targets.unlabelled(batch, device, label=0)
         self.steps: dict[str, TrainingStep] = {}  # by precision

@@ -320,8 +320,8 @@ class _Command:
             documents.append(table.document(directory, study, rows))
             if not quick:
                 title = f"{study.title} ({study.source}) on recipe {directory.base.name}, {table.seeds_text(rows)}"
-                console.table(title, *table.shown(rows, table.ACCURACY))
-                console.table("", *table.shown(rows, table.EMBEDDINGS))
+                console.table(title, *table.formatted(rows, table.ACCURACY))
+                console.table("", *table.formatted(rows, table.EMBEDDINGS))
                 for line in table.notes(study, rows):
                     console.say(line)
         for text in (why, finished_of_all_layers(directory)):

@@ -91,7 +91,7 @@ class _Tables:
         directory, console = self.display.directory, self.display.console
         parts: list[Any] = []
         for study in directory.studies:
-            shown = table.shown(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
+            shown = table.formatted(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
             parts.append(console.drawn_table(f"{study.title} ({study.source})", *shown))
         finished = sum(cell.record is not None for cell in directory.cells)
         left = self.display.left()

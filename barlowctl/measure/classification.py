@@ -97,7 +97,7 @@ def fit(
         UserError: fewer images than one batch can be made of, or a loss that is not finite.
         RunStopped: `stop()` became true; the state is saved.
     """
-    shown = replace(subject.preprocessing, interpolation=protocol.interpolation)
+    preprocessing = replace(subject.preprocessing, interpolation=protocol.interpolation)
     members = np.arange(data.train.num_samples) if subset is None else np.asarray(subset)
     before = backbone_digest(subject.backbone)
     about = {
@@ -108,7 +108,7 @@ def fit(
         "test": data.test.fingerprint.as_dict(),
         "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
         **({"on_unreadable": "skip"} if on_unreadable == "skip" else {}),
-        "preprocessing": shown.as_dict(),
+        "preprocessing": preprocessing.as_dict(),
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
@@ -120,14 +120,14 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     with rundir.lock(folder), own_generator(device=device):
         method = _build(subject, data, protocol, seed, device)
-        chosen = _precision(method, shown, protocol, device, len(members), precision.kept_by(folder))
+        chosen = _precision(method, preprocessing, protocol, device, len(members), precision.recorded_by(folder))
         about["precision"] = precision.record(chosen, device)
         rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
         values, left_out = _train(
             method,
             data,
             members,
-            shown,
+            preprocessing,
             protocol,
             runtime,
             device,
@@ -141,9 +141,11 @@ def fit(
         )
         if protocol.frozen:
             check_unchanged(method.backbone, before, protocol.name)
-        found = extract_readable(_Logits(method), data.test, shown, runtime, device, on_unreadable=on_unreadable)
-        scores, labels = found.features, found.labels
-        left_out += [replace(problem, split="test") for problem in found.unreadable]
+        extracted = extract_readable(
+            _Logits(method), data.test, preprocessing, runtime, device, on_unreadable=on_unreadable
+        )
+        scores, labels = extracted.features, extracted.labels
+        left_out += [replace(problem, split="test") for problem in extracted.unreadable]
         with atomic_write(folder / "scores.safetensors") as temporary:
             save_file({"scores": scores, "labels": labels}, temporary)
         noted = {"unreadable": [problem.as_dict() for problem in left_out]}
@@ -161,7 +163,7 @@ def _read_back(folder: Path, images: int) -> Fitted | None:
         return None
     saved = load_file(folder / "scores.safetensors")
     values = rundir.read_json(folder / "result.json")
-    left_out = [Problem(**one) for one in values.get("unreadable", ())]  # not noted by earlier versions
+    left_out = [Problem(**problem) for problem in values.get("unreadable", ())]  # not noted by earlier versions
     return Fitted(saved["scores"], saved["labels"], folder, images, values["cpu_seconds"], left_out)
 
 
@@ -177,30 +179,30 @@ def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, devi
 
 def _precision(
     method: Classifier,
-    shown: Preprocessing,
+    preprocessing: Preprocessing,
     protocol: Protocol,
     device: torch.device,
     images: int,
-    kept: precision.Precision | None,
+    earlier: precision.Precision | None,
 ) -> precision.Precision:
     """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
 
     def time_steps() -> precision.Precision:
-        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // shown.crop**2))
+        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // preprocessing.crop**2))
         trained = copy.deepcopy(method).train()
-        synthetic_steps = SyntheticSteps(shown, trained, device, batch, sizes=[shown.crop])
+        synthetic_steps = SyntheticSteps(preprocessing, trained, device, batch, sizes=[preprocessing.crop])
         return precision.faster(
             protocol.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread"
         )
 
-    return precision.choose(protocol.precision, device, time_steps, kept)
+    return precision.choose(protocol.precision, device, time_steps, earlier)
 
 
 def _train(
     method: Classifier,
     data: Labelled,
     members: np.ndarray,
-    shown: Preprocessing,
+    preprocessing: Preprocessing,
     protocol: Protocol,
     runtime: Runtime,
     device: torch.device,
@@ -234,8 +236,8 @@ def _train(
     )
     loader = build_loader(
         data.train,
-        [training_view(protocol, shown.crop)],
-        shown.channels,
+        [training_view(protocol, preprocessing.crop)],
+        preprocessing.channels,
         runtime,
         device,
         seed=seed,
@@ -248,18 +250,18 @@ def _train(
     start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0
     record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
     try:
-        with loader, stop_requests() as asked:
+        with loader, stop_requests() as stop_requested:
             values = engine.train(
                 method,
                 loader,
                 optimizer(method, protocol),
                 settings,
-                to_input=shown.normalization().to(device),
+                to_input=preprocessing.normalization().to(device),
                 device=device,
                 emit=broadcast(emit, record),
                 checkpoints=folder / "checkpoints",
                 recipe_digest=digest,
-                stop=lambda: stop() or asked(),
+                stop=lambda: stop() or stop_requested(),
                 resume=resume,
                 go_on="barlowctl ...",
             )

@@ -50,7 +50,7 @@ def embed(
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
-    found = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
+    extracted = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
     metadata = {
         "network": subject.name,
         "images": written(str(source.path)),
@@ -61,24 +61,24 @@ def embed(
     }
     if identity is not None:
         metadata["identity"] = json.dumps(dict(identity))
-    if found.unreadable:
-        metadata["unreadable"] = json.dumps([problem.name for problem in found.unreadable])
+    if extracted.unreadable:
+        metadata["unreadable"] = json.dumps([problem.name for problem in extracted.unreadable])
     names = image_names(source, split)
     return Embeddings(
-        found.features.numpy(),
-        [names[position] for position in found.positions],
-        found.labels.numpy(),
+        extracted.features.numpy(),
+        [names[position] for position in extracted.positions],
+        extracted.labels.numpy(),
         list(source.class_names),
         metadata,
-        found.positions,
-        found.unreadable,
+        extracted.positions,
+        extracted.unreadable,
     )
 
 
 def find_neighbours(
     subject: Subject,
     source: ImageSet,
-    found: Embeddings,
+    embeddings: Embeddings,
     queries: Sequence[str],
     runtime: Runtime,
     *,
@@ -92,25 +92,29 @@ def find_neighbours(
     Raises:
         UserError: no such image, or fewer images than neighbours asked for.
     """
-    bank = torch.from_numpy(found.features)
+    bank = torch.from_numpy(embeddings.features)
     rows, captions, listed = [], [], []
     for query in queries:
-        position = _position(query, found)
+        position = _position(query, embeddings)
         if position is None:
             first, feature = _outside(subject, source, Path(query), runtime)
         else:
-            first, feature = _picture(source, found.position_of(position)), bank[position : position + 1]
-        wanted = top + (0 if position is None else 1)
-        similarity, index = nearest(bank, feature, top=min(wanted, len(bank)))
+            first, feature = _picture(source, embeddings.position_of(position)), bank[position : position + 1]
+        count = top + (0 if position is None else 1)
+        similarity, index = nearest(bank, feature, top=min(count, len(bank)))
         pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
         if not pairs:
             raise UserError(
                 "an image alone has no neighbours", allowed="at least 2 images", next="give a folder of images"
             )
-        rows.append([first, *(_picture(source, found.position_of(i)) for i, _ in pairs)])
-        name = query if position is None else (found.class_of(position) or found.names[position])
-        captions.append([f"query: {name}", *(f"{found.class_of(i) or found.names[i]} {s:.2f}" for i, s in pairs)])
-        near = [{"name": found.names[i], "class": found.class_of(i), "similarity": round(s, 6)} for i, s in pairs]
+        rows.append([first, *(_picture(source, embeddings.position_of(i)) for i, _ in pairs)])
+        name = query if position is None else (embeddings.class_of(position) or embeddings.names[position])
+        captions.append(
+            [f"query: {name}", *(f"{embeddings.class_of(i) or embeddings.names[i]} {s:.2f}" for i, s in pairs)]
+        )
+        near = [
+            {"name": embeddings.names[i], "class": embeddings.class_of(i), "similarity": round(s, 6)} for i, s in pairs
+        ]
         listed.append({"query": query, "neighbours": near})
     return grid(rows, captions), listed
 
@@ -123,7 +127,7 @@ def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
 
 def draw_map(
     source: ImageSet,
-    found: Embeddings,
+    embeddings: Embeddings,
     outs: Sequence[Path],
     projection: str,
     outputs: Outputs,
@@ -133,17 +137,18 @@ def draw_map(
     key: str,
 ) -> int:
     """A 2-D map of the identity `key` as `.png` or `.html` files; returns the number of images on it."""
-    members = np.arange(len(found.features))
+    members = np.arange(len(embeddings.features))
     if len(members) > at_most:
         order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(members))
         members = np.sort(order[:at_most])
-    points = project(found.features[members], projection, seed=seed)
-    labels = found.labels[members]
+    points = project(embeddings.features[members], projection, seed=seed)
+    labels = embeddings.labels[members]
     classes = [
-        found.class_names[i] if i < len(found.class_names) else str(i) for i in range(int(labels.max(initial=-1)) + 1)
+        embeddings.class_names[i] if i < len(embeddings.class_names) else str(i)
+        for i in range(int(labels.max(initial=-1)) + 1)
     ]
-    network = found.metadata.get("network", "features")
-    images = Path(found.metadata.get("images", "images")).stem
+    network = embeddings.metadata.get("network", "features")
+    images = Path(embeddings.metadata.get("images", "images")).stem
     title = f"{network}: {images} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
     for out in outs:
         if out.suffix == ".png":
@@ -151,8 +156,8 @@ def draw_map(
                 out.parent.mkdir(parents=True, exist_ok=True)
                 save_image(scatter(points, labels, classes, title), out, pnginfo=mark_png(key))
         else:
-            names = [found.names[index] for index in members]
-            thumbnails = [_picture(source, found.position_of(int(index))) for index in members]
+            names = [embeddings.names[index] for index in members]
+            thumbnails = [_picture(source, embeddings.position_of(int(index))) for index in members]
             page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
             with outputs.writing(out):
                 out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,36 +169,36 @@ def _picture(source: ImageSet, index: int) -> Image.Image:
     return Image.fromarray(source.image(index))
 
 
-def _position(query: str, found: Embeddings) -> int | None:
+def _position(query: str, embeddings: Embeddings) -> int | None:
     """The row of a query among the images; None for a file from elsewhere."""
     for name in (query, written(query)):  # as the files of `embed` have it, or as the file is called
-        if name in found.names:
-            return found.names.index(name)
+        if name in embeddings.names:
+            return embeddings.names.index(name)
     if query.isdigit():
-        rows = {found.position_of(row): row for row in range(len(found.names))}
+        rows = {embeddings.position_of(row): row for row in range(len(embeddings.names))}
         if int(query) in rows:
             return rows[int(query)]
-        if int(query) < len(found.names) + len(found.unreadable):
+        if int(query) < len(embeddings.names) + len(embeddings.unreadable):
             raise UserError(
-                f"image {query} is one of those that cannot be read", allowed="another one", next=_first(found)
+                f"image {query} is one of those that cannot be read", allowed="another one", next=_first(embeddings)
             )
-        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}", next=_first(found))
+        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}", next=_first(embeddings))
     if Path(query).is_file():
         return None
-    if {query, written(query)} & {problem.name for problem in found.unreadable}:
+    if {query, written(query)} & {problem.name for problem in embeddings.unreadable}:
         raise UserError(
-            f"image '{query}' is one of those that cannot be read", allowed="another one", next=_first(found)
+            f"image '{query}' is one of those that cannot be read", allowed="another one", next=_first(embeddings)
         )
     raise UserError(
         f"'{query}' is neither one of the images nor a file",
-        allowed=f"a position, a name such as '{found.names[0]}', or an image file",
-        next=_first(found),
+        allowed=f"a position, a name such as '{embeddings.names[0]}', or an image file",
+        next=_first(embeddings),
     )
 
 
-def _first(found: Embeddings) -> str:
+def _first(embeddings: Embeddings) -> str:
     """What to ask about instead of an image that is not there: the first one that can be read."""
-    return f"--neighbours {found.position_of(0)}"
+    return f"--neighbours {embeddings.position_of(0)}"
 
 
 def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:

@@ -64,7 +64,7 @@ def identify(
     subject: Subject, images: Mapping[str, Fingerprint], protocol: Mapping[str, Any] | None = None
 ) -> Identity:
     """Of a subject that is measured on these images."""
-    prints = {split: one.digest for split, one in images.items()}
+    prints = {split: fingerprint.digest for split, fingerprint in images.items()}
     return Identity(backbone_digest(subject.backbone), prints, subject.preprocessing.as_dict(), protocol or {})
 
 
@@ -83,7 +83,7 @@ def place(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[Path, s
         UserError: the file that is there is damaged.
     """
     file = folder / f"{stem}.json"
-    there = next((one for one in (file, folder / stem / RESERVED) if one.is_file()), None)
+    there = next((path for path in (file, folder / stem / RESERVED) if path.is_file()), None)
     if there is None:
         return file, None
     before = rundir.read_json(there).get("identity") or {}
@@ -118,7 +118,7 @@ def bears(file: Path, key: str) -> bool:
     """Whether a picture or page is of this identity, so that a new one may take its place."""
     try:
         with open(file, "rb") as stream:
-            found = re.search(rb"%s[\0 ]([0-9a-f]{8})" % _MARK.encode(), stream.read(4096))
+            mark = re.search(rb"%s[\0 ]([0-9a-f]{8})" % _MARK.encode(), stream.read(4096))
     except OSError:
         return False
-    return found is not None and found[1].decode() == key
+    return mark is not None and mark[1].decode() == key

@@ -93,12 +93,12 @@ class Tasks:
         for name, protocol in self.protocols().items():
             usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
             changed |= {key: used[key] for key in keys if used[key] != usual[key]}
-        found: dict[str, Any] = {"protocol": changed} if changed else {}
+        departures: dict[str, Any] = {"protocol": changed} if changed else {}
         if self.seeds > 1:
-            found["seeds"] = self.seeds
+            departures["seeds"] = self.seeds
         if self.subset is not None and self.subset.is_file():
-            found["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
-        return found
+            departures["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
+        return departures
 
 
 @dataclass
@@ -157,41 +157,48 @@ def probe(
     set_threads(runtime)
     if tasks.trained and folder is None:
         raise AssertionError("what is trained needs a folder")
-    for one in (None, *baselines):
-        measured = subject if one is None else baseline(subject, one)
-        own = folder if one is None or folder is None else folder / one
+    for baseline_name in (None, *baselines):
+        measured = subject if baseline_name is None else baseline(subject, baseline_name)
+        own = folder if baseline_name is None or folder is None else folder / baseline_name
         context = ProbeContext(data, runtime, device, tasks, own, emit, on_unreadable=on_unreadable)
         measured.backbone.to(device).eval()
         before = features.backbone_digest(measured.backbone)
         with memory_explained("--device cpu"):
-            found = _probe(measured, context)
+            measurements = _probe(measured, context)
         features.check_unchanged(measured.backbone, before, f"measuring '{measured.name}'")
-        yield measured.name, found
+        yield measured.name, measurements
 
 
 def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     start = time.process_time()
-    shown, as_it_is, data, tasks = subject.preprocessing, None, context.data, context.tasks
+    preprocessing, as_it_is, data, tasks = subject.preprocessing, None, context.data, context.tasks
     if isinstance(subject.backbone, Pixels):
-        shown, as_it_is = _at_native_size(shown, data), lambda images: images
+        preprocessing, as_it_is = _at_native_size(preprocessing, data), lambda images: images
 
     def features_of(source: ImageSet, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         policy = context.on_unreadable
-        found = extract_readable(
-            subject.backbone, source, shown, context.runtime, context.device, subset, as_it_is, on_unreadable=policy
+        extracted = extract_readable(
+            subject.backbone,
+            source,
+            preprocessing,
+            context.runtime,
+            context.device,
+            subset,
+            as_it_is,
+            on_unreadable=policy,
         )
         split = "train" if source is data.train else "test"
-        context.leave_out(replace(problem, split=split) for problem in found.unreadable)
-        return found.features, found.labels
+        context.leave_out(replace(problem, split=split) for problem in extracted.unreadable)
+        return extracted.features, extracted.labels
 
     # What is only trained needs no features of all images, which for a large dataset would not fit in memory.
-    kept = tasks.knn or tasks.linear
-    positions = None if kept else _sample(data.train.num_samples, RANK_SAMPLES).numpy()
+    all_features = tasks.knn or tasks.linear
+    positions = None if all_features else _sample(data.train.num_samples, RANK_SAMPLES).numpy()
     bank, bank_labels = features_of(data.train, positions)
-    queries, labels = features_of(data.test) if kept else (bank, bank_labels)
-    sample = bank[_sample(len(bank), RANK_SAMPLES)] if kept else bank
+    queries, labels = features_of(data.test) if all_features else (bank, bank_labels)
+    sample = bank[_sample(len(bank), RANK_SAMPLES)] if all_features else bank
     result: dict[str, Any] = {
-        **shown.as_result(),
+        **preprocessing.as_result(),
         "features": bank.shape[1],
         "feature_spread": None,
         "effective_rank": None,
@@ -204,12 +211,12 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
         if subject.run is not None and context.folder is not None:
             result["correlation"] = _correlation(subject.run, context, sample)
     why_not = None
-    if kept:
+    if all_features:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
-    for name, asked, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
-        if asked and why_not is not None:
+    for name, requested, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
+        if requested and why_not is not None:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
-        elif asked:
+        elif requested:
             values = of(context, subject.seed, bank, bank_labels, queries, labels)
             result[name] = _of_so_many_classes(values, data.num_classes)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
@@ -225,7 +232,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
 def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
     """The cross-correlation of a run's embeddings, in numbers and in pictures."""
     assert context.folder is not None
-    found = diagnose(
+    diagnosis = diagnose(
         run.method.to(context.device),
         context.data.train,
         run.recipe,
@@ -236,10 +243,10 @@ def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dic
     eigenvalues = diagnostics.eigenspectrum(sample)
     spectra = context.folder / "spectra.safetensors"
     with context.outputs.writing(spectra):
-        save_spectra(spectra, found, eigenvalues)
+        save_spectra(spectra, diagnosis, eigenvalues)
     with context.outputs.writing(*correlation_pictures(context.folder)):
-        save_pictures(context.folder, found, eigenvalues, run.recipe.model.projector[-1])
-    return {**found.values(), "samples": found.samples}
+        save_pictures(context.folder, diagnosis, eigenvalues, run.recipe.model.projector[-1])
+    return {**diagnosis.values(), "samples": diagnosis.samples}
 
 
 def _sample(count: int, at_most: int) -> Tensor:
@@ -354,10 +361,14 @@ def _of_so_many_classes(values: dict[str, Any], classes: int) -> dict[str, Any]:
     """A measurement without its top-5 accuracy where that is 100 % by definition."""
     if classes > 5:
         return values
-    kept = {key: value for key, value in values.items() if key != "top5_sd"}
-    if "seeds" in kept:
-        kept["seeds"] = [{**one, "top5": None} for one in kept["seeds"]]
-    return {**kept, "top5": None, "top5_reason": f"there are {classes} classes: five guesses have the right one"}
+    without_top5 = {key: value for key, value in values.items() if key != "top5_sd"}
+    if "seeds" in without_top5:
+        without_top5["seeds"] = [{**seed_values, "top5": None} for seed_values in without_top5["seeds"]]
+    return {
+        **without_top5,
+        "top5": None,
+        "top5_reason": f"there are {classes} classes: five guesses have the right one",
+    }
 
 
 def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -387,14 +398,14 @@ def _by_class(context: ProbeContext, stem: str, predictions: Tensor, labels: Ten
     return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
 
 
-def _at_native_size(shown: Preprocessing, data: Labelled) -> Preprocessing:
+def _at_native_size(preprocessing: Preprocessing, data: Labelled) -> Preprocessing:
     """Evaluation without resizing where all images are squares of one size; else as they are shown to the network."""
     if not isinstance(data.train, Beton) or not isinstance(data.test, Beton):
-        return shown
+        return preprocessing
     sides = {int(side) for source in (data.train, data.test) for side in (*source.heights, *source.widths)}
     if len(sides) > 1 or (side := sides.pop()) < 8:
-        return shown
-    return replace(shown, resize=side, crop=side)
+        return preprocessing
+    return replace(preprocessing, resize=side, crop=side)
 
 
 def _percent(share: float) -> float:

@@ -96,9 +96,14 @@ def _differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[str]]]:
 
 def _other_images(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
     """A row of the differences, where runs are known to have been trained on other images than one another."""
-    found = [rundir.fingerprint(_about(run)) for run in runs]
-    texts = ["–" if one is None else f"{one['images']:,} images, {one['digest'][:8]}" for one in found]
-    return [("images", texts)] if len({one["digest"] for one in found if one}) > 1 else []
+    fingerprints = [rundir.fingerprint(_about(run)) for run in runs]
+    texts = [
+        "–" if fingerprint is None else f"{fingerprint['images']:,} images, {fingerprint['digest'][:8]}"
+        for fingerprint in fingerprints
+    ]
+    return (
+        [("images", texts)] if len({fingerprint["digest"] for fingerprint in fingerprints if fingerprint}) > 1 else []
+    )
 
 
 def _gather(
@@ -160,9 +165,9 @@ def _gather(
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
     """Each metric of a metrics.jsonl by name: steps and values. A last line that is cut short is skipped."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
+    series: dict[str, tuple[list[float], list[float]]] = {}
     if not path.is_file():
-        return found
+        return series
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             record: dict[str, Any] = json.loads(line)
@@ -172,10 +177,10 @@ def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
             continue  # means of what the steps say
         for key, value in record.items():
             if key not in ("event", "step", "epoch") and isinstance(value, int | float):
-                steps, values = found.setdefault(key, ([], []))
+                steps, values = series.setdefault(key, ([], []))
                 steps.append(record["step"])
                 values.append(float(value))
-    return found
+    return series
 
 
 def _block(block: np.ndarray, width: int, step: int) -> Picture:
@@ -204,7 +209,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
         )
         with Image.open(drawn.path) as opened:
             views = opened.convert("RGB")
-        shown = [Picture("Views", "originals and their distorted views of epoch 0", views)]
+        pictures = [Picture("Views", "originals and their distorted views of epoch 0", views)]
         try:
             split, source = "test", open_recipe_images(recipe, "test", data)
         except UserError:
@@ -213,7 +218,7 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
         caption = (
             f"of {split} images among {NEIGHBOUR_IMAGES} of them at most, cosine similarity; the first is the query"
         )
-        return [*shown, Picture("Nearest neighbours", caption, neighbours)]
+        return [*pictures, Picture("Nearest neighbours", caption, neighbours)]
 
 
 class _Some(Pictures):
@@ -241,22 +246,22 @@ class _Some(Pictures):
 
 def _neighbours(run: Path, source: ImageSet, split: str, runtime: Runtime) -> Image.Image:
     subject, some = open_subject(str(run)), _Some(source, NEIGHBOUR_IMAGES)
-    found = embed(subject, some, split, runtime, on_unreadable="skip")
-    step = max(1, len(found.names) // NEIGHBOUR_QUERIES)
-    rows = range(step // 2, len(found.names), step)
-    queries = [str(found.position_of(row)) for row in rows][:NEIGHBOUR_QUERIES]
-    picture, _ = find_neighbours(subject, some, found, queries, runtime, top=NEIGHBOURS)
+    embeddings = embed(subject, some, split, runtime, on_unreadable="skip")
+    step = max(1, len(embeddings.names) // NEIGHBOUR_QUERIES)
+    rows = range(step // 2, len(embeddings.names), step)
+    queries = [str(embeddings.position_of(row)) for row in rows][:NEIGHBOUR_QUERIES]
+    picture, _ = find_neighbours(subject, some, embeddings, queries, runtime, top=NEIGHBOURS)
     return picture.convert("RGB")
 
 
 def _confusions(run: Path) -> list[Picture]:
     """The confusion of the linear probe of each dataset, where it was drawn and is not too large."""
-    found = []
+    pictures = []
     for file in sorted(run.glob("probe-*/linear-confusion.png")):
         with Image.open(file) as opened:
             caption = f"linear probe on {file.parent.name.removeprefix('probe-')}"
-            found.append(Picture("Confusion", caption, opened.convert("RGB")))
-    return found
+            pictures.append(Picture("Confusion", caption, opened.convert("RGB")))
+    return pictures
 
 
 def _plain(value: Any) -> Any:

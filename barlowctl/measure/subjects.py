@@ -79,14 +79,14 @@ class Subject:
         Raises:
             UserError: it has none.
         """
-        found = self.images if data is None else data
-        if found is None:
+        images = self.images if data is None else data
+        if images is None:
             raise UserError(
                 "this network has no data of its own",
                 allowed="a dataset in the data home, a folder with train/ and test/",
                 next="--data DATASET",
             )
-        return found
+        return images
 
 
 def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
@@ -106,8 +106,10 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
     if overrides:
         subject = _shown_otherwise(subject, overrides)
-    shown = subject.preprocessing
-    return replace(subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, shown.resize, shown.crop)))
+    preprocessing = subject.preprocessing
+    return replace(
+        subject, notes=(*same_name, *subject.notes, *of_geometry(trained_at, preprocessing.resize, preprocessing.crop))
+    )
 
 
 def _opened(path: Path, what: str) -> Subject:
@@ -146,7 +148,7 @@ PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "dat
 def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
     """The subject with images prepared in another way; a crop that it cannot take is refused before images are read."""
     own = subject.preprocessing
-    asked = load.measuring(
+    recipe = load.measuring(
         {
             "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
             "eval": {"resize": own.resize, "crop": own.crop},
@@ -158,20 +160,20 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
             raise UserError(
                 f"--set {override}: '{key}' is of a training, and changes nothing here", allowed=", ".join(PREPARED_BY)
             )
-    shown = replace(
+    preprocessing = replace(
         own,
-        resize=asked.eval.resize,
-        crop=asked.eval.crop,
-        range=asked.data.range,
-        background=asked.data.background,
-        bands=asked.data.bands,
+        resize=recipe.eval.resize,
+        crop=recipe.eval.crop,
+        range=recipe.data.range,
+        background=recipe.data.background,
+        bands=recipe.data.bands,
     )
     try:
-        check_input(subject.backbone, shown.crop, in_chans=shown.channels)
+        check_input(subject.backbone, preprocessing.crop, in_chans=preprocessing.channels)
     except UserError as error:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
-    return replace(subject, preprocessing=shown)
+    return replace(subject, preprocessing=preprocessing)
 
 
 def baseline(subject: Subject, name: str) -> Subject:
@@ -229,26 +231,28 @@ def _of_timm(name: str) -> Subject:
         name,
         "timm" if tag else "random",
         backbone.eval(),
-        shown := Preprocessing.of_timm(config),
+        preprocessing := Preprocessing.of_timm(config),
         _folder(name),
-        partial(_built_anew, architecture, shown, "default", {}),
+        partial(_built_anew, architecture, preprocessing, "default", {}),
         metadata={"timm": name, "weights": tag or "random"},
         notes=notes,
     )
 
 
-def _built_anew(architecture: str, shown: Preprocessing, stem: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _built_anew(architecture: str, preprocessing: Preprocessing, stem: str, arguments: Mapping[str, Any]) -> nn.Module:
     """That network with fresh weights, from torch's current generator."""
-    return build_checked_backbone(architecture, shown.channels, (shown.crop,), stem=stem, arguments=arguments)
+    return build_checked_backbone(
+        architecture, preprocessing.channels, (preprocessing.crop,), stem=stem, arguments=arguments
+    )
 
 
 def _built(architecture: str) -> nn.Module:
-    known = timm.list_models()
-    if architecture not in known:
+    names = timm.list_models()
+    if architecture not in names:
         start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
         runs = [file.parent.name for file in rundir.runs_home().glob("*/recipe.toml")]
         raise UserError(
-            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *known])}",
+            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *names])}",
             allowed=WHAT,
             next=shell.line(
                 "python",
@@ -261,7 +265,7 @@ def _built(architecture: str) -> nn.Module:
 
 def _published(architecture: str, name: str, tag: str) -> nn.Module:
     _built(architecture)
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{architecture}.*")]
     if tag not in tags:
         raise UserError(
             f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",

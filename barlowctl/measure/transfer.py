@@ -62,11 +62,11 @@ def transfer(
             next=instead("--task", task, TASKS),
         )
     if task == "voc07":
-        found = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
+        values = measure_voc07(subject, _place(task, data), runtime, options or SvmOptions(), on_unreadable)
     else:
-        found = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
+        values = _one_label(subject, task, data, runtime, protocol, tasks or Tasks(), folder, emit, on_unreadable)
     published = dict(TRANSFER.column(task)) if task in TRANSFER.columns else {}
-    return {"task": task, **found, "published": published}
+    return {"task": task, **values, "published": published}
 
 
 def _one_label(
@@ -86,7 +86,7 @@ def _one_label(
     file, _ = place(folder, f"transfer-{task}", identity)
     trained = "linear" if task == "folder" else task
     fast = protocol == "fast"
-    wanted = Tasks(
+    probe_tasks = Tasks(
         knn=fast,
         linear=fast,
         trained=() if fast else (trained,),
@@ -97,7 +97,7 @@ def _one_label(
         subject,
         labelled,
         runtime,
-        tasks=wanted,
+        tasks=probe_tasks,
         folder=file.with_suffix("") if fast else reserve(file, identity),
         emit=emit,
         on_unreadable=on_unreadable,
@@ -132,8 +132,8 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
         case _:
             return open_labelled(subject.measured_on(data), choices)
     path = _place(task, data)
-    files, asked = (read(path, split) for split in ("train", "val"))
-    train, test = pictures_of(choices, files), pictures_of(choices, asked, lambda: files)
+    train_files, test_files = (read(path, split) for split in ("train", "val"))
+    train, test = pictures_of(choices, train_files), pictures_of(choices, test_files, lambda: train_files)
     _share_class_names(train, test)
     return check_labelled(train, test)
 
@@ -141,8 +141,11 @@ def open_task(subject: Subject, task: str, data: str | None) -> Labelled:
 def _share_class_names(train: Pictures, test: Pictures) -> None:
     """One list for both splits, the longer one, where what they name alike is the same; else each keeps its own."""
     pairs = zip(train.class_names, test.class_names, strict=False)
-    if all(one == other or not one or not other for one, other in pairs):
-        names = [one or other for one, other in zip_longest(train.class_names, test.class_names, fillvalue="")]
+    if all(train_name == test_name or not train_name or not test_name for train_name, test_name in pairs):
+        names = [
+            train_name or test_name
+            for train_name, test_name in zip_longest(train.class_names, test.class_names, fillvalue="")
+        ]
         train.class_names = test.class_names = names
 
 

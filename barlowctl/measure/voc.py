@@ -59,10 +59,10 @@ def measure_voc07(
     svm.require_library()
     device = choose_device(runtime.device)
     set_threads(runtime)
-    shown = replace(subject.preprocessing, squash=True)
+    preprocessing = replace(subject.preprocessing, squash=True)
     network, pooled = _pooled(subject, options.pooling, device)
     training = sources[0]
-    choices = choices_of(shown)
+    choices = choices_of(preprocessing)
     opened = [pictures_of(choices, training), pictures_of(choices, sources[1], lambda: training)]
     settings = {
         "pooling": pooled.name,
@@ -71,21 +71,26 @@ def measure_voc07(
         "low_shot": list(options.low_shot),
         "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
     }
-    prints = {split: one.fingerprint for split, one in zip(("trainval", "test"), opened, strict=True)}
+    prints = {
+        split: split_pictures.fingerprint for split, split_pictures in zip(("trainval", "test"), opened, strict=True)
+    }
     identity = identify(subject, prints, settings).as_dict()
     overlapping = check_distinct(*opened)
-    read = [extract_readable(network, one, shown, runtime, device, on_unreadable=on_unreadable) for one in opened]
-    if why := meaning.of_features(torch.cat([found.features for found in read])):
+    read = [
+        extract_readable(network, split_pictures, preprocessing, runtime, device, on_unreadable=on_unreadable)
+        for split_pictures in opened
+    ]
+    if why := meaning.of_features(torch.cat([extracted.features for extracted in read])):
         raise UserError(f"no precision of '{subject.name}' would mean anything: {why}")
-    features = [found.features.numpy() for found in read]
-    targets = [matrix[found.positions] for matrix, found in zip(targets, read, strict=True)]
+    features = [extracted.features.numpy() for extracted in read]
+    targets = [matrix[extracted.positions] for matrix, extracted in zip(targets, read, strict=True)]
     _check_classes(targets, options.low_shot)
     threads = min(runtime.threads or usable_cores(), usable_cores())
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]
     names = list(VOC07.class_names)
-    pictures = f"whole pictures squashed to {shown.crop} x {shown.crop} ({shown.interpolation})"
+    pictures = f"whole pictures squashed to {preprocessing.crop} x {preprocessing.crop} ({preprocessing.interpolation})"
     return {
         "metric": svm.AREA,
         "value": _percent(fitted.mean_area),
@@ -102,8 +107,8 @@ def measure_voc07(
         "not_converged": fitted.not_converged,
         "low_shot": few,
         "notes": [note for note in (pooled.note, overlapping) if note],
-        "crop": shown.crop,
-        "interpolation": shown.interpolation,
+        "crop": preprocessing.crop,
+        "interpolation": preprocessing.interpolation,
         "data": {
             split: {"path": str(source.path), "images": len(source), **source.scan_report.nonempty()}
             for split, source in zip(("trainval", "test"), sources, strict=True)
@@ -111,8 +116,8 @@ def measure_voc07(
         "identity": identity,
         "unreadable": [
             replace(problem, split=split).as_dict()
-            for split, found in zip(("trainval", "test"), read, strict=True)
-            for problem in found.unreadable
+            for split, extracted in zip(("trainval", "test"), read, strict=True)
+            for problem in extracted.unreadable
         ],
         "measured": {"features": features[0].shape[1]},
     }
@@ -127,15 +132,16 @@ class _Pooled:
     note: str = ""
 
 
-def _pooled(subject: Subject, wanted: Pooling, device: torch.device) -> tuple[nn.Module, _Pooled]:
+def _pooled(subject: Subject, requested: Pooling, device: torch.device) -> tuple[nn.Module, _Pooled]:
     """The network that makes the features, on the device and in evaluation mode."""
-    backbone, shown = subject.backbone.to(device).eval(), subject.preprocessing
-    if wanted == "average":
+    backbone, preprocessing = subject.backbone.to(device).eval(), subject.preprocessing
+    if requested == "average":
         return backbone, _Pooled("average", "the network's own pooling")
-    last = last_map_shape(backbone, shown.crop, in_chans=shown.channels)
+    last = last_map_shape(backbone, preprocessing.crop, in_chans=preprocessing.channels)
     if last is None or min(last[1:]) < 2:
         what = "no map of features before its pooling" if last is None else f"a last map of {last[1]} x {last[2]}"
-        note = f"{subject.name} has {what} at {shown.crop} pixels, so its own pooling was used and not 2 x 2 windows"
+        note = f"{subject.name} has {what} at {preprocessing.crop} pixels, so its own pooling was used"
+        note += " and not 2 x 2 windows"
         return backbone, _Pooled("average", "the network's own pooling", note)
     width, height, breadth = last
     windows = f"{height - 1} x {breadth - 1} of the last map's {height} x {breadth}"

@@ -95,20 +95,20 @@ def check_backbone_args(timm_args: Mapping[str, Any]) -> None:
 
 
 def _check_name(name: str) -> None:
-    known = timm.list_models()
-    if name in known:
+    names = timm.list_models()
+    if name in names:
         return
-    if name.split(".")[0] in known:
+    if name.split(".")[0] in names:
         plain = name.split(".")[0]
         raise UserError(
             f"backbone {name!r} names pretrained weights, but pre-training starts from random ones",
             allowed=f"the architecture alone: {plain!r}",
             next=f"--set model.backbone={plain}",
         )
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     raise UserError(
         f"timm {timm.__version__} has no model named {name!r}",
-        allowed=f"any of its {len(known)} models" + (f", nearest: {', '.join(near)}" if near else ""),
+        allowed=f"any of its {len(names)} models" + (f", nearest: {', '.join(near)}" if near else ""),
         next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
     )
 
@@ -123,10 +123,10 @@ def _create(name: str, in_chans: int, zero_init_last: bool, timm_args: Mapping[s
                 raise
         return timm.create_model(name, pretrained=False, **arguments)
     except _CONSTRUCTION_ERRORS as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
+        arguments_text = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(
-            f"timm cannot build {name!r} with {given}: {lines[0] if lines else type(error).__name__}",
+            f"timm cannot build {name!r} with {arguments_text}: {lines[0] if lines else type(error).__name__}",
             next="correct model.backbone_args",
         ) from error
 

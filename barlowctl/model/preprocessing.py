@@ -103,13 +103,13 @@ class Preprocessing:
 
     def departures(self, *names: str) -> dict[str, Any]:
         """The named values (none named: all that have a default) that differ from their defaults, as JSON values."""
-        found = {
+        changed = {
             field.name: getattr(self, field.name)
             for field in fields(self)
             if field.default is not MISSING and (not names or field.name in names)
             if getattr(self, field.name) != field.default
         }
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
 
     @classmethod
     def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -126,10 +126,10 @@ class Preprocessing:
     def __str__(self) -> str:
         """In one line for people."""
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
-        shown = f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.crop} x {self.crop}"
+        geometry = f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.crop} x {self.crop}"
         if self.squash:
-            shown = f"whole pictures squashed to {self.crop} x {self.crop} ({self.interpolation})"
+            geometry = f"whole pictures squashed to {self.crop} x {self.crop} ({self.interpolation})"
         return (
-            f"{shown}, {self.channels} {'channel' if self.channels == 1 else 'channels'} in [0, 1], minus "
+            f"{geometry}, {self.channels} {'channel' if self.channels == 1 else 'channels'} in [0, 1], minus "
             f"({mean}), divided by ({std})"
         )

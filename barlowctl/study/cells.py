@@ -61,7 +61,7 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
     return StudyImages(
         labelled,
         home.anywhere(dataset),
-        {split: one.digest for split, one in labelled.fingerprints.items()},
+        {split: fingerprint.digest for split, fingerprint in labelled.fingerprints.items()},
         {split: images[split].get("content_hash", images[split]["path"]) for split in ("train", "test")},
     )
 
@@ -82,7 +82,7 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         try:
             if not (cell.path / "result.json").is_file():
                 job = prepare(cell.recipe, runtime, data)
-                job.kept = precision.shared(cell.path.parents[2], cell.recipe, job.device)
+                job.earlier_precision = precision.shared(cell.path.parents[2], cell.recipe, job.device)
                 with show(cell) as sink:
                     launch(job, cell.path, sink, resume=(cell.path / "recipe.toml").is_file())
         except RunDiverged as diverged:
@@ -94,9 +94,9 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             raise UserError(
                 f"'{cell.path}': {run.notes[0]}", next=f"{shell.line('rm', '-r', cell.path)} && barlowctl ..."
             )
-        measures, said = measure_cell(run, labelled, runtime)
+        measures, notes = measure_cell(run, labelled, runtime)
         seconds = {**_training(cell.path), "measure": time.monotonic() - trained}
-        cell.finish(_record(cell) | {"measures": measures, "notes": said, "seconds": seconds})
+        cell.finish(_record(cell) | {"measures": measures, "notes": notes, "seconds": seconds})
     return True
 
 
@@ -128,20 +128,20 @@ def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tupl
     """
     _, values = next(probe_run(run, labelled, runtime))
     device = choose_device(runtime.device)
-    found = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
-    said = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
+    diagnosis = diagnose(run.method.to(device), labelled.train, run.recipe, runtime, device)
+    notes = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
     neighbours = values["knn"].get("neighbours", {}).get(f"k{KS[0]}", KS[0])
     if neighbours < KS[0]:
-        said.append(f"kNN: k is {KS[0]} but the bank holds {neighbours} images: all of them vote")
+        notes.append(f"kNN: k is {KS[0]} but the bank holds {neighbours} images: all of them vote")
     measures = {
         "knn": values["knn"]["top1"],
         "linear_top1": values["linear"]["top1"],
         "linear_top5": values["linear"]["top5"],
         "effective_rank": values["effective_rank"],
         "feature_spread": values["feature_spread"],
-        **found.values(),  # mean_diagonal and rms_off_diagonal of C
+        **diagnosis.values(),  # mean_diagonal and rms_off_diagonal of C
     }
-    return measures, [*said, *labelled.notes]
+    return measures, [*notes, *labelled.notes]
 
 
 def write_results(directory: StudyDirectory, *, figures: bool = True) -> tuple[list[Path], str | None]:
@@ -195,9 +195,9 @@ def finished_of_all_layers(directory: StudyDirectory) -> str | None:
     if not any(study.name == "projector" for study in directory.studies):
         return None
     study = studies.build("projector-width", directory.base)
-    other = replace(directory, studies=(study,), seeds=(), asked=None)
+    other = replace(directory, studies=(study,), seeds=(), requested=None)
     names = [v.name for v in study.variants if v.name != study.baseline and other.seeds_of(study, v)]
-    if not names or any(one.name == study.name for one in directory.studies):
+    if not names or any(shown_study.name == study.name for shown_study in directory.studies):
         return None
     return f"finished with all layers alike, another study: {', '.join(names)} (--projector-width shows it)"
 

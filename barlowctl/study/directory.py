@@ -83,14 +83,14 @@ class Cell:
 class StudyDirectory:
     """Studies of one recipe in one directory, with some seeds.
 
-    asked: (study, variant) pairs of which all seeds are wanted; None: of every variant.
+    requested: (study, variant) pairs of which all seeds are to be there; None: of every variant.
     """
 
     out: Path
     base: Recipe
     studies: tuple[Study, ...]
     seeds: tuple[int, ...]
-    asked: frozenset[tuple[str, str]] | None = None
+    requested: frozenset[tuple[str, str]] | None = None
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -102,37 +102,41 @@ class StudyDirectory:
 
     def cell(self, study: Study, variant: Variant, seed: int) -> Cell:
         """The cell of a variant of one of the studies, of any seed; equal recipes have the same one."""
-        found = self._cells.get((study.name, variant.name, seed))
-        return found or self._make(study, variant, seed)
+        made = self._cells.get((study.name, variant.name, seed))
+        return made or self._make(study, variant, seed)
 
     def seeds_of(self, study: Study, variant: Variant) -> list[int]:
-        """The seeds of which the variant has a finished cell, and those that are asked of it."""
+        """The seeds of which the variant has a finished cell, and those that are requested of it."""
         folder = self._variants[study.name, variant.name][1]
         there = {int(file.parent.name.removeprefix("seed-")) for file in folder.glob("seed-*/cell.json")}
-        wanted = self.asked is None or (study.name, variant.name) in self.asked
-        return sorted(there | set(self.seeds if wanted else ()))
+        all_seeds = self.requested is None or (study.name, variant.name) in self.requested
+        return sorted(there | set(self.seeds if all_seeds else ()))
 
     def with_finished(self, whole: Sequence[Study]) -> StudyDirectory:
         """The same, and of the studies `whole` every further variant that has a finished cell (and nothing missing)."""
 
-        def kept(study: Study) -> Study:
-            own = next(one for one in self.studies if one.name == study.name).variants
+        def with_finished_variants(study: Study) -> Study:
+            own = next(variant for variant in self.studies if variant.name == study.name).variants
             rest = replace(self, studies=(study,), seeds=())
-            variants = (one for one in study.variants if one in own or rest.seeds_of(study, one))
+            variants = (variant for variant in study.variants if variant in own or rest.seeds_of(study, variant))
             return replace(study, variants=tuple(variants))
 
         names = [study.name for study in self.studies]
-        asked = frozenset((study.name, variant.name) for study in self.studies for variant in study.variants)
-        return replace(self, studies=tuple(kept(study) for study in whole if study.name in names), asked=asked)
+        requested = frozenset((study.name, variant.name) for study in self.studies for variant in study.variants)
+        return replace(
+            self,
+            studies=tuple(with_finished_variants(study) for study in whole if study.name in names),
+            requested=requested,
+        )
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, int], Cell]:
-        found: dict[tuple[str, str, int], Cell] = {}
+        cells: dict[tuple[str, str, int], Cell] = {}
         for seed in self.seeds:
             for study in self.studies:
                 for variant in study.variants:
-                    found[study.name, variant.name, seed] = self._make(study, variant, seed)
-        return found
+                    cells[study.name, variant.name, seed] = self._make(study, variant, seed)
+        return cells
 
     def _make(self, study: Study, variant: Variant, seed: int) -> Cell:
         recipe, folder = self._variants[study.name, variant.name]
@@ -147,7 +151,7 @@ class StudyDirectory:
     @cached_property
     def _variants(self) -> dict[tuple[str, str], tuple[Recipe, Path]]:
         """(study, variant) -> the recipe, with the base's seed, and the folder of its cells."""
-        found: dict[tuple[str, str], tuple[Recipe, Path]] = {}
+        variants: dict[tuple[str, str], tuple[Recipe, Path]] = {}
         folders: dict[str, Path] = {}
         for study in self.studies:
             for variant in study.variants:
@@ -159,8 +163,8 @@ class StudyDirectory:
                 mark = load.digest(recipe)[:8]
                 there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
                 own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
-                found[study.name, variant.name] = recipe, folders.setdefault(mark, own)
-        return found
+                variants[study.name, variant.name] = recipe, folders.setdefault(mark, own)
+        return variants
 
     @property
     def dataset(self) -> str | None:

@@ -125,8 +125,8 @@ def _resolve_variants(
         except UserError as error:
             wrong.setdefault(cell.variant.name, error.message)
     if wrong:
-        said = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
-        raise UserError(said, next=shell.line("--without", ",".join([*without, *wrong])))
+        problems = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
+        raise UserError(problems, next=shell.line("--without", ",".join([*without, *wrong])))
     return resolved
 
 
@@ -151,11 +151,11 @@ def _sizes(base: Recipe, data: str | None) -> tuple[ImageSet | None, int, int]:
 
 
 def _recorded(cells: Sequence[Cell]) -> Cost | None:
-    found = [record["seconds"] for cell in cells if (record := cell.record) and record.get("seconds")]
-    if not found:
+    costs = [record["seconds"] for cell in cells if (record := cell.record) and record.get("seconds")]
+    if not costs:
         return None
-    train, rest = (statistics.fmean(seconds[key] for seconds in found) for key in ("train", "measure"))
-    return Cost(train, rest, f"{len(found)} finished cell{'s' * (len(found) > 1)} of it")
+    train, rest = (statistics.fmean(seconds[key] for seconds in costs) for key in ("train", "measure"))
+    return Cost(train, rest, f"{len(costs)} finished cell{'s' * (len(costs) > 1)} of it")
 
 
 class _Stopwatch:
@@ -163,7 +163,7 @@ class _Stopwatch:
 
     def __init__(self, own: Resolved, runtime: Runtime, source: ImageSet | None) -> None:
         self.own, self.base, self.runtime, self.device, self.source = own, own.recipe, runtime, own.device, source
-        self.precisions: dict[str, str] = {}  # asked -> computed in
+        self.precisions: dict[str, str] = {}  # requested -> computed in
         self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed
         self.loading = self._load()  # seconds an image
         self.compute: float | None = None
@@ -207,10 +207,10 @@ class _Stopwatch:
 
     def _precision(self, recipe: Recipe) -> str:
         """What is computed in, chosen once for all recipes that ask for the same."""
-        asked = recipe.train.precision
-        if asked not in self.precisions:
-            self.precisions[asked] = of_run(recipe, self.device).used
-        return self.precisions[asked]
+        requested = recipe.train.precision
+        if requested not in self.precisions:
+            self.precisions[requested] = of_run(recipe, self.device).used
+        return self.precisions[requested]
 
     def _load(self) -> float:
         """Seconds an image of the training loader, 0 where the images are not here."""
@@ -228,8 +228,8 @@ class _Stopwatch:
     def evaluation(self, images: int, tests: int) -> float:
         """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
         backbone = build_method(self.base).backbone.to(self.device).eval()
-        shown = self.own.preprocessing
-        pixels = torch.zeros((64, shown.channels, shown.crop, shown.crop), device=self.device)
+        preprocessing = self.own.preprocessing
+        pixels = torch.zeros((64, preprocessing.channels, preprocessing.crop, preprocessing.crop), device=self.device)
         with torch.inference_mode():
             backbone(pixels)
             start = time.perf_counter()
@@ -244,9 +244,9 @@ class _Stopwatch:
                 "subset": np.arange(min(ROWS, self.source.num_samples)),
                 "choice": self.own.loader,
             }
-            specs: list[Spec] = [evaluation_spec(shown)]
+            specs: list[Spec] = [evaluation_spec(preprocessing)]
             with build_loader(
-                self.source, specs, shown.channels, self.runtime, self.device, shuffle=False, **rows
+                self.source, specs, preprocessing.channels, self.runtime, self.device, shuffle=False, **rows
             ) as loader:
                 load = _seconds_an_image(loader)
         extraction = (max(forward, load) if self.beside else forward + load) * (images + tests)
@@ -256,15 +256,15 @@ class _Stopwatch:
         classes = 10 if self.source is None else max(2, int(self.source.labels.max()) + 1)
         rows, queries = max(min(ROWS, images), 2 * classes), min(500, tests)
         generator = torch.Generator().manual_seed(0)
-        bank, asked = (torch.randn(count, width, generator=generator) for count in (rows, queries))
+        bank, query_features = (torch.randn(count, width, generator=generator) for count in (rows, queries))
         labels = torch.arange(rows) % classes
         start = time.perf_counter()
         linear.linear_probe(
-            bank, labels, asked, labels[:queries], num_classes=classes, seed=0, epochs=6, device=self.device
+            bank, labels, query_features, labels[:queries], num_classes=classes, seed=0, epochs=6, device=self.device
         )
         fit = (time.perf_counter() - start) * 5 * images / rows
         start = time.perf_counter()
-        knn.knn_predict(bank, labels, asked, num_classes=classes)
+        knn.knn_predict(bank, labels, query_features, num_classes=classes)
         return fit + (time.perf_counter() - start) * images / rows * tests / queries
 
 

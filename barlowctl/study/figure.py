@@ -169,8 +169,8 @@ def _level(axes: Axes, right: Axes, study: Study, table: Sequence[Row]) -> None:
 def _legend(*axes: Axes) -> None:
     """One entry per label, over the entries of all axes, below the plot."""
     entries: dict[str, Any] = {}
-    for one in axes:
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure = axes[0].get_figure()
     assert figure is not None

@@ -365,21 +365,21 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
     Raises:
         UserError: no study has a variant of that name.
     """
-    known = [variant.name for study in studies for variant in study.variants]
+    names = [variant.name for study in studies for variant in study.variants]
     for name in (*only, *without):
-        if name not in known:
+        if name not in names:
             raise UserError(
-                f"no variant is named '{name}'{did_you_mean(name, known)}",
-                allowed=", ".join(dict.fromkeys(known)),
-                next=instead("--only" if name in only else "--without", name, known),
+                f"no variant is named '{name}'{did_you_mean(name, names)}",
+                allowed=", ".join(dict.fromkeys(names)),
+                next=instead("--only" if name in only else "--without", name, names),
             )
-    kept = []
+    selected = []
     for study in studies:
-        wanted = {variant.name for variant in study.variants if not only or variant.name in only} - set(without)
-        variants = tuple(variant for variant in study.variants if variant.name in wanted | {study.baseline})
-        if wanted & set(only) or wanted - {study.baseline} or (not only and not without):
-            kept.append(replace(study, variants=variants))
-    return kept
+        chosen = {variant.name for variant in study.variants if not only or variant.name in only} - set(without)
+        variants = tuple(variant for variant in study.variants if variant.name in chosen | {study.baseline})
+        if chosen & set(only) or chosen - {study.baseline} or (not only and not without):
+            selected.append(replace(study, variants=variants))
+    return selected
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:

@@ -70,13 +70,13 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
 
 def _measured(directory: StudyDirectory, study: Study, name: str) -> dict[str, list[float]]:
     variant = next(variant for variant in study.variants if variant.name == name)
-    found: dict[str, list[float]] = {}
+    columns: dict[str, list[float]] = {}
     for seed in directory.seeds_of(study, variant):
         record = directory.cell(study, variant, seed).record or {}
         for column, value in record.get("measures", {}).items():
             if value is not None:  # a measurement that means nothing, e.g. of features that are all the same
-                found.setdefault(column, []).append(value)
-    return found
+                columns.setdefault(column, []).append(value)
+    return columns
 
 
 def _statistics(column: str, values: Sequence[float], base: Sequence[float]) -> Row:
@@ -158,18 +158,18 @@ ACCURACY = ("knn", "linear_top1")
 EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
 
 
-def shown(table: Sequence[Row], wanted: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
-    """Header and cells for people: those of the wanted columns that somebody measured, and the paper's beside top-1."""
-    columns = [column for column in wanted if any(column in row for row in table)]
-    published = "linear_top1" in wanted and any(row["published_difference"] for row in table)
+def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
+    """Header and cells for people: those of the columns that somebody measured, and the paper's beside top-1."""
+    measured = [column for column in columns if any(column in row for row in table)]
+    published = "linear_top1" in columns and any(row["published_difference"] for row in table)
     header = ["variant", "seeds"]
-    for column in columns:
+    for column in measured:
         header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
     header += ["paper", "paper diff.", "verdict"] if published else []
     lines = []
     for row in table:
         line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]
-        for column in columns:
+        for column in measured:
             line.append(mean_and_spread(row, column))
             if column == "linear_top1":
                 line.append(_difference(row))
@@ -190,7 +190,7 @@ def _difference(row: Row) -> str:
 
 def markdown(study: Study, table: Sequence[Row]) -> str:
     """The table as Markdown, with what is missing said below it."""
-    header, lines = shown(table)
+    header, lines = formatted(table)
     text = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     text += ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([*text, "", *notes(study, table)]) + "\n"

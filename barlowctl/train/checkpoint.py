@@ -113,8 +113,8 @@ def list_checkpoints(directory: Path) -> list[Path]:
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    found = [path for path in directory.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=_step)
+    checkpoints = [path for path in directory.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(checkpoints, key=_step)
 
 
 def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
@@ -127,17 +127,17 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
     Raises:
         UserError: there is none, or none is intact.
     """
-    found = list_checkpoints(directory)
+    checkpoints = list_checkpoints(directory)
     notes: list[str] = []
-    for path in reversed(found):
+    for path in reversed(checkpoints):
         try:
             return Loaded(_read(path, model_only), path, tuple(notes))
         except _Unusable as error:
             notes.append(f"checkpoint {path.name} is not usable ({error})")
-    if not found:
+    if not checkpoints:
         raise UserError(f"there is no checkpoint in {directory}", next=_begin_again(directory.parent))
     raise UserError(
-        f"none of the {len(found)} checkpoints in {directory} is usable: {'; '.join(notes)}",
+        f"none of the {len(checkpoints)} checkpoints in {directory} is usable: {'; '.join(notes)}",
         next=_begin_again(directory.parent),
     )
 

@@ -134,8 +134,8 @@ class Wandb:
     def _place(run: Path) -> dict[str, str]:
         """Id and project: those the run has already, or new ones."""
         if (run / WANDB_FILE).is_file():
-            found = rundir.read_json(run / WANDB_FILE)
-            return {key: str(found[key]) for key in ("id", "project") if key in found}
+            session = rundir.read_json(run / WANDB_FILE)
+            return {key: str(session[key]) for key in ("id", "project") if key in session}
         return {"id": secrets.token_hex(4), "project": os.environ.get("WANDB_PROJECT", "barlowctl")}
 
 

@@ -35,8 +35,8 @@ def json_lines(path: Path, *, start_step: int = 0) -> Sink:
     """
     try:
         if path.exists():
-            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _is_before(line, start_step)]
-            files.write_bytes(path, b"".join(kept))
+            earlier = [line for line in path.read_bytes().splitlines(keepends=True) if _is_before(line, start_step)]
+            files.write_bytes(path, b"".join(earlier))
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -78,8 +78,12 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 def evaluation_at(path: Path, step: int) -> dict[str, float] | None:
     """What was measured at a step, as it was recorded; None: nothing was."""
-    found = [record for record in records(path) if record["event"] == "evaluation" and record["step"] == step]
-    return {key: found[-1][key] for key in found[-1] if key not in ("event", "step", "epoch")} if found else None
+    evaluations = [record for record in records(path) if record["event"] == "evaluation" and record["step"] == step]
+    return (
+        {key: evaluations[-1][key] for key in evaluations[-1] if key not in ("event", "step", "epoch")}
+        if evaluations
+        else None
+    )
 
 
 def put_aside(path: Path) -> Path:

@@ -214,8 +214,8 @@ class TrainingStep:
         assert self.optimizer is not None
         if not self.scaler.is_enabled():
             return self._failed
-        found = self.scaler._found_inf_per_device(self.optimizer)
-        return torch.maximum(self._failed, sum(found.values()).clamp(max=1.0))
+        overflows = self.scaler._found_inf_per_device(self.optimizer)
+        return torch.maximum(self._failed, sum(overflows.values()).clamp(max=1.0))
 
     def _is_replayed(self, views: Sequence[Tensor], targets: Targets) -> bool:
         """Whether the step is one replay; captures it the first time. A batch of other shapes is computed as ever."""

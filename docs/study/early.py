@@ -48,7 +48,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
         done = event.step if isinstance(event, StepDone) else done
 
     job = prepare(recipe, runtime)
-    job.kept = precision.kept_by(cell.path)
+    job.earlier_precision = precision.recorded_by(cell.path)
     with tempfile.TemporaryDirectory() as folder, suppress(RunStopped):  # a loss that is not finite ends here too
         pretrain(job, Path(folder), count, digest="", stop=lambda: done >= steps)
     if done < steps:

@@ -53,7 +53,7 @@ def test_the_faster_one_is_chosen_and_by_how_much_is_said(
 ) -> None:
     """Medians: neither a slow first step nor one that was disturbed counts."""
     found = precision.faster(asked, clock([1.0, fp32, 0.7, fp32], [0.0, bf16, bf16, 0.01]), "steps")
-    assert (found.asked, found.used) == (asked, used)
+    assert (found.requested, found.used) == (asked, used)
     assert found.why.startswith(says)
     assert ("noise" in found.why) == ("(a diff" in says)
 
@@ -76,7 +76,7 @@ def test_nothing_is_measured_on_a_gpu_nor_where_the_recipe_asks_for_fp32(asked: 
     recipe = load.override(tiny, [f"train.precision={asked}"])
     assert precision.of_run(recipe, GPU) == Precision(asked, asked)
     kept = Precision(asked, "fp32", "as when the run began")
-    assert precision.of_run(recipe, CPU, kept=kept) == (Precision("fp32", "fp32") if asked == "fp32" else kept)
+    assert precision.of_run(recipe, CPU, earlier=kept) == (Precision("fp32", "fp32") if asked == "fp32" else kept)
 
 
 def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_it_was(
@@ -108,9 +108,9 @@ def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_i
 def test_a_run_of_before_kept_its_precision_in_its_first_lines(tmp_path: Path) -> None:
     def kept(about: dict[str, Any]) -> Precision | None:
         (tmp_path / "run.json").write_text(json.dumps(about))
-        return precision.kept_by(tmp_path)
+        return precision.recorded_by(tmp_path)
 
-    assert precision.kept_by(tmp_path) is None
+    assert precision.recorded_by(tmp_path) is None
     began = "as when the run began"
     assert kept({"facts": {"device": "cpu, 1 thread, bf16"}}) == Precision("bf16", "bf16", began)
     slower = "cpu, 2 threads, fp32 (the recipe's fp16 is slower on this CPU)"
@@ -126,19 +126,19 @@ def test_a_run_that_moves_to_a_cpu_keeps_what_was_chosen_there(tmp_path: Path) -
     gpu = precision.record(Precision("fp16", "fp16"), GPU)
     (tmp_path / "run.json").write_text(json.dumps({"precision": gpu, "data": {"images": 3}}))
     precision.keep(tmp_path, Precision("fp16", "fp16"), GPU)
-    assert precision.kept_by(tmp_path) is None
+    assert precision.recorded_by(tmp_path) is None
     precision.keep(tmp_path, Precision("fp16", "bf16", "so"), CPU)
-    assert precision.kept_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
     assert json.loads((tmp_path / "run.json").read_text())["data"] == {"images": 3}
     precision.keep(tmp_path, Precision("fp16", "fp32", "other"), CPU)
-    assert precision.kept_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
+    assert precision.recorded_by(tmp_path) == Precision("fp16", "bf16", "so, when the run began")
 
 
 def test_a_study_chooses_once_or_as_its_earlier_runs_did(
     tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [Precision("bf16", "fp32", "measured"), Precision("bf16", "bf16", "measured")]
-    monkeypatch.setattr(precision, "faster", lambda asked, seconds, of: answers.pop(0))
+    monkeypatch.setattr(precision, "faster", lambda requested, seconds, of: answers.pop(0))
     first = precision.shared(tmp_path / "new", tiny, CPU)
     assert first == Precision("bf16", "fp32", "measured, for the whole study")
     assert precision.shared(tmp_path / "new", load.override(tiny, ["train.batch_size=8"]), CPU) == first
