@@ -220,25 +220,25 @@ def joined(*, cuda: bool, time_limit: float = TIME_LIMIT) -> Iterator[Ranks]:
     Raises:
         UserError: variables that are missing or wrong, or ranks that cannot be reached.
     """
-    place = launcher.place()
-    if place.size == 1:
+    process = launcher.detect()
+    if process.size == 1:
         yield ALONE
         return
     try:
         waited = datetime.timedelta(seconds=time_limit)
-        where = f"tcp://{place.address}:{place.port}?rank={place.rank}&world_size={place.size}"
-        store, rank, size = next(rendezvous(where if place.address else "env://", timeout=waited))
+        where = f"tcp://{process.address}:{process.port}?rank={process.rank}&world_size={process.size}"
+        store, rank, size = next(rendezvous(where if process.address else "env://", timeout=waited))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=waited
         )
     except (KeyError, ValueError, RuntimeError) as error:
-        there = f" at {place.address}:{place.port}" if place.address else ""
+        there = f" at {process.address}:{process.port}" if process.address else ""
         raise UserError(
-            f"the {place.size} processes that {place.by} started could not find one another{there}: {error}",
+            f"the {process.size} processes that {process.by} started could not find one another{there}: {error}",
             allowed="MASTER_ADDR and MASTER_PORT: a machine and a free port that all of them reach",
             next="torchrun --standalone --nproc-per-node 2 -m barlowctl ...",
         ) from error
-    ranks = Ranks(rank, size, place.local_rank, place.local_size, PrefixStore("barlowctl", store))
+    ranks = Ranks(rank, size, process.local_rank, process.local_size, PrefixStore("barlowctl", store))
     try:
         yield ranks
     except BaseException as error:

@@ -1,7 +1,7 @@
 """What started this process: alone, or as one of several by torchrun, Slurm's srun or mpirun. A leaf.
 
-Read off the environment, where a launcher leaves each process its place. Half of such a place, or a wrong one, is an
-error that names every variable; several processes that nothing joins are refused, since each would train alone.
+Read off the environment, where a launcher leaves each process its rank. Variables that are missing or wrong are an
+error that names each of them; several processes that nothing joins are refused, since each would train alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH_STEP = 0xFFFFFFF0
 
 
 @dataclass(frozen=True)
-class Place:
+class LaunchedProcess:
     """This process among those that were started together.
 
     by: the launcher. rank, size: among all. local_rank, local_size: on this machine.
@@ -45,11 +45,11 @@ class Place:
     port: int = 0
 
 
-ALONE = Place()
+ALONE = LaunchedProcess()
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Where this process stands; `ALONE` without a launcher, or with one that started a single process.
+def detect(environment: Mapping[str, str] = os.environ) -> LaunchedProcess:
+    """Which of a launcher's processes this one is; `ALONE` without a launcher, or if it started a single process.
 
     Torchrun's variables go before Slurm's: torchrun may run inside a Slurm task.
 
@@ -58,8 +58,8 @@ def place(environment: Mapping[str, str] = os.environ) -> Place:
     """
     if any(name in environment for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):
         return _of_torchrun(environment)
-    if found := _of_slurm(environment):
-        return found
+    if task := _of_slurm(environment):
+        return task
     for size, rank in OF_MPI.items():
         if environment.get(size, "1") != "1":
             _refuse_mpi(environment, size, rank)
@@ -70,18 +70,18 @@ def refuse_several(command: str) -> None:
     """Refuse to run several copies of a command that runs as one process.
 
     Raises:
-        UserError: a launcher started several; or as `place`.
+        UserError: a launcher started several; or as `detect`.
     """
     try:
-        found = place()
+        process = detect()
     except UserError as error:  # starting several is no way out for this command
-        kept = [line for line in (error.next or "").splitlines() if not line.startswith("torchrun ")]
-        error.next = "\n".join(kept) or "barlowctl ..."
+        commands = [line for line in (error.next or "").splitlines() if not line.startswith("torchrun ")]
+        error.next = "\n".join(commands) or "barlowctl ..."
         raise
-    if found.size > 1:
+    if process.size > 1:
         raise UserError(
-            f"{found.by} started {found.size} processes, but `barlowctl {command}` runs as one",
-            allowed=f"the command alone, without {found.by}; `barlowctl pretrain` takes several",
+            f"{process.by} started {process.size} processes, but `barlowctl {command}` runs as one",
+            allowed=f"the command alone, without {process.by}; `barlowctl pretrain` takes several",
             next="barlowctl ...",
         )
 
@@ -89,7 +89,7 @@ def refuse_several(command: str) -> None:
 def started() -> bool:
     """Whether a launcher started this process as one of several, or its variables say so by halves."""
     try:
-        return place().size > 1
+        return detect().size > 1
     except UserError:
         return True
 
@@ -97,13 +97,13 @@ def started() -> bool:
 def says_errors(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is the one on its machine that says what all of them meet."""
     try:
-        return place(environment).local_rank == 0
+        return detect(environment).local_rank == 0
     except UserError:  # what is said is just that: by one of them if possible
         names = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_RANK", "RANK")
         return next((environment[name] for name in names if environment.get(name, "").isdecimal()), "0") == "0"
 
 
-def _of_torchrun(environment: Mapping[str, str]) -> Place:
+def _of_torchrun(environment: Mapping[str, str]) -> LaunchedProcess:
     if environment.get("WORLD_SIZE") == "1" and environment.get("RANK", "0") == "0":
         return ALONE  # containers say so of a process that is alone
     wrong: list[str] = []
@@ -122,7 +122,7 @@ def _of_torchrun(environment: Mapping[str, str]) -> Place:
         _number(environment, "MASTER_PORT", wrong, at_least=1, below=("", 65536))
     if wrong:
         raise _half_set(environment, wrong)
-    return Place("torchrun", rank, size, local_rank, max(local_size, local_rank + 1)) if joined else ALONE
+    return LaunchedProcess("torchrun", rank, size, local_rank, max(local_size, local_rank + 1)) if joined else ALONE
 
 
 def _number(
@@ -152,15 +152,14 @@ def _missing(environment: Mapping[str, str], name: str) -> str:
 
 
 def _half_set(environment: Mapping[str, str], wrong: list[str]) -> UserError:
-    given = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if name in environment]
+    variables = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if name in environment]
     return UserError(
-        f"{', '.join(f'{name}={environment[name]}' for name in given)} {'say' if len(given) > 1 else 'says'} that a "
-        "launcher started this process, "
-        f"but {'; '.join(wrong)}",
+        f"{', '.join(f'{name}={environment[name]}' for name in variables)} "
+        f"{'say' if len(variables) > 1 else 'says'} that a launcher started this process, but {'; '.join(wrong)}",
         allowed=f"all of {', '.join(TORCHRUN)}, as torchrun sets them, or none",
         next="\n".join(
             (
-                f"{shell.line('env', *(word for name in given for word in ('-u', name)))} barlowctl ...",
+                f"{shell.line('env', *(word for name in variables for word in ('-u', name)))} barlowctl ...",
                 f"torchrun --standalone --nproc-per-node {_started(environment.get('WORLD_SIZE'))} -m barlowctl ...",
             )
         ),
@@ -171,8 +170,8 @@ def _started(text: str | None) -> int:
     return int(text) if text and text.isdecimal() and 2 <= int(text) < 1000 else 2
 
 
-def _of_slurm(environment: Mapping[str, str]) -> Place | None:
-    """The place of a task that srun started; None outside of one, and in a batch script or an interactive shell."""
+def _of_slurm(environment: Mapping[str, str]) -> LaunchedProcess | None:
+    """A task that srun started; None outside of one, and in a batch script or an interactive shell."""
     if "SLURM_PROCID" not in environment or not _is_step(environment):
         return None
     sizes = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS")
@@ -194,7 +193,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Place | None:
             next=f"torchrun --standalone --nproc-per-node {size if size > 1 else 2} -m barlowctl ...",
         )
     local_size = size if nodes == 1 else _tasks_here(environment)
-    return Place("srun", rank, size, local_rank, max(local_size, local_rank + 1), address, port)
+    return LaunchedProcess("srun", rank, size, local_rank, max(local_size, local_rank + 1), address, port)
 
 
 def _is_step(environment: Mapping[str, str]) -> bool:

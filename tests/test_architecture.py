@@ -20,7 +20,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 # Part of the package -> the parts it imports, each of them: an arrow that nobody uses is not allowed. A part may always
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
-LEAVES = {"cores", "datasets", "errors", "files", "launcher", "locks", "places", "shell", "signals"}
+LEAVES = {"cores", "datasets", "errors", "files", "launcher", "locks", "output_paths", "shell", "signals"}
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
     "cli": {
@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "files": set(),
     "launcher": {"errors", "shell"},
     "locks": set(),
-    "places": {"errors", "shell"},
+    "output_paths": {"errors", "shell"},
     "shell": set(),
     "signals": set(),
     "__init__": set(),
@@ -86,7 +86,7 @@ LIGHT = {
     "files": set(),
     "launcher": set(),
     "locks": set(),
-    "places": set(),
+    "output_paths": set(),
     "plots.axis": set(),
     "plots.style": set(),
     "shell": set(),

@@ -1,4 +1,4 @@
-"""What launchers leave in the environment: a place among several, alone, or an error that names every variable."""
+"""What launchers leave in the environment: a rank among several, alone, or an error that names every variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.launcher import ALONE, Place, first_node, place, refuse_several, says_errors
+from barlowctl.launcher import ALONE, LaunchedProcess, detect, first_node, refuse_several, says_errors
 from tests.cli.conftest import digits, recipe  # noqa: F401 - fixtures
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -30,15 +30,18 @@ TWO_NODES = STEP | {
     ("environment", "expected"),
     [
         ({}, ALONE),
-        (TORCHRUN, Place("torchrun", 1, 4, 1, 2)),
-        (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, Place("torchrun", 1, 4, 1, 4)),
+        (TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2)),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, LaunchedProcess("torchrun", 1, 4, 1, 4)),
         ({"WORLD_SIZE": "1"}, ALONE),
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}, ALONE),
         ({"MASTER_ADDR": "a", "MASTER_PORT": "1"}, ALONE),  # some clusters set them for everybody
-        (TWO_TASKS, Place("srun", 1, 2, 1, 2, "127.0.0.1", 20007)),
-        (TWO_TASKS | TORCHRUN, Place("torchrun", 1, 4, 1, 2)),  # torchrun inside a task
-        (TWO_NODES, Place("srun", 5, 8, 1, 4, "gpu07", 20007)),
-        (TWO_NODES | {"MASTER_ADDR": "ib-gpu07", "MASTER_PORT": "4000"}, Place("srun", 5, 8, 1, 4, "ib-gpu07", 4000)),
+        (TWO_TASKS, LaunchedProcess("srun", 1, 2, 1, 2, "127.0.0.1", 20007)),
+        (TWO_TASKS | TORCHRUN, LaunchedProcess("torchrun", 1, 4, 1, 2)),  # torchrun inside a task
+        (TWO_NODES, LaunchedProcess("srun", 5, 8, 1, 4, "gpu07", 20007)),
+        (
+            TWO_NODES | {"MASTER_ADDR": "ib-gpu07", "MASTER_PORT": "4000"},
+            LaunchedProcess("srun", 5, 8, 1, 4, "ib-gpu07", 4000),
+        ),
         (STEP | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, ALONE),
         # a batch script, and the shell of an allocation
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, ALONE),
@@ -48,8 +51,8 @@ TWO_NODES = STEP | {
         ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, ALONE),
     ],
 )
-def test_the_place_of_a_process(environment: dict[str, str], expected: Place) -> None:
-    assert place(environment) == expected
+def test_a_process_among_those_of_its_launcher(environment: dict[str, str], expected: LaunchedProcess) -> None:
+    assert detect(environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,10 +75,10 @@ def test_the_place_of_a_process(environment: dict[str, str], expected: Place) ->
         ({"LOCAL_WORLD_SIZE": "1"}, "LOCAL_RANK is 1 of LOCAL_WORLD_SIZE 1"),
     ],
 )
-def test_half_a_place_is_named(changed: dict[str, str | None], named: str) -> None:
+def test_missing_variables_are_named(changed: dict[str, str | None], named: str) -> None:
     environment = {name: value for name, value in (TORCHRUN | changed).items() if value is not None}
     with pytest.raises(UserError) as caught:
-        place(environment)
+        detect(environment)
     assert named in caught.value.message
     assert "torchrun --standalone --nproc-per-node" in (caught.value.next or "")
     assert (caught.value.next or "").startswith("env -u ")
@@ -83,7 +86,7 @@ def test_half_a_place_is_named(changed: dict[str, str | None], named: str) -> No
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        place({"WORLD_SIZE": "2"})
+        detect({"WORLD_SIZE": "2"})
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         assert f"{name} is not set" in caught.value.message
     assert caught.value.next == (
@@ -106,7 +109,7 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 )
 def test_processes_that_nothing_joins_are_refused(environment: dict[str, str], named: str) -> None:
     with pytest.raises(UserError) as caught:
-        place(environment)
+        detect(environment)
     assert named in caught.value.message
     assert "torchrun --standalone" in (caught.value.next or "")
 
@@ -127,7 +130,7 @@ def test_the_first_of_a_host_list(names: str, first: str) -> None:
     assert first_node(names) == first
 
 
-def test_whatever_the_variables_hold_it_is_a_place_or_a_users_error() -> None:
+def test_whatever_the_variables_hold_it_is_a_process_or_a_users_error() -> None:
     generator = random.Random(0)
     names = [
         *TORCHRUN, "LOCAL_WORLD_SIZE", *TWO_NODES, "SLURM_NTASKS", "SLURM_NNODES", "SLURM_PTY_PORT",
@@ -139,7 +142,7 @@ def test_whatever_the_variables_hold_it_is_a_place_or_a_users_error() -> None:
         environment = {name: generator.choice(values) for name in names if generator.random() < 0.4}
         says_errors(environment)
         with contextlib.suppress(UserError):
-            found = place(environment)
+            found = detect(environment)
             places += 1
             assert 0 <= found.rank < found.size
             assert 0 <= found.local_rank < found.local_size

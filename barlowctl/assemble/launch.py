@@ -12,7 +12,7 @@ from barlowctl.assemble import precision, run_images
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped, UserError
-from barlowctl.places import check_folder, free_bytes
+from barlowctl.output_paths import check_folder, free_bytes
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
 from barlowctl.runs import rundir
@@ -58,7 +58,7 @@ def launch(
     for monitor in monitors:
         monitor.check()
     if job.ranks.first and not resume:
-        check_folder(rundir.runs_home() if run is None else run.parent, asked=run)
+        check_folder(rundir.runs_home() if run is None else run.parent, named=run)
     if resume and run is not None and job.ranks.first:
         job.earlier_precision = precision.recorded_by(run) or job.earlier_precision
     first_lines = job.first_lines()  # what can be refused is refused before anything is written

@@ -18,7 +18,7 @@ import torch
 from barlowctl.cores import bound_to, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
-from barlowctl.launchers.pool import Place
+from barlowctl.launchers.pool import Slot
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
@@ -96,9 +96,9 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
 def _is_own(own: frozenset[Any], ranks: Ranks) -> bool:
     """Whether no other rank of this machine has any of `own`; all ranks call this together."""
     machine = platform.node()
-    gathered = ranks.objects((machine, own))
-    others = [cores for rank, (node, cores) in enumerate(gathered) if rank != ranks.rank and node == machine]
-    return all(own.isdisjoint(cores) for cores in others)
+    of_ranks = enumerate(ranks.objects((machine, mine)))
+    others = [identifiers for rank, (node, identifiers) in of_ranks if rank != ranks.rank and node == machine]
+    return all(mine.isdisjoint(identifiers) for identifiers in others)
 
 
 @contextmanager
@@ -170,8 +170,8 @@ def keep_freed_memory() -> None:
         libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
-    """`count` places: the GPUs in turn, or equal shares of the cores.
+def pool_slots(count: int, runtime: Runtime, recipe_threads: int) -> list[Slot]:
+    """`count` slots of the process pool: the GPUs in turn, or equal shares of the cores.
 
     Raises:
         UserError: several processes were asked for on one named GPU.
@@ -179,17 +179,17 @@ def places(count: int, runtime: Runtime, recipe_threads: int) -> list[Place]:
     device = choose_device(runtime.device)
     if device.type == "cpu":
         threads = runtime.threads or recipe_threads or max(1, usable_cores() // count)
-        return [Place("cpu", threads)] * count
+        return [Slot("cpu", threads)] * count
     if runtime.device not in ("auto", "cuda"):
         raise UserError(
             f"--parallel {count} with --device {runtime.device}, which is one device",
             allowed="no --device: the processes take this machine's GPUs in turn",
             next="without --device",
         )
-    return [Place(f"cuda:{number % torch.cuda.device_count()}", runtime.threads) for number in range(count)]
+    return [Slot(f"cuda:{number % torch.cuda.device_count()}", runtime.threads) for number in range(count)]
 
 
-def places_at_once(count: int, runtime: Runtime, recipe_threads: int) -> int:
+def pool_speed_up(count: int, runtime: Runtime, recipe_threads: int) -> int:
     """How many times as fast `count` processes are as one at most: no more than there are GPUs, or cores for them."""
     if choose_device(runtime.device).type == "cuda":
         return min(count, torch.cuda.device_count())

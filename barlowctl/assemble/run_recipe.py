@@ -9,7 +9,7 @@ from typing import Any
 from barlowctl import files, shell
 from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
-from barlowctl.places import free
+from barlowctl.output_paths import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir

@@ -20,7 +20,7 @@ from barlowctl.errors import RunStopped, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.launchers.pool import Place
+    from barlowctl.launchers.pool import Slot
     from barlowctl.study.directory import Cell, StudyDirectory
     from barlowctl.study.studies import Study
 
@@ -169,7 +169,7 @@ def ablate(
     if dry_run:
         command.plan()
     elif print_sbatch:
-        command.sbatch([*again, *_place_arguments(device, threads)], slurm_options or [])
+        command.sbatch([*again, *_slot_arguments(device, threads)], slurm_options or [])
     elif show:
         directory.check()
         command.results()
@@ -214,7 +214,7 @@ def _again(
     return arguments + [part for override in overrides for part in ("--set", override)]
 
 
-def _place_arguments(device: str, threads: int | None) -> list[str]:
+def _slot_arguments(device: str, threads: int | None) -> list[str]:
     return ["--device", device, *(["--threads", str(threads)] if threads else [])]
 
 
@@ -233,7 +233,7 @@ class _Command:
 
     def run(self, numbers: Sequence[int], again: list[str] | None = None) -> None:
         """Run the open cells among these: here, one after another, or in processes of the command `again`."""
-        from barlowctl.assemble.machine import places
+        from barlowctl.assemble.machine import pool_slots
         from barlowctl.launchers import pool
         from barlowctl.study.cells import open_images, write_results
 
@@ -254,14 +254,14 @@ class _Command:
 
             if again is not None:
                 recipe_threads = self.directory.base.train.cpu_threads
-                shares = places(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
+                slots = pool_slots(min(self.parallel, max(len(todo), 1)), self.runtime, recipe_threads)
                 number_of = {cell.path: number for number, cell in todo}
 
-                def arguments(cell: Cell, place: Place) -> list[str]:
+                def arguments(cell: Cell, slot: Slot) -> list[str]:
                     number = str(number_of[cell.path])
-                    return ["ablate", *again, "--cell", number, *_place_arguments(place.device, place.threads)]
+                    return ["ablate", *again, "--cell", number, *_slot_arguments(slot.device, slot.threads)]
 
-                wrong = pool.run_all([cell for _, cell in todo], shares, arguments, tell)
+                wrong = pool.run_all([cell for _, cell in todo], slots, arguments, tell)
             else:
                 wrong = self._run_here([cell for _, cell in todo], images.labelled, display, tell)
         if not wrong or any(cell.record is not None for cell in self.directory.cells):
@@ -369,7 +369,7 @@ class _Command:
 
     def plan(self) -> None:
         """What would be run, and what it would cost."""
-        from barlowctl.assemble.machine import places_at_once
+        from barlowctl.assemble.machine import pool_speed_up
         from barlowctl.study.estimate import estimate
 
         directory, console = self.directory, self.console
@@ -400,7 +400,7 @@ class _Command:
         for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
             console.say(f"estimate: {source}")
         finished = len(directory.cells) - len(open_cells)
-        speedup = places_at_once(self.parallel, self.runtime, directory.base.train.cpu_threads)
+        speedup = pool_speed_up(self.parallel, self.runtime, directory.base.train.cpu_threads)
         at_once = f", {duration(seconds / speedup)} with {self.parallel} at a time" if self.parallel > 1 else ""
         said = f", {finished} of them finished" if finished else ""
         console.say(

@@ -26,7 +26,7 @@ from barlowctl.errors import Aborted, RunStopped, UserError
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-    from barlowctl.places import Outputs
+    from barlowctl.output_paths import Outputs
 
 
 class Progress(Protocol):

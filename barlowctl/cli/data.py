@@ -14,7 +14,7 @@ from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cores import usable_cores
 from barlowctl.datasets import DATASETS, DOWNLOADABLE
 from barlowctl.errors import UserError
-from barlowctl.places import check_file, check_new
+from barlowctl.output_paths import check_file, check_new
 
 if TYPE_CHECKING:
     from barlowctl.data.beton.pack import PackReport

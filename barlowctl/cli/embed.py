@@ -13,7 +13,7 @@ from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
-from barlowctl.places import Outputs, check_file
+from barlowctl.output_paths import Outputs, check_file
 
 EPILOG = examples(
     "barlowctl embed runs/NAME --data ~/photos --out photos.parquet",

@@ -147,17 +147,17 @@ def pretrain(
         )
         value = load.load(recipe or console.choose("Which recipe?", names, missing=missing), overrides or ())
 
-    from barlowctl.assemble.afterwards import afterwards
     from barlowctl.assemble.job import prepare
     from barlowctl.assemble.launch import launch
     from barlowctl.assemble.machine import Runtime, choose_device
+    from barlowctl.assemble.next_commands import next_commands
     from barlowctl.assemble.plan import plan
     from barlowctl.distributed import joined
     from barlowctl.train.monitors import Monitor, TensorBoard, Wandb
 
     runtime = Runtime(device="cpu" if processes else device, threads=threads, workers=workers, loader=loader)
     if dry_run:
-        started = launcher.place()
+        started = launcher.detect()
         if started.rank == 0:
             ranks_asked = max(started.size, nodes * (gpus or processes or 1))
             _dry_run(console, plan(value, runtime, data, ranks_asked, resume=resumed))
@@ -170,10 +170,10 @@ def pretrain(
         asked = Slurm(nodes, gpus or processes or 1, processes is None, time_limit, options_of_job)
         named = str(resumed / "recipe.toml") if resumed else recipe or value.name
         start = ["--recipe", _absolute(named), *(part for text in overrides or () for part in ("--set", text))]
-        every_turn = _every_turn(
+        arguments = _arguments_of_every_start(
             data or value.data.dataset, device, threads, workers, loader, processes, rank_timeout, tensorboard, wandb
         )
-        _slurm(console, asked, value.name, resumed or out, start, every_turn, submit=not print_sbatch)
+        _slurm(console, asked, value.name, resumed or out, start, arguments, submit=not print_sbatch)
         return
     watching: list[Monitor] = [TensorBoard()] if tensorboard else []
     watching += [Wandb(value.model_dump(mode="json"))] if wandb else []
@@ -187,7 +187,7 @@ def pretrain(
         console.table("", ("result", "value"), [(key, result[key]) for key in SHOWN if key in result])
         console.say(f"run: {result['run']}")
         if not quiet:
-            then = afterwards(Path(result["run"]), value, job.source)
+            then = next_commands(Path(result["run"]), value, job.source)
             if then.no_probe:
                 console.say(f"note: `probe` cannot measure on the images of this run: {then.no_probe}")
             console.next(*then.commands)
@@ -223,7 +223,7 @@ def _absolute(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
-def _every_turn(
+def _arguments_of_every_start(
     data: str,
     device: str,
     threads: int | None,
@@ -234,7 +234,7 @@ def _every_turn(
     tensorboard: bool,
     wandb: bool,
 ) -> list[str]:
-    """The arguments of this command that each turn of a job takes; it may start in another folder."""
+    """The arguments of this command that every start of a job takes; it may start in another folder."""
     from barlowctl.data import home
 
     valued = {
@@ -255,7 +255,7 @@ def _slurm(
     name: str,
     run: Path | None,
     start: list[str],
-    every_turn: list[str],
+    arguments: list[str],
     *,
     submit: bool,
 ) -> None:
@@ -263,22 +263,22 @@ def _slurm(
     from barlowctl.launchers import slurm
     from barlowctl.runs import rundir
 
-    place = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
-    text = slurm.run_script(place, asked, start, every_turn)
+    run_directory = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
+    text = slurm.run_script(run_directory, asked, start, arguments)
     if not submit:
         if not console.json:
             console.document(text)
-        console.result({"script": text, "run": str(place)})
+        console.result({"script": text, "run": str(run_directory)})
         return
-    path = place.with_name(f"{place.name}.sbatch")
+    path = run_directory.with_name(f"{run_directory.name}.sbatch")
     job = slurm.submit(text, path)
-    console.say(f"job {job}: {place}")
+    console.say(f"job {job}: {run_directory}")
     console.next(
         shell.line("squeue", "-j", job),
-        shell.line("tail", "-F", f"{place}.slurm.log"),
-        shell.line("barlowctl", "runs", "watch", place),
+        shell.line("tail", "-F", f"{run_directory}.slurm.log"),
+        shell.line("barlowctl", "runs", "watch", run_directory),
     )
-    console.result({"job": job, "script": str(path), "run": str(place)})
+    console.result({"job": job, "script": str(path), "run": str(run_directory)})
 
 
 def _is_rank(gpus: int | None, processes: int | None) -> bool:
@@ -291,7 +291,7 @@ def _is_rank(gpus: int | None, processes: int | None) -> bool:
         raise UserError("--gpus and --processes exclude each other", next="without --processes")
     if os.environ.get("BARLOWCTL_EXIT_CODES") and "WORLD_SIZE" in os.environ:
         return True
-    started = launcher.place()
+    started = launcher.detect()
     if started.size > 1:
         raise UserError(
             f"{started.by} started {started.size} ranks already, and --gpus or --processes would start more in each",

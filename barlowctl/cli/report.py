@@ -12,7 +12,7 @@ from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
-from barlowctl.places import check_new
+from barlowctl.output_paths import check_new
 
 EPILOG = examples(
     "barlowctl report",
@@ -70,6 +70,6 @@ def report(
 
 def _unused(page: Path) -> Path:
     """The page's name, or the next one where a page of other runs may have it."""
-    from barlowctl import places
+    from barlowctl import output_paths
 
-    return places.free(page) if page.exists() else page
+    return output_paths.free(page) if page.exists() else page

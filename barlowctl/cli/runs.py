@@ -16,7 +16,7 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.errors import UserError
-from barlowctl.places import check_new
+from barlowctl.output_paths import check_new
 
 if TYPE_CHECKING:
     from barlowctl.runs.history import History

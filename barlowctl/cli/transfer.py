@@ -13,7 +13,7 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError
-from barlowctl.places import Outputs, check_folder
+from barlowctl.output_paths import Outputs, check_folder
 
 EPILOG = examples(
     "barlowctl transfer runs/NAME --task voc07 --data VOCdevkit",

@@ -18,7 +18,7 @@ from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
-from barlowctl.places import check_new
+from barlowctl.output_paths import check_new
 
 FORMATS = (".parquet", ".npz", ".safetensors")
 

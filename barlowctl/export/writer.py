@@ -17,7 +17,7 @@ from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import Format, format_named
 from barlowctl.export.weights import state_dict
 from barlowctl.files import atomic_write
-from barlowctl.places import check_folder, free
+from barlowctl.output_paths import check_folder, free
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
 TOLERANCE = 1e-5
@@ -114,7 +114,7 @@ def _checked_path(path: Path, format: Format, overwrite: bool) -> Path:
         raise UserError(f"{path} is not empty and not an export", next="choose another folder")
     if path.exists() and not overwrite:
         raise _taken(path)
-    check_folder(path.parent, asked=path)
+    check_folder(path.parent, named=path)
     return path
 
 

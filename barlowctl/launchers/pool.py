@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """What one process may use."""
 
     device: str
@@ -40,14 +40,14 @@ T = TypeVar("T", bound=Task)
 
 def run_all(
     tasks: Sequence[T],
-    places: Sequence[Place],
-    arguments: Callable[[T, Place], list[str]],
-    tell: Callable[[T, str | None], None],
+    slots: Sequence[Slot],
+    arguments: Callable[[T, Slot], list[str]],
+    report: Callable[[T, str | None], None],
 ) -> dict[str, str]:
-    """Run `python -m barlowctl <arguments(task, place)>` for every task, as many at a time as there are places.
+    """Run `python -m barlowctl <arguments(task, slot)>` for every task, as many at a time as there are slots.
 
     Args:
-        tell: is told of every task that starts ("started") and ends (None, or what went wrong).
+        report: called for every task that starts ("started") and ends (None, or what went wrong).
 
     Returns:
         Tasks that could not be run: label -> the last line their process wrote.
@@ -61,19 +61,19 @@ def run_all(
     with noted() as stopping:
         try:
             while working or (waiting and not stopping()):
-                for slot, place in enumerate(places):
-                    if slot not in working and waiting and not stopping():
+                for number, slot in enumerate(slots):
+                    if number not in working and waiting and not stopping():
                         task = waiting.pop(0)
-                        working[slot] = (_start(arguments(task, place), task.log), task)
-                        tell(task, "started")
+                        working[number] = (_start(arguments(task, slot), task.log), task)
+                        report(task, "started")
                 if stopping():
                     _stop(working, signalled)
-                for slot, (process, task) in list(working.items()):
+                for number, (process, task) in list(working.items()):
                     if (code := process.poll()) is not None:
-                        del working[slot]
+                        del working[number]
                         if code != EXIT_DONE and not stopping():
                             wrong[task.label] = _last_line(task.log) or f"exit code {code}"
-                        tell(task, wrong.get(task.label))
+                        report(task, wrong.get(task.label))
                 time.sleep(POLL_SECONDS)
         finally:
             _stop(working, signalled)

@@ -1,6 +1,6 @@
-"""Runs and studies as Slurm jobs that save when they are told to stop, ask for their place again, and go on from there.
+"""Runs and studies as Slurm jobs that save when they are told to stop, queue themselves again, and go on from there.
 
-One script for both (`_script`): what Slurm is asked for, what a turn does, and which exit codes ask for another turn.
+One script for both (`_script`): what Slurm is asked for, what the job runs, and which exit codes queue it again.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _SCRIPT = """\
 {directives}
 # Written by barlowctl {command} --print-sbatch. {about}
 # Slurm sends USR1 {warning} s before the time limit, and TERM on preemption: the state is saved, the exit code is
-# {stopped}, and the job asks for its place again and goes on where it was.
-{turn}
+# {stopped}, and the job is queued again and goes on where it was.
+{commands}
 code=$?
 if [ "$code" -eq {stopped} ]{or_lost}; then
-    echo "exit code $code: asking for another turn"
+    echo "exit code $code: queueing this job again"
     scontrol requeue "{itself}"
 fi
 exit "$code"
 """
 _OR_LOST = ' || {{ [ "$code" -eq {lost} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; }}'
 # $0 of the inner shell is Python, so that its path may have any character.
-_TURN_OF_RUN = """\
+_COMMANDS_OF_RUN = """\
 run={run}
 if [ -e "$run/result.json" ]; then
     echo "$run is finished"
@@ -46,15 +46,15 @@ fi
 if [ -e "$run/recipe.toml" ]; then
     set -- --resume "$run"
 else
-    set -- {start} --out "$run"
+    set -- {new_run_arguments} --out "$run"
 fi
 export MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
 srun --kill-on-bad-exit=0 bash -c '
     export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE={per_node}
-    exec "$0" -m barlowctl pretrain "$@"' {python} "$@" {every_turn}"""
-_TURN_OF_CELL = """\
+    exec "$0" -m barlowctl pretrain "$@"' {python} "$@" {arguments}"""
+_COMMANDS_OF_CELL = """\
 cd {folder}
 srun {python} -m barlowctl ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID\""""
 
@@ -70,29 +70,29 @@ class Slurm:
     options: Mapping[str, str]
 
 
-def run_script(run: Path, slurm: Slurm, start: Sequence[str], every_turn: Sequence[str]) -> str:
+def run_script(run: Path, slurm: Slurm, new_run_arguments: Sequence[str], arguments: Sequence[str]) -> str:
     """The batch script of a run, one task per rank.
 
     Args:
-        run: the run directory, absolute: made by the first turn, resumed by the others.
-        start: arguments of `pretrain` that only a new run takes. every_turn: those that each turn takes.
+        run: the run directory, absolute: made when the job first starts, resumed when it starts again.
+        new_run_arguments: arguments of `pretrain` that only a new run takes. arguments: those of every start.
     """
-    asked = {
+    requested = {
         "nodes": str(slurm.nodes),
         "ntasks-per-node": str(slurm.ranks_per_node),
         **({"gpus-per-node": str(slurm.ranks_per_node)} if slurm.on_gpus else {}),
         **({"time": slurm.time} if slurm.time else {}),
     }
     about = "One task per rank. Submit it with sbatch, or use `barlowctl pretrain --slurm`."
-    turn = _TURN_OF_RUN.format(
+    commands = _COMMANDS_OF_RUN.format(
         run=shlex.quote(str(run)),
-        start=shlex.join(start),
+        new_run_arguments=shlex.join(new_run_arguments),
         per_node=slurm.ranks_per_node,
         python=shlex.quote(sys.executable),
-        every_turn=shlex.join(every_turn),
+        arguments=shlex.join(arguments),
     )
-    job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, turn, "$SLURM_JOB_ID", True)
-    return _script(job, asked, slurm.options)
+    job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, commands, "$SLURM_JOB_ID", True)
+    return _script(job, requested, slurm.options)
 
 
 def study_script(
@@ -112,14 +112,14 @@ def study_script(
         at_once: tasks that run at the same time at most. options: further sbatch options, name -> value.
     """
     limit = f"%{at_once}" if at_once else ""
-    asked = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else {})}
+    requested = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else {})}
     about = "One task per cell (variant and seed); finished cells end at once: it can be submitted again."
-    turn = _TURN_OF_CELL.format(
+    commands = _COMMANDS_OF_CELL.format(
         folder=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), arguments=shlex.join(arguments)
     )
     itself = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"  # one task's SLURM_JOB_ID is the whole array's
     log = f"{_literal(out.resolve())}/slurm-%a.log"
-    return _script(_Job("ablate", out.name, log, about, turn, itself), asked, options or {})
+    return _script(_Job("ablate", out.name, log, about, commands, itself), requested, options or {})
 
 
 @dataclass(frozen=True)
@@ -127,24 +127,24 @@ class _Job:
     """How one kind of job differs from another.
 
     command: of barlowctl. name: of what it computes. log: the file of its output, in Slurm's pattern.
-    about: a sentence for who opens the script. turn: shell lines; the exit code of the last one counts.
-    itself: what `scontrol requeue` is given. after_loss: whether the loss of a rank asks for another turn, too.
+    about: a sentence for who opens the script. commands: shell lines; the exit code of the last one counts.
+    itself: what `scontrol requeue` is given. after_loss: whether the loss of a rank queues the job again, too.
     """
 
     command: str
     name: str
     log: str
     about: str
-    turn: str
+    commands: str
     itself: str
     after_loss: bool = False
 
 
-def _script(job: _Job, asked: Mapping[str, str], options: Mapping[str, str]) -> str:
-    """The batch script. asked: sbatch options, name -> value; `options` are the user's and win."""
+def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str]) -> str:
+    """The batch script. requested: sbatch options, name -> value; `options` are the user's and win."""
     directives = {
         "job-name": f"barlowctl-{job.name}",
-        **asked,
+        **requested,
         "output": job.log,
         "open-mode": "append",
         "signal": f"USR1@{WARNING_SECONDS}",
@@ -158,7 +158,7 @@ def _script(job: _Job, asked: Mapping[str, str], options: Mapping[str, str]) -> 
         about=job.about,
         warning=WARNING_SECONDS,
         stopped=EXIT_STOPPED,
-        turn=job.turn,
+        commands=job.commands,
         or_lost=or_lost if job.after_loss else "",
         itself=job.itself,
     )

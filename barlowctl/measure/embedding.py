@@ -26,7 +26,7 @@ from barlowctl.eval.projection import project
 from barlowctl.files import write_text
 from barlowctl.measure.identity import mark_page, mark_png
 from barlowctl.measure.subjects import Subject
-from barlowctl.places import Outputs
+from barlowctl.output_paths import Outputs
 from barlowctl.plots.images import grid, save_image
 from barlowctl.plots.scatter import scatter
 from barlowctl.report.map_page import map_page

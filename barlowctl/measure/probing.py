@@ -28,7 +28,7 @@ from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning,
 from barlowctl.measure.classification import fit
 from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
 from barlowctl.model import Preprocessing
-from barlowctl.places import Outputs
+from barlowctl.output_paths import Outputs
 from barlowctl.plots.images import save_image
 from barlowctl.plots.matrix import confusion
 from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override

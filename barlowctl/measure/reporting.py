@@ -26,7 +26,7 @@ from barlowctl.eval.diagnostics import read_correlation
 from barlowctl.files import write_text
 from barlowctl.measure.embedding import embed, find_neighbours
 from barlowctl.measure.subjects import open_subject
-from barlowctl.places import check_file
+from barlowctl.output_paths import check_file
 from barlowctl.plots import matrix
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions

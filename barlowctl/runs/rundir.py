@@ -28,7 +28,7 @@ from barlowctl.data.names import require_text
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write
 from barlowctl.locks import holding
-from barlowctl.places import free
+from barlowctl.output_paths import free
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
 

@@ -21,7 +21,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.files import write_text
 from barlowctl.locks import holding, is_held
-from barlowctl.places import free
+from barlowctl.output_paths import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.studies import Study, Variant

@@ -143,7 +143,7 @@ NOT_FOLLOWED = {
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
-    ("assemble/machine.py places", "without --device"): CUDA,
+    ("assemble/machine.py pool_slots", "without --device"): CUDA,
     ("bench/loader.py choose_rows#2", "without --rows"): MINUTES,
     ("bench/step.py choose_rows", EITHER_WORD): MINUTES,
     ("bench/step.py compare", "--batch 16"): MINUTES,

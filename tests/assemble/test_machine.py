@@ -22,7 +22,7 @@ from barlowctl.assemble.machine import (
 )
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
-from barlowctl.launchers.pool import Place
+from barlowctl.launchers.pool import Slot
 
 
 def test_memory_that_runs_out_is_explained() -> None:
@@ -41,20 +41,20 @@ def test_memory_that_runs_out_is_explained() -> None:
 
 def test_processes_take_the_gpus_in_turn_or_shares_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 8)
-    assert machine.places(4, Runtime(device="cpu"), 0) == [Place("cpu", 2)] * 4
-    assert machine.places(4, Runtime(device="cpu"), 1) == [Place("cpu", 1)] * 4
-    assert [machine.places_at_once(n, Runtime(device="cpu"), 2) for n in (1, 4, 9)] == [1, 4, 4]
-    assert machine.places_at_once(4, Runtime(device="cpu"), 0) == 1  # one process uses all cores
+    assert machine.pool_slots(4, Runtime(device="cpu"), 0) == [Slot("cpu", 2)] * 4
+    assert machine.pool_slots(4, Runtime(device="cpu"), 1) == [Slot("cpu", 1)] * 4
+    assert [machine.pool_speed_up(n, Runtime(device="cpu"), 2) for n in (1, 4, 9)] == [1, 4, 4]
+    assert machine.pool_speed_up(4, Runtime(device="cpu"), 0) == 1  # one process uses all cores
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [place.device for place in machine.places(3, Runtime(), 0)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert machine.places_at_once(3, Runtime(), 0) == 2
+    assert [slot.device for slot in machine.pool_slots(3, Runtime(), 0)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert machine.pool_speed_up(3, Runtime(), 0) == 2
     current: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
     assert current == [torch.device("cuda", 1)]  # streams and events that name no device are on it
     with pytest.raises(UserError, match="which is one device"):
-        machine.places(2, Runtime(device="cuda:1"), 0)
+        machine.pool_slots(2, Runtime(device="cuda:1"), 0)
 
 
 class RankOfSeveral(Ranks):

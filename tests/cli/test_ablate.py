@@ -231,7 +231,7 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     assert (tmp_path / "study" / "big.png").is_file()
 
 
-def test_a_task_of_an_array_that_is_warned_asks_for_its_own_turn(
+def test_a_task_of_an_array_that_is_warned_queues_itself_again(
     recipe: Path, grid: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The script run for real, the warning coming while the cell is measured. One task's job id is the array's."""

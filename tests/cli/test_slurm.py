@@ -55,7 +55,7 @@ def job(recipe: Path, *arguments: str) -> int:
     return barlowctl(["pretrain", "--recipe", str(recipe), "--processes", "1", *arguments])
 
 
-def turn(script: Path) -> subprocess.Popen[str]:
+def start_job(script: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -69,7 +69,7 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     run, script = Path(document["run"]), Path(document["script"])
     assert run == tmp_path / "runs" / "mine"
     assert (slurm / "submitted").read_text() == script.read_text()
-    first = turn(script)
+    first = start_job(script)
     deadline = time.monotonic() + 900
     while not checkpoint.list_checkpoints(run / "checkpoints"):
         assert first.poll() is None, first.communicate()[0]
@@ -80,18 +80,18 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     assert first.returncode == 3, said
     assert "the state is saved" in said
     assert (slurm / "requeued").read_text() == "requeue 77\n"
-    second = turn(script)
+    second = start_job(script)
     said, _ = second.communicate(timeout=900)
     assert second.returncode == 0, said
     assert ", resumed at step" in said
     assert json.loads((run / "result.json").read_text())["steps"] == 30
-    third = turn(script)
+    third = start_job(script)
     assert "is finished" in third.communicate(timeout=300)[0]
     assert third.returncode == 0
     assert (slurm / "requeued").read_text() == "requeue 77\n"
 
 
-def test_a_lost_rank_is_another_turn_but_not_for_ever(
+def test_a_lost_rank_queues_the_job_again_but_not_for_ever(
     recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = slurm / "it's a python"
@@ -99,17 +99,17 @@ def test_a_lost_rank_is_another_turn_but_not_for_ever(
     assert job(recipe, "--print-sbatch", "--out", "runs/mine") == 0
     script = tmp_path / "job.sh"
     script.write_text(capsys.readouterr().out)
-    turns = 0
+    requeues = 0
     for code, restarts, again in ((4, "0", True), (4, "5", False), (5, "0", False), (2, "0", False), (3, "9", True)):
         python.write_text(f"#!/bin/bash\nexit {code}\n")
         python.chmod(python.stat().st_mode | stat.S_IXUSR | 0o755)
         monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-        process = turn(script)
+        process = start_job(script)
         process.communicate(timeout=300)
         assert process.returncode == code
-        turns += again
-        requeued = (slurm / "requeued").read_text() if turns else ""
-        assert requeued.count("requeue 77") == turns, (code, restarts)
+        requeues += again
+        requeued = (slurm / "requeued").read_text() if requeues else ""
+        assert requeued.count("requeue 77") == requeues, (code, restarts)
 
 
 def test_the_script_asks_for_what_it_is_told(recipe: Path, tmp_path: Path, capsys: Captured) -> None:

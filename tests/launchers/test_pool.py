@@ -1,4 +1,4 @@
-"""Several processes of the command line, at their places."""
+"""Several processes of the command line, in the slots of a pool."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barlowctl import __version__
-from barlowctl.launchers.pool import Place, run_all
+from barlowctl.launchers.pool import Slot, run_all
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: 
     reported: list[tuple[str, str | None]] = []
     found = run_all(
         [version, wrong],
-        [Place("cpu", 1)],
-        lambda task, place: [*task.words],
+        [Slot("cpu", 1)],
+        lambda task, slot: [*task.words],
         lambda task, what: reported.append((task.label, what)),
     )
     assert version.log.read_text().strip() == f"barlowctl {__version__}"

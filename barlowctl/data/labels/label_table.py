@@ -198,12 +198,12 @@ def _rows_of(table: Table, file: Path, place: Path, names: Sequence[str]) -> lis
     prefix = os.path.relpath(place, file.parent)
     full = [os.path.normpath(os.path.join(prefix, name)) for name in names]
     best: list[int | None] = [None] * len(names)
-    for own, theirs in (
+    for own, listed in (
         (full, wanted),
         ([os.path.basename(name) for name in names], [os.path.basename(path) for path in wanted]),
         ([os.path.splitext(os.path.basename(name))[0] for name in names], wanted),
     ):
-        rows = _first_of_each(theirs)
+        rows = _first_of_each(listed)
         if len(set(own)) < len(own):
             continue  # two images of one name
         matched = [rows.get(name) for name in own]

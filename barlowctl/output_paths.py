@@ -28,7 +28,7 @@ def check_file(path: Path, flag: str = "--out") -> None:
     """
     if os.path.isdir(path):
         raise UserError(f"'{path}' cannot be written: it is a folder", allowed="a file's name", next=NEXT[flag])
-    check_folder(path.parent, flag, asked=path)
+    check_folder(path.parent, flag, named=path)
 
 
 def check_new(path: Path) -> None:
@@ -46,52 +46,52 @@ def free(path: Path) -> Path:
     """A name beside `path` that nothing has: `a-2.safetensors` for `a.safetensors`."""
     number = 2
     stem, suffix = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
-    while os.path.lexists(found := path.with_name(f"{stem}-{number}{suffix}")):
+    while os.path.lexists(candidate := path.with_name(f"{stem}-{number}{suffix}")):
         number += 1
-    return found
+    return candidate
 
 
-def check_folder(folder: Path, flag: str = "--out", *, asked: Path | None = None) -> None:
+def check_folder(folder: Path, flag: str = "--out", *, named: Path | None = None) -> None:
     """Refuse a folder that cannot be made, or in which nothing can be made; nothing is made.
 
     Args:
-        asked: what a person named, if that is something in the folder.
+        named: what a person named, if that is something in the folder.
 
     Raises:
         UserError: there is a file in its place, or above it, or no permission, or the file system is read-only.
     """
-    asked = asked or folder
+    named = named or folder
     try:
-        place = _nearest(folder.absolute())
-        if not os.path.isdir(place):
-            raise UserError(f"'{asked}' cannot be written: '{place}' is no folder", next=NEXT[flag])
-        if not os.access(place, os.W_OK | os.X_OK):
-            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        existing = _nearest(folder.absolute())
+        if not os.path.isdir(existing):
+            raise UserError(f"'{named}' cannot be written: '{existing}' is no folder", next=NEXT[flag])
+        if not os.access(existing, os.W_OK | os.X_OK):
+            read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
             why = "its file system is read-only" if read_only else "there is no permission to write there"
-            raise UserError(f"'{asked}' cannot be written: '{place}': {why}", next=NEXT[flag])
+            raise UserError(f"'{named}' cannot be written: '{existing}': {why}", next=NEXT[flag])
     except OSError as error:  # a name too long, a folder that may not be looked into
-        raise UserError(f"'{asked}' cannot be written: {error.strerror}", next=NEXT[flag]) from error
+        raise UserError(f"'{named}' cannot be written: {error.strerror}", next=NEXT[flag]) from error
 
 
-def free_bytes(place: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Room on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(_nearest(place.absolute())).free
+    return shutil.disk_usage(_nearest(folder.absolute())).free
 
 
-def _nearest(place: Path) -> Path:
-    """The folder, else the nearest thing above it that is there."""
+def _nearest(path: Path) -> Path:
+    """The path, else the nearest folder (or file) above it that exists."""
     while True:
         try:
-            os.lstat(place)
+            os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            place = place.parent
+            path = path.parent
         else:
-            return place
+            return path
 
 
 @dataclass
 class Outputs:
-    """The files of a result. What cannot be written is told after the result, not instead of it.
+    """The files of a result. What cannot be written is reported after the result, not instead of it.
 
     files: that were written. problems: what went wrong, a line each.
     """
@@ -108,8 +108,8 @@ class Outputs:
             if not isinstance(error, OSError | UserError) and type(error).__name__ != "SafetensorError":
                 raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            named = "" if isinstance(error, UserError) else f"'{paths[0]}' cannot be written: "
-            self.problems.append(f"{named}{reason}")
+            prefix = "" if isinstance(error, UserError) else f"'{paths[0]}' cannot be written: "
+            self.problems.append(f"{prefix}{reason}")
         else:
             self.files += [str(path) for path in paths]
 

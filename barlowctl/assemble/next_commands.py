@@ -1,4 +1,4 @@
-"""What can be done with a run that is finished, as commands that work for its images."""
+"""What to do next with a run that is finished: commands that work for its images."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from barlowctl.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Afterwards:
+class NextCommands:
     """commands: to be typed as they are. no_probe: why measuring is not among them; None: it is."""
 
     commands: tuple[str, ...]
     no_probe: str | None
 
 
-def afterwards(run: Path, recipe: Recipe, source: ImageSet) -> Afterwards:
+def next_commands(run: Path, recipe: Recipe, source: ImageSet) -> NextCommands:
     """What to do with a run that was trained on `source`: probe it where its images can be measured on."""
     export = shell.line("barlowctl", "export", run, "--format", "timm")
     why_not = _no_probe(run, recipe, source)
     if why_not is None:
-        return Afterwards((shell.line("barlowctl", "probe", run), export), None)
+        return NextCommands((shell.line("barlowctl", "probe", run), export), None)
     images = run_images.dataset_of(run, recipe)
     embed = shell.line("barlowctl", "embed", run, "--data", images, "--out", run / "features.npz")
-    return Afterwards((shell.line("barlowctl", "report", run), embed, export), why_not)
+    return NextCommands((shell.line("barlowctl", "report", run), embed, export), why_not)
 
 
 def _no_probe(run: Path, recipe: Recipe, source: ImageSet) -> str | None:

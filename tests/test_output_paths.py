@@ -9,7 +9,7 @@ import pytest
 from safetensors import SafetensorError
 
 from barlowctl.errors import UserError
-from barlowctl.places import Outputs, check_file, check_folder
+from barlowctl.output_paths import Outputs, check_file, check_folder
 
 
 def refused(path: Path, *, folder: bool = False) -> str:
@@ -44,7 +44,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no permission to write there" in refused(tmp_path / "a.npz")
 
 
-def test_what_is_not_written_is_told_after_the_result(tmp_path: Path) -> None:
+def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path) -> None:
     outputs = Outputs()
     with outputs.writing(tmp_path / "a"):
         (tmp_path / "a").write_text("")
