@@ -96,9 +96,9 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
 def _is_own(own: frozenset[Any], ranks: Ranks) -> bool:
     """Whether no other rank of this machine has any of `own`; all ranks call this together."""
     machine = platform.node()
-    of_ranks = enumerate(ranks.objects((machine, mine)))
-    others = [identifiers for rank, (node, identifiers) in of_ranks if rank != ranks.rank and node == machine]
-    return all(mine.isdisjoint(identifiers) for identifiers in others)
+    gathered = ranks.objects((machine, own))
+    others = [cores for rank, (node, cores) in enumerate(gathered) if rank != ranks.rank and node == machine]
+    return all(own.isdisjoint(cores) for cores in others)
 
 
 @contextmanager
