@@ -7,6 +7,7 @@ import time is no wall.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -318,6 +319,57 @@ def test_what_is_written_again_is_seen() -> None:
     source = "import os\ndef f(a, b):\n    os.replace(a, b)"
     assert written_again(source, "train.sinks") == ["os.replace"]
     assert written_again(source, "files") == []
+
+
+def method_questions(source: str) -> list[int]:
+    """Lines that ask which method a recipe names: comparisons and matches of an objective, its name or `method`."""
+
+    def is_method(node: ast.expr) -> bool:
+        text = ast.unparse(node)
+        return bool(re.search(r"\b(objective|method)(\.name|_name)?$", text))
+
+    asked = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Compare(left=left, ops=ops, comparators=others) if not any(
+                isinstance(op, ast.Is | ast.IsNot) for op in ops
+            ):
+                found = any(is_method(side) for side in (left, *others))
+            case ast.Match(subject=subject):
+                found = is_method(subject)
+            case ast.Call(func=ast.Name(id="isinstance"), args=[one, *_]):
+                found = is_method(one)
+            case _:
+                found = False
+        if found:
+            asked.append(node.lineno)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if part_of(dotted(path)) not in {"assemble", "recipe"}], ids=dotted
+)
+def test_nobody_below_asks_which_method_it_is(path: Path) -> None:
+    assert method_questions(path.read_text()) == []
+
+
+def test_the_match_over_methods_is_in_one_module() -> None:
+    asking = {dotted(path) for path in modules() if method_questions(path.read_text())}
+    assert asking <= {"assemble.methods", "recipe.objectives", "recipe.load"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if method == 'simclr':\n    pass",
+        "same = recipe.objective.name in ('moco', 'moco-v2')",
+        "match recipe.objective:\n    case BarlowTwins():\n        pass",
+        "if isinstance(recipe.objective, BarlowTwins):\n    pass",
+        "if isinstance(method, BarlowTwins):\n    pass",
+    ],
+)
+def test_a_question_for_the_method_is_seen(source: str) -> None:
+    assert len(method_questions(source)) == 1
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if part_of(dotted(path)) != "cli"], ids=dotted)

@@ -192,10 +192,10 @@ def build_loader(
 
 
 def view_specs(recipe: Recipe) -> list[Spec]:
-    """The distorted views of each image, in the order of their numbers (`recipe.schema.Views.listed`)."""
+    """The distorted views of each image that the method takes, in the order of their numbers (`Recipe.drawn`)."""
     distortions, specs = {*View.model_fields, "photometric"}, list[Spec]()
     numbers = itertools.count()
-    for size, view in recipe.views.listed():
+    for size, view in recipe.drawn():
         patch = Patch(view.grid, view.cell, next(numbers)) if isinstance(view, Patches) else None
         values = view.model_dump(include=distortions)
         specs.append(ViewSpec(size=size, interpolation=recipe.views.interpolation, patch=patch, **values))
@@ -209,10 +209,30 @@ def evaluation_spec(preprocessing: Preprocessing) -> UndistortedSpec:
     return CenterSpec(resize=preprocessing.resize, crop=preprocessing.crop, interpolation=preprocessing.interpolation)
 
 
+def learned_from(source: ImageSet, recipe: Recipe) -> np.ndarray:
+    """Positions of the images that the recipe's method can learn from: all, or those with a label. Sorted, int64.
+
+    Raises:
+        UserError: it learns from labels, and there are none, or of one class only.
+    """
+    if not recipe.objective.labels:
+        return np.arange(source.num_samples)
+    labelled = np.flatnonzero(source.labels >= 0)
+    if len(labelled) == 0 or count_classes(source) < 2:
+        what = "have no labels" if len(labelled) == 0 else "are all of one class"
+        raise UserError(
+            f"objective.name is '{recipe.objective.name}', which learns from labels, and the images of "
+            f"'{source.path}' {what}",
+            allowed="images in a folder for each class, or a data set with labels of two classes or more",
+            next="--set objective.name=barlow-twins",
+        )
+    return labelled
+
+
 def held_out(source: ImageSet, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept for training and held out: a draw keyed by the seed. Sorted, int64. See `check_holdout`."""
-    count, holdout = source.num_samples, recipe.data.holdout
-    order = np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(count)
+    pool, holdout = learned_from(source, recipe), recipe.data.holdout
+    order = pool[np.random.Generator(np.random.Philox(key=recipe.seed)).permutation(len(pool))]
     return np.sort(order[holdout:]), np.sort(order[:holdout])
 
 

@@ -25,6 +25,8 @@ from barlowctl.recipe.schema import Recipe
 SAMPLES = 2048
 """Images whose two views are embedded: enough for D up to about a thousand, and a second or two of a CPU."""
 _BATCH = 256
+OF_C = ("mean_diagonal", "rms_off_diagonal")
+"""The metrics of a `Diagnosis`."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ def diagnose(
     device: torch.device,
     members: np.ndarray | None = None,
     on_unreadable: OnMeasuring | None = None,
-) -> Diagnosis:
+) -> Diagnosis | None:
     """Embed two distorted views of the same images, always the same views, and look at their cross-correlation.
+
+    None: the method compares no pair of embeddings.
 
     Runs in evaluation mode and without gradients; the method's state and modes are left as they were.
 
@@ -84,9 +88,10 @@ def diagnose(
         for batch in loader.epoch(0):
             if not len(batch.indices):
                 continue
-            for rows, view in zip(embedded, batch.views[:2], strict=True):
+            for rows, view in zip(embedded, batch.views[:2], strict=False):
                 z = method.project(to_input(view.to(device)))
-                assert z is not None, "only methods that compare a pair of embeddings are diagnosed"
+                if z is None:
+                    return None
                 rows.append(z.detach().to("cpu", torch.float32, copy=True))
     z1, z2 = (torch.cat(parts) for parts in embedded)
     summary = diagnostics.correlation_summary(z1, z2)
@@ -99,14 +104,11 @@ def diagnose(
     )
 
 
-def save_spectra(path: Path, diagnosis: Diagnosis, eigenvalues: Tensor) -> None:
-    """Spectra and the block of C as safetensors."""
+def save_spectra(path: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor) -> None:
+    """Spectra and the block of C, where there is one, as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "singular_values": diagnosis.singular_values.float(),
-        "block": diagnosis.block,
-        "eigenvalues": eigenvalues.float(),
-    }
+    of_c = {"singular_values": diagnosis.singular_values.float(), "block": diagnosis.block} if diagnosis else {}
+    tensors = {**of_c, "eigenvalues": eigenvalues.float()}
     with atomic_write(path) as temporary:
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
 

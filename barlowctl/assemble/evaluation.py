@@ -148,7 +148,7 @@ class OnlineEvaluation:
         self.chosen = held_out[: recipe.eval.max_queries]
         self.why_not: str | None = None
         self._notify = notify
-        self._latest: tuple[Diagnosis, Tensor] | None = None
+        self._latest: tuple[Diagnosis | None, Tensor] | None = None
         self._left_out = set[str]()
         if recipe.eval.queries != "off" and recipe.eval.every_epochs:
             try:
@@ -218,7 +218,7 @@ class OnlineEvaluation:
                 "feature_spread": diagnostics.feature_spread(bank),
                 "effective_rank": diagnostics.effective_rank(bank),
                 "alpha": diagnostics.spectrum_decay(bank),
-                **diagnosis.values(),
+                **(diagnosis.values() if diagnosis else {}),
             }
             self._latest = (diagnosis, diagnostics.eigenspectrum(bank))
         except diagnostics.NotFinite as error:

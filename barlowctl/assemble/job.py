@@ -16,13 +16,16 @@ from barlowctl.assemble import run_images
 from barlowctl.assemble.data import (
     ImageSet,
     choose_loader,
+    count_classes,
     describe_labels,
     held_out,
+    learned_from,
     open_recipe_images,
     training_loader,
 )
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
+from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
@@ -89,9 +92,14 @@ class Job:
             world_size=self.ranks.size,
         )
 
+    @property
+    def context(self) -> Context:
+        """What the method has from outside of the recipe."""
+        return Context(self.ranks, self.source.num_samples, count_classes(self.source))
+
     @cached_property
     def method(self) -> Method:
-        method = begin_method(self.recipe, self.ranks)
+        method = begin_method(self.recipe, self.context)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device)
         return place(method, self.recipe, self.device)
@@ -122,7 +130,8 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
     threads = set_threads(runtime, recipe.train.cpu_threads, ranks)
     source = open_recipe_images(recipe, "train", data)
     loader = choose_loader(source, runtime.loader)
-    resolved = resolve(recipe, device, threads, source.num_samples, loader, ranks=ranks.size)
+    usable = len(learned_from(source, recipe))
+    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks.size)
     return Job(recipe, runtime, data, source, resolved, ranks)
 
 

@@ -176,6 +176,7 @@ def _first_files(job: Job, first_lines: dict[str, str]) -> dict[str, str | bytes
         "data": run_images.record(job.source, job.dataset),
         "length": length,
         "terms": dict(job.method.terms),
+        "context": job.context.as_dict(),
         "ranks": job.ranks.size,
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),

@@ -1,4 +1,4 @@
-"""From a recipe's model and objective to modules."""
+"""From a recipe's model and objective to modules. Which method it is, `methods` says."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
-from barlowctl.methods import BarlowTwins, Method
+from barlowctl.assemble.methods import Context, check_views, choose
+from barlowctl.methods import Method
 from barlowctl.model import (
     Preprocessing,
     build_backbone,
-    build_predictor,
-    build_projector,
     check_backbone_args,
     check_input,
-    feature_width,
     recompute_activations,
 )
 from barlowctl.recipe.schema import Recipe
@@ -46,7 +42,7 @@ def build_recipe_backbone(recipe: Recipe) -> nn.Module:
     return build_checked_backbone(
         model.backbone,
         preprocessing_of(recipe).channels,
-        {*recipe.views.sizes, recipe.eval.crop},
+        {*recipe.sizes, recipe.eval.crop},
         stem=model.stem,
         zero_init_last=model.zero_init_last,
         arguments=model.backbone_args,
@@ -70,35 +66,19 @@ def build_checked_backbone(
     return backbone
 
 
-def check_views(recipe: Recipe) -> None:
-    """Refuse views that the recipe's method does not compare.
-
-    Raises:
-        UserError: more than it takes.
-    """
-    given = len(recipe.views.sizes)
-    if given != BarlowTwins.views:
-        raise UserError(
-            f"Barlow Twins compares {BarlowTwins.views} views of each image, and with views.small.count = "
-            f"{recipe.views.small.count} there are {given}",
-            allowed=f"{BarlowTwins.views} views: views.small.count = 0",
-            next="--set views.small.count=0",
-        )
-
-
-def build_method(recipe: Recipe) -> Method:
+def build_method(recipe: Recipe, context: Context | None = None) -> Method:
     """The network and its objective; weights are drawn by the recipe's seed. torch's generators stay as they are."""
     with own_generator(recipe.seed):
-        return draw_method(recipe)
+        return draw_method(recipe, context)
 
 
-def begin_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
-    """What `build_method` returns, over `ranks`, as training begins: torch's generators are seeded and go on from it.
+def begin_method(recipe: Recipe, context: Context | None = None) -> Method:
+    """What `build_method` returns, as training begins: torch's generators are seeded and go on from it.
 
     Dropout and stochastic depth of a run draw from the generator that its weights were drawn from.
     """
     torch.manual_seed(recipe.seed)
-    return draw_method(recipe, ranks)
+    return draw_method(recipe, context)
 
 
 @contextmanager
@@ -116,33 +96,20 @@ def own_generator(seed: int | None = None, device: torch.device | None = None) -
         yield
 
 
-def draw_method(recipe: Recipe, ranks: Ranks = ALONE) -> Method:
-    """The network and its objective with fresh weights, from torch's current generator.
+def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
+    """The network and its objective with fresh weights, from torch's current generator: the backbone's come first.
+
+    Args:
+        context: what the method has from outside of the recipe; None: where only its cost is asked.
 
     Raises:
-        UserError: see `check_views`; a backbone or a projector that cannot be.
+        UserError: see `check_views` and `choose`; a backbone that cannot be.
     """
     check_views(recipe)
-    model, objective = recipe.model, recipe.objective
     backbone = build_recipe_backbone(recipe)
     if recipe.train.activation_checkpointing:
         recompute_activations(backbone)
-    projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
-    predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
-    return BarlowTwins(
-        backbone,
-        projector,
-        predictor=predictor,
-        stop_gradient=objective.stop_gradient,
-        scale=objective.scale,
-        lambd=objective.lambd,
-        form=objective.form,
-        terms=objective.terms,
-        normalization=objective.normalization,
-        criterion=objective.criterion,
-        temperature=objective.temperature,
-        ranks=ranks,
-    )
+    return choose(recipe, backbone, context or Context())
 
 
 def place(method: Method, recipe: Recipe, device: torch.device) -> Method:

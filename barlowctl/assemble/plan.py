@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.assemble.data import ImageSet, choose_loader, open_recipe_images
+from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
 from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
+from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, own_generator, place
 from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
@@ -43,10 +44,12 @@ def plan(
         check_compiler(device)
     threads = set_threads(runtime, recipe.train.cpu_threads)
     source, images, missing = _data(recipe, data)
+    context = Context(images=images) if source is None else Context(images=images, classes=count_classes(source))
+    usable = images if source is None else len(learned_from(source, recipe))
     loader = None if source is None else choose_loader(source, runtime.loader)
-    resolved = resolve(recipe, device, threads, images, loader, ranks=ranks)
+    resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks)
     precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)
-    method = build_method(recipe)
+    method = build_method(recipe, context)
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images)
     memory = footprint(resolved, method, precision.used)
@@ -111,7 +114,7 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     train = recipe.train
     share = train.batch_size // resolved.ranks
     rows = min(train.micro_batch or share, share)
-    shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.views.sizes]
+    shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.sizes]
     return estimate_memory(
         _Loss(method),
         lambda: tuple(torch.zeros(shape) for shape in shapes),
@@ -126,7 +129,7 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
     method = place(method, recipe, device)
     optimizer = build_optimizer(recipe, method, resolved.rates)
-    synthetic_steps = SyntheticSteps(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.views.sizes)
+    synthetic_steps = SyntheticSteps(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes)
     synthetic_steps.take(precision)
     seconds = [synthetic_steps.take(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:

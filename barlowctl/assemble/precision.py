@@ -79,7 +79,7 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, earlier: Pre
         share = max(2, recipe.train.batch_size // ranks)
         batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
         method = place(build_method(recipe), recipe, device)
-        synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, device, batch, sizes=recipe.views.sizes)
+        synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, device, batch, sizes=recipe.sizes)
         return faster(recipe.train.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
 
     return choose(recipe.train.precision, device, time_steps, earlier)

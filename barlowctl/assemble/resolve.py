@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from barlowctl.assemble.data import LoaderChoice, check_holdout
-from barlowctl.assemble.model import check_views, preprocessing_of
+from barlowctl.assemble.methods import check_views
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe

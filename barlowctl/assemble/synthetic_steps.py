@@ -65,21 +65,27 @@ class SyntheticSteps:
 
 def batch_of_pixels(recipe: Recipe, pixels: int) -> int:
     """The recipe's batch, or as much of it as has at most twice as many `pixels` in all its views together."""
-    return max(2, min(recipe.train.batch_size, 2 * pixels // sum(size**2 for size in recipe.views.sizes)))
+    return max(2, min(recipe.train.batch_size, 2 * pixels // sum(size**2 for size in recipe.sizes)))
 
 
 def operations(recipe: Recipe) -> float:
     """Multiply-adds of all views' forward pass and of the loss at the recipe's batch, counted without computing."""
-    n, d, sizes = recipe.train.batch_size, recipe.model.projector[-1], recipe.views.sizes
-    each = {size: forward_flops(recipe, size) / 2 for size in set(sizes)}
-    return float(sum(each[size] for size in sizes) * n + min(n * d * d, 2 * n * n * d))
+    n = recipe.train.batch_size
+    flops, d = _forward(recipe)
+    return float(flops / 2 * n + min(n * d * d, 2 * n * n * d))
 
 
-def forward_flops(recipe: Recipe, size: int) -> float:
-    """Floating-point operations (two a multiply-add) of one view of `size` pixels through backbone and projector."""
+def forward_flops(recipe: Recipe) -> float:
+    """Floating-point operations (two a multiply-add) from all views of one image to what the method compares."""
+    return _forward(recipe)[0]
+
+
+def _forward(recipe: Recipe) -> tuple[float, int]:
+    """`forward_flops`, and the width of what is compared."""
     with torch.device("meta"):
         method = build_method(recipe)
-        images = torch.empty((2, preprocessing_of(recipe).channels, size, size))
+        channels = preprocessing_of(recipe).channels
+        views = [torch.empty((2, channels, size, size)) for size in recipe.sizes]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        method.project(images)
-    return float(counter.get_total_flops() / 2)
+        embedded = method.embeddings(views)
+    return float(counter.get_total_flops() / 2), embedded[0].shape[1]

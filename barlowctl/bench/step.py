@@ -28,6 +28,7 @@ from barlowctl.bench.step_summary import against_of, summarize, summarize_peak
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe import load
+from barlowctl.recipe.objectives import only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 KINDS = (OURS, "authors", "lightly", "solo-learn", "stable-pretraining")
@@ -50,7 +51,12 @@ class Row:
 
 
 def base_recipe(recipe: Recipe) -> Recipe:
-    """A recipe as all rows have it: the loss is not scaled, and images are looked at in one size."""
+    """A recipe as all rows have it: the loss is not scaled, and images are looked at in one size.
+
+    Raises:
+        UserError: a method that the other rows do not have.
+    """
+    only_barlow_twins(recipe.objective, "this comparison")
     size = recipe.views.size
     return load.override(recipe, ["objective.scale=1.0", f"eval.crop={size}", f"eval.resize={size}"])
 
@@ -129,7 +135,7 @@ def compare(
             (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
-    flops = 6 * forward_flops(recipe, recipe.views.size)
+    flops = 3 * forward_flops(recipe)  # forward, and twice as much backward
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:
         if loading:

@@ -171,7 +171,7 @@ def authors(settings: StepSettings, ours: Method) -> Parts:
         on_diagonal = torch.diagonal(c).add_(-1).pow_(2).sum()
         d = len(c)
         off_diagonal = c.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten().pow_(2).sum()
-        return on_diagonal + recipe.objective.lambd * off_diagonal
+        return on_diagonal + settings.lambd * off_diagonal
 
     projector = build_projector(feature_width(ours.backbone), recipe.model.projector)
     return Parts(projector, loss, lambda network: LoopLARS(_two_groups(network), lr=RATE, weight_decay=1e-6))
@@ -201,7 +201,7 @@ def lightly(settings: StepSettings, ours: Method) -> Parts:
         weights, others = _two_groups(network)
         return LARS([weights, {**others, "weight_decay": 0.0}], lr=RATE, momentum=0.9, weight_decay=1.5e-6)
 
-    return Parts(projector, BarlowTwinsLoss(lambda_param=settings.recipe.objective.lambd), optimizer)
+    return Parts(projector, BarlowTwinsLoss(lambda_param=settings.lambd), optimizer)
 
 
 def solo_learn(settings: StepSettings, ours: Method) -> Parts:
@@ -216,7 +216,7 @@ def solo_learn(settings: StepSettings, ours: Method) -> Parts:
 
     return Parts(
         _projector_with_biases(feature_width(ours.backbone), hidden, width),
-        lambda z1, z2: function(z1, z2, lamb=settings.recipe.objective.lambd, scale_loss=1.0),
+        lambda z1, z2: function(z1, z2, lamb=settings.lambd, scale_loss=1.0),
         optimizer,
     )
 
@@ -233,7 +233,7 @@ def stable_pretraining(settings: StepSettings, ours: Method) -> Parts:
     def optimizer(network: nn.Module) -> Any:
         return LARS(network.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-6, exclude_bias_n_norm=True)
 
-    return Parts(projector, BarlowTwinsLoss(lambd=settings.recipe.objective.lambd), optimizer)
+    return Parts(projector, BarlowTwinsLoss(lambd=settings.lambd), optimizer)
 
 
 PARTS: dict[str, Callable[[StepSettings, Method], Parts]] = {

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.recipe import load
+from barlowctl.recipe.objectives import only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 OURS = "ours"
@@ -48,6 +49,11 @@ class StepSettings:
     steps: int
     optimizer: str = "own"
     loading: Images | None = None
+
+    @property
+    def lambd(self) -> float:
+        """Weight of the redundancy term, in all rows."""
+        return only_barlow_twins(self.recipe.objective, "this comparison").lambd
 
     def to_json(self) -> dict[str, Any]:
         """For `BenchmarkProcess`."""

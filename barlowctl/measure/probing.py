@@ -209,7 +209,8 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
         result["effective_rank"] = diagnostics.effective_rank(sample)
         result["alpha"] = diagnostics.spectrum_decay(sample)
         if subject.run is not None and context.folder is not None:
-            result["correlation"] = _correlation(subject.run, context, sample)
+            correlation = _correlation(subject.run, context, sample)
+            result |= {"correlation": correlation} if correlation else {}
     why_not = None
     if all_features:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
@@ -230,7 +231,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
 
 
 def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
-    """The cross-correlation of a run's embeddings, in numbers and in pictures."""
+    """The cross-correlation of a run's embeddings, in numbers and in pictures; empty where its method has no pair."""
     assert context.folder is not None
     diagnosis = diagnose(
         run.method.to(context.device),
@@ -244,6 +245,8 @@ def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dic
     spectra = context.folder / "spectra.safetensors"
     with context.outputs.writing(spectra):
         save_spectra(spectra, diagnosis, eigenvalues)
+    if diagnosis is None:
+        return {}
     with context.outputs.writing(*correlation_pictures(context.folder)):
         save_pictures(context.folder, diagnosis, eigenvalues, run.recipe.model.projector[-1])
     return {**diagnosis.values(), "samples": diagnosis.samples}

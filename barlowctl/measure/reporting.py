@@ -125,8 +125,10 @@ def _gather(
     spectrum_files = sorted((run / "diagnostics").glob("step-*.safetensors"))
     for file in spectrum_files[:1] + spectrum_files[1:][-1:]:  # the first and the last
         saved = load_file(file)
-        drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], int(file.stem.removeprefix("step-"))))
-        for key in ("singular_values", "eigenvalues"):  # the last file's remain
+        if "block" in saved:
+            step = int(file.stem.removeprefix("step-"))
+            drawn.append(_block(saved["block"].numpy(), recipe.model.projector[-1], step))
+        for key in saved.keys() & {"singular_values", "eigenvalues"}:  # the last file's remain
             values = saved[key].tolist()
             spectra[key] = [value for value in values if value > SMALLEST * max(values)]
     if "mean_diagonal" in metrics:

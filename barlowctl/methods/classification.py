@@ -1,22 +1,20 @@
-"""Classification as a method: a linear classifier on a backbone, frozen or fine-tuned (paper, sections 3.1 and 3.2)."""
+"""Classification as a method: a linear classifier on a backbone, frozen, fine-tuned or trained from the beginning.
+
+Frozen and fine-tuned it measures (paper, sections 3.1 and 3.2); from the beginning it is the supervised row of Table 1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
-
-
-class ClassificationTerms(NamedTuple):
-    """Mean cross-entropy, and the share of the batch that is classified correctly."""
-
-    loss: Tensor
-    accuracy: Tensor
+from barlowctl.objective.classification import ClassificationTerms, classification_loss
 
 
 class Classifier(Method):
@@ -28,12 +26,15 @@ class Classifier(Method):
         backbone: images -> features `(N, width)`.
         frozen: the backbone takes no gradient and stays in evaluation mode, whatever `train()` says: neither
             its weights nor its running statistics move.
+        ranks: those that share the batch.
     """
 
     views = 1
     terms: ClassVar[Mapping[str, str]] = {"accuracy": "share of the batch that is classified correctly"}
 
-    def __init__(self, backbone: nn.Module, *, width: int, num_classes: int, frozen: bool) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, width: int, num_classes: int, frozen: bool, ranks: Ranks = ALONE
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise UserError(f"a classifier of {num_classes} class", allowed="at least 2 classes")
@@ -41,7 +42,7 @@ class Classifier(Method):
         self.head = nn.Linear(width, num_classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        self.frozen = frozen
+        self.frozen, self.ranks = frozen, ranks
         self.backbone.requires_grad_(not frozen)
 
     def train(self, mode: bool = True) -> Classifier:
@@ -67,8 +68,7 @@ class Classifier(Method):
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> ClassificationTerms:
         """Logits `(N, num_classes)` against the labels, in [0, num_classes)."""
         (logits,) = embeddings
-        loss = nn.functional.cross_entropy(logits.float(), targets.labels)
-        return ClassificationTerms(loss, (logits.detach().argmax(dim=1) == targets.labels).float().mean())
+        return classification_loss(logits, targets.labels, ranks=self.ranks, shares=targets.shares)
 
     def heads(self) -> dict[str, nn.Module]:
         """The linear classifier."""

@@ -18,8 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.recipe import catalog
-from barlowctl.recipe.schema import Measuring, Recipe, Section
+from barlowctl.recipe import catalog, objectives
+from barlowctl.recipe.objectives import DEFAULT
+from barlowctl.recipe.schema import Measuring, Recipe
+from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
 
 S = TypeVar("S", bound=Section)
@@ -63,14 +65,20 @@ def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str], origin: _Origin) -> None:
-    for override in overrides:
-        key, value = _parse_override(override)
+    parsed = [(*_parse_override(override), override) for override in overrides]
+    named = [value for key, value, _ in parsed if key == "objective.name"]
+    if named and isinstance(given := values.get("objective", {}), dict) and given.get("name", DEFAULT) != named[-1]:
+        values["objective"] = {}  # another method: the keys of the recipe's own are not its keys, whatever their names
+    for key, value, override in parsed:
         _assign(values, key, value, override)
         origin.overridden[key] = override
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """A recipe like `recipe` but for `key=value` overrides, validated again."""
+    """A recipe like `recipe` but for `key=value` overrides, validated again.
+
+    `objective.name` of another method begins its keys anew, from their defaults.
+    """
     return parse(dump(recipe), overrides)
 
 
@@ -85,6 +93,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
     "views.first": _LATER_VIEW,
     "views.second": _LATER_VIEW,
     "views.small": _LATER_VIEW,
+    "objective": {"name": DEFAULT},
     "optimizer": {"lars_variant": "barlow-twins", "nesterov": False, "exclude_biases": True},
     "train": {
         "cuda_graph": True,
@@ -201,26 +210,36 @@ def _validated(schema: type[S], values: dict[str, Any], origin: _Origin) -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem, origin) for problem in error.errors()]
+        method = objectives.named(values.get("objective"))
+        lines = [_explain(problem, origin, method) for problem in error.errors()]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
         raise UserError("\n".join(lines[:5]) + more, next="barlowctl recipes show quickstart") from None
 
 
-def _explain(problem: Any, origin: _Origin) -> str:
-    """One line for one of pydantic's problems: where, what was given, what is allowed."""
+def _explain(problem: Any, origin: _Origin, method: type[Section]) -> str:
+    """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
     names = [str(part) for part in problem["loc"]]
+    if names[:1] == ["objective"] and names[1:2] and names[1] in objectives.METHODS:
+        del names[1]  # pydantic says which member of the union it was
     key = ".".join(name for name in names if not name.isdigit())
     where = f"{origin.of(key)}: "
     given = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
-            section = _section(names[:-1])
+            section = _section(names[:-1], method)
             known = list(section.model_fields) if section else []
             parent = ".".join(names[:-1])
-            hint = _nearest(names[-1], known, parent) or _nearest_anywhere(names[-1])
+            hint = _nearest(names[-1], known, parent) or _nearest_anywhere(names[-1], method)
+            if parent == "objective" and (owners := _methods_with(names[-1])):
+                hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
             return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(known)}."
         case "missing":
             return f"{where}'{key}' is missing."
+        case "union_tag_invalid":
+            name = given.get("name") if isinstance(given, dict) else given
+            near = did_you_mean(str(name), objectives.METHODS)
+            allowed = ", ".join(f"'{known}'" for known in objectives.METHODS)
+            return f"{origin.of('objective.name')}: objective.name is {name!r}{near or '.'} Allowed: {allowed}."
         case "literal_error":
             allowed = problem["ctx"]["expected"]
             near = did_you_mean(str(given), re.findall(r"'([^']+)'", allowed))
@@ -232,11 +251,16 @@ def _explain(problem: Any, origin: _Origin) -> str:
             return f"{where}{key} is {given!r}. Allowed: {message}."
 
 
-def _section(names: Sequence[str]) -> type[BaseModel] | None:
+def _methods_with(key: str) -> list[str]:
+    """The names of the methods that have a key."""
+    return [name for name, keys in objectives.METHODS.items() if key in keys.model_fields]
+
+
+def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | None:
     section: Any = Recipe
     for name in names:
         known = section.model_fields.get(name)
-        section = known.annotation if known else None
+        section = method if section is Recipe and name == "objective" else known.annotation if known else None
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return None
     return section
@@ -248,19 +272,23 @@ def _nearest(name: str, known: Sequence[str], parent: str) -> str:
     return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
 
 
-def _nearest_anywhere(name: str) -> str:
+def _nearest_anywhere(name: str, method: type[Section]) -> str:
     """A hint when a key exists, or nearly, in another section."""
-    keys = {key.rpartition(".")[2]: key for key in schema_keys()}
+    keys = {key.rpartition(".")[2]: key for key in schema_keys(method)}
     near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
     return f", did you mean '{keys[near[0]]}'?" if near else "."
 
 
-def schema_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a recipe can set."""
+def schema_keys(method: type[Section] = objectives.BarlowTwins) -> Iterator[str]:
+    """Every dotted key that a recipe of a method can set."""
+    yield from _keys(Recipe, "", method)
+
+
+def _keys(section: type[BaseModel], prefix: str, method: type[Section]) -> Iterator[str]:
     for name, info in section.model_fields.items():
-        inner = info.annotation
+        inner = method if section is Recipe and name == "objective" else info.annotation
         if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
-            yield from schema_keys(inner, f"{prefix}{name}.")
+            yield from _keys(inner, f"{prefix}{name}.", method)
         else:
             yield prefix + name
 

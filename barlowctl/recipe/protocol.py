@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.recipe.schema import Count, CountOrZero, NonNegative, Positive, Probability, Section
+from barlowctl.recipe.section import Count, CountOrZero, NonNegative, Positive, Probability, Section
 
 
 class Protocol(Section):

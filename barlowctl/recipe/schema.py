@@ -3,7 +3,7 @@
 Imports the standard library and pydantic only. Names are the paper's and timm's. Sections:
 
     data       which images            views      how they are distorted (the paper's table)
-    model      backbone and projector  objective  the loss and its ablations (Tables 5 and 6)
+    model      backbone and projector  objective  the method (`objectives`): its name and its own keys
     optimizer  LARS, SGD, AdamW, Muon  train      epochs, batch, precision, checkpoints
     eval       what is measured while training, and the geometry of evaluation images
 """
@@ -17,8 +17,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
@@ -27,26 +25,22 @@ from pydantic import (
 )
 
 from barlowctl.datasets import IMAGENET
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-# Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
-LARGEST, MOST = 1e6, 2**31 - 1
-Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
-NonNegative = Annotated[float, Field(ge=0.0, le=LARGEST)]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Factor = Annotated[float, Field(ge=0.0, le=100.0)]
-Ratio = Annotated[float, Field(ge=1e-3, le=1e3)]
-Mean = Annotated[float, Field(ge=-100.0, le=100.0)]
-Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
-Sigma = Annotated[float, Field(gt=0.0, le=1024.0)]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
-
-
-class Section(BaseModel):
-    """A frozen table of a recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+from barlowctl.recipe.objectives import BarlowTwins, Objective
+from barlowctl.recipe.section import (
+    MOST,
+    Count,
+    CountOrZero,
+    Decay,
+    Divisor,
+    Factor,
+    Mean,
+    NonNegative,
+    Positive,
+    Probability,
+    Ratio,
+    Section,
+    Sigma,
+)
 
 
 def _whole(value: float) -> int | float:
@@ -221,11 +215,6 @@ class Views(Section):
         views += [(small.size, small)] * small.count
         return views + ([(pieces.window, pieces)] * pieces.count if patches else [])
 
-    @property
-    def sizes(self) -> list[int]:
-        """The side of every view, in pixels."""
-        return [size for size, _ in self.listed()]
-
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without small views and patches that nobody set: text and digest are those from before there were any."""
@@ -252,19 +241,6 @@ class Model(Section):
     predictor: tuple[Count, ...] = Field(
         (), description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none"
     )
-
-
-class Objective(Section):
-    """The Barlow Twins loss and its ablations."""
-
-    lambd: NonNegative = Field(0.0051, description="weight of the redundancy reduction term")
-    scale: Positive = Field(1.0, description="factor on the whole loss")
-    form: Literal["auto", "primal", "gram"] = Field("auto", description="D x D matrix, or two N x N ones")
-    terms: Literal["both", "invariance", "redundancy"] = Field("both", description="Table 5, rows 2 and 3")
-    normalization: Literal["batch", "feature", "none"] = Field("batch", description="Table 5, rows 4 and 6")
-    criterion: Literal["cross-correlation", "cross-entropy"] = Field("cross-correlation", description="Table 5, row 7")
-    temperature: Divisor = Field(0.1, description="tau of the cross-entropy criterion")
-    stop_gradient: bool = Field(False, description="no gradient through the second branch (Table 6)")
 
 
 class Optimizer(Section):
@@ -416,10 +392,19 @@ class Recipe(Section):
     data: Data
     views: Views = Views()
     model: Model = Model()
-    objective: Objective = Objective()
+    objective: Objective = BarlowTwins()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     eval: Eval = Eval()
+
+    def drawn(self) -> list[tuple[int, View]]:
+        """The views that the method takes of an image, in the order of their numbers: side in pixels, distortions."""
+        return self.views.listed(self.objective.full_views, patches=self.objective.patches)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The side of every view that is drawn, in pixels."""
+        return [size for size, _ in self.drawn()]
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -431,6 +416,4 @@ class Recipe(Section):
                 )
         if self.eval.queries == "holdout" and self.data.holdout == 0:
             raise ValueError("eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000")
-        if self.objective.criterion == "cross-entropy" and self.objective.form == "gram":
-            raise ValueError("objective.form 'gram' cannot express the cross-entropy criterion: use 'auto'")
         return self

@@ -133,8 +133,8 @@ def _resolve_variants(
 def _cost_relevant(recipe: Recipe) -> dict[str, Any]:
     """What a step's time depends on: recipes that agree in it are timed once."""
     parts = {"model": recipe.model, "optimizer": recipe.optimizer.name, "batch": recipe.train.batch_size}
-    loss = (recipe.objective.criterion, recipe.objective.form, recipe.objective.stop_gradient)
-    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": recipe.views.sizes}
+    loss = {key: value for key, value in recipe.objective.model_dump().items() if not isinstance(value, float)}
+    return {**{key: str(value) for key, value in parts.items()}, "loss": loss, "views": recipe.sizes}
 
 
 def _sizes(base: Recipe, data: str | None) -> tuple[ImageSet | None, int, int]:
@@ -197,7 +197,7 @@ class _Stopwatch:
         seconds: list[float] = []
         with own_generator(device=self.device):
             synthetic_steps = SyntheticSteps(
-                resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.views.sizes
+                resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.sizes
             )
             while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
                 seconds.append(synthetic_steps.take(self._precision(recipe)))

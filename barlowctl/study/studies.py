@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.recipe.objectives import only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.text import read_text
 
@@ -82,10 +83,14 @@ class Study:
 
 
 def build(name: str, base: Recipe) -> Study:
-    """The study of that name (one of `NAMES`) for a base recipe."""
+    """The study of that name (one of `NAMES`) for a base recipe.
+
+    Raises:
+        UserError: a study of the Barlow Twins loss, and a base recipe of another method.
+    """
     match name:
         case "loss":
-            return loss(base.objective.temperature)
+            return loss(only_barlow_twins(base.objective, "the study 'loss'").temperature)
         case "asymmetry":
             return asymmetry(base.model.projector)
         case "drop-aug":
@@ -99,7 +104,8 @@ def build(name: str, base: Recipe) -> Study:
         case "depth":
             return depth(base.model.projector)
         case "lambd":
-            return lambd(base.objective.lambd, base.model.projector[-1])
+            own = only_barlow_twins(base.objective, "the study 'lambd'")
+            return lambd(own.lambd, base.model.projector[-1])
         case _:
             raise AssertionError(name)
 

@@ -56,7 +56,7 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
     subject = of_run(FinishedRun(Path(), recipe, job.method.eval(), done, False, ()))
     _, found = next(probe(subject, labelled, runtime, tasks=Tasks(linear=False)))
     seen = diagnose(job.method, labelled.train, recipe, runtime, choose_device(runtime.device))
-    return {"knn": found["knn"]["top1"], "effective_rank": found["effective_rank"], **seen.values()}
+    return {"knn": found["knn"]["top1"], "effective_rank": found["effective_rank"], **(seen.values() if seen else {})}
 
 
 def before(recipe: Recipe, labelled: Labelled, runtime: Runtime) -> dict[str, float]:

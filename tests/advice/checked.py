@@ -15,6 +15,7 @@ import typer
 
 from barlowctl.cli import app
 from barlowctl.recipe import catalog, protocol
+from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.schema import Recipe
 from tests.advice.collected import VALUE
 
@@ -142,7 +143,8 @@ def _settings() -> set[str]:
             if hasattr(field.annotation, "model_fields"):
                 yield from below(field.annotation, f"{prefix}{name}.")
 
-    return {*below(Recipe, ""), *protocol.Protocol.model_fields}
+    of_methods = {f"objective.{key}" for keys in METHODS.values() for key in keys.model_fields}
+    return {*below(Recipe, ""), *of_methods, *protocol.Protocol.model_fields}
 
 
 def _commands(group: Any) -> Iterator[Any]:

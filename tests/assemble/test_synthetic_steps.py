@@ -15,7 +15,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
 from barlowctl.methods import BarlowTwins, Targets
-from barlowctl.recipe import load
+from barlowctl.recipe import load, objectives
 
 CPU = torch.device("cpu")
 NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]
@@ -54,11 +54,11 @@ def test_the_specs_are_the_views_of_the_list() -> None:
 
 def test_a_timed_step_and_its_memory_are_those_of_all_views(method: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
-    synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, sizes=recipe.views.sizes)
+    synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, sizes=recipe.sizes)
     synthetic_steps.take("fp32")
     expected = [(4, 1, size, size) for size in (32, 32, 16, 16, 16)]
     assert method.seen == expected
-    monkeypatch.setattr(BarlowTwins, "views", 5)
+    monkeypatch.setattr(objectives.BarlowTwins, "small_views", True)
     method.seen.clear()
     found = footprint(resolve(recipe, CPU, 1, 10_000), method, "fp32")
     assert method.seen == expected
@@ -76,9 +76,7 @@ def test_the_pixels_of_a_batch_are_counted_over_all_views(pixels: int, batch: in
 def test_barlow_twins_refuses_more_than_two_views(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
     for refused in (lambda: build_method(recipe), lambda: resolve(recipe, CPU, 1, 10_000)):
-        with pytest.raises(
-            UserError, match=r"compares 2 views of each image, and with views\.small\.count = 3"
-        ) as caught:
+        with pytest.raises(UserError, match=r"takes 2 views of each image, and with views\.small\.count = 3") as caught:
             refused()
         assert caught.value.next == "--set views.small.count=0"
     resolve(load.override(recipe, ["views.small.count=0"]), CPU, 1, 10_000)

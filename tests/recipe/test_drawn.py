@@ -17,7 +17,9 @@ from PIL import Image
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
-from barlowctl.recipe.schema import MOST, Recipe
+from barlowctl.recipe.objectives import DEFAULT, METHODS, Keys
+from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.section import MOST
 
 BASE = """
 name = "drawn"
@@ -56,13 +58,14 @@ TOO_SLOW = {"train.compile", "views.size", "eval.resize", "train.epochs"}
 """Their largest values are right, and take minutes; their limits have tests of their own."""
 
 
-def fields(model: Any = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and types of all values of a recipe."""
+def fields(method: type[Keys], model: Any = Recipe, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and types of all values of a recipe of a method."""
     for name, field in model.model_fields.items():
-        if hasattr(field.annotation, "model_fields"):
-            yield from fields(field.annotation, f"{prefix}{name}.")
+        kind = method if prefix + name == "objective" else field.annotation
+        if hasattr(kind, "model_fields"):
+            yield from fields(method, kind, f"{prefix}{name}.")
         else:
-            yield prefix + name, field.annotation
+            yield prefix + name, kind
 
 
 def drawn(kind: Any, generator: random.Random) -> Any:
@@ -84,9 +87,11 @@ def drawn(kind: Any, generator: random.Random) -> Any:
 
 
 def recipe(seed: int) -> dict[str, Any]:
-    """The base with one to four values drawn."""
+    """The base with one to four values drawn, half of the time of a method that is drawn too."""
     generator, values = random.Random(seed), tomllib.loads(BASE)
-    known = [(key, kind) for key, kind in fields() if key not in TOO_SLOW]
+    method = generator.choice([DEFAULT] * len(METHODS) + list(METHODS))
+    values["objective"] = {} if method == DEFAULT else {"name": method}
+    known = [(key, kind) for key, kind in fields(METHODS[method]) if key not in {*TOO_SLOW, "objective.name"}]
     for key, kind in generator.sample(known, generator.choice([1, 1, 2, 2, 4])):
         *tables, last = key.split(".")
         place = values

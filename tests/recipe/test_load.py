@@ -146,7 +146,7 @@ def test_digest_ignores_the_label_and_nothing_else() -> None:
 
 def test_small_views_follow_the_first_two() -> None:
     recipe = load.parse(MINIMAL, ["views.size=64", "views.small.count=3", "views.small.size=32", "views.small.hue=0.2"])
-    assert recipe.views.sizes == [64, 64, 32, 32, 32]
+    assert recipe.sizes == [64, 64, 32, 32, 32]
     views = [view for _, view in recipe.views.listed()]
     assert views[:2] == [recipe.views.first, recipe.views.second]
     assert [(view.crop_scale, view.blur, view.hue) for view in views[2:]] == [((0.05, 0.14), 0.5, 0.2)] * 3
@@ -156,7 +156,7 @@ def test_small_views_follow_the_first_two() -> None:
 
 def test_without_small_views_a_recipe_is_written_as_before_there_were_any() -> None:
     recipe = load.parse(MINIMAL)
-    assert recipe.views.sizes == [224, 224]
+    assert recipe.sizes == [224, 224]
     assert not {"small", "patches"} & set(load.parse(MINIMAL).model_dump()["views"])
     assert not any("small" in key or "patches" in key for key in load.flatten(recipe))
     none = load.parse(MINIMAL, ["views.small.count=3", "views.small.count=0"])
@@ -169,7 +169,7 @@ def test_patches_follow_the_other_views_where_a_method_takes_them() -> None:
     """PIRL's: one full view, and the patches of one crop, row by row, with their own distortions."""
     changes = ["views.size=36", "views.patches.cell=12", "views.patches.window=9", "views.patches.photometric=0.5"]
     recipe = load.parse(MINIMAL, changes)
-    assert recipe.views.sizes == [36, 36]
+    assert recipe.sizes == [36, 36]
     listed = recipe.views.listed(1, patches=True)
     assert [size for size, _ in listed] == [36] + [9] * 9
     assert [view for _, view in listed] == [recipe.views.first] + [recipe.views.patches] * 9

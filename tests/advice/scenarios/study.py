@@ -82,6 +82,9 @@ def stopped(patch: Patch) -> None:
 
 
 SCENARIOS = {
+    "a study of another loss": Scenario(
+        ["ablate", "--lambd", "--recipe", "digits.toml", *SHORT, "--dry-run", "--set", "objective.name=supervised"]
+    ),
     "no study": Scenario(["ablate"], an_empty_home, then="fashion-mnist", slow=True),
     "no such study": Scenario(["ablate", "los", "--recipe", "digits.toml", "--dry-run"], slow=True),
     "nothing finished": Scenario(

@@ -179,6 +179,12 @@ SCENARIOS = {
         ],
     ),
     "views that nobody compares": Scenario([*TRAIN, "--set", "views.small.count=2", "--set", "views.small.size=16"]),
+    "a predictor of a method without one": Scenario(
+        [*TRAIN, "--set", "objective.name=supervised", "--set", "model.predictor=[8]"]
+    ),
+    "no labels to learn from": Scenario(
+        [*TRAIN, *PHOTOS, "--data", "one folder", "--set", "train.batch_size=2", "--set", "objective.name=supervised"]
+    ),
     "projector too wide": Scenario([*TRAIN, "--set", "model.projector=[9999999,9999999]"], slow=True),
     "no recomputing": Scenario(
         [

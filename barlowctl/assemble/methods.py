@@ -1,0 +1,127 @@
+"""From a recipe's objective to its method: the one `match` over methods, and what each asks of recipe and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
+from barlowctl.methods import BarlowTwins, Classifier, Method
+from barlowctl.model import build_predictor, build_projector, feature_width
+from barlowctl.recipe import objectives
+from barlowctl.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method has from outside of its recipe. The defaults are those of a network whose cost alone is asked.
+
+    Attributes:
+        ranks: those that share each batch.
+        images: of the source that batches are drawn from: their indices are below it. classes: of their labels.
+    """
+
+    ranks: Ranks = ALONE
+    images: int = 65536
+    classes: int = 1000
+
+    def as_dict(self) -> dict[str, int]:
+        """What a run notes, to be opened without its images. See `noted`."""
+        return {"images": self.images, "classes": self.classes}
+
+    @classmethod
+    def noted(cls, values: object) -> Context:
+        """What `as_dict` gave; the default one of a run that noted nothing: its method needs none."""
+        return cls(images=int(values["images"]), classes=int(values["classes"])) if isinstance(values, dict) else cls()
+
+
+def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
+    """The recipe's method on a backbone; its heads have fresh weights, from torch's current generator.
+
+    Raises:
+        UserError: heads that cannot be, or a recipe that asks for what the method does not have.
+    """
+    match recipe.objective:
+        case objectives.BarlowTwins():
+            method = barlow_twins(recipe, recipe.objective, backbone, context)
+        case objectives.Supervised():
+            method = supervised(recipe, backbone, context)
+    _check_passes(recipe, method)
+    return method
+
+
+def barlow_twins(recipe: Recipe, keys: objectives.BarlowTwins, backbone: nn.Module, context: Context) -> Method:
+    """Projector of the recipe's widths, and the predictor of Table 6 where it has one."""
+    model = recipe.model
+    projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
+    predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
+    return BarlowTwins(
+        backbone,
+        projector,
+        predictor=predictor,
+        stop_gradient=keys.stop_gradient,
+        scale=keys.scale,
+        lambd=keys.lambd,
+        form=keys.form,
+        terms=keys.terms,
+        normalization=keys.normalization,
+        criterion=keys.criterion,
+        temperature=keys.temperature,
+        ranks=context.ranks,
+    )
+
+
+def supervised(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
+    """A linear classifier; the recipe's projector is not built."""
+    refuse_predictor(recipe)
+    return Classifier(
+        backbone, width=feature_width(backbone), num_classes=context.classes, frozen=False, ranks=context.ranks
+    )
+
+
+def refuse_predictor(recipe: Recipe) -> None:
+    """Refuse a predictor for a method without one.
+
+    Raises:
+        UserError: the recipe has one.
+    """
+    if recipe.model.predictor:
+        raise UserError(
+            f"{recipe.objective.title} has no predictor, and model.predictor is {list(recipe.model.predictor)}",
+            allowed="an empty one",
+            next="--set model.predictor=[]",
+        )
+
+
+def check_views(recipe: Recipe) -> None:
+    """Refuse views that the recipe's method does not take.
+
+    Raises:
+        UserError: small views, where it has no use for them.
+    """
+    small, method = recipe.views.small.count, recipe.objective
+    if small and not method.small_views:
+        takes = "one view" if method.full_views == 1 else f"{method.full_views} views"
+        raise UserError(
+            f"{method.title} takes {takes} of each image, and with views.small.count = {small} there are "
+            f"{len(recipe.sizes)}",
+            allowed=f"{takes}: views.small.count = 0",
+            next="--set views.small.count=0",
+        )
+
+
+def _check_passes(recipe: Recipe, method: Method) -> None:
+    """Refuse micro-batches for a method whose gradient they would change.
+
+    Raises:
+        UserError: with the method's reason.
+    """
+    if recipe.train.micro_batch and method.whole_batch:
+        raise UserError(
+            f"train.micro_batch is {recipe.train.micro_batch}, and {recipe.objective.title} needs its batch whole: "
+            f"{method.whole_batch}",
+            allowed="0: one pass; activation_checkpointing spares memory too",
+            next="--set train.micro_batch=0 --set train.activation_checkpointing=true",
+        )

@@ -1,0 +1,106 @@
+"""The methods that a recipe can choose: each one's own keys, told apart by `objective.name`.
+
+A method's networks and loss are chosen from these by the `match` in `assemble/methods.py`. Widths of the heads are in
+`[model]`; what else a head is made of is the method's own, as published, and no key.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from barlowctl.errors import UserError
+from barlowctl.recipe.section import Divisor, NonNegative, Positive, Section
+
+DEFAULT = "barlow-twins"
+"""The method of a recipe without `objective.name`: all were, before there was another."""
+
+
+class Keys(Section):
+    """Keys of a method, and what it asks of a recipe.
+
+    Attributes:
+        title: what people call it.
+        full_views: how many views of `views.size` pixels it takes of each image: both, or the first one alone.
+        small_views, patches: whether it takes these beside them.
+        labels: whether it learns from labels.
+    """
+
+    title: ClassVar[str]
+    full_views: ClassVar[Literal[1, 2]] = 2
+    small_views: ClassVar[bool] = False
+    patches: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
+
+
+class BarlowTwins(Keys):
+    """The Barlow Twins loss and its ablations."""
+
+    title: ClassVar[str] = "Barlow Twins"
+
+    name: Literal["barlow-twins"] = "barlow-twins"
+    lambd: NonNegative = Field(0.0051, description="weight of the redundancy reduction term")
+    scale: Positive = Field(1.0, description="factor on the whole loss")
+    form: Literal["auto", "primal", "gram"] = Field("auto", description="D x D matrix, or two N x N ones")
+    terms: Literal["both", "invariance", "redundancy"] = Field("both", description="Table 5, rows 2 and 3")
+    normalization: Literal["batch", "feature", "none"] = Field("batch", description="Table 5, rows 4 and 6")
+    criterion: Literal["cross-correlation", "cross-entropy"] = Field("cross-correlation", description="Table 5, row 7")
+    temperature: Divisor = Field(0.1, description="tau of the cross-entropy criterion")
+    stop_gradient: bool = Field(False, description="no gradient through the second branch (Table 6)")
+
+    @model_validator(mode="after")
+    def _form_expresses_the_criterion(self) -> BarlowTwins:
+        if self.criterion == "cross-entropy" and self.form == "gram":
+            raise ValueError("objective.form 'gram' cannot express the cross-entropy criterion: use 'auto'")
+        return self
+
+
+class Supervised(Keys):
+    """Cross-entropy of a linear classifier on the backbone, trained together: the first row of Table 1."""
+
+    title: ClassVar[str] = "Supervised"
+    full_views: ClassVar[Literal[1, 2]] = 1
+    labels: ClassVar[bool] = True
+
+    name: Literal["supervised"] = "supervised"
+
+
+def _name_of(value: Any) -> str:
+    """The method that is named, or the default one; the check of what it names is pydantic's."""
+    given = value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", DEFAULT)
+    return given if isinstance(given, str) else repr(given)
+
+
+Objective = Annotated[
+    Annotated[BarlowTwins, Tag("barlow-twins")] | Annotated[Supervised, Tag("supervised")],
+    Discriminator(_name_of),
+]
+
+METHODS: Mapping[str, type[Keys]] = {
+    typing.get_args(method)[1].tag: typing.get_args(method)[0]
+    for method in typing.get_args(typing.get_args(Objective)[0])
+}
+"""Every method's keys by its name, in the order of `Objective`."""
+
+
+def named(values: Any) -> type[Keys]:
+    """The keys of the method that a recipe's plain `objective` names; the default's where that is none."""
+    return METHODS.get(_name_of(values), BarlowTwins)
+
+
+def only_barlow_twins(objective: Keys, what: str) -> BarlowTwins:
+    """A recipe's objective, for what is of the Barlow Twins loss alone.
+
+    Raises:
+        UserError: it is another method's; `what` is not of it.
+    """
+    if not isinstance(objective, BarlowTwins):
+        raise UserError(
+            f"{what} is of the Barlow Twins loss, and the recipe's objective is {objective.title}",
+            allowed="a recipe with objective.name 'barlow-twins'",
+            next="--set objective.name=barlow-twins",
+        )
+    return objective

@@ -1,0 +1,71 @@
+"""From an objective to its method: what is built, and what a method refuses of a recipe."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+
+from barlowctl.assemble.methods import Context
+from barlowctl.assemble.model import build_method
+from barlowctl.assemble.resolve import resolve
+from barlowctl.errors import UserError
+from barlowctl.methods import BarlowTwins, Classifier, Targets
+from barlowctl.recipe import load
+from barlowctl.recipe.objectives import METHODS
+
+NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]
+SIZES = ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=4"]
+TINY = load.load("quickstart", [*NARROW, *SIZES])
+CONTEXT = Context(images=40, classes=7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_built_and_takes_the_views_that_its_keys_say(name: str) -> None:
+    recipe = load.override(TINY, [f"objective.name={name}"])
+    method = build_method(recipe, CONTEXT)
+    assert len(recipe.sizes) >= method.views
+    targets = Targets.unlabelled(4, label=0)
+    terms = method([torch.randn(4, 1, size, size) for size in recipe.sizes], targets)
+    assert terms.loss.requires_grad
+    assert list(terms._asdict()) == ["loss", *method.terms]
+
+
+def test_a_supervised_run_has_a_classifier_of_the_images_classes_and_no_projector() -> None:
+    method = build_method(load.override(TINY, ["objective.name=supervised"]), CONTEXT)
+    assert isinstance(method, Classifier)
+    assert (method.head.out_features, list(method.heads())) == (7, ["head"])
+    assert all(p.requires_grad for p in method.parameters())
+    same = build_method(TINY)
+    assert isinstance(same, BarlowTwins)
+    for a, b in zip(same.backbone.parameters(), method.backbone.parameters(), strict=True):
+        assert torch.equal(a, b)  # drawn first, by the same seed
+
+
+def test_what_a_run_notes_of_its_context_comes_back() -> None:
+    assert Context.noted(CONTEXT.as_dict()) == CONTEXT
+    assert Context.noted(None) == Context()
+
+
+def test_views_and_predictors_that_a_method_has_no_use_for_are_refused() -> None:
+    with pytest.raises(UserError, match=r"Supervised takes one view of each image, .* there are 3") as caught:
+        resolve(load.override(TINY, ["objective.name=supervised", "views.small.count=2"]), torch.device("cpu"), 1, 99)
+    assert caught.value.next == "--set views.small.count=0"
+    with pytest.raises(UserError, match=r"Supervised has no predictor, and model\.predictor is \[8\]") as caught:
+        build_method(load.override(TINY, ["objective.name=supervised", "model.predictor=[8]"]), CONTEXT)
+    assert caught.value.next == "--set model.predictor=[]"
+
+
+def test_micro_batches_are_refused_with_the_methods_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load.override(TINY, ["train.micro_batch=4"])
+    assert build_method(recipe).whole_batch == ""
+
+    class Mixing(BarlowTwins):
+        whole_batch: ClassVar[str] = "it mixes images of the whole batch"
+
+    monkeypatch.setattr("barlowctl.assemble.methods.BarlowTwins", Mixing)
+    with pytest.raises(UserError, match="Barlow Twins needs its batch whole: it mixes images") as caught:
+        build_method(recipe)
+    assert caught.value.next is not None
+    assert "--set train.micro_batch=0" in caught.value.next
