@@ -60,6 +60,8 @@ def preview(
 ) -> Preview:
     """Write a PNG with a row for each of `samples` images: the original, then each view of epoch 0.
 
+    Small views and patches, which follow one another in one size, share a column, in the order of their numbers.
+
     Args:
         source: the images.
         views: what is made of each.
@@ -77,8 +79,8 @@ def preview(
         raise UserError(f"samples is {samples}", allowed="1 or more")
     out = Path(out)
     count = min(samples, source.num_samples)
-    pen = np.random.Generator(np.random.Philox(key=seed))
-    indices = np.sort(pen.choice(source.num_samples, size=count, replace=False)).astype(np.int64)
+    random = np.random.Generator(np.random.Philox(key=seed))
+    indices = np.sort(random.choice(source.num_samples, size=count, replace=False)).astype(np.int64)
     if make_loader is None:
         make_loader = _fast_loader(source, views, seed, channels)
     with make_loader(indices) as loader:
@@ -88,13 +90,12 @@ def preview(
         shown = batch.indices.tolist()
     if not shown:
         raise UnreadableImage(source.path, problems[0].name, problems[0].reason)
+    columns = _columns(views)
     rows = [
-        (_title(source, index), [source.image(index), *(view[row] for view in pixels)])
+        (_title(source, index), [source.image(index), *(_in_column(pixels, row, column) for column in columns)])
         for row, index in enumerate(shown)
     ]
-    sides = [view.output_size for view in views]
-    names = [f"view {i + 1}" + (f": {side} px" if len(set(sides)) > 1 else "") for i, side in enumerate(sides)]
-    sheet = contact_sheet(rows, ["original", *names])
+    sheet = contact_sheet(rows, ["original", *(_name(views, column) for column in columns)])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out, durable=False) as temporary:
@@ -104,11 +105,45 @@ def preview(
     return Preview(out, len(shown), problems)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Sequence[str]) -> Image:
+def _columns(views: Sequence[Spec]) -> list[list[int]]:
+    """Which views stand in which column: the largest ones alone, others with those of their size and kind."""
+    largest = max(view.output_size for view in views)
+    kinds = [(view.output_size, getattr(view, "patch", None) is not None) for view in views]
+    columns: list[list[int]] = []
+    for number, kind in enumerate(kinds):
+        if columns and kind[0] < largest and kind == kinds[columns[-1][-1]]:
+            columns[-1].append(number)
+        else:
+            columns.append([number])
+    return columns
+
+
+def _in_column(pixels: Sequence[np.ndarray], row: int, column: Sequence[int]) -> np.ndarray | list[np.ndarray]:
+    """An image's views of a column: one alone as it is."""
+    views = [pixels[number][row] for number in column]
+    return views if len(views) > 1 else views[0]
+
+
+def _name(views: Sequence[Spec], column: Sequence[int]) -> str:
+    """What stands above a column; sizes where there are several."""
+    view = views[column[0]]
+    numbers = f"view {column[0] + 1}" if len(column) == 1 else f"views {column[0] + 1} to {column[-1] + 1}"
+    if len({view.output_size for view in views}) == 1:
+        return numbers
+    what = "patches of " if getattr(view, "patch", None) is not None else ""
+    return f"{numbers}: {what}{view.output_size} px"
+
+
+Cell = np.ndarray | Sequence[np.ndarray]
+"""An image, uint8 (H, W, 1 or 3), or several of one size that share a column."""
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[str]) -> Image:
     """Images in a grid, each row under its title; six rows and more stand in two blocks side by side.
 
     Args:
-        rows: (title, images), images uint8 (H, W, 1 or 3); as many as there are columns.
+        rows: (title, images); as many as there are columns. Those that share a column are shown at the scale of the
+            largest image beside the first column.
         columns: what stands above them.
     """
     from PIL import Image, ImageDraw
@@ -117,8 +152,13 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Seq
 
     blocks = 1 if len(rows) < 6 else 2
     per_block = -(-len(rows) // blocks)
-    cell = min(CELL, max(SMALLEST, max(image.shape[0] for _, images in rows for image in images[1:])))
-    block_width = len(columns) * (cell + _GAP) - _GAP
+    largest = max(max(np.shape(image)[-3:-1]) for _, images in rows for image in images[1:])
+    cell = min(CELL, max(SMALLEST, largest))
+    scale = cell // largest if largest <= cell else cell / largest
+    drawn = [[_fit_cell(image, cell, scale) for image in images] for _, images in rows]
+    widths = [max(cell, *(image.width for image in column)) for column in zip(*drawn, strict=True)]
+    lefts = [sum(widths[:column]) + column * _GAP for column in range(len(widths))]
+    block_width = lefts[-1] + widths[-1]
     row_height = _CAPTION + cell + _GAP
     size = (
         2 * _MARGIN + blocks * block_width + (blocks - 1) * 3 * _MARGIN,
@@ -129,28 +169,48 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], columns: Seq
     for block in range(blocks):
         left = _MARGIN + block * (block_width + 3 * _MARGIN)
         for column, name in enumerate(columns):
-            pen.text((left + column * (cell + _GAP), _MARGIN), name, fill=FAINT, font=text)
-        for place, (title, images) in enumerate(rows[block * per_block : (block + 1) * per_block]):
+            pen.text((left + lefts[column], _MARGIN), fitted(name, text, widths[column]), fill=FAINT, font=text)
+        for place, row in enumerate(range(block * per_block, min((block + 1) * per_block, len(rows)))):
             top = _MARGIN + _CAPTION + place * row_height
-            pen.text((left, top), fitted(title, text, block_width), fill=INK, font=text)
-            for column, image in enumerate(images):
-                shown = _fit_cell(image, cell)
-                corner = (left + column * (cell + _GAP), top + _CAPTION)
-                sheet.paste(shown, (corner[0] + (cell - shown.width) // 2, corner[1] + (cell - shown.height) // 2))
+            pen.text((left, top), fitted(rows[row][0], text, block_width), fill=INK, font=text)
+            for column, image in enumerate(drawn[row]):
+                corner = (left + lefts[column], top + _CAPTION)
+                room = (widths[column] - image.width, cell - image.height)
+                sheet.paste(image, (corner[0] + room[0] // 2, corner[1] + room[1] // 2))
     return sheet
 
 
-def _fit_cell(pixels: np.ndarray, cell: int) -> Image:
-    """The image at the largest size that fits, enlarged by whole factors so that its pixels stay visible."""
+def _fit_cell(cell: Cell, side: int, scale: float) -> Image:
+    """An image at the largest size that fits, enlarged by whole factors so that its pixels stay visible; several at
+    `scale` in a grid no higher than the cell, row by row."""
+    if isinstance(cell, np.ndarray):
+        image = _picture(cell)
+        longer = max(image.size)
+        return _scaled(image, side // longer if longer <= side else side / longer)
     from PIL import Image
 
-    image = Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
-    longer = max(image.size)
-    if longer <= cell:
-        factor = cell // longer
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    size = max(1, round(image.width * cell / longer)), max(1, round(image.height * cell / longer))
-    return image.resize(size, Image.Resampling.LANCZOS)
+    tiles = [_scaled(_picture(pixels), scale) for pixels in cell]
+    width, height = tiles[0].size
+    at_most = max(1, (side + _GAP) // (height + _GAP))
+    across = max(-(-len(tiles) // at_most), min(len(tiles), round(len(tiles) ** 0.5)))
+    down = -(-len(tiles) // across)
+    grid = Image.new("RGB", (across * (width + _GAP) - _GAP, down * (height + _GAP) - _GAP), PAPER)
+    for number, tile in enumerate(tiles):
+        grid.paste(tile, (number % across * (width + _GAP), number // across * (height + _GAP)))
+    return grid
+
+
+def _picture(pixels: np.ndarray) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
+
+
+def _scaled(image: Image, scale: float) -> Image:
+    from PIL import Image
+
+    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), filter_)
 
 
 def _title(source: Originals, index: int) -> str:

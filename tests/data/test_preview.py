@@ -11,7 +11,7 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.beton.writer import BetonWriter
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.preview import CELL, SMALLEST, contact_sheet, preview
-from barlowctl.data.views.spec import CenterSpec, ViewSpec
+from barlowctl.data.views.spec import CenterSpec, Patch, ViewSpec
 from barlowctl.errors import UserError
 
 
@@ -54,6 +54,28 @@ def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, sampl
     for i in there:
         assert contains(sheet, enlarged(views[0][i]))
         assert contains(sheet, enlarged(views[1][i]))
+
+
+def test_small_views_and_patches_share_a_column_at_the_scale_of_the_others(tmp_path, beton):
+    """2 x 28 + 6 x 10 + 9 patches of 7 pixels: every one is there, in its place, four times as large."""
+    patches = [ViewSpec(7, patch=Patch(3, 9, number)) for number in range(9)]
+    specs = [ViewSpec(28), ViewSpec(28), *[ViewSpec(10, crop_scale=(0.1, 0.3))] * 6, *patches]
+    out = preview(beton, specs, tmp_path / "x.png", samples=2, seed=5)
+    sheet = np.array(Image.open(out.path))
+    with FastLoader(beton, views=specs, batch_size=9, seed=5, shuffle=False) as loader:
+        views = [view.numpy().copy() for view in next(iter(loader.epoch(0))).views]
+    there = [i for i in range(9) if contains(sheet, enlarged(beton.image(i)))]
+    assert len(there) == 2
+    gap = 6
+    for i in there:
+        assert all(contains(sheet, enlarged(view[i])) for view in views[:2])
+        for first, side, across, down in ((2, 10, 3, 2), (8, 7, 3, 3)):
+            wide = 4 * side
+            grid = np.full((down * (wide + gap) - gap, across * (wide + gap) - gap, 3), 255, np.uint8)
+            for number in range(across * down):
+                y, x = number // across * (wide + gap), number % across * (wide + gap)
+                grid[y : y + wide, x : x + wide] = views[first + number][i].repeat(4, axis=0).repeat(4, axis=1)
+            assert contains(sheet, grid)
 
 
 def test_the_draw_depends_on_the_seed_only(tmp_path, beton):
