@@ -65,28 +65,30 @@ OPERATIONS_PER_NUMBER_SENT = 10_000
 25 GB/s is 4,800; 300e12 against 50 GB/s is 12,000. It decides between the forms only for 3 D / 4 < N < D."""
 
 
-def form_costs(n: int, d: int, ranks: int = 1) -> dict[Literal["primal", "gram"], float]:
+def form_costs(n: int, d: int, ranks: int = 1, views: int = 2) -> dict[Literal["primal", "gram"], float]:
     """Multiply-adds a rank spends on each form, forward and backward, what it sends included.
 
     For `n` samples over all ranks, of `d` dimensions: primal `3 n d² / W`, and an all-reduce of `d²` numbers
     that passes `2 (W - 1) / W` of them through each rank; Gram `4 n² d / W`, and an all-gather of `2 n d`
     numbers of which `(W - 1) / W` reach each rank. Alone the Gram matrices are symmetric: `3 n² d` (see
-    `symmetric_gram`).
+    `symmetric_gram`). With more views the primal form takes that for each of `2 views - 3` pairs, the Gram form for
+    each two views (see `multi_crop`).
     """
+    pairs, twos = 2 * views - 3, views / 2
     products = 3 if ranks == 1 else 4
     foreign = (ranks - 1) / ranks * OPERATIONS_PER_NUMBER_SENT
     return {
-        "primal": 3 * n * d * d / ranks + 2 * d * d * foreign,
-        "gram": products * n * n * d / ranks + 2 * n * d * foreign,
+        "primal": pairs * (3 * n * d * d / ranks + 2 * d * d * foreign),
+        "gram": twos * (products * n * n * d / ranks + 2 * n * d * foreign),
     }
 
 
-def choose_form(n: int, d: int, ranks: int = 1) -> Literal["primal", "gram"]:
+def choose_form(n: int, d: int, ranks: int = 1, views: int = 2) -> Literal["primal", "gram"]:
     """The form that costs less for `n` samples (over all ranks) of `d` dimensions: see `form_costs`.
 
-    Alone, and with many ranks, where the wire decides: Gram when n <= d. With a few: when 4 n <= 3 d, about.
+    Two views alone, and with many ranks, where the wire decides: Gram when n <= d. With a few: when 4 n <= 3 d, about.
     """
-    costs = form_costs(n, d, ranks)
+    costs = form_costs(n, d, ranks, views)
     return "gram" if costs["gram"] <= costs["primal"] else "primal"
 
 
@@ -125,16 +127,10 @@ def barlow_twins_loss(
     Raises:
         UserError: fewer than two samples, shapes that differ, or an unknown option.
     """
-    _check_options(form, terms, normalization, criterion, temperature)
-    _check_embeddings(z1, z2, ranks)
+    check_options(form, terms, normalization, criterion, temperature, z1.shape[-1])
+    check_embeddings(z1, z2, ranks)
     shares = ranks.shares(len(z1)) if shares is None else shares
     n, d = sum(shares), z1.shape[1]
-    if criterion == "cross-entropy" and (form == "gram" or d < 2):
-        reason = "form is 'gram'" if form == "gram" else f"the embeddings have {d} dimension"
-        raise UserError(
-            f"the cross-entropy criterion needs the primal form and at least 2 dimensions, but {reason}",
-            next="use form 'auto' and a wider projector",
-        )
     dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
     with full_precision(z1):
         a, b = (normalize(z.to(dtype), normalization, ranks) for z in (z1, z2))
@@ -145,6 +141,11 @@ def barlow_twins_loss(
             invariance, redundancy = gram_terms(a, b, count=count, ranks=ranks, shares=shares)
         else:
             invariance, redundancy = primal_terms(a, b, count=count, ranks=ranks)
+    return weigh(invariance, redundancy, lambd, terms)
+
+
+def weigh(invariance: Tensor, redundancy: Tensor, lambd: float, terms: Terms) -> LossTerms:
+    """The loss of both terms, or of one (Table 5, rows 2 and 3)."""
     if terms == "invariance":
         return LossTerms(invariance, invariance, redundancy.detach())
     if terms == "redundancy":
@@ -174,7 +175,12 @@ def normalize(z: Tensor, normalization: Normalization, ranks: Ranks = ALONE) -> 
     return standardized
 
 
-def _check_options(form: str, terms: str, normalization: str, criterion: str, temperature: float) -> None:
+def check_options(form: str, terms: str, normalization: str, criterion: str, temperature: float, width: int) -> None:
+    """Refuse what the loss of embeddings of that width cannot be.
+
+    Raises:
+        UserError: an unknown option, or options that exclude one another.
+    """
     for name, value, kind in (
         ("form", form, Form),
         ("terms", terms, Terms),
@@ -190,9 +196,20 @@ def _check_options(form: str, terms: str, normalization: str, criterion: str, te
             )
     if not temperature > 0.0:
         raise UserError(f"temperature is {temperature}, but must be positive", allowed="a number above 0")
+    if criterion == "cross-entropy" and (form == "gram" or width == 1):
+        reason = "form is 'gram'" if form == "gram" else f"the embeddings have {width} dimension"
+        raise UserError(
+            f"the cross-entropy criterion needs the primal form and at least 2 dimensions, but {reason}",
+            next="use form 'auto' and a wider projector",
+        )
 
 
-def _check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
+def check_embeddings(z1: Tensor, z2: Tensor, ranks: Ranks) -> None:
+    """Refuse what no batch of pairs is.
+
+    Raises:
+        UserError: not two equal `(N, D)` of floating point, or fewer than 2 samples.
+    """
     shapes = f"{tuple(z1.shape)} and {tuple(z2.shape)}"
     if z1.ndim != 2 or z2.ndim != 2:
         raise UserError(f"the embeddings have shapes {shapes}", allowed="two matrices (samples, dimensions)")
