@@ -3,7 +3,19 @@
 from barlowctl.methods.barlow_twins import BarlowTwins
 from barlowctl.methods.base import Method, Targets, Terms
 from barlowctl.methods.classification import Classifier
+from barlowctl.methods.mixed_barlow_twins import MixedBarlowTwins
 from barlowctl.methods.moco import MoCo
 from barlowctl.methods.simclr import SimCLR
+from barlowctl.methods.vicreg import VICReg
 
-__all__ = ["BarlowTwins", "Classifier", "Method", "MoCo", "SimCLR", "Targets", "Terms"]
+__all__ = [
+    "BarlowTwins",
+    "Classifier",
+    "Method",
+    "MixedBarlowTwins",
+    "MoCo",
+    "SimCLR",
+    "Targets",
+    "Terms",
+    "VICReg",
+]

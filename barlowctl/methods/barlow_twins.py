@@ -1,23 +1,34 @@
-"""Barlow Twins as a method: backbone, projector, and the asymmetries of Table 6."""
+"""Barlow Twins as a method: backbone, projector, small views, and the asymmetries of Table 6."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
-from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, barlow_twins_loss, choose_form
+from barlowctl.objective.barlow_twins import (
+    LAMBD,
+    PAPER_WIDTH,
+    LossOptions,
+    LossTerms,
+    OptionsBesideLambd,
+    auto_lambd,
+    choose_form,
+)
+from barlowctl.objective.multi_crop import multi_crop_loss
+
+LAMBD_RULE = f"{LAMBD:g} x sqrt({PAPER_WIDTH} / width)"
 
 
 class BarlowTwins(Method):
-    """Barlow Twins, with the two asymmetries of Table 6 as options.
+    """Barlow Twins of two views, and of small ones beside them; the two asymmetries of Table 6 are options.
 
     Each view goes through backbone and projector by itself, as in the authors' code, so batch norm
-    inside them sees one view at a time.
+    inside them sees one view at a time. With small views the loss is `multi_crop_loss`.
 
     Args:
         backbone: images -> features.
@@ -25,8 +36,13 @@ class BarlowTwins(Method):
         predictor: embeddings -> embeddings, on the first branch only ("on one branch", Table 6; the
             loss is not symmetrised, because the paper adds neither a second pass nor a second term).
         stop_gradient: the second branch is a constant: it is computed without a graph.
+        small: how many small views there are beside the two.
+        lambd: weight of the redundancy term; "auto": `auto_lambd` of the projector's width.
         scale: factor on the loss, not on the terms.
-        loss_options: the keyword arguments of `barlow_twins_loss`.
+        loss_options: the other keyword arguments of `barlow_twins_loss`.
+
+    Raises:
+        UserError: a predictor or a stop-gradient with small views.
     """
 
     views = 2
@@ -42,27 +58,43 @@ class BarlowTwins(Method):
         *,
         predictor: nn.Module | None = None,
         stop_gradient: bool = False,
+        small: int = 0,
+        lambd: float | Literal["auto"] = LAMBD,
         scale: float = 1.0,
-        **loss_options: Unpack[LossOptions],
+        **loss_options: Unpack[OptionsBesideLambd],
     ) -> None:
         super().__init__()
+        if small and (predictor is not None or stop_gradient):
+            given = "a stop-gradient" if stop_gradient else "a predictor"
+            raise UserError(
+                f"Barlow Twins has {given} (Table 6) and {small} small views, and each of the two large ones is "
+                "compared with all others: there is no second branch",
+                allowed="one of the two",
+                next="--set views.small.count=0",
+            )
         self.backbone = backbone
         self.projector = projector
         self.predictor = predictor
         self.stop_gradient = stop_gradient
+        self.small = small
         self.scale = scale
-        self.loss_options = loss_options
+        self.lambd_is_auto = lambd == "auto"
+        self.lambd = auto_lambd(self.width) if lambd == "auto" else lambd
+        self.loss_options: LossOptions = {"lambd": self.lambd, **loss_options}
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> LossTerms:
-        """Both views of the same images, each `(N, C, H, W)` -> scaled loss, unscaled terms."""
+        """The views of the same images, each `(N, C, H, W)` -> scaled loss, unscaled terms."""
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
         return self.compare(self.embeddings(views), targets)
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Two views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`; a constant has no graph."""
-        if len(views) != 2:
-            raise UserError(f"Barlow Twins compares 2 views of each image, got {len(views)}", allowed="2")
+        """Views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`; a constant has no graph."""
+        taken = 2 + self.small
+        if len(views) != taken:
+            raise UserError(f"Barlow Twins compares {taken} views of each image, got {len(views)}", allowed=f"{taken}")
+        if self.small:
+            return [self.projector(self.backbone(view)) for view in views]
         z1 = self.projector(self.backbone(views[0]))
         if self.predictor is not None:
             z1 = self.predictor(z1)
@@ -71,9 +103,14 @@ class BarlowTwins(Method):
         return [z1, z2]
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> LossTerms:
-        """Embeddings `(N, D)` of both views -> scaled loss, unscaled terms."""
-        terms = barlow_twins_loss(embeddings[0], embeddings[1], shares=targets.shares, **self.loss_options)
+        """Embeddings `(N, D)` of the views -> scaled loss, unscaled terms."""
+        terms = multi_crop_loss(embeddings, shares=targets.shares, **self.loss_options)
         return terms._replace(loss=self.scale * terms.loss)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the embeddings."""
+        return [layer.out_features for layer in self.projector.modules() if isinstance(layer, nn.Linear)][-1]
 
     def heads(self) -> dict[str, nn.Module]:
         """The projector, and the predictor where there is one."""
@@ -81,14 +118,15 @@ class BarlowTwins(Method):
 
     def describe(self, batch: int, ranks: int = 1) -> str:
         """The weight of the redundancy term, and the form that the loss takes at that batch."""
-        width = [layer.out_features for layer in self.projector.modules() if isinstance(layer, nn.Linear)][-1]
         form = self.loss_options.get("form", "auto")
         if self.loss_options.get("criterion") == "cross-entropy":
             form = "primal"
         elif form == "auto":
-            form = choose_form(batch, width, ranks)
+            form = choose_form(batch, self.width, ranks, 2 + self.small)
         over = f" over {ranks} ranks" if ranks > 1 else ""
-        return f"lambd {self.loss_options.get('lambd', LAMBD):g}, {form} form at batch {batch}{over} and width {width}"
+        rule = f" (auto: {LAMBD_RULE})" if self.lambd_is_auto else ""
+        small = f", 2 large and {self.small} small views" if self.small else ""
+        return f"lambd {self.lambd:.4g}{rule}, {form} form at batch {batch}{over} and width {self.width}{small}"
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""

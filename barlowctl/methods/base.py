@@ -69,10 +69,14 @@ class Method(nn.Module):
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
-        return self.compare(self.embeddings(views), targets)
+        return self.compare(self.embeddings(self.arrange(views)), targets)
+
+    def arrange(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
+        return views
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Views of some images of a batch -> what `compare` takes, row by row (micro-batches call it in parts)."""
+        """Arranged views of some images of a batch -> what `compare` takes, row by row (micro-batches: in parts)."""
         raise NotImplementedError
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Terms:

@@ -13,6 +13,7 @@ batch of an epoch too, where their C is a fraction of a correlation (`docs/objec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypedDict, get_args
 
@@ -40,16 +41,34 @@ LAMBD = 0.0051
 """The authors' code's weight of the redundancy term (0.005 in the paper)."""
 
 
-class LossOptions(TypedDict, total=False):
-    """The keyword arguments of `barlow_twins_loss`."""
+PAPER_WIDTH = 8192
+"""The paper's projector, for which that weight was chosen."""
 
-    lambd: float
+
+def auto_lambd(width: int) -> float:
+    """The weight for a projector that ends in `width` dimensions: `LAMBD sqrt(8192 / width)`.
+
+    It keeps neither the weight nor the ratio of the two sums' sizes (which would be `LAMBD 8192 / width`): measured,
+    the best weight lies between the two (`docs/objective.md`, "lambd and the projector's width").
+    """
+    return LAMBD * math.sqrt(PAPER_WIDTH / width)
+
+
+class OptionsBesideLambd(TypedDict, total=False):
+    """The keyword arguments of `barlow_twins_loss`, without lambd."""
+
     form: Form
     terms: Terms
     normalization: Normalization
     criterion: Criterion
     temperature: float
     ranks: Ranks
+
+
+class LossOptions(OptionsBesideLambd, total=False):
+    """The keyword arguments of `barlow_twins_loss`."""
+
+    lambd: float
 
 
 class LossTerms(NamedTuple):

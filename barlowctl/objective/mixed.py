@@ -5,12 +5,12 @@
     L_reg  = ( ||C_m1 - C_m1*||² + ||C_m2 - C_m2*||² ) / 2
     C_mk   = z_mᵀ z_k / N,    C_mk* = ( alpha z_1 + (1 - alpha) z_2[pi] )ᵀ z_k / N           z standardised
 
-The six products of that are two: with r = z_m - alpha z_1 - (1 - alpha) z_2[pi], C_mk - C_mk* = rᵀ z_k / N. Like the loss of
-Barlow Twins it takes the smaller matrices, `||rᵀ z||² = <r rᵀ, z zᵀ>`, in the Gram form.
+The six products of that are two: with r = z_m - alpha z_1 - (1 - alpha) z_2[pi], C_mk - C_mk* = rᵀ z_k / N. Like the
+loss of Barlow Twins it takes the smaller matrices, `||rᵀ z||² = <r rᵀ, z zᵀ>`, in the Gram form.
 
 Deviation: in the target of C_m2 the authors' `main_imagenet.py` has z_2ᵀ z_2 where the formula, their README and their
-`main.py` have z_1ᵀ z_2: ours is the formula. z is standardised as in Barlow Twins (over all ranks, biased), where their code
-takes the unbiased standard deviation of one device.
+`main.py` have z_1ᵀ z_2: ours is the formula. z is standardised as in Barlow Twins (over all ranks, biased), where their
+code takes the unbiased standard deviation of one device.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from barlowctl.objective.correlation import (
 
 
 class MixedTerms(NamedTuple):
-    """Scalars; the terms carry no weight and no gradient: `loss = invariance + lambd (redundancy + lambd_reg mixing)`."""
+    """Scalars; `loss = invariance + lambd (redundancy + lambd_reg mixing)`, and the terms carry no gradient."""
 
     loss: Tensor
     invariance: Tensor
@@ -56,10 +56,11 @@ def mixed_barlow_twins_loss(
     ranks: Ranks = ALONE,
     shares: Sequence[int] | None = None,
 ) -> MixedTerms:
-    """The loss of `(N, D)` embeddings of both views and of the mixed one, row b of all from the same place in the batch.
+    """The loss of `(N, D)` embeddings of both views and of the mixed one, each with a row for each place of the batch.
 
-    Computed in float32 (float64 for float64 input), also under autocast. Over several ranks each gives its own rows, and
-    gets the loss of the whole batch and the gradient of its rows without a factor of the number of ranks (`distributed`).
+    Computed in float32 (float64 for float64 input), also under autocast. Over several ranks each gives its own rows,
+    and gets the loss of the whole batch and the gradient of its rows without a factor of the number of ranks (see
+    `distributed`).
 
     Args:
         alpha: 0-dimensional, the share of view 1 in the mixed images; the same on every rank.

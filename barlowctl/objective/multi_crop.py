@@ -2,15 +2,15 @@
 
     L = 1/2 sum_{g in 1, 2} 1/(V - 1) sum_{v != g} L_BT(z_g, z_v)
 
-Each of the two large views is an anchor that is compared with every other view, as in SwAV; small views are not compared
-with one another. Every view is standardised by itself. With two views it is Barlow Twins: L_BT(z_1, z_2) = L_BT(z_2, z_1),
-for C becomes its transpose.
+Each of the two large views is an anchor that is compared with every other view, as in SwAV; small views are not
+compared with one another. Every view is standardised by itself. With two views it is Barlow Twins:
+L_BT(z_1, z_2) = L_BT(z_2, z_1), for C becomes its transpose.
 
 Nobody has published this loss; the rule is SwAV's and VICRegL's (`docs/methods.md`).
 
 Of the 2 (V - 1) comparisons the one between the two anchors occurs twice and is formed once. In the Gram form a view's
-`N x N` matrix is formed once for all its comparisons, and what the backward pass keeps are three such matrices, however many
-views there are: with G_v of view v, w the weight of a pair and S the sum of G over the small views,
+`N x N` matrix is formed once for all its comparisons, and what the backward pass keeps are three such matrices, however
+many views there are: with G_v of view v, w the weight of a pair and S the sum of G over the small views,
 
     sum_pairs w ||C||² = <G_1, P_1> + w_s <G_2, S>      P_1 = w_12 G_2 + w_s S,  P_2 = w_12 G_1 + w_s S,
     d/dA_v             = 2 P_v A_v                      P_small = w_s (G_1 + G_2).
@@ -52,8 +52,8 @@ def multi_crop_loss(
 ) -> LossTerms:
     """Barlow Twins of `(N, D)` embeddings of each view, the two large views first; of two it is `barlow_twins_loss`.
 
-    The terms are those of a pair, averaged by the weights of the pairs. Computed in float32 (float64 for float64 input),
-    also under autocast; over ranks as `barlow_twins_loss`.
+    The terms are those of a pair, averaged by the weights of the pairs. Computed in float32 (float64 for float64
+    input), also under autocast; over ranks as `barlow_twins_loss`.
 
     Args:
         embeddings: two or more, row b of all from the same image.
@@ -100,7 +100,7 @@ def comparisons(views: int) -> dict[tuple[int, int], float]:
     small = range(2, views)
     return {
         (0, 1): 1.0 / (views - 1),
-        **{(g, v): 0.5 / (views - 1) for g, v in itertools.product((0, 1), small)},
+        **dict.fromkeys(itertools.product((0, 1), small), 0.5 / (views - 1)),
     }
 
 

@@ -5,11 +5,12 @@
     c(Z)      = sum_{i != j} Cov_ij² / D                                 covariance
     L         = 25 s(Z1, Z2) + 25 (v(Z1) + v(Z2)) / 2 + (c(Z1) + c(Z2))
 
-Var and Cov are divided by N - 1. The factor 1/2 of the variance term is the authors' code's (`main_vicreg.py`); the paper
-prints mu [v(Z1) + v(Z2)] without it.
+Var and Cov are divided by N - 1. The factor 1/2 of the variance term is that of the authors' code
+(`main_vicreg.py`); the paper prints mu [v(Z1) + v(Z2)] without it.
 
-`c` takes one of the two forms that Barlow Twins has (`docs/objective.md`): with A the centred rows, `||Aᵀ A||² = ||A Aᵀ||²`,
-and of the two matrices the smaller one is formed. Gradients are closed: what is kept is A and that matrix.
+`c` takes one of the two forms that Barlow Twins has (`docs/objective.md`): with A the centred rows,
+`||Aᵀ A||² = ||A Aᵀ||²`, and of the two matrices the smaller one is formed. Gradients are closed: what is kept is A and
+that matrix.
 
 Deviation: N is the number of rows that are there, also in the last, smaller batch of an epoch, where the authors divide
 the covariance by the nominal batch size minus one.
@@ -54,8 +55,9 @@ def vicreg_loss(
 ) -> VICRegTerms:
     """VICReg loss of two `(N, D)` batches of embeddings, row b of both from the same image.
 
-    Computed in float32 (float64 for float64 input), also under autocast. Over several ranks each gives its own rows, and
-    gets the loss of the whole batch and the gradient of its rows without a factor of the number of ranks (`distributed`).
+    Computed in float32 (float64 for float64 input), also under autocast. Over several ranks each gives its own rows,
+    and gets the loss of the whole batch and the gradient of its rows without a factor of the number of ranks (see
+    `distributed`).
 
     Args:
         z1, z2: embeddings `(N, D)`, floating point, N >= 2 over all ranks.

@@ -83,7 +83,8 @@ class Gradient:
         return terms
 
     def _two_passes(self, views: Sequence[Tensor], targets: Targets, pieces: int) -> Terms:
-        parts = list(zip(*(view.tensor_split(pieces) for view in views), strict=True))
+        arranged = self.method.arrange(views)
+        parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
         random = checkpoint.random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):
             embedded = [self._embed(part) for part in parts]

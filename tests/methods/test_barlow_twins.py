@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from barlowctl.errors import UserError
 from barlowctl.methods import BarlowTwins
 from barlowctl.objective import LossTerms, barlow_twins_loss
+from barlowctl.objective.barlow_twins import auto_lambd
 
 
 def networks() -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -101,6 +102,47 @@ def test_embed_gives_the_features_of_the_backbone() -> None:
     before = [p.clone() for p in method.parameters()]
     method.after_step(torch.tensor(0.5))
     assert all(torch.equal(a, b) for a, b in zip(before, method.parameters(), strict=True))
+
+
+def test_small_views_are_compared_with_both_large_ones() -> None:
+    backbone, projector, _ = networks()
+    given = [*views(), torch.flip(views()[0], [3]), torch.flip(views()[1], [2])]
+    z = [projector(backbone(view)) for view in given]
+    expected = [barlow_twins_loss(z[g], z[v], lambd=0.02).loss.item() for g in (0, 1) for v in range(4) if v != g]
+    backbone, projector, _ = networks()
+    found = BarlowTwins(backbone, projector, small=2, lambd=0.02)(given)
+    assert found.loss.item() == pytest.approx(sum(expected) / 6, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [{"normalization": "feature"}, {"terms": "redundancy"}, {"criterion": "cross-entropy"}]
+)
+def test_table_5_with_small_views(options: dict[str, Any]) -> None:
+    backbone, projector, _ = networks()
+    given = [*views(), torch.flip(views()[0], [3])]
+    z = [projector(backbone(view)) for view in given]
+    found = BarlowTwins(backbone, projector, small=1, **options)(given)
+    expected = [barlow_twins_loss(z[g], z[v], **options).loss.item() for g, v in ((0, 1), (0, 2), (1, 0), (1, 2))]
+    assert found.loss.item() == pytest.approx(sum(expected) / 4, rel=1e-10)
+
+
+def test_table_6_has_no_place_for_small_views() -> None:
+    backbone, projector, predictor = networks()
+    for options in ({"stop_gradient": True}, {"predictor": predictor}):
+        with pytest.raises(UserError, match="there is no second branch"):
+            BarlowTwins(backbone, projector, small=2, **options)  # type: ignore[arg-type]
+
+
+def test_lambd_auto_follows_the_width_and_says_so() -> None:
+    backbone, projector, _ = networks()
+    assert auto_lambd(8192) == 0.0051
+    assert auto_lambd(2048) == pytest.approx(0.0102, rel=1e-12)
+    method = BarlowTwins(backbone, projector, lambd="auto")
+    wanted = 0.0051 * (8192 / 7) ** 0.5
+    assert method.lambd == pytest.approx(wanted, rel=1e-12)
+    assert "lambd 0.1745 (auto: 0.0051 x sqrt(8192 / width))" in method.describe(8)
+    assert method(views()).loss.item() == BarlowTwins(backbone, projector, lambd=wanted)(views()).loss.item()
+    assert BarlowTwins(backbone, projector).describe(8).startswith("lambd 0.0051, ")
 
 
 def test_two_views_are_needed() -> None:
