@@ -5,10 +5,12 @@ from barlowctl.methods.base import Method, Targets, Terms
 from barlowctl.methods.classification import Classifier
 from barlowctl.methods.mixed_barlow_twins import MixedBarlowTwins
 from barlowctl.methods.moco import MoCo
+from barlowctl.methods.pirl import PIRL
 from barlowctl.methods.simclr import SimCLR
 from barlowctl.methods.vicreg import VICReg
 
 __all__ = [
+    "PIRL",
     "BarlowTwins",
     "Classifier",
     "Method",

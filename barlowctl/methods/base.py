@@ -69,9 +69,9 @@ class Method(nn.Module):
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
-        return self.compare(self.embeddings(self.arrange(views)), targets)
+        return self.compare(self.embeddings(self.arrange(views, targets)), targets)
 
-    def arrange(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
+    def arrange(self, views: Sequence[Tensor], targets: Targets) -> Sequence[Tensor]:
         """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
         return views
 

@@ -75,7 +75,7 @@ class MixedBarlowTwins(Method):
         """alpha ~ Beta(1, 1), which is uniform in [0, 1]: 0-dimensional."""
         return keyed.uniform(self.seed, self.step, SHARE)
 
-    def arrange(self, views: Sequence[Tensor]) -> list[Tensor]:
+    def arrange(self, views: Sequence[Tensor], targets: Targets) -> list[Tensor]:
         """Both views, and view 2 in the order of the partners."""
         if len(views) != 2:
             raise UserError(f"Mixed Barlow Twins compares 2 views of each image, got {len(views)}", allowed="2")

@@ -17,6 +17,7 @@ from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
+from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape
 from barlowctl.model.preprocessing import Preprocessing
 from barlowctl.model.projector import build_predictor, build_projector
@@ -28,10 +29,12 @@ __all__ = [
     "STEMS",
     "Footprint",
     "InputNormalization",
+    "PatchHead",
     "Preprocessing",
     "QuarterPooling",
     "build_backbone",
     "build_mlp",
+    "build_patch_head",
     "build_predictor",
     "build_projector",
     "check_backbone_args",

@@ -83,7 +83,7 @@ class Gradient:
         return terms
 
     def _two_passes(self, views: Sequence[Tensor], targets: Targets, pieces: int) -> Terms:
-        arranged = self.method.arrange(views)
+        arranged = self.method.arrange(views, targets)
         parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
         random = checkpoint.random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):

@@ -15,11 +15,12 @@ def step(number: int) -> torch.Tensor:
 def test_the_key_decides_and_nothing_else() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = keyed.bits(7, step(3), 1, 50)
-    assert torch.equal(first, keyed.bits(7, step(3), 1, 50))
-    assert torch.equal(first[:20], keyed.bits(7, step(3), 1, 20))
-    others = [keyed.bits(8, step(3), 1, 50), keyed.bits(7, step(4), 1, 50), keyed.bits(7, step(3), 2, 50)]
-    others.append(keyed.bits(7 + (1 << 40), step(3), 1, 50))
+    counters = torch.arange(50)
+    first = keyed.bits(7, step(3), 1, counters)
+    assert torch.equal(first, keyed.bits(7, step(3), 1, counters))
+    assert torch.equal(first[20:30], keyed.bits(7, step(3), 1, counters[20:30]))
+    others = [keyed.bits(8, step(3), 1, counters), keyed.bits(7, step(4), 1, counters)]
+    others += [keyed.bits(7, step(3), 2, counters), keyed.bits(7 + (1 << 40), step(3), 1, counters)]
     assert all((first == other).sum() == 0 for other in others)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -29,6 +30,15 @@ def test_a_permutation_has_every_row_once_and_is_another_at_each_step() -> None:
     assert all(sorted(order.tolist()) == list(range(64)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 5
     assert all((order == torch.arange(64)).sum() < 8 for order in orders)
+
+
+def test_an_image_has_its_own_order_wherever_it_stands() -> None:
+    orders = keyed.permutations(5, step(2), 1, torch.arange(400), 9)
+    assert torch.equal(orders.sort(dim=1).values, torch.arange(9).expand(400, 9))
+    some = torch.tensor([17, 3, 250])
+    assert torch.equal(keyed.permutations(5, step(2), 1, some, 9), orders[some])
+    first = np.bincount(orders[:, 0].numpy(), minlength=9)
+    assert np.abs(first - 400 / 9).max() < 5 * np.sqrt(400 / 9)
 
 
 def test_uniform_numbers_are_uniform() -> None:

@@ -35,7 +35,7 @@ def test_the_third_view_is_the_mixture_of_images() -> None:
 def test_in_parts_a_batch_embeds_as_whole() -> None:
     """Partners are of the whole batch, so that two passes over micro-batches have the batch's gradient."""
     ours = method().eval()
-    arranged = ours.arrange(views())
+    arranged = ours.arrange(views(), Targets.unlabelled(8))
     whole = ours.embeddings(arranged)
     parts = [ours.embeddings([view[rows] for view in arranged]) for rows in (slice(0, 3), slice(3, 8))]
     for number, z in enumerate(whole):
@@ -59,7 +59,7 @@ def test_every_step_draws_anew_and_the_state_says_which_it_is() -> None:
 
 def test_the_mixing_term_rises_over_its_warm_up() -> None:
     ours = method(lambd=0.1, lambd_reg=3.0, reg_warmup=0.2)
-    embeddings = [z.detach() for z in ours.embeddings(ours.arrange(views()))]
+    embeddings = [z.detach() for z in ours.embeddings(ours.arrange(views(), Targets.unlabelled(8)))]
     for progress, share in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)):
         targets = Targets.unlabelled(8)
         found = ours.compare(embeddings, Targets(targets.labels, targets.indices, None, torch.tensor(progress)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from barlowctl.errors import UserError
 from barlowctl.methods import VICReg
