@@ -46,7 +46,7 @@ class PIRL(Method):
         "patches": "the half that compares the patches with it",
     }
     bank: Tensor
-    log_z: Tensor
+    log_z: Tensor | None
     step: Tensor
 
     def __init__(
@@ -75,7 +75,8 @@ class PIRL(Method):
         self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
         self.ranks = ranks
         self.register_buffer("bank", random_bank(images, width))
-        self.register_buffer("log_z", torch.full((2,), math.inf))  # until the first batch
+        unknown = torch.full((2,), math.inf) if criterion == "nce" else None  # until the first batch
+        self.register_buffer("log_z", unknown)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._fresh: tuple[Tensor, Targets] | None = None  # of the step: embeddings of its images
 
@@ -101,7 +102,7 @@ class PIRL(Method):
         """Embeddings `(N, D)` of image and patches -> loss and its halves."""
         drawn = keyed.integers(self.seed, self.step, NEGATIVES, self.negatives, len(self.bank))
         positives, negatives = self.bank[targets.indices], self.bank[drawn]
-        if self.criterion == "nce":
+        if self.log_z is not None:
             now = torch.stack([self._log_partition(z, positives, negatives, targets) for z in embeddings])
             self.log_z.copy_(torch.where(self.log_z.isinf(), now.to(self.log_z.dtype), self.log_z))
         self._fresh = embeddings[0].detach(), targets

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import Method, MoCo, SimCLR
-from barlowctl.model import build_mlp, split_batch_norm, synchronize_batch_norm
+from barlowctl.methods import PIRL, BarlowTwins, Method, MixedBarlowTwins, MoCo, SimCLR, Targets, VICReg
+from barlowctl.model import build_mlp, build_patch_head, split_batch_norm, synchronize_batch_norm
 from tests.dist.work import Run, train_method
 
 ROWS = 24
@@ -63,6 +64,71 @@ def moco_symmetric(ranks: Ranks, *, norm: bool = True) -> Method:
     return moco(ranks, norm=norm, symmetric=True)
 
 
+def vicreg(ranks: Ranks, *, norm: bool = True) -> Method:
+    network = _backbone_of_any_size(norm=norm)
+    head = build_mlp(20, (24, 16), batch_norm=norm, hidden_bias=not norm, last_bias=False)
+    return _over(ranks, VICReg(network, head, scale=0.01, ranks=ranks).double())
+
+
+class MixedInGroups(MixedBarlowTwins):
+    """Images are mixed within parts of the batch, four over all ranks: on four ranks these are the ranks' own rows."""
+
+    def partners(self, rows: int) -> Tensor:
+        parts = GROUPS // self.ranks.size
+        within = super().partners(rows // parts)
+        return torch.cat([within + part * (rows // parts) for part in range(parts)])
+
+
+def mixed_barlow_twins(ranks: Ranks, *, norm: bool = True) -> Method:
+    network = _backbone_of_any_size(norm=norm)
+    head = build_mlp(20, (24, 16), batch_norm=norm, hidden_bias=False, last_bias=False)
+    method = MixedInGroups(
+        network, head, seed=5, lambd=0.02, lambd_reg=2.0, reg_warmup=0.3, scale=0.01, ranks=ranks
+    )
+    return _over(ranks, method.double())
+
+
+def multi_crop(ranks: Ranks, *, norm: bool = True) -> Method:
+    network = _backbone_of_any_size(norm=norm)
+    head = build_mlp(20, (24, 32), batch_norm=norm, hidden_bias=False, last_bias=False)
+    return _over(ranks, BarlowTwins(network, head, small=2, lambd=0.02, scale=0.02, ranks=ranks).double())
+
+
+class PIRLOfSmallViews(PIRL):
+    """The first view is the image, and the small ones are its patches."""
+
+    def arrange(self, views: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        return super().arrange([views[0], *views[2:]], targets)
+
+
+def pirl(ranks: Ranks, *, norm: bool = True, criterion: Any = "nce") -> Method:
+    network = _backbone_of_any_size(norm=norm)
+    head = build_mlp(20, (8,), batch_norm=False, hidden_bias=True, last_bias=True)
+    method = PIRLOfSmallViews(
+        network,
+        head,
+        build_patch_head(20, (8,), patches=4),
+        images=TRAINED.batches * ROWS,
+        width=8,
+        patches=4,
+        seed=2,
+        criterion=criterion,
+        temperature=0.3,
+        negatives=40,
+        ranks=ranks,
+    )
+    return _over(ranks, method.double())
+
+
+def pirl_cross_entropy(ranks: Ranks, *, norm: bool = True) -> Method:
+    return pirl(ranks, norm=norm, criterion="cross_entropy")
+
+
+def _backbone_of_any_size(*, norm: bool) -> nn.Sequential:
+    network = backbone(norm=norm)
+    return nn.Sequential(*network[:3], nn.AdaptiveAvgPool2d(4), *network[3:])
+
+
 def _over(ranks: Ranks, method: Method) -> Method:
     if ranks.size > 1:
         synchronize_batch_norm(method, ranks, torch.device("cpu"))
@@ -73,12 +139,21 @@ MAKERS: Mapping[str, Callable[..., Method]] = {
     "simclr": simclr,
     "moco": moco,
     "moco, symmetric": moco_symmetric,
+    "vicreg": vicreg,
+    "mixed-barlow-twins": mixed_barlow_twins,
+    "multi-crop": multi_crop,
+    "pirl": pirl,
+    "pirl, cross-entropy": pirl_cross_entropy,
 }
+SMALL = {"multi-crop": 2, "pirl": 4, "pirl, cross-entropy": 4}
+"""Small views beside the two, of the methods that take any."""
 
 
 def train_each(ranks: Ranks, run: Run, folder: str) -> dict[str, dict[str, Any]]:
     """Every method, trained: see `train_method`."""
     return {
-        name: train_method(ranks, make(ranks, norm=run.norm), run, str(Path(folder) / name))
+        name: train_method(
+            ranks, make(ranks, norm=run.norm), replace(run, small=SMALL.get(name, 0)), str(Path(folder) / name)
+        )
         for name, make in MAKERS.items()
     }

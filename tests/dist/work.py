@@ -62,26 +62,31 @@ def loss_and_gradients_on_gpus(
 
 
 class Images:
-    """A loader of distinct images per rank: its share of batches that depend on epoch and number only."""
+    """A loader of distinct images per rank: its share of batches that depend on epoch and number only.
 
-    def __init__(self, ranks: Ranks, batches: int, rows: int) -> None:
-        self.ranks, self.batches, self.rows = ranks, batches, rows
+    `small`: views of 4 x 4 pixels beside the two of 6 x 6.
+    """
+
+    def __init__(self, ranks: Ranks, batches: int, rows: int, small: int = 0) -> None:
+        self.ranks, self.batches, self.rows, self.small = ranks, batches, rows, small
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Any]:
         for number in range(start_batch, self.batches):
             generator = torch.Generator().manual_seed(1000 * epoch + number)
             images = torch.randint(0, 256, (self.rows, 6, 6, 1), dtype=torch.uint8, generator=generator)
             noise = torch.randint(0, 60, (self.rows, 6, 6, 1), dtype=torch.uint8, generator=generator)
-            yield _Batch((share(images, self.ranks), share(images // 2 + noise, self.ranks)))
+            small = [images[:, v % 3 : v % 3 + 4, v // 3 : v // 3 + 4] // (1 + v % 2) for v in range(self.small)]
+            views = [share(view, self.ranks) for view in (images, images // 2 + noise, *small)]
+            yield _Batch(tuple(views), share(torch.arange(self.rows) + number * self.rows, self.ranks))
 
 
 @dataclass
 class _Batch:
-    views: tuple[Tensor, Tensor]
+    views: tuple[Tensor, ...]
+    indices: Tensor
 
     def __post_init__(self) -> None:
         self.labels = torch.full((len(self.views[0]),), -1)
-        self.indices = torch.arange(len(self.views[0]))
 
     def to(self, device: torch.device) -> tuple[Tensor, ...]:
         return tuple(view.to(device) for view in self.views)
@@ -122,6 +127,7 @@ class Run:
     form: str = "auto"
     dropout: float = 0.0
     every_steps: int = 0
+    small: int = 0
     optimizer: str = "lars"
 
 
@@ -167,7 +173,7 @@ def train_method(
 
     engine.train(
         method,
-        Images(ranks, run.batches, run.rows),
+        Images(ranks, run.batches, run.rows, run.small),
         optimizer,
         settings(run),
         to_input=lambda views: views.permute(0, 3, 1, 2).to(DTYPES[run.dtype]) / 255,

@@ -18,15 +18,16 @@ RUN = replace(methods.TRAINED, dtype="float32", batches=3)
 
 @pytest.mark.parametrize("name", methods.MAKERS)
 def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
-    """Momentum encoder, queue and its pointer, and the draws of a shuffle are part of the state."""
+    """Momentum encoder, queue, memory bank, the draws of a shuffle and the number of the step are part of the state."""
 
     def begin() -> methods.Method:
         return methods.MAKERS[name](ALONE).float()
 
-    whole = train_method(ALONE, begin(), RUN, str(tmp_path / "whole"))
+    run = replace(RUN, small=methods.SMALL.get(name, 0))
+    whole = train_method(ALONE, begin(), run, str(tmp_path / "whole"))
     with pytest.raises(RunStopped):
-        train_method(ALONE, begin(), RUN, str(tmp_path / "stopped"), stop_at=2)
-    resumed = train_method(ALONE, begin(), RUN, str(tmp_path / "stopped"), resume=True)
+        train_method(ALONE, begin(), run, str(tmp_path / "stopped"), stop_at=2)
+    resumed = train_method(ALONE, begin(), run, str(tmp_path / "stopped"), resume=True)
     assert len(whole["loss"]) == 6
     assert resumed["loss"].tolist() == whole["loss"].tolist()[2:]
     for key in whole.keys() - {"loss", "path"}:
