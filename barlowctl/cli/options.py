@@ -139,6 +139,7 @@ Device = Annotated[
 ]
 Threads = Annotated[int | None, threads()]
 Workers = Annotated[int | None, workers()]
+PackWorkers = Annotated[int | None, workers("Threads that decode. Default: the cores.")]
 Loader = Annotated[
     Literal["auto", "fast", "plain"],
     typer.Option("--loader", help="fast reads a packed file, plain is torchvision's way.", rich_help_panel=MACHINE),
@@ -166,12 +167,12 @@ PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
 def measuring(
     overrides: list[str] | None, on_unreadable: Policy | None
 ) -> tuple[list[str], list[str], OnMeasuring | None]:
-    """What a measuring command was told by `--set` and `--on-unreadable`.
+    """How images are prepared in a measuring command: by `--set` and `--on-unreadable`.
 
     Returns:
         How images are prepared (`eval.resize`, ...), the other overrides, and what is done about unreadable images: a
         recipe's words for that mean the same here, but another image never stands in for one that is measured. None:
-        nothing was said, and the recipe of what is measured decides.
+        neither flag is about it, and the recipe of what is measured decides.
     """
     geometry, others = list[str](), list[str]()
     policy: OnMeasuring | None = None if on_unreadable is None else "skip" if on_unreadable == "skip" else "raise"

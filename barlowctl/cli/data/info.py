@@ -1,0 +1,111 @@
+"""`barlowctl data info`: what is in a packed file, or in the data home."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from barlowctl import shell
+from barlowctl.cli import completion, options
+from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
+from barlowctl.errors import UserError
+
+EPILOG = examples(
+    "barlowctl data info fashion-mnist",
+    "barlowctl data info images.beton --verify",
+)
+
+
+def info(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help="A .beton file, or a data set of the data home. Without one: list the data home.",
+            autocompletion=completion.datasets,
+        ),
+    ] = None,
+    split: options.Split = "train",
+    verify: Annotated[bool, typer.Option("--verify", help="Read the whole file and check its content hash.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """What is in a packed file, or which data sets the data home has."""
+    from barlowctl.data import home
+    from barlowctl.data.beton.reader import Beton
+
+    console = Console(json=json, quiet=quiet)
+    if data is None:
+        datasets = home.available()
+        console.table(
+            f"Data home {home.data_home()}",
+            ("name", "splits"),
+            [(name, ", ".join(splits)) for name, splits in datasets.items()],
+        )
+        if not datasets:
+            console.say("empty: no data set was brought or packed yet")
+            console.next("barlowctl data get fashion-mnist")
+        console.result({"home": str(home.data_home()), "datasets": datasets})
+        return
+    path = home.resolve(data, split)
+    if path.suffix != ".beton":
+        raise UserError(
+            f"{path} is a folder of images, not packed", next=shell.line("barlowctl", "data", "pack", path, "OUT.beton")
+        )
+    beton = Beton.open(path)
+    if verify and beton.noted_hash is None:
+        raise UserError(
+            f"{path} has no content hash to compare with: barlowctl did not write it",
+            next="without --verify",
+        )
+    if verify and beton.has_names and not beton.names.intact():
+        raise UserError(
+            f"{path} has changed since it was packed: the names of its images differ",
+            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+        )
+    if verify and beton.compute_hash() != beton.noted_hash:
+        raise UserError(
+            f"{path} has changed since it was packed: its content hash differs",
+            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+        )
+    values = _describe(beton)
+    console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])
+    if verify:
+        console.say("content hash verified")
+    console.result(values | {"class_names": beton.class_names, "info": beton.info})
+
+
+def _describe(beton: Any) -> dict[str, Any]:
+    from barlowctl.data.tree.scan_report import total
+
+    sides = beton.widths * beton.heights
+    return {
+        "path": str(beton.path),
+        "samples": beton.num_samples,
+        "classes": beton.num_classes,
+        "labelled": int((beton.labels >= 0).sum()),
+        "channels": beton.channels,
+        "jpeg": int((beton.modes == 0).sum()),
+        "raw": int((beton.modes == 1).sum()),
+        "width": [int(beton.widths.min()), int(beton.widths.max())],
+        "height": [int(beton.heights.min()), int(beton.heights.max())],
+        "mean_pixels": round(float(sides.mean())),
+        "bytes": len(beton.bytes),
+        "content_hash": beton.noted_hash,
+        "names": beton.has_names,
+        "source": beton.info.get("source"),
+        "packed": beton.info.get("date"),
+        "skipped": beton.info.get("counts", {}).get("skipped"),
+        "passed_over": total(beton.info) if "passed_over" in beton.info else None,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        low, high = value
+        return str(low) if low == high else f"{low} to {high}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

@@ -1,0 +1,213 @@
+"""`barlowctl data pack`: images into one file that the fast loader reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from barlowctl import launcher, shell
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
+from barlowctl.cores import usable_cores
+from barlowctl.errors import UserError
+from barlowctl.output_paths import check_file
+
+if TYPE_CHECKING:
+    from barlowctl.data.beton.pack import PackReport
+
+EPILOG = examples(
+    "barlowctl data pack ~/photos my-photos",
+    "barlowctl data pack /path/to/imagenet imagenet --split val",
+    "barlowctl data pack scans/ scans.beton",
+    "barlowctl data pack shards/ photos --shorter-side 256",
+)
+STORED = "What is stored"  # a panel of the help
+LISTED = 10  # unreadable images that are listed on the terminal
+
+
+def pack(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images (class folders, train/ and val/, or a flat pile), tar shards, Parquet files, a "
+            "zip file, a .txt list of paths, IDX, CIFAR or STL-10 files.",
+        ),
+    ],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="A file FILE.beton, or a bare name: kept in the data home.")
+    ],
+    split: Annotated[options.SplitName, options.split("Which part of the source, and of the data set.")] = "train",
+    on_unreadable: Annotated[
+        options.Policy, options.on_unreadable("skip (and report), or stop at the first, at damaged ones too.")
+    ] = "skip",
+    layout: Annotated[
+        Literal["folder", "shards"] | None,
+        typer.Option(
+            "--layout",
+            help="Of a folder with both: its images, or the archives in it.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(
+            "--member",
+            help="Which image of a sample in tar files: its ending (jpg, seg.png), or all.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            "--image-column",
+            metavar="NAME",
+            help="Of Parquet files; inside a struct: sample.image.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            "--label-column",
+            metavar="NAME",
+            help="Of Parquet files; none: without labels.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    store: Annotated[
+        Literal["auto", "jpeg", "raw"],
+        typer.Option(
+            "--store",
+            help="auto: JPEGs as they are; jpeg: never pixels; raw: always pixels.",
+            rich_help_panel=STORED,
+        ),
+    ] = "auto",
+    quality: Annotated[
+        int,
+        typer.Option("--quality", min=1, max=100, help="Of images stored anew as JPEG.", rich_help_panel=STORED),
+    ] = 95,
+    shorter_side: Annotated[
+        int | None,
+        typer.Option(
+            "--shorter-side",
+            metavar="PIXELS",
+            min=8,
+            help="Make larger images smaller: their shorter side to this.",
+            rich_help_panel=STORED,
+        ),
+    ] = None,
+    value_range: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            metavar="auto|type|LOW:HIGH",
+            rich_help_panel=STORED,
+            help="More than 8 bits: the values of black and white, LOW:HIGH (of several types: "
+            "uint16=0:4095,float32=0:1); auto: measured over the data set; type.",
+        ),
+    ] = "auto",
+    background: Annotated[
+        str,
+        typer.Option(
+            "--background",
+            metavar="COLOUR",
+            help="Behind transparent pixels: white, black, grey, #RRGGBB, or none.",
+            rich_help_panel=STORED,
+        ),
+    ] = "white",
+    bands: Annotated[
+        str,
+        typer.Option(
+            "--bands",
+            metavar="R,G,B",
+            help="More than three bands: which are red, green, blue (4,3,2), or one for grey.",
+            rich_help_panel=STORED,
+        ),
+    ] = "",
+    overwrite: Annotated[bool, options.overwrite("Replace an existing file.")] = False,
+    workers: options.PackWorkers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Pack images into one .beton file that the fast loader reads (FFCV's format).
+
+    JPEG bytes are kept as they are where they fit; other images are converted, small ones without loss.
+    With a bare name such as my-photos the file becomes <data home>/my-photos/<split>.beton, which recipes
+    and --data find by that name. The file appears under its name only when it is complete.
+    """
+    from barlowctl.data import home
+    from barlowctl.data.beton.pack import check_options
+    from barlowctl.data.beton.pack import pack as pack_source
+    from barlowctl.data.images.conversion import Choices, parse_bands
+    from barlowctl.data.sources import open_source
+    from barlowctl.data.sources.read_options import ReadOptions
+    from barlowctl.data.sources.sample import conversion_of
+
+    launcher.refuse_several("data pack")
+    console = Console(json=json, quiet=quiet)
+    read_options = ReadOptions(layout, member, image_column, label_column)
+    target = home.target(out, split)
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} exists already", next="--overwrite")
+    check_file(target, "OUT")
+    workers = workers or usable_cores()
+    policy: Literal["skip", "fail"] = "fail" if on_unreadable == "stop" else "skip"
+    check_options(workers, store, quality, shorter_side, policy)
+    choices = Choices(value_range, background, parse_bands(bands))
+    console.say(f"looking for images in {source}")
+    images = open_source(source, split, read_options)
+    console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
+    training = None if split == "train" else lambda: open_source(source, "train")
+    with console.progress(f"packing into {target}", len(images)) as bar:
+        report = pack_source(
+            images,
+            target,
+            workers=workers,
+            store=store,
+            quality=quality,
+            shorter_side=shorter_side,
+            on_unreadable=policy,
+            on_damaged="fail" if policy == "fail" else "keep",
+            overwrite=overwrite,
+            conversion=conversion_of(images, choices, training),
+            progress=bar.advance,
+        )
+    _show_report(console, report)
+    of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
+    console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
+    console.result(report.as_dict())
+
+
+def _show_report(console: Console, report: PackReport) -> None:
+    """The outcome as a table; what was left out, doubtful or passed over by name."""
+    from barlowctl.data.tree.scan_report import lines_of, total
+
+    megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
+    rows = [
+        ("images", report.samples),
+        ("classes", report.classes if report.labelled else "none (unlabelled)"),
+        *([("without a label", report.samples - report.labelled)] if 0 < report.labelled < report.samples else []),
+        ("channels", report.channels),
+        ("stored as they were", report.passed_through),
+        ("stored anew as JPEG", report.encoded),
+        ("stored as pixels", report.raw),
+        *([("made smaller", report.resized)] if report.resized else []),
+        ("unreadable, left out", len(report.unreadable)),
+        *([("passed over", total(report.as_dict()))] if report.passed_over else []),
+        ("size", megabytes),
+        ("content hash", report.content_hash),
+    ]
+    rows += [(f"changed: {why}", count) for why, count in report.changed.items()]
+    console.table(report.path, ("", "value"), [(name, str(value)) for name, value in rows])
+    for name, reason in report.unreadable[:LISTED]:
+        console.say(f"unreadable: {name}: {reason}")
+    if len(report.unreadable) > LISTED:
+        console.say(f"... and {len(report.unreadable) - LISTED} more (data info --json lists up to 100)")
+    for name in report.damaged[:LISTED]:
+        console.say(f"damaged, but decoded: {name}")
+    for line in lines_of(report.as_dict()):
+        console.say(line)

@@ -1,0 +1,83 @@
+"""`barlowctl data preview`: originals and the views that training would see, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from barlowctl import shell
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+from barlowctl.cli.help import examples
+from barlowctl.errors import UserError
+from barlowctl.output_paths import check_file, check_new
+
+EPILOG = examples(
+    "barlowctl data preview --recipe resnet50 --data my-photos",
+    "barlowctl data preview -r quickstart --samples 12 --out sheet.png",
+)
+PREVIEW = Path("preview.png")
+
+
+def preview(
+    recipe: Annotated[str | None, options.recipe("Whose views. Default: those of the paper, 224 pixels.")] = None,
+    overrides: options.Overrides = None,
+    data: options.Data = None,
+    split: options.Split = "train",
+    samples: Annotated[int, options.samples("Images to show.", options.IMAGES, min=1, max=200)] = 8,
+    seed: Annotated[int | None, options.seed("Of the draw and the views.", options.IMAGES)] = None,
+    out: Annotated[Path, options.out("The picture, a PNG.")] = PREVIEW,
+    loader: options.Loader = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw originals and the views that training would see, from the real loader, as a PNG."""
+    from barlowctl.recipe import load
+
+    console = Console(json=json, quiet=quiet)
+    if recipe is None and data is None:
+        raise UserError("neither a recipe nor data was named", next="barlowctl data preview --recipe quickstart")
+    changes = [*(overrides or ()), *([f"seed={seed}"] if seed is not None else [])]
+    value = load.load(recipe or "resnet50", changes)
+
+    import torch
+
+    from barlowctl.assemble.data import choose_loader, open_recipe_images, training_loader, view_specs
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.run_images import dataset_of
+    from barlowctl.data.images.unreadable import listed
+    from barlowctl.data.preview import preview as save_preview
+
+    if data is None and recipe is not None and (Path(recipe).parent / "run.json").is_file():  # a run's own recipe
+        data = dataset_of(Path(recipe).parent, value)
+    if out.suffix != ".png":
+        raise UserError(f"--out is '{out}'", allowed="a name that ends in .png", next=shell.line("--out", f"{out}.png"))
+    (check_new if out != PREVIEW else check_file)(out)  # what the flag's default names is drawn anew
+    source, specs = open_recipe_images(value, split, data), view_specs(value)
+    runtime, device = Runtime(device="cpu", workers=1, loader=loader), torch.device("cpu")
+    choice = choose_loader(source, loader)
+
+    def make_loader(indices: Any) -> Any:
+        settings = {"batch_size": len(indices), "shuffle": False, "drop_last": False, "subset": indices}
+        if value.data.on_unreadable == "replace":  # training goes on past it; a preview shows no other in its place
+            settings["on_unreadable"] = "skip"
+        return training_loader(source, value, runtime, device, choice=choice, **settings)
+
+    drawn = save_preview(source, specs, out, samples=samples, seed=value.seed, make_loader=make_loader)
+    for line in listed(drawn.unreadable):
+        console.say(line)
+    loader_text = f"{choice.name} loader ({choice.why})"
+    console.say(f"{drawn.samples} images of {source.path} with recipe {value.name}, {loader_text}: {drawn.path}")
+    for line in source.scan_report.lines():
+        console.say(line)
+    console.result(
+        {
+            "path": str(drawn.path),
+            "samples": drawn.samples,
+            "recipe_name": value.name,
+            "seed": value.seed,
+            "loader": choice.name,
+            "unreadable": [problem.as_dict() for problem in drawn.unreadable],
+        }
+        | source.scan_report.nonempty()
+    )
