@@ -5,6 +5,7 @@ Drawn with matplotlib (extra `plots`), without its global state. What the paper 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,24 @@ def plot(study: Study, table: Sequence[Row], recipe: str) -> Figure:
     return figure
 
 
+def groups(table: Sequence[Row]) -> dict[str | None, list[Row]]:
+    """The rows of each method; of a study of one method: None."""
+    found: dict[str | None, list[Row]] = {}
+    for row in table:
+        found.setdefault(row["group"], []).append(row)
+    return found
+
+
+def colors_of(study: Study, table: Sequence[Row]) -> dict[str | None, str]:
+    """A color for each method that was trained; the paper's series of a method has the same."""
+    own = list(groups(table))
+    colors = dict(zip(own, itertools.cycle(map(hexadecimal, style.SERIES)), strict=False))
+    others = iter(OTHERS)
+    for series in study.series:
+        colors[series.label] = colors[series.method] if series.method in colors else next(others)
+    return colors
+
+
 def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Dots: every variant's difference to the baseline."""
     for place, row in enumerate(table):
@@ -96,20 +115,22 @@ def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
 
 
 def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
-    """Figure 3: difference to the own baseline while one distortion after another is removed."""
-    names = [row["variant"] for row in table]
-    ours = [(place, row) for place, row in enumerate(table) if row.get("linear_top1_difference") is not None]
-    if ours:
-        axes.errorbar(
-            [place for place, _ in ours],
-            [row["linear_top1_difference"] for _, row in ours],
-            yerr=[row["linear_top1_margin"] or 0.0 for _, row in ours],
-            color=OURS, marker="o", capsize=3, linewidth=2, label="ours, linear top-1 (95 % interval)",
-        )  # fmt: skip
-    for color, series in zip(OTHERS, study.series, strict=False):
+    """Figure 3: difference to the own baseline while one distortion after another is removed, a line a method."""
+    names = list(dict.fromkeys(row["label"] for row in table))
+    colors = colors_of(study, table)
+    for method, rows in groups(table).items():
+        ours = [(names.index(row["label"]), row) for row in rows if row.get("linear_top1_difference") is not None]
+        if ours:
+            axes.errorbar(
+                [place for place, _ in ours],
+                [row["linear_top1_difference"] for _, row in ours],
+                yerr=[row["linear_top1_margin"] or 0.0 for _, row in ours], color=colors[method], marker="o",
+                capsize=3, linewidth=2, label=f"{method or 'ours'}, linear top-1 (95 % interval)",
+            )  # fmt: skip
+    for series in study.series:
         points = [(names.index(name), value) for name, value in series.points.items() if name in names]
-        start = series.points[study.baseline]
-        axes.plot([x for x, _ in points], [y - start for _, y in points], "s--", color=color, mfc="none",
+        start = series.points[names[0]]
+        axes.plot([x for x, _ in points], [y - start for _, y in points], "s--", color=colors[series.label], mfc="none",
                   label=f"{series.label}, paper (ImageNet)")  # fmt: skip
     axes.set_xticks(range(len(names)), names, rotation=15)
     axes.set_ylabel("points of top-1 against the baseline")
@@ -118,16 +139,21 @@ def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
 
 def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Accuracy over a value; the paper's numbers on an axis of their own, as long as ours and level at the baseline."""
-    for column, color, label in (("linear_top1", OURS, "linear top-1"), ("knn", KNN, "kNN")):
-        points = [row for row in table if column in row]
+    by_method, colors = groups(table), colors_of(study, table)
+    lines = [(name, "linear_top1", colors[name], f"{name or 'ours'}, linear top-1") for name in by_method]
+    if len(lines) == 1:
+        lines.append((lines[0][0], "knn", KNN, f"{lines[0][0] or 'ours'}, kNN"))
+    for name, column, color, label in lines:
+        points = [row for row in by_method[name] if column in row]
         axes.errorbar(
             [row["x"] for row in points], [row[column] for row in points],
             yerr=[row[f"{column}_sd"] or 0.0 for row in points], color=color, marker="o", capsize=3,
-            linewidth=2 if column == "linear_top1" else 1.2, label=f"ours, {label} (± sd)",
+            linewidth=2 if column == "linear_top1" else 1.2, label=f"{label} (± sd)",
         )  # fmt: skip
-    _value_axis(axes, [row["x"] for row in table], study.axis or "")
+    _value_axis(axes, sorted({row["x"] for row in table}), study.axis or "")
     axes.set_ylabel("top-1 on the recipe's test images (%)")
-    published = [row for row in table if row["published_top1"] is not None]
+    papers = by_method.get("barlow-twins", by_method.get(None, []))
+    published = [row for row in papers if row["published_top1"] is not None]
     if not published:
         _legend(axes)
         return
@@ -135,11 +161,11 @@ def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     right.grid(visible=False)
     right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--", color=PAPER,
                mfc="none", label=f"{PAPER_LABEL}, right axis")  # fmt: skip
-    where = {row["variant"]: row["x"] for row in table}
-    for color, series in zip(OTHERS, study.series, strict=False):
+    where = {row["variant"]: row["x"] for row in papers}
+    for series in study.series:
         names = [name for name in series.points if name in where]
         x, y = [where[name] for name in names], [series.points[name] for name in names]
-        right.plot(x, y, "s", color=color, mfc="none",
+        right.plot(x, y, "s", color=colors[series.label], mfc="none",
                    label=f"{series.label}, paper, right axis")  # fmt: skip
     right.set_ylabel("ImageNet top-1 in the paper (%)")
     _level(axes, right, study, table)

@@ -29,20 +29,34 @@ POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a study. `x` places it on the axis of a curve."""
+    """One row of a study.
+
+    Attributes:
+        published: top-1 and top-5. x: its place on the axis of a curve.
+        group: the method, where a study has several: each has a line of its own in a figure.
+        baseline: the variant that this one is compared with; None: the study's.
+    """
 
     name: str
     overrides: tuple[Override, ...] = ()
     published: tuple[float | None, float | None] = (None, None)
     x: float | None = None
+    group: str | None = None
+    baseline: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is within its group: on an axis that all groups share."""
+        return self.name.removeprefix(f"{self.group}.")
 
 
 @dataclass(frozen=True)
 class Series:
-    """Numbers that the paper prints for another method: variant -> top-1."""
+    """Numbers that the paper prints for another method: variant -> top-1. `method`: its name in a recipe."""
 
     label: str
     points: Mapping[str, float]
+    method: str
 
 
 @dataclass(frozen=True)
@@ -180,8 +194,8 @@ def drop_augmentations() -> Study:
         baseline="baseline",
         form="steps",
         series=(
-            Series("BYOL", dict(zip(names, (72.5, 70.3, 63.4, 61.1, 59.4), strict=True))),
-            Series("SimCLR", dict(zip(names, (67.9, 61.9, 45.7, 41.7, 40.3), strict=True))),
+            Series("BYOL", dict(zip(names, (72.5, 70.3, 63.4, 61.1, 59.4), strict=True)), "byol"),
+            Series("SimCLR", dict(zip(names, (67.9, 61.9, 45.7, 41.7, 40.3), strict=True)), "simclr"),
         ),
         note="Barlow Twins itself is published as a curve only",
     )
@@ -228,7 +242,7 @@ def batch_size(base: Recipe) -> Study:
                 float(size))
         for size in sorted({*BATCH_SIZES, own})
     )  # fmt: skip
-    others = (Series("BYOL, its best", {"4096": 72.5}), Series("SimCLR, its best", {"4096": 67.1}))
+    others = (Series("BYOL, its best", {"4096": 72.5}, "byol"), Series("SimCLR, its best", {"4096": 67.1}, "simclr"))
     rule = "in proportion to the batch" if in_proportion else "by the square root of the batch"
     note: str | None = f"the peak learning rate ({values.name}'s, from the recipe) grows {rule}"
     if papers:

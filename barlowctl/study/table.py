@@ -7,9 +7,9 @@ import io
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
-from barlowctl.study.directory import StudyDirectory
+from barlowctl.study.directory import Record, StudyDirectory
 from barlowctl.study.studies import Study
 
 Row = dict[str, Any]
@@ -23,7 +23,7 @@ COLUMNS = {
     "mean_diagonal": "mean C_ii",
     "rms_off_diagonal": "rms C_ij",
 }
-DECIMALS = {"top1": 1, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
+DECIMALS = {"top1": 1, "cpu_seconds": 0, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for infinitely many.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 T95_NORMAL = 1.960
@@ -39,8 +39,7 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
     `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
     """
     measured = {variant.name: _measured(directory, study, variant.name) for variant in study.variants}
-    base = measured[study.baseline]
-    published_base = next(v.published[0] for v in study.variants if v.name == study.baseline)
+    published = {variant.name: variant.published[0] for variant in study.variants}
     table = []
     for variant in study.variants:
         records = {seed: directory.cell(study, variant, seed).record for seed in directory.seeds_of(study, variant)}
@@ -48,6 +47,9 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
             "variant": variant.name,
             "overrides": list(variant.overrides),
             "x": variant.x,
+            "group": variant.group,
+            "label": variant.label,
+            "baseline": variant.baseline or study.baseline,
             "finished": [seed for seed, record in records.items() if record and "measures" in record],
             "missing": [seed for seed, record in records.items() if record is None],
             "failed": {seed: record["failed"] for seed, record in records.items() if record and "failed" in record},
@@ -56,16 +58,23 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
             ),
             "same_as": directory.same_as(study, variant),
         }
+        base = measured[row["baseline"]]
         for column in COLUMNS:
             if values := measured[variant.name].get(column):
                 row |= _statistics(column, values, base.get(column, []))
-        if study.baseline in (variant.name, row["same_as"]):
+        if row["baseline"] in (variant.name, row["same_as"]):
             row |= {f"{column}_margin": None for column in COLUMNS if column in row}
         row["published_top1"], row["published_top5"] = variant.published
-        both = None not in (variant.published[0], published_base)
-        row["published_difference"] = variant.published[0] - published_base if both else None  # type: ignore[operator]
+        own, of_base = published[variant.name], published[row["baseline"]]
+        row["published_difference"] = None if own is None or of_base is None else own - of_base
+        if spent := [record["seconds"]["train_cpu"] for record in records.values() if _was_trained(record)]:
+            row["cpu_seconds"] = statistics.fmean(spent)
         table.append(row)
     return table
+
+
+def _was_trained(record: Record | None) -> TypeGuard[Record]:
+    return record is not None and "train_cpu" in record.get("seconds", {})
 
 
 def _measured(directory: StudyDirectory, study: Study, name: str) -> dict[str, list[float]]:
@@ -165,6 +174,8 @@ def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> 
     header = ["variant", "seeds"]
     for column in measured:
         header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
+    times = "linear_top1" in columns and any(row["group"] and "cpu_seconds" in row for row in table)
+    header += ["CPU seconds"] if times else []
     header += ["paper", "paper diff.", "verdict"] if published else []
     lines = []
     for row in table:
@@ -173,6 +184,8 @@ def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> 
             line.append(mean_and_spread(row, column))
             if column == "linear_top1":
                 line.append(_difference(row))
+        if times:
+            line.append(number(row.get("cpu_seconds"), "cpu_seconds"))
         if published:
             line += [number(row["published_top1"], "top1"), number(row["published_difference"], "top1", signed=True)]
             line.append(verdict(row) or "-")

@@ -1,0 +1,140 @@
+"""One budget for variants of different cost: so many steps, images or CPU-seconds of training for each of them.
+
+A budget sets a variant's `train.epochs`, and its warm-up in proportion. CPU-seconds are of this machine: what a step of a
+variant takes is timed once and kept in the study's directory, so that the study goes on with the lengths it began with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+
+from barlowctl.assemble.job import build_recipe_optimizer, prepare
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.model import own_generator
+from barlowctl.assemble.resolve import steps_per_epoch
+from barlowctl.assemble.synthetic_steps import SyntheticSteps
+from barlowctl.errors import UserError, did_you_mean
+from barlowctl.files import write_text
+from barlowctl.locks import holding
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+from barlowctl.study.studies import Study, Variant
+
+Unit = Literal["steps", "images", "cpu-seconds"]
+EXAMPLE = "--budget images=200000"
+TIMED_STEPS, UNTIMED_STEPS = 9, 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each variant is trained for. images: of the training set, each with all its views."""
+
+    unit: Unit
+    amount: float
+
+    def __str__(self) -> str:
+        return f"{self.amount:,.10g} {self.unit}"
+
+
+def parse(text: str) -> Budget:
+    """A budget as it is typed: UNIT=NUMBER.
+
+    Raises:
+        UserError: it is not.
+    """
+    unit, _, number = text.partition("=")
+    allowed = "steps=N, images=N or cpu-seconds=N of training for each variant"
+    if unit not in get_args(Unit):
+        raise UserError(f"--budget '{text}'{did_you_mean(unit, get_args(Unit))}", allowed=allowed, next=EXAMPLE)
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = math.nan
+    if not 1 <= amount <= 1e12:
+        raise UserError(f"--budget '{text}': '{number}' is no number of {unit}", allowed=allowed, next=EXAMPLE)
+    return Budget(unit, amount)  # type: ignore[arg-type]
+
+
+def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callable[[Recipe], float]) -> Study:
+    """The study with every variant as long as the budget says.
+
+    Args:
+        images: of the training set. cost: CPU-seconds of a step of a recipe; asked only for a budget of them.
+
+    Raises:
+        UserError: a variant that cannot be, or a budget of less than one step.
+    """
+
+    def of(variant: Variant) -> Variant:
+        recipe = load.override(base, variant.overrides)
+        steps_an_epoch = steps_per_epoch(recipe, images - recipe.data.holdout)
+        match budget.unit:
+            case "steps":
+                steps = round(budget.amount)
+            case "images":
+                steps = round(budget.amount / recipe.train.batch_size)
+            case "cpu-seconds":
+                steps = int(budget.amount / cost(recipe))
+        if steps < 1:
+            raise UserError(
+                f"a budget of {budget} is less than one step of '{variant.name}', "
+                f"of {recipe.train.batch_size} images",
+                next=EXAMPLE,
+            )
+        epochs = steps / steps_an_epoch
+        warmup = recipe.train.warmup_epochs / recipe.train.epochs * epochs
+        length = (f"train.epochs={epochs:.10g}", f"train.warmup_epochs={min(warmup, epochs):.6g}")
+        return replace(variant, overrides=(*variant.overrides, *length))
+
+    note = f"every variant is trained for {budget}" + (f". {study.note}" if study.note else "")
+    return replace(study, variants=tuple(map(of, study.variants)), note=note)
+
+
+class StepCosts:
+    """CPU-seconds of a step of each recipe on this machine: timed when they are first asked for, and kept in a file."""
+
+    def __init__(self, out: Path, runtime: Runtime, data: str | None, say: Callable[[str], None]) -> None:
+        self.file, self.runtime, self.data, self.say = out / "cpu-seconds.json", runtime, data, say
+
+    def __call__(self, recipe: Recipe) -> float:
+        """See `time_step`.
+
+        Raises:
+            UserError: what would be refused when the recipe is trained.
+        """
+        key = load.digest(load.override(recipe, ["seed=0"]))
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with holding(self.file.with_name(".cpu-seconds.lock")):
+            known: dict[str, float] = json.loads(self.file.read_text()) if self.file.is_file() else {}
+            if key not in known:
+                known[key] = time_step(recipe, self.runtime, self.data)
+                self.say(f"{recipe.objective.name}: {known[key]:.3g} CPU-seconds a step")
+                write_text(self.file, json.dumps(known, indent=2) + "\n")
+        return known[key]
+
+
+def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:
+    """CPU-seconds of a training step and of loading its batch: of steps on random pixels and of the first batches."""
+    job = prepare(recipe, runtime, data)
+    with own_generator(device=job.device):
+        optimizer = build_recipe_optimizer(recipe, job.method, job.resolved.rates)
+        batch = recipe.train.batch_size
+        steps = SyntheticSteps(
+            job.resolved.preprocessing, job.method, job.device, batch, optimizer, sizes=recipe.sizes
+        )
+        spent = [steps.cpu_seconds(job.precision.used) for _ in range(UNTIMED_STEPS + TIMED_STEPS)]
+    with job.loader as loader:
+        batches = loader.epoch(0)
+        next(batches)  # which compiles
+        start, count = time.process_time(), sum(1 for _ in islice(batches, TIMED_STEPS))
+        loading = (time.process_time() - start) / max(count, 1)
+        batches.close()
+    return statistics.median(spent[UNTIMED_STEPS:]) + loading
