@@ -322,7 +322,8 @@ def test_what_is_written_again_is_seen() -> None:
 
 
 def method_questions(source: str) -> list[int]:
-    """Lines that ask which method a recipe names: comparisons and matches of an objective, its name or `method`."""
+    """Lines that ask which method a recipe names: matches of an objective, its name or `method`, and comparisons of
+    one with a name that is written there (with another recipe's method is no such question)."""
 
     def is_method(node: ast.expr) -> bool:
         text = ast.unparse(node)
@@ -334,7 +335,10 @@ def method_questions(source: str) -> list[int]:
             case ast.Compare(left=left, ops=ops, comparators=others) if not any(
                 isinstance(op, ast.Is | ast.IsNot) for op in ops
             ):
-                found = any(is_method(side) for side in (left, *others))
+                sides = (left, *others)
+                found = any(map(is_method, sides)) and any(
+                    isinstance(node, ast.Constant) for side in sides for node in ast.walk(side)
+                )
             case ast.Match(subject=subject):
                 found = is_method(subject)
             case ast.Call(func=ast.Name(id="isinstance"), args=[one, *_]):

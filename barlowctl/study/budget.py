@@ -1,7 +1,7 @@
 """One budget for variants of different cost: so many steps, images or CPU-seconds of training for each of them.
 
-A budget sets a variant's `train.epochs`, and its warm-up in proportion. CPU-seconds are of this machine: what a step of a
-variant takes is timed once and kept in the study's directory, so that the study goes on with the lengths it began with.
+A budget sets a variant's `train.epochs`, and its warm-up in proportion. CPU-seconds are of this machine: what a step
+of a variant takes is timed once and kept in the study's directory, so that a study goes on as long as it began.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from barlowctl.assemble.job import build_recipe_optimizer, prepare
+from barlowctl.assemble.job import build_optimizer, prepare
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.resolve import steps_per_epoch
@@ -82,11 +82,10 @@ def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callabl
             case "images":
                 steps = round(budget.amount / recipe.train.batch_size)
             case "cpu-seconds":
-                steps = int(budget.amount / cost(recipe))
+                steps = math.floor(budget.amount / cost(recipe) + 1e-9)
         if steps < 1:
             raise UserError(
-                f"a budget of {budget} is less than one step of '{variant.name}', "
-                f"of {recipe.train.batch_size} images",
+                f"a budget of {budget} is less than one step of '{variant.name}', of {recipe.train.batch_size} images",
                 next=EXAMPLE,
             )
         epochs = steps / steps_an_epoch
@@ -125,11 +124,9 @@ def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:
     """CPU-seconds of a training step and of loading its batch: of steps on random pixels and of the first batches."""
     job = prepare(recipe, runtime, data)
     with own_generator(device=job.device):
-        optimizer = build_recipe_optimizer(recipe, job.method, job.resolved.rates)
+        optimizer = build_optimizer(recipe, job.method, job.resolved.rates)
         batch = recipe.train.batch_size
-        steps = SyntheticSteps(
-            job.resolved.preprocessing, job.method, job.device, batch, optimizer, sizes=recipe.sizes
-        )
+        steps = SyntheticSteps(job.resolved.preprocessing, job.method, job.device, batch, optimizer, sizes=recipe.sizes)
         spent = [steps.cpu_seconds(job.precision.used) for _ in range(UNTIMED_STEPS + TIMED_STEPS)]
     with job.loader as loader:
         batches = loader.epoch(0)

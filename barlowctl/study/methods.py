@@ -141,7 +141,9 @@ def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe,
         settings = overrides_of(name, base, family)
         prefix = "" if name == own else f"{name}."
         for variant in study.variants:
-            top1, top5 = variant.published if name == "barlow-twins" else (_published(study, name, variant.name), None)
+            top1, top5 = (
+                variant.published if name == objectives.DEFAULT else (_published(study, name, variant.name), None)
+            )
             variants.append(
                 replace(
                     variant,
