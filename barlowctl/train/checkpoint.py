@@ -8,8 +8,7 @@
 
 A checkpoint is written under a temporary name next to its place, flushed to the disk, and renamed; older
 ones go only after that. Restored tensors have the bits, dtype, shape and strides (channels_last) they were
-saved with, in freshly allocated memory: a mapped file may be aligned differently, and reductions round
-differently then.
+saved with (`tensor_files`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 import barlowctl
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, remove_at_once, remove_partial
+from barlowctl.train.tensor_files import flatten, read_tensors, unflatten, write_tensors
 
 FORMAT = 1
 MODEL_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = (
@@ -149,38 +147,14 @@ def _begin_again(run: Path) -> str:
     return f"{shell.line('rm', '-r', run)} && barlowctl ..."
 
 
-def random_state(device: torch.device | None = None) -> dict[str, Tensor]:
-    """States of torch's generators: the CPU's, and each CUDA device's (or only `device`'s) when CUDA is in use."""
-    states = {"cpu": torch.get_rng_state()}
-    if device is not None:
-        if device.type == "cuda":
-            index = torch.cuda.current_device() if device.index is None else device.index
-            states[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
-    elif torch.cuda.is_available() and torch.cuda.is_initialized():
-        states |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
-    return states
-
-
-def restore_random_state(states: Mapping[str, Tensor]) -> None:
-    """Set torch's generators; states of devices that this machine lacks are left out."""
-    for name, state in states.items():
-        if name == "cpu":
-            torch.set_rng_state(state)
-        elif torch.cuda.is_available() and int(name.removeprefix("cuda:")) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, name)
-
-
-# ---- one checkpoint directory ----------------------------------------------------------------------------
-
-
 def _write(directory: Path, state: TrainingState) -> None:
     optimizer_tensors: dict[str, Tensor] = {}
-    optimizer = _flatten(state.optimizer, "", optimizer_tensors)
-    extra = _flatten(state.extra, "extra", optimizer_tensors)
+    optimizer = flatten(state.optimizer, "", optimizer_tensors)
+    extra = flatten(state.extra, "extra", optimizer_tensors)
     layout = {
-        MODEL_FILE: _write_tensors(directory / MODEL_FILE, state.model),
-        OPTIMIZER_FILE: _write_tensors(directory / OPTIMIZER_FILE, optimizer_tensors),
-        RANDOM_FILE: _write_tensors(directory / RANDOM_FILE, state.random),
+        MODEL_FILE: write_tensors(directory / MODEL_FILE, state.model),
+        OPTIMIZER_FILE: write_tensors(directory / OPTIMIZER_FILE, optimizer_tensors),
+        RANDOM_FILE: write_tensors(directory / RANDOM_FILE, state.random),
     }
     body = {
         "format": FORMAT,
@@ -211,7 +185,7 @@ def _read(directory: Path, model_only: bool) -> TrainingState:
         for name in _TENSOR_FILES[:1] if model_only else _TENSOR_FILES:
             if _sha256(directory / name) != body["sha256"][name]:
                 raise _Unusable(f"{name} was altered or cut short")
-            tensors[name] = _read_tensors(directory / name, body["layout"][name])
+            tensors[name] = read_tensors(directory / name, body["layout"][name])
     except OSError as error:
         raise _Unusable(f"{error.strerror}: {Path(error.filename or directory).name}") from error
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -223,9 +197,9 @@ def _read(directory: Path, model_only: bool) -> TrainingState:
         batch=body["batch"],
         recipe_digest=body["recipe_digest"],
         model=tensors[MODEL_FILE],
-        optimizer={} if saved is None else _unflatten(body["optimizer"], saved),
+        optimizer={} if saved is None else unflatten(body["optimizer"], saved),
         random=tensors.get(RANDOM_FILE, {}),
-        extra={} if saved is None else _unflatten(body["extra"], saved),
+        extra={} if saved is None else unflatten(body["extra"], saved),
     )
 
 
@@ -236,108 +210,6 @@ def _body_digest(body: dict[str, Any]) -> str:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ---- tensors ---------------------------------------------------------------------------------------------
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write the tensors row-major; returns what safetensors cannot say: strides, and which are the same."""
-    strides: dict[str, list[int]] = {}
-    same: dict[str, str] = {}
-    first: dict[tuple[Any, ...], str] = {}
-    contents: dict[str, Tensor] = {}
-    memory: set[int] = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach()
-        if tensor.numel():
-            identity = (
-                tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(),
-            )  # fmt: skip
-            if identity in first:
-                same[name] = first[identity]
-                continue
-            first[identity] = name
-        # Not is_contiguous(): it overlooks the strides of dimensions of size 1 (1x1 convolutions).
-        if tensor.stride() != _row_major_strides(tensor.shape) and _fills_its_memory(tensor):
-            strides[name] = list(tensor.stride())
-        row_major = tensor.cpu().contiguous()
-        address = row_major.untyped_storage().data_ptr()
-        if address in memory:  # safetensors refuses views of one another
-            row_major = row_major.clone()
-        memory.add(row_major.untyped_storage().data_ptr())
-        contents[name] = row_major
-    save_file(contents, path)
-    return {"strides": strides, "same": same}
-
-
-def _read_tensors(path: Path, layout: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        for name in list(file.keys()):
-            mapped = file.get_tensor(name)
-            strides = layout["strides"].get(name) or _row_major_strides(mapped.shape)
-            own = torch.empty_strided(mapped.shape, strides, dtype=mapped.dtype)
-            tensors[name] = own.copy_(mapped)
-    for name, original in layout["same"].items():
-        tensors[name] = tensors[original]
-    return tensors
-
-
-def _row_major_strides(shape: torch.Size) -> tuple[int, ...]:
-    return torch.empty(shape, device="meta").stride()
-
-
-def _fills_its_memory(tensor: Tensor) -> bool:
-    """Whether some order of the dimensions makes the tensor contiguous: no holes and no overlaps."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
-
-
-# ---- nested values: tensors out, JSON stays ----------------------------------------------------------------
-
-
-def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for a nested value; its tensors go to `tensors` under their path."""
-    match value:
-        case Tensor():
-            tensors[path] = value
-            return {"tensor": path}
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else {"float": repr(value)}
-        case list():
-            return [_flatten(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
-        case tuple():
-            return {"tuple": [_flatten(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]}
-        case Mapping():
-            items = [
-                [_flatten(key, path, tensors), _flatten(item, f"{path}.{key}".strip("."), tensors)]
-                for key, item in value.items()
-            ]
-            return {"items": items}
-    raise TypeError(f"{path} is a {type(value).__name__}, which a checkpoint cannot hold")
-
-
-def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    match value:
-        case {"tensor": name}:
-            return tensors[name]
-        case {"float": text}:
-            return float(text)
-        case {"tuple": items}:
-            return tuple(_unflatten(item, tensors) for item in items)
-        case {"items": items}:
-            return {_unflatten(key, tensors): _unflatten(item, tensors) for key, item in items}
-        case list():
-            return [_unflatten(item, tensors) for item in value]
-    return value
 
 
 def _step(path: Path) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from barlowctl.distributed import GradientScale, GradientSync, Ranks
 from barlowctl.methods import Method, Targets, Terms
-from barlowctl.train import checkpoint
+from barlowctl.train.random_state import random_state, restore_random_state
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -85,7 +85,7 @@ class Gradient:
     def _two_passes(self, views: Sequence[Tensor], targets: Targets, pieces: int) -> Terms:
         arranged = self.method.arrange(views, targets)
         parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
-        random = checkpoint.random_state(self.device)
+        random = random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):
             embedded = [self._embed(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
@@ -94,7 +94,7 @@ class Gradient:
         self.scaler.scale(terms.loss).backward()
         del embedded
         rows_of = [z.grad.tensor_split(pieces) if z.grad is not None else [None] * pieces for z in whole]
-        checkpoint.restore_random_state(random)  # dropout drops the same again
+        restore_random_state(random)  # dropout drops the same again
         for number, part in enumerate(parts):
             if number == pieces - 1:
                 self.sync.start()

@@ -20,12 +20,14 @@ from barlowctl.distributed import RankLost, Ranks, another_rank_failed
 from barlowctl.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, RunDiverged, RunStopped, UserError, add_note, one_line
 from barlowctl.signals import shielded, urgent
 from barlowctl.train import checkpoint
+from barlowctl.train.computed import Computed
 from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, Sink, StepDone
 from barlowctl.train.metrics import explain_divergence, lower_rate, metrics
 from barlowctl.train.optim import learning_rates, set_learning_rates
 from barlowctl.train.progress import EpochMeans, Progress, Trained
+from barlowctl.train.random_state import random_state, restore_random_state
 from barlowctl.train.settings import Settings
-from barlowctl.train.step import Computed, TrainingStep, to_device
+from barlowctl.train.step import TrainingStep, to_device
 
 ALARM_STEPS = 200
 """Steps before a method is asked whether something is wrong: at the beginning it may look so."""
@@ -265,7 +267,7 @@ class Loop:
         """Measure on rank 0. An error is said, and costs this one record; a signal does not wait."""
         if self.evaluate is None or not self.ranks.first or self._must_tell():
             return
-        random = checkpoint.random_state()
+        random = random_state()
         last = self.progress.last
         self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
         try:
@@ -282,7 +284,7 @@ class Loop:
             self.measured = frozenset(measured)
             self._say(Evaluated(self.progress.step, epoch, measured))
         finally:
-            checkpoint.restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
+            restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
 
     def _say(self, event: Event) -> None:
         """Emit an event; what a sink raises is told before the next step."""
@@ -324,7 +326,7 @@ class Loop:
             UserError: it could not be written.
         """
         self._settle()
-        gathered = self.ranks.objects((checkpoint.random_state(), self.progress.clock.cpu))
+        gathered = self.ranks.objects((random_state(), self.progress.clock.cpu))
         error: UserError | None = None
         try:
             if self.ranks.first:

@@ -13,6 +13,7 @@ from torch import Tensor
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Method
 from barlowctl.train import checkpoint
+from barlowctl.train.random_state import restore_random_state
 
 CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
@@ -127,7 +128,7 @@ class Trained:
         self.optimizer.load_state_dict(dict(state.optimizer))
         if extra["scaler"]:  # empty where gradients were not scaled until here: no CPU computes in fp16
             self.scaler.load_state_dict(extra["scaler"])
-        checkpoint.restore_random_state(_random_of_rank(state.random, ranks.rank))
+        restore_random_state(_random_of_rank(state.random, ranks.rank))
         notes = []
         if (before := extra.get("ranks", 1)) != ranks.size:
             notes.append(f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}")

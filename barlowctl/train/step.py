@@ -13,50 +13,23 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, GradientScale, Ranks
-from barlowctl.methods import Method, Targets, Terms
-from barlowctl.train import checkpoint
+from barlowctl.methods import Method, Targets
+from barlowctl.train.captured import Captured, leave_capture, reason
+from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.gradient import Gradient
 from barlowctl.train.metrics import grad_norm
+from barlowctl.train.random_state import random_state, restore_random_state
 
 EAGER_STEPS = 3
 """Steps before one is captured: they create the optimizer's state and let the libraries choose their kernels."""
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a step started from, beside weights and the optimizer's state, which stay until the update."""
-
-    tensors: Sequence[Tensor]
-    random: Mapping[str, Tensor]
-
-
-@dataclass
-class Computed:
-    """A step between its halves, or after both."""
-
-    views: Sequence[Tensor]
-    targets: Targets
-    before: Before
-    terms: Terms | None = None  # None: it will be replayed
-    read_loss: Callable[[], float] | None = None
-    norm: Tensor | None = None
-    _loss: float | None = None
-
-    def loss(self) -> float:
-        """The loss, read once."""
-        if self._loss is None:
-            assert self.read_loss is not None
-            self._loss = self.read_loss()
-        return self._loss
 
 
 class TrainingStep:
@@ -162,7 +135,7 @@ class TrainingStep:
         _copy(changed, computed.before.tensors)
         self._failed.zero_()
         self._begin_scaling_anew()
-        checkpoint.restore_random_state(computed.before.random)
+        restore_random_state(computed.before.random)
 
     def _remember(self) -> Before:
         """Copies, in buffers that two steps use in turns."""
@@ -172,7 +145,7 @@ class TrainingStep:
             self._kept[turn:] = [[tensor.clone() for tensor in originals]]
         else:
             _copy(self._kept[turn], originals)
-        return Before(self._kept[turn], checkpoint.random_state(self.device))
+        return Before(self._kept[turn], random_state(self.device))
 
     def _scaling(self) -> list[Tensor]:
         """The state of fp16's scaling, which a step changes on its device; empty until the first one."""
@@ -192,7 +165,7 @@ class TrainingStep:
             parameter.grad = None
             self._alike = -1  # this step does not count
         # Without the graph, whose nodes would keep a later step on the stream of this one.
-        computed.terms = _each(terms, Tensor.detach)
+        computed.terms = each(terms, Tensor.detach)
         computed.read_loss = computed.terms.loss.item
 
     def _update(self, computed: Computed, with_norm: bool) -> None:
@@ -209,6 +182,11 @@ class TrainingStep:
         self.scaler.update()
         self.method.after_step(computed.targets.progress)
 
+    def _take(self, computed: Computed) -> None:
+        """Both halves, as they are captured."""
+        self._compute(computed)
+        self._update(computed, with_norm=False)
+
     def _overflow(self) -> Tensor:
         """1 where the step must not count: the loss was not finite, or fp16's gradient overflowed."""
         assert self.optimizer is not None
@@ -223,69 +201,15 @@ class TrainingStep:
             return False
         if self._captured is None:
             try:
-                self._captured = Captured(self, views, targets)
+                self._captured = Captured(self.method, self._take, views, targets)
             except Exception as error:  # whatever a network does that no graph can hold: the run does without
                 self._captures = False
                 self._begin_scaling_anew()
                 torch.cuda.synchronize(self.device)
                 leave_capture(self.device)
-                self.notify(f"steps are not captured as a CUDA graph: {_reason(error)}")
+                self.notify(f"steps are not captured as a CUDA graph: {reason(error)}")
                 return False
         return self._captured.fits(views)
-
-
-class Captured:
-    """Both halves of a step on batches of one shape, as one CUDA graph."""
-
-    def __init__(self, step: TrainingStep, views: Sequence[Tensor], targets: Targets) -> None:
-        self.views = [view.clone() for view in views]
-        self.targets = Targets(targets.labels.clone(), targets.indices.clone(), targets.shares, targets.progress)
-        self.parameters = [p for p in step.method.parameters() if p.requires_grad]
-        step.method.zero_grad(set_to_none=True)  # the graph makes its own
-        self.graph = torch.cuda.CUDAGraph()
-        computed = Computed(self.views, self.targets, Before([], {}))
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # the loader's threads go on
-            step._compute(computed)
-            step._update(computed, with_norm=False)
-        assert computed.terms is not None
-        self.terms = computed.terms
-        self.gradients = [p.grad for p in self.parameters]
-
-    def fits(self, views: Sequence[Tensor]) -> bool:
-        """Whether a batch has the shapes that were captured."""
-        return all(view.shape == own.shape for view, own in zip(views, self.views, strict=True))
-
-    def replay(self, views: Sequence[Tensor], targets: Targets, *, with_terms: bool) -> Terms:
-        """The step on a batch; the terms of one that is not logged are those of the newest replay."""
-        for own, view in zip(self.views, views, strict=True):
-            own.copy_(view, non_blocking=True)
-        self.targets.labels.copy_(targets.labels)
-        self.targets.indices.copy_(targets.indices)
-        self.graph.replay()
-        for p, gradient in zip(self.parameters, self.gradients, strict=True):
-            p.grad = gradient
-        return _each(self.terms, Tensor.clone) if with_terms else self.terms
-
-
-def leave_capture(device: torch.device) -> None:
-    """Give a device's generator what a capture that failed has left it without: a state outside of any graph."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    fresh = torch.Generator(device)
-    fresh.set_state(torch.cuda.get_rng_state(index))
-    torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
-
-
-def _each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
-    """Terms with every value changed."""
-    changed: Terms = type(terms)(**{name: change(value) for name, value in terms._asdict().items()})
-    return changed
-
-
-def _reason(error: Exception) -> str:
-    """Why a capture failed, in a line."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU has no memory left for one"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def to_device(batch: Any, device: torch.device) -> Sequence[Tensor]:

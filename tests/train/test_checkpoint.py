@@ -14,6 +14,7 @@ from torch import nn
 from barlowctl.errors import UserError
 from barlowctl.train import checkpoint
 from barlowctl.train.checkpoint import TrainingState, list_checkpoints, load_latest, save
+from barlowctl.train.random_state import random_state, restore_random_state
 
 
 def small_state(step: int = 1, **changes) -> TrainingState:
@@ -89,7 +90,7 @@ def test_a_stopped_run_continues_bit_identically(tmp_path: Path, name: str) -> N
               {"params": [p for p in net.parameters() if p.ndim == 1], "weight_decay": 0.0}]  # fmt: skip
     optimizer = OPTIMIZERS[name](groups)
     train(net, optimizer, 3)
-    state = small_state(model=net.state_dict(), optimizer=optimizer.state_dict(), random=checkpoint.random_state())
+    state = small_state(model=net.state_dict(), optimizer=optimizer.state_dict(), random=random_state())
     save(tmp_path, state, keep=1)
     train(net, optimizer, 3)
 
@@ -106,7 +107,7 @@ def test_a_stopped_run_continues_bit_identically(tmp_path: Path, name: str) -> N
     loaded = load_latest(tmp_path).state
     resumed.load_state_dict(loaded.model)
     resumed_optimizer.load_state_dict(loaded.optimizer)
-    checkpoint.restore_random_state(loaded.random)
+    restore_random_state(loaded.random)
     train(resumed, resumed_optimizer, 3)
 
     assert_same(dict(net.state_dict()), dict(resumed.state_dict()))

@@ -125,7 +125,7 @@ SCENARIOS = {
         then="more than one image has that name",
     ),
     "no memory to probe": Scenario(
-        PROBE, failing("barlowctl.measure.probing._measure", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
+        PROBE, failing("barlowctl.measure.probing._probe", torch.OutOfMemoryError("Tried to allocate 9 GiB"))
     ),
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),

@@ -1,0 +1,44 @@
+"""A training step between its halves: what it is made of, what it computed, and what it can be taken back to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from barlowctl.methods import Targets, Terms
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a step started from, beside weights and the optimizer's state, which stay until the update."""
+
+    tensors: Sequence[Tensor]
+    random: Mapping[str, Tensor]
+
+
+@dataclass
+class Computed:
+    """A step between its halves, or after both."""
+
+    views: Sequence[Tensor]
+    targets: Targets
+    before: Before
+    terms: Terms | None = None  # None: it will be replayed
+    read_loss: Callable[[], float] | None = None
+    norm: Tensor | None = None
+    _loss: float | None = None
+
+    def loss(self) -> float:
+        """The loss, read once."""
+        if self._loss is None:
+            assert self.read_loss is not None
+            self._loss = self.read_loss()
+        return self._loss
+
+
+def each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:
+    """Terms with every value changed."""
+    changed: Terms = type(terms)(**{name: change(value) for name, value in terms._asdict().items()})
+    return changed
