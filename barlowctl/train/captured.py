@@ -58,7 +58,7 @@ def leave_capture(device: torch.device) -> None:
     torch.cuda.default_generators[index].graphsafe_set_state(fresh.graphsafe_get_state())
 
 
-def reason(error: Exception) -> str:
+def why_not_captured(error: Exception) -> str:
     """Why a capture failed, in a line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU has no memory left for one"

@@ -15,10 +15,13 @@ from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method
 from barlowctl.train import checkpoint
+from barlowctl.train.after_epoch import AfterEpoch
+from barlowctl.train.batch import TrainingBatch, TrainingLoader
 from barlowctl.train.deferred import defer
 from barlowctl.train.events import Notice, Sink
-from barlowctl.train.loop import Loop, TrainingBatch, TrainingLoader
+from barlowctl.train.loop import Loop
 from barlowctl.train.progress import Progress, Trained
+from barlowctl.train.saver import Saver
 from barlowctl.train.settings import Settings
 from barlowctl.train.step import TrainingStep
 
@@ -102,13 +105,11 @@ def train(
         settings=settings,
         device=device,
         emit=emit,
-        checkpoints=checkpoints,
-        recipe_digest=recipe_digest,
-        evaluate=evaluate,
+        saver=Saver(trained, progress, settings, checkpoints, recipe_digest, ranks, progress.step if resume else None),
+        after_epoch=AfterEpoch(method, progress, settings, evaluate),
         stop=stop,
         ranks=ranks,
         go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
-        saved_at=progress.step if resume else None,
     )
     run.to_the_end(evaluated)
     clock = progress.clock

@@ -7,51 +7,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from barlowctl.distributed import RankLost, Ranks, another_rank_failed
-from barlowctl.errors import EXIT_BAD_INPUT, EXIT_INTERNAL, RunDiverged, RunStopped, UserError, add_note, one_line
-from barlowctl.signals import shielded, urgent
-from barlowctl.train import checkpoint
+from barlowctl.errors import EXIT_INTERNAL, RunDiverged, RunStopped, UserError
+from barlowctl.signals import shielded
+from barlowctl.train.after_epoch import AfterEpoch
+from barlowctl.train.batch import TrainingBatch, TrainingLoader, to_device
 from barlowctl.train.computed import Computed
-from barlowctl.train.events import CheckpointSaved, EpochDone, Evaluated, Event, Notice, Sink, StepDone
+from barlowctl.train.events import EpochDone, Event, Sink, StepDone
 from barlowctl.train.metrics import explain_divergence, lower_rate, metrics
 from barlowctl.train.optim import learning_rates, set_learning_rates
 from barlowctl.train.progress import EpochMeans, Progress, Trained
-from barlowctl.train.random_state import random_state, restore_random_state
+from barlowctl.train.saver import Saver, annotate
 from barlowctl.train.settings import Settings
-from barlowctl.train.step import TrainingStep, to_device
-
-ALARM_STEPS = 200
-"""Steps before a method is asked whether something is wrong: at the beginning it may look so."""
-
-
-class TrainingBatch(Protocol):
-    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached.
-
-    labels, indices: int64 `(N,)`, on the host (see `Targets`).
-    """
-
-    views: Sequence[Tensor]
-    labels: Tensor
-    indices: Tensor
-
-    def to(self, device: torch.device) -> Sequence[Tensor]: ...
-
-    def hold(self, event: Any) -> None: ...
-
-
-class TrainingLoader(Protocol):
-    """What the engine needs of a loader."""
-
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]: ...
+from barlowctl.train.step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -82,20 +57,15 @@ class Loop:
     settings: Settings
     device: torch.device
     emit: Sink
-    checkpoints: Path
-    recipe_digest: str
-    evaluate: Callable[[], Mapping[str, float]] | None
+    saver: Saver
+    after_epoch: AfterEpoch
     stop: Callable[[], bool]
     ranks: Ranks
     go_on: str
-    saved_at: int | None  # the newest checkpoint's step
     phase: Literal["between", "computing", "updating"] = "between"
     launched: _Launched | None = None
     trouble: Exception | None = None
     interrupted: bool = False
-    unsaved_at: int | None = None  # the step whose checkpoint could not be written
-    measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
-    alarmed: bool = False  # what the method sees to be wrong was said
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
         try:
@@ -112,8 +82,7 @@ class Loop:
         self.trained.method.train()
         ended = settings.epoch_ended_at(progress.step)
         if ended is not None and settings.evaluates_after(ended):  # resumed before or after that
-            progress.last = {**progress.last, **(evaluated or {})}
-            self.measured = frozenset(evaluated or {})
+            self.after_epoch.note(evaluated or {})
             if evaluated is None:
                 self._evaluate(ended)
             self._agree(finished=progress.step == settings.total_steps)
@@ -229,7 +198,7 @@ class Loop:
             self.save()
             rates = learning_rates(self.trained.optimizer, factor)
             explained = explain_divergence(loss, self.progress.step, factor, rates)
-            raise RunDiverged(explained, next=lower_rate(self.checkpoints))
+            raise RunDiverged(explained, next=lower_rate(self.saver.checkpoints))
         return loss
 
     def _back_to_the_last_step(self) -> None:
@@ -244,7 +213,7 @@ class Loop:
         progress, settings = self.progress, self.settings
         self._say(EpochDone(progress.step, epoch, progress.sums.values()))
         progress.last = {**progress.last, "loss": progress.sums.values()["loss"]}
-        self._raise_alarm()
+        self.after_epoch.raise_alarm(self._say)
         final = progress.step == settings.total_steps
         self._agree(finished=final)
         if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
@@ -253,38 +222,10 @@ class Loop:
             self._evaluate(epoch)
         self._agree(finished=final)
 
-    def _raise_alarm(self) -> None:
-        """Say, once, what the method sees to be wrong after an epoch."""
-        progress = self.progress
-        if self.alarmed or progress.step < ALARM_STEPS:
-            return
-        seen = self.trained.method.alarm(progress.last, progress.step / self.settings.total_steps)
-        if seen is not None:
-            self.alarmed = True
-            self._say(Notice(seen))
-
     def _evaluate(self, epoch: int) -> None:
-        """Measure on rank 0. An error is said, and costs this one record; a signal does not wait."""
-        if self.evaluate is None or not self.ranks.first or self._must_tell():
-            return
-        random = random_state()
-        last = self.progress.last
-        self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
-        try:
-            with urgent():
-                measured = dict(self.evaluate())
-        except KeyboardInterrupt:
-            self.interrupted = True
-            self._say(Notice(f"the evaluation after epoch {epoch + 1} was broken off: --resume makes it"))
-        except Exception as error:
-            self.trained.method.train()
-            self._say(Notice(f"no evaluation after epoch {epoch + 1}: {one_line(error)}; training goes on"))
-        else:
-            self.progress.last = {**self.progress.last, **measured}
-            self.measured = frozenset(measured)
-            self._say(Evaluated(self.progress.step, epoch, measured))
-        finally:
-            restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
+        """Measure on rank 0."""
+        if self.ranks.first and not self._must_tell():
+            self.interrupted = self.after_epoch.evaluate(epoch, self._say) or self.interrupted
 
     def _say(self, event: Event) -> None:
         """Emit an event; what a sink raises is told before the next step."""
@@ -305,12 +246,12 @@ class Loop:
         if failed:
             note = self._save_if_possible()
             if self.trouble is not None:
-                self._annotate(self.trouble, note)
+                annotate(self.trouble, note, self.go_on, resumable=self.saver.saved_at is not None)
                 raise self.trouble
             raise another_rank_failed(self.ranks, *failed[0])
         if any(stopping for _, stopping, _ in gathered):
             self._settle()
-            if self.saved_at != self.progress.step:
+            if not self.saver.is_saved:
                 self.save()
             raise self._stopped()
         return [rows for rows, _, _ in gathered]
@@ -326,70 +267,26 @@ class Loop:
             UserError: it could not be written.
         """
         self._settle()
-        gathered = self.ranks.objects((random_state(), self.progress.clock.cpu))
-        error: UserError | None = None
-        try:
-            if self.ranks.first:
-                with shielded():
-                    self._write(gathered)
-        except UserError as raised:
-            error = raised
-            self.unsaved_at = self.progress.step
-        except KeyboardInterrupt:
-            if self.saved_at != self.progress.step:
-                raise
-            self.interrupted = True
-        failed = [rank for rank, (code,) in enumerate(self.ranks.all_gather_ints([error is not None])) if code]
-        if error is not None:
-            raise error
-        if failed:
-            raise another_rank_failed(self.ranks, failed[0], EXIT_BAD_INPUT)
-        self.saved_at = self.progress.step
-
-    def _write(self, gathered: list[tuple[dict[str, Tensor], float]]) -> None:
-        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, gathered)
-        path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints)
-        self.saved_at = state.step
-        self._say(CheckpointSaved(state.step, path))
+        self.interrupted = self.saver.save(self._say) or self.interrupted
 
     def _save_if_possible(self) -> str:
         """Save, and say in words what became of the state."""
+        why = ""
         if self.phase != "updating":
             self._settle()
-        why, step = "", self.progress.step
-        if self.phase != "updating" and step not in (0, self.saved_at, self.unsaved_at):
-            try:
-                self.save()
-            except UserError as error:
-                why = f" ({error.message})"
-        if self.progress.step == 0 and self.saved_at is None:
-            return "nothing was trained yet"
-        if self.saved_at == self.progress.step:
-            return f"the state of step {self.saved_at} is saved"
-        if self.saved_at is None:
-            return f"the state could not be saved{why}, and there is no checkpoint"
-        return f"the state could not be saved{why}; the newest checkpoint is of step {self.saved_at}"
-
-    def _annotate(self, error: BaseException, note: str) -> None:
-        """Say of an error what became of the state, and how to go on; advice that is flags goes with that command."""
-        resumable = self.saved_at is not None
-        if not isinstance(error, UserError):
-            how = "the same command goes on" if self.go_on.endswith("...") else self.go_on
-            add_note(error, f"{note}: {how}" if resumable else note)
-            return
-        add_note(error, note)
-        advice = (error.next or "").splitlines()
-        with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
-        if resumable and not self.go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
-            advice = [f"{self.go_on} {line}" if line in with_flags else line for line in advice]
-        if resumable:  # a run that is resumed keeps its recipe: what is --set is for another one
-            error.next = "\n".join(advice if with_flags or self.go_on in advice else [*advice, self.go_on])
+            if self.saver.is_needed:
+                try:
+                    self.save()
+                except UserError as error:
+                    why = f" ({error.message})"
+        return self.saver.outcome(why)
 
     def _broke_off(self, error: BaseException) -> None:
         """Save what can be saved after an error that no other rank knows of."""
         if self.ranks.size > 1:
             return  # they may be anywhere: the state is that of the last checkpoint
         self._back_to_the_last_step()
-        self._annotate(error, self._save_if_possible())
-        if isinstance(error, KeyboardInterrupt) and self.saved_at == self.progress.step:
+        note = self._save_if_possible()
+        annotate(error, note, self.go_on, resumable=self.saver.saved_at is not None)
+        if isinstance(error, KeyboardInterrupt) and self.saver.is_saved:
             raise self._stopped() from None

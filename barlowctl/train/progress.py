@@ -143,7 +143,7 @@ class Trained:
 
 
 def _of_no_device(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state without what belongs to the device it ran on (see `step.defer`)."""
+    """An optimizer's state without what belongs to the device it ran on (see `deferred.defer`)."""
     plain = {"fused": None, "foreach": None, "capturable": False}
     groups = [
         {key: plain.get(key, value) for key, value in group.items()} | {"lr": float(group["lr"])}

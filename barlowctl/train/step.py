@@ -14,14 +14,13 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, GradientScale, Ranks
 from barlowctl.methods import Method, Targets
-from barlowctl.train.captured import Captured, leave_capture, reason
+from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.gradient import Gradient
@@ -207,20 +206,9 @@ class TrainingStep:
                 self._begin_scaling_anew()
                 torch.cuda.synchronize(self.device)
                 leave_capture(self.device)
-                self.notify(f"steps are not captured as a CUDA graph: {reason(error)}")
+                self.notify(f"steps are not captured as a CUDA graph: {why_not_captured(error)}")
                 return False
         return self._captured.fits(views)
-
-
-def to_device(batch: Any, device: torch.device) -> Sequence[Tensor]:
-    """A batch's views on the device, in one copy. The loader reuses its buffers only after the copy completed."""
-    if device.type != "cuda":
-        return list(batch.views)
-    views: Sequence[Tensor] = batch.to(device)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(device))
-    batch.hold(copied)
-    return views
 
 
 def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:

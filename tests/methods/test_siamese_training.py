@@ -9,7 +9,7 @@ import torch
 
 from barlowctl.distributed import ALONE
 from barlowctl.errors import RunStopped
-from barlowctl.train import engine, loop
+from barlowctl.train import after_epoch, engine
 from barlowctl.train.events import Notice
 from tests.methods.siamese_networks import (
     MAKE,
@@ -55,7 +55,7 @@ def test_what_a_method_sees_to_be_wrong_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, expected: int
 ) -> None:
     """After an epoch, with its mean loss and the newest terms; not before training has come some hundred steps far."""
-    monkeypatch.setattr(loop, "ALARM_STEPS", steps)
+    monkeypatch.setattr(after_epoch, "ALARM_STEPS", steps)
     method = make("swav")
     asked: list[tuple[set[str], float]] = []
 

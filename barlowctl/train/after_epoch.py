@@ -1,0 +1,72 @@
+"""What is asked of a method after an epoch: whether it sees something wrong, and the run's online evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from barlowctl.errors import one_line
+from barlowctl.methods import Method
+from barlowctl.signals import urgent
+from barlowctl.train.events import Evaluated, Event, Notice
+from barlowctl.train.progress import Progress
+from barlowctl.train.random_state import random_state, restore_random_state
+from barlowctl.train.settings import Settings
+
+ALARM_STEPS = 200
+"""Steps before a method is asked whether something is wrong: at the beginning it may look so."""
+
+
+@dataclass
+class AfterEpoch:
+    """Of one call of `engine.train`, whose arguments these are. Its methods `say` what they find as events."""
+
+    method: Method
+    progress: Progress
+    settings: Settings
+    online: Callable[[], Mapping[str, float]] | None
+    measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
+    alarmed: bool = False  # what the method sees to be wrong was said
+
+    def note(self, values: Mapping[str, float]) -> None:
+        """Values of an evaluation are the newest of the run."""
+        self.progress.last = {**self.progress.last, **values}
+        self.measured = frozenset(values)
+
+    def raise_alarm(self, say: Callable[[Event], None]) -> None:
+        """Say, once, what the method sees to be wrong after an epoch."""
+        progress = self.progress
+        if self.alarmed or progress.step < ALARM_STEPS:
+            return
+        seen = self.method.alarm(progress.last, progress.step / self.settings.total_steps)
+        if seen is not None:
+            self.alarmed = True
+            say(Notice(seen))
+
+    def evaluate(self, epoch: int, say: Callable[[Event], None]) -> bool:
+        """Measure. An error is said, and costs this one record; a signal does not wait.
+
+        Returns:
+            Whether KeyboardInterrupt came.
+        """
+        if self.online is None:
+            return False
+        random = random_state()
+        last = self.progress.last
+        self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
+        interrupted = False
+        try:
+            with urgent():
+                values = dict(self.online())
+        except KeyboardInterrupt:
+            interrupted = True
+            say(Notice(f"the evaluation after epoch {epoch + 1} was broken off: --resume makes it"))
+        except Exception as error:
+            self.method.train()
+            say(Notice(f"no evaluation after epoch {epoch + 1}: {one_line(error)}; training goes on"))
+        else:
+            self.note(values)
+            say(Evaluated(self.progress.step, epoch, values))
+        finally:
+            restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
+        return interrupted

@@ -1,0 +1,104 @@
+"""What is on the disk of a run's state: its checkpoints, and what an error that ends the run says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from barlowctl.distributed import Ranks, another_rank_failed
+from barlowctl.errors import EXIT_BAD_INPUT, UserError, add_note
+from barlowctl.signals import shielded
+from barlowctl.train import checkpoint
+from barlowctl.train.events import CheckpointSaved, Event
+from barlowctl.train.progress import Progress, Trained
+from barlowctl.train.random_state import random_state
+from barlowctl.train.settings import Settings
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints of one call of `engine.train`, whose arguments these are."""
+
+    trained: Trained
+    progress: Progress
+    settings: Settings
+    checkpoints: Path
+    recipe_digest: str
+    ranks: Ranks
+    saved_at: int | None  # the newest checkpoint's step
+    unsaved_at: int | None = None  # the step whose checkpoint could not be written
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the newest checkpoint is of the state now."""
+        return self.saved_at == self.progress.step
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is a state now that is in no checkpoint, and has not failed to be written."""
+        return self.progress.step not in (0, self.saved_at, self.unsaved_at)
+
+    def save(self, say: Callable[[Event], None]) -> bool:
+        """Write a checkpoint on rank 0; nobody returns before it is on the disk.
+
+        Returns:
+            Whether KeyboardInterrupt came after it was written.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        gathered = self.ranks.objects((random_state(), self.progress.clock.cpu))
+        error: UserError | None = None
+        interrupted = False
+        try:
+            if self.ranks.first:
+                with shielded():
+                    self._write(gathered, say)
+        except UserError as raised:
+            error = raised
+            self.unsaved_at = self.progress.step
+        except KeyboardInterrupt:
+            if not self.is_saved:
+                raise
+            interrupted = True
+        failed = [rank for rank, (code,) in enumerate(self.ranks.all_gather_ints([error is not None])) if code]
+        if error is not None:
+            raise error
+        if failed:
+            raise another_rank_failed(self.ranks, failed[0], EXIT_BAD_INPUT)
+        self.saved_at = self.progress.step
+        return interrupted
+
+    def _write(self, gathered: list[tuple[dict[str, Tensor], float]], say: Callable[[Event], None]) -> None:
+        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, gathered)
+        path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints)
+        self.saved_at = state.step
+        say(CheckpointSaved(state.step, path))
+
+    def outcome(self, why: str) -> str:
+        """In words, what is on the disk of the state now. `why` it could not be saved, where that is known."""
+        if self.progress.step == 0 and self.saved_at is None:
+            return "nothing was trained yet"
+        if self.is_saved:
+            return f"the state of step {self.saved_at} is saved"
+        if self.saved_at is None:
+            return f"the state could not be saved{why}, and there is no checkpoint"
+        return f"the state could not be saved{why}; the newest checkpoint is of step {self.saved_at}"
+
+
+def annotate(error: BaseException, note: str, go_on: str, *, resumable: bool) -> None:
+    """Say of an error what became of the state, and how to go on; advice that is flags goes with that command."""
+    if not isinstance(error, UserError):
+        how = "the same command goes on" if go_on.endswith("...") else go_on
+        add_note(error, f"{note}: {how}" if resumable else note)
+        return
+    add_note(error, note)
+    advice = (error.next or "").splitlines()
+    with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
+    if resumable and not go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
+        advice = [f"{go_on} {line}" if line in with_flags else line for line in advice]
+    if resumable:  # a run that is resumed keeps its recipe: what is --set is for another one
+        error.next = "\n".join(advice if with_flags or go_on in advice else [*advice, go_on])
