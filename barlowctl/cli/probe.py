@@ -16,8 +16,8 @@ from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
 
 if TYPE_CHECKING:
-    from barlowctl.measure.probing import Tasks
     from barlowctl.measure.subjects import Subject
+    from barlowctl.measure.tasks import Tasks
     from barlowctl.train.events import Event, Sink
 
 EPILOG = examples(
@@ -105,11 +105,11 @@ def probe(
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
     from barlowctl.assemble.data import choices_of
+    from barlowctl.assemble.labelled import open_labelled
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training, require
     from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.measure.identity import identify, place, reserve, stem_of
-    from barlowctl.measure.probing import open_labelled
     from barlowctl.measure.probing import probe as probe_subject
     from barlowctl.measure.subjects import open_subject
 
@@ -191,7 +191,7 @@ def _tasks(
     overrides: list[str],
 ) -> Tasks:
     from barlowctl.errors import did_you_mean, instead
-    from barlowctl.measure.probing import Tasks
+    from barlowctl.measure.tasks import Tasks
 
     if protocol is not None and protocol not in PROTOCOL_NAMES:
         near = did_you_mean(protocol, PROTOCOL_NAMES)

@@ -100,8 +100,8 @@ def transfer(
     from barlowctl.data.images.unreadable import Problem, listed
     from barlowctl.eval import svm
     from barlowctl.measure.identity import place
-    from barlowctl.measure.probing import Tasks
     from barlowctl.measure.subjects import open_subject
+    from barlowctl.measure.tasks import Tasks
     from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
     from barlowctl.runs import rundir

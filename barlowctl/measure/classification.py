@@ -24,10 +24,11 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.data.images.unreadable import OnMeasuring, Problem
-from barlowctl.data.views.spec import ViewSpec
+from barlowctl.data.loaders.fast import Loader
 from barlowctl.errors import RunDiverged, UserError, one_line
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
+from barlowctl.measure.protocol import optimizer, schedule, training_view
 from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
 from barlowctl.model import Preprocessing, feature_width
@@ -36,7 +37,6 @@ from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Notice, Sink, broadcast
-from barlowctl.train.schedule import epoch_cosine, epoch_drops
 
 TIMED_PIXELS = 8 * 224**2  # of a step that is timed to find the faster precision
 
@@ -97,60 +97,8 @@ def fit(
         UserError: fewer images than one batch can be made of, or a loss that is not finite.
         RunStopped: `stop()` became true; the state is saved.
     """
-    preprocessing = replace(subject.preprocessing, interpolation=protocol.interpolation)
     members = np.arange(data.train.num_samples) if subset is None else np.asarray(subset)
-    before = backbone_digest(subject.backbone)
-    about = {
-        "protocol": protocol.model_dump(mode="json"),
-        "seed": seed,
-        "backbone": before,
-        "train": data.train.fingerprint.as_dict(),
-        "test": data.test.fingerprint.as_dict(),
-        "subset": hashlib.sha256(members.astype("<i8").tobytes()).hexdigest(),
-        **({"on_unreadable": "skip"} if on_unreadable == "skip" else {}),
-        "preprocessing": preprocessing.as_dict(),
-    }
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    folder = folder / f"{protocol.name}-seed{seed}-{digest[:8]}"
-    try:
-        if finished := _read_back(folder, len(members)):
-            return finished
-    except (SafetensorError, KeyError, UserError) as damaged:
-        emit(Notice(f"'{folder}' is damaged ({one_line(damaged)}): its test images are scored again"))
-    folder.mkdir(parents=True, exist_ok=True)
-    with rundir.lock(folder), own_generator(device=device):
-        method = _build(subject, data, protocol, seed, device)
-        chosen = _precision(method, preprocessing, protocol, device, len(members), precision.recorded_by(folder))
-        about["precision"] = precision.record(chosen, device)
-        rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
-        values, left_out = _train(
-            method,
-            data,
-            members,
-            preprocessing,
-            protocol,
-            runtime,
-            device,
-            chosen.used,
-            seed=seed,
-            folder=folder,
-            digest=digest,
-            emit=emit,
-            stop=stop,
-            on_unreadable=on_unreadable,
-        )
-        if protocol.frozen:
-            check_unchanged(method.backbone, before, protocol.name)
-        extracted = extract_readable(
-            _Logits(method), data.test, preprocessing, runtime, device, on_unreadable=on_unreadable
-        )
-        scores, labels = extracted.features, extracted.labels
-        left_out += [replace(problem, split="test") for problem in extracted.unreadable]
-        with atomic_write(folder / "scores.safetensors") as temporary:
-            save_file({"scores": scores, "labels": labels}, temporary)
-        noted = {"unreadable": [problem.as_dict() for problem in left_out]}
-        rundir.write_json(folder / "result.json", {**values, **noted})
-    return Fitted(scores, labels, folder, len(members), float(values["cpu_seconds"]), left_out)
+    return _Fit(subject, data, protocol, runtime, device, members, seed, emit, stop, on_unreadable).result(folder)
 
 
 def _read_back(folder: Path, images: int) -> Fitted | None:
@@ -167,137 +115,163 @@ def _read_back(folder: Path, images: int) -> Fitted | None:
     return Fitted(saved["scores"], saved["labels"], folder, images, values["cpu_seconds"], left_out)
 
 
-def _build(subject: Subject, data: Labelled, protocol: Protocol, seed: int, device: torch.device) -> Classifier:
-    torch.manual_seed(seed)
-    backbone = copy.deepcopy(subject.backbone).to(device)
-    try:
-        width = feature_width(backbone)
-    except AttributeError:  # no timm model: what it returns for one image says it
-        raise UserError(f"'{subject.name}' cannot be trained on: only networks can") from None
-    return Classifier(backbone, width=width, num_classes=data.num_classes, frozen=protocol.frozen).to(device)
+@dataclass(frozen=True)
+class _Fit:
+    """One call of `fit`, whose arguments these are. members: positions of the training images."""
 
+    subject: Subject
+    data: Labelled
+    protocol: Protocol
+    runtime: Runtime
+    device: torch.device
+    members: np.ndarray
+    seed: int
+    emit: Sink
+    stop: Callable[[], bool]
+    on_unreadable: OnMeasuring
 
-def _precision(
-    method: Classifier,
-    preprocessing: Preprocessing,
-    protocol: Protocol,
-    device: torch.device,
-    images: int,
-    earlier: precision.Precision | None,
-) -> precision.Precision:
-    """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return replace(self.subject.preprocessing, interpolation=self.protocol.interpolation)
 
-    def time_steps() -> precision.Precision:
-        batch = max(2, min(protocol.batch_size, images, TIMED_PIXELS // preprocessing.crop**2))
-        trained = copy.deepcopy(method).train()
-        synthetic_steps = SyntheticSteps(preprocessing, trained, device, batch, sizes=[preprocessing.crop])
-        return precision.faster(
-            protocol.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread"
+    def result(self, folder: Path) -> Fitted:
+        """The classifier's scores, trained below `folder` or read back from there."""
+        before = backbone_digest(self.subject.backbone)
+        identity = self._identity(before)
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        folder = folder / f"{self.protocol.name}-seed{self.seed}-{digest[:8]}"
+        try:
+            if finished := _read_back(folder, len(self.members)):
+                return finished
+        except (SafetensorError, KeyError, UserError) as damaged:
+            self.emit(Notice(f"'{folder}' is damaged ({one_line(damaged)}): its test images are scored again"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with rundir.lock(folder), own_generator(device=self.device):
+            method = self._build()
+            chosen = self._precision(method, precision.recorded_by(folder))
+            about = {**identity, "precision": precision.record(chosen, self.device)}
+            rundir.write_json(folder / "run.json", {**rundir.environment(), **about})
+            values, left_out = self._train(method, chosen.used, folder, digest)
+            if self.protocol.frozen:
+                check_unchanged(method.backbone, before, self.protocol.name)
+            return self._score(method, folder, values, left_out)
+
+    def _identity(self, backbone: str) -> dict[str, Any]:
+        """Everything that decides the result."""
+        return {
+            "protocol": self.protocol.model_dump(mode="json"),
+            "seed": self.seed,
+            "backbone": backbone,
+            "train": self.data.train.fingerprint.as_dict(),
+            "test": self.data.test.fingerprint.as_dict(),
+            "subset": hashlib.sha256(self.members.astype("<i8").tobytes()).hexdigest(),
+            **({"on_unreadable": "skip"} if self.on_unreadable == "skip" else {}),
+            "preprocessing": self.preprocessing.as_dict(),
+        }
+
+    def _build(self) -> Classifier:
+        torch.manual_seed(self.seed)
+        backbone = copy.deepcopy(self.subject.backbone).to(self.device)
+        try:
+            width = feature_width(backbone)
+        except AttributeError:  # no timm model: what it returns for one image says it
+            raise UserError(f"'{self.subject.name}' cannot be trained on: only networks can") from None
+        classifier = Classifier(backbone, width=width, num_classes=self.data.num_classes, frozen=self.protocol.frozen)
+        return classifier.to(self.device)
+
+    def _precision(self, method: Classifier, earlier: precision.Precision | None) -> precision.Precision:
+        """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
+        crop, requested = self.preprocessing.crop, self.protocol.precision
+
+        def time_steps() -> precision.Precision:
+            batch = max(2, min(self.protocol.batch_size, len(self.members), TIMED_PIXELS // crop**2))
+            trained = copy.deepcopy(method).train()
+            synthetic_steps = SyntheticSteps(self.preprocessing, trained, self.device, batch, sizes=[crop])
+            return precision.faster(requested, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
+
+        return precision.choose(requested, self.device, time_steps, earlier)
+
+    def _train(
+        self, method: Classifier, computed_in: str, folder: Path, digest: str
+    ) -> tuple[dict[str, Any], list[Problem]]:
+        """What the engine reports, and the training images that others stood in for."""
+        batch_size, steps, drop_last = self._batches()
+        loader = self._loader(batch_size, drop_last)
+        resume = bool(checkpoint.list_checkpoints(folder / "checkpoints"))
+        start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0
+        record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
+        try:
+            with loader, stop_requests() as stop_requested:
+                values = engine.train(
+                    method,
+                    loader,
+                    optimizer(method, self.protocol),
+                    self._settings(steps, computed_in),
+                    to_input=self.preprocessing.normalization().to(self.device),
+                    device=self.device,
+                    emit=broadcast(self.emit, record),
+                    checkpoints=folder / "checkpoints",
+                    recipe_digest=digest,
+                    stop=lambda: self.stop() or stop_requested(),
+                    resume=resume,
+                    go_on="barlowctl ...",
+                )
+        except RunDiverged as diverged:
+            raise UserError(diverged.message, next="--set lr_head=0.03") from None
+        return values, [replace(loader.problems[index], split="train") for index in loader.unreadable]
+
+    def _batches(self) -> tuple[int, int, bool]:
+        """Images of a batch, steps of an epoch, and whether its last batch is dropped."""
+        count = len(self.members)
+        if count < 2:
+            raise UserError(f"{count} training image", allowed="at least 2", next="use more labelled images")
+        batch_size = min(self.protocol.batch_size, count)
+        whole, rest = divmod(count, batch_size)
+        drop_last = rest == 1 and not self.protocol.frozen  # batch norm needs two images
+        return batch_size, whole + (1 if rest and not drop_last else 0), drop_last
+
+    def _settings(self, steps: int, computed_in: str) -> engine.Settings:
+        return engine.Settings(
+            epochs=self.protocol.epochs,
+            steps_per_epoch=steps,
+            warmup_epochs=0.0,
+            final_lr_scale=0.0,
+            precision=computed_in,
+            log_every_steps=max(1, min(50, steps)),
+            checkpoint_every_epochs=1,
+            keep_checkpoints=1,
+            evaluate_every_epochs=0,
+            epoch_schedule=schedule(self.protocol),
         )
 
-    return precision.choose(protocol.precision, device, time_steps, earlier)
+    def _loader(self, batch_size: int, drop_last: bool) -> Loader:
+        return build_loader(
+            self.data.train,
+            [training_view(self.protocol, self.preprocessing.crop)],
+            self.preprocessing.channels,
+            self.runtime,
+            self.device,
+            seed=self.seed,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            subset=self.members,
+            on_unreadable="replace" if self.on_unreadable == "skip" else "raise",
+        )
 
-
-def _train(
-    method: Classifier,
-    data: Labelled,
-    members: np.ndarray,
-    preprocessing: Preprocessing,
-    protocol: Protocol,
-    runtime: Runtime,
-    device: torch.device,
-    computed_in: str,
-    *,
-    seed: int,
-    folder: Path,
-    digest: str,
-    emit: Sink,
-    stop: Callable[[], bool],
-    on_unreadable: OnMeasuring,
-) -> tuple[dict[str, Any], list[Problem]]:
-    """What the engine reports, and the training images that others stood in for."""
-    batch_size = min(protocol.batch_size, len(members))
-    whole, rest = divmod(len(members), batch_size)
-    drop_last = rest == 1 and not protocol.frozen  # batch norm needs two images
-    steps = whole + (1 if rest and not drop_last else 0)
-    if len(members) < 2:
-        raise UserError(f"{len(members)} training image", allowed="at least 2", next="use more labelled images")
-    settings = engine.Settings(
-        epochs=protocol.epochs,
-        steps_per_epoch=steps,
-        warmup_epochs=0.0,
-        final_lr_scale=0.0,
-        precision=computed_in,
-        log_every_steps=max(1, min(50, steps)),
-        checkpoint_every_epochs=1,
-        keep_checkpoints=1,
-        evaluate_every_epochs=0,
-        epoch_schedule=schedule(protocol),
-    )
-    loader = build_loader(
-        data.train,
-        [training_view(protocol, preprocessing.crop)],
-        preprocessing.channels,
-        runtime,
-        device,
-        seed=seed,
-        batch_size=batch_size,
-        drop_last=drop_last,
-        subset=members,
-        on_unreadable="replace" if on_unreadable == "skip" else "raise",
-    )
-    resume = bool(checkpoint.list_checkpoints(folder / "checkpoints"))
-    start = checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step if resume else 0
-    record = sinks.json_lines(folder / "metrics.jsonl", start_step=start)
-    try:
-        with loader, stop_requests() as stop_requested:
-            values = engine.train(
-                method,
-                loader,
-                optimizer(method, protocol),
-                settings,
-                to_input=preprocessing.normalization().to(device),
-                device=device,
-                emit=broadcast(emit, record),
-                checkpoints=folder / "checkpoints",
-                recipe_digest=digest,
-                stop=lambda: stop() or stop_requested(),
-                resume=resume,
-                go_on="barlowctl ...",
-            )
-    except RunDiverged as diverged:
-        raise UserError(diverged.message, next="--set lr_head=0.03") from None
-    return values, [replace(loader.problems[index], split="train") for index in loader.unreadable]
-
-
-def training_view(protocol: Protocol, size: int) -> ViewSpec:
-    """RandomResizedCrop and flip, and nothing else."""
-    return ViewSpec(
-        size=size,
-        interpolation=protocol.interpolation,
-        crop_scale=protocol.crop_scale,
-        flip=protocol.flip,
-        jitter=0.0,
-        grayscale=0.0,
-        blur=0.0,
-        solarize=0.0,
-    )
-
-
-def schedule(protocol: Protocol) -> Callable[[int], float]:
-    """Epoch -> share of the learning rates."""
-    if protocol.schedule == "cosine":
-        return lambda epoch: epoch_cosine(epoch, epochs=protocol.epochs)
-    return lambda epoch: epoch_drops(epoch, drops=protocol.drops, factor=protocol.drop_factor)
-
-
-def optimizer(method: Classifier, protocol: Protocol) -> torch.optim.SGD:
-    """SGD over the classifier and, where it is trained, the backbone; weight decay on everything, as the authors'."""
-    groups: list[dict[str, Any]] = [_group("head", method.head, protocol.lr_head)]
-    if not protocol.frozen:
-        groups.append(_group("backbone", method.backbone, protocol.lr_backbone))
-    return torch.optim.SGD(groups, lr=protocol.lr_head, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
-
-
-def _group(name: str, module: nn.Module, lr: float) -> dict[str, Any]:
-    return {"name": name, "params": list(module.parameters()), "lr": lr, "peak_lr": lr}
+    def _score(self, method: Classifier, folder: Path, values: dict[str, Any], left_out: list[Problem]) -> Fitted:
+        """Score the test images, and keep scores and result."""
+        extracted = extract_readable(
+            _Logits(method),
+            self.data.test,
+            self.preprocessing,
+            self.runtime,
+            self.device,
+            on_unreadable=self.on_unreadable,
+        )
+        scores, labels = extracted.features, extracted.labels
+        left_out = left_out + [replace(problem, split="test") for problem in extracted.unreadable]
+        with atomic_write(folder / "scores.safetensors") as temporary:
+            save_file({"scores": scores, "labels": labels}, temporary)
+        noted = {"unreadable": [problem.as_dict() for problem in left_out]}
+        rundir.write_json(folder / "result.json", {**values, **noted})
+        return Fitted(scores, labels, folder, len(self.members), float(values["cpu_seconds"]), left_out)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,18 @@ from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
-from barlowctl.assemble.labelled import Labelled, image_names, open_labelled
+from barlowctl.assemble.labelled import Labelled, image_names
 from barlowctl.assemble.machine import Runtime, choose_device, memory_explained, set_threads
 from barlowctl.data.beton.reader import Beton
-from barlowctl.data.images.unreadable import OnMeasuring, Problem
-from barlowctl.errors import UserError
-from barlowctl.eval import classes, diagnostics, features, knn, linear, meaning, subsets
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.eval import diagnostics, features, knn, linear, meaning, subsets
+from barlowctl.measure.accuracy import by_class, over_seeds, percent, without_certain_top5
 from barlowctl.measure.classification import fit
+from barlowctl.measure.context import ProbeContext
 from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
+from barlowctl.measure.tasks import Tasks
 from barlowctl.model import Preprocessing
-from barlowctl.output_paths import Outputs
-from barlowctl.plots.images import save_image
-from barlowctl.plots.matrix import confusion
-from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
+from barlowctl.recipe.protocol import Protocol
 from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
@@ -39,85 +36,6 @@ MEASURED = {"knn": "kNN", "linear": "linear accuracy"}  # keys of a result that 
 LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
 KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
 RANK_SAMPLES = 25_600  # of RankMe, as its authors take
-
-__all__ = ["Labelled", "Tasks", "open_labelled", "probe", "probe_run"]
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """What to measure.
-
-    Attributes:
-        knn, linear: on features that are extracted once.
-        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "semi-10", "finetune".
-        seeds: how often what depends on chance is repeated: seeds 0, 1, ...
-        subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
-        overrides: `key=value` on the protocols of `trained`.
-    """
-
-    knn: bool = True
-    linear: bool = True
-    trained: tuple[str, ...] = ()
-    seeds: int = 1
-    subset: Path | None = None
-    overrides: tuple[str, ...] = ()
-
-    def protocols(self) -> dict[str, Protocol]:
-        """The protocols of `trained`, with the overrides.
-
-        Raises:
-            UserError: an override that no protocol has, or of one that is not asked for.
-        """
-        if self.overrides and not self.trained:
-            override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
-            raise UserError(
-                f"--set {self.overrides[0]} changes a protocol that is not asked for",
-                next="--linear --protocol paper",
-            )
-        return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
-
-    def check(self, data: Labelled) -> None:
-        """Refuse what cannot be measured on this data, before anything is computed.
-
-        Raises:
-            UserError: see `protocols`; or a list of images that cannot be read, or of other images.
-        """
-        self.protocols()
-        if self.subset is not None:
-            subsets.read_list(self.subset, image_names(data.train, "train"))
-
-    def departures(self) -> dict[str, Any]:
-        """What a result depends on that is not so in the protocols as they are: part of its identity."""
-        keys = {text.partition("=")[0].strip() for text in self.overrides}
-        changed: dict[str, Any] = {}  # of all protocols alike: what was asked for with the same values is kept together
-        for name, protocol in self.protocols().items():
-            usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
-            changed |= {key: used[key] for key in keys if used[key] != usual[key]}
-        departures: dict[str, Any] = {"protocol": changed} if changed else {}
-        if self.seeds > 1:
-            departures["seeds"] = self.seeds
-        if self.subset is not None and self.subset.is_file():
-            departures["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
-        return departures
-
-
-@dataclass
-class ProbeContext:
-    """Where a measurement happens: the machine, the data, where files go, who is told, and what was left out."""
-
-    data: Labelled
-    runtime: Runtime
-    device: torch.device
-    tasks: Tasks
-    folder: Path | None
-    emit: Callable[[str], Sink]
-    outputs: Outputs = field(default_factory=Outputs)
-    on_unreadable: OnMeasuring = "raise"
-    unreadable: dict[tuple[str, str], Problem] = field(default_factory=dict)
-
-    def leave_out(self, problems: Iterable[Problem]) -> None:
-        """Note images that cannot be read, each once."""
-        self.unreadable.update({(problem.split, problem.name): problem for problem in problems})
 
 
 def probe_run(
@@ -219,10 +137,10 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
         elif requested:
             values = of(context, subject.seed, bank, bank_labels, queries, labels)
-            result[name] = _of_so_many_classes(values, data.num_classes)
+            result[name] = without_certain_top5(values, data.num_classes)
     if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
         for protocol in tasks.protocols().values():
-            result[protocol.key] = _of_so_many_classes(_trained(subject, context, protocol), data.num_classes)
+            result[protocol.key] = without_certain_top5(_trained(subject, context, protocol), data.num_classes)
     result["cpu_seconds"] = time.process_time() - start
     result["files"] = context.outputs.files
     result["not_written"] = context.outputs.problems
@@ -263,10 +181,10 @@ def _knn(
     votes = knn.knn_predict(bank, bank_labels, queries, k=KS, num_classes=context.data.num_classes)
     first = votes[KS[0]].scores
     return {
-        "top1": _percent(knn.accuracy(first, labels)),
-        **{f"k{k}": _percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
-        "top5": _percent(knn.accuracy(first, labels, top=5)),
-        "per_class": _by_class(context, "knn", votes[KS[0]].predictions, labels),
+        "top1": percent(knn.accuracy(first, labels)),
+        **{f"k{k}": percent(knn.accuracy(votes[k].scores, labels)) for k in KS},
+        "top5": percent(knn.accuracy(first, labels, top=5)),
+        "per_class": by_class(context, "knn", votes[KS[0]].predictions, labels),
         "protocol": KNN_PROTOCOL,
         "neighbours": {f"k{k}": votes[k].neighbours for k in KS},
         "notes": [vote.note for vote in votes.values() if vote.note],
@@ -277,7 +195,7 @@ def _linear(
     context: ProbeContext, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
 ) -> dict[str, Any]:
     fits = []
-    for one in _seeds(seed, context.tasks):
+    for one in context.tasks.seeds_of(seed):
         fits.append(
             linear.linear_probe(
                 bank,
@@ -291,9 +209,9 @@ def _linear(
         )
     first = fits[0]
     return {
-        **_over_seeds([(_percent(fit.top1), _percent(fit.top5)) for fit in fits], _seeds(seed, context.tasks)),
-        "validation_top1": _percent(first.validation_top1),
-        "per_class": _by_class(context, "linear", first.scores.argmax(dim=1), labels),
+        **over_seeds([(percent(fit.top1), percent(fit.top5)) for fit in fits], context.tasks.seeds_of(seed)),
+        "validation_top1": percent(first.validation_top1),
+        "per_class": by_class(context, "linear", first.scores.argmax(dim=1), labels),
         "protocol": LINEAR_PROTOCOL,
         "lr": first.lr,
         "weight_decay": first.weight_decay,
@@ -305,7 +223,7 @@ def _linear(
 
 def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dict[str, Any]:
     assert context.folder is not None
-    seeds, reached, first = _seeds(subject.seed, context.tasks), [], None
+    seeds, reached, first = context.tasks.seeds_of(subject.seed), [], None
     lists = []
     for seed in seeds:
         members = None
@@ -327,13 +245,13 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
         context.leave_out(fitted.unreadable)
         first = first or fitted
         top1, top5 = (knn.accuracy(fitted.scores, fitted.labels, top=top) for top in (1, 5))
-        reached.append((_percent(top1), _percent(top5)))
+        reached.append((percent(top1), percent(top5)))
     assert first is not None
     stem = protocol.key.replace("_", "-")
     result = {
-        **_over_seeds(reached, seeds),
+        **over_seeds(reached, seeds),
         "images": first.images,
-        "per_class": _by_class(context, stem, first.scores.argmax(dim=1), first.labels),
+        "per_class": by_class(context, stem, first.scores.argmax(dim=1), first.labels),
         "protocol": protocol.describe(),
         "settings": protocol.model_dump(mode="json"),
         "folder": str(first.folder),
@@ -355,52 +273,6 @@ def _subset(context: ProbeContext, protocol: Protocol, seed: int) -> tuple[np.nd
     return members.numpy(), file
 
 
-def _seeds(own: int, tasks: Tasks) -> list[int]:
-    """The subject's own seed, or 0, 1, ... where there are several."""
-    return [own] if tasks.seeds == 1 else list(range(tasks.seeds))
-
-
-def _of_so_many_classes(values: dict[str, Any], classes: int) -> dict[str, Any]:
-    """A measurement without its top-5 accuracy where that is 100 % by definition."""
-    if classes > 5:
-        return values
-    without_top5 = {key: value for key, value in values.items() if key != "top5_sd"}
-    if "seeds" in without_top5:
-        without_top5["seeds"] = [{**seed_values, "top5": None} for seed_values in without_top5["seeds"]]
-    return {
-        **without_top5,
-        "top5": None,
-        "top5_reason": f"there are {classes} classes: five guesses have the right one",
-    }
-
-
-def _over_seeds(reached: Sequence[tuple[float, float]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds, or the one value."""
-    if len(reached) == 1:
-        return {"top1": reached[0][0], "top5": reached[0][1]}
-    columns = {"top1": [top1 for top1, _ in reached], "top5": [top5 for _, top5 in reached]}
-    return {
-        **{name: round(statistics.fmean(values), 4) for name, values in columns.items()},
-        **{f"{name}_sd": round(statistics.stdev(values), 4) for name, values in columns.items()},
-        "seeds": [
-            {"seed": seed, "top1": top1, "top5": top5} for seed, (top1, top5) in zip(seeds, reached, strict=True)
-        ],
-    }
-
-
-def _by_class(context: ProbeContext, stem: str, predictions: Tensor, labels: Tensor) -> list[float | None]:
-    """Accuracy of every class, in percent; tables and a picture of the confusion go into the folder."""
-    matrix = classes.confusion_matrix(predictions, labels, context.data.num_classes)
-    if context.folder is not None:
-        with context.outputs.writing(*classes.table_files(context.folder, stem)):
-            classes.write_tables(context.folder, stem, matrix, context.data.class_names)
-        picture = context.folder / f"{stem}-confusion.png"
-        title = f"{stem}: percent of each true class (row) that was given each class (column)"
-        with context.outputs.writing(picture):
-            save_image(confusion(matrix.numpy(), context.data.class_names, title), picture)
-    return [None if share is None else _percent(share) for share in classes.per_class(matrix)]
-
-
 def _at_native_size(preprocessing: Preprocessing, data: Labelled) -> Preprocessing:
     """Evaluation without resizing where all images are squares of one size; else as they are shown to the network."""
     if not isinstance(data.train, Beton) or not isinstance(data.test, Beton):
@@ -409,7 +281,3 @@ def _at_native_size(preprocessing: Preprocessing, data: Labelled) -> Preprocessi
     if len(sides) > 1 or (side := sides.pop()) < 8:
         return preprocessing
     return replace(preprocessing, resize=side, crop=side)
-
-
-def _percent(share: float) -> float:
-    return round(100.0 * share, 4)

@@ -19,8 +19,9 @@ from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
 from barlowctl.measure.identity import identify, place, reserve
-from barlowctl.measure.probing import Tasks, probe
+from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject
+from barlowctl.measure.tasks import Tasks
 from barlowctl.measure.voc import SvmOptions, measure_voc07
 from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.train.events import Sink

@@ -27,8 +27,9 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import RunStopped
-from barlowctl.measure.probing import Tasks, probe
+from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import baseline, of_run
+from barlowctl.measure.tasks import Tasks
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import studies

@@ -382,14 +382,14 @@ def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
 def test_a_number_is_not_lost_with_its_files(
     recipe: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from barlowctl.measure import probing
+    from barlowctl.eval import classes
     from barlowctl.runs import rundir
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(rundir, "write_json", full)
-    monkeypatch.setattr(probing.classes, "write_tables", full)
+    monkeypatch.setattr(classes, "write_tables", full)
     assert barlowctl(["probe", str(trained), "--knn", "--json", "--threads", "1"]) == 2
     out, errors = capsys.readouterr()
     result = json.loads(out)

@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from barlowctl.assemble.finished import FinishedRun, open_run
-from barlowctl.assemble.labelled import Labelled
+from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.measure import classification, probing
-from barlowctl.measure.probing import open_labelled
 from barlowctl.measure.subjects import of_run
 from barlowctl.recipe.protocol import PROTOCOLS, override
 from barlowctl.study import cells
@@ -53,15 +52,15 @@ def test_a_study_says_so(opened: tuple[FinishedRun, Labelled], monkeypatch: pyte
 def test_a_linear_evaluation_says_so(
     opened: tuple[FinishedRun, Labelled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = classification._train
+    train = classification._Fit._train
 
-    def changing(method: Any, *arguments: Any, **options: Any) -> Any:
-        found = train(method, *arguments, **options)
+    def changing(call: Any, method: Any, *arguments: Any) -> Any:
+        result = train(call, method, *arguments)
         with torch.no_grad():
             next(method.backbone.parameters()).view(-1)[0] += 1e-3
-        return found
+        return result
 
-    monkeypatch.setattr(classification, "_train", changing)
+    monkeypatch.setattr(classification._Fit, "_train", changing)
     protocol = override(PROTOCOLS["linear"], ["epochs=1", "batch_size=256"])
     run, data = opened
     with pytest.raises(AssertionError, match=r"linear.* changed the backbone"):

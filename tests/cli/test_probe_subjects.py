@@ -162,11 +162,11 @@ def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsy
 
 def test_a_stopped_linear_evaluation_goes_on(folder: Path, recipe: Path, tmp_path: Path) -> None:
     """Interrupted after the first epoch and continued, it scores as one that went through."""
+    from barlowctl.assemble.labelled import open_labelled
     from barlowctl.assemble.machine import Runtime
     from barlowctl.errors import RunStopped
     from barlowctl.eval.features import backbone_digest
     from barlowctl.measure.classification import fit
-    from barlowctl.measure.probing import open_labelled
     from barlowctl.measure.subjects import open_subject
     from barlowctl.recipe.protocol import PROTOCOLS, override
 

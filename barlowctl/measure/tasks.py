@@ -1,0 +1,75 @@
+"""What a measurement is asked for: which classifiers, with how many seeds, on which labels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble.labelled import Labelled, image_names
+from barlowctl.errors import UserError
+from barlowctl.eval import subsets
+from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What to measure.
+
+    Attributes:
+        knn, linear: on features that are extracted once.
+        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "semi-10", "finetune".
+        seeds: how often what depends on chance is repeated: seeds 0, 1, ...
+        subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
+        overrides: `key=value` on the protocols of `trained`.
+    """
+
+    knn: bool = True
+    linear: bool = True
+    trained: tuple[str, ...] = ()
+    seeds: int = 1
+    subset: Path | None = None
+    overrides: tuple[str, ...] = ()
+
+    def protocols(self) -> dict[str, Protocol]:
+        """The protocols of `trained`, with the overrides.
+
+        Raises:
+            UserError: an override that no protocol has, or of one that is not asked for.
+        """
+        if self.overrides and not self.trained:
+            override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
+            raise UserError(
+                f"--set {self.overrides[0]} changes a protocol that is not asked for",
+                next="--linear --protocol paper",
+            )
+        return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+
+    def check(self, data: Labelled) -> None:
+        """Refuse what cannot be measured on this data, before anything is computed.
+
+        Raises:
+            UserError: see `protocols`; or a list of images that cannot be read, or of other images.
+        """
+        self.protocols()
+        if self.subset is not None:
+            subsets.read_list(self.subset, image_names(data.train, "train"))
+
+    def departures(self) -> dict[str, Any]:
+        """What a result depends on that is not so in the protocols as they are: part of its identity."""
+        keys = {text.partition("=")[0].strip() for text in self.overrides}
+        changed: dict[str, Any] = {}  # of all protocols alike: what was asked for with the same values is kept together
+        for name, protocol in self.protocols().items():
+            usual, used = PROTOCOLS[name].model_dump(mode="json"), protocol.model_dump(mode="json")
+            changed |= {key: used[key] for key in keys if used[key] != usual[key]}
+        departures: dict[str, Any] = {"protocol": changed} if changed else {}
+        if self.seeds > 1:
+            departures["seeds"] = self.seeds
+        if self.subset is not None and self.subset.is_file():
+            departures["subset"] = hashlib.sha256(self.subset.read_bytes()).hexdigest()[:16]
+        return departures
+
+    def seeds_of(self, own: int) -> list[int]:
+        """The subject's `own` seed, or 0, 1, ... where there are several."""
+        return [own] if self.seeds == 1 else list(range(self.seeds))
