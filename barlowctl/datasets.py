@@ -111,15 +111,15 @@ VOC07 = Dataset(
 )  # fmt: skip
 
 DATASETS = {
-    one.name: one
-    for one in (
+    dataset.name: dataset
+    for dataset in (
         FASHION_MNIST, CIFAR10, CIFAR100, STL10, IMAGENETTE, IMAGENET, IMAGENET100, PLACES205, INAT18, VOC07,
     )
 }  # fmt: skip
 
 
 def _with_access(access: str) -> tuple[str, ...]:
-    return tuple(name for name, one in DATASETS.items() if one.access == access)
+    return tuple(name for name, dataset in DATASETS.items() if dataset.access == access)
 
 
 DOWNLOADABLE = _with_access("download")
@@ -132,5 +132,5 @@ BENCHMARKS = _with_access("benchmark")
 
 def training_images(name: str) -> int | None:
     """The published number of training images of a data set; None where it is not known here, or has no such split."""
-    known = DATASETS.get(name)
-    return known.images.get("train") if known else None
+    dataset = DATASETS.get(name)
+    return dataset.images.get("train") if dataset else None

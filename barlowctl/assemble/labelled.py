@@ -149,9 +149,9 @@ def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
             allowed="a dataset, or a folder, with a train and a test (or val) split",
             next="--data FOLDER",
         )
-    if not shared.found:
+    if not shared.images:
         return None
-    share = "all" if shared.complete else f"{shared.found:,} of"
+    share = "all" if shared.complete else f"{shared.images:,} of"
     return (
         f"{share} {shared.looked_at:,} test images that were compared are training images too: on these the accuracy "
         "says nothing about new images"

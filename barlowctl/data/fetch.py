@@ -59,8 +59,8 @@ def _torchvision(name: str) -> Callable[[Path], Any]:
 
 _DEBIAN = ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))
 DOWNLOADS = {
-    one.dataset.name: one
-    for one in (
+    download.dataset.name: download
+    for download in (
         Download(FASHION_MNIST, _torchvision("FashionMNIST"), "IDX", _DEBIAN),
         Download(CIFAR10, _torchvision("CIFAR10"), "CIFAR-10 "),
         Download(CIFAR100, _torchvision("CIFAR100"), "CIFAR-100 "),
@@ -100,10 +100,10 @@ def get(
         )
     package, splits = DOWNLOADS[name].package, DOWNLOADS[name].dataset.images
     fetched = [_present(name, split) for split in splits if not overwrite]
-    missing = [split for split in splits if split not in {one.split for one in fetched if one}]
+    missing = [split for split in splits if split not in {entry.split for entry in fetched if entry}]
     if not missing:
         say(f"{name} is already in {home.data_home() / name}")
-        return [one for one in fetched if one]
+        return [entry for entry in fetched if entry]
     if source is not None:
         return _pack_splits(name, source, missing, workers, say, progress)
     if package and package[1].is_dir():
@@ -131,7 +131,7 @@ def _pack_splits(
     """Open every split first, so that a wrong folder is refused before anything is written."""
     opened = {split: _open_known(name, folder, split) for split in splits}
     every = DOWNLOADS[name].dataset.images
-    done = {one.split: one for one in (_present(name, split) for split in every) if one}
+    done = {present.split: present for present in (_present(name, split) for split in every) if present}
     for split, source in opened.items():
         path = home.dataset_file(name, split)
         say(f"packing {len(source)} images of {name}, {split}")

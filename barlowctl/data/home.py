@@ -48,11 +48,11 @@ def dataset_file(name: str, split: str = "train") -> Path:
 def available() -> dict[str, list[str]]:
     """Data sets in the home and their splits, sorted."""
     home = data_home()
-    found: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     for file in sorted(home.glob("*/*.beton")):
         if not file.name.startswith("."):
-            found.setdefault(file.parent.name, []).append(file.stem)
-    return found
+            splits.setdefault(file.parent.name, []).append(file.stem)
+    return splits
 
 
 def resolve(dataset: str | Path, split: str = "train") -> Path:
@@ -123,10 +123,10 @@ def _resolve_path(path: Path, split: str) -> Path:
 def _resolve_folder(path: Path, split: str) -> Path:
     packed = _packed_in(path)
     if any(file.stem in sources.SPLITS for file in packed):
-        found = _packed_split(path, split)
-        if found is None and split == "train" and not sources.has_split_folders(path) and sources.has_images(path):
+        chosen = _packed_split(path, split)
+        if chosen is None and split == "train" and not sources.has_split_folders(path) and sources.has_images(path):
             return path  # photos, and a held-out part that is packed
-        return found or _refuse_split(path, split, packed)
+        return chosen or _refuse_split(path, split, packed)
     if packed and not sources.has_images(path):
         raise UserError(
             f"data '{path}' has packed files, but none is called {split}.beton, and no images",
@@ -195,8 +195,8 @@ def _missing_dataset(name: str, split: str) -> UserError:
             allowed=f"it has {', '.join(have[name])}",
             next=_bring(name, split),
         )
-    known = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
-    near = "" if name in known else did_you_mean(name, known)
+    names = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
+    near = "" if name in names else did_you_mean(name, names)
     return UserError(
         f"'{name}' is no data set in the data home {data_home()}, and no file or folder here{near}",
         allowed=f"a path, or one of: {', '.join(have)}" if have else "a path",

@@ -22,16 +22,16 @@ FEW, MANY = 500, 200_000
 
 @dataclass(frozen=True)
 class Overlap:
-    """found: images that are in the other set too, of `looked_at`. files: as the very same files."""
+    """images: how many are in the other set too, of `looked_at`. files: as the very same files."""
 
-    found: int
+    images: int
     looked_at: int
     files: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every image that was looked for was found."""
-        return 0 < self.looked_at == self.found
+        return 0 < self.looked_at == self.images
 
 
 def overlap(among: Beton | Pictures, of: Beton | Pictures) -> Overlap:
@@ -39,11 +39,11 @@ def overlap(among: Beton | Pictures, of: Beton | Pictures) -> Overlap:
     if isinstance(among, Pictures) and isinstance(of, Pictures):
         for keys in (_files, _checksums):
             own, other = keys(of.extents), keys(among.extents)
-            found = Overlap(int((np.isin(own, other) & (own >= 0)).sum()), of.num_samples, keys is _files)
-            if found.complete:
-                return found
+            result = Overlap(int((np.isin(own, other) & (own >= 0)).sum()), of.num_samples, keys is _files)
+            if result.complete:
+                return result
         if (of.extents.checksums >= 0).all() and (among.extents.checksums >= 0).all():
-            return found
+            return result
     return _same_bytes(among, of)
 
 
@@ -55,21 +55,23 @@ def _files(extents: Extents) -> np.ndarray:
 
 def _checksums(extents: Extents) -> np.ndarray:
     """Size and checksum as one number, -1 where one is not known."""
-    known = (extents.sizes > 0) & (extents.checksums >= 0)
-    return np.where(known, (extents.sizes << 32 | extents.checksums) & ((1 << 62) - 1), -1)
+    stored = (extents.sizes > 0) & (extents.checksums >= 0)
+    return np.where(stored, (extents.sizes << 32 | extents.checksums) & ((1 << 62) - 1), -1)
 
 
 def _same_bytes(among: Beton | Pictures, of: Beton | Pictures) -> Overlap:
-    sizes, wanted = _sizes(among), _sizes(of)
+    sizes, sizes_of = _sizes(among), _sizes(of)
     order = np.argsort(sizes, kind="stable")
     chosen = np.unique(np.linspace(0, of.num_samples - 1, min(of.num_samples, SAMPLED)).round().astype(np.int64))
-    found = 0
+    shared = 0
     for index in chosen.tolist():
-        first, last = np.searchsorted(sizes, [wanted[index], wanted[index] + 1], sorter=order)
-        if wanted[index] > 0 and first < last:
+        first, last = np.searchsorted(sizes, [sizes_of[index], sizes_of[index] + 1], sorter=order)
+        if sizes_of[index] > 0 and first < last:
             image = _start(of, index)
-            found += bool(image) and any(_start(among, one) == image for one in _alike(among, order[first:last], image))
-    return Overlap(found, len(chosen))
+            shared += bool(image) and any(
+                _start(among, row) == image for row in _alike(among, order[first:last], image)
+            )
+    return Overlap(shared, len(chosen))
 
 
 def _alike(among: Beton | Pictures, candidates: np.ndarray, image: bytes) -> list[int]:

@@ -87,13 +87,13 @@ def preview(
         batch = next(iter(loader.epoch(0)))
         pixels = [view.numpy().copy() for view in batch.views]
         problems = [loader.problems[index] for index in loader.unreadable]
-        shown = batch.indices.tolist()
-    if not shown:
+        positions = batch.indices.tolist()
+    if not positions:
         raise UnreadableImage(source.path, problems[0].name, problems[0].reason)
     columns = _columns(views)
     rows = [
         (_title(source, index), [source.image(index), *(_in_column(pixels, row, column) for column in columns)])
-        for row, index in enumerate(shown)
+        for row, index in enumerate(positions)
     ]
     sheet = contact_sheet(rows, ["original", *(_name(views, column) for column in columns)])
     try:
@@ -102,7 +102,7 @@ def preview(
             sheet.save(temporary, "PNG")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}", next="choose another --out") from error
-    return Preview(out, len(shown), problems)
+    return Preview(out, len(positions), problems)
 
 
 def _columns(views: Sequence[Spec]) -> list[list[int]]:

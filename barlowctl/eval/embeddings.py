@@ -81,7 +81,7 @@ def check_path(path: Path) -> None:
         require_text(path)
 
 
-def write(path: Path, found: Embeddings) -> None:
+def write(path: Path, embeddings: Embeddings) -> None:
     """Write `.parquet` (a row per image), `.npz` or `.safetensors`.
 
     Parquet columns: name, label, class, features (a list of F float32). npz arrays: names, labels, class_names,
@@ -95,7 +95,7 @@ def write(path: Path, found: Embeddings) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, new=True) as temporary:
-            _WRITERS[path.suffix](temporary, found)
+            _WRITERS[path.suffix](temporary, embeddings)
     except OSError as error:
         raise UserError(f"'{path}' cannot be written: {error}", next="name another place with --out") from error
 
@@ -108,45 +108,47 @@ def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]
     """
     if not 1 <= top <= len(bank):
         raise UserError(f"{top} nearest of {len(bank)} images", allowed=f"1 to {len(bank)}")
-    a, b = (torch.nn.functional.normalize(one.float(), dim=1) for one in (queries, bank))
+    a, b = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (queries, bank))
     similarity, index = (a @ b.t()).topk(top, dim=1)
     return similarity, index
 
 
-def _write_parquet(path: Path, found: Embeddings) -> None:
+def _write_parquet(path: Path, embeddings: Embeddings) -> None:
     arrow, parquet = _pyarrow()
-    flat = arrow.array(np.ascontiguousarray(found.features, dtype=np.float32).reshape(-1))
+    flat = arrow.array(np.ascontiguousarray(embeddings.features, dtype=np.float32).reshape(-1))
     columns = {
-        "name": arrow.array(found.names, arrow.string()),
-        "label": arrow.array(found.labels, arrow.int64()),
-        "class": arrow.array([found.class_of(index) or None for index in range(len(found.names))], arrow.string()),
-        "features": arrow.FixedSizeListArray.from_arrays(flat, found.features.shape[1]),
+        "name": arrow.array(embeddings.names, arrow.string()),
+        "label": arrow.array(embeddings.labels, arrow.int64()),
+        "class": arrow.array(
+            [embeddings.class_of(index) or None for index in range(len(embeddings.names))], arrow.string()
+        ),
+        "features": arrow.FixedSizeListArray.from_arrays(flat, embeddings.features.shape[1]),
     }
-    table = arrow.table(columns).replace_schema_metadata({"barlowctl": json.dumps(dict(found.metadata))})
+    table = arrow.table(columns).replace_schema_metadata({"barlowctl": json.dumps(dict(embeddings.metadata))})
     parquet.write_table(table, path, compression="zstd")
 
 
-def _write_npz(path: Path, found: Embeddings) -> None:
+def _write_npz(path: Path, embeddings: Embeddings) -> None:
     with open(path, "wb") as stream:
         np.savez(
             stream,
-            features=found.features.astype(np.float32),
-            labels=found.labels,
-            names=np.array(found.names, dtype=np.str_),
-            class_names=np.array(found.class_names, dtype=np.str_),
-            facts=np.array(json.dumps(dict(found.metadata))),
+            features=embeddings.features.astype(np.float32),
+            labels=embeddings.labels,
+            names=np.array(embeddings.names, dtype=np.str_),
+            class_names=np.array(embeddings.class_names, dtype=np.str_),
+            facts=np.array(json.dumps(dict(embeddings.metadata))),
         )
 
 
-def _write_safetensors(path: Path, found: Embeddings) -> None:
-    names = "\n".join(found.names).encode()
+def _write_safetensors(path: Path, embeddings: Embeddings) -> None:
+    names = "\n".join(embeddings.names).encode()
     tensors: dict[str, np.ndarray] = {
-        "features": np.ascontiguousarray(found.features, dtype=np.float32),
-        "labels": found.labels.astype(np.int64),
+        "features": np.ascontiguousarray(embeddings.features, dtype=np.float32),
+        "labels": embeddings.labels.astype(np.int64),
         "names": np.frombuffer(names, dtype=np.uint8).copy(),
     }
-    texts = {key: written(str(value)) for key, value in found.metadata.items()}
-    metadata = {"class_names": json.dumps(found.class_names), **texts}
+    texts = {key: written(str(value)) for key, value in embeddings.metadata.items()}
+    metadata = {"class_names": json.dumps(embeddings.class_names), **texts}
     save_file(tensors, path, metadata=metadata)
 
 

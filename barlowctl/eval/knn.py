@@ -75,19 +75,19 @@ def knn_predict(
     labels = bank_labels.cpu().long()
     largest = min(max(k), len(bank))
     rows = max(1, SIMILARITIES_AT_ONCE // len(bank))
-    found: list[tuple[Tensor, Tensor]] = []
+    nearest: list[tuple[Tensor, Tensor]] = []
     with torch.autocast(device_type=bank.device.type, enabled=False):
         for chunk in queries.split(rows):
             chunk = torch.nn.functional.normalize(chunk.to(bank.device).float(), dim=1)
             similarity, index = (chunk @ bank.t()).topk(largest, dim=1)
-            found.append((similarity.cpu(), index.cpu()))
-    similarity = torch.cat([s for s, _ in found])
-    voters = labels[torch.cat([i for _, i in found])]
+            nearest.append((similarity.cpu(), index.cpu()))
+    similarity = torch.cat([s for s, _ in nearest])
+    voters = labels[torch.cat([i for _, i in nearest])]
     outcome = {}
-    for asked in k:
-        used = min(asked, largest)
+    for requested in k:
+        used = min(requested, largest)
         scores = _votes(similarity[:, :used], voters[:, :used], temperature, num_classes)
-        outcome[asked] = Votes(k=asked, neighbours=used, scores=scores)
+        outcome[requested] = Votes(k=requested, neighbours=used, scores=scores)
     return outcome
 
 

@@ -66,8 +66,8 @@ def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
 def _principal(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=0)
     left, sigma, _ = np.linalg.svd(centred, full_matrices=False)
-    kept: np.ndarray = (left * sigma)[:, :_COMPONENTS]
-    return kept
+    components: np.ndarray = (left * sigma)[:, :_COMPONENTS]
+    return components
 
 
 def _umap(features: np.ndarray, seed: int) -> np.ndarray:

@@ -22,8 +22,8 @@ class Table(NamedTuple):
     def column(self, name: str) -> list[tuple[str, float]]:
         """Methods and their values in one column, where published."""
         index = self.columns.index(name)
-        found = [(row.method, row.values[index]) for row in self.rows]
-        return [(method, value) for method, value in found if value is not None]
+        pairs = [(row.method, row.values[index]) for row in self.rows]
+        return [(method, value) for method, value in pairs if value is not None]
 
 
 LINEAR = Table(

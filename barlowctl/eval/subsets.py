@@ -43,14 +43,14 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
         UserError: the file is missing, empty, or names an image that is not there, or twice.
     """
     try:
-        wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the list '{path}' cannot be read: {error}",
             allowed="a text file, a file name a line",
             next="without --semi-list",
         ) from error
-    if not wanted:
+    if not lines:
         raise UserError(
             f"the list '{path}' is empty", allowed="a text file with one file name per line", next="without --semi-list"
         )
@@ -63,16 +63,16 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
             ambiguous.add(base)
         bare[base] = index
     positions = []
-    for number, name in enumerate(wanted, start=1):
-        found = whole.get(name, None if name in ambiguous else bare.get(name))
-        if found is None:
+    for number, name in enumerate(lines, start=1):
+        position = whole.get(name, None if name in ambiguous else bare.get(name))
+        if position is None:
             why = "more than one image has that name" if name in ambiguous else "no training image has that name"
             raise UserError(
                 f"{path}, line {number}: '{name}': {why}",
                 allowed=f"names such as '{names[0]}'",
                 next="name the folder of images that the list belongs to with --data",
             )
-        positions.append(found)
+        positions.append(position)
     if len(set(positions)) != len(positions):
         raise UserError(
             f"the list '{path}' names {len(positions) - len(set(positions))} images twice", next="without --semi-list"
@@ -87,8 +87,8 @@ def write_list(path: Path, names: Sequence[str]) -> None:
     paths below the data folder.
     """
     paths = [PurePath(name) for name in names]
-    bare = all(len(one.parts) == 2 and one.name.split("_")[0] == one.parts[0] for one in paths)
-    if bare and len({one.name for one in paths}) == len(paths):
-        names = [one.name for one in paths]
+    bare = all(len(entry.parts) == 2 and entry.name.split("_")[0] == entry.parts[0] for entry in paths)
+    if bare and len({entry.name for entry in paths}) == len(paths):
+        names = [entry.name for entry in paths]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(f"{name}\n" for name in names))

@@ -76,13 +76,13 @@ def voc_svm(
     _check(train, targets, FOLDS, "training")
     _check(test, test_targets, 1, "test")
 
-    def one(label: int) -> tuple[float, float, float, int]:
+    def fit_class(label: int) -> tuple[float, float, float, int]:
         truth = np.where(targets[:, label] == 1, 1, -1)
         cost, failed = _choose_cost(train, truth, costs, seed)
         scores, more = _fit(train, truth, test, cost, seed)
         return (*_precisions(scores, test_targets[:, label]), cost, failed + more)
 
-    return _all_classes(one, targets.shape[1], threads)
+    return _all_classes(fit_class, targets.shape[1], threads)
 
 
 def low_shot(
@@ -111,18 +111,18 @@ def low_shot(
     drawn = []
     for label in range(targets.shape[1]):
         positives, negatives = (np.flatnonzero(targets[:, label] == value) for value in (1, 0))
-        wanted = min((targets.shape[1] - 1) * shots, len(negatives))
-        chosen = (random.choice(positives, shots, replace=False), random.choice(negatives, wanted, replace=False))
+        count = min((targets.shape[1] - 1) * shots, len(negatives))
+        chosen = (random.choice(positives, shots, replace=False), random.choice(negatives, count, replace=False))
         drawn.append(np.sort(np.concatenate(chosen)))
 
-    def one(label: int) -> tuple[float, float, float, int]:
+    def fit_class(label: int) -> tuple[float, float, float, int]:
         members = drawn[label]
         truth = np.where(targets[members, label] == 1, 1, -1)
         cost, failed = _choose_cost(train[members], truth, costs, draw) if shots >= FOLDS else (PLAIN_COST, 0)
         scores, more = _fit(train[members], truth, test, cost, draw)
         return (*_precisions(scores, test_targets[:, label]), cost, failed + more)
 
-    return _all_classes(one, targets.shape[1], threads)
+    return _all_classes(fit_class, targets.shape[1], threads)
 
 
 def precision_recall(scores: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,10 +151,10 @@ def area_precision(scores: np.ndarray, present: np.ndarray) -> float:
     return float((steps * best).sum())
 
 
-def _all_classes(one: Callable[[int], tuple[float, float, float, int]], classes: int, threads: int) -> SvmResult:
+def _all_classes(fit_class: Callable[[int], tuple[float, float, float, int]], classes: int, threads: int) -> SvmResult:
     """`one` class after another: (area, 11 points, cost, fits that did not converge)."""
     with ThreadPoolExecutor(max(1, threads)) as pool:  # liblinear works with the interpreter lock released
-        area, eleven, costs, failed = zip(*pool.map(one, range(classes)), strict=True)
+        area, eleven, costs, failed = zip(*pool.map(fit_class, range(classes)), strict=True)
     return SvmResult(area, eleven, costs, sum(failed))
 
 

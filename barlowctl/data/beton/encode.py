@@ -114,9 +114,9 @@ def _fitting_jpeg(data: bytes) -> tuple[Stored | None, str, bool]:
     marker, precision, height, width, components = frame
     jpeg.check(data, marker, height, width)
     pixels = None
-    known = marker in jpeg.HUFFMAN_FRAMES and precision == 8 and components in (1, 3)
+    standard = marker in jpeg.HUFFMAN_FRAMES and precision == 8 and components in (1, 3)
     whys = []
-    if known and (pixels := _read_cleanly(data, height, width)) is None:
+    if standard and (pixels := _read_cleanly(data, height, width)) is None:
         whys.append(_DAMAGED_JPEG)
     if marker not in jpeg.HUFFMAN_FRAMES or precision != 8:
         whys.append("JPEG of a rare kind")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from barlowctl.data.beton.encode import RESIZED, STORES, Stored, checked_with, encode
 from barlowctl.data.beton.layout import JPEG
 from barlowctl.data.beton.writer import BetonWriter
-from barlowctl.data.images.brightness import looks_told
+from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage, reason_of
 from barlowctl.data.names import written
@@ -125,7 +125,7 @@ def pack(
                 )
             report.channels, report.samples = 3 if colour else 1, writer.count
             of_range = bool(conversion.ranges.used)
-            report.notes += [*conversion.notes(), *looks_told(report.looks, report.samples, of_range)]
+            report.notes += [*conversion.notes(), *describe_looks(report.looks, report.samples, of_range)]
             notes = _notes(source, report) | {"conversion": conversion.as_dict()}
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:

@@ -233,11 +233,11 @@ class Beton:
         """(n,) int64: the size the table gives for each image's address."""
         order = np.argsort(table["ptr"], kind="stable")
         places = np.minimum(np.searchsorted(table["ptr"], pointers, sorter=order), len(table) - 1)
-        found = table[order[places]]
+        entries = table[order[places]]
         limit = len(self.bytes) - table.nbytes
-        outside = (found["ptr"] != pointers) | (pointers > limit) | (found["size"] > limit)
-        outside |= found["size"] == 0
-        sizes = np.where(outside, 0, found["size"]).astype(np.int64)
+        outside = (entries["ptr"] != pointers) | (pointers > limit) | (entries["size"] > limit)
+        outside |= entries["size"] == 0
+        sizes = np.where(outside, 0, entries["size"]).astype(np.int64)
         outside |= np.where(outside, 0, pointers).astype(np.int64) + sizes > limit
         if outside.any():
             raise self._bad(f"sample {int(np.argmax(outside))} points outside of the file's data")

@@ -41,11 +41,11 @@ def look(pixels: np.ndarray) -> str:
     return FLAT if counts.sum() - most <= allowed else ""
 
 
-def looks_told(found: Mapping[str, Sequence[str]], images: int, of_range: bool) -> list[str]:
+def describe_looks(names_by_look: Mapping[str, Sequence[str]], images: int, of_range: bool) -> list[str]:
     """A line for each look: how many, which, and what to do.
 
     Args:
-        found: look -> names. images: of how many. of_range: whether some values had a range to choose.
+        names_by_look: look -> names. images: of how many. of_range: whether some values had a range to choose.
     """
     advice = (
         "if they should show more, set the range of their values: --range LOW:HIGH of data pack, data.range of a "
@@ -54,7 +54,7 @@ def looks_told(found: Mapping[str, Sequence[str]], images: int, of_range: bool) 
         else "values of 8 bits are taken as they are: are these masks, labels or empty pictures?"
     )
     lines = []
-    for looks, names in found.items():
+    for looks, names in names_by_look.items():
         more = ", ..." if len(names) > EXAMPLES else ""
         lines.append(f"{looks}: {len(names):,} of {images:,} images ({', '.join(names[:EXAMPLES])}{more}); {advice}")
     return lines

@@ -30,8 +30,8 @@ class Choices:
         ranges.parse(self.range)
         transparency.parse(self.background)
         if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
-            given = ",".join(map(str, self.bands))
-            raise UserError(f"the bands are '{given}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
+            text = ",".join(map(str, self.bands))
+            raise UserError(f"the bands are '{text}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Conversion:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: the choices, and kind -> [black, white]."""
-        used = {kind: [found.low, found.high] for kind, found in sorted(self.ranges.used.items())}
+        used = {kind: [used_range.low, used_range.high] for kind, used_range in sorted(self.ranges.used.items())}
         return {**asdict(self.choices), "bands": list(self.choices.bands), "ranges": used}
 
     @classmethod

@@ -155,11 +155,11 @@ def by_ending(name: str) -> Format | None:
     if base.endswith("~"):
         return LEFTOVER
     parts = base.split(".")
-    if len(parts) > 2 and (found := _BY_ENDING.get(".".join(parts[-2:]))):
-        return found
+    if len(parts) > 2 and (file_format := _BY_ENDING.get(".".join(parts[-2:]))):
+        return file_format
     ending = parts[-1] if len(parts) > 1 else ""
-    if found := _BY_ENDING.get(ending):
-        return found
+    if file_format := _BY_ENDING.get(ending):
+        return file_format
     return DOCUMENT if ending in _BESIDE_IMAGES else None
 
 
@@ -168,19 +168,19 @@ def content_decides(name: str) -> bool:
 
     Phones and programs call JPEGs .heic; camera RAW images begin as TIFF files do, so their ending counts.
     """
-    found = by_ending(name)
-    return found is None or (found in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(found))
+    file_format = by_ending(name)
+    return file_format is None or (file_format in (HEIC, AVIF, JPEG_2000, JPEG_XL) and not readable(file_format))
 
 
 def by_content(head: bytes) -> Format | None:
     """What a file is by its first `HEAD` bytes; None: nothing that is known here."""
-    for at, magic, found in _MAGIC:
+    for at, magic, file_format in _MAGIC:
         if head.startswith(magic, at):
-            return found
+            return file_format
     if head[4:8] == b"ftyp":
         end = min(len(head), max(16, int.from_bytes(head[:4])))
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
-        return next((found for brand, found in _BRANDS.items() if brand in brands), VIDEO)
+        return next((file_format for brand, file_format in _BRANDS.items() if brand in brands), VIDEO)
     if (
         head[:2] == b"BM"
         and head[6:10] == bytes(4)
@@ -196,13 +196,13 @@ def by_content(head: bytes) -> Format | None:
     return None
 
 
-def readable(found: Format) -> bool:
+def readable(file_format: Format) -> bool:
     """Whether images of a kind can be read here: with Pillow, what it was built with, and pillow-heif."""
-    if found.reader in ("", "none"):
-        return found.reader == ""
-    if found.reader == "heif":
+    if file_format.reader in ("", "none"):
+        return file_format.reader == ""
+    if file_format.reader == "heif":
         return register_heif()
-    return _pillow_has(found.reader)
+    return _pillow_has(file_format.reader)
 
 
 @functools.cache
@@ -212,22 +212,22 @@ def _pillow_has(codec: str) -> bool:
     return bool(features.check(codec))
 
 
-def installation(found: Format) -> str | None:
+def installation(file_format: Format) -> str | None:
     """The command that brings a kind's reader; None where there is none."""
-    if found.reader == "heif":
+    if file_format.reader == "heif":
         return "pip install 'barlowctl[heif]'"
-    return "pip install --upgrade 'pillow>=11.3'" if found.reader in ("avif", "jpg_2000") else None
+    return "pip install --upgrade 'pillow>=11.3'" if file_format.reader in ("avif", "jpg_2000") else None
 
 
-def next_step(found: Format) -> str | None:
+def next_step(file_format: Format) -> str | None:
     """What to do next: the command that brings the reader, else what is to be done by hand."""
-    return installation(found) or found.advice or None
+    return installation(file_format) or file_format.advice or None
 
 
-def advice(found: Format) -> str:
+def advice(file_format: Format) -> str:
     """What to do to have files of a kind read that are not, in words."""
-    command = installation(found)
-    return f"to read them: {command}" if command else found.advice
+    command = installation(file_format)
+    return f"to read them: {command}" if command else file_format.advice
 
 
 @functools.cache
@@ -258,13 +258,13 @@ def why_unreadable(data: bytes) -> str:
         return "an empty file (0 bytes)"
     if data.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer and not the image itself: git lfs pull brings it"
-    found = by_content(data[:HEAD])
-    if found is not None and not readable(found):
-        done = advice(found)
-        return f"not an image that can be read: its content is that of {found.kind}" + (f"; {done}" if done else "")
-    if found is HEIC:
+    content = by_content(data[:HEAD])
+    if content is not None and not readable(content):
+        done = advice(content)
+        return f"not an image that can be read: its content is that of {content.kind}" + (f"; {done}" if done else "")
+    if content is HEIC:
         return "a damaged HEIC image"
-    if found is not None:
+    if content is not None:
         return "an image that is damaged or of a rare kind; save it anew as PNG or JPEG"
     start = data[:HEAD].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")):

@@ -78,16 +78,16 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
     if frame := jpeg.frame(data):
         jpeg.check(data, frame[0], frame[2], frame[3])
     try:
-        if (found := tiff.read(data, bands)) is not None:
-            values, alpha, orientation = found.values, found.alpha, found.orientation
+        if (page := tiff.read(data, bands)) is not None:
+            values, alpha, orientation = page.values, page.alpha, page.orientation
             return Parts(
                 replace(values, values=_turned(values.values, orientation))
                 if isinstance(values, Deep)
                 else _turned(values, orientation),
                 None if alpha is None else _turned(alpha, orientation),
-                found.premultiplied,
-                found.inverted,
-                [*found.notes, *(["EXIF rotation"] if orientation != 1 else [])],
+                page.premultiplied,
+                page.inverted,
+                [*page.notes, *(["EXIF rotation"] if orientation != 1 else [])],
             )
         if (deep := netpbm.read(data)) is not None:
             return Parts(deep)

@@ -101,8 +101,8 @@ class Range:
             if part.dtype.kind == "f":
                 part = np.nan_to_num(part, nan=self.low)
             missing = None if nodata is None else part == nodata
-            known = part if missing is None else part[~missing]
-            cut = cut or bool(known.size and (known.min() < self.low or known.max() > self.high))
+            valid = part if missing is None else part[~missing]
+            cut = cut or bool(valid.size and (valid.min() < self.low or valid.max() > self.high))
             made[top : top + rows] = table[part] if table is not None else _scaled(part, self.low, self.high)
             if missing is not None:
                 made[top : top + rows][missing] = 0
@@ -132,12 +132,12 @@ def parse(text: str) -> dict[str, Range]:
     """
     made: dict[str, Range] = {}
     for part in () if text in (AUTO, TYPE) else text.split(","):
-        found = _PATTERN.fullmatch(part.strip())
+        match = _PATTERN.fullmatch(part.strip())
         try:
-            low, high = (float(value) for value in found.groups()[1:]) if found else (0.0, 0.0)
+            low, high = (float(value) for value in match.groups()[1:]) if match else (0.0, 0.0)
         except ValueError:
             low = high = 0.0
-        kind = (found[1] or "") if found else ""
+        kind = (match[1] or "") if match else ""
         if not low < high or not np.isfinite(high - low) or kind in made or (made and not kind) or "" in made:
             raise UserError(f"the range is '{text}'", allowed=ALLOWED, next=f"--range {AUTO}")
         made[kind] = Range(low, high, "as it was set")
@@ -193,11 +193,11 @@ class Ranges:
             if self._measured is None:
                 self._measured = {}
                 for deep in self.sample() if self.sample is not None and "" not in self._set else ():
-                    found, kind = Measured.of(deep.values, deep.nodata), kind_of(deep)
+                    measured, kind = Measured.of(deep.values, deep.nodata), kind_of(deep)
                     if kind in self._measured:
-                        self._measured[kind].join(found)
+                        self._measured[kind].join(measured)
                     else:
-                        self._measured[kind] = found
+                        self._measured[kind] = measured
                         self._examples[kind] = replace(deep, values=deep.values[:1, :1].copy())
             return self._measured
 
@@ -219,10 +219,10 @@ class Ranges:
         """A line for each kind that was met: its range, why, and how to set another."""
         several = len({kind.partition(" ")[0] for kind in self.used}) > 1
         return [
-            f"{kind} values: {number(found.low)} is black, {number(found.high)} is white ({found.why}); to set another "
+            f"{kind} values: {number(used.low)} is black, {number(used.high)} is white ({used.why}); to set another "
             f"range: --range {kind.partition(' ')[0] + '=' if several else ''}LOW:HIGH of data pack, data.range of a "
             "recipe"
-            for kind, found in sorted(self.used.items())
+            for kind, used in sorted(self.used.items())
         ]
 
     def _decide(self, deep: Deep, kind: str) -> Range:
@@ -231,31 +231,31 @@ class Ranges:
             return Range(0.0, _largest(dtype, deep.bits), "all that the type holds")
         if deep.bits:
             return Range(0.0, float(2**deep.bits - 1), f"the files say {deep.bits} bits")
-        found = self.measured().get(kind)
-        alone = found is None
-        found = found or Measured.of(deep.values, deep.nodata)
-        of = "this image" if alone or found.images == 1 else f"{found.images} images"
-        decided = _by_values(found, dtype, deep.significant)
+        measured = self.measured().get(kind)
+        alone = measured is None
+        measured = measured or Measured.of(deep.values, deep.nodata)
+        of = "this image" if alone or measured.images == 1 else f"{measured.images} images"
+        decided = _by_values(measured, dtype, deep.significant)
         if decided is None or (alone and self._of_a_set):
-            values = f"{kind} values {number(found.low)} to {number(found.high)}"
+            values = f"{kind} values {number(measured.low)} to {number(measured.high)}"
             where = f"of {of}" + ("; none of the images looked at is of this type" if alone and self._of_a_set else "")
-            wanted = self._advised(deep.kind, found)
+            advised = self._advised(deep.kind, measured)
             raise Unreadable(
-                f"{values} {where}: which are black and white is not known; set the range, e.g. {wanted} "
+                f"{values} {where}: which are black and white is not known; set the range, e.g. {advised} "
                 "(--range of data pack, data.range of a recipe)",
-                setting=f"range={wanted}",
+                setting=f"range={advised}",
             )
         low, high, why = decided
-        return Range(low, high, f"{why}: the largest value of {of} is {number(found.high)}")
+        return Range(low, high, f"{why}: the largest value of {of} is {number(measured.high)}")
 
-    def _advised(self, kind: str, found: Measured) -> str:
+    def _advised(self, kind: str, measured: Measured) -> str:
         """The setting that would do: beside what is set already, and of this type alone where there are others."""
-        wanted = setting(found.low, found.high) if found.low < found.high else setting(found.low, found.low + 1)
+        advised = setting(measured.low, measured.high if measured.low < measured.high else measured.low + 1)
         others = {other.partition(" ")[0] for other in self._measured or ()} - {kind}
         if not self._set and not others:
-            return wanted
-        kept = [f"{other}={setting(chosen.low, chosen.high)}" for other, chosen in self._set.items()]
-        return ",".join([*kept, f"{kind}={wanted}"])
+            return advised
+        set_already = [f"{other}={setting(chosen.low, chosen.high)}" for other, chosen in self._set.items()]
+        return ",".join([*set_already, f"{kind}={advised}"])
 
 
 def kind_of(deep: Deep) -> str:
@@ -265,21 +265,21 @@ def kind_of(deep: Deep) -> str:
     return f"{deep.kind} ({deep.significant} significant bits)" if deep.significant else deep.kind
 
 
-def _by_values(found: Measured, dtype: np.dtype, significant: int) -> tuple[float, float, str] | None:
+def _by_values(measured: Measured, dtype: np.dtype, significant: int) -> tuple[float, float, str] | None:
     """(low, high, why) from the values of a sample; None where they tell nothing."""
-    if found.low < 0:
+    if measured.low < 0:
         return None
     floats = dtype.kind == "f"
-    if floats and found.high <= 1:
+    if floats and measured.high <= 1:
         return 0.0, 1.0, "floats of 0 to 1"
     if significant:
-        bits = significant if found.high < 2**significant else 8 * dtype.itemsize
+        bits = significant if measured.high < 2**significant else 8 * dtype.itemsize
         return 0.0, float(2**bits - 1), f"{bits} bits"
-    if found.high == 0:
+    if measured.high == 0:
         return 0.0, _largest(dtype, 0), "nothing but zeros"
-    if not found.whole:
-        return (0.0, 255.0, "floats of 0 to 255") if 128 <= found.high <= 255 else None
-    bits = next((bits for bits in DEPTHS if found.high < 2**bits), 0)
+    if not measured.whole:
+        return (0.0, 255.0, "floats of 0 to 255") if 128 <= measured.high <= 255 else None
+    bits = next((bits for bits in DEPTHS if measured.high < 2**bits), 0)
     return (0.0, float(2**bits - 1), f"{bits} bits") if bits else None
 
 

@@ -146,19 +146,19 @@ def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | N
     extras = [int(extra) for extra in page.extrasamples]
     first = count - len(extras)
     alpha = next((first + at for at, extra in enumerate(extras) if extra in (_ASSOCIATED, _UNASSOCIATED)), None)
-    shown = [band for band in range(count) if band != alpha]
-    if not shown:
+    colours = [band for band in range(count) if band != alpha]
+    if not colours:
         raise Unreadable(f"{_described(page)}, none of which is grey or a colour")
-    if len(shown) in (1, 3):
-        named = len(shown) == 1 or int(page.photometric) == _RGB
-        return tuple(shown), alpha, [] if named else ["3 bands as red, green, blue"]
+    if len(colours) in (1, 3):
+        named = len(colours) == 1 or int(page.photometric) == _RGB
+        return tuple(colours), alpha, [] if named else ["3 bands as red, green, blue"]
     if bands:
         if max(bands) > count:
             raise Unreadable(f"{_described(page)}; there is no band {max(bands)} (see --bands, data.bands)")
         return tuple(band - 1 for band in bands), alpha, [f"bands {', '.join(map(str, bands))} of {count}"]
     if int(page.photometric) == _RGB and first >= 3:
-        return tuple(shown[:3]), alpha, [f"first 3 of {count} bands"]
-    example = (4, 3, 2) if len(shown) > 3 else (1,)
+        return tuple(colours[:3]), alpha, [f"first 3 of {count} bands"]
+    example = (4, 3, 2) if len(colours) > 3 else (1,)
     typed = ",".join(map(str, example))
     raise Unreadable(
         f"{_described(page)}, and it does not say which are red, green and blue; choose three, or one for grey, "

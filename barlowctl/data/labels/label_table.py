@@ -56,12 +56,12 @@ class FilesOnDisk:
 
     def sizes(self, folder: Path) -> dict[Path, int]:
         """See `Files`."""
-        found = {}
+        sizes = {}
         for file in folder.iterdir():
             with contextlib.suppress(OSError):
                 if may_be_table(file.name) and file.is_file():
-                    found[file] = file.stat().st_size
-        return found
+                    sizes[file] = file.stat().st_size
+        return sizes
 
     def read(self, file: Path) -> bytes:
         """See `Files`."""
@@ -99,7 +99,7 @@ def may_be_table(name: str) -> bool:
 def keep_table(tables: dict[str, Any], name: str, where: object) -> None:
     """Note where a member that may be a table lies, unless there are `_MANY` of its ending in its folder and more."""
     alike = os.path.dirname(name), os.path.splitext(name)[1].lower()
-    if sum((os.path.dirname(one), os.path.splitext(one)[1].lower()) == alike for one in tables) <= _MANY:
+    if sum((os.path.dirname(other), os.path.splitext(other)[1].lower()) == alike for other in tables) <= _MANY:
         tables[name] = where
 
 
@@ -119,12 +119,12 @@ def find_label_table(
             own = folder == place != top  # the split's own folder
             if not own and split_in(file.stem) not in (None, split):
                 continue
-            found = _read(file, files, place, names, report)
-            if found is None:
+            table = _read(file, files, place, names, report)
+            if table is None:
                 continue
-            count = sum(value is not None for value in found.values)
-            if (count, bool(found.splits)) > most:
-                best, most = found, (count, bool(found.splits))
+            count = sum(value is not None for value in table.values)
+            if (count, bool(table.splits)) > most:
+                best, most = table, (count, bool(table.splits))
     return best
 
 
@@ -137,26 +137,26 @@ def labels_in(table: LabelTable, split: str, report: ScanReport) -> tuple[Sequen
     report.take_back(f"{table.file.suffix.lower()} files", 1, table.file.name)
     if any(value is not None for value in table.values):
         report.note(f"labels are those of {table.file.name}")
-    values, known = table.values, None
+    values, training_classes = table.values, None
     rows: Sequence[int] = range(len(values))
     if table.splits:
-        wanted = split if split in table.splits else SAME_SPLIT.get(split)
-        rows = [row for row, said in enumerate(table.splits) if said is not None and said == wanted]
+        listed = split if split in table.splits else SAME_SPLIT.get(split)
+        rows = [row for row, row_split in enumerate(table.splits) if row_split is not None and row_split == listed]
         if not rows:
             raise UserError(f"{table.file} has no {split} split", next=choices(table.splits))
         if split != "train":
-            training = [value for value, said in zip(values, table.splits, strict=True) if said == "train"]
-            known = number_labels(training, table.what).class_names or None
+            training = [value for value, row_split in zip(values, table.splits, strict=True) if row_split == "train"]
+            training_classes = number_labels(training, table.what).class_names or None
         report.note(f"{table.file.name} says which images are of the {split} split: {len(rows)} of {len(values)}")
-    labels = number_labels([values[row] for row in rows], table.what, known=known)
+    labels = number_labels([values[row] for row in rows], table.what, training_classes=training_classes)
     return rows, replace(labels, notes=(*table.notes, *labels.notes))
 
 
 def _tables(sizes: Mapping[Path, int]) -> list[Path]:
     """What may be a table in a folder, sorted: of an ending with few files."""
-    found = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST)
-    counts = Counter(file.suffix.lower() for file in found)
-    return [file for file in found if counts[file.suffix.lower()] <= _MANY]
+    tables = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST)
+    counts = Counter(file.suffix.lower() for file in tables)
+    return [file for file in tables if counts[file.suffix.lower()] <= _MANY]
 
 
 def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: ScanReport) -> LabelTable | None:
@@ -194,14 +194,14 @@ def _labelled_twice(table: Table) -> str | None:
 
 def _rows_of(table: Table, file: Path, place: Path, names: Sequence[str]) -> list[int | None]:
     """The row of each image: by its path from the table on, else by its name, with its ending or without."""
-    wanted = [os.path.normpath(path.strip().replace("\\", "/")) for path in table.paths]
+    paths = [os.path.normpath(path.strip().replace("\\", "/")) for path in table.paths]
     prefix = os.path.relpath(place, file.parent)
     full = [os.path.normpath(os.path.join(prefix, name)) for name in names]
     best: list[int | None] = [None] * len(names)
     for own, listed in (
-        (full, wanted),
-        ([os.path.basename(name) for name in names], [os.path.basename(path) for path in wanted]),
-        ([os.path.splitext(os.path.basename(name))[0] for name in names], wanted),
+        (full, paths),
+        ([os.path.basename(name) for name in names], [os.path.basename(path) for path in paths]),
+        ([os.path.splitext(os.path.basename(name))[0] for name in names], paths),
     ):
         rows = _first_of_each(listed)
         if len(set(own)) < len(own):

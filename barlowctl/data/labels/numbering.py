@@ -75,25 +75,27 @@ class Codebook:
 
 
 def number_labels(
-    values: Sequence[object], what: str, *, known: Sequence[str] | None = None, names: Sequence[str] = ()
+    values: Sequence[object], what: str, *, training_classes: Sequence[str] | None = None, names: Sequence[str] = ()
 ) -> Labels:
     """Class numbers of label values, one an image (see `settle`)."""
     book = Codebook()
     codes = np.fromiter((book.code(value) for value in values), dtype=np.int64, count=len(values))
-    settled = settle(book, what, known=known, names=names)
+    settled = settle(book, what, training_classes=training_classes, names=names)
     return Labels(settled.numbers[codes] if len(codes) else codes, settled.class_names, settled.notes)
 
 
-def settle(book: Codebook, what: str, *, known: Sequence[str] | None = None, names: Sequence[str] = ()) -> Labels:
+def settle(
+    book: Codebook, what: str, *, training_classes: Sequence[str] | None = None, names: Sequence[str] = ()
+) -> Labels:
     """What each distinct value is: `numbers` has one an entry of the book.
 
     Whole numbers, also as text and as floats, are class numbers; booleans are false and true; -1, null and empty text
-    are no label; words are positions in their sorted list, or in `known`. Numbers with fractions, lists of several
-    labels and long texts are no classes.
+    are no label; words are positions in their sorted list, or in `training_classes`. Numbers with fractions, lists of
+    several labels and long texts are no classes.
 
     Args:
         what: the labels in words ("x.parquet: column 'label'").
-        known: the class names of the training split: a class that is not among them is refused.
+        training_classes: the class names of the training split: a class that is not among them is refused.
         names: of classes 0, 1, ..., where the file has them.
 
     Raises:
@@ -108,7 +110,7 @@ def settle(book: Codebook, what: str, *, known: Sequence[str] | None = None, nam
     if not present:
         return Labels(np.full(len(values), -1, dtype=np.int64), list(names))
     numbers = [_as_number(value) for value in values]
-    counted = known is None or are_numbers(known)
+    counted = training_classes is None or are_numbers(training_classes)
     if counted and all(number is not None for number, value in zip(numbers, values, strict=True) if value is not None):
         if any(isinstance(number, float) for number in numbers):
             example = next(number for number in numbers if isinstance(number, float))
@@ -117,29 +119,29 @@ def settle(book: Codebook, what: str, *, known: Sequence[str] | None = None, nam
             )
         whole = [None if number is None else int(number) for number in numbers]
         if min(number for number in whole if number is not None) >= -1:
-            return _numbered(book, whole, what, known if known is not None else names)
+            return _numbered(book, whole, what, training_classes if training_classes is not None else names)
         values = whole  # numbers below -1: names like others
         notes.append(f"{what} holds negative numbers: the classes are its distinct numbers in order")
     longest = max((len(value) for value in values if isinstance(value, str)), default=0)
     if longest > LONGEST_WORD or any(isinstance(value, str) and "\n" in value for value in values):
         return _unusable(book, f"{what} holds long texts: not used as classes")
-    return _worded(book, values, what, known if known is not None else names or None, notes)
+    return _worded(book, values, what, training_classes if training_classes is not None else names or None, notes)
 
 
-def among(labels: Labels, known: Sequence[str] | None, what: str) -> Labels:
+def among(labels: Labels, training_classes: Sequence[str] | None, what: str) -> Labels:
     """Labels as positions among the training split's classes; unchanged where these are None.
 
     Raises:
         UserError: a class that is not among them.
     """
-    if known is None:
+    if training_classes is None:
         return labels
-    positions = {name: position for position, name in enumerate(known)}
+    positions = {name: position for position, name in enumerate(training_classes)}
     lacking = [name for name in labels.class_names if name not in positions]
     if lacking:
-        raise _unknown(what, lacking[0], len(known))
+        raise _unknown(what, lacking[0], len(training_classes))
     numbers = np.array([*(positions[name] for name in labels.class_names), -1], dtype=np.int64)
-    return replace(labels, numbers=numbers[labels.numbers], class_names=list(known))
+    return replace(labels, numbers=numbers[labels.numbers], class_names=list(training_classes))
 
 
 def are_numbers(class_names: Sequence[str]) -> bool:
@@ -174,7 +176,7 @@ def label_in(record: object) -> tuple[str, object] | None:
 def label_name(names: Sequence[str]) -> str | None:
     """Which of several columns or keys holds labels, by its name in whatever case; None: none does."""
     lowered = {name.lower(): name for name in reversed(names)}
-    return next((lowered[one] for one in LABEL_NAMES if one in lowered), None)
+    return next((lowered[name] for name in LABEL_NAMES if name in lowered), None)
 
 
 def _unusable(book: Codebook, note: str) -> Labels:
@@ -193,12 +195,12 @@ def _numbered(book: Codebook, numbers: Sequence[int | None], what: str, names: S
 
 
 def _worded(
-    book: Codebook, values: Sequence[Any], what: str, known: Sequence[str] | None, notes: Sequence[str]
+    book: Codebook, values: Sequence[Any], what: str, training_classes: Sequence[str] | None, notes: Sequence[str]
 ) -> Labels:
     words = [None if value is None else written(_word(value)) for value in values]
     present = [(isinstance(value, str), value, word) for value, word in zip(values, words, strict=True) if word]
     ordered = [word for *_, word in sorted(present)]
-    class_names = list(known) if known is not None else list(dict.fromkeys(ordered))
+    class_names = list(training_classes) if training_classes is not None else list(dict.fromkeys(ordered))
     if len(class_names) > MAX_CLASSES:
         raise UserError(f"{what} has {len(class_names):,} classes", allowed=f"at most {MAX_CLASSES:,}")
     positions = {name: position for position, name in enumerate(class_names)}
@@ -207,7 +209,7 @@ def _worded(
             raise _unknown(what, word, len(class_names))
     numbers = [-1 if word is None else positions[word] for word in words]
     count = sum(book.counts[at] for at, word in enumerate(words) if word is not None)
-    if known is None and count == len(set(ordered)) >= 10:
+    if training_classes is None and count == len(set(ordered)) >= 10:
         notes = [*notes, f"{what} is another one for each of {count:,} images: are they classes?"]
     return Labels(np.array(numbers, dtype=np.int64), class_names, tuple(notes))
 

@@ -32,7 +32,7 @@ class SideLabels:
     def __init__(self) -> None:
         self._books = {kind: Codebook() for kind in KINDS}
         self._codes = {kind: array("q") for kind in KINDS}
-        self._found: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        self._shard_codes: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         self._counts = dict.fromkeys(KINDS, 0)
         self._others: dict[str, set[str]] = {kind: set() for kind in KINDS}  # files of this shard without a label
         self._beside = dict.fromkeys(KINDS, 0)  # how many such files lie beside an image
@@ -53,7 +53,7 @@ class SideLabels:
         value: object = content.decode("utf-8-sig", "surrogateescape").strip()
         if kind == "json":
             value = self._in_json(content)
-            if value is None and not self._found[kind] and self._counts[kind] >= _LOOKED_AT:
+            if value is None and not self._shard_codes[kind] and self._counts[kind] >= _LOOKED_AT:
                 self._closed.add(kind)
         elif kind == "txt" and _is_caption(str(value)):
             value, self._captions = None, self._captions + 1
@@ -64,32 +64,32 @@ class SideLabels:
         if value is None or kind in self._closed:
             self._others[kind].add(key_of(name))
         else:
-            self._found[kind][key_of(name)] = self._books[kind].code(value)
+            self._shard_codes[kind][key_of(name)] = self._books[kind].code(value)
 
     @property
-    def found_any(self) -> bool:
+    def any_added(self) -> bool:
         """Whether any file was added, with a label or without."""
         return any(self._counts.values())
 
     def end_shard(self, names: Sequence[str]) -> None:
         """The images that the files added since the last call may belong to, in order."""
         for kind in KINDS:
-            found, codes = self._found[kind], self._codes[kind]
-            if found or codes:
+            shard_codes, codes = self._shard_codes[kind], self._codes[kind]
+            if shard_codes or codes:
                 codes.extend([-1] * (self._images - len(codes)))
-                codes.extend(found.get(key_of(name), -1) for name in names)
-                found.clear()
+                codes.extend(shard_codes.get(key_of(name), -1) for name in names)
+                shard_codes.clear()
             others = self._others[kind]
             if others:
                 self._beside[kind] += sum(key_of(name) in others for name in names)
             others.clear()
         self._images += len(names)
 
-    def settle(self, where: str, known: Sequence[str] | None = None) -> Labels | None:
+    def settle(self, where: str, training_classes: Sequence[str] | None = None) -> Labels | None:
         """Labels of all images, in order; None where no side file holds any.
 
         Raises:
-            UserError: see `labels.settle`.
+            UserError: see `numbering.settle`.
         """
         notes: list[str] = []
         for kind in KINDS:
@@ -104,7 +104,7 @@ class SideLabels:
                     notes.append(f"{where}: .{kind} files lie beside the images: {what}")
                 continue
             codes = np.append(codes, np.full(self._images - len(codes), -1, dtype=np.int64))
-            settled = settle(self._books[kind], f"{where}: the label (.{kind})", known=known)
+            settled = settle(self._books[kind], f"{where}: the label (.{kind})", training_classes=training_classes)
             if not settled.class_names:
                 notes += settled.notes
                 continue
@@ -122,8 +122,8 @@ class SideLabels:
             return record
         if isinstance(record, dict) and len(self._keys) < 8:
             self._keys |= dict.fromkeys(map(str, list(record)[:8]))
-        found = label_in(record)
-        return None if found is None else found[1]
+        named = label_in(record)
+        return None if named is None else named[1]
 
 
 def _is_caption(text: str) -> bool:
@@ -138,7 +138,7 @@ def read_side_labels(names: Sequence[str], files: Iterable[str], read: Callable[
             raises OSError for has no label.
 
     Raises:
-        UserError: see `labels.settle`.
+        UserError: see `numbering.settle`.
     """
     side = SideLabels()
     keys: set[str] = set()

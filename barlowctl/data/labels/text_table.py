@@ -99,8 +99,8 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
                 return _table(path, lines, cells)
     if all(_NUMBER_LAST.fullmatch(line) for line in texts):
         return _table(path, lines, [list(_NUMBER_LAST.fullmatch(line).groups()) for line in texts])  # type: ignore[union-attr]
-    if all(match := [_IMAGE_AND_LABEL.fullmatch(line) for line in texts]):
-        return _table(path, lines, [list(one.groups()) for one in match if one])
+    if all(matches := [_IMAGE_AND_LABEL.fullmatch(line) for line in texts]):
+        return _table(path, lines, [list(match.groups()) for match in matches if match])
     return Table(texts, lines)
 
 
@@ -163,31 +163,31 @@ def _is_image(row: Sequence[str], at: int) -> bool:
 
 def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
     """JSON lines; one array of paths, or of records with a path and perhaps a label; or one object {path: label}."""
-    lines, found = [number for number, _ in rows], []
+    lines, entries = [number for number, _ in rows], []
     if (whole := _json_object(rows)) is not None:
         return _mapping(path, lines[0], whole)
     try:
         if rows[0][1].lstrip().startswith("["):
-            found = json.loads("\n".join(line for _, line in rows))
-            lines = [lines[0]] * len(found)
+            entries = json.loads("\n".join(line for _, line in rows))
+            lines = [lines[0]] * len(entries)
         else:
-            found = []
+            entries = []
             for _, line in rows:
-                found.append(json.loads(line))
+                entries.append(json.loads(line))
     except (ValueError, RecursionError) as error:
-        number = lines[len(found)]
+        number = lines[len(entries)]
         raise UserError(
             f"{path}, line {number}: no JSON ({error})", allowed="one JSON object a line", next=MEND
         ) from error
-    if not found:
+    if not entries:
         raise UserError(f"{path} lists no images", next="write one path a line")
-    if all(isinstance(one, str) for one in found):
-        return Table(found, lines)
-    wrong = next((at for at, one in enumerate(found) if not isinstance(one, dict)), None)
+    if all(isinstance(entry, str) for entry in entries):
+        return Table(entries, lines)
+    wrong = next((at for at, entry in enumerate(entries) if not isinstance(entry, dict)), None)
     if wrong is not None:
         raise UserError(f"{path}, line {lines[wrong]}: no JSON object", allowed="one JSON object a line", next=MEND)
-    names = list(dict.fromkeys(str(key) for one in found for key in one))
-    return _records(path, lines, found, names)
+    names = list(dict.fromkeys(str(key) for entry in entries for key in entry))
+    return _records(path, lines, entries, names)
 
 
 def _json_object(rows: Sequence[tuple[int, str]]) -> dict[str, Any] | None:
@@ -204,7 +204,7 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
     """{path: label}, or {"labels": [[path, label], ...]} as StyleGAN's dataset.json has it."""
     pairs = list(whole.items())
     if isinstance(listed := whole.get("labels"), list) and all(
-        isinstance(one, list) and len(one) == 2 for one in listed
+        isinstance(pair, list) and len(pair) == 2 for pair in listed
     ):
         pairs = [(str(name), label) for name, label in listed]
     if not pairs or not all(_ENDS_AS_IMAGE.fullmatch(name) for name, _ in pairs):
@@ -213,7 +213,9 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
             allowed='{"a.jpg": "cat"}, or one object a line with file_name and label',
             next=MEND,
         )
-    return Table([name for name, _ in pairs], [line] * len(pairs), labels=[one for _, one in pairs], label="the label")
+    return Table(
+        [name for name, _ in pairs], [line] * len(pairs), labels=[label for _, label in pairs], label="the label"
+    )
 
 
 def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
@@ -227,43 +229,43 @@ def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], na
         )
     if not records:
         raise UserError(f"{path} lists no images below its column names", next="write one image a line")
-    wrong = next((at for at, one in enumerate(records) if not isinstance(one.get(file), str | int)), None)
+    wrong = next((at for at, record in enumerate(records) if not isinstance(record.get(file), str | int)), None)
     if wrong is not None:
         raise UserError(f"{path}, line {lines[wrong]}: no path in '{file}'", next=MEND)
-    table = Table([str(one[file]) for one in records], lines)
+    table = Table([str(record[file]) for record in records], lines)
     label = label_name([name for name in names if name != file])
     split = next(
         (lowered[name] for name in SPLIT_NAMES if name in lowered and lowered[name] not in (file, label)), None
     )
     if split is not None:
-        said = [split_in(str(one.get(split) or "")) for one in records]
-        table.splits = said if any(said) else None
+        row_splits = [split_in(str(record.get(split) or "")) for record in records]
+        table.splits = row_splits if any(row_splits) else None
     if label is None and len(names) == 2 and table.splits is None:
         label = next(name for name in names if name != file)
         table.notes.append(f"{path.name}: column '{written(label)}' is taken for the labels")
     unused = [name for name in names if name not in (file, label, split if table.splits else None)]
     if label is not None:
-        table.labels, table.label = [one.get(label) for one in records], f"column '{written(label)}'"
+        table.labels, table.label = [record.get(label) for record in records], f"column '{written(label)}'"
     elif classes := _one_of(records, unused):
         table.labels, table.label = classes, f"columns {unused[0]} to {unused[-1]}"
         table.notes.append(f"{path.name}: each of the columns '{unused[0]}' to '{unused[-1]}' is a class")
         unused = []
     if unused:
-        shown = ", ".join(f"'{written(name)}'" for name in unused[:8]) + (", ..." if len(unused) > 8 else "")
+        listed = ", ".join(f"'{written(name)}'" for name in unused[:8]) + (", ..." if len(unused) > 8 else "")
         what = "not used" if label is not None else "not used, none of them is called label or class"
-        table.notes.append(f"{path.name}: columns {shown} are {what}")
+        table.notes.append(f"{path.name}: columns {listed} are {what}")
     return table
 
 
 def _one_of(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """The column of each row that is 1 where all others are 0; [] where they are not so, or there is but one."""
-    found: list[str] = []
-    for one in records if len(names) > 1 else ():
-        marks = [str(one.get(name)).strip() for name in names]
+    columns: list[str] = []
+    for record in records if len(names) > 1 else ():
+        marks = [str(record.get(name)).strip() for name in names]
         if not all(mark in _MARKS for mark in marks) or sum(_MARKS[mark] for mark in marks) != 1:
             return []
-        found.append(next(name for name, mark in zip(names, marks, strict=True) if _MARKS[mark]))
-    return found
+        columns.append(next(name for name, mark in zip(names, marks, strict=True) if _MARKS[mark]))
+    return columns
 
 
 def _unquoted(cell: str) -> str:

@@ -20,7 +20,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from barlowctl.cores import usable_cores
-from barlowctl.data.images.brightness import looks_told
+from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.pixels import convert_values, decode_picture
 from barlowctl.data.images.unreadable import Problem, Unreadable, UnreadableImage
@@ -111,7 +111,7 @@ class Pictures:
         """
         unknown = self.conversion.ranges.decide()
         found, looked_at = how_they_look(self._source, self.conversion)
-        looks = looks_told(found, looked_at, bool(self.conversion.ranges.used))
+        looks = describe_looks(found, looked_at, bool(self.conversion.ranges.used))
         for line in [*self.conversion.notes(), *unknown, *looks]:
             self.scan_report.note(line)
 

@@ -66,8 +66,8 @@ class ArraySource(Source):
 
 
 def open_idx(folder: Path, split: str, only: Path | None = None) -> Source | None:
-    wanted = "train" if split == "train" else "t10k"
-    images = only or _idx_file(folder, f"{wanted}-images")
+    prefix = "train" if split == "train" else "t10k"
+    images = only or _idx_file(folder, f"{prefix}-images")
     if images is None:
         other = _idx_file(folder, "train-images") or _idx_file(folder, "t10k-images")
         if other is not None:
@@ -94,7 +94,7 @@ def open_idx(folder: Path, split: str, only: Path | None = None) -> Source | Non
     else:
         numbers = read_idx(labels).astype(np.int64)
         classes = [str(i) for i in range(int(numbers.max(initial=0)) + 1)]
-    return ArraySource("IDX files", folder, split, pixels, numbers, classes, lambda one: one)
+    return ArraySource("IDX files", folder, split, pixels, numbers, classes, lambda stored: stored)
 
 
 _IDX_NAME = re.compile(r"idx\d-ubyte(\.gz)?$")
@@ -102,8 +102,8 @@ _IDX_NAME = re.compile(r"idx\d-ubyte(\.gz)?$")
 
 def _idx_file(folder: Path, start: str) -> Path | None:
     """The IDX file whose name begins so; another file that happens to have "idx" in its name is none."""
-    found = [path for path in sorted(folder.glob(f"{start}*idx*")) if path.is_file()]
-    return next((path for path in found if _IDX_NAME.search(path.name) or kind_of(path) == "idx"), None)
+    files = [path for path in sorted(folder.glob(f"{start}*idx*")) if path.is_file()]
+    return next((path for path in files if _IDX_NAME.search(path.name) or kind_of(path) == "idx"), None)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -155,7 +155,7 @@ def open_cifar(folder: Path, split: str) -> Source | None:
         np.concatenate([images for images, _ in read]),
         np.concatenate([labels for _, labels in read]),
         [str(name) for name in classes],
-        lambda one: one.reshape(3, 32, 32).transpose(1, 2, 0),
+        lambda stored: stored.reshape(3, 32, 32).transpose(1, 2, 0),
     )
 
 
@@ -219,10 +219,10 @@ def open_stl10(folder: Path, split: str) -> Source | None:
             allowed="splits train, test, unlabelled of STL-10",
             next="download it again",
         )
-    one = 3 * 96 * 96
-    if images.stat().st_size == 0 or images.stat().st_size % one:
+    image_bytes = 3 * 96 * 96
+    if images.stat().st_size == 0 or images.stat().st_size % image_bytes:
         raise UserError(
-            f"{images}: {images.stat().st_size} bytes are no multiple of {one}",
+            f"{images}: {images.stat().st_size} bytes are no multiple of {image_bytes}",
             next="download it again",
         )
     pixels = np.memmap(images, dtype=np.uint8, mode="r").reshape(-1, 3, 96, 96)
@@ -239,5 +239,5 @@ def open_stl10(folder: Path, split: str) -> Source | None:
         pixels,
         labels,
         classes,
-        lambda one: np.asarray(one.transpose(2, 1, 0)),
+        lambda stored: np.asarray(stored.transpose(2, 1, 0)),
     )

@@ -129,8 +129,8 @@ def open_inat18(path: Path, split: str) -> ListedFiles:
     try:
         document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         names = {image["id"]: str(image["file_name"]) for image in document["images"]}
-        labelled = [(names[one["image_id"]], int(one["category_id"])) for one in document["annotations"]]
-        categories = {int(one["id"]): str(one.get("name", one["id"])) for one in document["categories"]}
+        labelled = [(names[entry["image_id"]], int(entry["category_id"])) for entry in document["annotations"]]
+        categories = {int(entry["id"]): str(entry.get("name", entry["id"])) for entry in document["categories"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file} is not an annotation file of iNaturalist 2018: {type(error).__name__} {error}",
@@ -146,7 +146,7 @@ def open_inat18(path: Path, split: str) -> ListedFiles:
         )
     labels = np.array([positions[category] for _, category in labelled], dtype=np.int64)
     return ListedFiles(
-        INAT18.title, path, split, [name for name, _ in labelled], labels, [categories[one] for one in numbers]
+        INAT18.title, path, split, [name for name, _ in labelled], labels, [categories[number] for number in numbers]
     )
 
 
@@ -161,7 +161,11 @@ def open_voc07(path: Path, split: str) -> Voc:
     """
     path = _folder(path)
     root = next(
-        (one for one in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007") if (one / "ImageSets/Main").is_dir()),
+        (
+            candidate
+            for candidate in (path, path / "VOC2007", path / "VOCdevkit" / "VOC2007")
+            if (candidate / "ImageSets/Main").is_dir()
+        ),
         None,
     )
     if root is None:
@@ -171,28 +175,30 @@ def open_voc07(path: Path, split: str) -> Voc:
             next="unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar into one folder",
         )
     lists = [root / "ImageSets" / "Main" / f"{name}_{split}.txt" for name in VOC07.class_names]
-    missing = [one.name for one in lists if not one.is_file()]
+    missing = [file.name for file in lists if not file.is_file()]
     if missing:
         archive = "VOCtest_06-Nov-2007.tar" if split == "test" else "VOCtrainval_06-Nov-2007.tar"
         raise UserError(
             f"{root}/ImageSets/Main lacks {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
             next=f"unpack {archive} into {root.parent.parent}",
         )
-    marks = [_voc_list(one) for one in lists]
+    marks = [_voc_list(file) for file in lists]
     images = sorted(marks[0])
-    for file, found in zip(lists, marks, strict=True):
-        if sorted(found) != images:
+    for file, marks_of_class in zip(lists, marks, strict=True):
+        if sorted(marks_of_class) != images:
             raise UserError(
                 f"{file} lists other images than {lists[0].name}",
                 next="unpack the archive again",
             )
     meaning = {1: 1, -1: 0, 0: -1}
-    targets = np.array([[meaning[found[image]] for found in marks] for image in images], dtype=np.int8)
+    targets = np.array(
+        [[meaning[marks_of_class[image]] for marks_of_class in marks] for image in images], dtype=np.int8
+    )
     return Voc(root, split, [f"JPEGImages/{image}.jpg" for image in images], targets)
 
 
 def _voc_list(path: Path) -> dict[str, int]:
-    found = {}
+    marks = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         parts = line.split()
         if not parts:
@@ -203,8 +209,8 @@ def _voc_list(path: Path) -> dict[str, int]:
                 allowed="an image and 1, -1 or 0 (difficult)",
                 next="download it again from its authors",
             )
-        found[parts[0]] = int(parts[1])
-    return found
+        marks[parts[0]] = int(parts[1])
+    return marks
 
 
 def _folder(path: Path) -> Path:

@@ -42,12 +42,12 @@ def kind_of(path: Path) -> Kind:
     """
     with open_regular(path) as file:
         head = file.read(HEAD)
-        found = _by_start(head)
-        if found is None:
-            found = _inside(file, head)
-    if found == "zip" and _holds_arrays_only(path):
+        kind = _by_start(head)
+        if kind is None:
+            kind = _inside(file, head)
+    if kind == "zip" and _holds_arrays_only(path):
         return "numpy archive"
-    return found or BY_ENDING.get(path.suffix.lower(), "other")
+    return kind or BY_ENDING.get(path.suffix.lower(), "other")
 
 
 def _by_start(head: bytes) -> Kind | None:

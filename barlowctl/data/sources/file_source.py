@@ -65,8 +65,8 @@ def _open_as(kind: Kind, path: Path, split: str, options: ReadOptions) -> Source
         case "packed":
             raise UserError(f"{path} is packed already", next=shell.line("barlowctl", "data", "info", path))
         case _:
-            found = formats.by_content(read_head(path))
+            content = formats.by_content(read_head(path))
             what = "is empty" if path.stat().st_size == 0 else "is a file of no known kind"
-            if found is not None:
-                what = f"is none of the kinds that are read: its content is that of {found.kind}"
-            raise UserError(f"{path} {what}", allowed=UNDERSTOOD, next=formats.next_step(found) if found else None)
+            if content is not None:
+                what = f"is none of the kinds that are read: its content is that of {content.kind}"
+            raise UserError(f"{path} {what}", allowed=UNDERSTOOD, next=formats.next_step(content) if content else None)

@@ -66,13 +66,13 @@ def look_over(source: Source) -> Extents:
 
 def digest(source: Source, extents: Extents) -> str:
     """SHA-256 over label, size, checksum and name of every image, in order, and the samples."""
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for index in range(len(source)):
         name, label = source.describe(index)
         line = f"{label}\t{extents.sizes[index]}\t{extents.checksums[index]}\t{name}\n"
-        found.update(line.encode("utf-8", "surrogateescape"))
-    found.update(repr(sorted(extents.samples.items())).encode())
-    return found.hexdigest()
+        hashed.update(line.encode("utf-8", "surrogateescape"))
+    hashed.update(repr(sorted(extents.samples.items())).encode())
+    return hashed.hexdigest()
 
 
 def first_bytes(source: Source, index: int) -> bytes:

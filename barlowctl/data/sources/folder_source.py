@@ -32,7 +32,7 @@ class Layout:
     note: str = ""
 
 
-def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
+def choose_layout(path: Path, requested: LayoutName | None = None) -> Layout:
     """Which of the two is read where a folder has both.
 
     Images in folders come first: an archive is often what they were unpacked from. So do images that lie directly
@@ -44,17 +44,17 @@ def choose_layout(path: Path, wanted: LayoutName | None = None) -> Layout:
     archives = tar_files(path) or parquet_files(path)
     places = folders_of_images(path)
     first = next(places, None)
-    if wanted == "shards" and not shards_below(path):
+    if requested == "shards" and not shards_below(path):
         raise UserError(f"{path} has no tar or Parquet files", next="without --layout")
-    if wanted == "folder" and first is None:
+    if requested == "folder" and first is None:
         raise UserError(f"{path} has no image files outside archives", next="without --layout")
-    if first is None or (wanted == "shards" and not archives):
-        return Layout(bool(archives) or wanted == "shards")
+    if first is None or (requested == "shards" and not archives):
+        return Layout(bool(archives) or requested == "shards")
     zips = sorted(file for file in path.iterdir() if file.suffix.lower() == ".zip" and file.is_file())
     if not archives:
         return Layout(False, _beside(path, zips) if zips else "")
-    shards = wanted == "shards"
-    if wanted is None and first == path and next(places, None) is None:
+    shards = requested == "shards"
+    if requested is None and first == path and next(places, None) is None:
         shards = len(Scan(path, ScanReport()).images()) < len(archives)
     if shards:
         names, command = _first_and_number(archives), _pack(path, "--layout", "folder")
@@ -74,7 +74,7 @@ def report_beside_archives(path: Path, place: Path, source: Source) -> None:
     names, folder = {file.name for file in archives}, archives[0].parent
     if isinstance(source, TarShards) and source.table is not None:
         names.add(source.table.name)
-    for above in (folder, *(one for one in folder.parents if one == path or path in one.parents)):
+    for above in (folder, *(parent for parent in folder.parents if parent == path or path in parent.parents)):
         for name in Scan(above, source.scan_report).images(but=names):
             source.scan_report.skip("images beside archives", name)
         for name in subfolders(above):

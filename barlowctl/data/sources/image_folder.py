@@ -39,24 +39,25 @@ class ImageFolder(Source):
 
     def __init__(self, path: Path, split: str) -> None:
         tree = FolderTree(path)
-        found = arrange(tree, split, str(path))
-        if found is None:
+        arrangement = arrange(tree, split, str(path))
+        if arrangement is None:
             raise UserError(
                 f"{path} has no {split} split",
                 allowed=f"its folders: {', '.join(written(name) for name in split_names(tree))}",
                 next=choices(split_in(name) for name in split_names(tree)),
             )
         self.by_table = False  # whether a table says which images are of the split
-        self.path, self.split, self.class_names = path.joinpath(*found.root), split, found.class_names
-        self.kind = "images in class folders" if found.classes else "images without class folders"
-        label, above = found.labeller(), [path.joinpath(*found.root[:depth]) for depth in range(len(found.root))]
+        self.path, self.split, self.class_names = path.joinpath(*arrangement.root), split, arrangement.class_names
+        self.kind = "images in class folders" if arrangement.classes else "images without class folders"
+        label = arrangement.labeller()
+        above = [path.joinpath(*arrangement.root[:depth]) for depth in range(len(arrangement.root))]
         self._files: list[tuple[str, int]] = []
-        for name in self._find(above, by_class=bool(found.classes)):
+        for name in self._find(above, by_class=bool(arrangement.classes)):
             if (number := label(name.split(os.sep))) is not None:
                 self._files.append((name, number))
-        for note in found.notes:
+        for note in arrangement.notes:
             self.scan_report.note(note)
-        report_skipped(found, self.scan_report)
+        report_skipped(arrangement, self.scan_report)
         if not self._files:
             raise no_images(path, self.scan_report)
         if len(self.class_names) < 2:  # one folder tells nothing apart
@@ -77,10 +78,10 @@ class ImageFolder(Source):
                     beside.walk(folder)
         if not by_class:
             return scan.walk()
-        found = scan.images()
+        names = scan.images()
         for folder in class_folders(self.path):
-            found += scan.walk(folder)
-        return sorted(found, key=lambda name: name.split(os.sep))
+            names += scan.walk(folder)
+        return sorted(names, key=lambda name: name.split(os.sep))
 
     def _take_labels_beside(self, top: Path) -> None:
         """Labels in files beside the images (`side_labels`), else in a table (`label_table`)."""
@@ -108,9 +109,11 @@ class ImageFolder(Source):
         """The classes of the training split of the folder that was given, where this is another split."""
         if self.split == "train" or top == self.path:
             return None
-        found = arrange(FolderTree(top), "train", str(top))
+        arrangement = arrange(FolderTree(top), "train", str(top))
         return (
-            ImageFolder(top, "train").class_names or None if found and top.joinpath(*found.root) != self.path else None
+            ImageFolder(top, "train").class_names or None
+            if arrangement and top.joinpath(*arrangement.root) != self.path
+            else None
         )
 
     def __len__(self) -> int:
@@ -137,7 +140,7 @@ def no_images(path: Path, report: ScanReport) -> UserError:
         unpacked = shell.line("tar", "xf", path)
     elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
         unpacked = shell.line("barlowctl", "data", "pack", path / inside.examples[0], "OUT.beton")
-    install = next((found.next.partition(": ")[2] for found in kinds if "pip install" in found.next), None)
+    install = next((skipped.next.partition(": ")[2] for skipped in kinds if "pip install" in skipped.next), None)
     return UserError(
         f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),
         allowed=UNDERSTOOD,
@@ -184,5 +187,5 @@ def split_by_table(path: Path, split: str) -> bool:
 
 def split_folder(path: Path, split: str) -> Path | None:
     """Where the images of a split lie in a folder with split folders; None where it has no such split."""
-    found = arrange(FolderTree(path), split, str(path))
-    return None if found is None else path.joinpath(*found.root)
+    arrangement = arrange(FolderTree(path), split, str(path))
+    return None if arrangement is None else path.joinpath(*arrangement.root)

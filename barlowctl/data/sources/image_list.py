@@ -102,17 +102,17 @@ def changes(before: ImageList, now: ImageList) -> list[str]:
     sizes = [name for name, old, new in both if old[:2] != new[:2]]
     labels = [name for name, old, new in both if old[2:] != new[2:]]
     contents = [name for name, crc in before.samples.items() if now.samples.get(name, crc) != crc and name not in sizes]
-    found = [
+    differences = [
         f"{len(more):,} more ({_some(more)})" if more else "",
         f"{len(gone):,} gone ({_some(gone)})" if gone else "",
         f"sizes of {len(sizes):,} differ ({_some(sizes)})" if sizes else "",
         f"other pictures under the same names and sizes ({_some(contents)})" if contents else "",
         f"labels of {len(labels):,} differ ({_some(labels)})" if labels else "",
     ]
-    found = [text for text in found if text]
-    if not found and list(before.rows) != list(now.rows):
+    differences = [text for text in differences if text]
+    if not differences and list(before.rows) != list(now.rows):
         return ["the same images in another order"]
-    return found
+    return differences
 
 
 def _of_folders(before: Mapping[str, Row], now: Mapping[str, Row]) -> Iterator[str]:
@@ -126,5 +126,5 @@ def _of_folders(before: Mapping[str, Row], now: Mapping[str, Row]) -> Iterator[s
 
 
 def _some(names: list[str]) -> str:
-    shown = [name.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n") for name in names[:NAMED]]
-    return ", ".join(shown) + (", ..." if len(names) > NAMED else "")
+    escaped = [name.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n") for name in names[:NAMED]]
+    return ", ".join(escaped) + (", ..." if len(names) > NAMED else "")

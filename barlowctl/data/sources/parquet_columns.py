@@ -33,15 +33,15 @@ def _candidates(field: Any, inside: str) -> Iterator[str]:
         yield name
     elif pa.types.is_struct(kind):
         inner = [kind.field(i) for i in range(kind.num_fields)]
-        if any(one.name == "bytes" for one in inner):
+        if any(child.name == "bytes" for child in inner):
             yield name
         else:
-            for one in inner:
-                yield from _candidates(one, f"{name}.")
+            for child in inner:
+                yield from _candidates(child, f"{name}.")
 
 
 def choose_image_column(
-    schema: Any, wanted: str | None, first: Callable[[str], bytes | None], where: str
+    schema: Any, requested: str | None, first: Callable[[str], bytes | None], where: str
 ) -> tuple[str, list[str]]:
     """The column to read, and the others that hold images.
 
@@ -54,14 +54,15 @@ def choose_image_column(
         UserError: no such column.
     """
     columns = image_columns(schema)
-    if wanted is not None:
-        if wanted not in columns:
+    if requested is not None:
+        if requested not in columns:
             raise UserError(
-                f"--image-column is '{wanted}'{did_you_mean(wanted, columns)}; {where} has no such column of images",
+                f"--image-column is '{requested}'{did_you_mean(requested, columns)}; "
+                f"{where} has no such column of images",
                 allowed=", ".join(columns) or "a file with a column of bytes",
-                next=instead("--image-column", wanted, columns) if columns else "give Parquet files of images",
+                next=instead("--image-column", requested, columns) if columns else "give Parquet files of images",
             )
-        return wanted, [name for name in columns if name != wanted]
+        return requested, [name for name in columns if name != requested]
     if not columns:
         raise UserError(
             f"{where} has no column of images; it has {', '.join(schema.names[:12])}",
@@ -76,8 +77,8 @@ def choose_image_column(
 
 
 def _is_image(data: bytes | None) -> bool:
-    found = by_content(data[:HEAD]) if data else None
-    return found is not None and readable(found)
+    content = by_content(data[:HEAD]) if data else None
+    return content is not None and readable(content)
 
 
 def _rank(name: str) -> tuple[int, int]:

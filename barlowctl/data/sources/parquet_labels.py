@@ -56,10 +56,15 @@ class ParquetLabels:
         codes = [self._book.code(value, int(n)) if n else 0 for value, n in zip([*values, None], counts, strict=True)]
         return np.array(codes, dtype=np.int64)[indices]
 
-    def settle(self, where: str, names: Sequence[str] = (), known: Sequence[str] | None = None) -> Labels:
-        """Labels of all rows; names: of the classes, where the file has them. See `labels.settle`."""
+    def settle(self, where: str, names: Sequence[str] = (), training_classes: Sequence[str] | None = None) -> Labels:
+        """Labels of all rows; names: of the classes, where the file has them. See `numbering.settle`."""
         codes = np.concatenate(self._codes) if self._codes else np.empty(0, dtype=np.int64)
-        settled = settle(self._book, f"{where}: column '{written(self.column or '')}'", names=names, known=known)
+        settled = settle(
+            self._book,
+            f"{where}: column '{written(self.column or '')}'",
+            names=names,
+            training_classes=training_classes,
+        )
         return Labels(settled.numbers[codes] if len(codes) else codes, settled.class_names, settled.notes)
 
     def _choose(self, schema: Any, names: list[str]) -> str | None:
@@ -78,8 +83,8 @@ class ParquetLabels:
             self._note("no column is called label or class; not used", names)
 
     def _note(self, what: str, columns: Sequence[str]) -> None:
-        shown = ", ".join(f"'{written(name)}'" for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
-        self.notes.append(f"{what}: {shown}; --label-column NAME takes one")
+        listed = ", ".join(f"'{written(name)}'" for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
+        self.notes.append(f"{what}: {listed}; --label-column NAME takes one")
 
 
 def _check_column(schema: Any, column: str | None, names: Sequence[str]) -> None:

@@ -49,8 +49,8 @@ def open_parquet(
 def parquet_files(path: Path) -> list[Path]:
     """Visible Parquet files in a folder or else in its data/ folder, sorted."""
     for folder in (path, path / "data"):
-        found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-        files = [file for file in found if file.is_file() and not file.name.startswith(".")]
+        paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        files = [file for file in paths if file.is_file() and not file.name.startswith(".")]
         if files:
             return files
     return []
@@ -178,8 +178,8 @@ class ParquetImages(Source):
     def _labels_of_files(self, settled: Labels, training: Sequence[Path]) -> Labels:
         """Labels by the names of the files, where these are classes."""
         filled = sorted({number for number, _, _ in self._groups})
-        known = classes_of_files(training)[0] or None
-        labels = labels_of_files([self.files[number] for number in filled], known)
+        training_classes = classes_of_files(training)[0] or None
+        labels = labels_of_files([self.files[number] for number in filled], training_classes)
         if not labels.class_names:
             return settled
         numbers = [labels.numbers[filled.index(number)] for number, _, _ in self._groups]

@@ -83,7 +83,7 @@ class Finder:
         """
         if not _UNUSUAL.search(text):
             return text
-        readings = [one for one in dict.fromkeys(_readings(text)) if "\0" not in one]
+        readings = [reading for reading in dict.fromkeys(_readings(text)) if "\0" not in reading]
         if not readings:
             raise UserError(
                 f"{self._path}, line {line}: '{written(text)}' has a NUL in it",
@@ -94,11 +94,11 @@ class Finder:
             if os.path.lexists(self._path.parent / reading):
                 return reading
         plain = text.strip().strip("\"'")
-        if found := _DRIVE.match(plain):
+        if drive := _DRIVE.match(plain):
             raise UserError(
                 f"{self._path}, line {line}: '{written(plain)}' is a path of Windows",
                 allowed="paths of this machine, or from the list's own folder on",
-                next=f"write the list anew without '{found[0]}', its paths from the list's folder on",
+                next=f"write the list anew without '{drive[0]}', its paths from the list's folder on",
             )
         if _ADDRESS.match(plain) and not plain.lower().startswith("file:"):
             raise UserError(
@@ -138,21 +138,21 @@ def _rows_of(table: Table, split: str, path: Path) -> np.ndarray:
     """Which rows are of a split."""
     if table.splits is None:
         return np.arange(len(table.paths))
-    for wanted in (split, SAME_SPLIT.get(split)):
-        if wanted and (rows := [at for at, said in enumerate(table.splits) if said == wanted]):
+    for name in (split, SAME_SPLIT.get(split)):
+        if name and (rows := [at for at, row_split in enumerate(table.splits) if row_split == name]):
             return np.array(rows)
-    have = sorted({said for said in table.splits if said})
+    have = sorted({row_split for row_split in table.splits if row_split})
     raise UserError(f"{path} has no {split} split", allowed=f"it has {', '.join(have)}", next=choices(have))
 
 
 def _labels_of(table: Table, rows: np.ndarray, split: str, what: str) -> Labels:
     """Labels of the rows; their classes are those of the training rows."""
     assert table.labels is not None
-    train = [] if table.splits is None else [at for at, said in enumerate(table.splits) if said == "train"]
-    known = None
+    train = [] if table.splits is None else [at for at, row_split in enumerate(table.splits) if row_split == "train"]
+    training_classes = None
     if train and split != "train":
-        known = number_labels([table.labels[at] for at in train], what).class_names or None
-    return number_labels([table.labels[at] for at in rows], what, known=known)
+        training_classes = number_labels([table.labels[at] for at in train], what).class_names or None
+    return number_labels([table.labels[at] for at in rows], what, training_classes=training_classes)
 
 
 def _nothing_there(path: Path, name: str, line: int) -> UserError:

@@ -78,7 +78,7 @@ def _may_be_deep(data: bytes) -> bool:
 
 def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, list[str]], int]:
     """Names of images of the sample that look black, white or flat, by that, and how many were looked at."""
-    found: dict[str, list[str]] = defaultdict(list)
+    names_by_look: dict[str, list[str]] = defaultdict(list)
     looked_at = 0
     chosen = positions(len(source))
     looks_at = min(len(chosen), BLOCKS * SHOWN_AT)
@@ -90,5 +90,5 @@ def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, lis
             continue
         looked_at += 1
         if looks := look(decoded.pixels):
-            found[looks].append(source.describe(position)[0])
-    return found, looked_at
+            names_by_look[looks].append(source.describe(position)[0])
+    return names_by_look, looked_at

@@ -28,14 +28,16 @@ _SYNSET = re.compile(r"n\d{8}")
 _WORD = re.compile(r"([^\W\d_]{2,}|[^\W\d_a-zA-Z])\d*")
 
 
-def labels_of_files(files: Sequence[Path], known: Sequence[str] | None, firsts: Sequence[str] = ()) -> Labels:
+def labels_of_files(
+    files: Sequence[Path], training_classes: Sequence[str] | None, firsts: Sequence[str] = ()
+) -> Labels:
     """The class of each file, where files are classes (`classes_of_files`) that the training split has, and a note."""
-    classes, numbers = classes_of_files(files, firsts, at_least=2 if known is None else 1)
-    if not classes or (known is not None and not set(classes) <= set(known)):
+    classes, numbers = classes_of_files(files, firsts, at_least=2 if training_classes is None else 1)
+    if not classes or (training_classes is not None and not set(classes) <= set(training_classes)):
         return Labels(np.full(len(files), -1, dtype=np.int64), [], (NO_CLASSES,) if len(files) > 1 else ())
-    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    note = f"classes are the files, by their names ({shown})"
-    return among(Labels(np.array(numbers, dtype=np.int64), classes, (note,)), known, str(files[0].parent))
+    listed = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+    note = f"classes are the files, by their names ({listed})"
+    return among(Labels(np.array(numbers, dtype=np.int64), classes, (note,)), training_classes, str(files[0].parent))
 
 
 def classes_of_files(
@@ -71,8 +73,8 @@ def _root(stem: str) -> str:
     """Its words without numbers behind them; parts that mix both otherwise are hashes, or say nothing."""
     parts = re.split(r"[\W_]+", stem)
     words = [match[1] for part in parts if (match := _WORD.fullmatch(part))]
-    kept = [word for word in words if not _says_nothing(word)]
-    return stem if kept == parts else "_".join(kept)
+    telling = [word for word in words if not _says_nothing(word)]
+    return stem if telling == parts else "_".join(telling)
 
 
 def _says_nothing(name: str) -> bool:
@@ -86,7 +88,7 @@ def distinct(files: Iterable[Path], report: ScanReport) -> list[Path]:
     A copy is named as file managers do ("train-0 (1).tar", "train-0 copy.tar") and has its original's bytes; shards
     that are alike under names of their own are read.
     """
-    files, found = list(files), []
+    files, unique = list(files), []
     there, seen = {file.name: file for file in files}, set()
     for file in files:
         about = file.stat()
@@ -96,9 +98,9 @@ def distinct(files: Iterable[Path], report: ScanReport) -> list[Path]:
         elif original and original != file and filecmp.cmp(file, original, shallow=False):
             report.skip(COPIES, file.name)
         else:
-            found.append(file)
+            unique.append(file)
         seen.add((about.st_dev, about.st_ino))
-    return found
+    return unique
 
 
 def _original(file: Path) -> str:

@@ -34,11 +34,11 @@ def find_shard_folder(path: Path, split: str) -> ShardFolder | None:
         if _has_shards(place):
             return ShardFolder(place, training)
         folders = [name for name in subfolders(place) if shards_below(place / name)]
-        if found := split_folders(folders):
-            chosen, train = choose(found, split, place), choose(found, "train", place) if "train" in found else None
+        if splits := split_folders(folders):
+            chosen, train = choose(splits, split, place), choose(splits, "train", place) if "train" in splits else None
             if chosen is None:
-                have = ", ".join(written(name) for names in found.values() for name in names)
-                raise UserError(f"{path} has no {split} split", allowed=f"its folders: {have}", next=choices(found))
+                have = ", ".join(written(name) for names in splits.values() for name in names)
+                raise UserError(f"{path} has no {split} split", allowed=f"its folders: {have}", next=choices(splits))
             training = place / train if train is not None and train != chosen else None
             place = place / chosen
         elif len(folders) == 1:

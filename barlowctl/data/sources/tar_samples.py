@@ -65,7 +65,7 @@ def key_and_member(name: str) -> tuple[str, str]:
 
 
 def choose_members(
-    names: Sequence[str], shards: Sequence[int] | array[int], wanted: str | None, samples: bool
+    names: Sequence[str], shards: Sequence[int] | array[int], requested: str | None, samples: bool
 ) -> Chosen:
     """Choose among images that share a sample.
 
@@ -79,10 +79,10 @@ def choose_members(
     """
     keep = np.ones(len(names), dtype=bool)
     members = Counter(key_and_member(name)[1] for name in names)
-    if wanted == ALL or (len(members) < 2 and wanted is None):
+    if requested == ALL or (len(members) < 2 and requested is None):
         return Chosen(keep)
-    if wanted is not None:
-        return _only(names, wanted.lower().removeprefix("."), members)
+    if requested is not None:
+        return _only(names, requested.lower().removeprefix("."), members)
     groups = _several(names, shards)
     if not groups:
         return Chosen(keep)
@@ -109,15 +109,15 @@ def choose_members(
     return Chosen(keep, passed, [note], others[0])
 
 
-def _only(names: Sequence[str], wanted: str, members: Counter[str]) -> Chosen:
-    if wanted not in members:
-        found = ", ".join(member for member, _ in members.most_common(8))
+def _only(names: Sequence[str], requested: str, members: Counter[str]) -> Chosen:
+    if requested not in members:
+        listed = ", ".join(member for member, _ in members.most_common(8))
         raise UserError(
-            f"--member is '{wanted}', and no image is one",
-            allowed=f"{found}, {ALL}",
-            next=instead("--member", wanted, members),
+            f"--member is '{requested}', and no image is one",
+            allowed=f"{listed}, {ALL}",
+            next=instead("--member", requested, members),
         )
-    keep = np.array([key_and_member(name)[1] == wanted for name in names])
+    keep = np.array([key_and_member(name)[1] == requested for name in names])
     passed: dict[str, list[int]] = {}
     for index in np.flatnonzero(~keep).tolist():
         kind = f".{key_and_member(names[index])[1]} images, of which none was asked for"
@@ -131,13 +131,13 @@ def _several(names: Sequence[str], shards: Sequence[int] | array[int]) -> list[l
     for index, name in enumerate(names):
         key, member = key_and_member(name)
         place = shards[index], key
-        found = samples.get(place)
-        if found is None:
+        present = samples.get(place)
+        if present is None:
             samples[place] = index
-        elif isinstance(found, int):
-            samples[place] = [(key_and_member(names[found])[1], found), (member, index)]
+        elif isinstance(present, int):
+            samples[place] = [(key_and_member(names[present])[1], present), (member, index)]
         else:
-            found.append((member, index))
+            present.append((member, index))
     return [group for group in samples.values() if isinstance(group, list)]
 
 

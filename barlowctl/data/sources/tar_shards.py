@@ -69,29 +69,31 @@ class TarShards(Source):
             self._look_over(number, file, side)
         if not self._names:
             raise no_images(self.path, self.scan_report)
-        chosen = choose_members(self._names, self._shards, member, side.found_any)
-        found = self._arrangement()
-        known = _known(training, member)
-        labels = side.settle(str(self.path), known) or Labels(np.full(len(self._names), -1, dtype=np.int64), [])
+        chosen = choose_members(self._names, self._shards, member, side.any_added)
+        arrangement = self._arrangement()
+        training_classes = _training_classes(training, member)
+        labels = side.settle(str(self.path), training_classes) or Labels(
+            np.full(len(self._names), -1, dtype=np.int64), []
+        )
         self.scan_report.take_back(f".{labels.files[0]} files", labels.files[1])
-        places = _labels_of_folders(found, self._names)
-        if not labels.class_names and found.classes:
-            labels = Labels(places.clip(min=-1), found.class_names, labels.notes)
+        places = _labels_of_folders(arrangement, self._names)
+        if not labels.class_names and arrangement.classes:
+            labels = Labels(places.clip(min=-1), arrangement.class_names, labels.notes)
             self.kind += ", in class folders"
-            labels = among(labels, known, str(self.path))
+            labels = among(labels, training_classes, str(self.path))
         self._rows = np.flatnonzero((places > -2) & chosen.keep)  # those of this split
         labels = replace(labels, numbers=labels.numbers[self._rows])
         if not labels.class_names:
-            by_file = self._labels_in_table(found, known) or self._labels_of_files(known)
+            by_file = self._labels_in_table(arrangement, training_classes) or self._labels_of_files(training_classes)
             labels = replace(by_file, notes=(*labels.notes, *by_file.notes))
         self.class_names, self._labels = labels.class_names, labels.numbers
-        report_skipped(found, self.scan_report)
+        report_skipped(arrangement, self.scan_report)
         for kind, rows in chosen.skipped.items():
             for row in rows:
                 self.scan_report.skip(kind, self._names[row])
         command = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--member", chosen.other)
-        said = [f"{note}; to read {chosen.other} alone (or {ALL}): {command}" for note in chosen.notes]
-        for note in (*said, *labels.notes, *found.notes):
+        notes = [f"{note}; to read {chosen.other} alone (or {ALL}): {command}" for note in chosen.notes]
+        for note in (*notes, *labels.notes, *arrangement.notes):
             self.scan_report.note(note)
 
     def _look_over(self, number: int, file: Path, side: SideLabels) -> None:
@@ -133,37 +135,39 @@ class TarShards(Source):
                 for column in (self._names, self._shards, self._begins, self._sizes):
                     del column[index]
 
-    def _labels_in_table(self, found: Arrangement, known: Sequence[str] | None) -> Labels | None:
+    def _labels_in_table(self, arrangement: Arrangement, training_classes: Sequence[str] | None) -> Labels | None:
         """Labels in a table (`label_table`) in or beside the shards of the images in `_rows`.
 
         Where the table has a column of splits, images of others are taken out of `_rows`.
         """
-        depth = len(found.root)
+        depth = len(arrangement.root)
         names = ["/".join(parts_of(self._names[row])[depth:]) for row in self._rows]
         sizes = {name: size for name, (_, _, size) in self._tables.items()}
         files = FilesInArchive(self._top, sizes, lambda name: self._read(*self._tables[name]))
-        table = find_label_table(self._top, self._top.joinpath(*found.root), names, self.split, self.scan_report, files)
+        table = find_label_table(
+            self._top, self._top.joinpath(*arrangement.root), names, self.split, self.scan_report, files
+        )
         if table is None:
             return None
         rows, labels = labels_in(table, self.split, self.scan_report)
         self._rows, self.table = self._rows[list(rows)], table.file
         if not labels.class_names or are_numbers(labels.class_names):
             return labels
-        return among(labels, known or self._classes_of_training(found), str(self.path))
+        return among(labels, training_classes or self._classes_of_training(arrangement), str(self.path))
 
-    def _classes_of_training(self, found: Arrangement) -> list[str] | None:
+    def _classes_of_training(self, arrangement: Arrangement) -> list[str] | None:
         """The classes of the training split in the same shards, where this is another one."""
         training = arrange(NameTree(self._names), "train", str(self.path), common=True)
-        if self.split == "train" or training is None or training.root == found.root:
+        if self.split == "train" or training is None or training.root == arrangement.root:
             return None
         return TarShards(self.files, "train", folder=self._top if self._top.is_dir() else None).class_names or None
 
-    def _labels_of_files(self, known: Sequence[str] | None) -> Labels:
+    def _labels_of_files(self, training_classes: Sequence[str] | None) -> Labels:
         """Labels by the names of the shards, where these are classes."""
         shards = np.array(self._shards, dtype=np.int64)
         filled = np.unique(shards)
         firsts = [self._names[np.searchsorted(shards, number)] for number in filled]
-        labels = labels_of_files([self.files[number] for number in filled], known, firsts)
+        labels = labels_of_files([self.files[number] for number in filled], training_classes, firsts)
         self.kind += ", a class each" if labels.class_names else ""
         return replace(labels, numbers=labels.numbers[np.searchsorted(filled, shards[self._rows])])
 
@@ -173,15 +177,15 @@ class TarShards(Source):
 
     def _arrangement(self) -> Arrangement:
         tree = NameTree(self._names)
-        found = arrange(tree, self.split, str(self.path), common=True)
-        if found is None:
+        arrangement = arrange(tree, self.split, str(self.path), common=True)
+        if arrangement is None:
             folders = ", ".join(written(name) for name in split_names(tree))
             raise UserError(
                 f"{self.path} has no {self.split} split",
                 allowed=f"its folders: {folders}",
                 next=choices(split_in(name) for name in split_names(tree)),
             )
-        return found
+        return arrangement
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -225,18 +229,18 @@ def _head(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return content.read(HEAD) if content else b""
 
 
-def _known(training: Sequence[Path], member: str | None) -> list[str] | None:
+def _training_classes(training: Sequence[Path], member: str | None) -> list[str] | None:
     """The class names of the training shards, where they are no numbers."""
     names = open_tar_shards(training, "train", member).class_names if training else []
     return names if names and not are_numbers(names) else None
 
 
-def _labels_of_folders(found: Arrangement, names: Iterable[str]) -> np.ndarray:
+def _labels_of_folders(arrangement: Arrangement, names: Iterable[str]) -> np.ndarray:
     """(n,) int64: labels by folders, -1 for none, -2 for images of another split."""
-    label, depth = found.labeller(), len(found.root)
+    label, depth = arrangement.labeller(), len(arrangement.root)
     numbers = []
     for name in names:
         parts = parts_of(name)
-        number = label(parts[depth:]) if parts[:depth] == found.root else None
+        number = label(parts[depth:]) if parts[:depth] == arrangement.root else None
         numbers.append(-2 if number is None else number)
     return np.array(numbers, dtype=np.int64)

@@ -42,28 +42,28 @@ class ZipFolder(Source):
         if not names:
             raise no_images(path, self.scan_report)
         self._tree = tree = NameTree(names)
-        found = arrange(tree, split, str(path), common=True)
-        if found is None:
+        arrangement = arrange(tree, split, str(path), common=True)
+        if arrangement is None:
             folders = ", ".join(written(name) for name in split_names(tree))
             raise UserError(
                 f"{path} has no {split} split",
                 allowed=f"its folders: {folders}",
                 next=choices(split_in(name) for name in split_names(tree)),
             )
-        label, depth = found.labeller(), len(found.root)
+        label, depth = arrangement.labeller(), len(arrangement.root)
         self._files: list[tuple[str, int]] = []
         for name in names:
             parts = parts_of(name)
-            number = label(parts[depth:]) if parts[:depth] == found.root else None
+            number = label(parts[depth:]) if parts[:depth] == arrangement.root else None
             if number is not None:
                 self._files.append((name, number))
-        self.class_names = found.class_names
-        self.kind = "a zip file of images" + (" in class folders" if found.classes else "")
-        for note in found.notes:
+        self.class_names = arrangement.class_names
+        self.kind = "a zip file of images" + (" in class folders" if arrangement.classes else "")
+        for note in arrangement.notes:
             self.scan_report.note(note)
-        report_skipped(found, self.scan_report)
+        report_skipped(arrangement, self.scan_report)
         if len(self.class_names) < 2:  # one folder tells nothing apart
-            self._take_labels_beside(path.joinpath(*found.root), depth)
+            self._take_labels_beside(path.joinpath(*arrangement.root), depth)
 
     def _images(self) -> Iterator[str]:
         """Names of the images; other members are accounted for. Of members of one name the last counts."""

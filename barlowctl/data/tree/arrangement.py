@@ -65,14 +65,14 @@ class Arrangement:
 
     def labeller(self) -> Callable[[Sequence[str]], int | None]:
         """A function of the parts of an image's path below `root`: its label, -1 for none, None: not to be read."""
-        labels = {_shown(name): label for label, name in enumerate(self.classes)}
+        labels = {_normalized(name): label for label, name in enumerate(self.classes)}
 
         def label(parts: Sequence[str]) -> int | None:
             if self.skipped and parts[0] in self.skipped and len(parts) > 1:
                 return None
             if self.inside and (len(parts) < 3 or self.inside.get(parts[0]) != parts[1]):
                 return None
-            return labels.get(_shown(parts[0]), -1) if len(parts) > 1 else -1
+            return labels.get(_normalized(parts[0]), -1) if len(parts) > 1 else -1
 
         return label
 
@@ -91,31 +91,31 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
     Raises:
         UserError: two folders of one split, class folders that the training split lacks or that read alike.
     """
-    found = _arrange(tree, split, where, common)
-    if found is None:
+    arrangement = _arrange(tree, split, where, common)
+    if arrangement is None:
         return None
-    places = [found.root[:depth] for depth in range(len(found.root) + 1)]
+    places = [arrangement.root[:depth] for depth in range(len(arrangement.root) + 1)]
     masks = ["/".join((*place, name)) for place in places for name in sorted(_mask_folders(tree, place))]
-    return replace(found, masks=tuple(masks), skipped=frozenset(_mask_folders(tree, found.root)))
+    return replace(arrangement, masks=tuple(masks), skipped=frozenset(_mask_folders(tree, arrangement.root)))
 
 
 def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | None:
-    place, found = _find_splits(tree)
-    if not found:
+    place, splits = _find_splits(tree)
+    if not splits:
         crossed = _crossed(tree, place)
         return _within(tree, place, crossed, split, where) if crossed else _classes(tree, (), where, None, common)
-    chosen = choose(found, split, where)
+    chosen = choose(splits, split, where)
     if chosen is None:
         return None
-    known: Sequence[str] | None = None
-    if (train := choose(found, "train", where) if found.get("train") else None) not in (None, chosen):
-        known = _classes(tree, (*place, str(train)), where, None, common=False).classes or None
+    training_classes: Sequence[str] | None = None
+    if (train := choose(splits, "train", where) if splits.get("train") else None) not in (None, chosen):
+        training_classes = _classes(tree, (*place, str(train)), where, None, common=False).classes or None
     root = (*place, chosen)
     inside = Arrangement(root)
     if split != "unlabelled":
-        inside = _classes(tree, root, "/".join((where, *root)), known, common=False)
-    named = {name for names in found.values() for name in names}
-    twins = [name for name in found.get(split, ()) if name != chosen]
+        inside = _classes(tree, root, "/".join((where, *root)), training_classes, common=False)
+    named = {name for names in splits.values() for name in names}
+    twins = [name for name in splits.get(split, ()) if name != chosen]
     others = [name for name in _folders(tree, place) if name not in named] + twins
     notes = [f"'{written(chosen)}' is taken for the {split} split, and not '{written(name)}'" for name in twins]
     if loose := tree.loose(place):
@@ -128,19 +128,19 @@ def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | 
     )
 
 
-def report_skipped(found: Arrangement, report: ScanReport) -> None:
-    """Account for the folders of images that are not read."""
-    for name in found.beside:
+def report_skipped(arrangement: Arrangement, report: ScanReport) -> None:
+    """Report the folders of images that are not read."""
+    for name in arrangement.beside:
         report.skip(BESIDE, name)
-    for name in found.masks:
+    for name in arrangement.masks:
         report.skip(MASKS, name)
 
 
 def split_names(tree: Tree) -> list[str]:
     """The folders of the split layout, or of that within the classes; [] where a tree has no splits."""
-    place, found = _find_splits(tree)
-    if found:
-        return sorted(name for names in found.values() for name in names)
+    place, splits = _find_splits(tree)
+    if splits:
+        return sorted(name for names in splits.values() for name in names)
     return sorted({name for inner in _crossed(tree, place).values() for names in inner.values() for name in names})
 
 
@@ -160,7 +160,7 @@ class NameTree:
     def folders(self, place: tuple[str, ...]) -> list[str]:
         """See `Tree`."""
         depth = len(place)
-        return sorted({one[depth] for one in self._loose if len(one) > depth and one[:depth] == place})
+        return sorted({folder[depth] for folder in self._loose if len(folder) > depth and folder[:depth] == place})
 
     def loose(self, place: tuple[str, ...]) -> int:
         """See `Tree`."""
@@ -168,7 +168,7 @@ class NameTree:
 
     def count(self, place: tuple[str, ...]) -> int:
         """See `Tree`."""
-        return sum(count for one, count in self._loose.items() if one[: len(place)] == place)
+        return sum(count for folder, count in self._loose.items() if folder[: len(place)] == place)
 
 
 def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
@@ -180,9 +180,9 @@ def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
 def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
     """Folders of masks and the like, where one beside them is called after images, or there are but loose images."""
     folders = tree.folders(place)
-    found = {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
-    beside = any(is_filler(name) for name in folders if name not in found)
-    return found if found and (beside or (len(found) == len(folders) and tree.loose(place))) else set()
+    masks = {name for name in folders if not _OF_MASKS.isdisjoint(words_of(name))}
+    beside = any(is_filler(name) for name in folders if name not in masks)
+    return masks if masks and (beside or (len(masks) == len(folders) and tree.loose(place))) else set()
 
 
 def images(count: int) -> str:
@@ -200,8 +200,8 @@ def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     place: tuple[str, ...] = ()
     for _ in range(DEEPEST):
         folders = _folders(tree, place)
-        if found := split_folders(folders):
-            return place, found
+        if splits := split_folders(folders):
+            return place, splits
         if len(folders) != 1 or tree.loose(place):
             break
         place = (*place, folders[0])
@@ -213,20 +213,20 @@ def _crossed(tree: Tree, place: tuple[str, ...]) -> dict[str, dict[str, list[str
     folders = _folders(tree, place)
     if len(folders) < 2 or tree.loose(place):
         return {}
-    found = {}
+    splits = {}
     for name in folders:
-        found[name] = split_folders(_folders(tree, (*place, name)))
-        if not found[name]:
+        splits[name] = split_folders(_folders(tree, (*place, name)))
+        if not splits[name]:
             return {}
-    return found if any("train" in inner for inner in found.values()) else {}
+    return splits if any("train" in inner for inner in splits.values()) else {}
 
 
 def _within(
     tree: Tree, place: tuple[str, ...], crossed: dict[str, dict[str, list[str]]], split: str, where: str
 ) -> Arrangement | None:
     inside = {}
-    for name, found in crossed.items():
-        if (chosen := choose(found, split, f"{where}/{name}")) is not None:
+    for name, splits in crossed.items():
+        if (chosen := choose(splits, split, f"{where}/{name}")) is not None:
             inside[name] = chosen
     if not inside:
         return None
@@ -234,13 +234,19 @@ def _within(
     return Arrangement(place, tuple(sorted(crossed)), inside, ("each class folder has its own splits",))
 
 
-def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str] | None, common: bool) -> Arrangement:
-    """Class folders at or below a place. known: those of the training split."""
+def _classes(
+    tree: Tree, place: tuple[str, ...], where: str, training_classes: Sequence[str] | None, common: bool
+) -> Arrangement:
+    """Class folders at or below a place. training_classes: the classes of the training split, if it is another one."""
     notes: list[str] = []
     for _ in range(DEEPEST):
         folders = _folders(tree, place)
         loose = tree.loose(place) if folders else 0  # of a pile without folders the number does not matter
-        if len(folders) != 1 or loose or (known and _shown(folders[0]) in {_shown(name) for name in known}):
+        if (
+            len(folders) != 1
+            or loose
+            or (training_classes and _normalized(folders[0]) in {_normalized(name) for name in training_classes})
+        ):
             break
         only = (*place, folders[0])
         below = _folders(tree, only)
@@ -249,8 +255,8 @@ def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str
         if not common and below:
             notes = [f"classes are the folders in '{written('/'.join(only))}'"] if len(below) > 1 else []
         place = only
-    if known is not None and folders:
-        return _known_classes(tree, place, where, known, notes)
+    if training_classes is not None and folders:
+        return _classes_as_in_training(tree, place, where, training_classes, notes)
     inside = tree.count(place) - loose if loose and folders else 0
     if not folders or (common and len(folders) < 2) or (loose and (len(folders) < 2 or inside <= loose)):
         return Arrangement(place, notes=_of_pile(folders, loose, inside))
@@ -258,21 +264,21 @@ def _classes(tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str
     return Arrangement(place, tuple(folders), notes=(*notes, *_beside(loose)))
 
 
-def _known_classes(
-    tree: Tree, place: tuple[str, ...], where: str, known: Sequence[str], notes: Sequence[str]
+def _classes_as_in_training(
+    tree: Tree, place: tuple[str, ...], where: str, training_classes: Sequence[str], notes: Sequence[str]
 ) -> Arrangement:
     folders, loose = _folders(tree, place), tree.loose(place)
-    shown = {_shown(name) for name in known}
-    unknown = [name for name in folders if _shown(name) not in shown]
+    normalized = {_normalized(name) for name in training_classes}
+    unknown = [name for name in folders if _normalized(name) not in normalized]
     if len(unknown) == len(folders) and loose >= tree.count(place) - loose:
         return Arrangement(place, notes=_of_pile(folders, loose, 0))
     if unknown:
         raise UserError(
             f"{where} has the class folder '{written(unknown[0])}', which the training set lacks",
-            allowed=f"the {len(known)} class folders of the training set",
+            allowed=f"the {len(training_classes)} class folders of the training set",
         )
     _refuse_look_alikes(where, folders)
-    return Arrangement(place, tuple(known), notes=(*notes, *_beside(loose)))
+    return Arrangement(place, tuple(training_classes), notes=(*notes, *_beside(loose)))
 
 
 def _beside(loose: int) -> list[str]:
@@ -290,15 +296,16 @@ def _of_pile(folders: Sequence[str], loose: int, inside: int) -> tuple[str, ...]
 def _refuse_look_alikes(where: str, names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
-        shown = _shown(name)
-        if shown in seen:
+        normalized = _normalized(name)
+        if normalized in seen:
             raise UserError(
-                f"{where} has two class folders that both read '{written(shown)}': {seen[shown]!a} and {name!a}",
+                f"{where} has two class folders that both read '{written(normalized)}': "
+                f"{seen[normalized]!a} and {name!a}",
                 next="merge or rename one of them",
             )
-        seen[shown] = name
+        seen[normalized] = name
 
 
-def _shown(name: str) -> str:
+def _normalized(name: str) -> str:
     """A name as it reads, whichever of Unicode's forms it is written in."""
     return unicodedata.normalize("NFC", name)

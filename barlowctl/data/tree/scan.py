@@ -59,14 +59,14 @@ def look_into(head: bytes | None, name: str) -> tuple[bool, str, str]:
 
     head: None where they were not read, which is enough unless `formats.content_decides(name)`.
     """
-    found = formats.by_ending(name)
+    content = formats.by_ending(name)
     if head is not None:
-        if found is None and not head:
+        if content is None and not head:
             return False, "empty files", ""
-        found = formats.by_content(head) or found
-    if found is None or found is formats.DOCUMENT:
+        content = formats.by_content(head) or content
+    if content is None or content is formats.DOCUMENT:
         return False, formats.kind_of_other(name), ""
-    return (True, "", "") if formats.readable(found) else (False, found.kind, formats.advice(found))
+    return (True, "", "") if formats.readable(content) else (False, content.kind, formats.advice(content))
 
 
 class Scan:
@@ -81,20 +81,20 @@ class Scan:
         self._seen: set[tuple[int, int]] = set()
 
     def images(self, inside: str = "", but: Collection[str] = ()) -> list[str]:
-        """Images directly in a folder, sorted; what else lies there is accounted for, its folders and `but` apart."""
+        """Images directly in a folder, sorted; what else lies there is reported, its folders and `but` apart."""
         return sorted(self._look(inside, inside, [], but))
 
     def walk(self, inside: str = "") -> list[str]:
         """Images at any depth below a folder, as paths below the root, sorted by their parts."""
-        found: list[str] = []
+        names: list[str] = []
         folders = [inside]
         while folders:
             folder = folders.pop()
             below: list[str] = []
             if self._is_new(folder):
-                found += self._look(folder, inside, below)
+                names += self._look(folder, inside, below)
             folders += sorted(below, reverse=True)
-        return sorted(found, key=lambda name: name.split(os.sep))
+        return sorted(names, key=lambda name: name.split(os.sep))
 
     def _is_new(self, inside: str) -> bool:
         try:

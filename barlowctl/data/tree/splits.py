@@ -47,7 +47,7 @@ def words_of(name: str) -> list[str]:
 
 def is_filler(name: str) -> bool:
     """Whether a folder's name says no more than that it holds images ("images", "JPEGImages", "data")."""
-    return bool(found := words_of(name)) and all(word in _FILLERS for word in found)
+    return bool(words := words_of(name)) and all(word in _FILLERS for word in words)
 
 
 def split_folders(folders: Sequence[str]) -> dict[str, list[str]]:
@@ -62,20 +62,20 @@ def split_folders(folders: Sequence[str]) -> dict[str, list[str]]:
     read = {name: _read(name) for name in folders}
     rests = {frozenset(rest) for split, rest in read.values() if split}
     shared = rests.pop() if len(rests) == 1 else frozenset()  # as in seg_train and seg_test
-    found = {name: split for name, (split, rest) in read.items() if split and (not rest or set(rest) == shared)}
-    splits = set(found.values())
-    plain = any(not read[name][1] for name in found) or len(splits) > 1
-    laid_out = len(found) == len(folders) or ("train" in splits and not splits.isdisjoint(("val", "test")))
-    return _grouped(found) if plain and laid_out else {}
+    split_of = {name: split for name, (split, rest) in read.items() if split and (not rest or set(rest) == shared)}
+    splits = set(split_of.values())
+    plain = any(not read[name][1] for name in split_of) or len(splits) > 1
+    laid_out = len(split_of) == len(folders) or ("train" in splits and not splits.isdisjoint(("val", "test")))
+    return _grouped(split_of) if plain and laid_out else {}
 
 
-def choose(found: Mapping[str, Sequence[str]], split: str, where: Path | str) -> str | None:
+def choose(splits: Mapping[str, Sequence[str]], split: str, where: Path | str) -> str | None:
     """The folder of a split among `split_folders`; `val` and `test` stand in for one another; None: there is none.
 
     Raises:
         UserError: two folders that say it equally well.
     """
-    names = found.get(split) or found.get(SAME_SPLIT.get(split, split)) or ()
+    names = splits.get(split) or splits.get(SAME_SPLIT.get(split, split)) or ()
     if len(names) > 1 and _rank(names[0])[:2] == _rank(names[1])[:2]:
         raise UserError(
             f"{where} has two folders of the {split} split: '{written(names[0])}' and '{written(names[1])}'",
@@ -87,8 +87,8 @@ def choose(found: Mapping[str, Sequence[str]], split: str, where: Path | str) ->
 
 def split_in(name: str) -> str | None:
     """The split that the name of a shard or table says anywhere in it ("x-train-00000.tar"); None: none, or several."""
-    found = {split for word in words_of(name) if (split := _split(word))}
-    return found.pop() if len(found) == 1 else None
+    splits = {split for word in words_of(name) if (split := _split(word))}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
@@ -100,8 +100,8 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     splits = {file: split_in(file.name) for file in files}
     if not any(splits.values()):
         return list(files)
-    for wanted in (split, SAME_SPLIT.get(split)):
-        if chosen := [file for file in files if wanted and splits[file] == wanted]:
+    for name in (split, SAME_SPLIT.get(split)):
+        if chosen := [file for file in files if name and splits[file] == name]:
             return chosen
     raise UserError(
         f"{files[0].parent} has no {split} split",
@@ -110,9 +110,9 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     )
 
 
-def choices(found: Iterable[str | None]) -> str:
+def choices(splits: Iterable[str | None]) -> str:
     """What to type for each of the splits that are there."""
-    return "\n".join(f"--split {name}" for name in dict.fromkeys(found) if name)
+    return "\n".join(f"--split {name}" for name in dict.fromkeys(splits) if name)
 
 
 def training_files(files: Sequence[Path], split: str) -> list[Path]:
@@ -131,14 +131,14 @@ def _read(name: str) -> tuple[str | None, list[str]]:
 
 
 def _split(word: str) -> str | None:
-    found = _ROOT.fullmatch(word)
-    return _SPLIT_OF[found[1]] if found else None
+    match = _ROOT.fullmatch(word)
+    return _SPLIT_OF[match[1]] if match else None
 
 
-def _grouped(found: Mapping[str, str]) -> dict[str, list[str]]:
+def _grouped(split_of: Mapping[str, str]) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
-    for name in sorted(found, key=_rank):
-        grouped.setdefault(found[name], []).append(name)
+    for name in sorted(split_of, key=_rank):
+        grouped.setdefault(split_of[name], []).append(name)
     return grouped
 
 

@@ -107,12 +107,19 @@ def test_what_is_not_a_jpeg_is_reported() -> None:
         assert run(data, 120, 160, address=1)[0] == decode.NOT_JPEG
 
 
-def test_random_bytes_never_read_past_the_end() -> None:
+def test_what_lies_behind_the_end_is_not_read() -> None:
+    """A JPEG cut anywhere in its header has one size, whatever follows in the file: its own rest, or another image."""
+    whole = jpeg(photograph())
     rng = np.random.default_rng(0)
-    for _ in range(500):
-        data = b"\xff\xd8\xff" + rng.integers(0, 256, rng.integers(1, 60)).astype(np.uint8).tobytes()
-        source = np.frombuffer(data, np.uint8)
-        decode.jpeg_size(source, 0, len(source))
+    random = [b"\xff\xd8\xff" + rng.integers(0, 256, 60).astype(np.uint8).tobytes() for _ in range(50)]
+    for data, lengths in [(whole, range(4, 300)), *((data, range(4, len(data))) for data in random)]:
+        sizes = []
+        for length in lengths:
+            rests = (bytes(300), b"\xff\xc0" * 150, data[length:] + bytes(300))
+            found = {decode.jpeg_size(np.frombuffer(data[:length] + rest, np.uint8), 0, length) for rest in rests}
+            assert len(found) == 1, length
+            sizes += found
+        assert data is not whole or (sizes[0] == (0, 0) and sizes[-1] == (120, 160))
 
 
 def test_without_the_decoder_it_says_so() -> None:
@@ -153,6 +160,15 @@ def test_availability_says_why_not(tmp_path, monkeypatch: pytest.MonkeyPatch, ma
         assert decode.decoder_address() == decode.thread_handle() == 0
     finally:
         decode._load.cache_clear()
+
+
+@needs_ffcv
+def test_loading_the_decoder_does_not_import_ffcv(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ffcv"]:
+        monkeypatch.delitem(sys.modules, name)  # another test may have imported it whole
+    decode._load.cache_clear()
+    assert decode.available()[0]
+    assert "ffcv" not in sys.modules
 
 
 @needs_ffcv

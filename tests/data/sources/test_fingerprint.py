@@ -92,14 +92,14 @@ def test_the_same_files_by_another_path_are_found(tmp_path: Path) -> None:
     other = write_images(tmp_path / "other", 10, seed=1)
     (tmp_path / "link").symlink_to(train)
     assert overlap(opened(train), opened(tmp_path / "link")).complete
-    assert overlap(opened(train), opened(other)).found == 0
+    assert overlap(opened(train), opened(other)).images == 0
     shutil.copytree(train, tmp_path / "copies")
     (tmp_path / "copies" / "a").rename(tmp_path / "copies" / "c")  # other names, the same bytes
     assert overlap(opened(train), opened(tmp_path / "copies")).complete
     assert overlap(packed(train), packed(tmp_path / "copies")).complete
-    assert overlap(packed(train), packed(other)).found == 0
+    assert overlap(packed(train), packed(other)).images == 0
     shutil.copy(train / "a" / "00.bmp", other / "a" / "00.bmp")
-    assert overlap(opened(train), opened(other)).found == 1
+    assert overlap(opened(train), opened(other)).images == 1
 
 
 def test_one_image_is_found_among_thousands_of_its_size(tmp_path: Path) -> None:
