@@ -8,8 +8,8 @@ from torch import nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.methods import BarlowTwins, Classifier, Method
-from barlowctl.model import build_predictor, build_projector, feature_width
+from barlowctl.methods import PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, VICReg
+from barlowctl.model import build_mlp, build_patch_head, build_predictor, build_projector, feature_width
 from barlowctl.recipe import objectives
 from barlowctl.recipe.schema import Recipe
 
@@ -46,8 +46,14 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
     match recipe.objective:
         case objectives.BarlowTwins():
             method = barlow_twins(recipe, recipe.objective, backbone, context)
+        case objectives.MixedBarlowTwins():
+            method = mixed_barlow_twins(recipe, recipe.objective, backbone, context)
+        case objectives.VICReg():
+            method = vicreg(recipe, recipe.objective, backbone, context)
         case objectives.Supervised():
             method = supervised(recipe, backbone, context)
+        case objectives.PIRL():
+            method = pirl(recipe, recipe.objective, backbone, context)
     _check_passes(recipe, method)
     return method
 
@@ -55,20 +61,87 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
 def barlow_twins(recipe: Recipe, keys: objectives.BarlowTwins, backbone: nn.Module, context: Context) -> Method:
     """Projector of the recipe's widths, and the predictor of Table 6 where it has one."""
     model = recipe.model
+    lambd, rule = objectives.lambd_of(keys.lambd, model.projector[-1])
     projector = build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm)
     predictor = build_predictor(model.projector[-1], model.predictor) if model.predictor else None
     return BarlowTwins(
         backbone,
         projector,
         predictor=predictor,
+        small=recipe.views.small.count,
         stop_gradient=keys.stop_gradient,
         scale=keys.scale,
-        lambd=keys.lambd,
+        lambd=lambd,
+        lambd_rule=rule,
         form=keys.form,
         terms=keys.terms,
         normalization=keys.normalization,
         criterion=keys.criterion,
         temperature=keys.temperature,
+        ranks=context.ranks,
+    )
+
+
+def mixed_barlow_twins(
+    recipe: Recipe, keys: objectives.MixedBarlowTwins, backbone: nn.Module, context: Context
+) -> Method:
+    """The projector of Barlow Twins. The bias that the small published head ends with cancels in the loss."""
+    refuse_predictor(recipe)
+    model = recipe.model
+    lambd, rule = objectives.lambd_of(keys.lambd, model.projector[-1])
+    return MixedBarlowTwins(
+        backbone,
+        build_projector(feature_width(backbone), model.projector, batch_norm=model.projector_batch_norm),
+        seed=recipe.seed,
+        lambd=lambd,
+        lambd_rule=rule,
+        lambd_reg=keys.lambd_reg,
+        reg_warmup=keys.reg_warmup,
+        scale=keys.scale,
+        form=keys.form,
+        ranks=context.ranks,
+    )
+
+
+def vicreg(recipe: Recipe, keys: objectives.VICReg, backbone: nn.Module, context: Context) -> Method:
+    """The expander: hidden layers with biases, a last one without (`main_vicreg.py`)."""
+    refuse_predictor(recipe)
+    model = recipe.model
+    projector = build_mlp(
+        feature_width(backbone),
+        model.projector,
+        batch_norm=model.projector_batch_norm,
+        hidden_bias=True,
+        last_bias=False,
+    )
+    return VICReg(
+        backbone,
+        projector,
+        invariance=keys.invariance,
+        variance=keys.variance,
+        covariance=keys.covariance,
+        scale=keys.scale,
+        form=keys.form,
+        ranks=context.ranks,
+    )
+
+
+def pirl(recipe: Recipe, keys: objectives.PIRL, backbone: nn.Module, context: Context) -> Method:
+    """A head for the image and one for its patches, both of the projector's widths, with biases and no batch norm."""
+    refuse_predictor(recipe)
+    features, widths, patches = feature_width(backbone), recipe.model.projector, recipe.views.patches.count
+    return PIRL(
+        backbone,
+        build_mlp(features, widths, batch_norm=False, hidden_bias=True, last_bias=True),
+        build_patch_head(features, widths, patches=patches),
+        images=context.images,
+        width=widths[-1],
+        patches=patches,
+        seed=recipe.seed,
+        criterion=keys.criterion,
+        temperature=keys.temperature,
+        negatives=keys.negatives,
+        momentum=keys.momentum,
         ranks=context.ranks,
     )
 

@@ -87,5 +87,5 @@ def _forward(recipe: Recipe) -> tuple[float, int]:
         channels = preprocessing_of(recipe).channels
         views = [torch.empty((2, channels, size, size)) for size in recipe.sizes]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        embedded = method.embeddings(views)
+        embedded = method.embeddings(method.arrange(views, Targets.unlabelled(2, "meta")))
     return float(counter.get_total_flops() / 2), embedded[0].shape[1]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.recipe import load
-from barlowctl.recipe.objectives import only_barlow_twins
+from barlowctl.recipe.objectives import lambd_of, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 OURS = "ours"
@@ -53,7 +53,8 @@ class StepSettings:
     @property
     def lambd(self) -> float:
         """Weight of the redundancy term, in all rows."""
-        return only_barlow_twins(self.recipe.objective, "this comparison").lambd
+        own = only_barlow_twins(self.recipe.objective, "this comparison")
+        return lambd_of(own.lambd, self.recipe.model.projector[-1])[0]
 
     def to_json(self) -> dict[str, Any]:
         """For `BenchmarkProcess`."""

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
-from barlowctl.objective.barlow_twins import (
-    LAMBD,
-    PAPER_WIDTH,
-    LossOptions,
-    LossTerms,
-    OptionsBesideLambd,
-    auto_lambd,
-    choose_form,
-)
+from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, choose_form
 from barlowctl.objective.multi_crop import multi_crop_loss
-
-LAMBD_RULE = f"{LAMBD:g} x sqrt({PAPER_WIDTH} / width)"
 
 
 class BarlowTwins(Method):
@@ -37,9 +27,9 @@ class BarlowTwins(Method):
             loss is not symmetrised, because the paper adds neither a second pass nor a second term).
         stop_gradient: the second branch is a constant: it is computed without a graph.
         small: how many small views there are beside the two.
-        lambd: weight of the redundancy term; "auto": `auto_lambd` of the projector's width.
+        lambd_rule: where lambd is from, for people; empty: it was given.
         scale: factor on the loss, not on the terms.
-        loss_options: the other keyword arguments of `barlow_twins_loss`.
+        loss_options: the keyword arguments of `barlow_twins_loss`.
 
     Raises:
         UserError: a predictor or a stop-gradient with small views.
@@ -59,9 +49,9 @@ class BarlowTwins(Method):
         predictor: nn.Module | None = None,
         stop_gradient: bool = False,
         small: int = 0,
-        lambd: float | Literal["auto"] = LAMBD,
         scale: float = 1.0,
-        **loss_options: Unpack[OptionsBesideLambd],
+        lambd_rule: str = "",
+        **loss_options: Unpack[LossOptions],
     ) -> None:
         super().__init__()
         if small and (predictor is not None or stop_gradient):
@@ -78,9 +68,8 @@ class BarlowTwins(Method):
         self.stop_gradient = stop_gradient
         self.small = small
         self.scale = scale
-        self.lambd_is_auto = lambd == "auto"
-        self.lambd = auto_lambd(self.width) if lambd == "auto" else lambd
-        self.loss_options: LossOptions = {"lambd": self.lambd, **loss_options}
+        self.lambd_rule = lambd_rule
+        self.loss_options = loss_options
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> LossTerms:
         """The views of the same images, each `(N, C, H, W)` -> scaled loss, unscaled terms."""
@@ -124,9 +113,10 @@ class BarlowTwins(Method):
         elif form == "auto":
             form = choose_form(batch, self.width, ranks, 2 + self.small)
         over = f" over {ranks} ranks" if ranks > 1 else ""
-        rule = f" (auto: {LAMBD_RULE})" if self.lambd_is_auto else ""
         small = f", 2 large and {self.small} small views" if self.small else ""
-        return f"lambd {self.lambd:.4g}{rule}, {form} form at batch {batch}{over} and width {self.width}{small}"
+        rule = f" ({self.lambd_rule})" if self.lambd_rule else ""
+        lambd = f"lambd {self.loss_options.get('lambd', LAMBD):.4g}{rule}"
+        return f"{lambd}, {form} form at batch {batch}{over} and width {self.width}{small}"
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""

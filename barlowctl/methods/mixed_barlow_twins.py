@@ -30,7 +30,8 @@ class MixedBarlowTwins(Method):
         backbone: images -> features.
         projector: features -> embeddings `(N, D)`.
         seed: of alpha and pi.
-        lambd: weight of the redundancy term. lambd_reg: of the mixing term, as a multiple of `lambd`.
+        lambd: weight of the redundancy term. lambd_rule: where it is from, for people; empty: it was given.
+        lambd_reg: weight of the mixing term, as a multiple of `lambd`.
         reg_warmup: share of the training in which that weight rises from 0.
         scale: factor on the loss, not on the terms.
         form: see `barlow_twins_loss`. ranks: those that share the batch.
@@ -51,6 +52,7 @@ class MixedBarlowTwins(Method):
         *,
         seed: int = 0,
         lambd: float = LAMBD,
+        lambd_rule: str = "",
         lambd_reg: float = 1.0,
         reg_warmup: float = 0.0,
         scale: float = 1.0,
@@ -61,7 +63,8 @@ class MixedBarlowTwins(Method):
         self.backbone = backbone
         self.projector = projector
         self.seed = seed
-        self.lambd, self.lambd_reg, self.reg_warmup = lambd, lambd_reg, reg_warmup
+        self.lambd, self.lambd_rule = lambd, lambd_rule
+        self.lambd_reg, self.reg_warmup = lambd_reg, reg_warmup
         self.scale = scale
         self.form = form
         self.ranks = ranks
@@ -117,7 +120,8 @@ class MixedBarlowTwins(Method):
     def describe(self, batch: int, ranks: int = 1) -> str:
         """The weights of the terms."""
         risen = f", risen over {100 * self.reg_warmup:.3g} % of the steps" if self.reg_warmup else ""
-        return f"Mixed Barlow Twins, lambd {self.lambd:g}, mixing term {self.lambd_reg:g} x lambd{risen}"
+        rule = f" ({self.lambd_rule})" if self.lambd_rule else ""
+        return f"Mixed Barlow Twins, lambd {self.lambd:.4g}{rule}, mixing term {self.lambd_reg:g} x lambd{risen}"
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""

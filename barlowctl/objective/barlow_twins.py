@@ -13,7 +13,6 @@ batch of an epoch too, where their C is a fraction of a correlation (`docs/objec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypedDict, get_args
 
@@ -41,34 +40,16 @@ LAMBD = 0.0051
 """The authors' code's weight of the redundancy term (0.005 in the paper)."""
 
 
-PAPER_WIDTH = 8192
-"""The paper's projector, for which that weight was chosen."""
+class LossOptions(TypedDict, total=False):
+    """The keyword arguments of `barlow_twins_loss`."""
 
-
-def auto_lambd(width: int) -> float:
-    """The weight for a projector that ends in `width` dimensions: `LAMBD sqrt(8192 / width)`.
-
-    It keeps neither the weight nor the ratio of the two sums' sizes (which would be `LAMBD 8192 / width`): measured,
-    the best weight lies between the two (`docs/objective.md`, "lambd and the projector's width").
-    """
-    return LAMBD * math.sqrt(PAPER_WIDTH / width)
-
-
-class OptionsBesideLambd(TypedDict, total=False):
-    """The keyword arguments of `barlow_twins_loss`, without lambd."""
-
+    lambd: float
     form: Form
     terms: Terms
     normalization: Normalization
     criterion: Criterion
     temperature: float
     ranks: Ranks
-
-
-class LossOptions(OptionsBesideLambd, total=False):
-    """The keyword arguments of `barlow_twins_loss`."""
-
-    lambd: float
 
 
 class LossTerms(NamedTuple):

@@ -6,6 +6,7 @@ A method's networks and loss are chosen from these by the `match` in `assemble/m
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,10 +14,21 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from barlowctl.errors import UserError
-from barlowctl.recipe.section import Divisor, NonNegative, Positive, Section
+from barlowctl.recipe.section import Divisor, NonNegative, Positive, Probability, Section
 
 DEFAULT = "barlow-twins"
 """The method of a recipe without `objective.name`: all were, before there was another."""
+
+
+Weight = Annotated[
+    Annotated[NonNegative, Tag("0")] | Annotated[Literal["auto"], Tag("1")],  # digits: an error's text leaves them out
+    Discriminator(lambda value: "1" if isinstance(value, str) else "0"),
+]
+"""lambd: a number, or by the width of the projector (`lambd_of`)."""
+Form = Literal["auto", "primal", "gram"]
+LAMBD, PAPER_WIDTH = 0.0051, 8192
+"""The authors' weight of the redundancy term, and the projector that it was chosen for."""
+LAMBD_IS = "weight of the redundancy reduction term; auto: 0.0051 x sqrt(8192 / width of the projector)"
 
 
 class Keys(Section):
@@ -37,14 +49,15 @@ class Keys(Section):
 
 
 class BarlowTwins(Keys):
-    """The Barlow Twins loss and its ablations."""
+    """The Barlow Twins loss and its ablations; with small views its multi-crop."""
 
     title: ClassVar[str] = "Barlow Twins"
+    small_views: ClassVar[bool] = True
 
     name: Literal["barlow-twins"] = "barlow-twins"
-    lambd: NonNegative = Field(0.0051, description="weight of the redundancy reduction term")
+    lambd: Weight = Field(LAMBD, description=LAMBD_IS)
     scale: Positive = Field(1.0, description="factor on the whole loss")
-    form: Literal["auto", "primal", "gram"] = Field("auto", description="D x D matrix, or two N x N ones")
+    form: Form = Field("auto", description="D x D matrix, or two N x N ones")
     terms: Literal["both", "invariance", "redundancy"] = Field("both", description="Table 5, rows 2 and 3")
     normalization: Literal["batch", "feature", "none"] = Field("batch", description="Table 5, rows 4 and 6")
     criterion: Literal["cross-correlation", "cross-entropy"] = Field("cross-correlation", description="Table 5, row 7")
@@ -58,6 +71,46 @@ class BarlowTwins(Keys):
         return self
 
 
+class MixedBarlowTwins(Keys):
+    """Barlow Twins, and a third view that is mixed of both and must embed as the mixture (arXiv 2312.02151)."""
+
+    title: ClassVar[str] = "Mixed Barlow Twins"
+
+    name: Literal["mixed-barlow-twins"] = "mixed-barlow-twins"
+    lambd: Weight = Field(LAMBD, description=LAMBD_IS)
+    lambd_reg: NonNegative = Field(1.0, description="weight of the mixing term, as a multiple of lambd")
+    reg_warmup: Probability = Field(0.0, description="share of the training in which that weight rises from 0")
+    scale: Positive = Field(1.0, description="factor on the whole loss")
+    form: Form = Field("auto", description="D x D matrices, or N x N ones")
+
+
+class VICReg(Keys):
+    """VICReg: its three terms (arXiv 2105.04906)."""
+
+    title: ClassVar[str] = "VICReg"
+
+    name: Literal["vicreg"] = "vicreg"
+    invariance: NonNegative = Field(25.0, description="weight of the distance between the two views' embeddings")
+    variance: NonNegative = Field(25.0, description="weight of the hinge on each dimension's standard deviation")
+    covariance: NonNegative = Field(1.0, description="weight of the squared covariances between dimensions")
+    scale: Positive = Field(1.0, description="factor on the whole loss")
+    form: Form = Field("auto", description="of the covariance term: D x D matrices, or N x N ones")
+
+
+class PIRL(Keys):
+    """PIRL with the jigsaw: an image and its shuffled patches against a memory bank (arXiv 1912.01991)."""
+
+    title: ClassVar[str] = "PIRL"
+    full_views: ClassVar[Literal[1, 2]] = 1
+    patches: ClassVar[bool] = True
+
+    name: Literal["pirl"] = "pirl"
+    criterion: Literal["nce", "cross_entropy"] = Field("nce", description="noise-contrastive estimation, or InfoNCE")
+    temperature: Divisor = Field(0.07, description="tau")
+    negatives: Annotated[int, Field(ge=1, le=2**20)] = Field(32000, description="rows that a step draws of the bank")
+    momentum: Probability = Field(0.5, description="share of a row of the bank that stays when its image was seen")
+
+
 class Supervised(Keys):
     """Cross-entropy of a linear classifier on the backbone, trained together: the first row of Table 1."""
 
@@ -68,6 +121,17 @@ class Supervised(Keys):
     name: Literal["supervised"] = "supervised"
 
 
+def lambd_of(lambd: float | Literal["auto"], width: int) -> tuple[float, str]:
+    """The weight that is meant for embeddings of `width` dimensions, and the rule that it is from, if any.
+
+    "auto" keeps neither the weight nor the ratio of the two sums' sizes (`LAMBD 8192 / width`): measured, the best
+    weight lies between the two (`docs/objective.md`, "lambd and the projector's width").
+    """
+    if lambd != "auto":
+        return lambd, ""
+    return LAMBD * math.sqrt(PAPER_WIDTH / width), f"auto: {LAMBD:g} x sqrt({PAPER_WIDTH} / {width})"
+
+
 def _name_of(value: Any) -> str:
     """The method that is named, or the default one; the check of what it names is pydantic's."""
     given = value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", DEFAULT)
@@ -75,7 +139,11 @@ def _name_of(value: Any) -> str:
 
 
 Objective = Annotated[
-    Annotated[BarlowTwins, Tag("barlow-twins")] | Annotated[Supervised, Tag("supervised")],
+    Annotated[BarlowTwins, Tag("barlow-twins")]
+    | Annotated[MixedBarlowTwins, Tag("mixed-barlow-twins")]
+    | Annotated[VICReg, Tag("vicreg")]
+    | Annotated[Supervised, Tag("supervised")]
+    | Annotated[PIRL, Tag("pirl")],
     Discriminator(_name_of),
 ]
 

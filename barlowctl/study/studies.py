@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from barlowctl.errors import UserError, did_you_mean, instead
-from barlowctl.recipe.objectives import only_barlow_twins
+from barlowctl.recipe.objectives import PAPER_WIDTH, lambd_of, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.text import read_text
 
 Override = str  # key=value, as for --set
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-PAPER_WIDTH = 8192  # of the projector, with which Fig. 5 was made
 EDIT_GRID = "correct the grid file"
 POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
 
@@ -119,7 +118,8 @@ def build(name: str, base: Recipe) -> Study:
             return depth(base.model.projector)
         case "lambd":
             own = only_barlow_twins(base.objective, "the study 'lambd'")
-            return lambd(own.lambd, base.model.projector[-1])
+            width = base.model.projector[-1]
+            return lambd(lambd_of(own.lambd, width)[0], width)
         case _:
             raise AssertionError(name)
 

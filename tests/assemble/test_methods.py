@@ -11,7 +11,7 @@ from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
-from barlowctl.methods import BarlowTwins, Classifier, Targets
+from barlowctl.methods import PIRL, BarlowTwins, Classifier, Targets
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import METHODS
 
@@ -69,3 +69,30 @@ def test_micro_batches_are_refused_with_the_methods_reason(monkeypatch: pytest.M
         build_method(recipe)
     assert caught.value.next is not None
     assert "--set train.micro_batch=0" in caught.value.next
+
+
+def test_small_views_are_for_barlow_twins_without_a_second_branch() -> None:
+    method = build_method(load.override(TINY, ["views.small.count=2"]), CONTEXT)
+    assert isinstance(method, BarlowTwins)
+    assert method.small == 2
+    for setting in ("objective.stop_gradient=true", "model.predictor=[8]"):
+        with pytest.raises(UserError, match="there is no second branch") as caught:
+            build_method(load.override(TINY, ["views.small.count=2", setting]), CONTEXT)
+        assert caught.value.next == "--set views.small.count=0"
+    for name in ("vicreg", "mixed-barlow-twins", "pirl"):
+        with pytest.raises(UserError, match=r"takes .* of each image, and with views\.small\.count = 2"):
+            build_method(load.override(TINY, [f"objective.name={name}", "views.small.count=2"]), CONTEXT)
+
+
+def test_lambd_auto_is_resolved_and_said() -> None:
+    method = build_method(load.override(TINY, ["objective.lambd=auto"]), CONTEXT)
+    assert isinstance(method, BarlowTwins)
+    assert method.loss_options["lambd"] == pytest.approx(0.0051 * 32, rel=1e-12)
+    assert method.describe(4).startswith("lambd 0.1632 (auto: 0.0051 x sqrt(8192 / 8)), ")
+
+
+def test_pirls_bank_has_a_row_for_each_image_of_the_source() -> None:
+    method = build_method(load.override(TINY, ["objective.name=pirl"]), CONTEXT)
+    assert isinstance(method, PIRL)
+    assert method.bank.shape == (40, 8)
+    assert list(method.heads()) == ["projector", "patch head"]

@@ -73,13 +73,14 @@ def test_the_pixels_of_a_batch_are_counted_over_all_views(pixels: int, batch: in
     assert batch_of_pixels(eight, 2 * pixels) == batch
 
 
-def test_barlow_twins_refuses_more_than_two_views(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
+def test_vicreg_refuses_more_than_two_views(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [*NARROW, *SIZES, *SMALL, "objective.name=vicreg"]
+    recipe = load.load("quickstart", changes)
     for refused in (lambda: build_method(recipe), lambda: resolve(recipe, CPU, 1, 10_000)):
         with pytest.raises(UserError, match=r"takes 2 views of each image, and with views\.small\.count = 3") as caught:
             refused()
         assert caught.value.next == "--set views.small.count=0"
     resolve(load.override(recipe, ["views.small.count=0"]), CPU, 1, 10_000)
-    words = [word for change in (*NARROW, *SIZES, *SMALL) for word in ("--set", change)]
+    words = [word for change in changes for word in ("--set", change)]
     assert barlowctl(["pretrain", "--recipe", "quickstart", *words, "--dry-run"]) == 2
     assert "next: barlowctl pretrain --recipe quickstart" in capsys.readouterr().err

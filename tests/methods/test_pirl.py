@@ -77,7 +77,7 @@ def test_the_bank_moves_after_the_step_by_the_images_own_index() -> None:
         before = ours.bank.clone()
         views, targets = batch(order)
         ours(views, targets)
-        z = ours.project(views[0]).detach()
+        z = ours.projector(ours.backbone(views[0])).detach()
         ours.after_step(torch.tensor(0.0))
         changed = (ours.bank != before).any(dim=1).nonzero().flatten().tolist()
         assert changed == [4, 9, 17]

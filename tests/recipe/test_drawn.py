@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tomllib
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,8 @@ def drawn(kind: Any, generator: random.Random) -> Any:
     match typing.get_origin(kind):
         case typing.Literal:
             return generator.choice([*typing.get_args(kind), "other"])
+        case typing.Union | types.UnionType:
+            return drawn(generator.choice(typing.get_args(kind)), generator)
         case typing.Annotated:
             return drawn(typing.get_args(kind)[0], generator)
         case _ if typing.get_origin(kind) is tuple:

@@ -6,7 +6,7 @@ import pytest
 
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
-from barlowctl.recipe.objectives import DEFAULT, METHODS, BarlowTwins, Supervised, only_barlow_twins
+from barlowctl.recipe.objectives import DEFAULT, METHODS, BarlowTwins, Supervised, lambd_of, only_barlow_twins
 
 MINIMAL = 'name = "mine"\n[data]\ndataset = "photos"\n'
 LABELLED = MINIMAL + '[objective]\nname = "supervised"\n'
@@ -57,7 +57,7 @@ def test_a_wrong_name_or_key_is_answered_from_what_there_is() -> None:
     assert "did you mean 'objective.lambd'?" in refusal(MINIMAL, "objective.lamda=1")
     said = refusal(LABELLED + "lambd = 1\n")
     assert said == (
-        "recipe, line 6: unknown key 'objective.lambd' of supervised: it is one of barlow-twins. "
+        "recipe, line 6: unknown key 'objective.lambd' of supervised: it is one of barlow-twins, mixed-barlow-twins. "
         "Allowed in objective: name."
     )
     assert "objective.name is 3. Allowed: 'barlow-twins'" in refusal(MINIMAL, "objective.name=3")
@@ -77,3 +77,18 @@ def test_what_is_of_barlow_twins_alone_is_refused_for_others() -> None:
     with pytest.raises(UserError, match="the study 'lambd' is of the Barlow Twins loss") as caught:
         only_barlow_twins(Supervised(), "the study 'lambd'")
     assert caught.value.next == "--set objective.name=barlow-twins"
+
+
+def test_lambd_auto_is_by_the_width_of_the_projector() -> None:
+    assert lambd_of("auto", 8192) == (0.0051, "auto: 0.0051 x sqrt(8192 / 8192)")
+    assert lambd_of("auto", 512)[0] == pytest.approx(0.0204, rel=1e-12)
+    assert lambd_of(0.3, 512) == (0.3, "")
+    recipe = load.parse(MINIMAL, ["objective.lambd=auto"])
+    assert recipe.objective == BarlowTwins(lambd="auto")
+    assert load.parse(load.dump(recipe)) == recipe
+    assert refusal(MINIMAL, "objective.lambd=aut").startswith(
+        "--set objective.lambd=aut: objective.lambd is 'aut', did you mean 'auto'?"
+    )
+    assert refusal(MINIMAL, "objective.lambd=-1") == (
+        "--set objective.lambd=-1: objective.lambd is -1. Allowed: greater than or equal to 0."
+    )

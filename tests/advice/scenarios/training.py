@@ -178,7 +178,20 @@ SCENARIOS = {
             "model.backbone_args={img_size=16}",
         ],
     ),
-    "views that nobody compares": Scenario([*TRAIN, "--set", "views.small.count=2", "--set", "views.small.size=16"]),
+    "views that nobody compares": Scenario(
+        [*TRAIN, "--set", "objective.name=vicreg", "--set", "views.small.count=2", "--set", "views.small.size=16"]
+    ),
+    "small views and a second branch": Scenario(
+        [
+            *TRAIN,
+            "--set",
+            "objective.stop_gradient=true",
+            "--set",
+            "views.small.count=2",
+            "--set",
+            "views.small.size=16",
+        ]
+    ),
     "a predictor of a method without one": Scenario(
         [*TRAIN, "--set", "objective.name=supervised", "--set", "model.predictor=[8]"]
     ),
