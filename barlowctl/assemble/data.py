@@ -18,8 +18,9 @@ from barlowctl.data import home, sources
 from barlowctl.data.beton import decode
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
+from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.device import DeviceLoader
-from barlowctl.data.loaders.fast import FastLoader, Loader
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.loaders.plain import Pictures, PlainLoader
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
@@ -140,7 +141,9 @@ def choose_loader(source: ImageSet, requested: str) -> LoaderChoice:
     return LoaderChoice("plain", why)
 
 
-def training_loader(source: ImageSet, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any) -> Loader:
+def training_loader(
+    source: ImageSet, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any
+) -> ViewLoader:
     """A loader of the recipe's distorted views over `source`. `options`: those of `build_loader`."""
     settled: dict[str, Any] = {
         "seed": recipe.seed,
@@ -163,7 +166,7 @@ def build_loader(
     choice: LoaderChoice | None = None,
     compiles: bool = False,
     **options: Any,
-) -> Loader:
+) -> ViewLoader:
     """A loader of `specs` over `source`. `options`: those of the loaders (batch_size, shuffle, subset, ...).
 
     On a CUDA device the fast loader's threads make the crops only, and the photometric chain runs on the device.

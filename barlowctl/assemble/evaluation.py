@@ -17,7 +17,8 @@ from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
-from barlowctl.data.loaders.fast import Batch, Loader
+from barlowctl.data.loaders.base import ViewLoader
+from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, meaning
 from barlowctl.methods import Method
@@ -87,7 +88,7 @@ def extract_readable(
     count = source.num_samples if subset is None else len(subset)
     positions: list[np.ndarray] = []
 
-    def batches(loader: Loader) -> Iterator[Batch]:
+    def batches(loader: ViewLoader) -> Iterator[ViewBatch]:
         for batch in loader.epoch(0):
             positions.append(batch.indices.numpy().copy())
             yield batch

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from barlowctl.assemble import run_images
+from barlowctl.assemble import first_lines, run_images
 from barlowctl.assemble.data import (
     ImageSet,
     choose_loader,
     count_classes,
-    describe_labels,
     held_out,
     learned_from,
     open_recipe_images,
@@ -29,11 +27,10 @@ from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import begin_method, compile_networks, place
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.data.loaders.fast import Loader
+from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
-from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
 from barlowctl.train.events import Notice, Sink, broadcast
@@ -78,7 +75,7 @@ class Job:
         return self.resolved.settings(self.precision.used)
 
     @cached_property
-    def loader(self) -> Loader:
+    def loader(self) -> ViewLoader:
         return training_loader(
             self.source,
             self.recipe,
@@ -115,7 +112,8 @@ class Job:
 
     def first_lines(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
-        return first_lines(self.resolved, self.method, self.precision, describe_images(self.source, self.resolved))
+        images = first_lines.describe_images(self.source, self.resolved)
+        return first_lines.first_lines(self.resolved, self.method, self.precision, images)
 
 
 def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ranks = ALONE) -> Job:
@@ -216,81 +214,3 @@ def build_optimizer(recipe: Recipe, method: Method, rates: Mapping[str, float]) 
         exclude_biases=values.exclude_biases,
         fixed=[method.heads()[name] for name in method.fixed_rates],
     )
-
-
-def first_lines(resolved: Resolved, method: Method, precision: Precision, images: Mapping[str, str]) -> dict[str, str]:
-    """What was resolved, and why, for people: the first lines of a run and of its dry run.
-
-    Args:
-        images: see `describe_images`.
-    """
-    return {
-        "recipe": resolved.recipe.name,
-        **images,
-        **describe(resolved, method),
-        "device": describe_device(resolved, precision),
-        **describe_ranks(resolved),
-    }
-
-
-def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
-    """The training images and how they are read, for people."""
-    held = f", {resolved.held_out:,} held out" if resolved.held_out else ""
-    return {
-        "data": f"{source.path}: {resolved.images:,} images{held}",
-        "labels": describe_labels(source),
-        **source.scan_report.first_lines(),
-        "loader": str(resolved.loader),
-    }
-
-
-def describe(resolved: Resolved, method: Method) -> dict[str, str]:
-    """Model, objective, optimizer and length of a run, for people."""
-    recipe, ranks = resolved.recipe, resolved.ranks
-    rates = ", ".join(f"{group} {rate:.4g}" for group, rate in resolved.rates.items())
-    heads = [
-        f"{name} {'-'.join(str(layer.out_features) for layer in head.modules() if isinstance(layer, nn.Linear))}, "
-        f"{_count(head):,}"
-        for name, head in method.heads().items()
-    ]
-    epochs, shown = recipe.train.epochs, resolved.preprocessing
-    seen = f"shorter side to {shown.resize} pixels, centre {shown.crop} x {shown.crop}"
-    warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
-    return {
-        "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
-        "objective": method.describe(recipe.train.batch_size, ranks),
-        "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}",
-        "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
-        "measuring": seen,
-        **warned,
-    }
-
-
-def describe_device(resolved: Resolved, precision: Precision) -> str:
-    """The device and the precision, for people."""
-    device, threads = resolved.device, resolved.threads
-    if device.type == "cpu":
-        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
-    return f"{torch.cuda.get_device_name(device)}, {precision}"
-
-
-def describe_ranks(resolved: Resolved) -> dict[str, str]:
-    """How a run is spread and what its memory is spared, for people; only what applies."""
-    train, ranks, lines = resolved.recipe.train, resolved.ranks, {}
-    if ranks > 1:
-        norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
-        gradient = {
-            "exact": "of the global batch's loss (exact)",
-            "reference": f"1/{ranks} of the global batch's loss (reference)",
-        }[train.gradient_scale]
-        lines["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
-        lines["gradient"] = gradient
-    if train.micro_batch:
-        lines["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
-    if train.activation_checkpointing:
-        lines["activations"] = "computed again in the backward pass"
-    return lines
-
-
-def _count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

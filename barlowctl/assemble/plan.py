@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
-from barlowctl.assemble.job import build_optimizer, describe_images, first_lines
+from barlowctl.assemble.first_lines import describe_images, first_lines
+from barlowctl.assemble.job import build_optimizer
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, own_generator, place

@@ -18,9 +18,9 @@ from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from barlowctl.data.loaders.fast import Loader
+    from barlowctl.data.loaders.base import ViewLoader
 
-MakeLoader = Callable[[np.ndarray], "Loader"]
+MakeLoader = Callable[[np.ndarray], "ViewLoader"]
 CELL, SMALLEST = 224, 112
 """Pixels: the largest side of a cell, and what small images are enlarged to."""
 
@@ -221,7 +221,7 @@ def _title(source: Originals, index: int) -> str:
 
 
 def _fast_loader(source: Any, views: Sequence[Spec], seed: int, channels: int) -> MakeLoader:
-    def make(indices: np.ndarray) -> Loader:
+    def make(indices: np.ndarray) -> ViewLoader:
         from barlowctl.data.loaders.fast import FastLoader
 
         return FastLoader(

@@ -24,7 +24,7 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.data.images.unreadable import OnMeasuring, Problem
-from barlowctl.data.loaders.fast import Loader
+from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.errors import RunDiverged, UserError, one_line
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
@@ -244,7 +244,7 @@ class _Fit:
             epoch_schedule=schedule(self.protocol),
         )
 
-    def _loader(self, batch_size: int, drop_last: bool) -> Loader:
+    def _loader(self, batch_size: int, drop_last: bool) -> ViewLoader:
         return build_loader(
             self.data.train,
             [training_view(self.protocol, self.preprocessing.crop)],

@@ -331,12 +331,12 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
 def test_a_crop_that_the_network_cannot_take_is_refused_before_images_are_read(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, crop: str
 ) -> None:
-    from barlowctl.data.loaders.fast import Loader
+    from barlowctl.data.loaders.base import ViewLoader
 
-    def computed(self: Loader, *arguments: Any) -> None:
+    def computed(self: ViewLoader, *arguments: Any) -> None:
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr(Loader, "__init__", computed)
+    monkeypatch.setattr(ViewLoader, "__init__", computed)
     shown = ["--set", f"eval.resize={crop}", "--set", f"eval.crop={crop}"]
     for command in (["probe", "vit_tiny_patch16_224"], ["embed", "vit_tiny_patch16_224", "digits", "--out", "a.npz"]):
         data = ["--data", "digits"] if command[0] == "probe" else []
@@ -366,12 +366,12 @@ def files_in_the_way(trained: Path, file: Path) -> dict[str, list[str]]:
 def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
     recipe: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: str
 ) -> None:
-    from barlowctl.data.loaders.fast import Loader
+    from barlowctl.data.loaders.base import ViewLoader
 
-    def computed(self: Loader, *arguments: Any) -> None:
+    def computed(self: ViewLoader, *arguments: Any) -> None:
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr(Loader, "__init__", computed)
+    monkeypatch.setattr(ViewLoader, "__init__", computed)
     (tmp_path / "file").write_text("")
     assert barlowctl(files_in_the_way(trained, tmp_path / "file")[command]) == 2
     said = capsys.readouterr().err

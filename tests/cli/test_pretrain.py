@@ -294,6 +294,7 @@ def test_the_first_lines_say_how_pictures_are_shown_and_warn_of_a_corner(
     assert pretrain(recipe, *corner, "--set", "train.epochs=1", "--set", "eval.every_epochs=0", "--out", "corner") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert lines["measuring"].endswith("shorter side to 64 pixels, centre 16 x 16")
+    assert lines["views"].endswith(" 2 of 16 pixels")
     assert "central 16 of 64 pixels, 6.2 % of a square" in lines["warning"]
     assert "--set eval.resize=18 --set eval.crop=16" in lines["warning"]
     assert barlowctl(["probe", "corner", "--knn", "--threads", "1"]) == 0

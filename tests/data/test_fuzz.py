@@ -30,7 +30,8 @@ from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.beton.writer import BetonWriter
 from barlowctl.data.images.unreadable import Unreadable
-from barlowctl.data.loaders.fast import Batch, FastLoader
+from barlowctl.data.loaders.batch import ViewBatch
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.loaders.plain import PlainLoader
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.picture import Picture
@@ -118,7 +119,7 @@ class PillowRefuses(Exception):
     """An image that the loader read: the newer libjpeg-turbo in Pillow refuses quantization tables with a zero, say."""
 
 
-def check_batch(source: Beton, batch: Batch, plain: PlainLoader) -> None:
+def check_batch(source: Beton, batch: ViewBatch, plain: PlainLoader) -> None:
     """Views are those that torchvision makes of what Pillow reads; keys and labels belong to them.
 
     Raises:

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from barlowctl.data.loaders.fast import Batch, FastLoader, Loader
+from barlowctl.data.loaders.base import ViewLoader
+from barlowctl.data.loaders.batch import ViewBatch
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views import batched
 from barlowctl.data.views.spec import Spec, ViewSpec
 
@@ -28,15 +30,15 @@ class _Sent:
     """A batch on its way: its views are there once `ready` (a CUDA event) is reached."""
 
     views: tuple[Tensor, ...]
-    batch: Batch
+    batch: ViewBatch
     ready: Any = None
 
 
-class DeviceLoader(Loader):
+class DeviceLoader(ViewLoader):
     """Batches on `device`: uint8 views (N, S, S, C) as `FastLoader` makes them, labels and indices on the host.
 
-    Its batches are copies: they stay valid, and `Batch.hold` has nothing to do. On a CUDA device the copy and the chain
-    run on a stream of their own while the caller works on the batch before; the caller's current stream waits for
+    Its batches are copies: they stay valid, and `ViewBatch.hold` has nothing to do. On a CUDA device the copy and the
+    chain run on a stream of their own while the caller works on the batch before; the caller's current stream waits for
     them. A slot of the CPU's ring is written again only after its copy has completed.
 
     Args:
@@ -56,11 +58,11 @@ class DeviceLoader(Loader):
         self.loader, self.specs, self.device = loader, tuple(specs), device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
-        """See `Loader.epoch`."""
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[ViewBatch, None, None]:
+        """See `ViewLoader.epoch`."""
         return self._epoch(epoch, self.loader.epoch(epoch, start_batch=start_batch))
 
-    def _epoch(self, epoch: int, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, batches: Generator[ViewBatch, None, None]) -> Generator[ViewBatch, None, None]:
         before: _Sent | None = None
         try:
             for batch in batches:
@@ -77,7 +79,7 @@ class DeviceLoader(Loader):
         """End the CPU's threads and drop its buffers."""
         self.loader.close()
 
-    def _send(self, epoch: int, batch: Batch) -> _Sent:
+    def _send(self, epoch: int, batch: ViewBatch) -> _Sent:
         if self._stream is None:
             return _Sent(self._distort(epoch, batch, [view.to(self.device, copy=True) for view in batch.views]), batch)
         with torch.cuda.stream(self._stream):
@@ -90,15 +92,15 @@ class DeviceLoader(Loader):
             ready.record(self._stream)
         return _Sent(made, batch, ready)
 
-    def _receive(self, sent: _Sent) -> Batch:
+    def _receive(self, sent: _Sent) -> ViewBatch:
         if sent.ready is not None:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(sent.ready)
             for view in sent.views:
                 view.record_stream(current)  # allocated on the other stream: not to be reused while this one reads it
-        return Batch(views=sent.views, labels=sent.batch.labels, indices=sent.batch.indices, keys=sent.batch.keys)
+        return ViewBatch(views=sent.views, labels=sent.batch.labels, indices=sent.batch.indices, keys=sent.batch.keys)
 
-    def _distort(self, epoch: int, batch: Batch, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _distort(self, epoch: int, batch: ViewBatch, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The chain on uint8 views (N, S, S, C), which it leaves alone."""
         parameters = [
             batched.draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)

@@ -6,13 +6,11 @@ interpreter lock released, and a ring of reused output buffers. `plain.PlainLoad
 
 from __future__ import annotations
 
-import abc
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -20,149 +18,19 @@ import torch
 from barlowctl.cores import usable_cores
 from barlowctl.data.beton import decode
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
+from barlowctl.data.loaders.base import SUBSTITUTES, OnUnreadable, ViewLoader, check_common
+from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.kernel import FileIndex, Scratch, fill
 from barlowctl.data.loaders.plan import EpochPlan, Sharing
+from barlowctl.data.loaders.ring import EpochInFlight, Slot
 from barlowctl.data.views import draws
 from barlowctl.data.views.spec import Spec
-from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.data.beton.reader import Beton
 
 BUFFERS = 3  # batches in the ring: one at the consumer, the others ready or being filled
 CHUNKS_PER_THREAD = 4
-SUBSTITUTES = 16  # unreadable samples in a row before giving up
-
-OnUnreadable = Literal["raise", "replace", "skip"]
-"""What becomes of a sample that cannot be read: it stops the epoch, another one stands in for it (while training), or
-it is left out of its batch (while measuring)."""
-
-
-class Event(Protocol):
-    """What `Batch.hold` takes: torch.cuda.Event, or anything to wait for."""
-
-    def synchronize(self) -> None:
-        """Return when the work that reads the buffer is done."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's share of a batch.
-
-    Attributes:
-        views: one per view, uint8 (N, S, S, C). They alias a ring of buffers and are valid until the next
-            batch is asked for; clone them to keep them, or `hold` them until a copy has finished.
-        labels: int64 (N,), -1 where unlabelled.
-        indices: int64 (N,), positions in the source.
-        keys: int64 (N,), whose random numbers were used: `indices` but for samples that stand in for unreadable ones.
-    """
-
-    views: tuple[torch.Tensor, ...]
-    labels: torch.Tensor
-    indices: torch.Tensor
-    keys: torch.Tensor
-    _pixels: torch.Tensor | None = field(default=None, repr=False, compare=False)  # all views, one after another
-    _held_by: list[Event] = field(default_factory=list, repr=False, compare=False)
-
-    def hold(self, event: Event) -> None:
-        """Let the buffers be overwritten only after `event.synchronize()` has returned."""
-        self._held_by.append(event)
-
-    def readable(self) -> Batch:
-        """Without the samples that could not be read, whose index is -1; a copy where there are any."""
-        kept = self.indices >= 0
-        if bool(kept.all()):
-            return self
-        views = tuple(view[kept] for view in self.views)
-        return Batch(views=views, labels=self.labels[kept], indices=self.indices[kept], keys=self.keys[kept])
-
-    def to(self, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """The views on a device, in one copy where they lie together; it may still be under way (see `hold`)."""
-        if self._pixels is None:
-            return tuple(view.to(device, non_blocking=True) for view in self.views)
-        pixels = self._pixels.to(device, non_blocking=True)
-        begins = [view.storage_offset() for view in self.views]
-        return tuple(
-            pixels.as_strided(view.shape, view.stride(), at) for view, at in zip(self.views, begins, strict=True)
-        )
-
-
-class Loader(abc.ABC):
-    """Epochs of batches. Every sample exactly once per epoch over all ranks (but for `drop_last`).
-
-    Attributes:
-        name: "fast" or "plain".
-        batches_per_epoch: the same on every rank.
-        samples_per_epoch: over all ranks.
-        unreadable: source indices of the samples that were replaced or left out, sorted.
-        problems: the same, index -> (name, why).
-        notify: told what a person may want to know about how batches are made; set it before the first one.
-    """
-
-    name: str
-    notify: Callable[[str], None] = staticmethod(lambda text: None)
-
-    def __init__(self, plan: EpochPlan) -> None:
-        self.plan = plan
-        self.batches_per_epoch = plan.batches
-        self.samples_per_epoch = plan.samples
-        self.problems: dict[int, Problem] = {}
-
-    @property
-    def unreadable(self) -> list[int]:
-        """Source indices of the samples that could not be read."""
-        return sorted(self.problems)
-
-    @abc.abstractmethod
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch from `start_batch` on. Closing the generator stops its work."""
-
-    def close(self) -> None:  # noqa: B027  a loader may own nothing
-        """Release threads and buffers; harmless when repeated."""
-
-    def __enter__(self) -> Loader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Slot:
-    """One batch's buffers in the ring, and what is known of its filling."""
-
-    def __init__(self, rows: int, specs: Sequence[Spec], channels: int, pin_memory: bool) -> None:
-        sides = [spec.output_size for spec in specs]
-        sizes = [rows * side * side * channels for side in sides]
-        self.offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-        self.pixels = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=pin_memory)
-        self.flat = self.pixels.numpy()
-        self.views = tuple(
-            self.pixels[offset : offset + size].view(rows, side, side, channels)
-            for offset, size, side in zip(self.offsets, sizes, sides, strict=True)
-        )
-        self.keys = np.empty(rows, np.int64)  # whose random numbers
-        self.indices = np.empty(rows, np.int64)  # whose pixels
-        self.status = np.empty(rows, np.int64)
-        self.held_by: list[Event] = []  # shared with the batch at the consumer
-        self.waits: list[Event] = []  # before the buffers may be written
-        self.pending = 0  # chunks not yet filled
-
-
-class _Run:
-    """One epoch in flight: which batch is in which slot, and the first error met."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.condition = threading.Condition()
-        self.error: BaseException | None = None
-        self.stopped = False
-        self.in_flight = 0  # chunks queued or being filled
-
-    def stop(self) -> None:
-        """Skip what is queued and wait for what is being filled: afterwards the buffers are at rest."""
-        with self.condition:
-            self.stopped = True
-            self.condition.wait_for(lambda: self.in_flight == 0)
 
 
 class _Tasks(queue.SimpleQueue[Any]):
@@ -197,7 +65,7 @@ def _end(tasks: _Tasks, threads: list[threading.Thread]) -> None:
             thread.join()
 
 
-class FastLoader(Loader):
+class FastLoader(ViewLoader):
     """Views from a `.beton` file through compiled kernels.
 
     Pixels depend on (seed, epoch, sample, view) only: not on threads, ranks, batch size or start.
@@ -239,14 +107,14 @@ class FastLoader(Loader):
         self.on_unreadable = on_unreadable
         self._index = FileIndex(source, self.plan.members)
         self._specs = np.stack([draws.encode(spec) for spec in views])
-        self._slots: list[_Slot] | None = None
-        self._make_slots = lambda: [_Slot(self.plan.share, views, channels, pin_memory) for _ in range(max(2, buffers))]
+        self._slots: list[Slot] | None = None
+        self._make_slots = lambda: [Slot(self.plan.share, views, channels, pin_memory) for _ in range(max(2, buffers))]
         self._tasks = _Tasks()
         self._threads: list[threading.Thread] = []
-        self._run: _Run | None = None
+        self._run: EpochInFlight | None = None
         self._finalizer = weakref.finalize(self, _end, self._tasks, self._threads)
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[ViewBatch, None, None]:
         """The batches of epoch `epoch`; a second epoch of the same loader ends the first.
 
         Raises:
@@ -255,9 +123,9 @@ class FastLoader(Loader):
         self.plan.check_start(epoch, start_batch)
         return self._epoch(epoch, start_batch)
 
-    def _epoch(self, epoch: int, start_batch: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start_batch: int) -> Generator[ViewBatch, None, None]:
         slots = self._start()
-        run = self._run = _Run(epoch)
+        run = self._run = EpochInFlight(epoch)
         order = self.plan.order(epoch)
         try:
             for batch in range(start_batch, min(start_batch + len(slots) - 1, self.plan.batches)):
@@ -278,7 +146,7 @@ class FastLoader(Loader):
             self._finalizer()
         self._slots = None
 
-    def _start(self) -> list[_Slot]:
+    def _start(self) -> list[Slot]:
         if not self._finalizer.alive:
             raise RuntimeError("this loader is closed")
         if self._run is not None:
@@ -292,7 +160,7 @@ class FastLoader(Loader):
             self._threads.append(thread)
         return self._slots
 
-    def _queue(self, run: _Run, slot: _Slot, rows: np.ndarray) -> None:
+    def _queue(self, run: EpochInFlight, slot: Slot, rows: np.ndarray) -> None:
         """Hand a batch to the threads, in chunks."""
         count = len(rows)
         slot.keys[:count] = slot.indices[:count] = rows
@@ -308,7 +176,7 @@ class FastLoader(Loader):
         for low in bounds:
             self._tasks.put((self, run, slot, low, min(low + size, count)))
 
-    def _finished(self, run: _Run, slot: _Slot, count: int) -> Batch:
+    def _finished(self, run: EpochInFlight, slot: Slot, count: int) -> ViewBatch:
         """Wait for a slot; raise what went wrong in a thread."""
         with run.condition:
             run.condition.wait_for(lambda: run.stopped or slot.pending == 0)
@@ -318,7 +186,7 @@ class FastLoader(Loader):
                 raise RuntimeError("this epoch was ended: the loader was closed or began another one")
         slot.waits.clear()  # the threads have waited for all of them
         indices = slot.indices[:count].copy()
-        batch = Batch(
+        batch = ViewBatch(
             views=tuple(view[:count] for view in slot.views),
             labels=torch.from_numpy(self._index.labels[indices]),
             indices=torch.from_numpy(indices),
@@ -328,7 +196,7 @@ class FastLoader(Loader):
         )
         return batch.readable() if self.on_unreadable == "skip" else batch
 
-    def _fill(self, run: _Run, slot: _Slot, low: int, high: int, scratch: Scratch) -> None:
+    def _fill(self, run: EpochInFlight, slot: Slot, low: int, high: int, scratch: Scratch) -> None:
         """Fill rows [low, high) of a slot; in a thread."""
         for event in slot.waits:
             event.synchronize()
@@ -337,7 +205,7 @@ class FastLoader(Loader):
             if slot.status[row] != decode.OK:
                 self._unread(run, slot, row, scratch)
 
-    def _call(self, run: _Run, slot: _Slot, low: int, high: int, scratch: Scratch) -> None:
+    def _call(self, run: EpochInFlight, slot: Slot, low: int, high: int, scratch: Scratch) -> None:
         index = self._index
         scratch.grow(index.heights, index.widths, slot.indices[low:high])
         fill(
@@ -363,7 +231,7 @@ class FastLoader(Loader):
             *scratch.arrays,
         )
 
-    def _unread(self, run: _Run, slot: _Slot, row: int, scratch: Scratch) -> None:
+    def _unread(self, run: EpochInFlight, slot: Slot, row: int, scratch: Scratch) -> None:
         """An unreadable sample: raise, or put another one in its place under the same random numbers."""
         sample = int(slot.keys[row])
         error = UnreadableImage(
@@ -384,13 +252,3 @@ class FastLoader(Loader):
             if slot.status[row] == decode.OK:
                 return
         raise error
-
-
-def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> None:
-    """Refuse arguments that neither loader takes."""
-    if not views:
-        raise UserError("a loader needs at least one view")
-    if channels not in (1, 3):
-        raise UserError(f"channels is {channels}", allowed="1 or 3")
-    if on_unreadable not in ("raise", "replace", "skip"):
-        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")

@@ -18,7 +18,7 @@ from numba import njit
 from barlowctl.data.beton import decode
 from barlowctl.data.beton.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.beton.layout import MAX_PIXELS
-from barlowctl.data.views import corruption, draws, enhancement, photometric, resize, vector
+from barlowctl.data.views import corruption, draws, photometric, resize, vector
 from barlowctl.data.views.corruption import corrupt
 from barlowctl.data.views.draws import BICUBIC, CELL, CENTER, GRID, RESIZE, SIZE, WHOLE, draw
 from barlowctl.data.views.photometric import blur_scratch, distort
@@ -167,7 +167,7 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
 
 def source_digest() -> int:
     """A positive number that changes with the source of any kernel."""
-    modules = [corruption, decode, draws, enhancement, photometric, resize, vector, sys.modules[__name__]]
+    modules = [corruption, decode, draws, photometric, resize, vector, sys.modules[__name__]]
     text = "".join(inspect.getsource(module) for module in modules)
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 

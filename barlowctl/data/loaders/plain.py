@@ -1,12 +1,11 @@
 """The plain loader: torchvision for pixels, the same draws as the fast one. No ffcv needed.
 
-It reads a `.beton` file, or any `Source` as it lies (a folder of images), and is the fast kernels' slow
-twin: one image, one view, one torchvision function per operation, in float, rounded once at the end.
+It reads a `.beton` file, or any `Source` as it lies (a folder of images), one image, one view at a time
+(`data.views.reference`), in float, rounded once at the end.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -16,26 +15,24 @@ from typing import Any, Protocol, Unpack
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from barlowctl.cores import usable_cores
 from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.pixels import convert_values, decode_picture
 from barlowctl.data.images.unreadable import Problem, Unreadable, UnreadableImage
-from barlowctl.data.loaders.fast import SUBSTITUTES, Batch, Loader, OnUnreadable, check_common
+from barlowctl.data.loaders.base import SUBSTITUTES, OnUnreadable, ViewLoader, check_common
+from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.plan import EpochPlan, Sharing
 from barlowctl.data.names import written
 from barlowctl.data.sources.fingerprint import Extents, Fingerprint, digest, first_bytes, look_over
 from barlowctl.data.sources.image_list import ImageList, note
 from barlowctl.data.sources.picture import Picked, Source
 from barlowctl.data.sources.sample import conversion_of, how_they_look
-from barlowctl.data.views import draws, photometric
-from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec, ViewSpec
+from barlowctl.data.views import draws
+from barlowctl.data.views.reference import make_view
+from barlowctl.data.views.spec import Spec, ViewSpec
 from barlowctl.errors import UserError
-
-MODES = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
 class ImageSource(Protocol):
@@ -116,85 +113,6 @@ class Pictures:
             self.scan_report.note(line)
 
 
-def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) -> torch.Tensor:
-    """One view of one image through torchvision's functions.
-
-    Args:
-        image: float32 (C, H, W) in [0, 1]. parameters: of a `ViewSpec`; None for the others.
-
-    Returns:
-        float32 (C, S, S) in [0, 1], not rounded.
-    """
-    mode = MODES[spec.interpolation]
-    if isinstance(spec, CenterSpec):
-        image = F.resize(image, [spec.resize], mode, antialias=True).clamp(0, 1)
-        return F.center_crop(image, [spec.crop, spec.crop])
-    if isinstance(spec, SquashSpec):
-        return F.resize(image, [spec.size, spec.size], mode, antialias=True).clamp(0, 1)
-    assert parameters is not None
-    box = (parameters.top, parameters.left, parameters.height, parameters.width)
-    side = spec.size if spec.patch is None else spec.patch.grid * spec.patch.cell
-    image = F.resized_crop(image, *box, [side, side], mode, antialias=True).clamp(0, 1)
-    if spec.patch is not None:
-        image = F.crop(image, parameters.window_top, parameters.window_left, spec.size, spec.size)
-    if parameters.flip:
-        image = F.horizontal_flip(image)
-    return distort(image, parameters)
-
-
-def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, `enhance`, grayscale, blur, solarise, `corrupt`."""
-    gray = parameters.grayscale and image.shape[0] == 3
-    if gray and parameters.grayscale_first:
-        image = F.rgb_to_grayscale(image, num_output_channels=3)
-    if parameters.jitter:
-        adjust = (
-            lambda x: (
-                F.adjust_brightness(x, parameters.brightness)
-                if parameters.shift == 0
-                else (x + parameters.shift / 255).clamp(0, 1)
-            ),
-            lambda x: F.adjust_contrast(x, parameters.contrast),
-            lambda x: F.adjust_saturation(x, parameters.saturation),
-            lambda x: F.adjust_hue(x, parameters.hue),
-        )
-        for operation in photometric.ORDERS[parameters.order]:
-            image = adjust[operation](image)
-    if parameters.autocontrast:
-        image = enhance(image, parameters)
-    if gray and not parameters.grayscale_first:
-        image = F.rgb_to_grayscale(image, num_output_channels=3)
-    if parameters.sigma > 0:
-        radius = min(math.ceil(3 * parameters.sigma), image.shape[-1] - 1)
-        if radius > 0:
-            kernel = [2 * radius + 1, 2 * radius + 1]
-            image = F.gaussian_blur(image, kernel, [parameters.sigma, parameters.sigma])
-    if parameters.solarize and parameters.threshold <= 255:
-        image = F.solarize(image, parameters.threshold / 255)
-    return corrupt(image, parameters)
-
-
-def enhance(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """PIRL's posterise, sharpness, solarise and autocontrast; whole levels where `enhancement` has them."""
-    levels = (image * 255 + 0.5).to(torch.uint8)
-    image = F.posterize(levels, parameters.bits).to(torch.float32) / 255
-    image = F.adjust_sharpness(image, parameters.sharpness)
-    if parameters.invert <= 255:
-        image = F.solarize(image, (parameters.invert - 0.5) / 255)
-    return F.autocontrast(image)
-
-
-def corrupt(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """What goes beyond the paper's chain: gamma, then the erased rectangle."""
-    if parameters.gamma != 1.0:
-        image = F.adjust_gamma(image, parameters.gamma)
-    if parameters.erase_height == 0:
-        return image
-    box = (parameters.erase_top, parameters.erase_left, parameters.erase_height, parameters.erase_width)
-    levels = (parameters.erase_red, parameters.erase_green, parameters.erase_blue)[: image.shape[0]]
-    return F.erase(image, *box, torch.tensor(levels, dtype=image.dtype)[:, None, None] / 255)
-
-
 class _Rows(torch.utils.data.Dataset[Any]):
     """Makes one rank's share of a batch, in a worker process or in this one. Item: (epoch, source indices)."""
 
@@ -263,12 +181,12 @@ class _Rows(torch.utils.data.Dataset[Any]):
         return (made * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
 
 
-class PlainLoader(Loader):
+class PlainLoader(ViewLoader):
     """Views through torchvision, in worker processes; the interface, order and draws of `FastLoader`.
 
     Args:
         source: a `Beton`, or `Pictures`. threads: worker processes; 0: in this process.
-        The others: as in `FastLoader`. Batches are not reused: `Batch.hold` has nothing to do.
+        The others: as in `FastLoader`. Batches are not reused: `ViewBatch.hold` has nothing to do.
 
     Raises:
         UserError: as `FastLoader`.
@@ -295,12 +213,12 @@ class PlainLoader(Loader):
         self._workers = max(0, min(threads, usable_cores()))
         self._pin_memory = pin_memory
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch, None, None]:
-        """See `Loader.epoch`; exceptions of a worker are raised here."""
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[ViewBatch, None, None]:
+        """See `ViewLoader.epoch`; exceptions of a worker are raised here."""
         self.plan.check_start(epoch, start_batch)
         return self._epoch(epoch, start_batch)
 
-    def _epoch(self, epoch: int, start_batch: int) -> Generator[Batch, None, None]:
+    def _epoch(self, epoch: int, start_batch: int) -> Generator[ViewBatch, None, None]:
         order = self.plan.order(epoch)
         items = [(epoch, self.plan.rows(order, batch)) for batch in range(start_batch, self.plan.batches)]
         loader = torch.utils.data.DataLoader(
@@ -321,7 +239,7 @@ class PlainLoader(Loader):
                 views, indices, keys, problems = made
                 self.problems.update(problems)
                 labels = torch.from_numpy(self._labels[indices.numpy()])
-                yield Batch(views=tuple(views), labels=labels, indices=indices, keys=keys).readable()
+                yield ViewBatch(views=tuple(views), labels=labels, indices=indices, keys=keys).readable()
         finally:  # an exception's traceback would keep the iterator, and with it the workers, alive
             getattr(iterator, "_shutdown_workers", lambda: None)()
 

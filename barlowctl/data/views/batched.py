@@ -1,7 +1,7 @@
 """The photometric chain on a whole batch in torch, each image with its own parameters: for GPUs.
 
 The draws are those of the compiled chain (`photometric`), so a view looks the same wherever it is distorted;
-the slow twin of both is `plain.distort`. All that decides shapes is known on the host, so nothing here waits
+the slow twin of both is `reference.distort`. All that decides shapes is known on the host, so nothing here waits
 for the device: the images that a rare operation concerns are gathered by index lists made from the draws.
 """
 
@@ -32,7 +32,7 @@ class Parameters:
     its shift in turns); jitter, grayscale, solarize: bool (n,); sigma: float32 (n,), 0 for no blur; gamma:
     float32 (n,); erased: int64 (n, 4), top, left, height, width, zeros for nothing; levels: float32 (n, 3), the
     colour of what is erased, in 0..255; shift: float32 (n,), brightness that is added, 0 for none.
-    bits, sharpness, invert: (n,), of PIRL's `enhancement`, for images with bool autocontrast (n,).
+    bits, sharpness, invert: (n,), of PIRL's `photometric.enhance`, for images with bool autocontrast (n,).
     Of the view: grayscale_first; threshold of solarisation; largest_sigma that it can have, so that kernels of all
     batches are equally long.
     """
@@ -218,7 +218,7 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def enhance(images: Tensor, parameters: Parameters) -> Tensor:
-    """Those images (N, C, H, W) that are drawn for it: see the module `enhancement`."""
+    """Those images (N, C, H, W) that are drawn for it: see `photometric.enhance`."""
     bits, sharpness, threshold = (
         _column(values[parameters.autocontrast], images)
         for values in (parameters.bits, parameters.sharpness, parameters.invert)

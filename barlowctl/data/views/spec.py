@@ -38,8 +38,8 @@ class ViewSpec:
     Probabilities: flip, jitter, photometric, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
     are half-widths of a factor around 1, hue that of a shift around 0 in turns of the colour circle.
     With `brightness_added` the first is a shift instead, by a share of white from [-brightness, brightness].
-    `blur_sigma` is in pixels of the output; `solarize_threshold` in 0..255. `photometric`: PIRL's, see `enhancement`.
-    `patch`: the view is a part of a crop that it shares. Beyond the paper's table, and off by default: `gamma` is the
+    `blur_sigma` is in pixels of the output; `solarize_threshold` in 0..255. `photometric`: PIRL's `enhance`. `patch`:
+    the view is a part of a crop that it shares. Beyond the paper's table, and off by default: `gamma` is the
     half-width of the logarithm of an exponent that jitter raises pixels in [0, 1] to; `erase` is the probability
     that a rectangle of one colour covers a share `erase_scale` of the view.
 

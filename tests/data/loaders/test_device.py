@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from barlowctl.data.loaders import device as device_module
+from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.device import DeviceLoader
-from barlowctl.data.loaders.fast import Batch, FastLoader
+from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views import batched
 from barlowctl.data.views.batched import geometric
 from barlowctl.data.views.spec import CenterSpec, ViewSpec
@@ -114,7 +115,7 @@ def test_one_copy_brings_all_views() -> None:
     pixels = torch.arange(2 * 4 * 4 * 3 + 2 * 2 * 2 * 3, dtype=torch.uint8)
     views = (pixels[: 2 * 48].view(2, 4, 4, 3)[:1], pixels[2 * 48 :].view(2, 2, 2, 3)[:1])
     numbers = torch.zeros(1, dtype=torch.int64)
-    batch = Batch(views=views, labels=numbers, indices=numbers, keys=numbers, _pixels=pixels)
+    batch = ViewBatch(views=views, labels=numbers, indices=numbers, keys=numbers, _pixels=pixels)
     moved = batch.to(torch.device("meta"))
     assert moved[0]._base is moved[1]._base is not None  # parts of one tensor
     assert [view.shape for view in moved] == [view.shape for view in views]

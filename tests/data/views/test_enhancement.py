@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from barlowctl.data.loaders import plain
-from barlowctl.data.views import batched, draws, enhancement
+from barlowctl.data.views import batched, draws, photometric, reference
 from barlowctl.data.views.spec import ViewSpec
 from tests.data.views_double import photograph
 
@@ -38,12 +37,12 @@ def flat(operation: Callable[..., object], *arguments: object) -> Callable[[np.n
 
 
 def sharpened(factor: float) -> Callable[[np.ndarray], object]:
-    return lambda plane: enhancement.adjust_sharpness(plane, np.full(SIZE * SIZE, np.nan, np.float32), factor)
+    return lambda plane: photometric.adjust_sharpness(plane, np.full(SIZE * SIZE, np.nan, np.float32), factor)
 
 
 CASES: dict[str, tuple[Callable, Callable, float]] = {
     **{
-        f"posterise to {b} bits": (flat(enhancement.posterize, b), lambda x, b=b: ImageOps.posterize(x, b), 0)
+        f"posterise to {b} bits": (flat(photometric.posterize, b), lambda x, b=b: ImageOps.posterize(x, b), 0)
         for b in (4, 5, 6, 7, 8)
     },
     **{
@@ -51,10 +50,10 @@ CASES: dict[str, tuple[Callable, Callable, float]] = {
         for f in (0.1, 0.7, 1.0, 1.9)
     },
     **{
-        f"solarise from {t}": (flat(enhancement.invert, t), lambda x, t=t: ImageOps.solarize(x, t), 0)
+        f"solarise from {t}": (flat(photometric.invert, t), lambda x, t=t: ImageOps.solarize(x, t), 0)
         for t in (0, 1, 100, 255, 256)
     },
-    "autocontrast": (flat(enhancement.autocontrast), ImageOps.autocontrast, 1),
+    "autocontrast": (flat(photometric.autocontrast), ImageOps.autocontrast, 1),
 }
 
 
@@ -89,9 +88,9 @@ def test_the_part_of_the_chain_is_that_of_its_slow_twin_and_of_the_device(
     device = batched.enhance(pixels[torch.from_numpy(chosen)], parameters).permute(0, 2, 3, 1).numpy()
     for found, key in zip(device, chosen, strict=True):
         planes = np.ascontiguousarray(images[key].transpose(2, 0, 1), dtype=np.float32)
-        enhancement.enhance(planes, np.empty(SIZE * SIZE, np.float32), drawn[key])
+        photometric.enhance(planes, np.empty(SIZE * SIZE, np.float32), drawn[key])
         compiled = planes.transpose(1, 2, 0)
-        twin = 255 * plain.enhance(pixels[key] / 255, drawn[key]).permute(1, 2, 0).numpy()
+        twin = 255 * reference.enhance(pixels[key] / 255, drawn[key]).permute(1, 2, 0).numpy()
         for other in (found, twin):
             assert (np.abs(other - compiled) < 0.02).mean() > 0.999
 

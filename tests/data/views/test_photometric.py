@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from barlowctl.data.loaders.plain import distort
 from barlowctl.data.views import draws, photometric
+from barlowctl.data.views.reference import distort
 from barlowctl.data.views.spec import ViewSpec
 from tests.data.views_double import photograph
 

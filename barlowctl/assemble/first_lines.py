@@ -1,0 +1,119 @@
+"""The first lines of a run and of its dry run: what was resolved, and why, for people."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from barlowctl.assemble.data import ImageSet, describe_labels
+from barlowctl.assemble.precision import Precision
+from barlowctl.assemble.resolve import Resolved
+from barlowctl.methods import Method
+from barlowctl.recipe.caution import cautions
+from barlowctl.recipe.schema import Patches, Recipe
+
+
+def first_lines(resolved: Resolved, method: Method, precision: Precision, images: Mapping[str, str]) -> dict[str, str]:
+    """What was resolved, and why, for people: the first lines of a run and of its dry run.
+
+    Args:
+        images: see `describe_images`.
+    """
+    return {
+        "recipe": resolved.recipe.name,
+        **images,
+        **describe(resolved, method),
+        "device": describe_device(resolved, precision),
+        **describe_ranks(resolved),
+    }
+
+
+def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
+    """The training images and how they are read, for people."""
+    held = f", {resolved.held_out:,} held out" if resolved.held_out else ""
+    return {
+        "data": f"{source.path}: {resolved.images:,} images{held}",
+        "labels": describe_labels(source),
+        **source.scan_report.first_lines(),
+        "loader": str(resolved.loader),
+    }
+
+
+def describe(resolved: Resolved, method: Method) -> dict[str, str]:
+    """Model, objective, optimizer and length of a run, for people."""
+    recipe, ranks = resolved.recipe, resolved.ranks
+    rates = ", ".join(f"{group} {rate:.4g}" for group, rate in resolved.rates.items())
+    heads = [
+        f"{name} {'-'.join(str(layer.out_features) for layer in head.modules() if isinstance(layer, nn.Linear))}, "
+        f"{_count(head):,}"
+        for name, head in method.heads().items()
+    ]
+    epochs, shown = recipe.train.epochs, resolved.preprocessing
+    seen = f"shorter side to {shown.resize} pixels, centre {shown.crop} x {shown.crop}"
+    warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
+    return {
+        "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
+        "objective": method.describe(recipe.train.batch_size, ranks),
+        "views": describe_views(recipe),
+        "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}; {describe_schedule(recipe)}",
+        "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
+        "measuring": seen,
+        **warned,
+    }
+
+
+def describe_views(recipe: Recipe) -> str:
+    """How many views of each size an image has, in their order, for people."""
+    kinds = [(size, "patches" if isinstance(view, Patches) else "") for size, view in recipe.drawn()]
+    groups = [(kind, len(list(group))) for kind, group in itertools.groupby(kinds)]
+    return ", ".join(f"{count} {what + ' ' if what else ''}of {size} pixels" for (size, what), count in groups)
+
+
+def describe_schedule(recipe: Recipe) -> str:
+    """What the learning rates do, for people."""
+    train = recipe.train
+    start = f" from {train.warmup_start_scale:g} of them" if train.warmup_start_scale else ""
+    parts = [f"warm-up of {train.warmup_epochs:g} epochs{start}"] if train.warmup_epochs else []
+    match train.schedule:
+        case "cosine":
+            every = " once an epoch" if train.schedule_every == "epoch" else ""
+            parts.append(f"cosine{every} to {train.final_lr_scale:g} of them")
+        case "step":
+            after = ", ".join(str(epoch) for epoch in train.milestones)
+            parts.append(f"times {train.milestone_factor:g} after epochs {after}")
+        case "constant":
+            parts.append("constant")
+    return ", then ".join(parts)
+
+
+def describe_device(resolved: Resolved, precision: Precision) -> str:
+    """The device and the precision, for people."""
+    device, threads = resolved.device, resolved.threads
+    if device.type == "cpu":
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
+    return f"{torch.cuda.get_device_name(device)}, {precision}"
+
+
+def describe_ranks(resolved: Resolved) -> dict[str, str]:
+    """How a run is spread and what its memory is spared, for people; only what applies."""
+    train, ranks, lines = resolved.recipe.train, resolved.ranks, {}
+    if ranks > 1:
+        norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
+        gradient = {
+            "exact": "of the global batch's loss (exact)",
+            "reference": f"1/{ranks} of the global batch's loss (reference)",
+        }[train.gradient_scale]
+        lines["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
+        lines["gradient"] = gradient
+    if train.micro_batch:
+        lines["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
+    if train.activation_checkpointing:
+        lines["activations"] = "computed again in the backward pass"
+    return lines
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,69 @@
+"""What every loader of views is: epochs of batches, and what becomes of samples that cannot be read."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Generator, Sequence
+from typing import Literal
+
+from barlowctl.data.images.unreadable import Problem
+from barlowctl.data.loaders.batch import ViewBatch
+from barlowctl.data.loaders.plan import EpochPlan
+from barlowctl.data.views.spec import Spec
+from barlowctl.errors import UserError
+
+SUBSTITUTES = 16  # unreadable samples in a row before giving up
+
+OnUnreadable = Literal["raise", "replace", "skip"]
+"""What becomes of a sample that cannot be read: it stops the epoch, another one stands in for it (while training), or
+it is left out of its batch (while measuring)."""
+
+
+class ViewLoader(abc.ABC):
+    """Epochs of batches. Every sample exactly once per epoch over all ranks (but for `drop_last`).
+
+    Attributes:
+        name: "fast" or "plain".
+        batches_per_epoch: the same on every rank.
+        samples_per_epoch: over all ranks.
+        unreadable: source indices of the samples that were replaced or left out, sorted.
+        problems: the same, index -> (name, why).
+        notify: told what a person may want to know about how batches are made; set it before the first one.
+    """
+
+    name: str
+    notify: Callable[[str], None] = staticmethod(lambda text: None)
+
+    def __init__(self, plan: EpochPlan) -> None:
+        self.plan = plan
+        self.batches_per_epoch = plan.batches
+        self.samples_per_epoch = plan.samples
+        self.problems: dict[int, Problem] = {}
+
+    @property
+    def unreadable(self) -> list[int]:
+        """Source indices of the samples that could not be read."""
+        return sorted(self.problems)
+
+    @abc.abstractmethod
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[ViewBatch, None, None]:
+        """The batches of an epoch from `start_batch` on. Closing the generator stops its work."""
+
+    def close(self) -> None:  # noqa: B027  a loader may own nothing
+        """Release threads and buffers; harmless when repeated."""
+
+    def __enter__(self) -> ViewLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> None:
+    """Refuse arguments that neither loader takes."""
+    if not views:
+        raise UserError("a loader needs at least one view")
+    if channels not in (1, 3):
+        raise UserError(f"channels is {channels}", allowed="1 or 3")
+    if on_unreadable not in ("raise", "replace", "skip"):
+        raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")
