@@ -148,11 +148,7 @@ def linear_probe(
     """
     _check(train_features, train_labels, num_classes, "training")
     _check(test_features, test_labels, num_classes, "test")
-    if train_features.shape[1] != test_features.shape[1]:
-        raise UserError(
-            f"training features have {train_features.shape[1]} dimensions, test features {test_features.shape[1]}",
-            next="extract both with the same backbone",
-        )
+    _check_dimensions(train_features, test_features)
     device = torch.device(device)
     train_labels, test_labels = train_labels.cpu().long(), test_labels.cpu().long()
     fitting, validation = balanced_split(train_labels, validation_share, seed=seed)
@@ -287,3 +283,11 @@ def _check(features: Tensor, labels: Tensor, num_classes: int, which: str) -> No
         )
     if not features.isfinite().all():
         raise UserError(f"linear evaluation: the {which} features contain NaN or infinity")
+
+
+def _check_dimensions(train_features: Tensor, test_features: Tensor) -> None:
+    if train_features.shape[1] != test_features.shape[1]:
+        raise UserError(
+            f"training features have {train_features.shape[1]} dimensions, test features {test_features.shape[1]}",
+            next="extract both with the same backbone",
+        )

@@ -16,7 +16,8 @@ from PIL import Image
 from barlowctl.data.beton.pack import pack
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images import limits
-from barlowctl.data.images.pixels import decode_picture, open_image
+from barlowctl.data.images.pillow_reader import open_image
+from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import open_source

@@ -18,7 +18,8 @@ from barlowctl.data.images import jpeg
 from barlowctl.data.images.brightness import look
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.limits import check_size
-from barlowctl.data.images.pixels import DAMAGED, convert_values, decode_picture
+from barlowctl.data.images.parts import DAMAGED
+from barlowctl.data.images.pixels import convert_values, decode_picture
 from barlowctl.data.sources.picture import Picture
 
 STORES = ("auto", "jpeg", "raw")

@@ -118,11 +118,7 @@ def pack(
             stop_at = on_unreadable == "fail", on_damaged == "fail"
             colour = _write_all(source, writer, report, workers, how, stop_at, progress)
             if writer.count == 0:
-                name, reason = report.unreadable[0]
-                raise UserError(
-                    f"none of the {len(source)} images in {source.path} can be read; {name}: {reason}",
-                    next=_flag_of(report.setting) or "check the files, or give another folder",
-                )
+                raise _none_readable(source, report)
             report.channels, report.samples = 3 if colour else 1, writer.count
             of_range = bool(conversion.ranges.used)
             report.notes += [*conversion.notes(), *describe_looks(report.looks, report.samples, of_range)]
@@ -136,6 +132,14 @@ def pack(
     report.bytes = out.stat().st_size
     report.seconds = round(time.perf_counter() - started, 3)
     return report
+
+
+def _none_readable(source: Source, report: PackReport) -> UserError:
+    name, reason = report.unreadable[0]
+    return UserError(
+        f"none of the {len(source)} images in {source.path} can be read; {name}: {reason}",
+        next=_flag_of(report.setting) or "check the files, or give another folder",
+    )
 
 
 def _write_all(

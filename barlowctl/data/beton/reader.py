@@ -180,7 +180,7 @@ class Beton:
         height, width = int(self.heights[index]), int(self.widths[index])
         if self.modes[index] == RAW:
             return np.array(self.stored(index)).reshape(height, width, 3)
-        from barlowctl.data.images.pixels import open_image
+        from barlowctl.data.images.pillow_reader import open_image
 
         try:
             with open_image(self.stored(index).tobytes()) as opened:

@@ -63,7 +63,7 @@ def choose_layout(path: Path, requested: LayoutName | None = None) -> Layout:
 
 
 def report_beside_archives(path: Path, place: Path, source: Source) -> None:
-    """Account for what lies in a folder, and further down in that of the archives that a source reads, beside them.
+    """Report what lies in a folder, and further down in that of the archives that a source reads, beside them.
 
     Args:
         place: the folder whose archives are read.
@@ -83,7 +83,7 @@ def report_beside_archives(path: Path, place: Path, source: Source) -> None:
 
 
 def report_beside_arrays(path: Path, source: Source) -> None:
-    """Account for what lies in a folder, and in that of the arrays, beside files of arrays that a source reads."""
+    """Report what lies in a folder, and in that of the arrays, beside files of arrays that a source reads."""
     for folder in dict.fromkeys((path, source.path)):
         scan = Scan(folder, source.scan_report)
         names = {entry.name for entry in os.scandir(folder) if _OF_ARRAYS.fullmatch(entry.name)}

@@ -18,6 +18,7 @@ from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import Scan, class_folders, has_images, subfolders
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choices, split_in
+from barlowctl.data.tree.trees import FolderTree
 from barlowctl.errors import UserError
 
 UNDERSTOOD = (
@@ -64,13 +65,13 @@ class ImageFolder(Source):
             self._take_labels_beside(path)
 
     def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
-        """Paths of the images in order; what else lies there is accounted for.
+        """Paths of the images in order; what else lies there is reported.
 
         above_it: the folders from the one that was given down to the one above that of the split.
         by_class: a link from one class folder to an image of another is an image of its own.
         """
         scan = Scan(self.path, self.scan_report)
-        for above in above_it:  # what lies beside the split folders is accounted for
+        for above in above_it:  # what lies beside the split folders is reported
             beside = Scan(above, self.scan_report)
             beside.images()
             for folder in subfolders(above):
@@ -146,29 +147,6 @@ def no_images(path: Path, report: ScanReport) -> UserError:
         allowed=UNDERSTOOD,
         next=install or unpacked or ("put image files into it, or give another folder" if path.is_dir() else None),
     )
-
-
-class FolderTree:
-    """A folder on the disk as an `arrangement.Tree`; folders are listed when they are asked for, and once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._folders: dict[tuple[str, ...], list[str]] = {}
-
-    def folders(self, place: tuple[str, ...]) -> list[str]:
-        """See `Tree`."""
-        if place not in self._folders:
-            here = self._path.joinpath(*place)
-            self._folders[place] = [name for name in class_folders(here) if has_images(here / name)]
-        return self._folders[place]
-
-    def loose(self, place: tuple[str, ...]) -> int:
-        """See `Tree`."""
-        return len(Scan(self._path.joinpath(*place), ScanReport()).images())
-
-    def count(self, place: tuple[str, ...]) -> int:
-        """See `Tree`."""
-        return len(Scan(self._path.joinpath(*place), ScanReport()).walk())
 
 
 def has_split_folders(path: Path) -> bool:

@@ -23,10 +23,11 @@ from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.shard_files import distinct, labels_of_files
 from barlowctl.data.sources.tar_samples import ALL, choose_members
-from barlowctl.data.tree.arrangement import Arrangement, NameTree, arrange, parts_of, report_skipped, split_names
+from barlowctl.data.tree.arrangement import Arrangement, arrange, report_skipped, split_names
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.tree.scan import system_or_hidden
 from barlowctl.data.tree.splits import choices, of_split, split_in, training_files
+from barlowctl.data.tree.trees import NameTree, parts_of
 from barlowctl.errors import UserError
 
 

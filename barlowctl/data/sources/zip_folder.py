@@ -15,10 +15,11 @@ from barlowctl.data.names import written
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.data.tree.arrangement import NameTree, arrange, parts_of, report_skipped, split_names
+from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_zip_member
 from barlowctl.data.tree.scan import inside_system_or_hidden
 from barlowctl.data.tree.splits import choices, split_in
+from barlowctl.data.tree.trees import NameTree, parts_of
 from barlowctl.errors import UserError
 
 _UNIX = 3  # the system of a zip member whose name may hold backslashes
@@ -66,7 +67,7 @@ class ZipFolder(Source):
             self._take_labels_beside(path.joinpath(*arrangement.root), depth)
 
     def _images(self) -> Iterator[str]:
-        """Names of the images; other members are accounted for. Of members of one name the last counts."""
+        """Names of the images; other members are reported. Of members of one name the last counts."""
         for member in self._zip.infolist():
             name = member.filename
             if member is not self._zip.getinfo(name):

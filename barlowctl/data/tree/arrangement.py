@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from barlowctl.data.names import written
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
+from barlowctl.data.tree.trees import Tree
 from barlowctl.errors import UserError
 
 BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
@@ -24,19 +24,6 @@ _OF_MASKS = frozenset((
 
 DEEPEST = 6
 """How far down splits and classes are looked for below folders that hold but one folder."""
-
-
-class Tree(Protocol):
-    """Folders with images at any depth. A place is the names from the top on, () for the top."""
-
-    def folders(self, place: tuple[str, ...]) -> list[str]:
-        """Names of the folders in a place that hold an image at any depth, sorted."""
-
-    def loose(self, place: tuple[str, ...]) -> int:
-        """How many images lie directly in a place."""
-
-    def count(self, place: tuple[str, ...]) -> int:
-        """How many images lie in a place at any depth."""
 
 
 @dataclass(frozen=True)
@@ -144,33 +131,6 @@ def split_names(tree: Tree) -> list[str]:
     return sorted({name for inner in _crossed(tree, place).values() for names in inner.values() for name in names})
 
 
-class NameTree:
-    """A `Tree` of the paths in an archive; `/` parts folders. Keeps folders, not images.
-
-    Args:
-        names: paths of images.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._loose: dict[tuple[str, ...], int] = {}
-        for name in names:
-            place = parts_of(name)[:-1]
-            self._loose[place] = self._loose.get(place, 0) + 1
-
-    def folders(self, place: tuple[str, ...]) -> list[str]:
-        """See `Tree`."""
-        depth = len(place)
-        return sorted({folder[depth] for folder in self._loose if len(folder) > depth and folder[:depth] == place})
-
-    def loose(self, place: tuple[str, ...]) -> int:
-        """See `Tree`."""
-        return self._loose.get(place, 0)
-
-    def count(self, place: tuple[str, ...]) -> int:
-        """See `Tree`."""
-        return sum(count for folder, count in self._loose.items() if folder[: len(place)] == place)
-
-
 def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
     """The folders of images in a place, without those of masks."""
     masks = _mask_folders(tree, place)
@@ -188,11 +148,6 @@ def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
 def images(count: int) -> str:
     """A number of images in words."""
     return f"{count:,} image{'s' if count != 1 else ''}"
-
-
-def parts_of(name: str) -> tuple[str, ...]:
-    """The parts of a path in an archive, without `.` and empty ones."""
-    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:
