@@ -8,7 +8,7 @@ from torch import nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.methods import PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, VICReg
+from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, SimSiam, SwAV, VICReg
 from barlowctl.model import build_mlp, build_patch_head, build_predictor, build_projector, feature_width
 from barlowctl.recipe import objectives
 from barlowctl.recipe.schema import Recipe
@@ -54,6 +54,12 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
             method = supervised(recipe, backbone, context)
         case objectives.PIRL():
             method = pirl(recipe, recipe.objective, backbone, context)
+        case objectives.BYOL():
+            method = byol(recipe, recipe.objective, backbone, context)
+        case objectives.SimSiam():
+            method = simsiam(recipe, recipe.objective, backbone, context)
+        case objectives.SwAV():
+            method = swav(recipe, recipe.objective, backbone, context)
     _check_passes(recipe, method)
     return method
 
@@ -151,6 +157,94 @@ def supervised(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
     refuse_predictor(recipe)
     return Classifier(
         backbone, width=feature_width(backbone), num_classes=context.classes, frozen=False, ranks=context.ranks
+    )
+
+
+def byol(recipe: Recipe, keys: objectives.BYOL, backbone: nn.Module, context: Context) -> Method:
+    """Hidden Linears with bias, last ones without, no batch norm at the end (`networks.py` of the authors' code).
+
+    Without model.predictor its hidden layer is as wide as the projector's first one, as published.
+    """
+    widths, batch_norm = recipe.model.projector, recipe.model.projector_batch_norm
+    projector = build_mlp(feature_width(backbone), widths, batch_norm=batch_norm, hidden_bias=True, last_bias=False)
+    predictor = build_mlp(
+        widths[-1],
+        (*(recipe.model.predictor or widths[:1]), widths[-1]),
+        batch_norm=batch_norm,
+        hidden_bias=True,
+        last_bias=False,
+    )
+    return BYOL(
+        backbone,
+        projector,
+        predictor,
+        momentum=keys.momentum,
+        schedule=keys.momentum_schedule,
+        ranks=context.ranks,
+    )
+
+
+def simsiam(recipe: Recipe, keys: objectives.SimSiam, backbone: nn.Module, context: Context) -> Method:
+    """As `simsiam/builder.py` of the authors' code has it.
+
+    Projector: Linears without bias, a bare batch norm at the end; the last Linear has a bias that is not trained,
+    since the batch norm behind it takes it away. Predictor: a bias and no batch norm at the end; without
+    model.predictor its hidden layer has a fourth of the embedding's width, as published.
+    """
+    widths, batch_norm = recipe.model.projector, recipe.model.projector_batch_norm
+    projector = build_mlp(
+        feature_width(backbone),
+        widths,
+        batch_norm=batch_norm,
+        hidden_bias=False,
+        last_bias=True,
+        last_norm="plain" if batch_norm else "none",
+    )
+    if batch_norm:
+        last = [layer for layer in projector if isinstance(layer, nn.Linear)][-1]
+        last.bias.requires_grad_(False)
+    predictor = None
+    if keys.predictor:
+        predictor = build_mlp(
+            widths[-1],
+            (*(recipe.model.predictor or [max(widths[-1] // 4, 1)]), widths[-1]),
+            batch_norm=batch_norm,
+            hidden_bias=False,
+            last_bias=True,
+        )
+    return SimSiam(
+        backbone,
+        projector,
+        predictor,
+        stop_gradient=keys.stop_gradient,
+        fixed_predictor_rate=keys.fixed_predictor_rate,
+        ranks=context.ranks,
+    )
+
+
+def swav(recipe: Recipe, keys: objectives.SwAV, backbone: nn.Module, context: Context) -> Method:
+    """Linears with bias, no batch norm at the end (`src/resnet50.py` of the authors' code); prototypes without bias."""
+    refuse_predictor(recipe)
+    model, epochs = recipe.model, recipe.train.epochs
+    projector = build_mlp(
+        feature_width(backbone),
+        model.projector,
+        batch_norm=model.projector_batch_norm,
+        hidden_bias=True,
+        last_bias=True,
+    )
+    return SwAV(
+        backbone,
+        projector,
+        width=model.projector[-1],
+        prototypes=keys.prototypes,
+        temperature=keys.temperature,
+        epsilon=keys.epsilon,
+        iterations=keys.sinkhorn_iterations,
+        frozen_share=keys.freeze_prototypes_epochs / epochs,
+        queue=keys.queue,
+        queue_from=keys.queue_from_epoch / epochs,
+        ranks=context.ranks,
     )
 
 

@@ -2,14 +2,18 @@
 
 from barlowctl.methods.barlow_twins import BarlowTwins
 from barlowctl.methods.base import Method, Targets, Terms
+from barlowctl.methods.byol import BYOL
 from barlowctl.methods.classification import Classifier
 from barlowctl.methods.mixed_barlow_twins import MixedBarlowTwins
 from barlowctl.methods.moco import MoCo
 from barlowctl.methods.pirl import PIRL
 from barlowctl.methods.simclr import SimCLR
+from barlowctl.methods.simsiam import SimSiam
+from barlowctl.methods.swav import SwAV
 from barlowctl.methods.vicreg import VICReg
 
 __all__ = [
+    "BYOL",
     "PIRL",
     "BarlowTwins",
     "Classifier",
@@ -17,6 +21,8 @@ __all__ = [
     "MixedBarlowTwins",
     "MoCo",
     "SimCLR",
+    "SimSiam",
+    "SwAV",
     "Targets",
     "Terms",
     "VICReg",

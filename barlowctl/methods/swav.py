@@ -168,9 +168,9 @@ class SwAV(Method):
         nothing = math.log(self.prototypes.out_features)
         if progress > self.frozen_share and values["loss"] > STUCK * nothing:
             return (
-                f"the loss is {values['loss']:.3f}, and that of scores that say nothing is ln K = {nothing:.3f}: with "
-                "so many prototypes for so few images nothing is learned; fewer objective.prototypes, a smaller "
-                "objective.epsilon or objective.queue may help"
+                f"the loss is {values['loss']:.3f}, and that of scores that say nothing is ln K = {nothing:.3f}: "
+                "nothing is learned; a smaller objective.epsilon (0.03), fewer objective.prototypes, or a larger "
+                "objective.freeze_prototypes_epochs may help"
             )
         return collapsed(values)
 

@@ -16,6 +16,7 @@ number of ranks, provided that the gradient of the terms that comes in is the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -32,8 +33,10 @@ ROWS_AT_ONCE = 256
 """Rows of a block of `symmetric_gram`: a matrix product of this height is still an efficient one."""
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
+def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
     """A context without autocast: products of the loss are taken in the dtype of their operands."""
+    if tensor.device.type == "meta":  # of a network whose operations are counted: torch has no autocast for it
+        return nullcontext()
     return torch.autocast(device_type=tensor.device.type, enabled=False)
 
 

@@ -14,7 +14,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from barlowctl.errors import UserError
-from barlowctl.recipe.section import Divisor, NonNegative, Positive, Probability, Section
+from barlowctl.recipe.section import (
+    MOST,
+    Count,
+    CountOrZero,
+    Divisor,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+)
 
 DEFAULT = "barlow-twins"
 """The method of a recipe without `objective.name`: all were, before there was another."""
@@ -111,6 +120,47 @@ class PIRL(Keys):
     momentum: Probability = Field(0.5, description="share of a row of the bank that stays when its image was seen")
 
 
+class BYOL(Keys):
+    """BYOL. Its heads, projector and predictor, are in `[model]`: published are [4096, 256] and [4096]."""
+
+    title: ClassVar[str] = "BYOL"
+
+    name: Literal["byol"] = "byol"
+    momentum: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.996, description="of the target network; of a cosine what it begins with"
+    )
+    momentum_schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine: it rises to 1")
+
+
+class SimSiam(Keys):
+    """SimSiam and its ablations. Its heads are in `[model]`: published are [2048, 2048, 2048] and [512]."""
+
+    title: ClassVar[str] = "SimSiam"
+
+    name: Literal["simsiam"] = "simsiam"
+    stop_gradient: bool = Field(True, description="no gradient through the projection that is predicted (section 4.1)")
+    predictor: bool = Field(True, description="false: projections are compared with each other (section 4.2)")
+    fixed_predictor_rate: bool = Field(True, description="the predictor's learning rate stays at its peak")
+
+
+class SwAV(Keys):
+    """SwAV. Its projector is in `[model]`: published is [2048, 128]."""
+
+    title: ClassVar[str] = "SwAV"
+    small_views: ClassVar[bool] = True
+
+    name: Literal["swav"] = "swav"
+    prototypes: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="how many")
+    temperature: Divisor = Field(0.1, description="tau of the predictions")
+    epsilon: Divisor = Field(0.05, description="of the codes: the smaller, the more they decide")
+    sinkhorn_iterations: Count = Field(3, description="that balance the codes over the batch")
+    freeze_prototypes_epochs: NonNegative = Field(1.0, description="how long prototypes stay as they are drawn")
+    queue: CountOrZero = Field(
+        0, description="earlier images that the codes are computed with too, for small batches; 0: none"
+    )
+    queue_from_epoch: NonNegative = Field(15.0, description="epochs before images go into the queue")
+
+
 class Supervised(Keys):
     """Cross-entropy of a linear classifier on the backbone, trained together: the first row of Table 1."""
 
@@ -143,7 +193,10 @@ Objective = Annotated[
     | Annotated[MixedBarlowTwins, Tag("mixed-barlow-twins")]
     | Annotated[VICReg, Tag("vicreg")]
     | Annotated[Supervised, Tag("supervised")]
-    | Annotated[PIRL, Tag("pirl")],
+    | Annotated[PIRL, Tag("pirl")]
+    | Annotated[BYOL, Tag("byol")]
+    | Annotated[SimSiam, Tag("simsiam")]
+    | Annotated[SwAV, Tag("swav")],
     Discriminator(_name_of),
 ]
 

@@ -239,7 +239,9 @@ class Model(Section):
     projector: tuple[Count, ...] = Field((8192, 8192, 8192), min_length=1, description="widths of the layers")
     projector_batch_norm: bool = Field(True, description="batch norm after the hidden layers of the projector")
     predictor: tuple[Count, ...] = Field(
-        (), description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none"
+        (),
+        description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none, but of BYOL and "
+        "SimSiam one in the published proportion",
     )
 
 
