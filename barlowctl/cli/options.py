@@ -15,6 +15,7 @@ import typer
 
 from barlowctl.cli import completion
 from barlowctl.cli.help import GENERAL
+from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,6 +161,21 @@ OnUnreadable = Annotated[
         "run that went on past such images (data.on_unreadable)."
     ),
 ]
+
+
+def slurm_values(texts: list[str] | None) -> dict[str, str]:
+    """sbatch's options, name -> value, from NAME=VALUE.
+
+    Raises:
+        UserError: one without a value.
+    """
+    pairs = [text.lstrip("-").partition("=") for text in texts or ()]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise UserError(f"--slurm-option is '{name}'", allowed="NAME=VALUE", next="--slurm-option partition=gpu")
+    return {name: value for name, _, value in pairs}
+
+
 PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
 """What `--set` may change of how images are prepared, in the commands that measure."""
 

@@ -132,7 +132,7 @@ def pretrain(
         _refuse_flags_of_a_job(nodes > 1 and not dry_run, time_limit is not None, bool(slurm_options))
     if slurm or print_sbatch:
         launcher.refuse_several(f"pretrain {'--slurm' if slurm else '--print-sbatch'}")
-        options_of_job = _slurm_options(slurm_options)
+        options_of_job = options.slurm_values(slurm_options)
     elif (count := gpus or processes) and not dry_run and not _is_rank(gpus, processes):
         raise typer.Exit(_run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
@@ -203,19 +203,6 @@ def _refuse_flags_of_a_job(nodes: bool, time_limit: bool, slurm_options: bool) -
                 allowed="with --slurm, which submits the job, or --print-sbatch, which prints its script",
                 next="--print-sbatch",
             )
-
-
-def _slurm_options(texts: list[str] | None) -> dict[str, str]:
-    """sbatch options from NAME=VALUE.
-
-    Raises:
-        UserError: one without a value.
-    """
-    pairs = [text.lstrip("-").partition("=") for text in texts or ()]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise UserError(f"--slurm-option is '{name}'", allowed="NAME=VALUE", next="--slurm-option partition=gpu")
-    return {name: value for name, _, value in pairs}
 
 
 def _absolute(name: str) -> str:

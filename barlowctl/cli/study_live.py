@@ -26,7 +26,7 @@ class StudyDisplay:
         self.done = 0
         self.started = time.monotonic()
 
-    def tell(self, cell: Cell, what: str | None) -> None:
+    def report(self, cell: Cell, what: str | None) -> None:
         """A cell has started ("started") or ended (None, or what went wrong)."""
         number = self.directory.cells.index(cell) + 1
         head = f"[{number}/{len(self.directory.cells)}] {cell.label}"

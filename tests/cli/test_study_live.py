@@ -43,7 +43,7 @@ def test_the_tables_fill_and_running_cells_say_where_they_are(directory: StudyDi
     }
     first.finish({"measures": measures, "seconds": {}})
     display.started = time.monotonic() - 1000.0
-    display.tell(first, None)
+    display.report(first, None)
     with second.claim(), third.claim():
         second.path.mkdir(parents=True, exist_ok=True)
         (second.path / "run.json").write_text(json.dumps({"length": {"epochs": 3, "steps_per_epoch": 468}}))
@@ -62,10 +62,10 @@ def test_without_a_terminal_there_is_a_line_for_every_cell(
     directory: StudyDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     display = StudyDisplay(Console(json=False, quiet=False), directory, 1)
-    display.tell(directory.cells[1], "started")
+    display.report(directory.cells[1], "started")
     directory.cells[1].finish({"failed": "the loss is nan at step 3", "seconds": {}})
-    display.tell(directory.cells[1], None)
-    display.tell(directory.cells[2], None)
+    display.report(directory.cells[1], None)
+    display.report(directory.cells[2], None)
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if line.startswith("[")]
     assert lines[0] == "[2/6] only-invariance, seed 0: objective.terms=invariance"

@@ -1,0 +1,97 @@
+"""What a study would run: its variants and what they cost, or a Slurm array of its open cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from barlowctl.cli.live import duration
+from barlowctl.cli.study_command import StudyCommand, count
+from barlowctl.errors import UserError
+
+
+def show_plan(command: StudyCommand) -> None:
+    """What would be run, and what it would cost."""
+    from barlowctl.assemble.machine import pool_speed_up
+    from barlowctl.study.estimate import estimate
+
+    directory, console = command.directory, command.console
+    estimated = estimate(directory.base, directory.cells, command.runtime, command.data, command.without)
+    open_cells = [cell for cell in directory.cells if cell.record is None]
+    seconds = sum(estimated.of(cell).total for cell in open_cells)
+    documents = []
+    for study in directory.studies:
+        rows, variants = [], []
+        for variant in study.variants:
+            cost = estimated.of(directory.cell(study, variant, directory.seeds[0]))
+            same = directory.same_as(study, variant)
+            does = " ".join(variant.overrides) or "(the recipe as it is)"
+            rows.append((variant.name, does + (f"   = {same}" if same else ""),
+                         duration(cost.train), duration(cost.measure), variant.published[0]))  # fmt: skip
+            variants.append(
+                {
+                    "name": variant.name,
+                    "overrides": variant.overrides,
+                    "same_as": same,
+                    "published_top1": variant.published[0],
+                    "seconds": {"train": cost.train, "measure": cost.measure, "source": cost.source},
+                }
+            )
+        title = f"{study.title} ({study.source}) on recipe {directory.base.name}"
+        console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
+        documents.append({"study": study.name, "variants": variants})
+    for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
+        console.say(f"estimate: {source}")
+    finished = len(directory.cells) - len(open_cells)
+    speedup = pool_speed_up(command.parallel, command.runtime, directory.base.train.cpu_threads)
+    at_once = f", {duration(seconds / speedup)} with {command.parallel} at a time" if command.parallel > 1 else ""
+    finished_text = f", {finished} of them finished" if finished else ""
+    console.say(
+        f"{len(directory.cells)} cells ({count(len(directory.seeds), 'seed')}; equal recipes once){finished_text}: "
+        f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is; "
+        f"{duration(seconds * estimated.cpu_share)} of a CPU's time"
+    )
+    console.result(
+        {
+            "recipe_name": directory.base.name,
+            "seeds": list(directory.seeds),
+            "studies": documents,
+            "cells": len(directory.cells),
+            "finished": finished,
+            "seconds": seconds,
+            "cpu_seconds": seconds * estimated.cpu_share,
+            "parallel": command.parallel,
+            "wall_seconds": seconds / speedup,
+        }
+    )
+
+
+def print_array_script(command: StudyCommand, arguments: list[str], sbatch_options: Mapping[str, str]) -> None:
+    """A Slurm array with a task per open cell, on standard output.
+
+    Args:
+        arguments: of `ablate`, for each task. sbatch_options: name -> value.
+
+    Raises:
+        UserError: no cell is open.
+    """
+    from barlowctl.launchers import slurm
+    from barlowctl.study.cells import open_images
+
+    directory = command.directory
+    images = open_images(directory.base, command.data)
+    directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+    cells = [number for number, cell in enumerate(directory.cells) if cell.record is None]
+    if not cells:
+        raise UserError(f"all cells in '{directory.out}' are finished", next="--show without --print-sbatch")
+    text = slurm.study_script(
+        cells,
+        arguments,
+        out=directory.out,
+        at_once=command.parallel if command.parallel > 1 else None,
+        gpu=command.runtime.device != "cpu",
+        options=sbatch_options,
+    )
+    if command.console.json:
+        command.console.result({"script": text, "open_cells": cells})
+    else:
+        command.console.document(text)

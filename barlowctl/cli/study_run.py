@@ -1,0 +1,104 @@
+"""The cells of a study, run by the command line: here, one after another, or in a pool of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from barlowctl.cli.study_command import StudyCommand, count, slot_arguments
+from barlowctl.cli.study_live import StudyDisplay, show_study
+from barlowctl.cli.study_results import show_results
+from barlowctl.errors import RunStopped, UserError
+
+if TYPE_CHECKING:
+    from barlowctl.assemble.labelled import Labelled
+    from barlowctl.launchers.pool import Slot
+    from barlowctl.study.directory import Cell
+
+    Report = Callable[[Cell, str | None], None]
+    """Called for every cell that starts ("started") and ends (None, or what went wrong)."""
+
+
+def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: list[str] | None = None) -> None:
+    """Run the open ones among these cells, and show what is finished then.
+
+    Args:
+        pool_arguments: run them in processes of `barlowctl ablate` with these arguments; None: in this process.
+
+    Raises:
+        UserError: cells could not be run; the others were. RunStopped: a signal came, and the state is saved.
+    """
+    from barlowctl.study.cells import open_images, write_results
+
+    console, directory = command.console, command.directory
+    images = open_images(directory.base, command.data)
+    directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+    cells = [(number, directory.cells[number]) for number in numbers]
+    open_cells = [(number, cell) for number, cell in cells if cell.record is None]
+    before = len(cells) - len(open_cells)
+    console.say(f"{len(cells)} cells{f' ({before} finished before)' if before else ''}, in {directory.out}")
+    advised: dict[str, str] = {}  # of the cells that could not be run: what to type next
+    with show_study(console, directory, command.parallel) as display:
+
+        def report(cell: Cell, what: str | None) -> None:
+            display.report(cell, what)
+            if what != "started":
+                write_results(directory.with_finished(command.whole), figures=False)
+
+        if pool_arguments is not None:
+            wrong = _run_in_pool(command, open_cells, pool_arguments, report)
+        else:
+            wrong, advised = _run_here(command, [cell for _, cell in open_cells], images.labelled, display, report)
+    if not wrong or any(cell.record is not None for cell in directory.cells):
+        show_results(command, quick=len(cells) == 1, last=not wrong)
+    if wrong:
+        first, reason = next(iter(wrong.items()))
+        commands = [line for line in advised.get(first, "").splitlines() if not line.startswith("--")]
+        mend = "mend that and run the same command, or leave the variant out with --without"
+        raise UserError(
+            f"{count(len(wrong), 'cell')} could not be run; {first}: {reason}",
+            next="\n".join([*commands, mend]),
+        )
+
+
+def _run_in_pool(
+    command: StudyCommand, cells: list[tuple[int, Cell]], arguments: list[str], report: Report
+) -> dict[str, str]:
+    """Returns what went wrong: label of a cell -> reason."""
+    from barlowctl.assemble.machine import pool_slots
+    from barlowctl.launchers import pool
+
+    threads = command.directory.base.train.cpu_threads
+    slots = pool_slots(min(command.parallel, max(len(cells), 1)), command.runtime, threads)
+    number_of = {cell.path: number for number, cell in cells}
+
+    def arguments_of(cell: Cell, slot: Slot) -> list[str]:
+        number = str(number_of[cell.path])
+        return ["ablate", *arguments, "--cell", number, *slot_arguments(slot.device, slot.threads)]
+
+    return pool.run_all([cell for _, cell in cells], slots, arguments_of, report)
+
+
+def _run_here(
+    command: StudyCommand, cells: list[Cell], labelled: Labelled, display: StudyDisplay, report: Report
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns what went wrong and what to type next, both by the label of the cell."""
+    from barlowctl.study.cells import run_cell
+
+    wrong: dict[str, str] = {}
+    advised: dict[str, str] = {}
+    for cell in cells:
+        if cell.record is not None:  # another process was quicker
+            continue
+        report(cell, "started")
+        outcome = None
+        try:
+            if not run_cell(cell, labelled, command.runtime, command.data, display.sink):
+                outcome = "another process has it"
+        except RunStopped as stopped:
+            raise RunStopped(f"{cell.label}: {stopped.message}", next="barlowctl ...") from None
+        except UserError as error:
+            outcome = wrong[cell.label] = error.message
+            advised[cell.label] = error.next or ""
+        report(cell, outcome)
+    return wrong, advised
