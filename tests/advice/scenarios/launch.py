@@ -40,9 +40,9 @@ def demanding_slurm(patch: Patch) -> None:
 
 
 def two_cores(patch: Patch) -> None:
-    from barlowctl.cli import pretrain
+    from barlowctl.cli import pretrain_ranks
 
-    patch.setattr(pretrain, "usable_cores", lambda: 2)
+    patch.setattr(pretrain_ranks, "usable_cores", lambda: 2)
 
 
 def half_set(patch: Patch) -> None:

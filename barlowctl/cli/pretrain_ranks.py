@@ -1,0 +1,49 @@
+"""`barlowctl pretrain --gpus` and `--processes`: the same command in several processes of this machine."""
+
+from __future__ import annotations
+
+import os
+
+from barlowctl import launcher
+from barlowctl.cores import usable_cores
+from barlowctl.errors import UserError
+
+
+def is_rank(gpus: int | None, processes: int | None) -> bool:
+    """Whether this process is a rank of --gpus or --processes already.
+
+    Raises:
+        UserError: both were given, or a launcher started other ranks.
+    """
+    if gpus and processes:
+        raise UserError("--gpus and --processes exclude each other", next="without --processes")
+    if os.environ.get("BARLOWCTL_EXIT_CODES") and "WORLD_SIZE" in os.environ:
+        return True
+    started = launcher.detect()
+    if started.size > 1:
+        raise UserError(
+            f"{started.by} started {started.size} ranks already, and --gpus or --processes would start more in each",
+            next="without --gpus --processes",
+        )
+    return False
+
+
+def run_ranks(arguments: list[str], count: int, *, on_gpus: bool) -> int:
+    """Run the same command in `count` processes; returns the exit code.
+
+    Raises:
+        UserError: fewer GPUs, or cores, than ranks.
+    """
+    import torch
+
+    from barlowctl.launchers import ranks
+
+    available = torch.cuda.device_count() if on_gpus else usable_cores()
+    if count > available:
+        kind = "GPUs" if on_gpus else "cores"
+        raise UserError(
+            f"{count} {kind} were asked for, and this machine has {available}",
+            allowed=f"1 to {available}" if available else None,
+            next=f"{'--gpus' if on_gpus else '--processes'} {available}" if available else "without --gpus",
+        )
+    return ranks.run_ranks(arguments, count)
