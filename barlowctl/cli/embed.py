@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,8 +12,13 @@ from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.subject import images_of, open_named, say_unreadable
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
+
+if TYPE_CHECKING:
+    from barlowctl.assemble.data import ImageSet
+    from barlowctl.eval.embeddings import Embeddings
 
 EPILOG = examples(
     "barlowctl embed runs/NAME --data ~/photos --out photos.parquet",
@@ -89,27 +94,82 @@ def embed(
     At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
     """
     from barlowctl.assemble.data import choices_of, open_images
-    from barlowctl.assemble.labelled import image_names
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.run_images import changed_since_training, require
-    from barlowctl.data.images.unreadable import listed
-    from barlowctl.eval.embeddings import check_path, write
-    from barlowctl.eval.projection import check_projection
+    from barlowctl.assemble.run_images import changed_since_training
     from barlowctl.measure import embedding
     from barlowctl.measure.identity import identify
-    from barlowctl.measure.subjects import open_subject
 
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
     if data is not None and named_after is not None:
         raise UserError(f"images were named twice: '{named_after}' and --data {data}", next="without --data")
-    images = data or named_after
     maps, queries = map or [], neighbours or []
-    if out is None and not maps and not queries:
+    geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    _check_files(out, maps, neighbours_out if queries else None, nothing=out is None and not maps and not queries)
+    _check_values(projection if maps else None, changes)
+    name, opened = open_named(console, subject, geometry)
+    source = open_images(images_of(opened, data or named_after), split, choices_of(opened.preprocessing))
+    console.say(f"{source.num_samples:,} images of {source.path}")
+    for line in source.scan_report.lines():
+        console.say(line)
+    identity = identify(opened, {split: source.fingerprint}).as_dict()
+    _check_maps_are_own(maps, identity["key"])
+    picture_to = _file_of_neighbours(neighbours_out, identity["key"]) if queries else None
+    notes = changed_since_training(opened.folder, source)
+    for note in notes:
+        console.say(f"note: {note}")
+    runtime = Runtime(device, threads, workers, loader)
+    policy_of_run = policy or opened.on_unreadable
+    with options.advise_skipping(policy_of_run):
+        features = embedding.embed(opened, source, split, runtime, on_unreadable=policy_of_run, identity=identity)
+    result: dict[str, Any] = {
+        "subject": name,
+        **opened.metadata,
+        "images": str(source.path),
+        "count": len(features.features),
+        **source.scan_report.nonempty(),
+        "features": features.features.shape[1],
+        **opened.preprocessing.as_result(),
+        "identity": identity,
+        "notes": notes,
+        "unreadable": [problem.as_dict() for problem in features.unreadable],
+    }
+    say_unreadable(console, features.unreadable)
+    rows_of_all = policy is None  # a run that goes on past unreadable images: nobody asked for rows to be left out
+    if features.unreadable:
+        row = "a row of NaN" if rows_of_all else "no row"
+        count = f"{len(features.unreadable):,} of {source.num_samples:,}"
+        console.say(f"{count} images have {row}: they cannot be read")
+    outputs = Outputs()
+    if out is not None:
+        _write_features(console, outputs, out, features, source, split, rows_of_all=rows_of_all)
+    if picture_to is not None:
+        picture, result["neighbours"] = embedding.find_neighbours(opened, source, features, queries, runtime, top=top)
+        with outputs.writing(picture_to):
+            embedding.draw_neighbours(picture, picture_to, identity["key"])
+            console.say(f"neighbours drawn to {picture_to}")
+    if maps:
+        count_on_map = embedding.draw_map(
+            source, features, maps, projection, outputs, at_most=at_most, seed=seed, key=identity["key"]
+        )
+        result["map_images"] = count_on_map
+        drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
+        console.say(f"map of {count_on_map:,} images ({projection}) drawn to {drawn or 'no file'}")
+    console.conclude({**result, "files": outputs.files}, outputs)
+
+
+def _check_files(out: Path | None, maps: list[Path], neighbours_out: Path | None, *, nothing: bool) -> None:
+    """Refuse, before anything is computed, files that could not be written in the end; and a command without any.
+
+    Raises:
+        UserError: see above.
+    """
+    from barlowctl.eval.embeddings import check_path
+
+    if nothing:
         raise UserError(
             "nothing to do", allowed="at least one of --out, --neighbours, --map", next="--out features.npz"
         )
-    geometry, foreign, chosen = options.measuring(overrides, on_unreadable)
     if out is not None:
         check_path(out)
     for path in maps:
@@ -120,80 +180,70 @@ def embed(
                 next=shell.line("--map", f"{path}.png"),
             )
         check_file(path, "--map")
-    if queries and neighbours_out:
+    if neighbours_out is not None:
         check_file(neighbours_out, "--neighbours-out")
-    if maps:
+
+
+def _check_values(projection: str | None, changes: list[str]) -> None:
+    """Refuse a projection of the map that is not there, and overrides of what an embedding does not have.
+
+    Raises:
+        UserError: see above.
+    """
+    from barlowctl.eval.projection import check_projection
+
+    if projection is not None:
         check_projection(projection)
-    if foreign:
+    if changes:
         raise UserError(
-            f"--set {foreign[0]}",
+            f"--set {changes[0]}",
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
-            next=shell.line("without", f"--set={foreign[0]}"),
+            next=shell.line("without", f"--set={changes[0]}"),
         )
-    if subject is None:
-        subject = str(options.newest_finished(console))
-    opened = open_subject(subject, overrides=geometry)
-    policy = chosen or opened.on_unreadable
-    for note in opened.notes:
-        console.say(f"note: {note}")
-    if images is None and opened.run is not None:
-        require(opened.run.path, opened.run.recipe)
-    images = opened.measured_on(images)
-    runtime = Runtime(device, threads, workers, loader)
-    source = open_images(images, split, choices_of(opened.preprocessing))
-    console.say(f"{source.num_samples:,} images of {source.path}")
-    for line in source.scan_report.lines():
-        console.say(line)
-    identity = identify(opened, {split: source.fingerprint}).as_dict()
-    key = identity["key"]
-    maps_to = [_free_or_own(path, key) for path in maps]
-    if maps != maps_to:
-        raise _of_something_else(maps, maps_to, shell.line(*(word for one in maps_to for word in ("--map", one))))
-    if queries:
-        picture_to = _free_or_own(neighbours_out or Path("neighbours.png"), key)
-        if neighbours_out not in (None, picture_to):
-            raise _of_something_else([neighbours_out], [picture_to], shell.line("--neighbours-out", picture_to))
-    notes = changed_since_training(opened.folder, source)
-    for note in notes:
-        console.say(f"note: {note}")
-    with options.advise_skipping(policy):
-        found = embedding.embed(opened, source, split, runtime, on_unreadable=policy, identity=identity)
-    for line in listed(found.unreadable):
-        console.say(line)
-    every = chosen is None  # a run that goes on past such images: nobody asked for rows to be left out
-    if found.unreadable:
-        without = "a row of NaN" if every else "no row"
-        console.say(f"{len(found.unreadable):,} of {source.num_samples:,} images have {without}: they cannot be read")
-    result: dict[str, Any] = {
-        "subject": subject,
-        **opened.metadata,
-        "images": str(source.path),
-        "count": len(found.features),
-        **source.scan_report.nonempty(),
-        "features": found.features.shape[1],
-        **opened.preprocessing.as_result(),
-        "identity": identity,
-        "notes": notes,
-        "unreadable": [problem.as_dict() for problem in found.unreadable],
-    }
-    outputs = Outputs()
-    if out is not None:
-        rows = found.with_rows_of_all(image_names(source, split), source.labels) if every else found
-        with outputs.writing(out):
-            write(out, rows)
+
+
+def _check_maps_are_own(maps: list[Path], key: str) -> None:
+    """Refuse to write a map over what is not a map of this identity.
+
+    Raises:
+        UserError: with names that are free.
+    """
+    free = [_free_or_own(path, key) for path in maps]
+    if maps != free:
+        raise _of_something_else(maps, free, shell.line(*(word for path in free for word in ("--map", path))))
+
+
+def _file_of_neighbours(named: Path | None, key: str) -> Path:
+    """Where the picture of neighbours goes: what was named, else neighbours.png or the next name that is free.
+
+    Raises:
+        UserError: what was named is a picture of something else.
+    """
+    free = _free_or_own(named or Path("neighbours.png"), key)
+    if named not in (None, free):
+        raise _of_something_else([named], [free], shell.line("--neighbours-out", free))
+    return free
+
+
+def _write_features(
+    console: Console,
+    outputs: Outputs,
+    out: Path,
+    features: Embeddings,
+    source: ImageSet,
+    split: str,
+    *,
+    rows_of_all: bool,
+) -> None:
+    """Write the features with their images' names and labels; `rows_of_all`: a row of NaN for each unreadable one."""
+    from barlowctl.assemble.labelled import image_names
+    from barlowctl.eval.embeddings import write
+
+    rows = features.with_rows_of_all(image_names(source, split), source.labels) if rows_of_all else features
+    with outputs.writing(out):
+        write(out, rows)
     if outputs.files:
         console.say(f"{len(rows.features):,} x {rows.features.shape[1]} features written to {out}")
-    if queries:
-        picture, result["neighbours"] = embedding.find_neighbours(opened, source, found, queries, runtime, top=top)
-        with outputs.writing(picture_to):
-            embedding.draw_neighbours(picture, picture_to, key)
-            console.say(f"neighbours drawn to {picture_to}")
-    if maps:
-        count = embedding.draw_map(source, found, maps, projection, outputs, at_most=at_most, seed=seed, key=key)
-        result["map_images"] = count
-        drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
-        console.say(f"map of {count:,} images ({projection}) drawn to {drawn or 'no file'}")
-    console.conclude({**result, "files": outputs.files}, outputs)
 
 
 def _free_or_own(path: Path, key: str) -> Path:
@@ -201,7 +251,7 @@ def _free_or_own(path: Path, key: str) -> Path:
     from barlowctl.measure.identity import bears
 
     candidates = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000)))
-    return next((one for one in candidates if not os.path.lexists(one) or bears(one, key)), path)
+    return next((other for other in candidates if not os.path.lexists(other) or bears(other, key)), path)
 
 
 def _of_something_else(paths: list[Path], instead: list[Path], advice: str) -> UserError:

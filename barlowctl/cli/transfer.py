@@ -11,6 +11,8 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.subject import open_named, say_unreadable
+from barlowctl.cli.training_lines import report_training
 from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_folder
@@ -96,11 +98,9 @@ def transfer(
     train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
     """
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.cli.probe import tell_training
-    from barlowctl.data.images.unreadable import Problem, listed
+    from barlowctl.data.images.unreadable import Problem
     from barlowctl.eval import svm
     from barlowctl.measure.identity import place
-    from barlowctl.measure.subjects import open_subject
     from barlowctl.measure.tasks import Tasks
     from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
@@ -108,61 +108,56 @@ def transfer(
 
     launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
-    geometry, trained, chosen = options.measuring(overrides, on_unreadable)
+    geometry, changes, policy = options.measuring(overrides, on_unreadable)
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
     not_voc07 = {
         "--protocol fast": protocol == "fast",
         "--seeds": seeds > 1,
-        f"--set {' '.join(trained)}": bool(trained),
+        f"--set {' '.join(changes)}": bool(changes),
     }
     _refuse_unused(task, only_voc07 if task != "voc07" else not_voc07)
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if any(not value > 0 for value in cost or []):
         raise UserError("--cost must be positive", next="without --cost")
-    if subject is None:
-        subject = str(options.newest_finished(console))
-    opened = open_subject(subject, overrides=geometry)
-    policy = chosen or opened.on_unreadable
-    for note in opened.notes:
-        console.say(f"note: {note}")
+    name, opened = open_named(console, subject, geometry)
+    policy = policy or opened.on_unreadable
     folder = out or opened.folder
     check_folder(folder)
     with options.advise_skipping(policy):
-        found = measure_transfer(
+        measured = measure_transfer(
             opened,
             task,
             data,
             Runtime(device, threads, workers, loader),
             protocol=protocol,
-            tasks=Tasks(seeds=seeds, overrides=tuple(trained)),
+            tasks=Tasks(seeds=seeds, overrides=tuple(changes)),
             options=SvmOptions(
                 tuple(cost) if cost else svm.COSTS, svm.LOW_SHOTS if low_shot else (), pooling or SvmOptions.pooling
             ),
             folder=folder,
-            emit=tell_training(console),
+            emit=report_training(console),
             on_unreadable=policy,
         )
-    result = {"subject": subject, "kind": opened.kind, **opened.metadata, **found}
-    outputs = Outputs(problems=found.get("measured", {}).pop("not_written", []))
-    file, other = place(folder, f"transfer-{task}", found["identity"])
+    result = {"subject": name, "kind": opened.kind, **opened.metadata, **measured}
+    outputs = Outputs(problems=measured.get("measured", {}).pop("not_written", []))
+    file, note_on_file = place(folder, f"transfer-{task}", measured["identity"])
     with outputs.writing(file):
         folder.mkdir(parents=True, exist_ok=True)
         rundir.write_json(file, result)
     _show(console, opened.name, result)
-    for line in listed([Problem(**one) for one in result["unreadable"]]):
-        console.say(line)
-    if other:
-        console.say(f"note: {other}")
+    say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
+    if note_on_file:
+        console.say(f"note: {note_on_file}")
     if outputs.files:
         console.say(f"written to {file}")
     console.conclude({**result, "file": str(file) if outputs.files else None}, outputs)
 
 
-def _refuse_unused(task: str, given: dict[str, bool]) -> None:
-    """Refuse flags that the task would ignore in silence. given: flag -> whether it was named."""
+def _refuse_unused(task: str, flags: dict[str, bool]) -> None:
+    """Refuse flags that the task would ignore in silence. flags: flag -> whether it was named."""
     from barlowctl.measure.transfer import TASKS
 
-    for flag, named in given.items():
+    for flag, named in flags.items():
         if named and task in TASKS:
             raise UserError(
                 f"{flag} has no meaning for the task {task}",
@@ -198,7 +193,7 @@ def _show(console: Console, name: str, result: dict[str, Any]) -> None:
         console.say(f"note: {result['not_converged']} fits of the search over costs reached 2,000 iterations")
     if result.get("low_shot"):
         few = [
-            (str(one["shots"]), *(f"{one[key]:.2f} ± {one[f'{key}_sd']:.2f}" for key in ("map_area", "map_11_points")))
-            for one in result["low_shot"]
+            (str(row["shots"]), *(f"{row[key]:.2f} ± {row[f'{key}_sd']:.2f}" for key in ("map_area", "map_11_points")))
+            for row in result["low_shot"]
         ]
         console.table("few positives per class, five draws", ("positives", svm.AREA, svm.ELEVEN_POINTS), few)

@@ -97,7 +97,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(
     captured = capsys.readouterr()
     assert says in captured.err
     assert "probing" not in captured.out
-    assert "images are shown at" not in captured.out
+    assert "images are resized to" not in captured.out
 
 
 def test_a_bank_smaller_than_k_is_said_beside_the_number(

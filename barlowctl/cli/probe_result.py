@@ -1,0 +1,79 @@
+"""The result of `barlowctl probe`: its file, which several commands may add to, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from barlowctl.cli.console import Console
+
+if TYPE_CHECKING:
+    from barlowctl.measure.subjects import Subject
+
+TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
+
+
+def write_result(file: Path, result: dict[str, Any]) -> None:
+    """The result as JSON; what an earlier command measured of the same thing stays in it."""
+    from barlowctl.runs import rundir
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = rundir.read_json(file) if file.is_file() else {}
+    earlier = {key: before[key] for key in ("knn", "linear", *TRAINED) if key in before and key not in result}
+    baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
+    for baseline in result["floors"]:
+        name = baseline["name"]
+        baselines[name] = {**baselines.get(name, {}), **baseline}
+    rundir.write_json(file, {**result, **earlier, "floors": list(baselines.values())})
+
+
+def show_result(
+    console: Console, opened: Subject, result: dict[str, Any], measured: list[dict[str, Any]], images: int
+) -> None:
+    """A table with a row for the network and each baseline, and the notes on what is in it.
+
+    Args:
+        measured: the result of the network first, then of the baselines. images: of the test split.
+    """
+    from barlowctl.measure.probing import MEASURED
+
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = []
+    classes = result["data"]["classes"]
+    top5 = "top-5" if classes > 5 else f"top-5 (of {classes} classes: always 100)"
+    if "knn" in result:
+        columns += [("kNN k 20", lambda m: _knn_cell(m, "k20")), ("kNN k 200", lambda m: _knn_cell(m, "k200"))]
+    for key, label in {"linear": "linear", **TRAINED}.items():
+        if key in result:
+            columns.append((f"{label} top-1", lambda m, key=key: _cell(m, key, "top1")))  # type: ignore[misc]
+            columns.append((top5, lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
+    rows = [(row["name"], *(value(row) for _, value in columns)) for row in measured]
+    title = f"{opened.name}: percent of {images:,} test images"
+    console.table(title, ("features of", *(name for name, _ in columns)), rows)
+    for key in TRAINED:
+        if key in result:
+            console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
+    for note in dict.fromkeys(note for row in measured for note in row.get("knn", {}).get("notes", ())):
+        console.say(f"note: kNN: {note}")
+    for row in measured:
+        for key, name in MEASURED.items():
+            if reason := row.get(key, {}).get("reason"):
+                console.say(f"note: {row['name']}: no {name}: {reason}")
+    if result["feature_spread"] is not None:
+        spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
+        console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
+
+
+def _knn_cell(measured: dict[str, Any], name: str) -> Any:
+    """Top-1 with k neighbours, and how many voted where the bank has fewer: the number is then of another k."""
+    value, voted = _cell(measured, "knn", name), measured.get("knn", {}).get("neighbours", {}).get(name)
+    fewer = value is not None and voted is not None and voted < int(name.removeprefix("k"))
+    return f"{value:.2f} (k {voted})" if fewer else value
+
+
+def _cell(measured: dict[str, Any], key: str, name: str) -> Any:
+    values = measured.get(key)
+    if values is None:
+        return None
+    deviation = values.get(f"{name}_sd")
+    return values.get(name) if deviation is None else f"{values[name]:.2f} ± {deviation:.2f}"

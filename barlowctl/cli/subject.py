@@ -1,0 +1,51 @@
+"""The network that a command measures: named, or that of the newest finished run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from barlowctl.cli import options
+from barlowctl.cli.console import Console
+
+if TYPE_CHECKING:
+    from barlowctl.data.images.unreadable import Problem
+    from barlowctl.measure.subjects import Subject
+
+
+def open_named(console: Console, subject: str | None, geometry: list[str]) -> tuple[str, Subject]:
+    """The subject's name and the subject; says which run was taken where none was named, and the subject's notes.
+
+    Args:
+        geometry: overrides of how images are prepared.
+
+    Raises:
+        UserError: no run is finished, or what was named cannot be opened.
+    """
+    from barlowctl.measure.subjects import open_subject
+
+    name = str(options.newest_finished(console)) if subject is None else subject
+    opened = open_subject(name, overrides=geometry)
+    for note in opened.notes:
+        console.say(f"note: {note}")
+    return name, opened
+
+
+def images_of(opened: Subject, data: str | None) -> str:
+    """The images that were named, else those of the run.
+
+    Raises:
+        UserError: none were named and there is no run, or the run's images are gone or changed.
+    """
+    from barlowctl.assemble.run_images import require
+
+    if data is None and opened.run is not None:
+        require(opened.run.path, opened.run.recipe)
+    return opened.measured_on(data)
+
+
+def say_unreadable(console: Console, problems: list[Problem]) -> None:
+    """The images that could not be read, by name."""
+    from barlowctl.data.images.unreadable import listed
+
+    for line in listed(problems):
+        console.say(line)

@@ -1,0 +1,35 @@
+"""A classifier that is trained within a command: a line for every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from barlowctl.cli.console import Console
+
+if TYPE_CHECKING:
+    from barlowctl.train.events import Event, Sink
+
+
+def report_training(console: Console) -> Callable[[str], Sink]:
+    """Task -> a sink that says a line per epoch."""
+
+    def of(task: str) -> Sink:
+        from barlowctl.train.events import EpochDone, Notice, StepDone
+
+        last: dict[str, float] = {}
+
+        def report(event: Event) -> None:
+            match event:
+                case StepDone(logged=True):
+                    last.update(event.values)
+                case EpochDone():
+                    accuracy = f"  batch accuracy {last['accuracy']:.1%}" if "accuracy" in last else ""
+                    loss, rate = event.values["loss"], event.values["images_per_second"]
+                    console.say(f"{task}: epoch {event.epoch + 1}  loss {loss:.4f}{accuracy}  {rate:,.0f} images/s")
+                case Notice():
+                    console.say(f"note: {event.text}")
+
+        return report
+
+    return of
