@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
 
 from barlowctl import doctor
 from barlowctl.data.beton import decode
+from barlowctl.doctor import folders, hardware, software
+from barlowctl.doctor.check import Check
 
 
 def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
@@ -41,29 +44,29 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_version_numbers(version: str, numbers: tuple[int, ...]) -> None:
-    assert doctor.parsed_version(version) == numbers
+    assert software.parsed_version(version) == numbers
 
 
 @pytest.mark.parametrize(
     ("version", "status"), [("1.0.19", "warn"), ("1.0.20", "ok"), ("0.9.16", "warn"), ("2.0", "ok")]
 )
 def test_an_old_package_is_a_warning(monkeypatch: pytest.MonkeyPatch, version: str, status: str) -> None:
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: version)
-    assert doctor.check_package("timm").status == status
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    assert software.check_package("timm").status == status
 
 
 def test_a_missing_package_fails_with_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
-    check = doctor.check_package("timm")
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    check = software.check_package("timm")
     assert (check.status, check.value) == ("fail", "not installed")
     assert "make setup" in check.advice
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken() -> doctor.Check:
+    def broken() -> Check:
         raise OSError("libcudart.so.13: cannot open shared object file\nand more")
 
-    monkeypatch.setattr(doctor, "check_torchvision", broken)
+    monkeypatch.setattr(software, "check_torchvision", broken)
     found = {check.name: check for check in doctor.checks(data_home=tmp_path, runs=tmp_path)}
     assert found["torchvision"].status == "fail"
     assert found["torchvision"].value == "OSError: libcudart.so.13: cannot open shared object file"
@@ -72,12 +75,12 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "available", lambda: (False, "ffcv is not installed"))
-    check = doctor.check_loader()
+    check = software.check_loader()
     assert check.status == "warn"
     assert check.value == "plain (torchvision): ffcv is not installed"
     monkeypatch.setattr(decode, "available", lambda: (True, "/somewhere/_libffcv.so"))
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0.2")
-    assert doctor.check_loader() == doctor.Check("loader", "ok", "fast (ffcv 1.0.2)")
+    monkeypatch.setattr(metadata, "version", lambda name: "1.0.2")
+    assert software.check_loader() == Check("loader", "ok", "fast (ffcv 1.0.2)")
 
 
 @pytest.mark.parametrize(
@@ -91,27 +94,27 @@ def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_quota_below_the_cores_is_a_warning(usable: int, quota: float | None, status: str, advice: str) -> None:
-    check = doctor.check_cores(usable, quota)
+    check = hardware.check_cores(usable, quota)
     assert check.status == status
     assert advice in check.advice
 
 
 def test_little_memory_is_a_warning() -> None:
-    assert doctor.check_memory(3 * 2**30).status == "warn"
-    assert doctor.check_memory(3 * 2**30).value == "3.0 GiB available"
-    assert doctor.check_memory(16 * 2**30).status == "ok"
-    assert doctor.check_memory(None).status == "warn"
+    assert hardware.check_memory(3 * 2**30).status == "warn"
+    assert hardware.check_memory(3 * 2**30).value == "3.0 GiB available"
+    assert hardware.check_memory(16 * 2**30).status == "ok"
+    assert hardware.check_memory(None).status == "warn"
 
 
 @pytest.mark.parametrize(("free", "status"), [(2**28, "fail"), (2**30, "warn"), (2**40, "ok")])
 def test_disk_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, status: str) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**41, 0, free))
-    assert doctor.check_folder("data home", tmp_path / "not" / "yet", "BARLOWCTL_DATA").status == status
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**41, 0, free))
+    assert folders.check_folder("data home", tmp_path / "not" / "yet", "BARLOWCTL_DATA").status == status
 
 
 def test_a_folder_that_cannot_be_written_to_fails_with_the_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    check = doctor.check_folder("data home", tmp_path / "file" / "below", "BARLOWCTL_DATA")
+    check = folders.check_folder("data home", tmp_path / "file" / "below", "BARLOWCTL_DATA")
     assert check.status == "fail"
     assert str(tmp_path / "file" / "below") in check.value
     assert "BARLOWCTL_DATA" in check.advice
@@ -120,19 +123,19 @@ def test_a_folder_that_cannot_be_written_to_fails_with_the_variable(tmp_path: Pa
 def test_kernels_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    assert doctor.check_numba_cache(tmp_path).status == "warn"
+    assert folders.check_numba_cache(tmp_path).status == "warn"
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    assert doctor.check_numba_cache(tmp_path).status == "ok"
+    assert folders.check_numba_cache(tmp_path).status == "ok"
 
 
 def test_a_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert doctor.check_compiler().status == "warn"
+    assert software.check_compiler().status == "warn"
 
 
 def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nonexistent/g++")  # torch takes no other then
-    found = doctor.check_compiler()
+    found = software.check_compiler()
     assert (found.status, found.value) == ("warn", "no /nonexistent/g++, which CXX names")
 
 
@@ -140,5 +143,5 @@ def test_processor_flags(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(
         "processor\t: 0\nflags\t\t: fpu avx512_bf16 sse\n\nprocessor\t: 1\nflags\t: fpu\n"
     )
-    assert doctor.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx512_bf16", "sse"}
-    assert doctor.cpu_flags(tmp_path / "none") == set()
+    assert hardware.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx512_bf16", "sse"}
+    assert hardware.cpu_flags(tmp_path / "none") == set()

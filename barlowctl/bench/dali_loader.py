@@ -60,7 +60,10 @@ def dali(task: LoaderTask) -> Round:
 
     pipeline = build()
     pipeline.build()
+    return _rounds(pipeline, task)
 
+
+def _rounds(pipeline: Any, task: LoaderTask) -> Round:
     def run(number: int) -> int:
         """Ends with no batch in the making: those that `pipeline.run()` starts ahead would fall outside the round."""
         left, made = math.ceil(task.images / task.batch), 0

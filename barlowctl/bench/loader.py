@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
-from barlowctl.bench.photographs import sample_photographs, write_photographs
+from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 
@@ -75,20 +75,11 @@ def compare(
         UserError: unknown rows, no images, or a pipeline that fails. Other people's libraries that are installed and
             fail are left out, unless they were asked for by name.
     """
-    from barlowctl.data.beton.pack import pack
     from barlowctl.data.beton.reader import Beton
-    from barlowctl.data.sources import open_source
 
     chosen, left_out = choose_rows(names)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as parent:
-        jpegs, beton = Path(parent) / "images", Path(parent) / "images.beton"
-        if folder is None:
-            progress(f"making {count} JPEGs")
-            write_photographs(jpegs, count)
-        else:
-            progress(f"drawing {count} of the JPEGs in {folder}")
-            sample_photographs(folder, jpegs, count)
-        pack(open_source(jpegs), beton, workers=workers)
+        jpegs, beton = jpegs_and_packed(folder, Path(parent), count, workers, progress)
         packed = Beton.open(beton)
         images = min(images, packed.num_samples)
         described = {

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from barlowctl.errors import UserError
@@ -18,6 +19,31 @@ FOUND_IN = (
 )
 LONGER, SHORTER = 500, 375
 """Pixels: about the sides of ImageNet's photographs. Each crop's differ from them by up to a tenth."""
+
+
+def jpegs_and_packed(
+    source: Path | None, parent: Path, count: int, workers: int, progress: Callable[[str], None]
+) -> tuple[Path, Path]:
+    """A folder of `count` JPEGs, and the same packed, both in `parent`.
+
+    Args:
+        source: JPEGs to draw from, in folders of any kind; None: made from photographs.
+
+    Raises:
+        UserError: there are no photographs, or no JPEGs below `source`.
+    """
+    from barlowctl.data.beton.pack import pack
+    from barlowctl.data.sources import open_source
+
+    folder, packed = parent / "images", parent / "images.beton"
+    if source is None:
+        progress(f"making {count} JPEGs")
+        write_photographs(folder, count)
+    else:
+        progress(f"drawing {count} of the JPEGs in {source}")
+        sample_photographs(source, folder, count)
+    pack(open_source(folder), packed, workers=workers)
+    return folder, packed
 
 
 def write_photographs(folder: Path, count: int, seed: int = 0) -> None:

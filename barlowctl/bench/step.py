@@ -21,6 +21,7 @@ import torch
 from barlowctl.assemble.synthetic_steps import forward_flops
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.loader import processor
+from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.bench.step_ablation import choose_ablation
 from barlowctl.bench.step_others import PACKAGES, is_installed
 from barlowctl.bench.step_settings import CHECKED, OURS, Images, StepSettings
@@ -139,7 +140,8 @@ def compare(
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:
         if loading:
-            common = replace(common, loading=make_images(images, Path(folder), count, workers, progress))
+            jpegs, packed = jpegs_and_packed(images, Path(folder), count, usable_cores(), progress)
+            common = replace(common, loading=Images(jpegs, packed, workers))
         rows, left_out = ablation_of(common) if ablation else comparison_of(names, common)
         load_before, end = os.getloadavg()[0], time.monotonic() + 60 * minutes
         processes = [process_of(row) for row in (*rows, *peaks_of(rows))]
@@ -209,25 +211,6 @@ def describe(common: StepSettings, flops: float) -> dict[str, Any]:
         "workers": loading.workers if loading else None,
         "model_gflops_per_image": round(flops / 1e9, 4),
     }
-
-
-def make_images(
-    photographs: Path | None, parent: Path, count: int, workers: int, progress: Callable[[str], None]
-) -> Images:
-    """JPEGs in class folders, and packed."""
-    from barlowctl.bench.photographs import sample_photographs, write_photographs
-    from barlowctl.data.beton.pack import pack
-    from barlowctl.data.sources import open_source
-
-    folder, packed = parent / "images", parent / "images.beton"
-    if photographs is not None:
-        progress(f"drawing {count} of the JPEGs in {photographs}")
-        sample_photographs(photographs, folder, count)
-    else:
-        progress(f"making {count} JPEGs")
-        write_photographs(folder, count)
-    pack(open_source(folder), packed, workers=usable_cores())
-    return Images(folder, packed, workers)
 
 
 def check_losses(ready: Sequence[Measured]) -> None:

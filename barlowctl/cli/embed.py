@@ -118,10 +118,9 @@ def embed(
     notes = changed_since_training(opened.folder, source)
     for note in notes:
         console.say(f"note: {note}")
-    runtime = Runtime(device, threads, workers, loader)
-    policy_of_run = policy or opened.on_unreadable
-    with options.advise_skipping(policy_of_run):
-        features = embedding.embed(opened, source, split, runtime, on_unreadable=policy_of_run, identity=identity)
+    runtime, on_bad = Runtime(device, threads, workers, loader), policy or opened.on_unreadable
+    with options.advise_skipping(on_bad):
+        features = embedding.embed(opened, source, split, runtime, on_unreadable=on_bad, identity=identity)
     result: dict[str, Any] = {
         "subject": name,
         **opened.metadata,
@@ -137,9 +136,8 @@ def embed(
     say_unreadable(console, features.unreadable)
     rows_of_all = policy is None  # a run that goes on past unreadable images: nobody asked for rows to be left out
     if features.unreadable:
-        row = "a row of NaN" if rows_of_all else "no row"
-        count = f"{len(features.unreadable):,} of {source.num_samples:,}"
-        console.say(f"{count} images have {row}: they cannot be read")
+        count = f"{len(features.unreadable):,} of {source.num_samples:,} images"
+        console.say(f"{count} have {'a row of NaN' if rows_of_all else 'no row'}: they cannot be read")
     outputs = Outputs()
     if out is not None:
         _write_features(console, outputs, out, features, source, split, rows_of_all=rows_of_all)
@@ -149,12 +147,11 @@ def embed(
             embedding.draw_neighbours(picture, picture_to, identity["key"])
             console.say(f"neighbours drawn to {picture_to}")
     if maps:
-        count_on_map = embedding.draw_map(
+        result["map_images"] = embedding.draw_map(
             source, features, maps, projection, outputs, at_most=at_most, seed=seed, key=identity["key"]
         )
-        result["map_images"] = count_on_map
         drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
-        console.say(f"map of {count_on_map:,} images ({projection}) drawn to {drawn or 'no file'}")
+        console.say(f"map of {result['map_images']:,} images ({projection}) drawn to {drawn or 'no file'}")
     console.conclude({**result, "files": outputs.files}, outputs)
 
 

@@ -19,6 +19,7 @@ from barlowctl.output_paths import Outputs, check_file
 
 if TYPE_CHECKING:
     from barlowctl.assemble.labelled import Labelled
+    from barlowctl.measure.subjects import Subject
     from barlowctl.measure.tasks import Tasks
 
 EPILOG = examples(
@@ -126,11 +127,7 @@ def probe(
     check_file(file)
     tasks.check(labelled)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
-    preprocessing = opened.preprocessing
-    console.say(
-        f"images are resized to {preprocessing.resize} and cropped to {preprocessing.crop}, "
-        f"{preprocessing.interpolation}"
-    )
+    _say_preprocessing(console, opened)
     baselines = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     measured = []
     with options.advise_skipping(policy), console.progress("probing", 1 + len(baselines)) as progress:
@@ -160,11 +157,9 @@ def probe(
     with outputs.writing(file):
         write_result(file, result)
     show_result(console, opened, result, measured, labelled.test.num_samples)
-    for note in notes:
+    for note in (*notes, *([note_on_file] if note_on_file else [])):
         console.say(f"note: {note}")
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
-    if note_on_file:
-        console.say(f"note: {note_on_file}")
     if str(file) in outputs.files:
         console.say(f"written to {file}; by class and confusion: {folder}")
     console.conclude({**result, "file": str(file) if str(file) in outputs.files else None}, outputs)
@@ -176,6 +171,12 @@ def _say_images(console: Console, labelled: Labelled) -> None:
         console.say(f"{split}: {images.num_samples:,} images of {images.path}")
         for line in images.scan_report.lines():
             console.say(f"{split}: {line}")
+
+
+def _say_preprocessing(console: Console, opened: Subject) -> None:
+    preprocessing = opened.preprocessing
+    resize, crop = preprocessing.resize, preprocessing.crop
+    console.say(f"images are resized to {resize} and cropped to {crop}, {preprocessing.interpolation}")
 
 
 def _tasks(

@@ -56,24 +56,19 @@ def export(
     chosen = format_named(format, zero_classifier=zero_classifier)
     chosen.check(model)
     path = _checked_path(Path(path), chosen, overwrite)
-    if with_projector and model.projector is None:
-        raise UserError("there is no projector to export with the backbone", next="without --with-projector")
-    projector_path = _projector_path(path, chosen) if with_projector else None
-    if projector_path is not None and projector_path.exists() and not overwrite:
-        raise _taken(projector_path)
+    projector_path = _checked_projector_path(model, path, chosen, overwrite) if with_projector else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, new=not overwrite) as temporary:
             written = chosen.write(model, temporary)
             files = [path / file.relative_to(temporary) for file in written]
             difference, fine_tuning = _verify(model, temporary, chosen)
-            if projector_path is not None:
-                if chosen.suffix:
-                    with atomic_write(projector_path, new=not overwrite) as beside:
-                        _write_projector(model, beside)
-                else:
-                    _write_projector(model, temporary / projector_path.name)
-                files.append(projector_path)
+            if projector_path is not None and chosen.suffix:
+                with atomic_write(projector_path, new=not overwrite) as beside:
+                    _write_projector(model, beside)
+            elif projector_path is not None:
+                _write_projector(model, temporary / projector_path.name)
+            files += [projector_path] if projector_path is not None else []
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the export could not be written to {path}: {error}",
@@ -118,6 +113,15 @@ def _checked_path(path: Path, format: Format, overwrite: bool) -> Path:
     return path
 
 
+def _checked_projector_path(model: ExportedModel, path: Path, format: Format, overwrite: bool) -> Path:
+    if model.projector is None:
+        raise UserError("there is no projector to export with the backbone", next="without --with-projector")
+    projector_path = _projector_path(path, format)
+    if projector_path.exists() and not overwrite:
+        raise _taken(projector_path)
+    return projector_path
+
+
 def _taken(path: Path) -> UserError:
     return UserError(f"{path} exists", next=shell.line("--out", free(path)))
 
@@ -133,12 +137,12 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
         exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
-    shown = model.preprocessing
-    size = (_IMAGES, shown.channels, shown.crop, shown.crop)
+    preprocessing = model.preprocessing
+    size = (_IMAGES, preprocessing.channels, preprocessing.crop, preprocessing.crop)
     images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = source(images), loaded(images)
-    difference = _max_abs_diff(expected, found)
+        expected, features = source(images), loaded(images)
+    difference = _max_abs_diff(expected, features)
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # also false for NaN
         raise UserError(
             f"loaded back by format '{format.name}', {model.architecture} with arguments {dict(model.timm_args)} "
@@ -160,10 +164,10 @@ def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
     return line if scores.shape == (len(images), _CLASSES) else ""
 
 
-def _max_abs_diff(expected: Tensor, found: Tensor) -> float:
-    if expected.shape != found.shape:
+def _max_abs_diff(expected: Tensor, features: Tensor) -> float:
+    if expected.shape != features.shape:
         return float("inf")
-    return float((expected - found).abs().max())
+    return float((expected - features).abs().max())
 
 
 def _write_projector(model: ExportedModel, path: Path) -> None:

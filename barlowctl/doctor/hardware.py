@@ -1,0 +1,99 @@
+"""GPUs, the CPU, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from barlowctl.doctor.check import Check
+
+MEMORY_WARN = 4 * 2**30  # bytes
+
+
+def check_cuda() -> Check:
+    """The GPUs torch can use; a GPU it cannot use is a warning that says why."""
+    import torch
+
+    if torch.cuda.is_available():
+        devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        value = "; ".join(f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in devices)
+        return Check("cuda", "ok", value)
+    driver = Path("/proc/driver/nvidia/version")
+    if not driver.exists():
+        return Check("cuda", "ok", "no NVIDIA GPU: runs on the CPU")
+    line = driver.read_text().splitlines()[0].removeprefix("NVRM version: ")
+    if torch.version.cuda is None:
+        return Check("cuda", "warn", f"driver there ({line}), torch built without CUDA", "install PyPI's torch")
+    return Check(
+        "cuda",
+        "warn",
+        f"driver there ({line}), no usable GPU",
+        f"torch wants a driver for CUDA {torch.version.cuda}: see nvidia-smi and CUDA_VISIBLE_DEVICES",
+    )
+
+
+def check_bf16() -> Check:
+    """Whether bfloat16 arithmetic is done by the hardware."""
+    import torch
+
+    if torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Check("bf16", "ok", "in the GPU's hardware")
+        return Check("bf16", "warn", "emulated on this GPU", "train.precision fp16 is faster here")
+    flags = cpu_flags(Path("/proc/cpuinfo"))
+    native = sorted(flags & {"amx_bf16", "avx512_bf16", "bf16"})
+    if native:
+        return Check("bf16", "ok", f"in the CPU's hardware ({', '.join(native)})")
+    return Check("bf16", "ok", "emulated on this CPU", "a run measures whether fp32 is faster, and says so")
+
+
+def cpu_flags(cpuinfo: Path) -> set[str]:
+    """The first processor's feature flags; empty where the kernel does not tell."""
+    if not cpuinfo.exists():
+        return set()
+    for line in cpuinfo.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("flags", "features"):
+            return set(value.split())
+    return set()
+
+
+def check_cores(bound: int, quota: float | None) -> Check:
+    """Cores, and a container's quota below them, which makes threads wait for one another.
+
+    Args:
+        bound: cores this process may run on.
+        quota: cores' worth of time granted, None for no limit.
+    """
+    if quota is not None and quota < bound:
+        threads = max(1, int(quota))
+        value = f"{bound} visible, {quota:g} granted to this container"
+        return Check("cores", "warn", value, f"libraries start {bound} threads: set OMP_NUM_THREADS={threads}")
+    return Check("cores", "ok", str(bound))
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, within a container's limit; None where nobody tells."""
+    limits = list(_memory_limits())
+    return min(limits) if limits else None
+
+
+def _memory_limits() -> Iterator[int]:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                yield int(line.split()[1]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        yield int(limit.read_text()) - int(used.read_text())
+
+
+def check_memory(available: int | None) -> Check:
+    """Memory, in bytes, that is free for a run."""
+    if available is None:
+        return Check("memory", "warn", "unknown on this system", "a run wants 4 GiB or more")
+    value = f"{available / 2**30:.1f} GiB available"
+    if available < MEMORY_WARN:
+        return Check("memory", "warn", value, "smaller batches need less: --set train.batch_size=128")
+    return Check("memory", "ok", value)

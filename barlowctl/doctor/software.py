@@ -1,0 +1,112 @@
+"""Packages and programs: there, importable, new enough."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from importlib import metadata, util
+
+from barlowctl.doctor.check import REINSTALL, Check
+
+OLDEST_PYTHON = (3, 11)
+OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}
+
+
+def check_python() -> Check:
+    """The interpreter's version."""
+    value = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check("python", "fail", value, "install Python 3.11 or newer")
+    return Check("python", "ok", value)
+
+
+def parsed_version(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "2.15.0+cu132" is (2, 15, 0)."""
+    leading = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in leading[0].split(".")) if leading else ()
+
+
+def check_package(name: str) -> Check:
+    """A required package: there, importable, and new enough."""
+    if util.find_spec(name) is None:
+        return Check(name, "fail", "not installed", REINSTALL)
+    __import__(name)
+    version = metadata.version(name)
+    oldest = OLDEST[name]
+    if parsed_version(version) < oldest:
+        needed = ".".join(map(str, oldest))
+        return Check(name, "warn", version, f"{needed} or newer is tested; {REINSTALL}")
+    return Check(name, "ok", version)
+
+
+def check_torch() -> Check:
+    """torch and what it was built for."""
+    package = check_package("torch")
+    if package.status == "fail":
+        return package
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    return Check("torch", package.status, f"{torch.__version__} (built for {build})", package.advice)
+
+
+def check_torchvision() -> Check:
+    """torchvision, whose compiled operators must fit torch's version: one is called."""
+    package = check_package("torchvision")
+    if package.status == "fail":
+        return package
+    import torch
+    from torchvision.ops import nms
+
+    indices = nms(torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]), torch.tensor([0.2, 0.9]), 0.5)
+    if indices.tolist() != [1]:
+        return Check("torchvision", "fail", f"{package.value}: its operators do not fit torch", REINSTALL)
+    return package
+
+
+def check_loader() -> Check:
+    """Which data loader will be used, and why."""
+    from barlowctl.data.beton import decode
+
+    available, where = decode.available()
+    if available:
+        return Check("loader", "ok", f"fast (ffcv {metadata.version('ffcv')})")
+    return Check(
+        "loader",
+        "warn",
+        f"plain (torchvision): {where}",
+        "the plain loader is about 5 times slower; for the fast one run `make setup` in a checkout",
+    )
+
+
+def check_jpeg() -> Check:
+    """Pillow's JPEG codec: used where ffcv is not, and to check images while packing."""
+    import PIL
+    from PIL import features
+
+    if not features.check("jpg"):
+        return Check("jpeg", "fail", f"Pillow {PIL.__version__} without JPEG", "pip install --force-reinstall pillow")
+    turbo = features.version("libjpeg_turbo")
+    if turbo is None:
+        value = f"Pillow {PIL.__version__}, plain libjpeg"
+        return Check("jpeg", "warn", value, "slow decoding; PyPI's own pillow has libjpeg-turbo")
+    return Check("jpeg", "ok", f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}")
+
+
+def check_compiler() -> Check:
+    """A C++ compiler, the one that torch would take: `train.compile` needs it."""
+    name = os.environ.get("CXX") or "g++"
+    if path := shutil.which(name):
+        return Check("compiler", "ok", path)
+    missing = f"no {name}" + (", which CXX names" if os.environ.get("CXX") else "")
+    return Check("compiler", "warn", missing, "recipes with train.compile need one: apt-get install g++")
+
+
+def check_optional(name: str, purpose: str) -> Check:
+    """A package of an extra: absent is fine."""
+    if util.find_spec(name) is None:
+        return Check(name, "ok", "not installed", f"optional, {purpose}: pip install {name}")
+    return Check(name, "ok", metadata.version(name))
