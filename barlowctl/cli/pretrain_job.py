@@ -1,4 +1,4 @@
-"""`barlowctl pretrain --slurm`: a run as a Slurm job, submitted or printed."""
+"""The option `--slurm` of pretrain: a run as a Slurm job, submitted or printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`barlowctl pretrain --gpus` and `--processes`: the same command in several processes of this machine."""
+"""The options `--gpus` and `--processes` of pretrain: the same command in several processes of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`barlowctl pretrain --resume`: the run that goes on, with the recipe and the images it was started with."""
+"""The option `--resume` of pretrain: the run that goes on, with the recipe and the images it was started with."""
 
 from __future__ import annotations
 
