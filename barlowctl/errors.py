@@ -66,10 +66,10 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
 
 
 def instead(flag: str, value: str, allowed: Iterable[str]) -> str:
-    """`--format timm`: a flag with the allowed value that is nearest to the given one, else with the first."""
-    known = list(allowed)
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-    return f"{flag} {(near or known)[0]}"
+    """`--format timm`: a flag with the allowed value that is nearest to the value, else with the first."""
+    candidates = list(allowed)
+    near = difflib.get_close_matches(value, candidates, n=1, cutoff=0.5)
+    return f"{flag} {(near or candidates)[0]}"
 
 
 def add_note(error: BaseException, text: str) -> None:
@@ -86,5 +86,5 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, UserError):
         return error.message
     first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
-    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return "; ".join([said, *getattr(error, "__notes__", ())])
+    message = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return "; ".join([message, *getattr(error, "__notes__", ())])

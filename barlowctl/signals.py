@@ -16,7 +16,7 @@ from types import FrameType
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def wanted() -> tuple[signal.Signals, ...]:
+def signals_to_handle() -> tuple[signal.Signals, ...]:
     """The signals to act on. SIGHUP stays ignored where it is: `nohup` asks for that."""
     return tuple(
         number
@@ -28,7 +28,7 @@ def wanted() -> tuple[signal.Signals, ...]:
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], object], *, leaving: Container[int] = ()) -> Iterator[None]:
     """Handle the signals that ask to stop, except those of `leaving`, for the block; then as they were before."""
-    before = {number: signal.signal(number, handler) for number in wanted() if number not in leaving}
+    before = {number: signal.signal(number, handler) for number in signals_to_handle() if number not in leaving}
     try:
         yield
     finally:

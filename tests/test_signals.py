@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from barlowctl.signals import handled, noted, shielded, stop_requests, urgent, wanted
+from barlowctl.signals import handled, noted, shielded, signals_to_handle, stop_requests, urgent
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Whatever a test does, every handler is as it was."""
-    before = {number: signal.getsignal(number) for number in wanted()}
+    before = {number: signal.getsignal(number) for number in signals_to_handle()}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
 
@@ -90,7 +90,7 @@ def test_what_is_urgent_ends_at_the_first_signal_and_does_not_begin_after_it() -
 def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert signal.SIGHUP not in wanted()
+        assert signal.SIGHUP not in signals_to_handle()
         with stop_requests() as stop:
             signal.raise_signal(signal.SIGHUP)
             assert not stop()

@@ -56,20 +56,20 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
 
 def _with_and_without(words: list[str]) -> tuple[list[str], list[str]]:
     """The flags to add and the flags to leave out, of `--flag value without --other --another`."""
-    for place, (word, following) in enumerate(pairwise(words)):
+    for index, (word, following) in enumerate(pairwise(words)):
         if word == "without" and following.startswith("--"):
-            return words[:place], words[place + 1 :]
+            return words[:index], words[index + 1 :]
     return words, []
 
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
-    """Flags with and without which a run with other values starts: a begun one keeps its recipe and its place."""
+    """Flags with and without which a run with other values starts: one that is resumed keeps recipe and directory."""
     options = options_of(command)
-    given = {options[flag].opts[0]: value for flag, value in pairs(arguments, options) if flag in options}
-    if resumed := given.get("--resume"):
+    named_flags = {options[flag].opts[0]: value for flag, value in pairs(arguments, options) if flag in options}
+    if resumed := named_flags.get("--resume"):
         return ["--recipe", f"{_directory(resumed[0])}/recipe.toml", *flags], ["--resume"]
-    place = given.get("--out")
-    return flags, ["--out"] if place and "--out" not in flags and os.path.exists(place[0]) else []
+    out = named_flags.get("--out")
+    return flags, ["--out"] if out and "--out" not in flags and os.path.exists(out[0]) else []
 
 
 def _directory(run: str) -> str:
@@ -89,25 +89,25 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
         flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
     """
     options = options_of(command)
-    given = pairs(flags, options)
+    changed = pairs(flags, options)
     left_out = pairs([word for word in without if "=" in word], options)
-    replaced = {_identity(*pair, options) for pair in [*given, *left_out]}
+    replaced = {_identity(*pair, options) for pair in [*changed, *left_out]}
     names_left_out = {options[word].opts[0] for word in without if "=" not in word}
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
     named = [(pair, _identity(*pair, options)) for pair in pairs(words, options)]
-    kept = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
-    return shell.line("barlowctl", *(word for flag, value in [*kept, *given] for word in (flag, *value)), *names)
+    remaining = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
+    return shell.line("barlowctl", *(word for flag, value in [*remaining, *changed] for word in (flag, *value)), *names)
 
 
 def typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:
     """The names of the command and subcommand that were typed, and the click command."""
     path: list[str] = []
     for word in arguments:
-        if (found := getattr(root, "commands", {}).get(word)) is None:
+        if (child := getattr(root, "commands", {}).get(word)) is None:
             break
         path.append(word)
-        root = found
+        root = child
     return path, root
 
 
@@ -145,10 +145,10 @@ def _started_by_another() -> bool:
 
 def _takes(path: Sequence[str], command: Any, words: Sequence[str]) -> bool:
     """Whether a command has these flags, and its `--set` these keys (of a recipe, or of how images are prepared)."""
-    known = {option for parameter in command.params for option in parameter.opts}
+    options = {option for parameter in command.params for option in parameter.opts}
     keys = [value.partition("=")[0] for flag, value in pairwise(words) if flag == "--set"]
     of_a_recipe = any("." in key and not f"{key}=".startswith(shared.PREPARING) for key in keys)
     measures = path[:1] in (["probe"], ["transfer"], ["embed"])
-    return {flag.partition("=")[0] for flag in words if flag.startswith("--")} <= known and not (
+    return {flag.partition("=")[0] for flag in words if flag.startswith("--")} <= options and not (
         of_a_recipe and measures
     )

@@ -67,8 +67,8 @@ app.command("doctor", cls=Command, epilog=doctor.EPILOG, rich_help_panel=MACHINE
 app.add_typer(bench.app, name="bench", rich_help_panel=MACHINE)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"barlowctl {__version__}")
         raise typer.Exit
 

@@ -74,7 +74,7 @@ class Console:
     def say(self, text: str, *, style: str | None = None, result: bool = False) -> None:
         """A line for people. Silent with --quiet, except where it belongs to the result."""
         if not self.quiet or (result and not self.json):
-            self.rich.print(self.shown(text), style=style, soft_wrap=True)
+            self.rich.print(self.plain(text), style=style, soft_wrap=True)
 
     def next(self, *commands: str) -> None:
         """What to type next: one command to a line (see `shell.line`)."""
@@ -94,7 +94,7 @@ class Console:
             octets.write(os.fsencode(text))
             octets.flush()
 
-    def shown(self, text: str) -> str:
+    def plain(self, text: str) -> str:
         """Text as this terminal can show it."""
         return showable(text, self.rich.file)
 
@@ -108,7 +108,7 @@ class Console:
         from rich import box
         from rich.table import Table
 
-        table = Table(title=self.shown(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        table = Table(title=self.plain(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
             table.add_column(self._cell(column), justify="right" if numeric else "left", overflow="fold")
@@ -119,7 +119,7 @@ class Console:
     def _cell(self, value: Any) -> str:
         if value is None:
             return "-"
-        return f"{value:.2f}" if isinstance(value, float) else self.shown(str(value)).replace("\n", "\\n")
+        return f"{value:.2f}" if isinstance(value, float) else self.plain(str(value)).replace("\n", "\\n")
 
     def result(self, values: Mapping[str, Any]) -> None:
         """The command's result: the one JSON document with --json, else nothing."""
@@ -157,7 +157,7 @@ class Console:
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=self.rich, transient=True) as bars:
-            yield _RichProgress(bars, bars.add_task(self.shown(description), total=total))
+            yield _RichProgress(bars, bars.add_task(self.plain(description), total=total))
 
     def choose(self, question: str, choices: Sequence[str], *, missing: UserError) -> str:
         """Ask for one of `choices` on a terminal; without one raise `missing`.
@@ -170,7 +170,7 @@ class Console:
         from rich.prompt import IntPrompt
 
         for number, choice in enumerate(choices, start=1):
-            self.rich.print(self.shown(f"  {number}  {choice}"), soft_wrap=True)
+            self.rich.print(self.plain(f"  {number}  {choice}"), soft_wrap=True)
         numbers = [str(number) for number in range(1, len(choices) + 1)]
         answer = IntPrompt.ask(question, console=self.rich, choices=numbers, show_choices=False, default=1)
         return choices[answer - 1]
@@ -208,7 +208,7 @@ def showable(text: str, stream: Any) -> str:
 
     Line breaks and tabs stay. A name of a file can hold anything, an instruction to the terminal too.
     """
-    text = _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+    text = _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

@@ -24,19 +24,19 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     from barlowctl.runs.rundir import runs_home
 
     console = Console(json=json, quiet=quiet)
-    found = checks(data_home=data_home(), runs=runs_home())
-    failed = [check.name for check in found if check.status == "fail"]
-    warned = [check.name for check in found if check.status == "warn"]
+    checks_made = checks(data_home=data_home(), runs=runs_home())
+    failed = [check.name for check in checks_made if check.status == "fail"]
+    warned = [check.name for check in checks_made if check.status == "warn"]
     if not json:
-        shown = [check for check in found if check.status != "ok" or not quiet]
-        rows = [(check.name, check.status, check.value) for check in shown]
+        listed = [check for check in checks_made if check.status != "ok" or not quiet]
+        rows = [(check.name, check.status, check.value) for check in listed]
         if rows:
             console.table("This machine", ("check", "status", "found"), rows)
-            for check in shown:
+            for check in listed:
                 if check.advice:
                     console.say(f"{check.name}: {check.advice}", result=True)
         console.say(_summary(failed, warned))
-    console.result({"ready": not failed, "checks": [asdict(check) for check in found]})
+    console.result({"ready": not failed, "checks": [asdict(check) for check in checks_made]})
     if failed:
         raise typer.Exit(EXIT_BAD_INPUT)
 

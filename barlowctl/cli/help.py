@@ -72,15 +72,15 @@ def usage_pieces(command: Any, ctx: Any) -> list[str]:
 
 def sections(command: Any, ctx: Any) -> list[Section]:
     """Commands in their panels, arguments, and options in theirs; hidden ones are left out."""
-    found = [Section("Arguments", tuple((_name_of_argument(a), _what(a, ctx)) for a in _arguments(command, ctx)))]
+    in_panels = [Section("Arguments", tuple((_name_of_argument(a), _what(a, ctx)) for a in _arguments(command, ctx)))]
     options = [p for p in command.get_params(ctx) if p.param_type_name == "option" and not p.hidden]
     panels: dict[str, list[Any]] = {}
     for option in options:
         panel = GENERAL if "--help" in option.opts else getattr(option, "rich_help_panel", None) or "Options"
         panels.setdefault(panel if len(options) >= PANELS_FROM else "Options", []).append(option)
-    for title, ones in sorted(panels.items(), key=lambda panel: panel[0] == GENERAL):
-        found.append(Section(title, tuple((_name_of_option(one), _what(one, ctx)) for one in ones)))
-    return [section for section in (*_commands(command), *found) if section.rows]
+    for title, of_panel in sorted(panels.items(), key=lambda panel: panel[0] == GENERAL):
+        in_panels.append(Section(title, tuple((_name_of_option(option), _what(option, ctx)) for option in of_panel)))
+    return [section for section in (*_commands(command), *in_panels) if section.rows]
 
 
 def _commands(command: Any) -> Iterator[Section]:
@@ -89,7 +89,9 @@ def _commands(command: Any) -> Iterator[Section]:
     for child in getattr(command, "commands", {}).values():
         if not child.hidden:
             kinds.setdefault(child.rich_help_panel or "Commands", []).append(child)
-    return (Section(title, tuple((one.name, _summary(one)) for one in ones)) for title, ones in kinds.items())
+    return (
+        Section(title, tuple((child.name, _summary(child)) for child in children)) for title, children in kinds.items()
+    )
 
 
 def paragraphs(command: Any) -> list[str]:
@@ -121,8 +123,8 @@ def _plain(command: Any, ctx: Any, usage: str) -> str:
         lines += [*_folded(paragraph, width), ""]
     for section in sections(command, ctx):
         lines += [f"{section.title}:", *(f"  {name}{text}".rstrip() for name, text in _lines(section, width - 2)), ""]
-    if shown := examples_of(command):
-        lines += ["Examples:", *(f"  {line}" for line in shown), ""]
+    if example_lines := examples_of(command):
+        lines += ["Examples:", *(f"  {line}" for line in example_lines), ""]
     for paragraph in remarks(command):
         lines += [*_folded(paragraph, width), ""]
     return "\n".join(lines)
@@ -151,11 +153,11 @@ def _drawn(command: Any, ctx: Any, usage: str) -> str:
             text = Text.assemble(*(part for pair in pairs for part in pair))
             text.rstrip()
             panel(section.title, text)
-        if shown := examples_of(command):
-            if max(map(len, shown)) > width - 4:  # whole, to be copied: the terminal breaks the line
-                console.print("Examples", *shown, sep="\n", soft_wrap=True)
+        if example_lines := examples_of(command):
+            if max(map(len, example_lines)) > width - 4:  # whole, to be copied: the terminal breaks the line
+                console.print("Examples", *example_lines, sep="\n", soft_wrap=True)
             else:
-                panel("Examples", Text("\n".join(shown)))
+                panel("Examples", Text("\n".join(example_lines)))
         for paragraph in remarks(command):
             console.print(Padding(Text(paragraph), (0, 1)))
     return captured.get()
@@ -207,15 +209,15 @@ def _takes(option: Any) -> str:
     """The kind of value of an option: its choices, or what it stands for."""
     if option.metavar:
         return str(option.metavar)
-    if found := choices(option):
-        return "|".join(found)
+    if values := choices(option):
+        return "|".join(values)
     return next((name for part, name in _KINDS.items() if part in kind(option)), "TEXT")
 
 
 def choices(option: Any) -> tuple[str, ...]:
     """What an option lets one choose from; empty where it is no choice."""
-    found = getattr(getattr(option, "type_descriptor", None), "choices", None)
-    return tuple(str(getattr(choice, "value", choice)) for choice in found or ())
+    values = getattr(getattr(option, "type_descriptor", None), "choices", None)
+    return tuple(str(getattr(choice, "value", choice)) for choice in values or ())
 
 
 def kind(option: Any) -> str:
@@ -230,14 +232,14 @@ def _what(parameter: Any, ctx: Any) -> str:
     """What a parameter means, its default and its limits."""
     help_text = " ".join((parameter.help or "").split())
     default = parameter.get_default(ctx, call=False)
-    shown = f"{default:g}" if isinstance(default, float) else default
-    said = [] if isinstance(default, bool) or default in (None, "", (), []) else [f"Default: {shown}."]
+    default_text = f"{default:g}" if isinstance(default, float) else default
+    sentences = [] if isinstance(default, bool) or default in (None, "", (), []) else [f"Default: {default_text}."]
     low, high = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if high is not None:
-        said.append(f"{low} to {high}.")
+        sentences.append(f"{low} to {high}.")
     elif low is not None and low not in (0, 1):
-        said.append(f"At least {low}.")
-    return " ".join([help_text, *said]).strip()
+        sentences.append(f"At least {low}.")
+    return " ".join([help_text, *sentences]).strip()
 
 
 def _summary(command: Any) -> str:

@@ -157,8 +157,8 @@ class _Lines:
                 values = {**self.last, **event.values}
                 spent = time.monotonic() - self.started
                 left = spent / max(event.step - self.start_step, 1) * (self.steps - event.step)
-                shown = _text(values, ("loss", *self.terms, "lr_weights", "images_per_second"))
-                self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {shown}  left {duration(left)}")
+                text = _text(values, ("loss", *self.terms, "lr_weights", "images_per_second"))
+                self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {text}  left {duration(left)}")
             case Evaluated():
                 what = "evaluation" if "knn" in event.values else "diagnostics"
                 self.console.say(f"  {what}  " + _text(event.values, ("knn", "feature_spread", "effective_rank")))

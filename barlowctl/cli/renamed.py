@@ -20,7 +20,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {"--on-unreadable": {"fail": "stop"}}
 
 def current(arguments: Sequence[str]) -> list[str]:
     """The words after `barlowctl`, with the names of today. What follows `--` is no option."""
-    options = next((found for path, found in OPTIONS.items() if tuple(arguments[: len(path)]) == path), {})
+    options = next((renamed for path, renamed in OPTIONS.items() if tuple(arguments[: len(path)]) == path), {})
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words: list[str] = []
     for word in arguments[:cut]:

@@ -52,8 +52,8 @@ def report(
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
-    found = [rundir.find(name) for name in runs or ()] or [options.newest_finished(console)]
-    named, out = out, out or (found[0] / "report.html" if len(found) == 1 else _unused(Path("report.html")))
+    directories = [rundir.find(name) for name in runs or ()] or [options.newest_finished(console)]
+    named, out = out, out or (directories[0] / "report.html" if len(directories) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(
             f"--out is '{out}'", allowed="a name that ends in .html", next=shell.line("--out", f"{out}.html")
@@ -62,10 +62,12 @@ def report(
         check_new(out)
     runtime = Runtime(device, threads, None, "auto")
     set_threads(runtime)
-    file = write(found, out, runtime, data=data, images=previews, notify=lambda text: console.say(f"note: {text}"))
+    file = write(
+        directories, out, runtime, data=data, images=previews, notify=lambda text: console.say(f"note: {text}")
+    )
     size = file.stat().st_size
     console.say(f"written to {file} ({size / 1e6:.1f} MB); open it in a browser")
-    console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in found]})
+    console.result({"file": str(file), "bytes": size, "runs": [str(run) for run in directories]})
 
 
 def _unused(page: Path) -> Path:

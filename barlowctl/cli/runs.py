@@ -59,20 +59,20 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
-    found = history.read(history.find(run))
-    first_lines = found.about.get("facts", {})
-    rows = [("run", str(found.path)), ("state", _state(found)), *first_lines.items()]
-    keys = [key for key in _shown(found) if key in found.last]
-    rows += [(key, f"{found.last[key]:.5g}") for key in keys]
-    rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(found)) or "none yet")]
+    opened = history.read(history.find(run))
+    first_lines = opened.about.get("facts", {})
+    rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
+    keys = [key for key in _shown(opened) if key in opened.last]
+    rows += [(key, f"{opened.last[key]:.5g}") for key in keys]
+    rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(opened)) or "none yet")]
     console.table("", ("", "value"), rows)
     for key in ("loss", "knn"):
-        if points := found.curve(key):
-            for line in chart(key, {found.name: points}):
+        if points := opened.curve(key):
+            for line in chart(key, {opened.name: points}):
                 console.say(line)
-    _say_how_to_go_on(console, found)
-    values = {key: found.last[key] for key in keys}
-    console.result({**_summary(found), "facts": dict(first_lines), "values": values, "result": dict(found.result)})
+    _say_how_to_go_on(console, opened)
+    values = {key: opened.last[key] for key in keys}
+    console.result({**_summary(opened), "facts": dict(first_lines), "values": values, "result": dict(opened.result)})
 
 
 @app.command("compare", cls=Command, epilog="barlowctl runs compare quickstart-a quickstart-b --out curves.png")
@@ -93,37 +93,37 @@ def compare(
         check_new(out)
     paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
     runs = [history.read(path) for path in paths]
-    shown = _titles(runs)
+    titles = _titles(runs)
     compared = dict.fromkeys(["loss", *(term for run in runs for term in run.terms), "knn"])
-    panels = {key: {title: points for title, run in shown.items() if (points := run.curve(key))} for key in compared}
+    panels = {key: {title: points for title, run in titles.items() if (points := run.curve(key))} for key in compared}
     panels = {key: series for key, series in panels.items() if series}
     recipes = [load.load(str(run.path / "recipe.toml")) for run in runs]
     changes = {
         title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
-        for title, recipe in zip(shown, recipes, strict=True)
+        for title, recipe in zip(titles, recipes, strict=True)
     }
     images = [run.images for run in runs]
-    for title, own in zip(shown, images, strict=True):
+    for title, own in zip(titles, images, strict=True):
         if images[0] and own and own["digest"] != images[0]["digest"]:
             changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
     columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
-    console.table("", columns, [(title, *_cells(_summary(run))[1:]) for title, run in shown.items()])
+    console.table("", columns, [(title, *_cells(_summary(run))[1:]) for title, run in titles.items()])
     for title, different in list(changes.items())[1:]:
         says = ", ".join(f"{key} = {value}" for key, value in different.items()) or "the same recipe"
-        console.say(f"{title} against {next(iter(shown))}: {says}")
+        console.say(f"{title} against {next(iter(titles))}: {says}")
     for key, series in panels.items():
-        every = {title: series.get(title, []) for title in shown}  # a run keeps its mark
+        every = {title: series.get(title, []) for title in titles}  # a run keeps its mark
         for line in ["", *chart(key, every)]:
             console.say(line)
     if not panels:
         console.say("nothing recorded yet")
-    console.say(legend(list(shown)))
+    console.say(legend(list(titles)))
     if out is not None:
         _write_picture(out, panels)
         console.say(f"curves: {out}")
     console.result(
         {
-            "runs": [{**_summary(run), "title": title, "changes": changes[title]} for title, run in shown.items()],
+            "runs": [{**_summary(run), "title": title, "changes": changes[title]} for title, run in titles.items()],
             "curves": panels,
             "picture": None if out is None else str(out),
         }
@@ -148,30 +148,30 @@ def watch(
         while _is_submitted(Path(run)):
             time.sleep(every)
     path = history.find(run)
-    found = history.read(path)
+    opened = history.read(path)
     if console.live:
         from rich.live import Live
 
         with Live(console=console.rich, auto_refresh=False) as live:
             while True:
-                found = history.read(path)
-                live.update(console.shown("\n".join(_screen(found))), refresh=True)
-                if found.state != "running":
+                opened = history.read(path)
+                live.update(console.plain("\n".join(_screen(opened))), refresh=True)
+                if opened.state != "running":
                     break
                 time.sleep(every)
     else:
-        said = 0
+        records_shown = 0
         while True:
-            found = history.read(path)
-            for record in found.records[said:]:
-                console.say(_line(record, _shown(found)))
-            said = len(found.records)
-            if found.state != "running":
+            opened = history.read(path)
+            for record in opened.records[records_shown:]:
+                console.say(_line(record, _shown(opened)))
+            records_shown = len(opened.records)
+            if opened.state != "running":
                 break
             time.sleep(every)
-    console.say(f"{found.name}: {_state(found)}")
-    _say_how_to_go_on(console, found)
-    console.result(_summary(found))
+    console.say(f"{opened.name}: {_state(opened)}")
+    _say_how_to_go_on(console, opened)
+    console.result(_summary(opened))
 
 
 def _is_submitted(run: Path) -> bool:
@@ -199,8 +199,8 @@ def _screen(run: History) -> list[str]:
     return lines
 
 
-def _line(record: Any, shown: Collection[str]) -> str:
-    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in shown)
+def _line(record: Any, keys: Collection[str]) -> str:
+    values = "  ".join(f"{key} {value:.4g}" for key, value in record.items() if key in keys)
     return f"{record['event']:<10} step {record['step']:<8} {values}"
 
 

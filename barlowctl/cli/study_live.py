@@ -102,7 +102,7 @@ class _Tables:
                 where = f"step {steps[0]:,} of {steps[1]:,}" if steps else "starting"
                 if (cell.path / "result.json").is_file():
                     where = "measuring"
-                parts.append(Text(console.shown(f"  {cell.label}: {where}")))
+                parts.append(Text(console.plain(f"  {cell.label}: {where}")))
         return Group(*parts)
 
 

@@ -44,21 +44,23 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
     name, rest = arguments[len(path)], arguments[len(path) + 1 :]
-    known = [child for child, one in command.commands.items() if not one.hidden]
-    near = _nearest(name, known)
+    candidates = [child for child, child in command.commands.items() if not child.hidden]
+    near = _nearest(name, candidates)
     return UserError(
-        f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, known)}",
-        allowed=", ".join(known),
+        f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, candidates)}",
+        allowed=", ".join(candidates),
         next=shell.line("barlowctl", *path, near, *rest) if near else help_page,
     )
 
 
 def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: str) -> UserError:
-    known = [name for name, one in options_of(command).items() if name.startswith("--") and not one.hidden]
-    near = _nearest(option, known) if option.startswith("--") else None
-    said = did_you_mean(option, known) if near else ""
+    candidates = [
+        name for name, parameter in options_of(command).items() if name.startswith("--") and not parameter.hidden
+    ]
+    near = _nearest(option, candidates) if option.startswith("--") else None
+    hint = did_you_mean(option, candidates) if near else ""
     return UserError(
-        f"there is no option {option}{said}",
+        f"there is no option {option}{hint}",
         next=shell.line("barlowctl", *(_renamed(word, option, near) for word in arguments)) if near else help_page,
     )
 
@@ -69,23 +71,23 @@ def _bad_value(
     """A value that an option does not take: of a choice with the nearest one."""
     name = max(option.opts, key=len)
     values = [words[0] for flag, words in pairs(arguments, options_of(command)) if flag in option.opts and words]
-    known = choices(option)
-    if not known:
-        said = f"{name} is '{values[-1]}'" if len(values) == 1 else error.format_message()
-        return UserError(said, allowed=_allowed(option), next=help_page)
-    value = next((value for value in values if value not in known), "")
-    near = _nearest(value, known)
+    candidates = choices(option)
+    if not candidates:
+        message = f"{name} is '{values[-1]}'" if len(values) == 1 else error.format_message()
+        return UserError(message, allowed=_allowed(option), next=help_page)
+    value = next((value for value in values if value not in candidates), "")
+    near = _nearest(value, candidates)
     return UserError(
-        f"{name} is '{value}'{did_you_mean(value, known)}",
-        allowed=", ".join(known),
+        f"{name} is '{value}'{did_you_mean(value, candidates)}",
+        allowed=", ".join(candidates),
         next=repeated(arguments, command, flags=[name, near]) if near else help_page,
     )
 
 
 def _allowed(option: Any) -> str | None:
     """What an option takes, in words."""
-    if known := choices(option):
-        return ", ".join(known)
+    if candidates := choices(option):
+        return ", ".join(candidates)
     text = kind(option)
     number = "a whole number" if "int" in text else "a number" if "float" in text else None
     if number is None:
@@ -100,5 +102,5 @@ def _renamed(word: str, option: str, near: str) -> str:
     return f"{near}{equals}{value}" if flag == option else word
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+def _nearest(name: str, candidates: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)), None)

@@ -38,19 +38,19 @@ class ExportedModel:
 
     def metadata(self) -> dict[str, str]:
         """Metadata of the safetensors files: strings only, as the format wants."""
-        shown = self.preprocessing
+        preprocessing = self.preprocessing
         return {
             "format": "pt",
             "architecture": self.architecture,
             "timm_args": json.dumps(dict(self.timm_args)),
             "stem": self.stem,
-            "in_chans": str(shown.channels),
-            "input_size": str(shown.crop),
-            "resize": str(shown.resize),
-            "interpolation": shown.interpolation,
-            "mean": json.dumps(list(shown.mean)),
-            "std": json.dumps(list(shown.std)),
-            **{key: json.dumps(value) for key, value in shown.departures().items()},
+            "in_chans": str(preprocessing.channels),
+            "input_size": str(preprocessing.crop),
+            "resize": str(preprocessing.resize),
+            "interpolation": preprocessing.interpolation,
+            "mean": json.dumps(list(preprocessing.mean)),
+            "std": json.dumps(list(preprocessing.std)),
+            **{key: json.dumps(value) for key, value in preprocessing.departures().items()},
             "barlowctl": barlowctl.__version__,
             **{key: str(value) for key, value in self.provenance.items()},
         }

@@ -13,22 +13,22 @@ _SHOWN = 3  # keys that a message lists
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def without_classifier(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> dict[str, Any]:
+def without_classifier(expected: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, Any]:
     """`found` without the keys of a classifier, unless the network of `wanted` has them too."""
-    return {key: value for key, value in found.items() if key in wanted or not key.startswith(_CLASSIFIERS)}
+    return {key: value for key, value in weights.items() if key in expected or not key.startswith(_CLASSIFIERS)}
 
 
-def describe_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+def describe_difference(expected: Mapping[str, Tensor], weights: Mapping[str, Any]) -> str:
     """In what `found` differs from a network's state: keys missing, not known to it, or of another shape; "" if not."""
     parts = []
-    if missing := [key for key in wanted if key not in found]:
+    if missing := [key for key in expected if key not in weights]:
         parts.append(f"lacks {_few(missing)}")
-    if unexpected := [key for key in found if key not in wanted]:
+    if unexpected := [key for key in weights if key not in expected]:
         parts.append(f"has {_few(unexpected)}, unknown to the network")
     shapes = [
-        f"{key} of {_shape(found[key])} instead of {_shape(value)}"
-        for key, value in wanted.items()
-        if key in found and _shape(found[key]) != _shape(value)
+        f"{key} of {_shape(weights[key])} instead of {_shape(value)}"
+        for key, value in expected.items()
+        if key in weights and _shape(weights[key]) != _shape(value)
     ]
     if shapes:
         parts.append(f"has {_few(shapes)}")

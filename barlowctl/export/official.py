@@ -54,22 +54,22 @@ def read_official(path: Path) -> ExportedModel:
     provenance = {"source": "facebookresearch/barlowtwins", "source_file": path.name}
     if not isinstance(document, Mapping):
         raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS, next=_NEXT)
-    found = document
+    published = document
     if isinstance(document.get("model"), Mapping):
-        found = document["model"]
+        published = document["model"]
         if isinstance(document.get("epoch"), int):
             provenance["epochs"] = str(document["epoch"])
-    state = {str(key).removeprefix("module."): value for key, value in found.items()}
+    state = {str(key).removeprefix("module."): value for key, value in published.items()}
     projector = _part(state, "projector.")
     backbone = _part(state, "backbone.") or state
     strangers = [key for key in state if not key.startswith(("backbone.", "projector.", "bn."))]
     if backbone is not state and strangers:
-        raise _not_official(path, found, f"beside backbone., projector. and bn. it has {strangers[0]}")
+        raise _not_official(path, published, f"beside backbone., projector. and bn. it has {strangers[0]}")
     others = [key for key, value in (*backbone.items(), *projector.items()) if not isinstance(value, Tensor)]
     if not backbone or others:
-        raise _not_official(path, found, f"{others[0]} is no tensor" if others else "it is empty")
-    name, module, kept = _architecture(path, found, backbone)
-    module.load_state_dict(kept)
+        raise _not_official(path, published, f"{others[0]} is no tensor" if others else "it is empty")
+    name, module, selected = _architecture(path, published, backbone)
+    module.load_state_dict(selected)
     return ExportedModel(
         backbone=module,
         architecture=name,
@@ -133,7 +133,7 @@ def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _architecture(
-    path: Path, found: Mapping[Any, Any], backbone: Mapping[str, Tensor]
+    path: Path, published: Mapping[Any, Any], backbone: Mapping[str, Tensor]
 ) -> tuple[str, nn.Module, dict[str, Tensor]]:
     """The ResNet with exactly these keys and shapes, built, and the weights without a classifier.
 
@@ -143,15 +143,16 @@ def _architecture(
     nearest, difference, most = "", "", -1
     for name in OFFICIAL_NAMES:
         with torch.device("meta"):
-            wanted = build_backbone(name, in_chans=3).state_dict()
-        kept = without_classifier(wanted, backbone)
-        found_difference = describe_difference(wanted, kept)
-        if not found_difference:
-            return name, build_backbone(name, in_chans=3), kept
-        alike = sum(key in kept and kept[key].shape == value.shape for key, value in wanted.items()) - len(kept)
+            expected = build_backbone(name, in_chans=3).state_dict()
+        selected = without_classifier(expected, backbone)
+        difference_of_this = describe_difference(expected, selected)
+        if not difference_of_this:
+            return name, build_backbone(name, in_chans=3), selected
+        same_shape = [key for key, value in expected.items() if key in selected and selected[key].shape == value.shape]
+        alike = len(same_shape) - len(selected)
         if not nearest or alike > most:
-            nearest, difference, most = name, found_difference, alike
-    raise _not_official(path, found, f"compared with {nearest}, the nearest, it {difference}")
+            nearest, difference, most = name, difference_of_this, alike
+    raise _not_official(path, published, f"compared with {nearest}, the nearest, it {difference}")
 
 
 def _projector(path: Path, state: Mapping[str, Tensor]) -> nn.Module:
@@ -168,8 +169,8 @@ def _projector(path: Path, state: Mapping[str, Tensor]) -> nn.Module:
     return projector
 
 
-def _not_official(path: Path, found: Mapping[Any, Any], reason: str) -> UserError:
-    keys = [str(key) for key in found]
+def _not_official(path: Path, published: Mapping[Any, Any], reason: str) -> UserError:
+    keys = [str(key) for key in published]
     listed = ", ".join(keys[:8]) + (f", ... ({len(keys)} keys)" if len(keys) > 8 else "")
     return UserError(
         f"'{path}' is not one of the authors' files: {reason}; its keys: {listed or 'none'}",

@@ -84,9 +84,9 @@ def _read_hub(path: Path) -> ExportedModel:
     return _build(path, weights, architecture, arguments, str(own.get("stem", "default")), preprocessing)
 
 
-def _added(found: Mapping[str, Any]) -> dict[str, Any]:
+def _added(config: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `ADDED_LATER` that are noted, as `Preprocessing` takes them."""
-    noted = {key: found[key] for key in ADDED_LATER if key in found}
+    noted = {key: config[key] for key in ADDED_LATER if key in config}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in noted.items()}
 
 
@@ -104,15 +104,15 @@ def _build(
     preprocessing: Preprocessing,
 ) -> ExportedModel:
     backbone = build_backbone(architecture, in_chans=preprocessing.channels, stem=stem, **timm_args)
-    wanted = backbone.state_dict()
-    kept = without_classifier(wanted, weights)
-    if difference := describe_difference(wanted, kept):
+    expected = backbone.state_dict()
+    selected = without_classifier(expected, weights)
+    if difference := describe_difference(expected, selected):
         raise UserError(
             f"'{path}' does not fit {architecture}: the file {difference}",
             allowed=KINDS,
             next="name a file that `barlowctl export` wrote",
         )
-    backbone.load_state_dict(kept)
+    backbone.load_state_dict(selected)
     return ExportedModel(
         backbone=backbone.eval(),
         architecture=architecture,

@@ -17,7 +17,7 @@ from torch.distributed.run import config_from_args, parse_args
 
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.signals import wanted
+from barlowctl.signals import signals_to_handle
 
 # What `torchrun --standalone` means.
 STANDALONE = (
@@ -39,7 +39,7 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     """
     if (other := os.environ.get("PYTHON_EXEC", sys.executable)) != sys.executable:  # torchrun's variable
         raise UserError(f"PYTHON_EXEC is '{other}'; ranks run in {sys.executable}", next="unset PYTHON_EXEC")
-    passed_on = ",".join(number.name for number in (*wanted(), signal.SIGQUIT))
+    passed_on = ",".join(number.name for number in (*signals_to_handle(), signal.SIGQUIT))
     config, command, command_arguments = config_from_args(
         parse_args(
             [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]

@@ -55,8 +55,8 @@ def heat_map(
     if texts is not None and side >= 24:
         for row, column in np.ndindex(rows, columns):
             dark = float(colors(matrix[row, column], low, high, diverging=diverging).mean()) < 120
-            place = (left + column * side + side // 2, top + row * side + side // 2)
-            draw.text(place, str(texts[row, column]), PAPER if dark else INK, font, anchor="mm")
+            centre = (left + column * side + side // 2, top + row * side + side // 2)
+            draw.text(centre, str(texts[row, column]), PAPER if dark else INK, font, anchor="mm")
     return image
 
 

@@ -81,22 +81,22 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colo
     width, height = SIZE[0] - MARGIN[0] - MARGIN[2], SIZE[1] - MARGIN[1] - MARGIN[3]
     small = font(SCALE * SMALL)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
         return left + width * across.share(x), top + height * (1 - up.share(y))
 
     pen.text((SCALE * left, SCALE * (corner[1] + 10)), panel.title, INK, font(SCALE * TITLE))
     for tick in up.ticks:
-        y = place(across.low, tick)[1]
+        y = to_pixels(across.low, tick)[1]
         _line(pen, [(left, y), (left + width, y)], GRID, 1)
         pen.text((SCALE * (left - 6), SCALE * y), number(tick), FAINT, small, anchor="rm")
     for tick in across.ticks:
-        x = place(tick, up.low)[0]
+        x = to_pixels(tick, up.low)[0]
         pen.text((SCALE * x, SCALE * (top + height + 6)), number(tick), FAINT, small, anchor="ma")
     for index, (name, points) in enumerate(lines.items()):
-        placed = [place(*point) for point in points]
+        pixels = [to_pixels(*point) for point in points]
         hidden = len(lines) - 1 - index  # lines that may lie on this one, which shows behind them
-        _line(pen, placed, colors[name], 2 + min(hidden, 3))
-        for x, y in placed if len(placed) < DOTS else ():
+        _line(pen, pixels, colors[name], 2 + min(hidden, 3))
+        for x, y in pixels if len(pixels) < DOTS else ():
             pen.ellipse([SCALE * (x - 2.5), SCALE * (y - 2.5), SCALE * (x + 2.5), SCALE * (y + 2.5)], colors[name])
     _line(pen, [(left, top + height), (left + width, top + height)], FAINT, 1)
     pen.text((SCALE * (left + width), SCALE * (top + height + 22)), panel.x_label, FAINT, small, anchor="ra")

@@ -19,10 +19,10 @@ def scatter(
     legend = 190 if names and len(names) <= 30 else 0
     big = Image.new("RGB", ((side + legend) * scale, (side + 30) * scale), PAPER)
     draw = ImageDraw.Draw(big)
-    placed = place(points, side, margin) * scale
+    pixels = to_pixels(points, side, margin) * scale
     radius = scale * max(1.2, min(4.0, 120 / np.sqrt(max(len(points), 1))))
     for index in np.random.Generator(np.random.Philox(key=0)).permutation(len(points)):
-        x, y = placed[index]
+        x, y = pixels[index]
         y += 30 * scale
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), class_color(int(labels[index]), len(names)))
     draw.text((margin * scale, 10 * scale), title, INK, font(TITLE * scale))
@@ -35,7 +35,7 @@ def scatter(
     return big.resize((big.width // scale, big.height // scale), Image.Resampling.LANCZOS)
 
 
-def place(points: np.ndarray, side: int, margin: int) -> np.ndarray:
+def to_pixels(points: np.ndarray, side: int, margin: int) -> np.ndarray:
     """Points (N, 2) moved and scaled into a square of `side` pixels with a margin; one scale for both axes."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = float(max((high - low).max(), 1e-12))

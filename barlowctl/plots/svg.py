@@ -33,13 +33,13 @@ def line_chart(lines: Sequence[Line], *, x_label: str, log: bool = False, log_x:
         log: the vertical axis is logarithmic; values that are not positive are left out.
     """
     thinned = [(line, _points(line, log, log_x)) for line in lines]
-    kept = [(line, points) for line, points in thinned if points]
-    if not kept:
+    drawn_lines = [(line, points) for line, points in thinned if points]
+    if not drawn_lines:
         return ""
-    across = Axis.around([x for _, points in kept for x, _ in points], logarithmic=log_x, rounded=False)
-    up = Axis.around([y for _, points in kept for _, y in points], logarithmic=log)
+    across = Axis.around([x for _, points in drawn_lines for x, _ in points], logarithmic=log_x, rounded=False)
+    up = Axis.around([y for _, points in drawn_lines for _, y in points], logarithmic=log)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
         return (
             LEFT + (WIDTH - LEFT - RIGHT) * across.share(x),
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(y),
@@ -47,20 +47,20 @@ def line_chart(lines: Sequence[Line], *, x_label: str, log: bool = False, log_x:
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
     for tick in up.ticks:
-        _, y = place(across.low, tick)
+        _, y = to_pixels(across.low, tick)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{number(tick)}</text>')
     for tick in across.ticks:
-        x, _ = place(tick, up.low)
+        x, _ = to_pixels(tick, up.low)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{number(tick)}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{html.escape(x_label)}</text>')
-    for line, points in kept:
-        placed = [place(x, y) for x, y in points]
+    for line, points in drawn_lines:
+        pixels = [to_pixels(x, y) for x, y in points]
         css = f"c{line.number % len(SERIES)}"
-        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in pixels)
         parts.append(f'<path class="line {css}" d="{path}"/>')
-        for (x, y), (at, value) in zip(placed, points, strict=True):
+        for (x, y), (at, value) in zip(pixels, points, strict=True):
             text = html.escape(f"{line.name}: {number(value)} at {x_label} {number(at)}")
             kind = css + (" alone" if len(points) == 1 else "")
             dot = f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5">'

@@ -12,10 +12,10 @@ Font = ImageFont.FreeTypeFont
 
 def font(size: float) -> Font:
     """The font at a size in pixels."""
-    found = ImageFont.load_default(size=size)
-    if not isinstance(found, ImageFont.FreeTypeFont):
+    loaded = ImageFont.load_default(size=size)
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise UserError("this Pillow was built without FreeType: it cannot write text")
-    return found
+    return loaded
 
 
 def fitted(text: str, font: Font, width: float) -> str:

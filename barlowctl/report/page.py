@@ -135,8 +135,8 @@ def _legend(runs: Sequence[RunPage]) -> str:
 def _section(heading: str, content: str, lead: str = "") -> str:
     if not content:
         return ""
-    said = f'<p class="lead">{html.escape(lead)}</p>' if lead else ""
-    return f"<section><h2>{html.escape(heading)}</h2>{said}{content}</section>"
+    lead_html = f'<p class="lead">{html.escape(lead)}</p>' if lead else ""
+    return f"<section><h2>{html.escape(heading)}</h2>{lead_html}{content}</section>"
 
 
 def _summary(runs: Sequence[RunPage]) -> str:
@@ -195,12 +195,12 @@ def _probes(runs: Sequence[RunPage]) -> str:
             data = Path(str(probe.get("data", {}).get("test", {}).get("path", ""))).parent.name
             digest = probe.get("identity", {}).get("weights")
             weights = f"step {probe['step']}" if "step" in probe else digest and digest[:8]
-            for one in ({**probe, "name": run.name}, *probe.get("floors", ())):
+            for measured in ({**probe, "name": run.name}, *probe.get("floors", ())):
                 for key, label in MEASURES.items():
-                    if key in one:
-                        said = _fewer_neighbours(one[key]) if key == "knn" else label
-                        values = [_spread(one[key], "top1"), _spread(one[key], "top5")]
-                        rows.append([one["name"], data, _prepared(one), weights, said, *values])
+                    if key in measured:
+                        measure = _fewer_neighbours(measured[key]) if key == "knn" else label
+                        values = [_spread(measured[key], "top1"), _spread(measured[key], "top5")]
+                        rows.append([measured["name"], data, _prepared(measured), weights, measure, *values])
     if not rows:
         return ""
     own = _table(["features of", "images", "resize / crop", "weights", "measure", "top-1", "top-5"], rows)
@@ -208,7 +208,7 @@ def _probes(runs: Sequence[RunPage]) -> str:
 
 
 def _prepared(measured: Mapping[str, Any]) -> str | None:
-    """How images were shown; None where an earlier version did not note it."""
+    """Resize and crop of the images; None where an earlier version did not note it."""
     return f"{measured['resize']} / {measured['crop']}" if "resize" in measured else None
 
 
@@ -221,21 +221,21 @@ def _fewer_neighbours(knn: Mapping[str, Any]) -> str:
 def _transfers(runs: Sequence[RunPage]) -> str:
     rows = []
     for run in runs:
-        for one in run.transfers:
-            value = "not reported" if one["value"] is None else f"{one['value']:.2f}"
-            value += f" ± {one['sd']:.2f}" if "sd" in one else ""
-            rows.append([run.name, one["task"], one["metric"], value, one["protocol"]])
+        for transfer in run.transfers:
+            value = "not reported" if transfer["value"] is None else f"{transfer['value']:.2f}"
+            value += f" ± {transfer['sd']:.2f}" if "sd" in transfer else ""
+            rows.append([run.name, transfer["task"], transfer["metric"], value, transfer["protocol"]])
             for key, metric in (("map_area", svm.AREA), ("map_11_points", svm.ELEVEN_POINTS)):
-                if key in one and metric != one["metric"]:  # until 2026-11 the value was that of 11 points
-                    rows.append([run.name, one["task"], metric, f"{one[key]:.2f}", "the same scores"])
+                if key in transfer and metric != transfer["metric"]:  # until 2026-11 the value was that of 11 points
+                    rows.append([run.name, transfer["task"], metric, f"{transfer[key]:.2f}", "the same scores"])
     own = _table(["features of", "task", "metric", "value", "protocol"], rows)
     return own + _published(TRANSFER) if rows else ""
 
 
 def _published(table: Table) -> str:
     rows = [[row.method, *(None if value is None else f"{value:.1f}" for value in row.values)] for row in table.rows]
-    said = f"<summary>The paper's {html.escape(table.title[0].lower() + table.title[1:])}</summary>"
-    return f"<details>{said}{_table(['method', *table.columns], rows)}</details>"
+    summary = f"<summary>The paper's {html.escape(table.title[0].lower() + table.title[1:])}</summary>"
+    return f"<details>{summary}{_table(['method', *table.columns], rows)}</details>"
 
 
 def _spread(measured: Mapping[str, Any], key: str) -> str | None:
@@ -268,8 +268,8 @@ def _details(runs: Sequence[RunPage]) -> str:
 
 
 def _figure(heading: str, caption: str, content: str) -> str:
-    said = f"<figcaption><b>{html.escape(heading)}</b> {html.escape(caption)}</figcaption>"
-    return f"<figure>{said}{content}</figure>"
+    figcaption = f"<figcaption><b>{html.escape(heading)}</b> {html.escape(caption)}</figcaption>"
+    return f"<figure>{figcaption}{content}</figure>"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

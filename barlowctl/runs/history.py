@@ -73,8 +73,8 @@ class History:
 
     def curve(self, key: str) -> list[tuple[int, float]]:
         """(step, value) of `loss`, its terms, `knn`, ...; empty where there is none. Epoch means are left out."""
-        wanted = [record for record in self.records if record["event"] != "epoch" and key in record]
-        return [(int(record["step"]), float(record[key])) for record in wanted]
+        records = [record for record in self.records if record["event"] != "epoch" and key in record]
+        return [(int(record["step"]), float(record[key])) for record in records]
 
     def best(self, key: str) -> float | None:
         """The largest value of a curve."""
@@ -106,13 +106,13 @@ def read(run: Path) -> History:
 
 def find_all(home: Path) -> list[History]:
     """The runs in a folder, newest first; what is damaged is left out."""
-    found = []
+    runs = []
     for file in home.glob("*/run.json"):
         try:
-            found.append(read(file.parent))
+            runs.append(read(file.parent))
         except UserError:
             continue
-    return sorted(found, key=lambda run: str(run.about.get("started", "")), reverse=True)
+    return sorted(runs, key=lambda run: str(run.about.get("started", "")), reverse=True)
 
 
 def find(name: str | None) -> Path:

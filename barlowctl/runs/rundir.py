@@ -47,27 +47,27 @@ def create(path: Path | None, name: str, contents: Mapping[str, str | bytes]) ->
         UserError: `path` exists already, cannot be made, or is not UTF-8.
     """
     stem = runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    wanted = path or stem
-    require_text(wanted)
+    directory = path or stem
+    require_text(directory)
     try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(2, 100):
-            if not os.path.lexists(wanted):
+            if not os.path.lexists(directory):
                 break
             if path is not None:
                 raise _exists(path)
-            wanted = stem.with_name(f"{stem.name}-{attempt}")
-        with atomic_write(wanted, new=True) as temporary:
+            directory = stem.with_name(f"{stem.name}-{attempt}")
+        with atomic_write(directory, new=True) as temporary:
             temporary.mkdir()
             for file, content in contents.items():
                 (temporary / file).write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
-            raise _exists(wanted) from None
+            raise _exists(directory) from None
         raise UserError(
-            f"the run directory '{wanted}' cannot be made: {error.strerror}", next="name another place with --out"
+            f"the run directory '{directory}' cannot be made: {error.strerror}", next="name another place with --out"
         ) from error
-    return wanted
+    return directory
 
 
 def _exists(path: Path) -> UserError:

@@ -60,16 +60,16 @@ class HubFolder:
         """timm's reading of config.json must be the preprocessing that the run was evaluated with."""
         from timm.data.config import resolve_model_data_config
 
-        found, shown = resolve_model_data_config(loaded), model.preprocessing
+        data_config, preprocessing = resolve_model_data_config(loaded), model.preprocessing
         expected = {
-            "input_size": (shown.channels, shown.crop, shown.crop),
-            "mean": shown.mean,
-            "std": shown.std,
-            "interpolation": shown.interpolation,
-            "crop_pct": shown.crop_pct,
+            "input_size": (preprocessing.channels, preprocessing.crop, preprocessing.crop),
+            "mean": preprocessing.mean,
+            "std": preprocessing.std,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_pct,
         }
         for key, value in expected.items():
-            read = tuple(found[key]) if isinstance(value, tuple) else found[key]
+            read = tuple(data_config[key]) if isinstance(value, tuple) else data_config[key]
             if read != value:
                 raise UserError(
                     f"timm reads {key} = {read} from config.json, written was {value}; nothing was written",
@@ -92,8 +92,8 @@ def _config(model: ExportedModel) -> dict[str, Any]:
     from barlowctl.model import feature_width
 
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))
-    shown = model.preprocessing
-    model_args = {"in_chans": shown.channels, **model.timm_args}
+    preprocessing = model.preprocessing
+    model_args = {"in_chans": preprocessing.channels, **model.timm_args}
     return {
         "architecture": registered_name(model.architecture, model.stem),
         "num_classes": 0,
@@ -102,13 +102,13 @@ def _config(model: ExportedModel) -> dict[str, Any]:
         "pretrained_cfg": {
             "tag": "barlow_twins",
             "custom_load": False,
-            "input_size": [shown.channels, shown.crop, shown.crop],
+            "input_size": [preprocessing.channels, preprocessing.crop, preprocessing.crop],
             "fixed_input_size": bool(own.get("fixed_input_size", False)),
-            "interpolation": shown.interpolation,
-            "crop_pct": shown.crop_pct,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_pct,
             "crop_mode": "center",
-            "mean": list(shown.mean),
-            "std": list(shown.std),
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
             "num_classes": 0,
             "first_conv": own.get("first_conv"),
             "classifier": own.get("classifier"),
@@ -118,6 +118,6 @@ def _config(model: ExportedModel) -> dict[str, Any]:
             "version": barlowctl.__version__,
             "architecture": model.architecture,
             "stem": model.stem,
-            **shown.departures(),  # what timm has no key for
+            **preprocessing.departures(),  # what timm has no key for
         },
     }

@@ -74,5 +74,5 @@ def _create_model(model: ExportedModel, **more: Any) -> str:
     if (channels := model.preprocessing.channels) != 3:
         arguments["in_chans"] = channels
     arguments |= {**model.timm_args, **more}
-    given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return f"create_model({model.architecture!r}, {given})"
+    argument_text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f"create_model({model.architecture!r}, {argument_text})"
