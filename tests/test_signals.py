@@ -37,9 +37,10 @@ def test_another_interrupt_breaks_in_once() -> None:
 
 
 def test_a_second_sigterm_waits_like_the_first() -> None:
-    with stop_requests():
+    with stop_requests() as stop:
         signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # a KeyboardInterrupt here would leave the block
+        assert stop()
 
 
 def test_signals_can_be_only_noted() -> None:

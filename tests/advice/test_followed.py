@@ -73,5 +73,6 @@ def test_an_extra_that_is_advised_brings_the_package() -> None:
     wanted = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
               "tensorboard": "tensorboard", "wandb": "wandb"}  # fmt: skip
     advised = {advice.text.partition("[")[2].partition("]")[0] for advice in collect() if "barlowctl[" in advice.text}
+    assert {"plots", "svm"} <= advised
     for extra in advised:
         assert all(package in extras[extra] for package in wanted.get(extra, extra).split()), extra

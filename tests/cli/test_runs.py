@@ -76,8 +76,8 @@ def test_looking_does_not_disturb_the_process_that_trains(runs: Path) -> None:
     thread.start()
     try:
         for _ in range(20):
-            with rundir.lock(runs / "second"):
-                pass
+            with rundir.lock(runs / "second"):  # a UserError if looking held the lock
+                assert rundir.is_held(runs / "second")
     finally:
         stop.set()
         thread.join()
