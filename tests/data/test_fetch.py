@@ -19,10 +19,10 @@ from tests.data.sources.test_sources import cifar10, idx
 
 def change(monkeypatch, name: str, *, images: dict[str, int] | None = None, **values: Any) -> None:
     """Another edition of a data set, or another way to it."""
-    known = fetch.DOWNLOADS[name]
+    download = fetch.DOWNLOADS[name]
     if images is not None:
-        values["dataset"] = dataclasses.replace(known.dataset, images=images)
-    monkeypatch.setitem(fetch.DOWNLOADS, name, dataclasses.replace(known, **values))
+        values["dataset"] = dataclasses.replace(download.dataset, images=images)
+    monkeypatch.setitem(fetch.DOWNLOADS, name, dataclasses.replace(download, **values))
 
 
 @pytest.fixture(autouse=True)
@@ -44,46 +44,46 @@ def fashion_files(folder: Path) -> np.ndarray:
 
 def test_from_a_folder(tmp_path, data):
     images = fashion_files(tmp_path / "files")
-    said: list[str] = []
-    fetched = fetch.get("fashion-mnist", source=tmp_path / "files", say=said.append)
-    assert [(one.split, one.samples) for one in fetched] == [("train", 5), ("test", 2)]
+    lines: list[str] = []
+    fetched = fetch.get("fashion-mnist", source=tmp_path / "files", say=lines.append)
+    assert [(split.split, split.samples) for split in fetched] == [("train", 5), ("test", 2)]
     beton = Beton.open(home.resolve("fashion-mnist"))
     assert beton.class_names[9] == "Ankle boot"
     assert beton.labels.tolist() == [9, 0, 3, 1, 9]
     assert beton.channels == 1
     assert np.array_equal(beton.image(4)[:, :, 1], images[4])
     assert home.resolve("fashion-mnist", "val") == data / "fashion-mnist" / "test.beton"
-    assert any("packing 5 images" in line for line in said)
+    assert any("packing 5 images" in line for line in lines)
 
 
 def test_it_is_idempotent_and_fills_gaps(tmp_path, data, monkeypatch):
     fashion_files(tmp_path / "files")
     first = fetch.get("fashion-mnist", source=tmp_path / "files")
     stamp = (data / "fashion-mnist" / "train.beton").stat().st_mtime_ns
-    said: list[str] = []
-    again = fetch.get("fashion-mnist", say=said.append)  # needs no source any more
-    assert said == [f"fashion-mnist is already in {data / 'fashion-mnist'}"]
-    assert [one.content_hash for one in again] == [one.content_hash for one in first]
-    assert all(one.report is None for one in again)
+    lines: list[str] = []
+    again = fetch.get("fashion-mnist", say=lines.append)  # needs no source any more
+    assert lines == [f"fashion-mnist is already in {data / 'fashion-mnist'}"]
+    assert [split.content_hash for split in again] == [split.content_hash for split in first]
+    assert all(split.report is None for split in again)
     (data / "fashion-mnist" / "test.beton").unlink()
     filled = fetch.get("fashion-mnist", source=tmp_path / "files")
-    assert [one.report is None for one in filled] == [True, False]
+    assert [split.report is None for split in filled] == [True, False]
     assert (data / "fashion-mnist" / "train.beton").stat().st_mtime_ns == stamp
     forced = fetch.get("fashion-mnist", source=tmp_path / "files", overwrite=True)
-    assert not any(one.report is None for one in forced)
+    assert not any(split.report is None for split in forced)
 
 
 def test_from_the_debian_package(tmp_path, monkeypatch):
     fashion_files(tmp_path / "package")
     change(monkeypatch, "fashion-mnist", package=("dataset-fashion-mnist", tmp_path / "package"))
-    said: list[str] = []
-    assert len(fetch.get("fashion-mnist", say=said.append)) == 2
-    assert "Debian's package dataset-fashion-mnist" in said[0]
+    lines: list[str] = []
+    assert len(fetch.get("fashion-mnist", say=lines.append)) == 2
+    assert "Debian's package dataset-fashion-mnist" in lines[0]
 
 
 def test_cifar_from_torchvisions_folder(tmp_path):
     cifar10(tmp_path / "cifar-10-batches-py")
-    assert [one.samples for one in fetch.get("cifar10", source=tmp_path)] == [20, 4]
+    assert [split.samples for split in fetch.get("cifar10", source=tmp_path)] == [20, 4]
     assert Beton.open(home.resolve("cifar10")).class_names[3] == "c3"
 
 

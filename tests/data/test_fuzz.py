@@ -103,7 +103,7 @@ VIEWS = [CenterSpec(10, 10), ViewSpec(8), ViewSpec(8, solarize=0.5)]
 
 def refused(source: Beton) -> set[int]:
     """Samples whose JPEG the loader's decoder, asked directly, does not read or complains of."""
-    found = set()
+    rows = set()
     for i in range(source.num_samples):
         if source.modes[i] == JPEG:
             shape = int(source.heights[i]), int(source.widths[i])
@@ -111,8 +111,8 @@ def refused(source: Beton) -> set[int]:
             place = int(source.pointers[i]), int(source.sizes[i])
             call = decode.decoder_address(), decode.thread_handle(), np.asarray(source.bytes), *place, *shape, target
             if decode.decode_jpeg(*call) != decode.OK:
-                found.add(i)
-    return found
+                rows.add(i)
+    return rows
 
 
 class PillowRefuses(Exception):
@@ -161,13 +161,13 @@ def read_all(path: Path, on_unreadable: str) -> str:
         return str(error)
 
 
-def same_content(one: Beton, other: Beton) -> bool:
+def same_content(before: Beton, after: Beton) -> bool:
     """Whether two files hold the same images and labels."""
     fields = ("modes", "widths", "heights", "labels", "sizes")
     return (
-        one.num_samples == other.num_samples
-        and all(np.array_equal(getattr(one, field), getattr(other, field)) for field in fields)
-        and all(np.array_equal(one.stored(i), other.stored(i)) for i in range(one.num_samples))
+        before.num_samples == after.num_samples
+        and all(np.array_equal(getattr(before, field), getattr(after, field)) for field in fields)
+        and all(np.array_equal(before.stored(i), after.stored(i)) for i in range(before.num_samples))
     )
 
 
@@ -186,16 +186,16 @@ def fuzz_packed(
         path.write_bytes(mutate(content, rng, regions))
         name = f"mutation {number} of seed {seed}"
         with watch(name, terminal):
-            said = read_all(path, "raise" if number % 2 else "replace")
-        if said == "read":  # `data info --verify` sees whatever has changed
+            outcome = read_all(path, "raise" if number % 2 else "replace")
+        if outcome == "read":  # `data info --verify` sees whatever has changed
             beton = Beton.open(path)
             outcomes["same" if same_content(beton, sound) else "changed"] += 1
             assert (beton.compute_hash() == sound.noted_hash) == same_content(beton, sound), name
-        elif said.startswith(("replaced", "refused")):
-            outcomes[said.split()[0]] += 1
+        elif outcome.startswith(("replaced", "refused")):
+            outcomes[outcome.split()[0]] += 1
         else:
-            assert path.name in said, f"{name}: {said}"
-            outcomes["sample" if "sample" in said else "file"] += 1
+            assert path.name in outcome, f"{name}: {outcome}"
+            outcomes["sample" if "sample" in outcome else "file"] += 1
     assert outcomes["refused"] <= count / 200, outcomes
     return outcomes
 
@@ -284,13 +284,13 @@ def fuzz_image(kind: str, folder: Path, count: int, seed: int, terminal: IO[str]
                 stored = encode(Picture("x", 0, data))
                 if stored.changed and stored.mode == JPEG:  # the header says a larger image
                     stored = encode(Picture("x", 0, data), store="raw")
-                said = check_stored(stored, data, content, kind)
+                outcome = check_stored(stored, data, content, kind)
                 smaller = encode(Picture("x", 0, data), shorter_side=20)
                 assert min(smaller.height, smaller.width) <= 20
             except Unreadable as error:
-                said = "unreadable" if str(error) else ""
-        assert said, f"mutation {number} of seed {seed}"
-        outcomes[said] += 1
+                outcome = "unreadable" if str(error) else ""
+        assert outcome, f"mutation {number} of seed {seed}"
+        outcomes[outcome] += 1
     return outcomes
 
 
@@ -307,8 +307,8 @@ def test_damaged_images(kind: str, tmp_path: Path, terminal: IO[str]) -> None:
 @pytest.mark.parametrize("kind", IMAGES)
 def test_damaged_images_at_length(kind: str, tmp_path: Path, terminal: IO[str]) -> None:
     outcomes = fuzz_image(kind, tmp_path, 1000, 1, terminal)
-    wanted = {"PNG": ("unreadable", "damaged"), "baseline": ("unreadable", "damaged", "kept")}
-    assert min(outcomes[said] for said in wanted.get(kind, ("unreadable",))) > 5, outcomes
+    expected = {"PNG": ("unreadable", "damaged"), "baseline": ("unreadable", "damaged", "kept")}
+    assert min(outcomes[outcome] for outcome in expected.get(kind, ("unreadable",))) > 5, outcomes
     assert outcomes.total() - outcomes["unreadable"] > 10, outcomes
 
 
@@ -360,8 +360,8 @@ def test_damaged_archives(tmp_path: Path, suffix: str, terminal: IO[str]) -> Non
         path.unlink(missing_ok=True)
         path.write_bytes(mutate(content, rng, [(0, len(content))]))
         with watch(f"mutation {number}", terminal):
-            said = read_archive(path)
-        if said != "opened":
-            assert str(tmp_path) in said, f"mutation {number}: {said}"
-        outcomes["opened" if said == "opened" else "refused"] += 1
+            outcome = read_archive(path)
+        if outcome != "opened":
+            assert str(tmp_path) in outcome, f"mutation {number}: {outcome}"
+        outcomes["opened" if outcome == "opened" else "refused"] += 1
     assert min(outcomes["opened"], outcomes["refused"]) > 0, outcomes

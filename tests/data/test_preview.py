@@ -38,11 +38,11 @@ def enlarged(tile: np.ndarray) -> np.ndarray:
     return np.repeat(tile, 3 // tile.shape[2], axis=2).repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-@pytest.mark.parametrize(("samples", "shown", "channels"), [(3, 3, 3), (100, 9, 1)])
-def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, samples, shown, channels):
+@pytest.mark.parametrize(("samples", "rows_shown", "channels"), [(3, 3, 3), (100, 9, 1)])
+def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, samples, rows_shown, channels):
     specs = [ViewSpec(28), ViewSpec(28, blur=0.1, solarize=0.2)]
     out = preview(beton, specs, tmp_path / "deep" / "x.png", samples=samples, seed=5, channels=channels)
-    assert out.samples == shown
+    assert out.samples == rows_shown
     sheet = np.array(Image.open(out.path))
     rows = np.arange(9)
     loader = FastLoader(beton, views=specs, batch_size=9, seed=5, channels=channels, shuffle=False, subset=rows)
@@ -50,7 +50,7 @@ def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, sampl
         batch = next(iter(loader.epoch(0)))
         views = [view.numpy().copy() for view in batch.views]
     there = [i for i in range(9) if contains(sheet, enlarged(beton.image(i)))]
-    assert len(there) == shown
+    assert len(there) == rows_shown
     for i in there:
         assert contains(sheet, enlarged(views[0][i]))
         assert contains(sheet, enlarged(views[1][i]))

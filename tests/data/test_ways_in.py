@@ -175,21 +175,21 @@ MAKERS: dict[str, Callable[[dict[str, bytes], Path], Path]] = {
 
 def ways(files: dict[str, bytes], where: Path) -> list[tuple[str, np.ndarray | str]]:
     """The pixels of the first file, or why it cannot be read, by every way in."""
-    found: list[tuple[str, np.ndarray | str]] = []
+    pixels_by_way: list[tuple[str, np.ndarray | str]] = []
     for maker, make in MAKERS.items():
         source = open_source(make(files, where))
         try:
-            found.append((f"{maker}, plain", Pictures(source).image(0)))
+            pixels_by_way.append((f"{maker}, plain", Pictures(source).image(0)))
         except UnreadableImage as error:
-            found.append((f"{maker}, plain", error.reason))
+            pixels_by_way.append((f"{maker}, plain", error.reason))
         for options in ({"store": "raw"}, {"store": "raw", "shorter_side": H}, {"store": "raw", "shorter_side": 10}):
             out = where / "out.beton"
             report = pack(source, out, overwrite=True, **options)  # type: ignore[arg-type]
             if report.unreadable:
-                found.append((f"{maker}, packed {options}", report.unreadable[0][1]))
+                pixels_by_way.append((f"{maker}, packed {options}", report.unreadable[0][1]))
             elif options.get("shorter_side") != 10:
-                found.append((f"{maker}, packed {options}", Beton.open(out).image(0)))
-    return found
+                pixels_by_way.append((f"{maker}, packed {options}", Beton.open(out).image(0)))
+    return pixels_by_way
 
 
 GOOD = {"z.png": saved(SCENE, "PNG")}  # so that there is something to pack

@@ -105,11 +105,11 @@ def test_spectra_of_a_healthy_and_a_collapsed_representation() -> None:
     whitened -= whitened.mean(0)
     whitened = np.linalg.qr(whitened)[0]
     np.testing.assert_allclose(correlation_spectrum(*[torch.tensor(whitened)] * 2).numpy(), 1.0, atol=1e-9)
-    one = torch.tensor(random.normal(size=(400, 1)) @ np.ones((1, 20)))
-    spectrum = correlation_spectrum(one, one)
+    collapsed = torch.tensor(random.normal(size=(400, 1)) @ np.ones((1, 20)))
+    spectrum = correlation_spectrum(collapsed, collapsed)
     assert spectrum[0] == pytest.approx(20.0)
     assert spectrum[1] < 1e-6
-    assert eigenspectrum(one)[0] == pytest.approx(1.0)
+    assert eigenspectrum(collapsed)[0] == pytest.approx(1.0)
     x = features(50, 7)
     expected = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
     np.testing.assert_allclose(eigenspectrum(torch.tensor(x)).numpy(), expected / expected.sum(), rtol=1e-8)

@@ -49,7 +49,7 @@ def test_the_svms_are_scikit_learns_by_hand() -> None:
     (x, y), (test_x, test_y) = problem(150, 0), problem(120, 1)
     costs = (0.001, 0.1, 10.0)
     ours = svm.voc_svm(x, y, test_x, test_y, costs=costs, threads=2)
-    unit, test_unit = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (x, test_x))
+    unit, test_unit = (features / np.linalg.norm(features, axis=1, keepdims=True) for features in (x, test_x))
     for label in range(3):
         truth = np.where(y[:, label] == 1, 1, -1)
 

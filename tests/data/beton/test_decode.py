@@ -116,9 +116,9 @@ def test_what_lies_behind_the_end_is_not_read() -> None:
         sizes = []
         for length in lengths:
             rests = (bytes(300), b"\xff\xc0" * 150, data[length:] + bytes(300))
-            found = {decode.jpeg_size(np.frombuffer(data[:length] + rest, np.uint8), 0, length) for rest in rests}
-            assert len(found) == 1, length
-            sizes += found
+            outcomes = {decode.jpeg_size(np.frombuffer(data[:length] + rest, np.uint8), 0, length) for rest in rests}
+            assert len(outcomes) == 1, length
+            sizes += outcomes
         assert data is not whole or (sizes[0] == (0, 0) and sizes[-1] == (120, 160))
 
 

@@ -516,9 +516,9 @@ def test_a_size_that_cannot_be_is_refused_before_decoding(tmp_path, name):
     content, message = BOMBS[name]
     (tmp_path / name).write_bytes(content)
     done = subprocess.run([sys.executable, "-c", WATCHED, str(tmp_path / name)], capture_output=True, text=True)
-    *said, spent = done.stdout.splitlines() or [done.stderr]
-    assert len(said) == 2
-    assert all(line.startswith("unreadable:") and re.search(message, line) for line in said), done.stdout + done.stderr
+    *lines, spent = done.stdout.splitlines() or [done.stderr]
+    assert len(lines) == 2
+    assert all(line.startswith("unreadable:") and re.search(message, line) for line in lines), done.stdout + done.stderr
     kilobytes, seconds = map(float, spent.split())
     assert kilobytes < 60_000
     assert seconds < 2

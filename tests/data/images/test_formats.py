@@ -124,10 +124,10 @@ def test_heic_is_read_where_pillow_heif_is():
     turned[0x0112] = 6  # to be turned a quarter clockwise: the left half was down
     heif.from_pillow(Image.fromarray(pixels)).save(stream, exif=turned.tobytes(), quality=95)
     assert formats.by_content(stream.getvalue()[: formats.HEAD]) is formats.HEIC
-    found = decode_picture(stream.getvalue())[0]
-    assert found.shape == (60, 40, 3)
-    assert found[:, 25:, 0].min() > 220
-    assert found[:, :15, 0].max() < 30
+    pixels = decode_picture(stream.getvalue())[0]
+    assert pixels.shape == (60, 40, 3)
+    assert pixels[:, 25:, 0].min() > 220
+    assert pixels[:, :15, 0].max() < 30
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,9 @@ def test_one_range_for_the_whole_set_and_all_its_splits(tmp_path: Path) -> None:
 
 def test_what_is_set_holds_for_all(tmp_path: Path) -> None:
     values = deep(3000).astype(np.int16) - 1000
-    found = decode_picture(tiff(values), Conversion(Choices(), Ranges("-500:1000")))
-    assert np.array_equal(found.pixels, scaled(values, -500, 1000))
-    assert "values cut off" in found.notes
+    decoded = decode_picture(tiff(values), Conversion(Choices(), Ranges("-500:1000")))
+    assert np.array_equal(decoded.pixels, scaled(values, -500, 1000))
+    assert "values cut off" in decoded.notes
     wide = decode_picture(tiff(deep(3000)), Conversion(Choices(), Ranges("type")))
     assert np.array_equal(wide.pixels, scaled(deep(3000), 0, 65535))
     eight = decode_picture(png(deep(200, np.uint8)), Conversion(Choices(), Ranges("0:100")))
@@ -161,12 +161,12 @@ def test_bands_are_chosen_by_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("background", ["black", "#204060", "none"])
 def test_transparency_on_any_background(background: str) -> None:
     pixels, alpha = np.full((2, 2, 3), 200, np.uint8), np.array([[0, 255], [128, 1]], np.uint8)
-    found = decode_picture(png(np.dstack([pixels, alpha])), Conversion(Choices(background=background)))
+    decoded = decode_picture(png(np.dstack([pixels, alpha])), Conversion(Choices(background=background)))
     behind = {"black": (0, 0, 0), "#204060": (0x20, 0x40, 0x60), "none": (200, 200, 200)}[background]
     for place in np.ndindex(2, 2):
         share = alpha[place] / 255
-        assert found.pixels[place].tolist() == [int(share * 200 + (1 - share) * one + 0.5) for one in behind]
-    assert ("transparency ignored" in found.notes) == (background == "none")
+        assert decoded.pixels[place].tolist() == [int(share * 200 + (1 - share) * level + 0.5) for level in behind]
+    assert ("transparency ignored" in decoded.notes) == (background == "none")
     grey = decode_picture(png(np.dstack([pixels[..., 0], alpha])), Conversion(Choices(background=background)))
     assert grey.grey == (background != "#204060")
     opaque = decode_picture(png(np.dstack([pixels, np.full((2, 2), 255, np.uint8)])))
@@ -239,11 +239,11 @@ def test_large_pictures_are_converted_in_pieces(monkeypatch: pytest.MonkeyPatch)
 
     whole, alpha = deep(3000), (RAMP * 255).astype(np.uint8)
     data = png(np.dstack([scaled(whole, 0, 3000), alpha]))
-    expected = [decode_picture(one).pixels for one in (png(whole), tiff(whole.astype(np.int32)), data)]
+    expected = [decode_picture(image).pixels for image in (png(whole), tiff(whole.astype(np.int32)), data)]
     monkeypatch.setattr(ranges, "_AT_ONCE", 70)
     monkeypatch.setattr(transparency, "_AT_ONCE", 70)
-    found = [decode_picture(one).pixels for one in (png(whole), tiff(whole.astype(np.int32)), data)]
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    in_pieces = [decode_picture(image).pixels for image in (png(whole), tiff(whole.astype(np.int32)), data)]
+    assert all(np.array_equal(a, b) for a, b in zip(in_pieces, expected, strict=True))
 
 
 def pnm(magic: str, values: np.ndarray, white: int, *, comment: str = "") -> bytes:
@@ -261,9 +261,9 @@ def test_pgm_and_ppm_keep_their_values(magic: str, colours: int) -> None:
     set_by_hand = Conversion(Choices("500:3000"), Ranges("500:3000"))  # the file's values, not Pillow's sixteenfold
     assert np.array_equal(decode_picture(file, set_by_hand).pixels, scaled(values, 500, 3000))
     assert np.array_equal(decode_picture(pnm(magic, values, 65535)).pixels, scaled(values, 0, 4095))  # the type's
-    found = decode_picture(pnm(magic, values, 3001))
-    assert np.array_equal(found.pixels, scaled(values, 0, 3001))
-    assert found.notes == ["uint16, 0 to the largest value that the file states as 8 bits"]
+    decoded = decode_picture(pnm(magic, values, 3001))
+    assert np.array_equal(decoded.pixels, scaled(values, 0, 3001))
+    assert decoded.notes == ["uint16, 0 to the largest value that the file states as 8 bits"]
     with pytest.raises(Unreadable, match="truncated"):
         decode_picture(file[: len(file) // 2])
 
@@ -279,9 +279,9 @@ def test_nodata_does_not_count_and_is_black(dtype: type, nodata: float, compress
     Image.fromarray(values).save(stream, "TIFF", tiffinfo=tags, compression=compression)
     expected = scaled(values, 0, 255)
     expected[3:6] = 0
-    found = decode_picture(stream.getvalue())
-    assert np.array_equal(found.pixels, expected)
-    assert "values cut off" not in found.notes
+    decoded = decode_picture(stream.getvalue())
+    assert np.array_equal(decoded.pixels, expected)
+    assert "values cut off" not in decoded.notes
 
 
 def test_types_have_ranges_of_their_own(tmp_path: Path) -> None:

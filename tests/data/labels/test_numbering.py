@@ -60,11 +60,11 @@ def test_what_is_said(values: list[object], numbers: list[int], note: str) -> No
 
 
 def test_the_classes_of_the_training_split_hold() -> None:
-    known = ["cat", "dog", "emu"]
-    assert number_labels(["emu", "cat"], "x", training_classes=known).numbers.tolist() == [2, 0]
-    assert number_labels(["emu", "cat"], "x", training_classes=known).class_names == known
+    classes = ["cat", "dog", "emu"]
+    assert number_labels(["emu", "cat"], "x", training_classes=classes).numbers.tolist() == [2, 0]
+    assert number_labels(["emu", "cat"], "x", training_classes=classes).class_names == classes
     with pytest.raises(UserError, match="x has the class 'yak', which the training set lacks"):
-        number_labels(["emu", "yak"], "x", training_classes=known)
+        number_labels(["emu", "yak"], "x", training_classes=classes)
     # What reads as a number alone is a word where the training set has words.
     assert number_labels(["10"], "x", training_classes=["10", "9a"]).numbers.tolist() == [0]
     assert number_labels([1], "x", training_classes=["0", "1", "2"]).class_names == ["0", "1", "2"]

@@ -36,7 +36,7 @@ def names(source: Source) -> list[str]:
 
 
 def counts(source: Source) -> dict[str, int]:
-    return {kind: found.count for kind, found in source.scan_report.skipped.items()}
+    return {kind: skipped.count for kind, skipped in source.scan_report.skipped.items()}
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -63,7 +63,7 @@ READ = {"d/a.jpg", "d/noend", "d/c.jpg_large", "../up.jpg", "/abs.jpg"}
 
 
 def test_every_member_of_a_tar_is_read_or_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader == "")
     path = write_tar(tmp_path / "x.tar", MEMBERS)
     with tarfile.open(path, "a") as archive:
         for name, kind in (
@@ -83,7 +83,7 @@ def test_every_member_of_a_tar_is_read_or_counted(tmp_path, monkeypatch):
 
 
 def test_every_member_of_a_zip_is_read_or_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader == "")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.mkdir("photo.jpg")
         for name, data in MEMBERS:

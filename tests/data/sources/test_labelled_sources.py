@@ -55,7 +55,7 @@ def images(*names: str) -> dict[str, bytes]:
     return dict.fromkeys(names, PICTURE)
 
 
-def found(source: Source) -> list[tuple[str, str]]:
+def labelled(source: Source) -> list[tuple[str, str]]:
     """(last two parts of the name, class name or "") of every image."""
     classes = [*source.class_names, ""]
     described = [source.describe(i) for i in range(len(source))]
@@ -84,7 +84,7 @@ def test_split_folders_keep_test_images_out_of_training(
     path = written_as(kind, tmp_path, images(*names, "notes/a.txt", "labels/train/1.txt"))
     for split, part in (("train", train), ("val", held_out), ("test", held_out)):
         source = open_source(path, split)
-        assert found(source) == [(f"{c}/{i}.png", c) for c in ("glioma", "none") for i in range(2)]
+        assert labelled(source) == [(f"{c}/{i}.png", c) for c in ("glioma", "none") for i in range(2)]
         where = source.path if kind == "folder" else source.describe(0)[0]
         assert f"{above}{part}" in str(where)
     with pytest.raises(UserError, match="no unlabelled split"):
@@ -96,8 +96,8 @@ def test_splits_within_the_classes(tmp_path: Path, kind: str) -> None:
     names = ["cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "dog/train/4.png", "dog/test/5.png"]
     path = written_as(kind, tmp_path, images(*names))
     train, test = open_source(path), open_source(path, "val")
-    assert found(train) == [("train/1.png", "cat"), ("train/3.png", "dog"), ("train/4.png", "dog")]
-    assert found(test) == [("test/2.png", "cat"), ("test/5.png", "dog")]
+    assert labelled(train) == [("train/1.png", "cat"), ("train/3.png", "dog"), ("train/4.png", "dog")]
+    assert labelled(test) == [("test/2.png", "cat"), ("test/5.png", "dog")]
     assert train.scan_report.notes == ["each class folder has its own splits"]
 
 
@@ -105,7 +105,16 @@ def test_splits_within_the_classes(tmp_path: Path, kind: str) -> None:
 def test_a_stray_picture_takes_no_label_from_the_others(tmp_path: Path, kind: str) -> None:
     names = [f"{c}/{i}.png" for c in ("cat", "dog", "scan.tif") for i in range(2)]
     source = open_source(written_as(kind, tmp_path, images(*names, "cover.png", "more.png")))
-    assert sorted(label for _, label in found(source)) == ["", "", "cat", "cat", "dog", "dog", "scan.tif", "scan.tif"]
+    assert sorted(label for _, label in labelled(source)) == [
+        "",
+        "",
+        "cat",
+        "cat",
+        "dog",
+        "dog",
+        "scan.tif",
+        "scan.tif",
+    ]
     assert source.class_names == ["cat", "dog", "scan.tif"]
     assert source.scan_report.notes == ["2 images beside the class folders: kept without a label"]
 
@@ -116,7 +125,7 @@ def test_a_stray_picture_in_either_split(tmp_path: Path, kind: str) -> None:
     path = written_as(kind, tmp_path, images(*names, "train/sheet.png", "val/sheet.png", "logo.png"))
     for split in ("train", "val"):
         source = open_source(path, split)
-        assert sorted(label for _, label in found(source)) == ["", "a", "a", "b", "b"]
+        assert sorted(label for _, label in labelled(source)) == ["", "a", "a", "b", "b"]
         assert "1 image beside the split folders is not read" in source.scan_report.notes
 
 
@@ -149,7 +158,7 @@ def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:
 )
 def test_masks_beside_images_are_no_class(tmp_path: Path, kind: str, train: str, masks: str) -> None:
     source = open_source(written_as(kind, tmp_path, images(f"{train}/1.png", f"{train}/2.png", f"{masks}/1.png")))
-    assert [label for _, label in found(source)] == ["", ""]
+    assert [label for _, label in labelled(source)] == ["", ""]
     passed = source.scan_report.skipped["folders of masks and annotations beside the images"]
     assert passed.examples == [masks]
     classes = open_source(written_as(kind, tmp_path / "b", images("labels/1.png", "prices/2.png")))
@@ -191,7 +200,7 @@ def test_a_class_folder_that_is_not_utf_8(tmp_path: Path) -> None:
 )
 def test_labels_in_files_beside_images(tmp_path: Path, kind: str, side: dict[str, bytes], labels: list[str]) -> None:
     source = open_source(written_as(kind, tmp_path, images("0.png", "1.png", "2.png") | side))
-    assert [label for _, label in found(source)] == labels
+    assert [label for _, label in labelled(source)] == labels
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -199,9 +208,9 @@ def test_files_beside_images_that_are_no_labels_are_said(tmp_path: Path, kind: s
     side = {"0.txt": b"a photo of a cat on a mat", "0.json": b'{"caption": "x", "url": "y"}'}
     source = open_source(written_as(kind, tmp_path, images("0.png", "1.png") | side))
     assert source.class_names == []
-    said = " ".join(source.scan_report.notes)
-    assert ".json files lie beside the images: no label in them (keys: caption, url)" in said
-    assert ".txt files lie beside the images: texts, not labels" in said
+    notes = " ".join(source.scan_report.notes)
+    assert ".json files lie beside the images: no label in them (keys: caption, url)" in notes
+    assert ".txt files lie beside the images: texts, not labels" in notes
 
 
 def test_words_in_shards_count_among_the_training_shards_classes(tmp_path: Path) -> None:
@@ -209,8 +218,8 @@ def test_words_in_shards_count_among_the_training_shards_classes(tmp_path: Path)
         files = {f"{i}.cls": word.encode() for i, word in enumerate(labels.split())}
         written_as("tar", tmp_path, images("0.png", "1.png") | files).rename(tmp_path / f"{name}.tar")
     train, val = open_source(tmp_path), open_source(tmp_path, "val")
-    assert [label for _, label in found(train)] == ["cat", "dog", "emu", "cat"]
-    assert [label for _, label in found(val)] == ["emu", "dog"]
+    assert [label for _, label in labelled(train)] == ["cat", "dog", "emu", "cat"]
+    assert [label for _, label in labelled(val)] == ["emu", "dog"]
     assert train.class_names == val.class_names == ["cat", "dog", "emu"]
     side = images("0.png") | {"0.cls": b"yak"}
     written_as("tar", tmp_path, side).rename(tmp_path / "eval-0.tar")
@@ -245,13 +254,15 @@ def write_parquet(
 )
 def test_labels_in_parquet(tmp_path: Path, values: Sequence[object], labels: list[str]) -> None:
     source = open_source(write_parquet(tmp_path / "x.parquet", values))
-    assert [label for _, label in found(source)] == labels
-    assert [label for _, label in found(open_source(write_parquet(tmp_path / "y.parquet", values, "Class")))] == labels
+    assert [label for _, label in labelled(source)] == labels
+    assert [
+        label for _, label in labelled(open_source(write_parquet(tmp_path / "y.parquet", values, "Class")))
+    ] == labels
 
 
 def test_regression_targets_in_parquet_are_said(tmp_path: Path) -> None:
     source = open_source(write_parquet(tmp_path / "x.parquet", [0.5, 1.0]))
-    assert [label for _, label in found(source)] == ["", ""]
+    assert [label for _, label in labelled(source)] == ["", ""]
     (note,) = source.scan_report.notes
     assert "x.parquet: column 'label' holds numbers with fractions (0.5)" in note
 
@@ -260,10 +271,12 @@ def test_categories_and_names_of_classes_in_parquet(tmp_path: Path) -> None:
     import pyarrow as pa
 
     words = pa.array(["dog", "cat", "dog"]).dictionary_encode()
-    assert [label for _, label in found(open_source(write_parquet(tmp_path / "x.parquet", words)))] == words.to_pylist()
+    assert [
+        label for _, label in labelled(open_source(write_parquet(tmp_path / "x.parquet", words)))
+    ] == words.to_pylist()
     note = {"digit": {"names": ["zero", "one"], "_type": "ClassLabel"}}
     source = open_source(write_parquet(tmp_path / "y.parquet", [1, 0, -1], "digit", note))
-    assert [label for _, label in found(source)] == ["one", "zero", ""]
+    assert [label for _, label in labelled(source)] == ["one", "zero", ""]
 
 
 def test_columns_that_may_be_labels_are_said(tmp_path: Path) -> None:
@@ -274,7 +287,7 @@ def test_columns_that_may_be_labels_are_said(tmp_path: Path) -> None:
     ]
     notes = {name: {"names": ["a", "b"], "_type": "ClassLabel"} for name in ("label", "coarse")}
     source = open_source(write_parquet(tmp_path / "y.parquet", [0, 1], "label", notes, coarse=[1, 0]))
-    assert [label for _, label in found(source)] == ["a", "b"]
+    assert [label for _, label in labelled(source)] == ["a", "b"]
     (note,) = source.scan_report.notes
     assert note == "labels are those of column 'label'; others could be: 'coarse'; --label-column NAME takes one"
 
@@ -284,8 +297,8 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
     write_parquet(tmp_path / "data/TRAIN-00001-of-00002.parquet", ["emu", None])
     write_parquet(tmp_path / "data/testing-00000-of-00001.parquet", ["emu", "dog"])
     train, test = open_source(tmp_path), open_source(tmp_path, "test")
-    assert [label for _, label in found(train)] == ["cat", "dog", "emu", ""]
-    assert [label for _, label in found(test)] == ["emu", "dog"]
+    assert [label for _, label in labelled(train)] == ["cat", "dog", "emu", ""]
+    assert [label for _, label in labelled(test)] == ["emu", "dog"]
     assert test.class_names == ["cat", "dog", "emu"]
 
 
@@ -309,7 +322,7 @@ def test_words_in_parquet_count_among_the_training_rows_classes(tmp_path: Path) 
 def test_labels_in_a_table_beside_images(tmp_path: Path, kind: str, table: str, content: str) -> None:
     path = written_as(kind, tmp_path, images("0.png", "1.png", "2.png") | {table: content.encode()})
     source = open_source(path)
-    assert [label for _, label in found(source)] == ["dog", "", "cat"]
+    assert [label for _, label in labelled(source)] == ["dog", "", "cat"]
     assert f"labels are those of {table}" in source.scan_report.notes
     assert source.scan_report.skipped == {}
     if table == "_classes.csv":
@@ -325,8 +338,8 @@ def test_a_table_for_each_split_or_one_above_them(tmp_path: Path, kind: str) -> 
     tiny = {"train/train_labels.txt": b"0.png emu\n1.png cat\n", "test/val_annotations.txt": b"0.png\temu\t1\t2\n"}
     for place, tables in (("a", each), ("b", above), ("c", called), ("d", tiny)):
         path = written_as(kind, tmp_path / place, files | tables)
-        assert [label for _, label in found(open_source(path))] == ["emu", "cat"]
-        assert [label for _, label in found(open_source(path, "test"))] == ["emu"]
+        assert [label for _, label in labelled(open_source(path))] == ["emu", "cat"]
+        assert [label for _, label in labelled(open_source(path, "test"))] == ["emu"]
         assert open_source(path, "test").class_names == ["cat", "emu"]
 
 
@@ -335,8 +348,8 @@ def test_a_table_that_says_the_splits(tmp_path: Path, kind: str) -> None:
     table = b"filename,label,split\n0.png,dog,train\n1.png,cat,train\n2.png,dog,valid\n"
     path = written_as(kind, tmp_path, images("im/0.png", "im/1.png", "im/2.png", "im/3.png") | {"labels.csv": table})
     train, val = open_source(path), open_source(path, "val")
-    assert [label for _, label in found(train)] == ["dog", "cat"]
-    assert [label for _, label in found(val)] == ["dog"]
+    assert [label for _, label in labelled(train)] == ["dog", "cat"]
+    assert [label for _, label in labelled(val)] == ["dog"]
     assert val.class_names == ["cat", "dog"]
     assert "labels.csv says which images are of the val split: 1 of 4" in val.scan_report.notes
     if kind == "folder":
@@ -350,8 +363,8 @@ def test_a_table_that_says_the_splits(tmp_path: Path, kind: str) -> None:
 def test_a_table_that_says_the_splits_and_no_labels(tmp_path: Path) -> None:
     table = b"file,split\n0.png,train\n1.png,train\n2.png,test\n"
     path = written_as("folder", tmp_path, images("0.png", "1.png", "2.png") | {"x.csv": table})
-    assert found(open_source(path)) == [("0.png", ""), ("1.png", "")]
-    assert found(open_source(path, "test")) == [("2.png", "")]
+    assert labelled(open_source(path)) == [("0.png", ""), ("1.png", "")]
+    assert labelled(open_source(path, "test")) == [("2.png", "")]
     assert open_source(path).scan_report.notes == ["x.csv says which images are of the train split: 2 of 3"]
 
 
@@ -359,7 +372,7 @@ def test_a_table_beside_a_tar_file_labels_its_images(tmp_path: Path) -> None:
     written_as("tar", tmp_path, images("im/0.png", "im/1.png"))
     (tmp_path / "labels.csv").write_bytes(b"file,label\n0.png,dog\n1.png,cat\n")
     source = open_source(tmp_path)
-    assert [label for _, label in found(source)] == ["dog", "cat"]
+    assert [label for _, label in labelled(source)] == ["dog", "cat"]
     assert source.scan_report.skipped == {}
 
 
@@ -367,7 +380,7 @@ def test_a_readme_takes_no_labels_from_images(tmp_path: Path) -> None:
     long = {"README.txt": b"a long text about the images\n" * 3}
     labels = {"0.txt": b"dog", "1.txt": b"cat"}
     source = open_source(written_as("tar", tmp_path, long | images("0.png", "1.png") | labels))
-    assert [label for _, label in found(source)] == ["dog", "cat"]
+    assert [label for _, label in labelled(source)] == ["dog", "cat"]
     assert source.scan_report.skipped[".txt files"].count == 1
     assert source.scan_report.notes == []
     source = open_source(written_as("tar", tmp_path / "b", long | {"x.json": b"{}"} | images("a/0.png", "b/1.png")))
@@ -395,7 +408,7 @@ def test_a_tar_file_for_each_class(tmp_path: Path, files: dict[str, str], classe
         written_as("tar", tmp_path, images(name)).rename(tmp_path / f"{stem}.tar")
     source = open_source(tmp_path)
     assert source.class_names == classes
-    labels = [label for _, label in found(source)]
+    labels = [label for _, label in labelled(source)]
     if classes:
         assert all(stem.startswith(label) for stem, label in zip(sorted(files), labels, strict=True))
         assert any(note.startswith("classes are the files") for note in source.scan_report.notes)
@@ -408,7 +421,7 @@ def test_tar_files_of_classes_in_split_folders_and_of_other_sources(tmp_path: Pa
     for stem in ("train/cat", "train/dog", "val/dog"):
         (tmp_path / "a" / stem).parent.mkdir(parents=True, exist_ok=True)
         written_as("tar", tmp_path, images("0.png")).rename(tmp_path / "a" / f"{stem}.tar")
-    assert found(open_source(tmp_path / "a", "val")) == [("dog.tar/0.png", "dog")]
+    assert labelled(open_source(tmp_path / "a", "val")) == [("dog.tar/0.png", "dog")]
     assert open_source(tmp_path / "a", "val").class_names == ["cat", "dog"]
     (tmp_path / "b").mkdir()
     for stem in ("train-cc", "train-laion", "val-coco", "val-voc"):
@@ -421,7 +434,7 @@ def test_parquet_files_of_a_class_each(tmp_path: Path) -> None:
     for stem, rows in (("cat", 1), ("dog", 2)):
         pq.write_table(pa.table({"image": [PICTURE] * rows}), tmp_path / f"{stem}.parquet")
     source = open_source(tmp_path)
-    assert [label for _, label in found(source)] == ["cat", "dog", "dog"]
+    assert [label for _, label in labelled(source)] == ["cat", "dog", "dog"]
 
 
 def test_tables_that_do_not_label_images(tmp_path: Path) -> None:
@@ -451,8 +464,8 @@ def test_shards_in_split_folders(tmp_path: Path, above: str, test: str) -> None:
         (top / above / split).mkdir(parents=True)
         write_parquet(top / above / split / "0000.parquet", words)
     train, held_out = open_source(top), open_source(top, "val")
-    assert [label for _, label in found(train)] == ["cat", "dog", "emu"]
-    assert [label for _, label in found(held_out)] == ["emu", "dog"]
+    assert [label for _, label in labelled(train)] == ["cat", "dog", "emu"]
+    assert [label for _, label in labelled(held_out)] == ["emu", "dog"]
     assert held_out.class_names == ["cat", "dog", "emu"]
     with pytest.raises(UserError, match="no unlabelled split"):
         open_source(top, "unlabelled")
@@ -463,6 +476,6 @@ def test_tar_files_in_split_folders(tmp_path: Path) -> None:
         (tmp_path / "x" / split).mkdir(parents=True, exist_ok=True)
         shard = written_as("tar", tmp_path, images("0.png") | {"0.cls": word.encode()})
         shard.rename(tmp_path / "x" / split / f"{word}.tar")
-    assert [label for _, label in found(open_source(tmp_path / "x"))] == ["a", "b"]
-    assert [label for _, label in found(open_source(tmp_path / "x", "val"))] == ["b"]
+    assert [label for _, label in labelled(open_source(tmp_path / "x"))] == ["a", "b"]
+    assert [label for _, label in labelled(open_source(tmp_path / "x", "val"))] == ["b"]
     assert open_source(tmp_path / "x", "test").class_names == ["a", "b"]

@@ -12,10 +12,10 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def choose(columns: dict[str, pa.DataType], wanted: str | None = None, content: dict[str, bytes | None] | None = None):
+def choose(columns: dict[str, pa.DataType], column: str | None = None, content: dict[str, bytes | None] | None = None):
     schema = pa.schema(list(columns.items()))
     first = (lambda name: PNG) if content is None else content.get
-    return parquet_columns.choose_image_column(schema, wanted, first, "x.parquet")
+    return parquet_columns.choose_image_column(schema, column, first, "x.parquet")
 
 
 @pytest.mark.parametrize(

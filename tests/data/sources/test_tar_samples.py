@@ -22,8 +22,10 @@ def test_a_name_is_a_sample_and_a_member(name, key, member):
     assert key_and_member(name) == (key, member)
 
 
-def kept(names: list[str], wanted: str | None = None, *, samples: bool = False, shards: list[int] | None = None):
-    chosen = choose_members(names, shards or [0] * len(names), wanted, samples)
+def chosen_names(
+    names: list[str], member: str | None = None, *, samples: bool = False, shards: list[int] | None = None
+):
+    chosen = choose_members(names, shards or [0] * len(names), member, samples)
     return [name for name, keep in zip(names, chosen.keep, strict=True) if keep], chosen
 
 
@@ -39,8 +41,8 @@ def kept(names: list[str], wanted: str | None = None, *, samples: bool = False, 
     ],
 )
 def test_the_photo_of_each_sample(names, expected):
-    found, chosen = kept(names)
-    assert found == expected
+    read, chosen = chosen_names(names)
+    assert read == expected
     assert sum(len(rows) for rows in chosen.skipped.values()) == len(names) - len(expected)
     assert " is read" in chosen.notes[0]
     assert chosen.other not in ("", "jpg")
@@ -56,27 +58,27 @@ def test_the_photo_of_each_sample(names, expected):
     ],
 )
 def test_names_that_only_look_like_samples_are_all_read(names):
-    assert kept(names)[0] == names
+    assert chosen_names(names)[0] == names
 
 
 def test_samples_do_not_cross_files():
     names = ["0.jpg", "0.png", "1.jpg", "1.png"]
-    assert kept(names, shards=[0, 1, 0, 1])[0] == names
+    assert chosen_names(names, shards=[0, 1, 0, 1])[0] == names
 
 
 def test_two_images_are_a_sample_where_labels_lie_beside_them():
     names = ["0.jpg", "0.png"]
-    assert kept(names)[0] == names
-    assert kept(names, samples=True)[0] == ["0.jpg"]
+    assert chosen_names(names)[0] == names
+    assert chosen_names(names, samples=True)[0] == ["0.jpg"]
 
 
 def test_another_member_is_chosen():
     names = ["0.jpg", "0.seg.png", "1.jpg"]
-    found, chosen = kept(names, "seg.png")
-    assert found == ["0.seg.png"]
+    read, chosen = chosen_names(names, "seg.png")
+    assert read == ["0.seg.png"]
     assert chosen.skipped == {".jpg images, of which none was asked for": [0, 2]}
-    assert kept(names, ".JPG")[0] == ["0.jpg", "1.jpg"]
-    assert kept(names, "all")[0] == names
+    assert chosen_names(names, ".JPG")[0] == ["0.jpg", "1.jpg"]
+    assert chosen_names(names, "all")[0] == names
     with pytest.raises(UserError, match="--member is 'gif'") as caught:
-        kept(names, "gif")
+        chosen_names(names, "gif")
     assert caught.value.allowed == "jpg, seg.png, all"

@@ -35,11 +35,11 @@ def names(source: Source) -> list[str]:
 
 
 def counts(source: Source) -> dict[str, int]:
-    return {kind: found.count for kind, found in source.scan_report.skipped.items()}
+    return {kind: skipped.count for kind, skipped in source.scan_report.skipped.items()}
 
 
 def test_every_file_of_a_folder_is_read_or_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader in ("", "jpg_2000"))
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader in ("", "jpg_2000"))
     for name in ("a.jpg", "b.PNG", "c.jp2"):
         picture(tmp_path / name)
     picture(tmp_path / "no ending", kind="PNG")
@@ -77,7 +77,7 @@ def test_every_file_of_a_folder_is_read_or_counted(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_what_cannot_be_read_names_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader == "")
     (tmp_path / "IMG_1.HEIC").write_bytes(b"x")
     with pytest.raises(UserError, match=r"no images under .*HEIC images: 1 \(IMG_1.HEIC\)") as caught:
         open_source(tmp_path)
@@ -85,7 +85,7 @@ def test_a_folder_of_what_cannot_be_read_names_it(tmp_path, monkeypatch):
 
 
 def test_a_jpeg_under_the_ending_of_another_format_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader == "")
     picture(tmp_path / "a.heic", kind="JPEG")
     picture(tmp_path / "b.avif", kind="PNG")
     picture(tmp_path / "c.nef", kind="TIFF")  # a camera's RAW image begins like this
@@ -155,7 +155,7 @@ def test_what_is_no_regular_file_is_counted_and_never_opened(tmp_path, monkeypat
 
 
 def test_a_file_that_is_nothing_known_is_named_for_what_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "readable", lambda found: found.reader == "")
+    monkeypatch.setattr(formats, "readable", lambda file_format: file_format.reader == "")
     (tmp_path / "zeros.jpg").write_bytes(bytes(400))
     with pytest.raises(UserError, match="of no known kind"):
         open_source(tmp_path / "zeros.jpg")
@@ -208,8 +208,8 @@ def test_folders_that_cannot_be_listed_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     source = open_source(tmp_path)
     assert names(source) == ["open/1.jpg"]
-    found = source.scan_report.skipped["folders that cannot be listed"]
-    assert (found.count, found.examples) == (2, ["open/deep (Permission denied)", "shut (Permission denied)"])
+    skipped = source.scan_report.skipped["folders that cannot be listed"]
+    assert (skipped.count, skipped.examples) == (2, ["open/deep (Permission denied)", "shut (Permission denied)"])
     monkeypatch.setattr(os, "scandir", lambda path: refuse("shut"))
     with pytest.raises(UserError, match="cannot be read"):
         open_source(tmp_path)
@@ -395,7 +395,7 @@ def test_folders_without_images_beside_those_of_images_are_reported(tmp_path, im
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"0 0.5 0.5 0.1 0.1")
     met = open_source(tmp_path).scan_report.skipped
-    assert {kind: one.examples for kind, one in met.items()} == {
+    assert {kind: skipped.examples for kind, skipped in met.items()} == {
         ".txt files": ["labels/train/1.txt"],
         ".xml files": ["Annotations/1.xml"],
         "hidden files": ["labels/train/.hidden"],

@@ -12,12 +12,12 @@ def test_counts_and_the_first_names_whatever_the_order_they_come_in():
     report.skip("hidden files", ".x\n")
     report.note("the first column was taken")
     report.note("the first column was taken")
-    kept = report.as_dict()
-    assert kept["passed_over"]["HEIC images"] == {
+    stored = report.as_dict()
+    assert stored["passed_over"]["HEIC images"] == {
         "count": 6, "examples": ["1.heic", "2.heic", "3.heic"], "next": "install it",
     }  # fmt: skip
-    assert total(kept) == 7
-    assert lines_of(kept) == report.lines() == [
+    assert total(stored) == 7
+    assert lines_of(stored) == report.lines() == [
         "passed over: HEIC images: 6 (1.heic, 2.heic, 3.heic, ...); install it",
         "passed over: hidden files: 1 (.x\\n)",
         "note: the first column was taken",

@@ -37,11 +37,11 @@ from barlowctl.errors import UserError
     ],
 )
 def test_folders_that_are_splits(folders: list[str], train: str | None, held_out: str | None) -> None:
-    found = split_folders(folders)
-    assert found
-    assert choose(found, "train", "x") == train
-    assert choose(found, "val", "x") == held_out
-    assert choose(found, "test", "x") == held_out
+    splits = split_folders(folders)
+    assert splits
+    assert choose(splits, "train", "x") == train
+    assert choose(splits, "val", "x") == held_out
+    assert choose(splits, "test", "x") == held_out
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_folders_that_are_classes(folders: list[str]) -> None:
 
 
 def test_val_and_test_apart() -> None:
-    found = split_folders(["test", "train", "validation", "unlabeled"])
-    assert [choose(found, split, "x") for split in ("train", "val", "test", "unlabelled")] == [
+    splits = split_folders(["test", "train", "validation", "unlabeled"])
+    assert [choose(splits, split, "x") for split in ("train", "val", "test", "unlabelled")] == [
         "train",
         "validation",
         "test",
@@ -76,10 +76,10 @@ def test_val_and_test_apart() -> None:
 
 @pytest.mark.parametrize("folders", [["Train", "train", "test"], ["train_1", "train_2", "test"]])
 def test_two_folders_of_one_split_are_refused(folders: list[str]) -> None:
-    found = split_folders(folders)
-    assert choose(found, "test", "x") == "test"
+    splits = split_folders(folders)
+    assert choose(splits, "test", "x") == "test"
     with pytest.raises(UserError, match=f"two folders of the train split: '{folders[0]}' and '{folders[1]}'"):
-        choose(found, "train", "x")
+        choose(splits, "train", "x")
 
 
 @pytest.mark.parametrize(
