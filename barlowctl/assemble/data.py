@@ -142,9 +142,19 @@ def choose_loader(source: ImageSet, requested: str) -> LoaderChoice:
 
 
 def training_loader(
-    source: ImageSet, recipe: Recipe, runtime: Runtime, device: torch.device, **options: Any
+    source: ImageSet,
+    recipe: Recipe,
+    runtime: Runtime,
+    device: torch.device,
+    *,
+    specs: list[Spec] | None = None,
+    **options: Any,
 ) -> ViewLoader:
-    """A loader of the recipe's distorted views over `source`. `options`: those of `build_loader`."""
+    """A loader of the recipe's distorted views over `source`.
+
+    Args:
+        specs: the first of these views; None: all. options: those of `build_loader`.
+    """
     settled: dict[str, Any] = {
         "seed": recipe.seed,
         "on_unreadable": recipe.data.on_unreadable,
@@ -152,7 +162,7 @@ def training_loader(
         **options,
     }
     channels = preprocessing_of(recipe).channels
-    return build_loader(source, view_specs(recipe), channels, runtime, device, **settled)
+    return build_loader(source, specs or view_specs(recipe), channels, runtime, device, **settled)
 
 
 def build_loader(

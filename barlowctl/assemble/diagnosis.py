@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from barlowctl.assemble.data import ImageSet, training_loader
+from barlowctl.assemble.data import ImageSet, training_loader, view_specs
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.images.unreadable import OnMeasuring
@@ -25,30 +25,50 @@ from barlowctl.recipe.schema import Recipe
 SAMPLES = 2048
 """Images whose two views are embedded: enough for D up to about a thousand, and a second or two of a CPU."""
 _BATCH = 256
-OF_C = ("mean_diagonal", "rms_off_diagonal")
-"""The metrics of a `Diagnosis`."""
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What C looks like.
+class Correlation:
+    """What C, the cross-correlation of the embeddings of two views, looks like.
 
     Attributes:
         mean_diagonal: of C: the share of an embedding's variance that survives the distortions; healthy near 1.
         rms_off_diagonal: root mean square of the rest; healthy near chance, 1 / sqrt(samples).
         singular_values: of C, descending. block: C of the first 128 dimensions.
-        samples: images they were computed from.
     """
 
     mean_diagonal: float
     rms_off_diagonal: float
     singular_values: Tensor
     block: Tensor
+
+    @classmethod
+    def of(cls, z1: Tensor, z2: Tensor) -> Correlation:
+        """Of the embeddings `(N, D)` of two views."""
+        summary = diagnostics.correlation_summary(z1, z2)
+        spectrum, block = diagnostics.correlation_spectrum(z1, z2), diagnostics.correlation_block(z1, z2)
+        return cls(summary.mean_diagonal, summary.rms_off_diagonal, spectrum, block)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the embeddings look like.
+
+    Attributes:
+        embedding_spread: of the first view: 1: directions are spread evenly, 0: all the same, collapsed.
+        correlation: None: the method compares no pair of views that have one network's embeddings.
+        samples: images they were computed from.
+    """
+
+    embedding_spread: float
+    correlation: Correlation | None
     samples: int
 
     def values(self) -> dict[str, float]:
         """As metrics."""
-        return {"mean_diagonal": self.mean_diagonal, "rms_off_diagonal": self.rms_off_diagonal}
+        c = self.correlation
+        of_c = {"mean_diagonal": c.mean_diagonal, "rms_off_diagonal": c.rms_off_diagonal} if c else {}
+        return {"embedding_spread": self.embedding_spread, **of_c}
 
 
 def diagnose(
@@ -60,9 +80,9 @@ def diagnose(
     members: np.ndarray | None = None,
     on_unreadable: OnMeasuring | None = None,
 ) -> Diagnosis | None:
-    """Embed two distorted views of the same images, always the same views, and look at their cross-correlation.
+    """Embed full-size distorted views of the same images, always the same views, and look at the embeddings.
 
-    None: the method compares no pair of embeddings.
+    None: the method compares no embeddings.
 
     Runs in evaluation mode and without gradients; the method's state and modes are left as they were.
 
@@ -72,6 +92,7 @@ def diagnose(
     """
     pool = np.arange(source.num_samples) if members is None else members
     chosen = pool[np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(np.int64)]
+    specs = view_specs(recipe)[: recipe.objective.full_views]
     loader = training_loader(
         source,
         recipe,
@@ -79,27 +100,25 @@ def diagnose(
         device,
         batch_size=min(_BATCH, len(chosen)),
         shuffle=False,
+        specs=specs,
         subset=chosen,
         on_unreadable=on_unreadable or ("skip" if recipe.data.on_unreadable == "replace" else "raise"),
     )
     to_input = preprocessing_of(recipe).normalization().to(device)
-    embedded: tuple[list[Tensor], list[Tensor]] = ([], [])
+    embedded: list[list[Tensor]] = [[] for _ in specs]
     with loader, in_mode(method, training=False), torch.inference_mode():
         for batch in loader.epoch(0):
             if not len(batch.indices):
                 continue
-            for rows, view in zip(embedded, batch.views[:2], strict=False):
+            for rows, view in zip(embedded, batch.views, strict=True):
                 z = method.project(to_input(view.to(device)))
                 if z is None:
                     return None
                 rows.append(z.detach().to("cpu", torch.float32, copy=True))
-    z1, z2 = (torch.cat(parts) for parts in embedded)
-    summary = diagnostics.correlation_summary(z1, z2)
+    z1, *others = (torch.cat(rows) for rows in embedded)
     return Diagnosis(
-        mean_diagonal=summary.mean_diagonal,
-        rms_off_diagonal=summary.rms_off_diagonal,
-        singular_values=diagnostics.correlation_spectrum(z1, z2),
-        block=diagnostics.correlation_block(z1, z2),
+        embedding_spread=diagnostics.feature_spread(z1),
+        correlation=Correlation.of(z1, others[0]) if others else None,
         samples=len(z1),
     )
 
@@ -107,27 +126,33 @@ def diagnose(
 def save_spectra(path: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor) -> None:
     """Spectra and the block of C, where there is one, as safetensors."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    of_c = {"singular_values": diagnosis.singular_values.float(), "block": diagnosis.block} if diagnosis else {}
+    c = diagnosis and diagnosis.correlation
+    of_c = {"singular_values": c.singular_values.float(), "block": c.block} if c else {}
     tensors = {**of_c, "eigenvalues": eigenvalues.float()}
     with atomic_write(path) as temporary:
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
 
 
-def correlation_pictures(folder: Path) -> tuple[Path, Path]:
+def pictures(folder: Path, diagnosis: Diagnosis | None) -> tuple[Path, ...]:
     """Where `save_pictures` puts them."""
-    return folder / "correlation.png", folder / "spectra.png"
+    of_c = (folder / "correlation.png",) if diagnosis and diagnosis.correlation else ()
+    return (*of_c, folder / "spectra.png")
 
 
-def save_pictures(folder: Path, diagnosis: Diagnosis, eigenvalues: Tensor, width: int) -> list[Path]:
-    """`correlation.png` (the block of C) and `spectra.png` in `folder`; returns the files."""
+def save_pictures(folder: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor, width: int) -> list[Path]:
+    """`correlation.png` (the block of C, where there is one) and `spectra.png` in `folder`; returns the files.
+
+    Args:
+        eigenvalues: of the features. width: of the embeddings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files = correlation_pictures(folder)
-    dimensions = len(diagnosis.block)
-    title = f"C of the first {dimensions} of {width} dimensions, {diagnosis.samples:,} images (red 1, white 0, blue -1)"
-    save_image(matrix.heat_map(diagnosis.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
-    series = {
-        "singular values of C (embeddings)": diagnosis.singular_values.numpy(),
-        "eigenvalues of the covariance (features), shares": eigenvalues.numpy(),
-    }
-    save_image(panels.spectra(series, "Spectra"), files[1])
+    files = pictures(folder, diagnosis)
+    series: dict[str, np.ndarray] = {}
+    if diagnosis and (c := diagnosis.correlation):
+        title = f"C of the first {len(c.block)} of {width} dimensions, {diagnosis.samples:,} images"
+        title += " (red 1, white 0, blue -1)"
+        save_image(matrix.heat_map(c.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
+        series["singular values of C (embeddings)"] = c.singular_values.numpy()
+    series["eigenvalues of the covariance (features), shares"] = eigenvalues.numpy()
+    save_image(panels.spectra(series, "Spectra"), files[-1])
     return list(files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.errors import UserError
 from barlowctl.eval import diagnostics, features, knn, meaning
+from barlowctl.eval.diagnostics import read_spread
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
@@ -151,6 +152,7 @@ class OnlineEvaluation:
         self._notify = notify
         self._latest: tuple[Diagnosis | None, Tensor] | None = None
         self._left_out = set[str]()
+        self._collapsed = False
         if recipe.eval.queries != "off" and recipe.eval.every_epochs:
             try:
                 self._find_queries(generator, data)
@@ -222,10 +224,19 @@ class OnlineEvaluation:
                 **(diagnosis.values() if diagnosis else {}),
             }
             self._latest = (diagnosis, diagnostics.eigenspectrum(bank))
+            self._say_collapse(values)
         except diagnostics.NotFinite as error:
             self._notify(f"no {error.message}")
             return {}
         return values
+
+    def _say_collapse(self, values: Mapping[str, float]) -> None:
+        """Tell of embeddings or features that are all the same, once until they are not any more."""
+        spreads = (("embeddings", "embedding_spread"), ("features", "feature_spread"))
+        said = {text for what, key in spreads if key in values and (text := read_spread(values[key], what))}
+        for text in sorted(said) if not self._collapsed else ():
+            self._notify(f"{text}; a lower optimizer.lr, or a longer train.warmup_epochs, may keep them apart")
+        self._collapsed = bool(said)
 
     def reported(self, result: dict[str, Any]) -> dict[str, Any]:
         """A run's result, with the reason in the place of a kNN that means nothing."""

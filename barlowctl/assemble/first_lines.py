@@ -56,7 +56,7 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
     warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
         "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
-        "objective": method.describe(recipe.train.batch_size, ranks),
+        "objective": f"{recipe.objective.name}, {method.describe(recipe.train.batch_size, ranks)}",
         "views": describe_views(recipe),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}; {describe_schedule(recipe)}",
         "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",

@@ -33,8 +33,11 @@ LABELS = {
     "data_wait": "waiting for data",
     "knn": "kNN",
     "feature_spread": "spread",
+    "embedding_spread": "embedding spread",
     "effective_rank": "rank",
 }
+MEASURED = ("knn", "feature_spread", "embedding_spread", "effective_rank")
+"""What is shown of an evaluation."""
 
 
 @contextmanager
@@ -161,7 +164,7 @@ class _Lines:
                 self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {text}  left {duration(left)}")
             case Evaluated():
                 what = "evaluation" if "knn" in event.values else "diagnostics"
-                self.console.say(f"  {what}  " + _text(event.values, ("knn", "feature_spread", "effective_rank")))
+                self.console.say(f"  {what}  " + _text(event.values, MEASURED))
             case Notice():
                 self.console.say(f"note: {event.text}")
 
@@ -218,5 +221,5 @@ class _Live:
 
         training = ("loss", *self.terms, "lr_weights", "images_per_second", "data_wait")
         first = _text(self.metrics, training)
-        second = _text(self.metrics, ("knn", "feature_spread", "effective_rank"))
+        second = _text(self.metrics, MEASURED)
         return Group(self.bars, *(Text(line) for line in (first, second) if line))

@@ -29,7 +29,10 @@ app = typer.Typer(
 )
 
 Run = Annotated[str | None, options.run("A run's name or directory. Default: the newest run.")]
-MEASURED = ("knn", "feature_spread", "effective_rank", "lr_weights", "grad_norm", "images_per_second", "data_wait")
+MEASURED = (
+    "knn", "feature_spread", "embedding_spread", "effective_rank", "lr_weights", "grad_norm", "images_per_second",
+    "data_wait",
+)  # fmt: skip
 
 
 @app.command("list", cls=Command, epilog="barlowctl runs list")

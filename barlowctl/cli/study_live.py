@@ -62,10 +62,12 @@ def _measured(record: Any) -> str:
         return f"failed: {record['failed']}"
     values = record["measures"]
     knn, linear = ("not reported" if values[key] is None else f"{values[key]:.2f}" for key in ("knn", "linear_top1"))
-    return (
-        f"kNN {knn}, linear {linear}, effective rank {values['effective_rank']:.1f}, "
-        f"C_ii {values['mean_diagonal']:.2f}, C_ij {values['rms_off_diagonal']:.2f}"
-    )
+    of_c = [
+        f"{name} {values[key]:.2f}"
+        for name, key in (("C_ii", "mean_diagonal"), ("C_ij", "rms_off_diagonal"))
+        if key in values
+    ]
+    return ", ".join([f"kNN {knn}", f"linear {linear}", f"effective rank {values['effective_rank']:.1f}", *of_c])
 
 
 class _Tables:

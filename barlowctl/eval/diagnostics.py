@@ -87,6 +87,17 @@ def correlation_summary(z1: Tensor, z2: Tensor) -> CorrelationSummary:
     return CorrelationSummary(float(diagonal.mean()), (off_diagonal / (d * (d - 1))) ** 0.5)
 
 
+COLLAPSED = 0.05
+"""Spread of directions below which different images look the same to a network."""
+
+
+def read_spread(spread: float, what: str) -> str | None:
+    """What is to be said of a `feature_spread` near 0; None where it is not. `what`: whose it is."""
+    if spread >= COLLAPSED:
+        return None
+    return f"collapsed: the {what} of different images point the same way (spread {spread:.3f}; 1: evenly spread)"
+
+
 def read_correlation(mean_diagonal: float, rms_off_diagonal: float, rank: float) -> str:
     """What the numbers of C and the effective rank of the features say, in a sentence.
 
@@ -98,7 +109,8 @@ def read_correlation(mean_diagonal: float, rms_off_diagonal: float, rank: float)
     if mean_diagonal < 0.3:
         return f"not invariant: little of the embeddings survives the distortions ({numbers})"
     if rms_off_diagonal > 0.3:
-        return f"redundant: dimensions still share much; more training or a larger lambd ({numbers})"
+        apart = "more training, or more weight on the term that takes them apart"
+        return f"redundant: dimensions still share much; {apart} ({numbers})"
     return f"healthy: invariant and spread over many directions ({numbers})"
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.assemble.data import ImageSet
-from barlowctl.assemble.diagnosis import correlation_pictures, diagnose, save_pictures, save_spectra
+from barlowctl.assemble.diagnosis import diagnose, pictures, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.labelled import Labelled, image_names
@@ -149,7 +149,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
 
 
 def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
-    """The cross-correlation of a run's embeddings, in numbers and in pictures; empty where its method has no pair."""
+    """A run's embeddings, in numbers and in pictures; no numbers where its method compares none."""
     assert context.folder is not None
     diagnosis = diagnose(
         run.method.to(context.device),
@@ -163,11 +163,9 @@ def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dic
     spectra = context.folder / "spectra.safetensors"
     with context.outputs.writing(spectra):
         save_spectra(spectra, diagnosis, eigenvalues)
-    if diagnosis is None:
-        return {}
-    with context.outputs.writing(*correlation_pictures(context.folder)):
+    with context.outputs.writing(*pictures(context.folder, diagnosis)):
         save_pictures(context.folder, diagnosis, eigenvalues, run.recipe.model.projector[-1])
-    return {**diagnosis.values(), "samples": diagnosis.samples}
+    return {**diagnosis.values(), "samples": diagnosis.samples} if diagnosis else {}
 
 
 def _sample(count: int, at_most: int) -> Tensor:

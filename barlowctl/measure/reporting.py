@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
-from barlowctl.eval.diagnostics import read_correlation
+from barlowctl.eval.diagnostics import read_correlation, read_spread
 from barlowctl.files import write_text
 from barlowctl.measure.embedding import embed, find_neighbours
 from barlowctl.measure.subjects import open_subject
@@ -37,7 +37,10 @@ from barlowctl.runs.history import terms_of
 
 NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
 SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
-SUMMARY = ("epochs", "steps", "loss", "knn", "effective_rank", "mean_diagonal", "images_per_second", "cpu_seconds")
+SUMMARY = (
+    "epochs", "steps", "loss", "knn", "effective_rank", "embedding_spread", "mean_diagonal", "images_per_second",
+    "cpu_seconds",
+)  # fmt: skip
 
 
 def report(
@@ -131,12 +134,7 @@ def _gather(
         for key in saved.keys() & {"singular_values", "eigenvalues"}:  # the last file's remain
             values = saved[key].tolist()
             spectra[key] = [value for value in values if value > SMALLEST * max(values)]
-    if "mean_diagonal" in metrics:
-        readings.append(
-            read_correlation(
-                metrics["mean_diagonal"][1][-1], metrics["rms_off_diagonal"][1][-1], metrics["effective_rank"][1][-1]
-            )
-        )
+    readings += _readings(recipe, {key: values[-1] for key, (_, values) in metrics.items()})
     if images:
         try:
             drawn += _of_images(run, recipe, runtime, data, notes)
@@ -163,6 +161,16 @@ def _gather(
         readings=readings,
         notes=notes,
     )
+
+
+def _readings(recipe: Recipe, last: Mapping[str, float]) -> list[str]:
+    """What the newest diagnostics say, in sentences."""
+    of_c = ("mean_diagonal", "rms_off_diagonal", "effective_rank")
+    if recipe.objective.decorrelates and all(key in last for key in of_c):
+        return [read_correlation(*(last[key] for key in of_c))]
+    spreads = (("embeddings", "embedding_spread"), ("features", "feature_spread"))
+    said = [read_spread(last[key], what) for what, key in spreads if key in last]
+    return [text for text in said if text]
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -202,7 +210,12 @@ def _of_images(run: Path, recipe: Recipe, runtime: Runtime, data: str | None, no
     notes += changed_since_training(run, train)
 
     def loader_of(indices: np.ndarray) -> Any:
-        choice = {"batch_size": len(indices), "shuffle": False, "subset": indices, "on_unreadable": "skip"}
+        choice: dict[str, Any] = {
+            "batch_size": len(indices),
+            "shuffle": False,
+            "subset": indices,
+            "on_unreadable": "skip",
+        }
         return training_loader(train, recipe, runtime, device, **choice)
 
     with tempfile.TemporaryDirectory() as folder:

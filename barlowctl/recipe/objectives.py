@@ -48,6 +48,7 @@ class Keys(Section):
         full_views: how many views of `views.size` pixels it takes of each image: both, or the first one alone.
         small_views, patches: whether it takes these beside them.
         labels: whether it learns from labels.
+        decorrelates: whether its loss takes the dimensions of embeddings apart: then C says how far it has come.
     """
 
     title: ClassVar[str]
@@ -55,6 +56,7 @@ class Keys(Section):
     small_views: ClassVar[bool] = False
     patches: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+    decorrelates: ClassVar[bool] = False
 
 
 class BarlowTwins(Keys):
@@ -62,6 +64,7 @@ class BarlowTwins(Keys):
 
     title: ClassVar[str] = "Barlow Twins"
     small_views: ClassVar[bool] = True
+    decorrelates: ClassVar[bool] = True
 
     name: Literal["barlow-twins"] = "barlow-twins"
     lambd: Weight = Field(LAMBD, description=LAMBD_IS)
@@ -84,6 +87,7 @@ class MixedBarlowTwins(Keys):
     """Barlow Twins, and a third view that is mixed of both and must embed as the mixture (arXiv 2312.02151)."""
 
     title: ClassVar[str] = "Mixed Barlow Twins"
+    decorrelates: ClassVar[bool] = True
 
     name: Literal["mixed-barlow-twins"] = "mixed-barlow-twins"
     lambd: Weight = Field(LAMBD, description=LAMBD_IS)
@@ -97,6 +101,7 @@ class VICReg(Keys):
     """VICReg: its three terms (arXiv 2105.04906)."""
 
     title: ClassVar[str] = "VICReg"
+    decorrelates: ClassVar[bool] = True
 
     name: Literal["vicreg"] = "vicreg"
     invariance: NonNegative = Field(25.0, description="weight of the distance between the two views' embeddings")

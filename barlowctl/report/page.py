@@ -26,6 +26,7 @@ CURVES = {
     "rms_off_diagonal": ("Off-diagonal of C", "root mean square; healthy: falls towards chance", True),
     "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
     "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
+    "embedding_spread": ("Embedding spread", "1: directions spread evenly, 0: collapsed", False),
     "alpha": ("alpha", "decay of the features' eigenspectrum; healthy: about 1 to 2", False),
     "lr_weights": ("Learning rate", "of weights", False),
     "grad_norm": ("Gradient norm", "of each logged step", True),

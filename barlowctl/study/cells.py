@@ -14,7 +14,7 @@ from typing import Any
 from barlowctl import launcher, shell, signals
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import choices_of
-from barlowctl.assemble.diagnosis import OF_C, diagnose
+from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.labelled import Labelled, open_labelled
@@ -139,7 +139,7 @@ def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tupl
         "linear_top5": values["linear"]["top5"],
         "effective_rank": values["effective_rank"],
         "feature_spread": values["feature_spread"],
-        **(diagnosis.values() if diagnosis else dict.fromkeys(OF_C)),
+        **(diagnosis.values() if diagnosis else {}),
     }
     return measures, [*notes, *labelled.notes]
 

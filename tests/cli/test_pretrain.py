@@ -59,7 +59,7 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
         step
     )
     evaluation = [record for record in records if record["event"] == "evaluation"][-1]
-    assert {"knn", "feature_spread", "effective_rank", "alpha"} <= set(evaluation)
+    assert {"knn", "feature_spread", "embedding_spread", "effective_rank", "alpha"} <= set(evaluation)
     assert 0.0 < evaluation["mean_diagonal"] <= 1.0
     assert 0.0 < evaluation["rms_off_diagonal"] < 1.0
     spectra = sorted((run / "diagnostics").iterdir())

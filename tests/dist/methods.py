@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import PIRL, BarlowTwins, Method, MixedBarlowTwins, MoCo, SimCLR, Targets, VICReg
+from barlowctl.methods import PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, MoCo, SimCLR, Targets, VICReg
 from barlowctl.model import build_mlp, build_patch_head, split_batch_norm, synchronize_batch_norm
+from barlowctl.objective.classification import ClassificationTerms
 from tests.dist.work import Run, train_method
 
 ROWS = 24
@@ -135,7 +136,23 @@ def _over(ranks: Ranks, method: Method) -> Method:
     return method
 
 
+class Numbered(Classifier):
+    """The first view alone, and the images' numbers for labels: those of the tests have none."""
+
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        return super().embeddings(views[:1])
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> ClassificationTerms:
+        return super().compare(embeddings, replace(targets, labels=targets.indices % 3))
+
+
+def supervised(ranks: Ranks, *, norm: bool = True) -> Method:
+    method = Numbered(backbone(norm=norm), width=20, num_classes=3, frozen=False, ranks=ranks)
+    return _over(ranks, method.double())
+
+
 MAKERS: Mapping[str, Callable[..., Method]] = {
+    "supervised": supervised,
     "simclr": simclr,
     "moco": moco,
     "moco, symmetric": moco_symmetric,
