@@ -9,6 +9,7 @@ import torch
 
 from barlowctl.distributed import ALONE
 from barlowctl.errors import RunStopped
+from barlowctl.methods import BYOL
 from barlowctl.train import after_epoch, engine
 from barlowctl.train.events import Notice
 from tests.methods.siamese_networks import (
@@ -72,3 +73,12 @@ def test_what_a_method_sees_to_be_wrong_is_said_once(
     assert [event.text for event in events if isinstance(event, Notice)] == ["something is wrong"] * expected
     assert [progress for _, progress in asked] == [0.5] * expected
     assert all({"loss", "entropy", "spread"} <= names for names, _ in asked)
+
+
+def test_micro_batches_count_once_in_the_running_statistics_of_both_networks() -> None:
+    """Three pieces of two views go through each network twice, and their statistics are kept once."""
+    method = make("byol")
+    assert isinstance(method, BYOL)
+    one_gradient(method, SIZES["byol"], micro_batch=4)
+    for norm in (method.backbone[1], method.target.networks[0][1]):  # type: ignore[index]
+        assert norm.num_batches_tracked == 6
