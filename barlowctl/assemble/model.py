@@ -11,6 +11,7 @@ from torch import nn
 
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.methods import Method
+from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import (
     Preprocessing,
     build_backbone,
@@ -120,6 +121,7 @@ def place(method: Method, recipe: Recipe, device: torch.device) -> Method:
 
 
 def compile_networks(method: Method) -> None:
-    """What `train.compile` asks for: the backbone and the heads are compiled at their first call."""
-    for part in (method.backbone, *method.heads().values()):
+    """What `train.compile` asks for: backbone, heads and copies that follow them are compiled at their first call."""
+    copies = [copy for part in method.modules() if isinstance(part, MovingAverage) for copy in part.networks]
+    for part in (method.backbone, *method.heads().values(), *copies):
         part.compile()

@@ -8,7 +8,7 @@ from torch import nn
 
 from barlowctl.assemble.job import build_optimizer
 from barlowctl.assemble.methods import Context, check_views
-from barlowctl.assemble.model import build_method
+from barlowctl.assemble.model import build_method, compile_networks
 from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, Method, SimSiam, SwAV
 from barlowctl.recipe import load
@@ -105,6 +105,16 @@ def test_byols_norms_and_biases_neither_decay_nor_adapt_and_all_of_simsiams_deca
     for group in simsiam.param_groups:
         assert group["weight_decay"] == 1e-4
         assert group["lr"] == (0.05 if {id(p) for p in group["params"]} & predictor else 0.05 / 4)
+
+
+def test_the_target_network_is_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a third of BYOL's forward pass. Compiled is each of its networks, as the online network's are."""
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    method = made("resnet50-byol")
+    assert isinstance(method, BYOL)
+    compile_networks(method)
+    assert compiled == [method.backbone, method.projector, method.predictor, *method.target.networks]
 
 
 def test_what_is_refused() -> None:
