@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,13 @@ SAVING_OFTEN = (
     "--set", "train.sync_batch_norm=true", "--set", "eval.every_epochs=2", "--set", "eval.bank=200",
 )  # fmt: skip
 QUIET = ("--threads", "1", "--quiet")
+WITH_A_STATE = {
+    "byol": ("objective.momentum=0.9",),
+    "swav": (
+        "objective.prototypes=16", "objective.freeze_prototypes_epochs=1", "objective.queue=512",
+        "objective.queue_from_epoch=0.5", "views.small.count=2", "views.small.size=8", "model.projector=[64,32]",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,10 @@ def weights(run: Path) -> list[bytes]:
     return [(last / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors")]
 
 
-def assert_survives(place: Place, *, kills: int, ranks: int) -> dict[str, int]:
-    whole = place.whole("whole", *SAVING_OFTEN, ranks=ranks)
-    runs, hit = kill_and_resume(place.folder, place.recipe, kills=kills, ranks=ranks, seed=kills, extra=SAVING_OFTEN)
+def assert_survives(place: Place, *, kills: int, ranks: int, method: Sequence[str] = ()) -> dict[str, int]:
+    extra = (*SAVING_OFTEN, *(word for value in method for word in ("--set", value)))
+    whole = place.whole("whole", *extra, ranks=ranks)
+    runs, hit = kill_and_resume(place.folder, place.recipe, kills=kills, ranks=ranks, seed=kills, extra=extra)
     for run in runs:
         assert weights(run) == weights(whole), run
         assert not list(run.glob("checkpoints/.partial*"))
@@ -102,6 +110,13 @@ def assert_survives(place: Place, *, kills: int, ranks: int) -> dict[str, int]:
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 4), (2, 2)])
 def test_killed_at_random_moments_and_resumed(place: Place, ranks: int, kills: int) -> None:
     assert_survives(place, kills=kills, ranks=ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_A_STATE)
+def test_methods_with_a_state_of_their_own_are_killed_and_resumed(place: Place, name: str) -> None:
+    """Target network, prototypes frozen and let go, queue half full and full: bit for bit the run that was not killed."""
+    assert_survives(place, kills=4, ranks=2, method=(f"objective.name={name}", *WITH_A_STATE[name]))
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Batch:
         return tuple(view.to(device) for view in self.views)
 
     def hold(self, event: Any) -> None:
-        raise AssertionError("nothing is copied on a CPU")
+        event.synchronize()
 
 
 @dataclass
@@ -122,10 +122,17 @@ def settings() -> engine.Settings:
 
 
 def train(
-    ranks: Ranks, name: str, folder: str, stop_at: int | None = None, resume: bool = False, **options: Any
+    ranks: Ranks,
+    name: str,
+    folder: str,
+    stop_at: int | None = None,
+    resume: bool = False,
+    *,
+    device: str = "cpu",
+    cuda_graph: bool = False,
 ) -> dict[str, np.ndarray]:
     """Ten steps with the engine: the terms of every step, and the whole state at the end."""
-    method = make(name, ranks, **options)
+    method = make(name, ranks).to(device)
     seen: list[list[float]] = []
 
     def emit(event: Any) -> None:
@@ -133,11 +140,11 @@ def train(
             seen.append([event.values[key] for key in ("loss", *method.terms)])
 
     engine.train(
-        method, Views(SIZES[name], ranks), optimizer_of(method), settings(), to_input=to_input,
-        device=torch.device("cpu"), emit=emit, checkpoints=Path(folder), recipe_digest="d",
+        method, Views(SIZES[name], ranks), optimizer_of(method), replace(settings(), cuda_graph=cuda_graph),
+        to_input=to_input, device=torch.device(device), emit=emit, checkpoints=Path(folder), recipe_digest="d",
         stop=lambda: stop_at is not None and len(seen) >= stop_at, resume=resume, ranks=ranks,
     )  # fmt: skip
-    return {"terms": np.array(seen), **{key: value.numpy() for key, value in method.state_dict().items()}}
+    return {"terms": np.array(seen), **{key: value.cpu().numpy() for key, value in method.state_dict().items()}}
 
 
 def gradients(ranks: Ranks, name: str) -> dict[str, np.ndarray]:
