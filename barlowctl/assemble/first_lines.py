@@ -75,15 +75,17 @@ def describe_views(recipe: Recipe) -> str:
 def describe_schedule(recipe: Recipe) -> str:
     """What the learning rates do, for people."""
     train = recipe.train
-    start = f" from {train.warmup_start_scale:g} of them" if train.warmup_start_scale else ""
-    parts = [f"warm-up of {train.warmup_epochs:g} epochs{start}"] if train.warmup_epochs else []
+    start = f" from {train.warmup_start_scale:g} of the peak" if train.warmup_start_scale else ""
+    epochs = "epoch" if train.warmup_epochs == 1 else "epochs"
+    parts = [f"warm-up of {train.warmup_epochs:g} {epochs}{start}"] if train.warmup_epochs else []
     match train.schedule:
         case "cosine":
             every = " once an epoch" if train.schedule_every == "epoch" else ""
-            parts.append(f"cosine{every} to {train.final_lr_scale:g} of them")
+            parts.append(f"cosine{every} to {train.final_lr_scale:g} of the peak")
         case "step":
             after = ", ".join(str(epoch) for epoch in train.milestones)
-            parts.append(f"times {train.milestone_factor:g} after epochs {after}")
+            several = "epochs" if len(train.milestones) > 1 else "epoch"
+            parts.append(f"times {train.milestone_factor:g} after {several} {after}")
         case "constant":
             parts.append("constant")
     return ", then ".join(parts)

@@ -127,11 +127,14 @@ def _in_column(pixels: Sequence[np.ndarray], row: int, column: Sequence[int]) ->
 def _name(views: Sequence[Spec], column: Sequence[int]) -> str:
     """What stands above a column; sizes where there are several."""
     view = views[column[0]]
-    numbers = f"view {column[0] + 1}" if len(column) == 1 else f"views {column[0] + 1} to {column[-1] + 1}"
-    if len({view.output_size for view in views}) == 1:
-        return numbers
-    what = "patches of " if getattr(view, "patch", None) is not None else ""
-    return f"{numbers}: {what}{view.output_size} px"
+    what = "patch" if getattr(view, "patch", None) is not None else "view"
+    if len(column) > 1:
+        several = "patches" if what == "patch" else "views"
+        numbers = f"{several} {column[0] + 1} to {column[-1] + 1}"
+    else:
+        numbers = f"{what} {column[0] + 1}"
+    sizes = {spec.output_size for spec in views}
+    return f"{numbers}: {view.output_size} px" if len(sizes) > 1 else numbers
 
 
 Cell = np.ndarray | Sequence[np.ndarray]
@@ -159,7 +162,8 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
     widths = [max(cell, *(image.width for image in column)) for column in zip(*drawn, strict=True)]
     lefts = [sum(widths[:column]) + column * _GAP for column in range(len(widths))]
     block_width = lefts[-1] + widths[-1]
-    row_height = _CAPTION + cell + _GAP
+    height = max(cell, *(image.height for images in drawn for image in images))
+    row_height = _CAPTION + height + _GAP
     size = (
         2 * _MARGIN + blocks * block_width + (blocks - 1) * 3 * _MARGIN,
         2 * _MARGIN + _CAPTION + per_block * row_height - _GAP,
@@ -175,14 +179,14 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
             pen.text((left, top), fitted(rows[row][0], text, block_width), fill=INK, font=text)
             for column, image in enumerate(drawn[row]):
                 corner = (left + lefts[column], top + _CAPTION)
-                room = (widths[column] - image.width, cell - image.height)
+                room = (widths[column] - image.width, height - image.height)
                 sheet.paste(image, (corner[0] + room[0] // 2, corner[1] + room[1] // 2))
     return sheet
 
 
 def _fit_cell(cell: Cell, side: int, scale: float) -> Image:
     """An image at the largest size that fits, enlarged by whole factors so that its pixels stay visible; several at
-    `scale` in a grid no higher than the cell, row by row."""
+    `scale` in a grid, row by row: a square one where their number is one (patches), else no higher than the cell."""
     if isinstance(cell, np.ndarray):
         image = _picture(cell)
         longer = max(image.size)
@@ -191,8 +195,8 @@ def _fit_cell(cell: Cell, side: int, scale: float) -> Image:
 
     tiles = [_scaled(_picture(pixels), scale) for pixels in cell]
     width, height = tiles[0].size
-    at_most = max(1, (side + _GAP) // (height + _GAP))
-    across = max(-(-len(tiles) // at_most), min(len(tiles), round(len(tiles) ** 0.5)))
+    at_most, square = max(1, (side + _GAP) // (height + _GAP)), round(len(tiles) ** 0.5)
+    across = square if square**2 == len(tiles) else max(-(-len(tiles) // at_most), square)
     down = -(-len(tiles) // across)
     grid = Image.new("RGB", (across * (width + _GAP) - _GAP, down * (height + _GAP) - _GAP), PAPER)
     for number, tile in enumerate(tiles):

@@ -14,6 +14,10 @@ from barlowctl.recipe import load
         ([], "2 of 28 pixels"),
         (["views.small.count=6", "views.small.size=16"], "2 of 28 pixels, 6 of 16 pixels"),
         (["objective.name=supervised"], "1 of 28 pixels"),
+        (
+            ["objective.name=pirl", "views.patches.cell=12", "views.patches.window=9"],
+            "1 of 28 pixels, 9 patches of 9 pixels",
+        ),
     ],
 )
 def test_views(changes: list[str], says: str) -> None:
@@ -23,10 +27,11 @@ def test_views(changes: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["train.warmup_epochs=10"], "warm-up of 10 epochs, then cosine to 0.001 of them"),
+        (["train.warmup_epochs=1"], "warm-up of 1 epoch, then cosine to 0.001 of the peak"),
+        (["train.warmup_epochs=10"], "warm-up of 10 epochs, then cosine to 0.001 of the peak"),
         (
             ["train.warmup_epochs=0", "train.schedule_every=epoch", "train.final_lr_scale=0"],
-            "cosine once an epoch to 0 of them",
+            "cosine once an epoch to 0 of the peak",
         ),
         (
             ["train.schedule=step", "train.milestones=[120,160]", "train.warmup_epochs=0"],
@@ -34,7 +39,7 @@ def test_views(changes: list[str], says: str) -> None:
         ),
         (
             ["train.schedule=constant", "train.warmup_epochs=2", "train.warmup_start_scale=0.0625"],
-            "warm-up of 2 epochs from 0.0625 of them, then constant",
+            "warm-up of 2 epochs from 0.0625 of the peak, then constant",
         ),
     ],
 )

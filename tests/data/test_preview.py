@@ -57,8 +57,8 @@ def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, sampl
 
 
 def test_small_views_and_patches_share_a_column_at_the_scale_of_the_others(tmp_path, beton):
-    """2 x 28 + 6 x 10 + 9 patches of 7 pixels: every one is there, in its place, four times as large."""
-    patches = [ViewSpec(7, patch=Patch(3, 9, number)) for number in range(9)]
+    """2 x 28 + 6 x 10 + 9 patches of 9 pixels: every one is there, in its place, four times as large."""
+    patches = [ViewSpec(9, patch=Patch(3, 9, number)) for number in range(9)]
     specs = [ViewSpec(28), ViewSpec(28), *[ViewSpec(10, crop_scale=(0.1, 0.3))] * 6, *patches]
     out = preview(beton, specs, tmp_path / "x.png", samples=2, seed=5)
     sheet = np.array(Image.open(out.path))
@@ -69,7 +69,7 @@ def test_small_views_and_patches_share_a_column_at_the_scale_of_the_others(tmp_p
     gap = 6
     for i in there:
         assert all(contains(sheet, enlarged(view[i])) for view in views[:2])
-        for first, side, across, down in ((2, 10, 3, 2), (8, 7, 3, 3)):
+        for first, side, across, down in ((2, 10, 3, 2), (8, 9, 3, 3)):
             wide = 4 * side
             grid = np.full((down * (wide + gap) - gap, across * (wide + gap) - gap, 3), 255, np.uint8)
             for number in range(across * down):
