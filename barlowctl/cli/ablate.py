@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from barlowctl import shell
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.study_budget import limit_studies
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
 from barlowctl.cli.study_results import show_results
@@ -26,9 +28,14 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "barlowctl ablate drop-aug --dry-run",
     "barlowctl ablate loss asymmetry --recipe quickstart --seeds 3 --parallel 2",
+    "barlowctl ablate drop-aug --methods barlow-twins,byol,simclr --recipe quickstart",
+    "barlowctl ablate --methods all --recipe quickstart --budget cpu-seconds=120",
     "barlowctl ablate projector --only last-64,last-256 --recipe quickstart",
     "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh",
 )
+
+ALL_METHODS = "methods"
+"""The study's name as an argument: `--methods all`."""
 
 STUDIES, CELLS = "Studies", "Cells"  # panels of the help
 
@@ -57,6 +64,36 @@ def ablate(
         _study("--projector-width", "Beside figure 4: width of all projector layers alike, and its depth."),
     ] = False,
     lambd: Annotated[bool, _study("--lambd", "Figure 5: weight of the redundancy term.")] = False,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="NAMES",
+            help="Table 1: these methods (barlow-twins,byol,simclr, or all). "
+            "With --drop-aug, --batch-size or --projector: that figure, a line a method.",
+            autocompletion=completion.methods,
+            rich_help_panel=STUDIES,
+        ),
+    ] = None,
+    settings_of: Annotated[
+        str | None,
+        typer.Option(
+            "--settings-of",
+            metavar="RECIPE",
+            help="The recipes RECIPE-NAME that methods have their settings from. "
+            "Default: fashion-mnist for views of up to 64 pixels, else resnet50.",
+            rich_help_panel=STUDIES,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="UNIT=N",
+            help="Train each variant for as much: steps=N, images=N or cpu-seconds=N.",
+            rich_help_panel=STUDIES,
+        ),
+    ] = None,
     grid: Annotated[
         Path | None,
         typer.Option("--grid", help="Your own variants, a TOML file.", rich_help_panel=STUDIES),
@@ -133,12 +170,17 @@ def ablate(
         "projector-width": projector_width,
         "lambd": lambd,
     }
-    chosen = _chosen(console, flags, named or [], grid)
+    if ALL_METHODS in (named or []):
+        named, methods = [name for name in named or [] if name != ALL_METHODS], methods or "all"
+    chosen = _chosen(console, flags, named or [], grid, methods)
     base = _base_recipe(recipe, overrides or [])
-    whole = _studies(chosen, grid, base)
+    whole = _studies(chosen, grid, base, methods, settings_of)
     selected = studies.select(whole, _names(only), _names(without))
-    directory = StudyDirectory(out or Path("studies") / base.name, base, tuple(selected), tuple(range(seeds)))
+    out = out or Path("studies") / base.name
     runtime = Runtime(device, threads, workers, loader)
+    if budget is not None:
+        selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out)
+    directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)))
     command = StudyCommand(
         console, directory, tuple(whole), runtime, data or directory.dataset, parallel, _names(without)
     )
@@ -146,8 +188,15 @@ def ablate(
         raise UserError(
             f"--cell is {cell}, but the plan has {len(directory.cells)} cells", allowed="0 and on", next="--cell 0"
         )
-    selection = [*chosen, *(["--grid", str(grid)] if grid else [])]
-    selection += (["--only", only] if only else []) + (["--without", without] if without else [])
+    given = {
+        "--methods": methods,
+        "--settings-of": settings_of,
+        "--budget": budget,
+        "--grid": str(grid) if grid else None,
+        "--only": only,
+        "--without": without,
+    }
+    selection = [*chosen, *(part for flag, value in given.items() if value for part in (flag, value))]
     again = command.arguments_of_a_cell(selection, recipe, overrides or [])
     if dry_run:
         show_plan(command)
@@ -162,25 +211,27 @@ def ablate(
         run_cells(command, range(len(directory.cells)), again if parallel > 1 else None)
 
 
-def _chosen(console: Console, flags: Mapping[str, bool], named: Sequence[str], grid: Path | None) -> list[str]:
-    """The paper's studies that were chosen, by flag or by name; asked for where there is none and no grid.
+def _chosen(
+    console: Console, flags: Mapping[str, bool], named: Sequence[str], grid: Path | None, methods: str | None
+) -> list[str]:
+    """The paper's studies that were chosen, by flag or by name; asked for where there is none, no grid, no methods.
 
     Raises:
         UserError: a name that is no study's, with the nearest one; or none at all.
     """
     for name in named:
         if name not in flags:
-            near = difflib.get_close_matches(name, flags, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, [*flags, ALL_METHODS], n=1, cutoff=0.5)
             raise UserError(
-                f"there is no study '{name}'{did_you_mean(name, list(flags))}",
-                allowed=f"{', '.join(flags)}, --grid FILE",
+                f"there is no study '{name}'{did_you_mean(name, [*flags, ALL_METHODS])}",
+                allowed=f"{', '.join(flags)}, {ALL_METHODS}, --grid FILE",
                 next=shell.line("barlowctl", "ablate", near[0], "--dry-run") if near else None,
             )
     chosen = [name for name, is_set in flags.items() if is_set or name in named]
-    if not chosen and grid is None:
+    if not chosen and grid is None and methods is None:
         missing = UserError(
             "no study was named",
-            allowed=f"{', '.join(flags)}, --grid FILE",
+            allowed=f"{', '.join(flags)}, --methods NAMES, --grid FILE",
             next="barlowctl ablate drop-aug --recipe quickstart --dry-run",
         )
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
@@ -205,12 +256,35 @@ def _base_recipe(recipe: str | None, overrides: list[str]) -> Recipe:
     return base
 
 
-def _studies(chosen: Sequence[str], grid: Path | None, base: Recipe) -> list[Study]:
-    """The studies with all their variants: those of the paper, then the grid."""
+def _studies(
+    chosen: Sequence[str], grid: Path | None, base: Recipe, methods: str | None, settings_of: str | None
+) -> list[Study]:
+    """The studies with all their variants: those of the paper, then the grid.
+
+    Raises:
+        UserError: methods of a study that has one, or settings without methods.
+    """
     from barlowctl.study import studies
 
     names = [part for name in chosen for part in ((name, "depth") if name == "projector-width" else (name,))]
-    return [studies.build(name, base) for name in names] + ([studies.grid(grid)] if grid else [])
+    own = [studies.grid(grid)] if grid else []
+    if methods is None:
+        if settings_of is not None:
+            raise UserError("--settings-of is of --methods", next=f"--methods all --settings-of {settings_of}")
+        return [studies.build(name, base) for name in names] + own
+    from barlowctl.study import methods as compared
+
+    of_methods = compared.parse(methods)
+    family = settings_of or compared.family_of(base)
+    if not names:
+        return [compared.compare(of_methods, base, family), *own]
+    if alone := [name for name in names if name not in compared.STUDIES]:
+        raise UserError(
+            f"study '{alone[0]}' changes Barlow Twins itself and has no other methods",
+            allowed=f"--methods with {', '.join(compared.STUDIES)}, or alone: Table 1",
+            next=shell.line("barlowctl", "ablate", "drop-aug", "--methods", methods, "--dry-run"),
+        )
+    return [compared.across(partial(studies.build, name), of_methods, base, family) for name in names] + own
 
 
 def _names(text: str | None) -> list[str]:

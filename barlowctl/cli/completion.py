@@ -40,7 +40,17 @@ def studies(incomplete: str) -> list[str]:
     """Studies of `ablate`."""
     from barlowctl.study.studies import NAMES
 
-    return _beginning(incomplete, [name for name in NAMES if name != "depth"])  # comes with projector-width
+    return _beginning(
+        incomplete, [*(name for name in NAMES if name != "depth"), "methods"]
+    )  # depth comes with projector-width
+
+
+def methods(incomplete: str) -> list[str]:
+    """Names of methods, the last one of a list."""
+    from barlowctl.recipe.objectives import METHODS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in _beginning(last, ["all", *METHODS])]
 
 
 def devices(incomplete: str) -> list[str]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from barlowctl import launcher, shell, signals
+from barlowctl import datasets, launcher, shell, signals
 from barlowctl.assemble import precision
-from barlowctl.assemble.data import choices_of
+from barlowctl.assemble.data import choices_of, open_recipe_images
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
@@ -64,6 +64,21 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
         {split: fingerprint.digest for split, fingerprint in labelled.fingerprints.items()},
         {split: images[split].get("content_hash", images[split]["path"]) for split in ("train", "test")},
     )
+
+
+def count_training_images(base: Recipe, data: str | None) -> int:
+    """How many images the training split has, without a look at them where their number is known.
+
+    Raises:
+        UserError: they are not here, and their number is not known.
+    """
+    try:
+        return open_recipe_images(base, "train", data).num_samples
+    except UserError:
+        known = datasets.training_images(base.data.dataset)
+        if data is not None or known is None:
+            raise
+        return known
 
 
 def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:

@@ -30,6 +30,9 @@ TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
 }
 """Linear top-1 and top-5 of ResNet-50 on ImageNet, as Table 1 prints them (SwAV: without multi-crop)."""
 
+STUDIES = ("drop-aug", "batch-size", "projector")
+"""Studies that any method can have: the others change what only Barlow Twins has."""
+
 SMALL = 64
 """Pixels: views of at most this side take the settings for small images."""
 FAMILIES = {True: "fashion-mnist", False: "resnet50"}
@@ -58,7 +61,7 @@ def parse(text: str) -> list[str]:
             raise UserError(
                 f"there is no method '{name}'{did_you_mean(name, objectives.METHODS)}",
                 allowed=f"all, or of these: {', '.join(objectives.METHODS)}",
-                next="--methods barlow-twins,byol,simclr",
+                next="--methods all",
             )
     if not names:
         raise UserError("--methods names no method", allowed=f"all, or of these: {', '.join(objectives.METHODS)}")

@@ -1,0 +1,43 @@
+"""`--budget`: the length of every variant of a study, from what was asked for and what a step costs here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from barlowctl.cli.console import Console
+
+if TYPE_CHECKING:
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.recipe.schema import Recipe
+    from barlowctl.study.studies import Study
+
+
+def limit_studies(
+    console: Console,
+    text: str,
+    selected: Sequence[Study],
+    whole: Sequence[Study],
+    base: Recipe,
+    runtime: Runtime,
+    data: str | None,
+    out: Path,
+) -> tuple[list[Study], list[Study]]:
+    """The selected studies and the whole ones with each variant as long as the budget `text` says.
+
+    For a budget of CPU-seconds steps are timed, of selected variants alone: those are the whole studies then.
+
+    Raises:
+        UserError: no budget, images that are not here, or what cannot be trained.
+    """
+    from barlowctl.study import budget
+    from barlowctl.study.cells import count_training_images
+
+    allowance = budget.parse(text)
+    images = count_training_images(base, data)
+    cost = budget.StepCosts(out, runtime, data, console.say)
+    limited = [budget.limit(study, base, allowance, images, cost) for study in selected]
+    if allowance.unit == "cpu-seconds":
+        return limited, limited
+    return limited, [budget.limit(study, base, allowance, images, cost) for study in whole]
