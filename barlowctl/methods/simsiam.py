@@ -62,9 +62,12 @@ class SimSiam(Method):
         return {"projector": self.projector, **({} if self.predictor is None else {"predictor": self.predictor})}
 
     def describe(self, batch: int, ranks: int = 1) -> str:
-        """What is compared with what."""
+        """What is compared with what, and whether the predictor learns at a constant rate."""
         compared = "projection" if self.predictor is None else "prediction"
-        return f"{compared} of one view with the projection of the other{', a constant' if self.stop_gradient else ''}"
+        parts = [f"{compared} of one view with the projection of the other"]
+        parts += ["a constant"] if self.stop_gradient else []
+        parts += ["the predictor's learning rate stays at its peak"] if self.fixed_rates else []
+        return ", ".join(parts)
 
     def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
         """Collapse: see `collapsed`."""

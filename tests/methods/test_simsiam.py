@@ -97,8 +97,9 @@ def test_without_stop_gradient_it_collapses_and_that_is_seen() -> None:
 
 
 def test_what_it_says_and_refuses() -> None:
-    assert simsiam().describe(64) == "prediction of one view with the projection of the other, a constant"
-    assert simsiam(stop_gradient=False).describe(64) == "prediction of one view with the projection of the other"
+    compared = "prediction of one view with the projection of the other"
+    assert simsiam().describe(64) == f"{compared}, a constant, the predictor's learning rate stays at its peak"
+    assert simsiam(stop_gradient=False, fixed_predictor_rate=False).describe(64) == compared
     with pytest.raises(UserError, match="2 views of each image, got 1"):
         simsiam()([torch.zeros(2, 1, 8, 8)])
     assert optimizer_of(make("simsiam")).param_groups
