@@ -16,7 +16,7 @@ from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 
 REFERENCE = "authors"
-ROWS = ("authors", "torchvision-v2", "ffcv-stock", "ours", "ours-geometric", "lightly", "dali")
+ROWS = ("authors", "torchvision-v2", "ffcv-stock", "ours", "ours-geometric", "ours-multi-crop", "lightly", "dali")
 NEEDS = {"ffcv-stock": "ffcv", "lightly": "lightly", "dali": "nvidia.dali"}  # row -> module
 PIPELINE = "barlowctl.bench.pipeline"
 

@@ -33,6 +33,10 @@ class LoaderTask:
         """The paper's two views."""
         return ViewSpec(self.size), ViewSpec(self.size, blur=0.1, solarize=0.2)
 
+    def small_views(self) -> list[ViewSpec]:
+        """SwAV's six beside them, 96 pixels where the two have 224."""
+        return [ViewSpec(max(8, round(self.size * 96 / 224)), crop_scale=(0.05, 0.14), blur=0.5)] * 6
+
 
 class RoundSampler(torch.utils.data.Sampler[int]):
     """Another `images` of `count` positions at every iteration."""

@@ -21,6 +21,11 @@ def ours_geometric(task: LoaderTask) -> Round:
     return _fast(task, [geometric(view) for view in task.views()])
 
 
+def ours_multi_crop(task: LoaderTask) -> Round:
+    """The fast loader with six small views beside the two; uint8 out."""
+    return _fast(task, [*task.views(), *task.small_views()])
+
+
 def _fast(task: LoaderTask, views: Any) -> Round:
     from barlowctl.data.beton.reader import Beton
     from barlowctl.data.loaders.fast import FastLoader
@@ -42,6 +47,7 @@ BUILDERS = {
     "ffcv-stock": ffcv_loader.ffcv_stock,
     "ours": ours,
     "ours-geometric": ours_geometric,
+    "ours-multi-crop": ours_multi_crop,
     "lightly": torch_loaders.lightly,
     "dali": dali_loader.dali,
 }

@@ -49,10 +49,12 @@ def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixtu
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     before = sorted((tmp_path / "jpegs").rglob("*"))
-    flags = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--samples", "8"]
-    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *flags]) == 0
+    rows = ["--rows", "ours-geometric,ours-multi-crop"]
+    flags = [*rows, "--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--samples", "8"]
+    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), *flags]) == 0
     shown = capsys.readouterr().out
     assert "ours-geometric" in shown
+    assert "ours-multi-crop" in shown
     assert "8 JPEGs" in shown
     assert sorted((tmp_path / "jpegs").rglob("*")) == before
 

@@ -226,7 +226,8 @@ def enhance(images: Tensor, parameters: Parameters) -> Tensor:
     step = torch.exp2(8.0 - bits)
     images = torch.floor(torch.floor(images + 0.5) / step) * step
     if min(images.shape[2:]) > 2:
-        weights = images.new_tensor(SMOOTH).view(1, 1, 3, 3).expand(images.shape[1], 1, 3, 3)
+        weights = _bring(np.array(SMOOTH, np.float32), images).view(1, 1, 3, 3).expand(images.shape[1], 1, 3, 3)
+        # Whole levels and weights: exact in TF32, too, which cuDNN may take.
         smooth = torch.nn.functional.conv2d(images, weights, groups=images.shape[1]) / 13.0
         inside = images[:, :, 1:-1, 1:-1]
         inside.copy_((sharpness * inside + (1.0 - sharpness) * smooth).clamp_(0.0, 255.0))
