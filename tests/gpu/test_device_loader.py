@@ -10,7 +10,7 @@ import torch
 from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views.batched import geometric
-from barlowctl.data.views.spec import ViewSpec
+from barlowctl.data.views.spec import Patch, ViewSpec
 from tests.data.views_double import MemoryBeton, noise_images
 
 pytestmark = pytest.mark.gpu
@@ -65,6 +65,25 @@ def test_the_chain_is_compiled_where_that_is_faster() -> None:
                 assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
     (said,) = notices
     assert "times as fast as uncompiled" in said
+
+
+def test_patches_and_small_views_are_those_of_the_chain_on_a_cpu() -> None:
+    """Of the same crops, whole levels: what differs is rounding, at a step of posterising or solarising."""
+    patches = [ViewSpec(16, blur=0.0, photometric=0.66, patch=Patch(3, 20, number)) for number in range(9)]
+    moco = ViewSpec(32, grayscale_first=True, brightness_added=True, solarize=0.3, solarize_threshold=127.5)
+    specs = [moco, *[ViewSpec(24, crop_scale=(0.1, 0.3))] * 2, *patches]
+    source = MemoryBeton(noise_images(48))
+
+    def on(device: str) -> DeviceLoader:
+        crops = [geometric(spec) for spec in specs]
+        loader = FastLoader(source, views=crops, batch_size=16, seed=0, threads=2, pin_memory=device == "cuda")
+        return DeviceLoader(loader, specs, torch.device(device))
+
+    with on("cuda") as gpu, on("cpu") as cpu:
+        for ours, theirs in zip(gpu.epoch(0), cpu.epoch(0), strict=True):
+            for one, other in zip(ours.views, theirs.views, strict=True):
+                assert one.shape == other.shape
+                assert ((one.cpu().int() - other.int()).abs() <= 1).float().mean() > 0.99
 
 
 def test_every_slot_waits_for_its_copy() -> None:
