@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from barlowctl.recipe import catalog, load
+from barlowctl.recipe import catalog, load, objectives
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 
@@ -120,3 +120,37 @@ def test_pictures_far_smaller_than_the_views_are_warned_about_and_a_quarter_is_e
     (said,) = cautions(load.load("imagenet100-resnet18", ["eval.resize=32", "eval.crop=32"]))
     assert "pictures of 32 pixels to a network that is trained on views of 224" in said
     assert cautions(load.load("imagenet100-resnet18", ["eval.resize=256", "eval.crop=128"])) == []
+
+
+def test_the_recipes_of_decorrelation_have_their_codes_values() -> None:
+    """main_vicreg.py's, and main_imagenet.py's of mix-bt with W_ref 8 written into two numbers."""
+    vicreg = load.load("resnet50-vicreg")
+    assert vicreg.objective == objectives.VICReg(invariance=25.0, variance=25.0, covariance=1.0)
+    optimizer, train = vicreg.optimizer, vicreg.train
+    assert (optimizer.lr, optimizer.lr_biases, optimizer.weight_decay) == (0.2, 0.2, 1e-6)
+    assert (train.epochs, train.batch_size, train.warmup_epochs, train.final_lr_scale) == (1000, 2048, 10, 0.001)
+    mixed = load.load("resnet50-mixed-barlow-twins")
+    assert mixed.objective == objectives.MixedBarlowTwins(lambd=0.0051, lambd_reg=1.0, reg_warmup=10 / 300)
+    optimizer, train = mixed.optimizer, mixed.train
+    assert (optimizer.weight_decay, optimizer.lr_biases) == (8 * 1e-6, 0.0048 / 8)
+    assert (train.epochs, train.batch_size) == (300, 1024)
+    crops = load.load("resnet50-multicrop-barlow-twins")
+    assert crops.sizes == [224, 224, *[96] * 6]
+    assert (crops.views.first.crop_scale, crops.views.small.crop_scale) == ((0.14, 1.0), (0.05, 0.14))
+    assert "Nobody has" in header("resnet50-multicrop-barlow-twins")
+
+
+def test_pirls_recipe_is_its_file() -> None:
+    """vissl's pirl_jigsaw_4node_resnet50.yaml."""
+    recipe = load.load("resnet50-pirl")
+    assert recipe.objective == objectives.PIRL(criterion="nce", temperature=0.07, negatives=32000, momentum=0.5)
+    assert recipe.sizes == [224, *[64] * 9]
+    assert (recipe.views.patches.cell, recipe.views.patches.crop_scale) == (85, (0.6, 1.0))
+    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.weight_decay) == ("sgd", 0.03, 1e-4)
+    assert recipe.optimizer.lr * recipe.train.batch_size / 256 == pytest.approx(0.12)
+    assert (recipe.train.epochs, recipe.train.schedule_every, recipe.model.projector) == (800, "epoch", (128,))
+    line = " ".join(line for line in header("resnet50-pirl").splitlines() if "--set" in line)
+    deeper = load.load("resnet50-pirl", [given for given in overrides_in(line) if "epochs" not in given])
+    assert deeper.model.projector == (2048, 128)
+    assert deeper.objective == objectives.PIRL(criterion="cross_entropy", temperature=0.1)
+    assert (deeper.views.first.blur, deeper.views.patches.blur) == (0.5, 0.5)
