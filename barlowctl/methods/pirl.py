@@ -153,6 +153,11 @@ class PIRL(Method):
             f"negatives of a memory bank of {len(self.bank):,} x {self.bank.shape[1]}, jigsaw of {self.patches} patches"
         )
 
+    def project(self, images: Tensor) -> Tensor:
+        """Images `(N, C, H, W)` -> the image head's embeddings `(N, D)`."""
+        embedded: Tensor = self.projector(self.backbone(images))
+        return embedded
+
 
 def random_bank(images: int, width: int) -> Tensor:
     """`(images, width)` at unit length, from U(-sqrt(3 / width), sqrt(3 / width)) by torch's current generator."""

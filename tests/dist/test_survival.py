@@ -23,6 +23,11 @@ SAVING_OFTEN = (
 )  # fmt: skip
 QUIET = ("--threads", "1", "--quiet")
 WITH_A_STATE = {
+    "mixed-barlow-twins": ("objective.reg_warmup=0.5",),
+    "pirl": (
+        "objective.negatives=64", "views.patches.grid=2", "views.patches.cell=12", "views.patches.window=8",
+        "model.projector=[32]",
+    ),
     "byol": ("objective.momentum=0.9",),
     "swav": (
         "objective.prototypes=16", "objective.freeze_prototypes_epochs=1", "objective.queue=512",
@@ -115,7 +120,7 @@ def test_killed_at_random_moments_and_resumed(place: Place, ranks: int, kills: i
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_A_STATE)
 def test_methods_with_a_state_of_their_own_are_killed_and_resumed(place: Place, name: str) -> None:
-    """Target network, prototypes frozen and let go, queue half full and full: bit for bit the run that was not killed."""
+    """Target network, prototypes frozen and let go, queue half full and full, memory bank: the run that was not killed."""
     assert_survives(place, kills=4, ranks=2, method=(f"objective.name={name}", *WITH_A_STATE[name]))
 
 
