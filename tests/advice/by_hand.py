@@ -176,7 +176,7 @@ NOT_FOLLOWED = {
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
     ("measure/classification.py _train", "barlowctl ..."): SHOWN,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,
-    ("objective/barlow_twins.py _check_embeddings", "--set data.drop_last=true"): BEFORE,
+    ("objective/barlow_twins.py check_embeddings", "--set data.drop_last=true"): BEFORE,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
     ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): SHOWN,
 }
