@@ -233,7 +233,7 @@ def test_preview(photos, tmp_path, capsys, packed):
 
 
 def test_preview_shows_every_view_of_a_list(photos, tmp_path, capsys):
-    """The first two are the same pixels with small ones beside them."""
+    """The first two are the same pixels with small ones, which share a column, beside them."""
     (photos / "dogs/bad.jpg").unlink()
     run(capsys, "pack", photos, "my-photos", "--store", "raw")
     small = ("--set", "views.small.count=3", "--set", "views.small.size=16")
@@ -245,7 +245,7 @@ def test_preview_shows_every_view_of_a_list(photos, tmp_path, capsys):
     two, five = sheets
     cell, gap, margin, top = 112, 6, 12, 2 * 18
     assert two.shape[1] == 2 * margin + 3 * (cell + gap) - gap
-    assert five.shape[1] == 2 * margin + 6 * (cell + gap) - gap
+    assert five.shape[1] == 2 * margin + 4 * (cell + gap) - gap
     rows = slice(margin + top, margin + top + cell)
     views = slice(margin + cell + gap, margin + 3 * (cell + gap) - gap)
     assert np.array_equal(two[rows, views], five[rows, views])
