@@ -47,10 +47,10 @@ def studies(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """Names of methods, the last one of a list."""
-    from barlowctl.recipe.objectives import METHODS
+    from barlowctl.study.methods import NAMES
 
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in _beginning(last, ["all", *METHODS])]
+    return [before + comma + name for name in _beginning(last, ["all", *NAMES])]
 
 
 def devices(incomplete: str) -> list[str]:

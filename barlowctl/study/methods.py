@@ -30,6 +30,9 @@ TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
 }
 """Linear top-1 and top-5 of ResNet-50 on ImageNet, as Table 1 prints them (SwAV: without multi-crop)."""
 
+NAMES = (*objectives.METHODS, "multicrop-barlow-twins")
+"""What can be compared: the methods, and Barlow Twins with small views, which has a recipe of its own in a family."""
+
 STUDIES = ("drop-aug", "batch-size", "projector")
 """Studies that any method can have: the others change what only Barlow Twins has."""
 
@@ -54,17 +57,17 @@ def parse(text: str) -> list[str]:
         UserError: no such method, or none.
     """
     if text.strip() == "all":
-        return list(objectives.METHODS)
+        return list(NAMES)
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in objectives.METHODS:
+        if name not in NAMES:
             raise UserError(
-                f"there is no method '{name}'{did_you_mean(name, objectives.METHODS)}",
-                allowed=f"all, or of these: {', '.join(objectives.METHODS)}",
+                f"there is no method '{name}'{did_you_mean(name, NAMES)}",
+                allowed=f"all, or of these: {', '.join(NAMES)}",
                 next="--methods all",
             )
     if not names:
-        raise UserError("--methods names no method", allowed=f"all, or of these: {', '.join(objectives.METHODS)}")
+        raise UserError("--methods names no method", allowed=f"all, or of these: {', '.join(NAMES)}")
     return list(dict.fromkeys(names))
 
 
@@ -89,7 +92,7 @@ def overrides_of(method: str, base: Recipe, family: str) -> tuple[Override, ...]
     else:
         name = f"{family}-{method}"
         if name not in catalog.shipped():
-            there = [other for other in objectives.METHODS if f"{family}-{other}" in catalog.shipped()]
+            there = [other for other in NAMES if f"{family}-{other}" in catalog.shipped()]
             raise UserError(
                 f"there is no recipe '{name}' to take the settings of '{method}' from",
                 allowed=f"with {family}: {', '.join(there) or 'none'}",

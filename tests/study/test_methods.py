@@ -97,7 +97,7 @@ def test_names_and_families_that_are_not_there_are_refused_with_what_is(family: 
         methods.parse("barlow-twins,superviced")
     assert "barlow-twins" in (error.value.allowed or "")
     assert methods.parse("supervised, barlow-twins,supervised") == ["supervised", "barlow-twins"]
-    assert methods.parse("all") == list(methods.objectives.METHODS)
+    assert methods.parse("all") == list(methods.NAMES)
     with pytest.raises(UserError, match="no recipe 'quickstart-supervised'"):
         methods.overrides_of("supervised", base, "quickstart")
 
@@ -193,3 +193,12 @@ def test_each_method_is_compared_with_its_own_baseline_and_drawn_as_a_line(
     )
     drawn = figure.plot(curve, table.rows(StudyDirectory(tmp_path, base, (curve,), (0, 1)), curve), base.name)
     assert len(drawn.axes[0].containers) == 2
+
+
+def test_small_views_are_compared_beside_two_views(base: Recipe) -> None:
+    study = methods.compare(["multicrop-barlow-twins"], base, "fashion-mnist")
+    assert [variant.name for variant in study.variants] == ["barlow-twins", "multicrop-barlow-twins"]
+    recipe = load.override(base, study.variants[1].overrides)
+    assert recipe.objective.name == "barlow-twins"
+    assert recipe.views.small == load.load("fashion-mnist-multicrop-barlow-twins").views.small
+    assert recipe.views.small.count > 0
