@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import build_method
+from barlowctl.assemble.model import build_method, compile_networks, preprocessing_of
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
-from barlowctl.methods import PIRL, BarlowTwins, Classifier, Targets
+from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Targets
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import METHODS
+from barlowctl.train.step import TrainingStep
 
 NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]
 SIZES = ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=4"]
@@ -41,6 +43,46 @@ def test_a_supervised_run_has_a_classifier_of_the_images_classes_and_no_projecto
     assert isinstance(same, BarlowTwins)
     for a, b in zip(same.backbone.parameters(), method.backbone.parameters(), strict=True):
         assert torch.equal(a, b)  # drawn first, by the same seed
+
+
+def test_moving_averages_are_compiled_with_what_they_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    method = build_method(load.override(TINY, ["objective.name=byol", "model.predictor=[8]"]), CONTEXT)
+    compile_networks(method)
+    assert isinstance(method, BYOL)
+    own = [method.backbone, method.projector, method.predictor]
+    assert compiled == [*own, *method.target.networks]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_activations_computed_again_change_nothing(name: str) -> None:
+    """Gradients, running statistics, queues and moving averages: of networks that follow others, too."""
+
+    def stepped(recomputes: bool) -> dict[str, Tensor]:
+        keys = [f"objective.name={name}", f"train.activation_checkpointing={str(recomputes).lower()}"]
+        recipe = load.override(TINY, keys)
+        method = build_method(recipe, CONTEXT).train()
+        targets = Targets.unlabelled(4, label=0)
+        generator = torch.Generator().manual_seed(0)
+        views = [torch.randint(0, 256, (4, s, s, 1), dtype=torch.uint8, generator=generator) for s in recipe.sizes]
+        step = TrainingStep(
+            method,
+            None,
+            to_input=preprocessing_of(recipe).normalization(),
+            device=torch.device("cpu"),
+            precision="fp32",
+            recomputes=recomputes,
+        )
+        step.compute(views, targets)
+        gradients = {f"grad {key}": p.grad for key, p in method.named_parameters() if p.grad is not None}
+        return {**method.state_dict(), **gradients}
+
+    plain, again = stepped(False), stepped(True)
+    assert sum(key.startswith("grad ") for key in plain) > 10
+    assert plain.keys() == again.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(again[key], value, rtol=1e-5, atol=1e-6, msg=key)
 
 
 def test_what_a_run_notes_of_its_context_comes_back() -> None:
