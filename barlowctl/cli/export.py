@@ -116,6 +116,7 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
         provenance={
             "recipe": recipe.name,
             "recipe_digest": load.digest(recipe),
+            "method": recipe.objective.name,
             "run": run.resolve().name,
             "step": str(opened.step),
         },

@@ -43,7 +43,7 @@ def report(
 ) -> None:
     """Put runs on one HTML page that needs no network.
 
-    Curves of both loss terms and the diagnostics, spectra, results of `probe` and `transfer` beside the paper's
+    Curves of the loss, its terms and the diagnostics, spectra, results of `probe` and `transfer` beside the paper's
     tables, views, neighbours, the matrix C, recipes and what differs between them.
     """
     from barlowctl.assemble.machine import Runtime, set_threads

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import build_method, compile_networks, preprocessing_of
+from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
-from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Targets
+from barlowctl.methods import PIRL, BarlowTwins, Classifier, Targets
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.train.step import TrainingStep
@@ -43,16 +43,6 @@ def test_a_supervised_run_has_a_classifier_of_the_images_classes_and_no_projecto
     assert isinstance(same, BarlowTwins)
     for a, b in zip(same.backbone.parameters(), method.backbone.parameters(), strict=True):
         assert torch.equal(a, b)  # drawn first, by the same seed
-
-
-def test_moving_averages_are_compiled_with_what_they_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
-    method = build_method(load.override(TINY, ["objective.name=byol", "model.predictor=[8]"]), CONTEXT)
-    compile_networks(method)
-    assert isinstance(method, BYOL)
-    own = [method.backbone, method.projector, method.predictor]
-    assert compiled == [*own, *method.target.networks]
 
 
 @pytest.mark.parametrize("name", METHODS)
