@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from barlowctl.assemble import contrastive
+from barlowctl.assemble.predictor import refuse_predictor
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, SimSiam, SwAV, VICReg
@@ -60,6 +62,10 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
             method = simsiam(recipe, recipe.objective, backbone, context)
         case objectives.SwAV():
             method = swav(recipe, recipe.objective, backbone, context)
+        case objectives.SimCLR():
+            method = contrastive.simclr(recipe, recipe.objective, backbone, context.ranks)
+        case objectives.MoCo() | objectives.MoCoV2():
+            method = contrastive.moco(recipe, recipe.objective, backbone, context.ranks)
     _check_passes(recipe, method)
     return method
 
@@ -246,20 +252,6 @@ def swav(recipe: Recipe, keys: objectives.SwAV, backbone: nn.Module, context: Co
         queue_from=keys.queue_from_epoch / epochs,
         ranks=context.ranks,
     )
-
-
-def refuse_predictor(recipe: Recipe) -> None:
-    """Refuse a predictor for a method without one.
-
-    Raises:
-        UserError: the recipe has one.
-    """
-    if recipe.model.predictor:
-        raise UserError(
-            f"{recipe.objective.title} has no predictor, and model.predictor is {list(recipe.model.predictor)}",
-            allowed="an empty one",
-            next="--set model.predictor=[]",
-        )
 
 
 def check_views(recipe: Recipe) -> None:

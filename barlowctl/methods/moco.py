@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
+from barlowctl.methods.collapse import collapsed
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.methods.queue import Queue
 from barlowctl.methods.shuffle import shuffled
+from barlowctl.methods.views import check_views
 from barlowctl.objective.moco import TEMPERATURE, MoCoTerms, info_nce
 from barlowctl.objective.similarity import unit_rows
 
@@ -28,7 +29,7 @@ class MoCo(Method):
 
     Args:
         backbone: images -> features. projector: features -> embeddings `(N, width)`, without batch norm as published.
-        width: of the embeddings. batch: images of a step, over all ranks; each is a full one.
+        width: of the embeddings. batch: images of a training's step, over all ranks; each is a full one.
         queue: keys that are kept. momentum: of the key encoder. temperature: tau.
         symmetric: both views are queries, and keys to the other one's; the loss is the mean of both directions. Chen &
             He, arXiv 2011.10566, compare MoCo v2 so, at twice the cost.
@@ -43,6 +44,7 @@ class MoCo(Method):
     terms: ClassVar[Mapping[str, str]] = {
         "similarity": "mean cosine of a query and the key of the same image",
         "accuracy": "share of queries that are nearer to it than to the whole queue",
+        "spread": "of the queries: near 1 healthy, 0 collapsed",
     }
 
     def __init__(
@@ -69,8 +71,7 @@ class MoCo(Method):
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Two views `(N, C, H, W)` of the same images -> queries and their keys `(N, D)`; symmetric: twice."""
-        if len(views) != 2:
-            raise UserError(f"MoCo compares 2 views of each image, got {len(views)}", allowed="2")
+        check_views("MoCo", views, self.views)
         first, second = views
         made = [self.project(first), self._key(second)]
         return [*made, self.project(second), self._key(first)] if self.symmetric else made
@@ -79,7 +80,6 @@ class MoCo(Method):
         """Queries and keys `(N, D)` of this rank -> the loss of the whole batch; keeps its keys for `after_step`."""
         shares = targets.shares or self.ranks.shares(len(embeddings[0]))
         queries, keys = embeddings[::2], [unit_rows(k.detach()) for k in embeddings[1::2]]
-        self.queue.check(sum(shares) * len(keys))
         self._keys = torch.cat([self.ranks.gather(k, shares) for k in keys])
         found = [
             info_nce(q, k, self.queue.rows, temperature=self.temperature, ranks=self.ranks, shares=shares)
@@ -108,11 +108,15 @@ class MoCo(Method):
 
     def describe(self, batch: int, ranks: int = 1) -> str:
         """Temperature, queue and momentum."""
-        both = ", symmetric" if self.symmetric else ""
+        options = (", symmetric" if self.symmetric else "") + (", shuffled batch norm" if self.shuffles else "")
         return (
             f"InfoNCE, temperature {self.temperature:g}, a queue of {len(self.queue.rows):,} keys, "
-            f"key encoder with momentum {self.key_encoder.momentum:g}{both}"
+            f"key encoder with momentum {self.key_encoder.momentum:g}{options}"
         )
+
+    def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
+        """Collapse: see `collapsed`."""
+        return collapsed(values)
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> queries `(N, D)`."""

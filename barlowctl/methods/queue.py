@@ -16,7 +16,8 @@ class Queue(nn.Module):
 
     Args:
         size: rows that it holds. width: of a row.
-        batch: rows that are put in at a time, which `size` is a multiple of: it fills up and begins anew as a whole.
+        batch: rows that a training puts in at a time, which `size` is a multiple of, as the authors' code asserts: it
+            fills up and begins anew as a whole.
 
     Raises:
         UserError: a size that is not a multiple of the batch.
@@ -33,30 +34,17 @@ class Queue(nn.Module):
                 allowed=f"a multiple of {batch}",
                 next=f"--set objective.queue={max(round(size / max(batch, 1)), 1) * batch}",
             )
-        self.batch = batch
         self.register_buffer("rows", nn.functional.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
-    def check(self, count: int) -> None:
-        """Refuse another number of rows than `put` takes, as the last batch of an epoch may have.
-
-        Raises:
-            UserError: with both.
-        """
-        if count != self.batch:
-            raise UserError(
-                f"{count} keys are to be put into a queue that takes {self.batch} at a time",
-                next="--set data.drop_last=true",
-            )
-
     @torch.no_grad()
     def put(self, rows: Tensor) -> None:
-        """Replace the oldest rows by `(batch, width)` new ones, at unit length: in place, and nothing is read.
+        """Replace the oldest rows by new ones `(n, width)`, at unit length: in place, and nothing is read.
 
-        Raises:
-            UserError: see `check`.
+        Those that do not fit before the end begin anew at the start, so that a step on fewer images loses none.
         """
-        self.check(len(rows))
-        where = torch.arange(self.batch, device=self.rows.device) + self.pointer
+        if len(rows) > len(self.rows):
+            raise ValueError(f"{len(rows)} rows do not fit into a queue of {len(self.rows)}")
+        where = torch.arange(len(rows), device=self.rows.device).add_(self.pointer).remainder_(len(self.rows))
         self.rows.index_copy_(0, where, rows.to(self.rows.dtype))
-        self.pointer.add_(self.batch).remainder_(len(self.rows))
+        self.pointer.add_(len(rows)).remainder_(len(self.rows))

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
+from barlowctl.methods.collapse import collapsed
+from barlowctl.methods.views import check_views
 from barlowctl.objective.simclr import TEMPERATURE, SimCLRTerms, nt_xent
 
 
@@ -30,6 +31,7 @@ class SimCLR(Method):
     terms: ClassVar[Mapping[str, str]] = {
         "similarity": "mean cosine of the two views of an image",
         "accuracy": "share of views whose nearest one in the batch is of the same image",
+        "spread": "of the embeddings: near 1 healthy, 0 collapsed",
     }
 
     def __init__(
@@ -48,8 +50,7 @@ class SimCLR(Method):
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Two views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`."""
-        if len(views) != 2:
-            raise UserError(f"SimCLR compares 2 views of each image, got {len(views)}", allowed="2")
+        check_views("SimCLR", views, self.views)
         return list(self.project(torch.cat(list(views))).chunk(2))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> SimCLRTerms:
@@ -66,6 +67,10 @@ class SimCLR(Method):
         """The temperature, and how many negatives a view has."""
         over = f" over {ranks} ranks" if ranks > 1 else ""
         return f"NT-Xent, temperature {self.temperature:g}, {2 * batch - 2:,} negatives of each view{over}"
+
+    def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
+        """Collapse: see `collapsed`."""
+        return collapsed(values)
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""

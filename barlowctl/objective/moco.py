@@ -4,7 +4,7 @@
 
 q are queries, k the keys of the same images and m the queue's rows, all at unit length. Only queries take a gradient:
 keys and queue are constants. Over several ranks N is the global batch, of which each rank has its own rows and the
-queue as a whole, so that all that is sent are the sums of the terms (an all-reduce of 3 numbers).
+queue as a whole, so that all that is sent are the sums of the terms (all-reduces of 3 and of 2 D + 1 numbers).
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.correlation import full_precision, wide_dtype
 from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
+from barlowctl.objective.spread import direction_spread
 
 TEMPERATURE = 0.07
 """tau of MoCo; MoCo v2 has 0.2."""
 
 
 class MoCoTerms(NamedTuple):
-    """Scalars over the global batch; the last two carry no gradient.
+    """Scalars over the global batch; only the loss carries a gradient.
 
     similarity: mean cosine of a query and its key. accuracy: share of queries that are nearer to it than to the queue.
+    spread: of the queries' directions, see `direction_spread`.
     """
 
     loss: Tensor
     similarity: Tensor
     accuracy: Tensor
+    spread: Tensor
 
 
 def info_nce(
@@ -70,8 +73,9 @@ def info_nce(
     total = sum(agreed_shares(q, ranks, shares))
     with full_precision(q):
         queries, keys = unit_rows(q), unit_rows(k.detach())
-        terms = _InfoNCE.apply(queries, keys, queue.detach().to(queries.dtype), temperature, ranks, total)
-    return MoCoTerms(*terms)
+        negatives = queue.detach().to(queries.dtype)
+        loss, similarity, accuracy = _InfoNCE.apply(queries, keys, negatives, temperature, ranks, total)
+    return MoCoTerms(loss, similarity, accuracy, direction_spread(queries, ranks))
 
 
 class _InfoNCE(torch.autograd.Function):

@@ -7,8 +7,9 @@ Deviation: the authors' code (`objective.py`) adds the means over the two views,
 here. The published recipe writes that factor out (`objective.scale`).
 
 Over several ranks N is the global batch, and every row is a negative of every other one, with its gradient. What that
-costs on a rank with n rows: an all-gather of 2 N D numbers, one of 2 N, an all-reduce of 3, all in the forward pass;
-3 (2 n) (2 N) D multiply-adds, as many as a table that is kept needs, but memory for `ENTRIES_AT_ONCE` entries of it.
+costs on a rank with n rows: an all-gather of 2 N D numbers, one of 2 N, all-reduces of 3 and of 2 D + 1, all in the
+forward pass; 3 (2 n) (2 N) D multiply-adds, as many as a table that is kept needs, but memory for `ENTRIES_AT_ONCE`
+entries of it.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.correlation import full_precision, wide_dtype
 from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
+from barlowctl.objective.spread import direction_spread
 
 TEMPERATURE = 0.1
 """tau of the paper's ImageNet runs (Table 5: the best at long training and large batches)."""
 
 
 class SimCLRTerms(NamedTuple):
-    """Scalars over the global batch; the last two carry no gradient.
+    """Scalars over the global batch; only the loss carries a gradient.
 
-    similarity: mean cosine of the two views of an image. accuracy: share of rows whose nearest row is that.
+    similarity: mean cosine of the two views of an image. accuracy: share of rows whose nearest row is that. spread: of
+    the first view's directions, see `direction_spread`.
     """
 
     loss: Tensor
     similarity: Tensor
     accuracy: Tensor
+    spread: Tensor
 
 
 def nt_xent(
@@ -69,8 +73,9 @@ def nt_xent(
             "a single image has no negatives", allowed="at least 2 images", next="--set data.drop_last=true"
         )
     with full_precision(z1):
-        terms = _NTXent.apply(unit_rows(z1), unit_rows(z2), temperature, ranks, shares)
-    return SimCLRTerms(*terms)
+        unit1, unit2 = unit_rows(z1), unit_rows(z2)
+        loss, similarity, accuracy = _NTXent.apply(unit1, unit2, temperature, ranks, shares)
+    return SimCLRTerms(loss, similarity, accuracy, direction_spread(unit1, ranks))
 
 
 class _NTXent(torch.autograd.Function):

@@ -176,6 +176,49 @@ class Supervised(Keys):
     name: Literal["supervised"] = "supervised"
 
 
+class SimCLR(Keys):
+    """NT-Xent: every other view in the batch is a negative."""
+
+    title: ClassVar[str] = "SimCLR"
+
+    name: Literal["simclr"] = "simclr"
+    temperature: Divisor = Field(0.1, description="tau, which divides cosines")
+    scale: Positive = Field(
+        1.0, description="factor on the whole loss; 2: the sum over both views, as in the authors' code"
+    )
+
+
+class QueueKeys(Keys):
+    """Keys of both versions of MoCo."""
+
+    queue: Count = Field(65536, description="keys of earlier steps that are negatives: a multiple of train.batch_size")
+    momentum: Probability = Field(0.999, description="of the key encoder: m of p <- m p + (1 - m) q")
+    symmetric: bool = Field(False, description="both views are queries, at twice the cost; the queue takes both's keys")
+    batch_norm_groups: CountOrZero = Field(
+        0,
+        description="parts of a batch that batch norm sees by themselves, over all devices, between which keys are "
+        "shuffled; 0: one on each device",
+    )
+
+
+class MoCo(QueueKeys):
+    """InfoNCE of queries against the keys of a momentum encoder and a queue of earlier ones."""
+
+    title: ClassVar[str] = "MoCo"
+
+    name: Literal["moco"] = "moco"
+    temperature: Divisor = Field(0.07, description="tau, which divides cosines")
+
+
+class MoCoV2(QueueKeys):
+    """As MoCo, with another temperature; its recipes have a deeper head, more distortions and a cosine."""
+
+    title: ClassVar[str] = "MoCo v2"
+
+    name: Literal["moco-v2"] = "moco-v2"
+    temperature: Divisor = Field(0.2, description="tau, which divides cosines")
+
+
 def lambd_of(lambd: float | Literal["auto"], width: int) -> tuple[float, str]:
     """The weight that is meant for embeddings of `width` dimensions, and the rule that it is from, if any.
 
@@ -201,7 +244,10 @@ Objective = Annotated[
     | Annotated[PIRL, Tag("pirl")]
     | Annotated[BYOL, Tag("byol")]
     | Annotated[SimSiam, Tag("simsiam")]
-    | Annotated[SwAV, Tag("swav")],
+    | Annotated[SwAV, Tag("swav")]
+    | Annotated[SimCLR, Tag("simclr")]
+    | Annotated[MoCo, Tag("moco")]
+    | Annotated[MoCoV2, Tag("moco-v2")],
     Discriminator(_name_of),
 ]
 

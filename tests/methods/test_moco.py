@@ -167,23 +167,24 @@ def test_a_step_taken_back_leaves_what_it_had() -> None:
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
-def test_a_batch_that_is_not_full_is_refused_before_anything_changes() -> None:
+def test_a_step_on_fewer_images_is_one() -> None:
+    """Steps are timed, and memory is estimated, on parts of a batch."""
     method = make()
-    before = {name: value.clone() for name, value in method.state_dict().items() if "running" not in name}
-    with pytest.raises(UserError, match="5 keys are to be put into a queue that takes 8") as refused:
-        method([view[:5] for view in views()])
-    assert refused.value.next == "--set data.drop_last=true"
-    for name, value in before.items():
-        if "tracked" not in name:
-            assert torch.equal(method.state_dict()[name], value)
+    method.before_step(torch.zeros(()))
+    method([view[:5] for view in views()]).loss.backward()
+    method.after_step(torch.zeros(()))
+    assert method.queue.pointer.item() == 5
 
 
 def test_it_says_what_it_compares() -> None:
     said = make().describe(ROWS)
     assert said == "InfoNCE, temperature 0.2, a queue of 24 keys, key encoder with momentum 0.9"
     assert make(symmetric=True, queue=48).describe(ROWS).endswith(", symmetric")
+    assert make(shuffles=True).describe(ROWS).endswith(", shuffled batch norm")
     assert list(make().heads()) == ["projector"]
     assert make()(views())._asdict().keys() - {"loss"} == MoCo.terms.keys()
+    assert "collapsed" in str(make().alarm({"loss": 3.0, "spread": 0.01}, 0.5))
+    assert make().alarm({"loss": 3.0, "spread": 0.9}, 0.5) is None
     with pytest.raises(UserError, match="2 views"):
         make()(views()[:1])
     with pytest.raises(UserError, match="whole number of batches of 8"):

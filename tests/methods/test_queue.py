@@ -46,9 +46,14 @@ def test_rows_that_do_not_fit() -> None:
     with pytest.raises(UserError, match="queue of 1 entries") as refused:
         Queue(1, 3, batch=2)
     assert refused.value.next == "--set objective.queue=2"
-    queue = Queue(6, 3, batch=2)
-    before = queue.rows.clone()
-    with pytest.raises(UserError, match="1 keys are to be put") as refused:
-        queue.put(batch(0)[:1])
-    assert refused.value.next == "--set data.drop_last=true"
-    assert torch.equal(queue.rows, before)
+    with pytest.raises(ValueError, match="8 rows do not fit into a queue of 6"):
+        Queue(6, 3, batch=2).put(torch.zeros(8, 3))
+
+
+def test_rows_beyond_the_end_are_not_cut_off() -> None:
+    """lightly's bank cuts them off; a step on fewer images than a batch has must not end at another place."""
+    queue, put = Queue(6, 3, batch=2), [batch(number) for number in range(4)]
+    for rows in (put[0], put[1][:1], put[2], put[3]):
+        queue.put(rows)
+    assert queue.pointer.item() == 1
+    torch.testing.assert_close(queue.rows, torch.cat([put[3][1:], put[0][1:], put[1][:1], put[2], put[3][:1]]))

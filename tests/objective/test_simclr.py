@@ -65,6 +65,7 @@ def test_equal_rows_give_the_logarithm_of_the_number_of_candidates() -> None:
     terms = nt_xent(z, z, temperature=0.1)
     assert terms.loss.item() == pytest.approx(math.log(2 * N - 1), rel=1e-12)
     assert (terms.similarity.item(), terms.accuracy.item()) == (pytest.approx(1.0), 0.0)  # nothing is nearer
+    assert terms.spread.item() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_views_may_be_swapped_and_scaled() -> None:

@@ -1,4 +1,7 @@
-"""NT-Xent and InfoNCE from their formulas, in float64 Python loops, one sample after the other."""
+"""NT-Xent and InfoNCE from their formulas, in float64 Python loops, one sample after the other.
+
+Both give loss, mean cosine of positives, the share of rows nearer to theirs than to all others, and the spread.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,13 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.sqrt(a @ a) * np.sqrt(b @ b)))
 
 
-def nt_xent(z1: np.ndarray, z2: np.ndarray, temperature: float) -> tuple[float, float, float]:
-    """Loss, mean cosine of positives, share of rows whose positive is the nearest of all others."""
+def spread(z: np.ndarray) -> float:
+    """sqrt(D) times the mean standard deviation of a dimension, over rows of length 1: 1 evenly spread, 0 collapsed."""
+    unit = np.stack([row / np.sqrt(row @ row) for row in z.astype(np.float64)])
+    return float(np.mean([np.std(unit[:, d]) for d in range(z.shape[1])]) * np.sqrt(z.shape[1]))
+
+
+def nt_xent(z1: np.ndarray, z2: np.ndarray, temperature: float) -> tuple[float, float, float, float]:
     n = len(z1)
     rows = [*z1.astype(np.float64), *z2.astype(np.float64)]
     loss, similarity, nearest = 0.0, 0.0, 0
@@ -22,11 +30,10 @@ def nt_xent(z1: np.ndarray, z2: np.ndarray, temperature: float) -> tuple[float, 
         loss += math.log(sum(math.exp(s / temperature) for s in others.values())) - others[positive] / temperature
         similarity += others[positive]
         nearest += all(others[positive] > s for j, s in others.items() if j != positive)
-    return loss / (2 * n), similarity / (2 * n), nearest / (2 * n)
+    return loss / (2 * n), similarity / (2 * n), nearest / (2 * n), spread(z1)
 
 
-def info_nce(q: np.ndarray, k: np.ndarray, queue: np.ndarray, temperature: float) -> tuple[float, float, float]:
-    """Loss, mean cosine of query and key, share of queries nearer to their key than to every row of the queue."""
+def info_nce(q: np.ndarray, k: np.ndarray, queue: np.ndarray, temperature: float) -> tuple[float, float, float, float]:
     n = len(q)
     q, k, queue = (rows.astype(np.float64) for rows in (q, k, queue))
     loss, similarity, nearest = 0.0, 0.0, 0
@@ -37,4 +44,4 @@ def info_nce(q: np.ndarray, k: np.ndarray, queue: np.ndarray, temperature: float
         loss -= math.log(math.exp(positive / temperature) / denominator)
         similarity += positive
         nearest += all(positive > s for s in negatives)
-    return loss / n, similarity / n, nearest / n
+    return loss / n, similarity / n, nearest / n, spread(q)

@@ -44,7 +44,7 @@ def test_a_promised_number_names_its_source(name: str) -> None:
     expected = re.search(r"# expected  ((?:.*\n)(?:#  .*\n)*)", header(name))
     assert expected is not None
     assert re.search(r"\d\d\.\d", expected[1])
-    assert re.search(r"paper, Table|README|docs/experiments\.md", expected[1])
+    assert re.search(r"paper, Table|README|docs/(experiments|methods)\.md", expected[1])
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet50-300ep"])
