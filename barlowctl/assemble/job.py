@@ -24,7 +24,7 @@ from barlowctl.assemble.data import (
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import begin_method, compile_networks, place
+from barlowctl.assemble.model import begin_method, compile_networks, move_to_device
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.data.loaders.base import ViewLoader
@@ -35,7 +35,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train import engine
 from barlowctl.train.events import Notice, Sink, broadcast
 from barlowctl.train.monitors import guarded
-from barlowctl.train.optim import build_optimizer as build
+from barlowctl.train.optim import build_optimizer
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Job:
         method = begin_method(self.recipe, self.context)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device)
-        return place(method, self.recipe, self.device)
+        return move_to_device(method, self.recipe, self.device)
 
     @cached_property
     def to_input(self) -> InputNormalization:
@@ -145,7 +145,7 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a job in its run directory; returns the values of its result. See `engine.train`."""
     recipe, method = job.recipe, job.method
-    optimizer = build_optimizer(recipe, method, job.resolved.rates)
+    optimizer = optimizer_of(recipe, method, job.resolved.rates)
     if job.ranks.rank:
         torch.manual_seed(recipe.seed + (job.ranks.rank << 32))  # weights are drawn; dropout differs between ranks
     if recipe.train.compile:
@@ -196,10 +196,10 @@ def checkpoint_bytes(method: Method, recipe: Recipe) -> int:
     return state + trained * (2 if recipe.optimizer.name == "adamw" else 1)
 
 
-def build_optimizer(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+def optimizer_of(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> torch.optim.Optimizer:
     """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups."""
     values = recipe.optimizer
-    return build(
+    return build_optimizer(
         method,
         values.name,
         lr=rates["weights"],

@@ -148,14 +148,14 @@ def _check_room(job: Job, run: Path | None) -> None:
     Raises:
         UserError: there is less room than they take at least.
     """
-    place = rundir.runs_home() if run is None else run
-    existing = len(checkpoint.list_checkpoints(place / "checkpoints")) if run is not None else 0
+    folder = rundir.runs_home() if run is None else run
+    existing = len(checkpoint.list_checkpoints(folder / "checkpoints")) if run is not None else 0
     size, keep = checkpoint_bytes(job.method, job.recipe), job.recipe.train.keep_checkpoints
-    needed, free = size * max(1, keep + 1 - existing), free_bytes(place)
+    needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(
             f"the run keeps {keep} checkpoints and writes another beside them, {size / 1e6:,.0f} MB each; there is "
-            f"room for {free / 1e6:,.0f} MB in '{place}'",
+            f"room for {free / 1e6:,.0f} MB in '{folder}'",
             allowed=f"{needed / 1e6:,.0f} MB or more, or a smaller train.keep_checkpoints",
             next="name another place with --out",
         )

@@ -113,7 +113,7 @@ def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
     return choose(recipe, backbone, context or Context())
 
 
-def place(method: Method, recipe: Recipe, device: torch.device) -> Method:
+def move_to_device(method: Method, recipe: Recipe, device: torch.device) -> Method:
     """The method on its device, in the recipe's memory format."""
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
 from barlowctl.assemble.first_lines import describe_images, first_lines
-from barlowctl.assemble.job import build_optimizer
+from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import build_method, own_generator, place
+from barlowctl.assemble.model import build_method, move_to_device, own_generator
 from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
@@ -128,8 +128,8 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     """Images per second of training steps on random pixels, and how it was measured."""
     recipe, device = resolved.recipe, resolved.device
     batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
-    method = place(method, recipe, device)
-    optimizer = build_optimizer(recipe, method, resolved.rates)
+    method = move_to_device(method, recipe, device)
+    optimizer = optimizer_of(recipe, method, resolved.rates)
     synthetic_steps = SyntheticSteps(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes)
     synthetic_steps.take(precision)
     seconds = [synthetic_steps.take(precision)]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from barlowctl.assemble.model import build_method, place, preprocessing_of
+from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, operations
 from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
@@ -78,7 +78,7 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, earlier: Pre
         each = operations(recipe) / recipe.train.batch_size
         share = max(2, recipe.train.batch_size // ranks)
         batch = min(recipe.train.micro_batch or share, share, max(2, int(OPERATIONS / each)))
-        method = place(build_method(recipe), recipe, device)
+        method = move_to_device(build_method(recipe), recipe, device)
         synthetic_steps = SyntheticSteps(preprocessing_of(recipe), method, device, batch, sizes=recipe.sizes)
         return faster(recipe.train.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
 

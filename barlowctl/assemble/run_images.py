@@ -108,12 +108,12 @@ def check(run: Path, source: ImageSet, dataset: str) -> str | None:
     if changed is None:
         has_fingerprint = recorded.get("fingerprint") or (recorded.get("content_hash") and isinstance(source, Beton))
         return None if has_fingerprint else NOTHING_NOTED
-    place = home.anywhere(dataset)
+    dataset_now = home.anywhere(dataset)
     raise UserError(
         f"'{run}' was trained on other images than those in '{source.path}': {changed}",
         allowed=f"the images it began with ({recorded.get('path')}), wherever they lie now (--data), or a new run on "
         "these",
-        next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", place),
+        next=shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", "--data", dataset_now),
     )
 
 

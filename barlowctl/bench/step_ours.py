@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from barlowctl.assemble import data, job
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import begin_method, compile_networks, place
+from barlowctl.assemble.model import begin_method, compile_networks, move_to_device
 from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
@@ -55,7 +55,7 @@ class OurStep:
 
     def __init__(self, settings: StepSettings) -> None:
         self.settings, recipe = settings, settings.recipe
-        self.method = place(begin_method(recipe), recipe, settings.device)
+        self.method = move_to_device(begin_method(recipe), recipe, settings.device)
         images = STEPS * recipe.train.batch_size + recipe.data.holdout
         self.resolved = resolve(recipe, settings.device, torch.get_num_threads(), images)
         self.to_input = self.resolved.preprocessing.normalization().to(settings.device)
@@ -92,7 +92,7 @@ class OurStep:
     def _optimizer(self) -> torch.optim.Optimizer:
         recipe = self.settings.recipe
         if self.settings.optimizer == "own":
-            return job.build_optimizer(recipe, self.method, self.resolved.rates)
+            return job.optimizer_of(recipe, self.method, self.resolved.rates)
         return loop_lars(self.method, self.resolved.rates, recipe.optimizer.weight_decay)
 
     def _synthetic(self) -> Iterator[SyntheticBatch]:

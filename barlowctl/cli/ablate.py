@@ -23,7 +23,7 @@ from barlowctl.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from barlowctl.recipe.schema import Recipe
-    from barlowctl.study.studies import Study
+    from barlowctl.study.study import Study
 
 EPILOG = examples(
     "barlowctl ablate drop-aug --dry-run",
@@ -265,9 +265,10 @@ def _studies(
         UserError: methods of a study that has one, or settings without methods.
     """
     from barlowctl.study import studies
+    from barlowctl.study.grid import read_grid
 
     names = [part for name in chosen for part in ((name, "depth") if name == "projector-width" else (name,))]
-    own = [studies.grid(grid)] if grid else []
+    own = [read_grid(grid)] if grid else []
     if methods is None:
         if settings_of is not None:
             raise UserError("--settings-of is of --methods", next=f"--methods all --settings-of {settings_of}")

@@ -109,7 +109,7 @@ def probe(
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import changed_since_training
     from barlowctl.data.images.unreadable import Problem
-    from barlowctl.measure.identity import identify, place, reserve, stem_of
+    from barlowctl.measure.identity import identify, reserve, result_file, stem_of
     from barlowctl.measure.probing import probe as probe_subject
 
     launcher.refuse_several("probe")
@@ -123,7 +123,7 @@ def probe(
     _say_images(console, labelled)
     notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
     identity = identify(opened, labelled.fingerprints, tasks.departures()).as_dict()
-    file, note_on_file = place(out or opened.folder, f"probe-{stem_of(data)}", identity)
+    file, note_on_file = result_file(out or opened.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
     tasks.check(labelled)
     folder = reserve(file, identity) if tasks.trained else file.with_suffix("")

@@ -100,7 +100,7 @@ def transfer(
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem
     from barlowctl.eval import svm
-    from barlowctl.measure.identity import place
+    from barlowctl.measure.identity import result_file
     from barlowctl.measure.tasks import Tasks
     from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
@@ -140,7 +140,7 @@ def transfer(
         )
     result = {"subject": name, "kind": opened.kind, **opened.metadata, **measured}
     outputs = Outputs(problems=measured.get("measured", {}).pop("not_written", []))
-    file, note_on_file = place(folder, f"transfer-{task}", measured["identity"])
+    file, note_on_file = result_file(folder, f"transfer-{task}", measured["identity"])
     with outputs.writing(file):
         folder.mkdir(parents=True, exist_ok=True)
         rundir.write_json(file, result)

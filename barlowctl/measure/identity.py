@@ -73,7 +73,7 @@ def stem_of(data: str) -> str:
     return Path(home.anywhere(data)).name.removesuffix(".beton")
 
 
-def place(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[Path, str | None]:
+def result_file(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[Path, str | None]:
     """The file of a result, and why it is not the one called after the stem alone.
 
     Args:

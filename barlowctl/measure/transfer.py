@@ -18,7 +18,7 @@ from barlowctl.data.sources import benchmarks
 from barlowctl.datasets import BENCHMARKS
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.eval.published import TRANSFER
-from barlowctl.measure.identity import identify, place, reserve
+from barlowctl.measure.identity import identify, reserve, result_file
 from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.tasks import Tasks
@@ -84,7 +84,7 @@ def _one_label(
     labelled = open_task(subject, task, data)
     settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
     identity = identify(subject, labelled.fingerprints, settings).as_dict()
-    file, _ = place(folder, f"transfer-{task}", identity)
+    file, _ = result_file(folder, f"transfer-{task}", identity)
     trained = "linear" if task == "folder" else task
     fast = protocol == "fast"
     probe_tasks = Tasks(

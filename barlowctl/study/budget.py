@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from barlowctl.assemble.job import build_optimizer, prepare
+from barlowctl.assemble.job import optimizer_of, prepare
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.resolve import steps_per_epoch
@@ -26,7 +26,7 @@ from barlowctl.files import write_text
 from barlowctl.locks import holding
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.studies import Study, Variant
+from barlowctl.study.study import Study, Variant
 
 Unit = Literal["steps", "images", "cpu-seconds"]
 EXAMPLE = "--budget images=200000"
@@ -124,7 +124,7 @@ def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:
     """CPU-seconds of a training step and of loading its batch: of steps on random pixels and of the first batches."""
     job = prepare(recipe, runtime, data)
     with own_generator(device=job.device):
-        optimizer = build_optimizer(recipe, job.method, job.resolved.rates)
+        optimizer = optimizer_of(recipe, job.method, job.resolved.rates)
         batch = recipe.train.batch_size
         steps = SyntheticSteps(job.resolved.preprocessing, job.method, job.device, batch, optimizer, sizes=recipe.sizes)
         spent = [steps.cpu_seconds(job.precision.used) for _ in range(UNTIMED_STEPS + TIMED_STEPS)]

@@ -24,7 +24,7 @@ from barlowctl.locks import holding, is_held
 from barlowctl.output_paths import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.studies import Study, Variant
+from barlowctl.study.study import Study, Variant
 
 Record = Mapping[str, Any]
 PATIENCE = 0.1  # seconds: a cell that is only looked at (`Cell.claimed`) is free again in an instant

@@ -20,10 +20,10 @@ from barlowctl.assemble.data import (
     open_recipe_images,
     training_loader,
 )
-from barlowctl.assemble.job import build_optimizer
+from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import build_method, own_generator, place
+from barlowctl.assemble.model import build_method, move_to_device, own_generator
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, operations
@@ -192,8 +192,8 @@ class _Stopwatch:
     def _time(self, resolved: Resolved, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
         recipe = resolved.recipe
-        method = place(build_method(recipe), recipe, self.device)
-        optimizer = build_optimizer(recipe, method, resolved.rates)
+        method = move_to_device(build_method(recipe), recipe, self.device)
+        optimizer = optimizer_of(recipe, method, resolved.rates)
         seconds: list[float] = []
         with own_generator(device=self.device):
             synthetic_steps = SyntheticSteps(

@@ -14,7 +14,7 @@ from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
 from barlowctl.plots import style
 from barlowctl.plots.style import hexadecimal
-from barlowctl.study.studies import Study
+from barlowctl.study.study import Study
 from barlowctl.study.table import Row, seeds_text
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ def colors_of(study: Study, table: Sequence[Row]) -> dict[str | None, str]:
 
 def _rows(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Dots: every variant's difference to the baseline."""
-    for place, row in enumerate(table):
+    for position, row in enumerate(table):
         if row.get("linear_top1_difference") is not None:
             axes.errorbar(
-                row["linear_top1_difference"], place - 0.1, xerr=row["linear_top1_margin"] or None, color=OURS,
+                row["linear_top1_difference"], position - 0.1, xerr=row["linear_top1_margin"] or None, color=OURS,
                 fmt="o", capsize=3, label="linear top-1 (95 % interval)",
             )  # fmt: skip
         if row["published_difference"] is not None:
-            axes.plot(row["published_difference"], place + 0.15, "D", color=PAPER, mfc="none", label=PAPER_LABEL)
+            axes.plot(row["published_difference"], position + 0.15, "D", color=PAPER, mfc="none", label=PAPER_LABEL)
     axes.axvline(0.0, color=hexadecimal(style.FAINT), linewidth=0.8)
     axes.set_yticks(range(len(table)), [row["variant"] for row in table])
     axes.set_ylim(len(table) - 0.5, -0.5)

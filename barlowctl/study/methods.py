@@ -15,7 +15,7 @@ from typing import Any
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import catalog, load, objectives
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.studies import Override, Study, Variant
+from barlowctl.study.study import Override, Study, Variant
 
 TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
     "supervised": (76.5, None),

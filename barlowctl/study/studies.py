@@ -6,93 +6,16 @@ paper prints none (its figures 3, 4 and 5 show Barlow Twins as curves only).
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe.objectives import PAPER_WIDTH, lambd_of, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
-from barlowctl.recipe.text import read_text
+from barlowctl.study.study import Override, Series, Study, Variant
 
-Override = str  # key=value, as for --set
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-EDIT_GRID = "correct the grid file"
 POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of a study.
-
-    Attributes:
-        published: top-1 and top-5. x: its place on the axis of a curve.
-        group: the method, where a study has several: each has a line of its own in a figure.
-        baseline: the variant that this one is compared with; None: the study's.
-    """
-
-    name: str
-    overrides: tuple[Override, ...] = ()
-    published: tuple[float | None, float | None] = (None, None)
-    x: float | None = None
-    group: str | None = None
-    baseline: str | None = None
-
-    @property
-    def label(self) -> str:
-        """What it is within its group: on an axis that all groups share."""
-        return self.name.removeprefix(f"{self.group}.")
-
-
-@dataclass(frozen=True)
-class Series:
-    """Numbers that the paper prints for another method: variant -> top-1. `method`: its name in a recipe."""
-
-    label: str
-    points: Mapping[str, float]
-    method: str
-
-
-@dataclass(frozen=True)
-class Study:
-    """Several variants of one recipe.
-
-    Attributes:
-        source: which table or figure of the paper it is.
-        baseline: the variant that the others are compared with.
-        form: how it is drawn: "rows" (a table), "steps" (Fig. 3: one change after another), "curve" (over `axis`).
-        axis: what `Variant.x` is, for a curve; drawn logarithmically.
-        series: what the paper prints of other methods.
-        note: what has to be known to read it.
-    """
-
-    name: str
-    title: str
-    source: str
-    variants: tuple[Variant, ...]
-    baseline: str
-    form: Literal["rows", "steps", "curve"] = "rows"
-    axis: str | None = None
-    series: tuple[Series, ...] = ()
-    note: str | None = None
-
-    def __post_init__(self) -> None:
-        names = [variant.name for variant in self.variants]
-        for name in names:
-            if not NAME.fullmatch(name):
-                raise UserError(
-                    f"study '{self.name}': a variant cannot be named '{name}'",
-                    allowed="letters, digits and . _ + - (it names a directory)",
-                )
-            if names.count(name) > 1:
-                raise UserError(f"study '{self.name}' has two variants named '{name}'", next="rename one of them")
-        if self.baseline not in names:
-            raise ValueError(f"study '{self.name}' has no variant '{self.baseline}', which is its baseline")
 
 
 def build(name: str, base: Recipe) -> Study:
@@ -336,47 +259,6 @@ def lambd(base: float, width: int) -> Study:
     )
 
 
-def grid(path: Path) -> Study:
-    """One's own study from a TOML file: each table is a variant, its entries are recipe overrides.
-
-        title = "Crop size"          # optional
-        [baseline]
-        [small]
-        "views.first.crop_scale" = [0.08, 0.5]
-
-    The first variant is the one that the others are compared with.
-
-    Raises:
-        UserError: no such file, not TOML, or no variants.
-    """
-    try:
-        values = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise UserError(f"grid file '{path}' cannot be read: {error.strerror}", next="name a TOML file") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"grid file '{path}' is not valid TOML: {error}", next=EDIT_GRID) from error
-    title = values.pop("title", path.stem)
-    if not isinstance(title, str):
-        raise UserError(
-            f"{path}: title is {title!r}", allowed="a text; variants are tables, e.g. [baseline]", next=EDIT_GRID
-        )
-    variants = []
-    for name, settings in values.items():
-        if not isinstance(settings, dict):
-            raise UserError(f"{path}: '{name}' is a value, not a variant", allowed=f"a table: [{name}]", next=EDIT_GRID)
-        overrides = tuple(f"{key}={_toml(value)}" for key, value in _flat(settings))
-        variants.append(Variant(name, overrides))
-    if not variants:
-        raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]", next=EDIT_GRID)
-    if path.stem in (*NAMES, "study") or not NAME.fullmatch(path.stem):
-        raise UserError(
-            f"the study in '{path}' would be named '{path.stem}'",
-            allowed="a file name of letters, digits and . _ + - that is neither 'study' nor one of the paper's",
-            next="rename the file",
-        )
-    return Study(path.stem, title, path.name, tuple(variants), variants[0].name)
-
-
 def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Study]:
     """The studies with the variants of `only` (all where it is empty) less those of `without`.
 
@@ -400,23 +282,3 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
         if chosen & set(only) or chosen - {study.baseline} or (not only and not without):
             selected.append(replace(study, variants=variants))
     return selected
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = []
-    for key, value in values.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return pairs
-
-
-def _toml(value: object) -> str:
-    """A value as one line of TOML. What JSON can say in a line is the same in TOML."""
-    import tomli_w
-
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        if "{" not in text:
-            return text
-    except (TypeError, ValueError):  # dates, infinity
-        pass
-    return tomli_w.dumps({"value": value}, multiline_strings=False).removeprefix("value = ").replace("\n", " ").strip()

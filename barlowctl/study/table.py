@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 from barlowctl.study.directory import Record, StudyDirectory
-from barlowctl.study.studies import Study
+from barlowctl.study.study import Study
 
 Row = dict[str, Any]
 

@@ -207,12 +207,12 @@ def test_a_killed_study_goes_on_where_it_was_in_several_processes(
 
 def _cells(recipe: Path, grid: Path, tmp_path: Path) -> list[Any]:
     from barlowctl.recipe import load
-    from barlowctl.study import studies
     from barlowctl.study.directory import StudyDirectory
+    from barlowctl.study.grid import read_grid
 
     sets = [*SHORT[1:-2:2], "train.epochs=8", "train.checkpoint_every_epochs=1", "train.keep_checkpoints=1"]
     base = load.load(str(recipe), sets)
-    return StudyDirectory(tmp_path / "study", base, (studies.grid(grid),), (0, 1)).cells
+    return StudyDirectory(tmp_path / "study", base, (read_grid(grid),), (0, 1)).cells
 
 
 def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(

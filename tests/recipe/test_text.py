@@ -10,7 +10,7 @@ import pytest
 from barlowctl.cli import app
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
-from barlowctl.study import studies
+from barlowctl.study.grid import read_grid
 
 RECIPE = (
     'name = "mine"\ndescription = "été, 写真"\n[data]\ndataset = "photos"\n[train]\nepochs = 3\nwarmup_epochs = 1\n'
@@ -65,13 +65,13 @@ def test_no_file_is_an_internal_error(tmp_path: Path, text: bytes) -> None:
         load.load(str(file))
     assert str(file) in caught.value.message
     with pytest.raises(UserError, match=r"mine\.toml"):
-        studies.grid(file)
+        read_grid(file)
 
 
 def test_a_grid_is_read_alike(tmp_path: Path) -> None:
     file = tmp_path / "widths.toml"
     file.write_bytes(codecs.BOM_UTF16_LE + "[a]\nseed = 0\n[b]\nseed = 1\n".encode("utf-16-le"))
-    assert [variant.name for variant in studies.grid(file).variants] == ["a", "b"]
+    assert [variant.name for variant in read_grid(file).variants] == ["a", "b"]
 
 
 def test_an_override_that_toml_cannot_hold_is_refused() -> None:

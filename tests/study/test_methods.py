@@ -13,6 +13,7 @@ from barlowctl.recipe import catalog, load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import budget, figure, methods, studies, table
 from barlowctl.study.directory import StudyDirectory
+from barlowctl.study.study import Study, Variant
 
 OWN = {
     "[objective]\nlambd = 0.04": '[objective]\nname = "supervised"',
@@ -105,7 +106,7 @@ def test_names_and_families_that_are_not_there_are_refused_with_what_is(family: 
 # ---- budgets ---------------------------------------------------------------------------------------------
 
 
-def lengths(study: studies.Study, base: Recipe, images: int) -> list[int]:
+def lengths(study: Study, base: Recipe, images: int) -> list[int]:
     found = []
     for variant in study.variants:
         recipe = load.override(base, variant.overrides)
@@ -115,13 +116,13 @@ def lengths(study: studies.Study, base: Recipe, images: int) -> list[int]:
 
 def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe) -> None:
     base = load.override(base, ["data.holdout=0", "eval.queries=off"])
-    rows = (studies.Variant("one"), studies.Variant("large", ("train.batch_size=256",)))
-    study = studies.Study("s", "S", "-", rows, "one")
+    rows = (Variant("one"), Variant("large", ("train.batch_size=256",)))
+    study = Study("s", "S", "-", rows, "one")
 
     def cost(recipe: Recipe) -> float:
         return 0.1 if recipe.train.batch_size == 256 else 0.07
 
-    def limited(text: str) -> studies.Study:
+    def limited(text: str) -> Study:
         return budget.limit(study, base, budget.parse(text), 60000, cost)
 
     assert lengths(limited("steps=1000"), base, 60000) == [1000, 1000]

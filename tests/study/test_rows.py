@@ -13,6 +13,7 @@ from barlowctl.assemble.model import build_method
 from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.recipe import load
 from barlowctl.study import studies
+from barlowctl.study.study import Study
 from tests.oracles import loss as oracle
 
 BASE = load.load(
@@ -38,7 +39,7 @@ TABLE_5: dict[str, dict[str, Any]] = {
 }
 
 
-def method_of(study: studies.Study, name: str) -> BarlowTwins:
+def method_of(study: Study, name: str) -> BarlowTwins:
     variant = next(variant for variant in study.variants if variant.name == name)
     return build_method(load.override(BASE, variant.overrides)).double()
 

@@ -10,16 +10,18 @@ import pytest
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.study import studies
+from barlowctl.study.grid import read_grid
+from barlowctl.study.study import Study
 
 BASE = load.load("resnet50-300ep")
 
 
-def all_studies() -> list[studies.Study]:
+def all_studies() -> list[Study]:
     return [studies.build(name, BASE) for name in studies.NAMES]
 
 
 @pytest.mark.parametrize("study", all_studies(), ids=lambda study: study.name)
-def test_every_variant_is_a_valid_recipe_and_no_two_are_the_same(study: studies.Study) -> None:
+def test_every_variant_is_a_valid_recipe_and_no_two_are_the_same(study: Study) -> None:
     recipes = [load.override(BASE, variant.overrides) for variant in study.variants]
     digests = {load.digest(recipe) for recipe in recipes}
     assert len(digests) == len(recipes)
@@ -180,7 +182,7 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
         'title = "Crops"\n[baseline]\n[small]\n"views.first.crop_scale" = [0.08, 0.5]\n'
         '[small.optimizer]\nname = "sgd"\n'
     )
-    study = studies.grid(file)
+    study = read_grid(file)
     assert study.title == "Crops"
     recipe = load.override(BASE, study.variants[1].overrides)
     assert recipe.views.first.crop_scale == (0.08, 0.5)
@@ -196,13 +198,13 @@ def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     for text, says in refusals.items():
         file.write_text(text)
         with pytest.raises(UserError, match=says):
-            studies.grid(file)
+            read_grid(file)
     with pytest.raises(UserError, match="cannot be read"):
-        studies.grid(tmp_path / "none.toml")
+        read_grid(tmp_path / "none.toml")
     for taken in ("loss", "study"):  # study.json says what the directory is of
         (tmp_path / f"{taken}.toml").write_text("[a]\n")
         with pytest.raises(UserError, match=f"would be named '{taken}'"):
-            studies.grid(tmp_path / f"{taken}.toml")
+            read_grid(tmp_path / f"{taken}.toml")
 
 
 def test_a_study_has_its_baseline() -> None:
