@@ -117,7 +117,6 @@ LONG_MODULES = {
     "objective.correlation",
     "recipe.load",
     "recipe.schema",
-    "study.studies",
 }
 LONG_FUNCTIONS = {
     "assemble.launch launch",

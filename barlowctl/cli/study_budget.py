@@ -11,7 +11,7 @@ from barlowctl.cli.console import Console
 if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
     from barlowctl.recipe.schema import Recipe
-    from barlowctl.study.studies import Study
+    from barlowctl.study.study import Study
 
 
 def limit_studies(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from barlowctl.assemble.job import build_optimizer
+from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.methods import Context, check_views
 from barlowctl.assemble.model import build_method, compile_networks
 from barlowctl.errors import UserError
@@ -89,17 +89,17 @@ def test_small_recipes_have_predictors_in_the_published_proportion() -> None:
 
 def test_byols_norms_and_biases_neither_decay_nor_adapt_and_all_of_simsiams_decay() -> None:
     rates = {"weights": 0.05, "biases": 0.05}
-    byol = build_optimizer(recipe_of("resnet50-byol"), made("resnet50-byol"), rates)
+    byol = optimizer_of(recipe_of("resnet50-byol"), made("resnet50-byol"), rates)
     assert {(group["name"], group["weight_decay"], group["adapt"]) for group in byol.param_groups} == {
         ("weights", 1.5e-6, True),
         ("biases", 0.0, False),
     }
-    swav = build_optimizer(recipe_of("resnet50-swav"), made("resnet50-swav"), rates)
+    swav = optimizer_of(recipe_of("resnet50-swav"), made("resnet50-swav"), rates)
     assert {(group["weight_decay"], group["adapt"], group["variant"]) for group in swav.param_groups} == {
         (1e-6, True, "larc")
     }
     method = made("resnet50-simsiam")
-    simsiam = build_optimizer(recipe_of("resnet50-simsiam"), method, rates)
+    simsiam = optimizer_of(recipe_of("resnet50-simsiam"), method, rates)
     set_learning_rates(simsiam, 0.25)
     predictor = {id(p) for p in method.heads()["predictor"].parameters()}
     for group in simsiam.param_groups:
