@@ -69,9 +69,7 @@ def nt_xent(
     check_pair(z1, z2, temperature=temperature)
     shares = agreed_shares(z1, ranks, shares)
     if sum(shares) < 2:
-        raise UserError(
-            "a single image has no negatives", allowed="at least 2 images", next="--set data.drop_last=true"
-        )
+        raise UserError("a single image has no negatives", allowed="at least 2 images")
     with full_precision(z1):
         unit1, unit2 = unit_rows(z1), unit_rows(z2)
         loss, similarity, accuracy = _NTXent.apply(unit1, unit2, temperature, ranks, shares)

@@ -192,6 +192,42 @@ SCENARIOS = {
             "views.small.size=16",
         ]
     ),
+    "a queue that takes whole batches": Scenario(
+        [
+            *TRAIN,
+            *PHOTOS,
+            "--set",
+            "train.batch_size=4",
+            "--set",
+            "objective.name=moco",
+            "--set",
+            "data.drop_last=false",
+        ]
+    ),
+    "a queue of no whole number of batches": Scenario(
+        [*TRAIN, *PHOTOS, "--set", "train.batch_size=4", "--set", "objective.name=moco", "--set", "objective.queue=10"]
+    ),
+    "batch norm groups larger than the batch": Scenario(
+        [
+            *(*TRAIN, *PHOTOS, "--set", "train.batch_size=4", "--set", "objective.name=moco"),
+            *("--set", "objective.queue=8", "--set", "objective.batch_norm_groups=4"),
+        ]
+    ),
+    "batch norm groups beside synchronised batch norm": Scenario(
+        [
+            *(
+                *TRAIN,
+                *PHOTOS,
+                "--set",
+                "train.batch_size=4",
+                "--set",
+                "objective.name=moco",
+                "--set",
+                "objective.queue=8",
+            ),
+            *("--set", "objective.batch_norm_groups=2", "--set", "train.sync_batch_norm=true"),
+        ]
+    ),
     "a predictor of a method without one": Scenario(
         [*TRAIN, "--set", "objective.name=supervised", "--set", "model.predictor=[8]"]
     ),
