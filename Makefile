@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,21 @@ study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, c
 	$(BARLOWCTL) ablate $(BASELINE) --parallel $(PARALLEL)
 	$(BIN)/python docs/study/early.py studies/fashion-mnist
 	$(BIN)/python docs/study/generate.py studies/fashion-mnist
+
+# The compared methods at one budget of CPU time; Figure 3 with three of them, on grey clothes and on colour tiles.
+METHODS := --methods all --recipe docs/study/recipe.toml --budget cpu-seconds=60 --out studies/methods --seeds $(SEEDS)
+FIGURE_3 := --drop-aug --methods barlow-twins,byol,simclr --seeds $(SEEDS)
+
+study-methods: data ## all methods on Fashion-MNIST at 60 CPU-seconds each; an hour of two cores, goes on when stopped
+	$(BARLOWCTL) ablate $(METHODS) --parallel $(PARALLEL)
+	$(BIN)/python docs/study/generate.py studies/methods docs/study/methods
+
+study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST and on colour tiles; goes on when stopped
+	$(BARLOWCTL) ablate $(FIGURE_3) --recipe docs/study/recipe.toml --budget steps=700 --out studies/figure-3 \
+		--parallel $(PARALLEL)
+	$(BIN)/python docs/study/generate.py studies/figure-3 docs/study/figure-3
+	$(BARLOWCTL) ablate $(FIGURE_3) --recipe docs/study/colour.toml --out studies/colour --parallel $(PARALLEL)
+	$(BIN)/python docs/study/generate.py studies/colour docs/study/colour
 
 colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,500 tiles with classes, packed
 	@[ -d studies/colour-tiles-pictures ] || $(BIN)/python docs/study/colour_tiles.py studies/colour-tiles-pictures

@@ -1,8 +1,8 @@
 """The compared methods as variants of one recipe: Table 1, and the figures with a curve for each method.
 
-A base recipe gives images, backbone, views, batch and length. What makes a method itself comes from that method's own
-recipe: its loss, heads, optimizer, schedule and whatever it changes in the views. Those recipes come in families of one
-kind of images: `fashion-mnist-NAME` for small ones, `resnet50-NAME` for ImageNet's.
+A base recipe gives images, backbone, views, batch, length and schedule. What makes a method itself comes from that
+method's own recipe: its loss, heads, optimizer and whatever it changes in the views. Those recipes come in families of
+one kind of images: `fashion-mnist-NAME` for small ones, `resnet50-NAME` for ImageNet's.
 """
 
 from __future__ import annotations
@@ -40,12 +40,10 @@ SMALL = 64
 """Pixels: views of at most this side take the settings for small images."""
 FAMILIES = {True: "fashion-mnist", False: "resnet50"}
 
-# What a method's recipe may change of the base: its own settings, and neither images, backbone nor length.
+# What a method's recipe may change of the base: its own settings, and neither images, backbone, length nor schedule.
 OWN_SECTIONS = ("objective.", "optimizer.", "views.")
 OWN_KEYS = (
-    "model.projector", "model.projector_batch_norm", "model.predictor",
-    "train.schedule", "train.schedule_every", "train.warmup_start_scale", "train.final_lr_scale", "train.micro_batch",
-    "train.sync_batch_norm",
+    "model.projector", "model.projector_batch_norm", "model.predictor", "train.micro_batch", "train.sync_batch_norm",
 )  # fmt: skip
 SHARED_KEYS = ("views.size", "views.interpolation", "views.mean", "views.std")
 
@@ -127,8 +125,8 @@ def compare(names: Sequence[str], base: Recipe, family: str) -> Study:
         Variant(name, overrides_of(name, base, family), TABLE_1.get(name, (None, None)), group=name) for name in chosen
     ]
     note = (
-        f"each method with its own settings from the recipes {family}-NAME; images, backbone, batch and length are the "
-        "base recipe's. Table 1 has 800 to 1000 epochs for most methods, of settings of their own"
+        f"each method with its own settings from the recipes {family}-NAME; images, backbone, batch, length and "
+        "schedule are the base recipe's. Table 1 has 800 to 1000 epochs for most methods, of settings of their own"
     )
     return Study("methods", "Methods", "Table 1", tuple(variants), own, note=note)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from barlowctl.recipe import load
-from barlowctl.study import studies
+from barlowctl.study import methods, studies
 from barlowctl.study.cells import write_results
 from barlowctl.study.directory import Cell, StudyDirectory
 
@@ -97,3 +99,37 @@ def test_the_early_look_is_a_table_over_seeds(generator: Any, checkout: Path, tm
     line = "| baseline | 2 | 0.500 ± 0.000 | 0.100 ± 0.000 | 9.0 ± 0.0 | 84.50 ± 0.71 | 88.00 |"
     assert line in text
     assert "kNN 80.00 ± 0.00, linear top-1 83.00 ± 1.41" in text
+
+
+@pytest.mark.parametrize("target", ["METHODS", "FIGURE_3"])
+def test_make_names_studies_of_methods_that_can_be_run(checkout: Path, target: str) -> None:
+    """The Makefile's flags against the command's own, on both base recipes, and every recipe that they need."""
+    text = (checkout / "Makefile").read_text()
+    flags = re.search(rf"^{target} := (.*)$", text, re.MULTILINE)
+    assert flags is not None
+    words = flags[1].split()
+    names = methods.parse(words[words.index("--methods") + 1])
+    for file in ("recipe.toml", "colour.toml"):
+        base = load.load(str(checkout / "docs" / "study" / file))
+        family = methods.family_of(base)
+        study = (
+            methods.across(partial(studies.build, "drop-aug"), names, base, family)
+            if "--drop-aug" in words
+            else methods.compare(names, base, family)
+        )
+        cells = StudyDirectory(Path("nowhere"), base, (study,), (0,)).cells
+        assert {cell.recipe.objective.name for cell in cells} == {name.removeprefix("multicrop-") for name in names}
+
+
+def test_a_method_without_a_matrix_c_has_no_number_there(generator: Any, checkout: Path, tmp_path: Path) -> None:
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    study = methods.compare(["barlow-twins", "supervised"], base, "fashion-mnist")
+    for cell in StudyDirectory(tmp_path / "s", base, (study,), (0,)).cells:
+        c = None if cell.variant.name == "supervised" else 0.9
+        measures = {"linear_top1": 90.0, "mean_diagonal": c}
+        cell.finish(record(cell) | {"measures": measures, "seconds": {"train_cpu": 6.0}})
+    write_results(StudyDirectory(tmp_path / "s", base, (study,), (0,)))
+    generator.generate(tmp_path / "s", tmp_path)
+    rows = list(csv.DictReader((tmp_path / "cells.csv").read_text().splitlines()))
+    assert [row["mean_diagonal"] for row in rows] == ["0.9", "nan"]
+    assert 'objective.name="supervised"' in rows[1]["overrides"]
