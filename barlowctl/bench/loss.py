@@ -1,12 +1,15 @@
-"""Our loss in both forms against the authors' formulation, lightly's and solo-learn's: time, memory, the wire.
+"""The losses of the compared methods against their published formulation, lightly's and solo-learn's: time and memory.
 
 Each implementation has a process of its own per size, and they run in turns, A B A B ...; what is timed is one
-forward and backward pass on (N, D) embeddings.
+forward and backward pass on what the loss takes at (N, D). Before that the value of each is checked against the
+published formulation's, in float64.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import os
 import platform
 import resource
@@ -23,78 +26,72 @@ from torch import Tensor
 
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.channel import serve_answers
-from barlowctl.errors import UserError, did_you_mean, instead
-from barlowctl.objective import barlow_twins_loss, choose_form
+from barlowctl.bench.loss_contests import check_rows, contest_of
+from barlowctl.bench.loss_libraries import PACKAGES, Loss
+from barlowctl.errors import UserError
+from barlowctl.objective import choose_form
+from barlowctl.recipe.objectives import DEFAULT
 
-LAMBD = 0.0051
-SIZES = ((256, 2048), (256, 8192), (512, 8192), (1024, 8192), (2048, 8192))
 RANKS = (2, 8, 64, 1000)
-PACKAGES = {"lightly": "lightly", "solo-learn": "solo"}
-Loss = Callable[[Tensor, Tensor], Tensor]
+CHECKED = (16, 24)
+"""N and D at which values are compared."""
+ROUNDING = 1e-6
+"""Relative difference of two float64 values that is the guards (1e-8 beside a norm) and rounding."""
 
 
-def authors(z1: Tensor, z2: Tensor) -> Tensor:
-    """The published formulation: batch norm, C, the squares on its diagonal and off it."""
-    norm = torch.nn.BatchNorm1d(z1.shape[1], affine=False, device=z1.device)
-    c = norm(z1).T @ norm(z2) / len(z1)
-    on_diagonal = torch.diagonal(c).add(-1).pow(2).sum()
-    d = len(c)
-    off_diagonal = c.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten().pow(2).sum()
-    return on_diagonal + LAMBD * off_diagonal
+def loss_named(name: str, method: str = DEFAULT) -> Loss:
+    """The loss of one of a method's rows."""
+    return contest_of(method).rows[name]()
 
 
-NAMES = ("authors", "ours", "ours-gram", "ours-primal", "lightly", "solo-learn")
+def checked_value(name: str, method: str = DEFAULT) -> float:
+    """A row's loss of inputs that are the same for all, in float64, by the method's factor the published one."""
+    contest, before = contest_of(method), torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        inputs = contest.inputs(*CHECKED, torch.device("cpu"), torch.float64)
+        torch.set_default_dtype(torch.float64)  # of what a loss makes in itself, such as a batch norm
+        try:
+            return contest.as_authors(name, loss_named(name, method)(*inputs).item())
+        finally:
+            torch.set_default_dtype(before)
 
 
-def loss_named(name: str) -> Loss:
-    """The loss of one of `NAMES`."""
-    match name:
-        case "ours":
-            return lambda z1, z2: barlow_twins_loss(z1, z2, lambd=LAMBD).loss
-        case "ours-gram":
-            return lambda z1, z2: barlow_twins_loss(z1, z2, lambd=LAMBD, form="gram").loss
-        case "ours-primal":
-            return lambda z1, z2: barlow_twins_loss(z1, z2, lambd=LAMBD, form="primal").loss
-        case "authors":
-            return authors
-        case "lightly":
-            from lightly.loss import BarlowTwinsLoss
+def installed(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str], dict[str, str]]:
+    """The names that can run here and compute the published loss, and why the others cannot or do not.
 
-            criterion: Loss = BarlowTwinsLoss(lambda_param=LAMBD)
-            return criterion
-        case "solo-learn":
-            function = one_file("solo", "losses/barlow.py").barlow_loss_func
-            return lambda z1, z2: function(z1, z2, lamb=LAMBD, scale_loss=1.0)
-    raise AssertionError(name)
-
-
-def one_file(package: str, file: str) -> Any:
-    """A module of an installed package without the rest of it, which imports a training stack that may be broken."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:  # a folder of that name that is no package has no origin
-        raise ModuleNotFoundError(f"no package '{package}' is installed", name=package)
-    own = importlib.util.spec_from_file_location(f"{package}_alone", Path(spec.origin).parent / file)
-    assert own is not None
-    assert own.loader is not None
-    module = importlib.util.module_from_spec(own)
-    own.loader.exec_module(module)
-    return module
-
-
-def installed(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The names that can run here, and why the others cannot: each library is tried in a process of its own."""
-    left_out = {}
+    Each library is tried in a process of its own.
+    """
+    expected, left_out = checked_value("authors", method), {}
     for name in names:
-        if (package := PACKAGES.get(name)) is None:
-            continue
-        if importlib.util.find_spec(package) is None:
+        package = PACKAGES.get(name)
+        if package is not None and importlib.util.find_spec(package) is None:
             left_out[name] = f"{package} is not installed"
             continue
-        script = f"from barlowctl.bench.loss import loss_named; loss_named({name!r})"
-        tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        if tried.returncode:
-            left_out[name] = f"{package} cannot be used: {(tried.stderr.strip().splitlines() or ['?'])[-1]}"
+        try:
+            value = checked_value(name, method) if package is None else _tried_value(name, method)
+        except UserError as error:
+            left_out[name] = f"{package} cannot be used: {error.message}"
+            continue
+        if not math.isclose(value, expected, rel_tol=ROUNDING):
+            left_out[name] = f"it computes another loss than the published one: {value:.8g}, not {expected:.8g}"
     return [name for name in names if name not in left_out], left_out
+
+
+def _tried_value(name: str, method: str) -> float:
+    """`checked_value` of a library, in a process that it may end.
+
+    Raises:
+        UserError: it cannot be imported, or called as it is here.
+    """
+    script = (
+        "from barlowctl.bench.loss import checked_value; import json; "
+        f"print(json.dumps(checked_value({name!r}, {method!r})))"
+    )
+    tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    if tried.returncode:
+        raise UserError((tried.stderr.strip().splitlines() or ["?"])[-1])
+    return float(json.loads(tried.stdout.strip().splitlines()[-1]))
 
 
 def compare(
@@ -105,28 +102,28 @@ def compare(
     threads: int,
     device: str,
     progress: Callable[[str], None],
+    method: str = DEFAULT,
 ) -> dict[str, Any]:
     """Rows of every size and name, ready for JSON; ratios are the authors' over the row's, round by round.
 
+    Args:
+        sizes: N and D; none: the method's own. names: of rows; none: all of the method.
+
     Raises:
-        UserError: an unknown name, or an implementation whose process ended.
+        UserError: an unknown method or name, or an implementation whose process ended.
     """
-    for name in names:
-        if name not in NAMES:
-            raise UserError(
-                f"unknown loss '{name}'{did_you_mean(name, NAMES)}",
-                allowed=", ".join(NAMES),
-                next=instead("--rows", name, NAMES),
-            )
-    here, left_out = installed(["authors", *(name for name in names if name != "authors")])
+    contest, names = contest_of(method), check_rows(method, names)
+    sizes = sizes or contest.sizes
+    here, left_out = installed(["authors", *(name for name in names if name != "authors")], method)
     load = os.getloadavg()[0]
     rows: list[dict[str, Any]] = []
     for n, d in sizes:
-        progress(f"N = {n}, D = {d}: {', '.join(here)}")
-        rows += _rows(n, d, _measure(n, d, here, rounds, threads, device), rounds)
+        progress(f"N = {n}, {contest.across} = {d}: {', '.join(here)}")
+        rows += _rows(n, d, _measure(n, d, here, rounds, threads, device, method), rounds, method)
     return {
+        "method": method,
         "rows": rows,
-        "wire": [wire(n, d, ranks) for n, d in sizes for ranks in RANKS],
+        "wire": [wire(n, d, ranks) for n, d in sizes for ranks in RANKS] if contest.forms else [],
         "left_out": left_out,
         "machine": {
             "processor": platform.processor() or platform.machine(),
@@ -160,14 +157,16 @@ def wire(n: int, d: int, ranks: int) -> dict[str, Any]:
     }
 
 
-def _measure(n: int, d: int, names: Sequence[str], rounds: int, threads: int, device: str) -> list[Measured]:
+def _measure(
+    n: int, d: int, names: Sequence[str], rounds: int, threads: int, device: str, method: str = DEFAULT
+) -> list[Measured]:
     """Rounds of every implementation in turns. The warm-up alone counts for memory: later rounds use again what the C
     library kept.
 
     Raises:
         UserError: an implementation failed, or its process ended.
     """
-    settings = {"n": n, "d": d, "threads": threads, "device": device}
+    settings = {"method": method, "n": n, "d": d, "threads": threads, "device": device}
     environment = {"OMP_NUM_THREADS": str(threads)}
     processes = [
         BenchmarkProcess(name, "barlowctl.bench.loss", settings, polls=False, environment=environment) for name in names
@@ -178,7 +177,7 @@ def _measure(n: int, d: int, names: Sequence[str], rounds: int, threads: int, de
         raise UserError(f"at N = {n}, D = {d} {error.message}", next="leave it out with --rows") from None
 
 
-def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int) -> list[dict[str, Any]]:
+def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int, method: str = DEFAULT) -> list[dict[str, Any]]:
     authors_row = next(row for row in measured if row.name == "authors")
     rows = []
     for row in measured:
@@ -190,7 +189,7 @@ def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int) -> list[dic
                 "name": name,
                 "n": n,
                 "d": d,
-                "form": choose_form(n, d) if name == "ours" else None,
+                "form": choose_form(n, d) if name == "ours" and "ours-gram" in contest_of(method).rows else None,
                 "ms": round(statistics.median(times), 2),
                 "ms_range": [round(min(times), 2), round(max(times), 2)],
                 "peak_mb": round(peak, 1),
@@ -210,34 +209,35 @@ def _rows(n: int, d: int, measured: Sequence[Measured], rounds: int) -> list[dic
 def _build(settings: dict[str, Any]) -> Callable[[int], dict[str, float]]:
     """An implementation, as a function that makes one forward and backward pass and says what it took."""
     torch.set_num_threads(settings["threads"])
-    device, loss = torch.device(settings["device"]), loss_named(settings["name"])
+    device, contest = torch.device(settings["device"]), contest_of(settings["method"])
+    loss = loss_named(settings["name"], settings["method"])
     torch.manual_seed(0)
-    small = [torch.randn(8, 16, device=device, requires_grad=True) for _ in range(2)]
+    small, inputs = contest.inputs(8, 16, device), contest.inputs(settings["n"], settings["d"], device)
     loss(*small).backward()  # what a first call allocates for good is not counted
-    z1, z2 = (torch.randn(settings["n"], settings["d"], device=device, requires_grad=True) for _ in range(2))
 
     def run(number: int) -> dict[str, float]:
-        z1.grad = z2.grad = None
-        return _pass(loss, z1, z2, device)
+        for tensor in inputs:
+            tensor.grad = None
+        return _pass(loss, inputs, device)
 
     return run
 
 
-def _pass(loss: Loss, z1: Tensor, z2: Tensor, device: torch.device) -> dict[str, float]:
+def _pass(loss: Loss, inputs: Sequence[Tensor], device: torch.device) -> dict[str, float]:
     """Milliseconds (of the CPU; of the clock on a GPU), and the peak of memory above what was there before."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         start = time.perf_counter()
-        value = loss(z1, z2)
+        value = loss(*inputs)
         value.backward()
         torch.cuda.synchronize(device)
         ms = 1e3 * (time.perf_counter() - start)
         return {"ms": ms, "peak_mb": (torch.cuda.max_memory_allocated(device) - before) / 1e6, "value": value.item()}
     before = reset_peak()
     start = time.process_time()
-    value = loss(z1, z2)
+    value = loss(*inputs)
     value.backward()
     ms = 1e3 * (time.process_time() - start)
     return {"ms": ms, "peak_mb": (peak_bytes() - before) / 1e6, "value": value.item()}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.model import begin_method, preprocessing_of
-from barlowctl.bench.loss import one_file
+from barlowctl.bench.loss_libraries import one_file
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.errors import UserError

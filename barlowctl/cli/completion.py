@@ -53,6 +53,13 @@ def methods(incomplete: str) -> list[str]:
     return [before + comma + name for name in _beginning(last, ["all", *NAMES])]
 
 
+def compared(incomplete: str) -> list[str]:
+    """Methods whose losses and steps `bench` compares."""
+    from barlowctl.bench.compared import COMPARED
+
+    return _beginning(incomplete, COMPARED)
+
+
 def devices(incomplete: str) -> list[str]:
     """Where one can compute."""
     return _beginning(incomplete, ["auto", "cpu", "cuda"])

@@ -1,4 +1,4 @@
-"""`barlowctl bench loss`: time and memory of the loss against the alternatives, and bytes on the wire."""
+"""`barlowctl bench loss`: time and memory of a method's loss against the alternatives, and bytes on the wire."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -14,6 +14,7 @@ from barlowctl.errors import UserError
 EPILOG = examples(
     "barlowctl bench loss",
     "barlowctl bench loss --sizes 256x8192,1024x8192 --rows ours --rounds 7",
+    "barlowctl bench loss --method simclr",
     "barlowctl bench loss --json > loss.json",
 )
 
@@ -21,36 +22,55 @@ COLUMNS = ("N", "D", "loss", "ms (range)", "peak MB", "times faster (range)", "t
 
 
 def loss(
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="Whose loss: barlow-twins, vicreg, simclr, moco, moco-v2, byol, simsiam or swav.",
+            autocompletion=completion.compared,
+        ),
+    ] = "barlow-twins",
     sizes: Annotated[
-        str, typer.Option("--sizes", metavar="NxD,NxD", help="Images of a batch, and width of an embedding.")
-    ] = ("256x2048,256x8192,512x8192,1024x8192,2048x8192"),
+        str,
+        typer.Option(
+            "--sizes",
+            metavar="NxD,NxD",
+            help="Images of a batch, and width of an embedding (swav: prototypes). Default: some of the method.",
+        ),
+    ] = "",
     rows: Annotated[
         str,
         typer.Option(
             "--rows",
             metavar="NAMES",
-            help="Some of ours, ours-gram, ours-primal, lightly, solo-learn; authors always.",
+            help="Some of ours, lightly, solo-learn; of barlow-twins and vicreg also ours-gram, ours-primal; authors "
+            "always. Default: all.",
         ),
-    ] = "ours,ours-gram,ours-primal,lightly,solo-learn",
+    ] = "",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
     device: options.Device = "cpu",
     threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the loss, forward and backward, against the authors' formulation and others, in turns.
+    """Measure a method's loss, forward and backward, against the authors' formulation and others, in turns.
 
     Every implementation has its own process per size. Times are of the CPU, so that other work on the machine
     matters less; peak memory is what a pass adds to its inputs. Ratios are to the authors' formulation, round
-    by round: above 1 is better. lightly and solo-learn are measured when installed. The second table is what one
-    of W ranks receives per step for the loss.
+    by round: above 1 is better. lightly and solo-learn are measured when installed. Before anything is timed each one's
+    value is compared with the authors' formulation's in float64, and one that differs is left out with both. Of
+    barlow-twins the second table is what one of W ranks receives per step for the loss.
     """
     console = Console(json=json, quiet=quiet)
     requested = [_size(text.strip()) for text in sizes.split(",") if text.strip()]
 
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.loss import compare
+    from barlowctl.bench.loss_contests import contest_of
+    from barlowctl.recipe.objectives import DEFAULT
 
+    contest = contest_of(method)
     result = compare(
         requested,
         [name.strip() for name in rows.split(",") if name.strip()],
@@ -58,16 +78,24 @@ def loss(
         threads=threads,
         device=str(choose_device(device)),
         progress=console.say,
+        method=method,
     )
     for name, reason in result["left_out"].items():
         console.say(f"{name} was left out: {reason}")
     machine = result["machine"]
+    whose = "" if method == DEFAULT else f" of {contest.title}"
     console.table(
-        f"Loss, forward and backward, on {machine['device']}: torch {machine['torch']}, {threads} thread(s), "
+        f"Loss{whose}, forward and backward, on {machine['device']}: torch {machine['torch']}, {threads} thread(s), "
         f"n = {rounds}, medians, load {machine['load_before']} before",
-        COLUMNS,
+        tuple(contest.across if column == "D" else column for column in COLUMNS),
         [_cells(row) for row in result["rows"]],
     )
+    if result["wire"]:
+        _show_wire(console, result["wire"])
+    console.result(result)
+
+
+def _show_wire(console: Console, wire: list[dict[str, Any]]) -> None:
     console.table(
         "What one of W ranks receives per step, MB",
         ("W", "N", "D", "gram", "primal", "authors' C", "chosen"),
@@ -79,10 +107,9 @@ def loss(
                 *(f"{row[key] / 1e6:,.1f}" for key in ("gram_bytes", "primal_bytes", "authors_bytes")),
                 row["form"],
             )
-            for row in result["wire"]
+            for row in wire
         ],
     )
-    console.result(result)
 
 
 def _size(text: str) -> tuple[int, int]:
