@@ -126,6 +126,9 @@ LONG_FUNCTIONS = {
     "measure.voc measure_voc07",
     "train.engine train",
 }
+# Participles that say that something was done, and not what it is: `labels`, `matches`, `remaining`, `message` do. With
+# their noun (`records_shown`, torch's `found_inf`) they are fine.
+NOT_NAMES = {"asked", "found", "kept", "said", "shown", "told", "wanted"}
 NOT_MODULE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 
 
@@ -405,6 +408,49 @@ def test_a_print_is_seen() -> None:
 
 def test_modules_are_named_for_what_they_are() -> None:
     assert [dotted(path) for path in modules() if path.stem in NOT_MODULE_NAMES] == []
+
+
+def names_that_say_nothing(source: str) -> list[str]:
+    """What is called by a word of NOT_NAMES alone: variables, attributes, arguments, functions and classes."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                names.append(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.append(name)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                names.append(name)
+            case ast.alias(asname=str(name)):
+                names.append(name)
+    return [name for name in names if name.strip("_").lower() in NOT_NAMES]
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_names_say_what_they_hold(path: Path) -> None:
+    assert names_that_say_nothing(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "found = 1",
+        "for i, kept in pairs:\n    pass",
+        "def f(*, wanted):\n    pass",
+        "def _shown():\n    pass",
+        "SAID = 'yes'",
+        "self._asked = 1",
+        "rows = [told for told in lines]",
+        "if (found := f()):\n    pass",
+        "match x:\n    case [found, *_]:\n        pass",
+    ],
+)
+def test_a_name_that_says_nothing_is_seen(source: str) -> None:
+    assert len(names_that_say_nothing(source)) == 1
+
+
+def test_a_participle_with_its_noun_is_a_name() -> None:
+    assert names_that_say_nothing("found_inf, records_shown = inputs.found, len(kept)") == []
 
 
 def function_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

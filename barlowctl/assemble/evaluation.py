@@ -233,10 +233,10 @@ class OnlineEvaluation:
     def _say_collapse(self, values: Mapping[str, float]) -> None:
         """Tell of embeddings or features that are all the same, once until they are not any more."""
         spreads = (("embeddings", "embedding_spread"), ("features", "feature_spread"))
-        said = {text for what, key in spreads if key in values and (text := read_spread(values[key], what))}
-        for text in sorted(said) if not self._collapsed else ():
+        messages = {text for what, key in spreads if key in values and (text := read_spread(values[key], what))}
+        for text in sorted(messages) if not self._collapsed else ():
             self._notify(f"{text}; a lower optimizer.lr, or a longer train.warmup_epochs, may keep them apart")
-        self._collapsed = bool(said)
+        self._collapsed = bool(messages)
 
     def reported(self, result: dict[str, Any]) -> dict[str, Any]:
         """A run's result, with the reason in the place of a kNN that means nothing."""

@@ -51,8 +51,9 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         f"{_count(head):,}"
         for name, head in method.heads().items()
     ]
-    epochs, shown = recipe.train.epochs, resolved.preprocessing
-    seen = f"shorter side to {shown.resize} pixels, centre {shown.crop} x {shown.crop}"
+    epochs, preprocessing = recipe.train.epochs, resolved.preprocessing
+    crop = preprocessing.crop
+    seen = f"shorter side to {preprocessing.resize} pixels, centre {crop} x {crop}"
     warned = {"warning": "; ".join(cautions(recipe))} if cautions(recipe) else {}
     return {
         "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),

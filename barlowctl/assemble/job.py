@@ -161,8 +161,8 @@ def pretrain(
         )
         spectra = guarded(evaluation.record(run / "diagnostics"), f"the folder '{run / 'diagnostics'}'", tell)
         everywhere = broadcast(emit, spectra)
-        asked = None if evaluation.queries is job.source else evaluation.queries
-        if note := run_images.note_queries(run, asked):
+        queries = None if evaluation.queries is job.source else evaluation.queries
+        if note := run_images.note_queries(run, queries):
             tell(note)
     with job.loader as loader:
         loader.notify = tell
@@ -184,8 +184,8 @@ def pretrain(
         )
         if loader.unreadable:
             result["replaced"] = len(loader.unreadable)
-            shown = ", ".join(loader.problems[index].name for index in loader.unreadable[:10])
-            emit(Notice(f"images that could not be read and were replaced: {result['replaced']} ({shown})"))
+            names = ", ".join(loader.problems[index].name for index in loader.unreadable[:10])
+            emit(Notice(f"images that could not be read and were replaced: {result['replaced']} ({names})"))
         return evaluation.reported(result) if evaluation else result
 
 

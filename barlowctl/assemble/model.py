@@ -24,10 +24,10 @@ from barlowctl.recipe.schema import Recipe
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     """How evaluation images become the input of the recipe's network."""
-    data, views, shown = recipe.data, recipe.views, recipe.eval
+    data, views, sizes = recipe.data, recipe.views, recipe.eval
     return Preprocessing(
-        resize=shown.resize,
-        crop=shown.crop,
+        resize=sizes.resize,
+        crop=sizes.crop,
         interpolation=views.interpolation,
         mean=views.mean,
         std=views.std,

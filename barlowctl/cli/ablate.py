@@ -188,7 +188,7 @@ def ablate(
         raise UserError(
             f"--cell is {cell}, but the plan has {len(directory.cells)} cells", allowed="0 and on", next="--cell 0"
         )
-    given = {
+    by_flag = {
         "--methods": methods,
         "--settings-of": settings_of,
         "--budget": budget,
@@ -196,7 +196,7 @@ def ablate(
         "--only": only,
         "--without": without,
     }
-    selection = [*chosen, *(part for flag, value in given.items() if value for part in (flag, value))]
+    selection = [*chosen, *(part for flag, value in by_flag.items() if value for part in (flag, value))]
     again = command.arguments_of_a_cell(selection, recipe, overrides or [])
     if dry_run:
         show_plan(command)

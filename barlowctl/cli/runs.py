@@ -65,7 +65,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     opened = history.read(history.find(run))
     first_lines = opened.about.get("facts", {})
     rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
-    keys = [key for key in _shown(opened) if key in opened.last]
+    keys = [key for key in _metrics(opened) if key in opened.last]
     rows += [(key, f"{opened.last[key]:.5g}") for key in keys]
     rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(opened)) or "none yet")]
     console.table("", ("", "value"), rows)
@@ -167,7 +167,7 @@ def watch(
         while True:
             opened = history.read(path)
             for record in opened.records[records_shown:]:
-                console.say(_line(record, _shown(opened)))
+                console.say(_line(record, _metrics(opened)))
             records_shown = len(opened.records)
             if opened.state != "running":
                 break
@@ -187,14 +187,14 @@ def _say_how_to_go_on(console: Console, run: History) -> None:
         console.next(shell.line("barlowctl", "pretrain", "--resume", run.path))
 
 
-def _shown(run: History) -> tuple[str, ...]:
+def _metrics(run: History) -> tuple[str, ...]:
     """The metrics that are shown of a run."""
     return ("loss", *run.terms, *MEASURED)
 
 
 def _screen(run: History) -> list[str]:
     """What `watch` redraws."""
-    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in _shown(run) if key in run.last)
+    values = "  ".join(f"{key} {run.last[key]:.4g}" for key in _metrics(run) if key in run.last)
     lines = [f"{run.name}: {_state(run)}", values, ""]
     for key in ("loss", "knn"):
         if len(points := run.curve(key)) > 1:

@@ -76,12 +76,12 @@ class _Tables:
     def __init__(self, display: StudyDisplay) -> None:
         self.display = display
         self.read = float("-inf")
-        self.shown: Any = ""
+        self.drawn: Any = ""
 
     def __call__(self) -> Any:
         if time.monotonic() - self.read > SECONDS_BETWEEN_READS:
-            self.shown, self.read = self._draw(), time.monotonic()
-        return self.shown
+            self.drawn, self.read = self._draw(), time.monotonic()
+        return self.drawn
 
     def _draw(self) -> Any:
         from rich.console import Group
@@ -93,8 +93,8 @@ class _Tables:
         directory, console = self.display.directory, self.display.console
         parts: list[Any] = []
         for study in directory.studies:
-            shown = table.formatted(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
-            parts.append(console.drawn_table(f"{study.title} ({study.source})", *shown))
+            cells = table.formatted(table.rows(directory, study), (*table.ACCURACY, "effective_rank"))
+            parts.append(console.drawn_table(f"{study.title} ({study.source})", *cells))
         finished = sum(cell.record is not None for cell in directory.cells)
         left = self.display.left()
         parts.append(Text(f"{finished} of {len(directory.cells)} cells" + (f", {duration(left)} left" if left else "")))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 _CLASSIFIERS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.")
-_SHOWN = 3  # keys that a message lists
+_KEYS_LISTED = 3
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -42,8 +42,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _few(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+    more = f" and {len(texts) - _KEYS_LISTED} more" if len(texts) > _KEYS_LISTED else ""
+    return ", ".join(texts[:_KEYS_LISTED]) + more
 
 
 def _shape(value: Any) -> str:

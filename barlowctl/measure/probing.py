@@ -193,7 +193,7 @@ def _linear(
     context: ProbeContext, seed: int, bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor
 ) -> dict[str, Any]:
     fits = []
-    for one in context.tasks.seeds_of(seed):
+    for probe_seed in context.tasks.seeds_of(seed):
         fits.append(
             linear.linear_probe(
                 bank,
@@ -201,7 +201,7 @@ def _linear(
                 queries,
                 labels,
                 num_classes=context.data.num_classes,
-                seed=one,
+                seed=probe_seed,
                 device=context.device,
             )
         )

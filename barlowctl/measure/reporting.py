@@ -169,8 +169,8 @@ def _readings(recipe: Recipe, last: Mapping[str, float]) -> list[str]:
     if recipe.objective.decorrelates and all(key in last for key in of_c):
         return [read_correlation(*(last[key] for key in of_c))]
     spreads = (("embeddings", "embedding_spread"), ("features", "feature_spread"))
-    said = [read_spread(last[key], what) for what, key in spreads if key in last]
-    return [text for text in said if text]
+    messages = [read_spread(last[key], what) for what, key in spreads if key in last]
+    return [text for text in messages if text]
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[float], list[float]]]:

@@ -55,9 +55,9 @@ class BarlowTwins(Method):
     ) -> None:
         super().__init__()
         if small and (predictor is not None or stop_gradient):
-            given = "a stop-gradient" if stop_gradient else "a predictor"
+            ablation = "a stop-gradient" if stop_gradient else "a predictor"
             raise UserError(
-                f"Barlow Twins has {given} (Table 6) and {small} small views, and each of the two large ones is "
+                f"Barlow Twins has {ablation} (Table 6) and {small} small views, and each of the two large ones is "
                 "compared with all others: there is no second branch",
                 allowed="one of the two",
                 next="--set views.small.count=0",

@@ -81,13 +81,13 @@ class MoCo(Method):
         shares = targets.shares or self.ranks.shares(len(embeddings[0]))
         queries, keys = embeddings[::2], [unit_rows(k.detach()) for k in embeddings[1::2]]
         self._keys = torch.cat([self.ranks.gather(k, shares) for k in keys])
-        found = [
+        terms = [
             info_nce(q, k, self.queue.rows, temperature=self.temperature, ranks=self.ranks, shares=shares)
             for q, k in zip(queries, keys, strict=True)
         ]
-        return (
-            found[0] if len(found) == 1 else MoCoTerms(*(torch.stack(term).mean() for term in zip(*found, strict=True)))
-        )
+        if len(terms) == 1:
+            return terms[0]
+        return MoCoTerms(*(torch.stack(values).mean() for values in zip(*terms, strict=True)))
 
     def before_step(self, progress: Tensor) -> None:
         """The key encoder follows before its keys are computed, as in the authors' code."""

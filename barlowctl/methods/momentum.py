@@ -57,15 +57,15 @@ class MovingAverage(nn.Module):
     def follow(self, *networks: nn.Module, progress: Tensor) -> None:
         """One step of the average, towards what `networks`, those that were copied, are now."""
         own: list[Tensor] = list(self.parameters())
-        theirs: list[Tensor] = [p for network in networks for p in network.parameters()]
-        if len(own) != len(theirs):
-            raise ValueError(f"{len(own)} parameters cannot follow {len(theirs)}")
+        online: list[Tensor] = [p for network in networks for p in network.parameters()]
+        if len(own) != len(online):
+            raise ValueError(f"{len(own)} parameters cannot follow {len(online)}")
         if not own:
             return
         share = self.share(progress)
         if isinstance(share, float):
-            torch._foreach_lerp_(own, theirs, share)
+            torch._foreach_lerp_(own, online, share)
             return
-        steps = list(torch._foreach_sub(theirs, own))  # no lerp takes its weight from a device for a list at once
+        steps = list(torch._foreach_sub(online, own))  # no lerp takes its weight from a device for a list at once
         torch._foreach_mul_(steps, share)
         torch._foreach_add_(own, steps)

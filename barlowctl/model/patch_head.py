@@ -24,8 +24,8 @@ class PatchHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(N, patches, F)` -> `(N, D)`."""
-        kept: Tensor = self.each(features.flatten(0, 1))
-        embedded: Tensor = self.together(kept.view(len(features), -1))
+        reduced: Tensor = self.each(features.flatten(0, 1))
+        embedded: Tensor = self.together(reduced.view(len(features), -1))
         return embedded
 
 

@@ -97,8 +97,8 @@ class _InfoNCE(torch.autograd.Function):
                 negatives = (q[rows] @ queue.t()).div_(temperature)
                 lse[rows], largest[rows] = negatives.logsumexp(dim=1), negatives.amax(dim=1)
             lse = torch.logaddexp(lse, positives)
-        found, wide = positives > largest, wide_dtype(q)
-        sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), found.sum(dtype=wide)])
+        correct, wide = positives > largest, wide_dtype(q)
+        sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), correct.sum(dtype=wide)])
         means = ranks.add(sums).div_(total).to(q.dtype)
         loss, similarity, accuracy = means[0], means[1] * temperature, means[2]
         ctx.save_for_backward(q, k, queue, positives, lse)

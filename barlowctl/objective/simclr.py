@@ -95,9 +95,9 @@ class _NTXent(torch.autograd.Function):
             every = torch.cat(pairs.chunk(2, dim=1))  # (2 N, D): all first views, then all second ones
             own = torch.arange(offset, offset + n, device=z1.device)
             itself = torch.cat([own, own + total])  # where own rows are in `every`
-            lse, positives, found = _rows(every, itself, temperature)
+            lse, positives, correct = _rows(every, itself, temperature)
         wide = wide_dtype(z1)
-        sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), found.sum(dtype=wide)])
+        sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), correct.sum(dtype=wide)])
         means = ranks.add(sums).div_(2 * total).to(z1.dtype)
         loss, similarity, accuracy = means[0], means[1] * temperature, means[2]
         if any(ctx.needs_input_grad):
@@ -133,11 +133,11 @@ def _block(every: Tensor, itself: Tensor, temperature: float) -> tuple[Tensor, T
 
 def _rows(every: Tensor, itself: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of own rows: log sum over the others, S at the positive, and whether that is above all others (1 or 0)."""
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    blocks: list[tuple[Tensor, Tensor, Tensor]] = []
     for rows in row_blocks(len(itself), len(every)):
         similarities, positive = _block(every, itself[rows], temperature)
         lse, at_positive = similarities.logsumexp(dim=1), similarities.gather(1, positive)[:, 0]
         others = similarities.scatter_(1, positive, -torch.inf).amax(dim=1)
-        found.append((lse, at_positive, (at_positive > others).to(every.dtype)))
-    lse, at_positive, above = (torch.cat(parts) for parts in zip(*found, strict=True))
+        blocks.append((lse, at_positive, (at_positive > others).to(every.dtype)))
+    lse, at_positive, above = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return lse, at_positive, above

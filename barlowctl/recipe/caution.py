@@ -18,12 +18,12 @@ def cautions(recipe: Recipe) -> list[str]:
 
 def of_geometry(size: int, resize: int, crop: int) -> list[str]:
     """As `cautions`, of a network trained on views of `size` pixels that is shown the central `crop` of `resize`."""
-    wanted = max(crop, size)
-    advice = f"--set eval.resize={round(wanted * USUAL_MARGIN)} --set eval.crop={wanted}"
-    shown = (crop / resize) ** 2  # of a square picture's area
-    if shown < SMALLEST_SHARE:
+    side = max(crop, size)
+    advice = f"--set eval.resize={round(side * USUAL_MARGIN)} --set eval.crop={side}"
+    share = (crop / resize) ** 2  # of a square picture's area
+    if share < SMALLEST_SHARE:
         return [
-            f"evaluation shows the central {crop} of {resize} pixels, {_percent(shown)} of a square "
+            f"evaluation shows the central {crop} of {resize} pixels, {_percent(share)} of a square "
             f"picture's area and less of any other; {advice} shows {_percent(USUAL_MARGIN**-2)}"
         ]
     if 2 * crop < size:

@@ -67,7 +67,8 @@ def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
 def _override(values: dict[str, Any], overrides: Sequence[str], origin: _Origin) -> None:
     parsed = [(*_parse_override(override), override) for override in overrides]
     named = [value for key, value, _ in parsed if key == "objective.name"]
-    if named and isinstance(given := values.get("objective", {}), dict) and given.get("name", DEFAULT) != named[-1]:
+    objective = values.get("objective", {})
+    if named and isinstance(objective, dict) and objective.get("name", DEFAULT) != named[-1]:
         values["objective"] = {}  # another method: the keys of the recipe's own are not its keys, whatever their names
     for key, value, override in parsed:
         _assign(values, key, value, override)
@@ -111,10 +112,10 @@ def digest(recipe: Recipe) -> str:
     """A short hash of everything that decides the result of a run (name and description do not)."""
     values = recipe.model_dump(mode="json", exclude={"name", "description"})
     for section, keys in ADDED_LATER.items():
-        found = functools.reduce(lambda part, name: part.get(name, {}), section.split("."), values)
+        table = functools.reduce(lambda part, name: part.get(name, {}), section.split("."), values)
         for key, before in keys.items():
-            if found.get(key, ...) == before:
-                del found[key]
+            if table.get(key, ...) == before:
+                del table[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -124,8 +125,8 @@ def digest_of(text: str) -> str | None:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return None
-    kept = {key: value for key, value in values.items() if key not in ("name", "description")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    remaining = {key: value for key, value in values.items() if key not in ("name", "description")}
+    return hashlib.sha256(json.dumps(remaining, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def validate(values: dict[str, Any], file: str) -> Recipe:
@@ -223,32 +224,32 @@ def _explain(problem: Any, origin: _Origin, method: type[Section]) -> str:
         del names[1]  # pydantic says which member of the union it was
     key = ".".join(name for name in names if not name.isdigit())
     where = f"{origin.of(key)}: "
-    given = problem.get("input")
+    value = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
             section = _section(names[:-1], method)
-            known = list(section.model_fields) if section else []
+            keys = list(section.model_fields) if section else []
             parent = ".".join(names[:-1])
-            hint = _nearest(names[-1], known, parent) or _nearest_anywhere(names[-1], method)
+            hint = _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
             if parent == "objective" and (owners := _methods_with(names[-1])):
                 hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
-            return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(known)}."
+            return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
         case "missing":
             return f"{where}'{key}' is missing."
         case "union_tag_invalid":
-            name = given.get("name") if isinstance(given, dict) else given
+            name = value.get("name") if isinstance(value, dict) else value
             near = did_you_mean(str(name), objectives.METHODS)
-            allowed = ", ".join(f"'{known}'" for known in objectives.METHODS)
+            allowed = ", ".join(map(repr, objectives.METHODS))
             return f"{origin.of('objective.name')}: objective.name is {name!r}{near or '.'} Allowed: {allowed}."
         case "literal_error":
             allowed = problem["ctx"]["expected"]
-            near = did_you_mean(str(given), re.findall(r"'([^']+)'", allowed))
-            return f"{where}{key} is {given!r}{near or '.'} Allowed: {allowed}."
+            near = did_you_mean(str(value), re.findall(r"'([^']+)'", allowed))
+            return f"{where}{key} is {value!r}{near or '.'} Allowed: {allowed}."
         case "value_error":
             return f"{where}{problem['msg'].removeprefix('Value error, ')}."
         case _:
             message = problem["msg"].removeprefix("Input should be ")
-            return f"{where}{key} is {given!r}. Allowed: {message}."
+            return f"{where}{key} is {value!r}. Allowed: {message}."
 
 
 def _methods_with(key: str) -> list[str]:
@@ -259,16 +260,16 @@ def _methods_with(key: str) -> list[str]:
 def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | None:
     section: Any = Recipe
     for name in names:
-        known = section.model_fields.get(name)
-        section = method if section is Recipe and name == "objective" else known.annotation if known else None
+        info = section.model_fields.get(name)
+        section = method if section is Recipe and name == "objective" else info.annotation if info else None
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return None
     return section
 
 
-def _nearest(name: str, known: Sequence[str], parent: str) -> str:
+def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
     """A hint at the nearest key of the same section, in full."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
     return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
 
 

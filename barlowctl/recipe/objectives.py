@@ -232,8 +232,8 @@ def lambd_of(lambd: float | Literal["auto"], width: int) -> tuple[float, str]:
 
 def _name_of(value: Any) -> str:
     """The method that is named, or the default one; the check of what it names is pydantic's."""
-    given = value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", DEFAULT)
-    return given if isinstance(given, str) else repr(given)
+    name = value.get("name", DEFAULT) if isinstance(value, Mapping) else getattr(value, "name", DEFAULT)
+    return name if isinstance(name, str) else repr(name)
 
 
 Objective = Annotated[

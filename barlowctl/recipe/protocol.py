@@ -89,23 +89,23 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
     Raises:
         UserError: an unknown key, or a value that is not allowed.
     """
-    given: dict[str, object] = {}
-    known = [name for name in Protocol.model_fields if name != "name"]
+    changed: dict[str, object] = {}
+    keys = [name for name in Protocol.model_fields if name != "name"]
     for text in overrides:
         key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or key not in known:
+        if not equals or key not in keys:
             raise UserError(
-                f"--set {text}: unknown protocol value '{key}'{did_you_mean(key, known)}",
-                allowed=", ".join(known) + "; and eval.resize, eval.crop",
-                next=_instead(text, known),
+                f"--set {text}: unknown protocol value '{key}'{did_you_mean(key, keys)}",
+                allowed=", ".join(keys) + "; and eval.resize, eval.crop",
+                next=_instead(text, keys),
             )
         try:
-            given[key] = tomllib.loads(f"value = {value}")["value"]
+            changed[key] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):
-            given[key] = value
-    values = {**protocol.model_dump(), **given}
-    if "epochs" in given and "drops" not in given and isinstance(given["epochs"], int):
-        values["drops"] = tuple(round(drop * given["epochs"] / protocol.epochs) for drop in protocol.drops)
+            changed[key] = value
+    values = {**protocol.model_dump(), **changed}
+    if "epochs" in changed and "drops" not in changed and isinstance(changed["epochs"], int):
+        values["drops"] = tuple(round(drop * changed["epochs"] / protocol.epochs) for drop in protocol.drops)
     try:
         return Protocol.model_validate(values)
     except ValidationError as error:
@@ -118,9 +118,9 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
         ) from None
 
 
-def _instead(text: str, known: Sequence[str]) -> str:
+def _instead(text: str, keys: Sequence[str]) -> str:
     """The same command with the nearest value that there is, else without this one."""
     key, _, value = text.partition("=")
     without = shell.line("without", f"--set={text}")
-    near = difflib.get_close_matches(key.strip(), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.4)
     return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without

@@ -55,15 +55,15 @@ Epochs = Annotated[
 
 def _are_ranges(text: str) -> bool:
     """LOW:HIGH, or KIND=LOW:HIGH of one or several types, as `data.ranges.parse` reads them."""
-    found = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
-    kinds = [one[1] if one else None for one in found]
+    matches = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
+    kinds = [match[1] if match else None for match in matches]
     if len(set(kinds)) < len(kinds) or (len(kinds) > 1 and None in kinds):
         return False
     try:
-        ends = [(float(one[2]), float(one[3])) for one in found if one]
+        ends = [(float(match[2]), float(match[3])) for match in matches if match]
     except ValueError:
         return False
-    return len(ends) == len(found) and all(low < high and math.isfinite(high - low) for low, high in ends)
+    return len(ends) == len(matches) and all(low < high and math.isfinite(high - low) for low, high in ends)
 
 
 class Data(Section):
@@ -411,10 +411,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         for key in ("mean", "std"):
-            given = len(getattr(self.views, key))
-            if given != self.data.channels:
+            count = len(getattr(self.views, key))
+            if count != self.data.channels:
                 raise ValueError(
-                    f"views.{key} has {given} numbers but data.channels is {self.data.channels}: one per channel"
+                    f"views.{key} has {count} numbers but data.channels is {self.data.channels}: one per channel"
                 )
         if self.eval.queries == "holdout" and self.data.holdout == 0:
             raise ValueError("eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000")

@@ -112,12 +112,12 @@ class StepCosts:
         key = load.digest(load.override(recipe, ["seed=0"]))
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with holding(self.file.with_name(".cpu-seconds.lock")):
-            known: dict[str, float] = json.loads(self.file.read_text()) if self.file.is_file() else {}
-            if key not in known:
-                known[key] = time_step(recipe, self.runtime, self.data)
-                self.say(f"{recipe.objective.name}: {known[key]:.3g} CPU-seconds a step")
-                write_text(self.file, json.dumps(known, indent=2) + "\n")
-        return known[key]
+            costs: dict[str, float] = json.loads(self.file.read_text()) if self.file.is_file() else {}
+            if key not in costs:
+                costs[key] = time_step(recipe, self.runtime, self.data)
+                self.say(f"{recipe.objective.name}: {costs[key]:.3g} CPU-seconds a step")
+                write_text(self.file, json.dumps(costs, indent=2) + "\n")
+        return costs[key]
 
 
 def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:

@@ -75,10 +75,10 @@ def count_training_images(base: Recipe, data: str | None) -> int:
     try:
         return open_recipe_images(base, "train", data).num_samples
     except UserError:
-        known = datasets.training_images(base.data.dataset)
-        if data is not None or known is None:
+        images = datasets.training_images(base.data.dataset)
+        if data is not None or images is None:
             raise
-        return known
+        return images
 
 
 def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None, show: Show) -> bool:

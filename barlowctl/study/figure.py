@@ -71,10 +71,10 @@ def plot(study: Study, table: Sequence[Row], recipe: str) -> Figure:
 
 def groups(table: Sequence[Row]) -> dict[str | None, list[Row]]:
     """The rows of each method; of a study of one method: None."""
-    found: dict[str | None, list[Row]] = {}
+    by_method: dict[str | None, list[Row]] = {}
     for row in table:
-        found.setdefault(row["group"], []).append(row)
-    return found
+        by_method.setdefault(row["group"], []).append(row)
+    return by_method
 
 
 def colors_of(study: Study, table: Sequence[Row]) -> dict[str | None, str]:

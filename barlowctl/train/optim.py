@@ -197,13 +197,13 @@ def parameter_groups(
         trainable = [p for p in module.parameters() if p.requires_grad and (p in apart) is not scheduled]
         weights = [p for p in trainable if p.ndim > 1]
         biases = [p for p in trainable if p.ndim <= 1]
-        found = []
+        subgroups = []
         if weights:
-            found.append(_group(f"weights{suffix}", weights, lr, weight_decay, adapt=True))
+            subgroups.append(_group(f"weights{suffix}", weights, lr, weight_decay, adapt=True))
         if biases:
             decay = 0.0 if exclude_biases else weight_decay
-            found.append(_group(f"biases{suffix}", biases, lr_biases, decay, adapt=not exclude_biases))
-        groups += found if scheduled else [{**group, "scheduled": False} for group in found]
+            subgroups.append(_group(f"biases{suffix}", biases, lr_biases, decay, adapt=not exclude_biases))
+        groups += subgroups if scheduled else [{**group, "scheduled": False} for group in subgroups]
     return groups
 
 

@@ -44,8 +44,8 @@ def scheduled(
     check_steps(step, total, warmup)
     epoch = step // steps_per_epoch
     if kind == "cosine":
-        begun, epochs = max(epoch, warmup_epochs), math.ceil(total_steps / steps_per_epoch)
-        return warmup_cosine(begun, total_steps=epochs, warmup_steps=warmup_epochs, final_scale=final_scale)
+        after_warmup, epochs = max(epoch, warmup_epochs), math.ceil(total_steps / steps_per_epoch)
+        return warmup_cosine(after_warmup, total_steps=epochs, warmup_steps=warmup_epochs, final_scale=final_scale)
     return epoch_drops(epoch, drops=milestones, factor=milestone_factor) if kind == "step" else 1.0
 
 

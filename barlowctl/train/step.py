@@ -78,7 +78,7 @@ class TrainingStep:
         self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite on
         self._progress = torch.zeros((), device=device)
         self._taken_back = [*method.buffers(), *method.moving()]
-        self._kept: list[list[Tensor]] = []  # copies of those, of this step and of the one before
+        self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
         self._captured: Captured | None = None
         self._steps = 0
@@ -140,11 +140,11 @@ class TrainingStep:
         """Copies, in buffers that two steps use in turns."""
         originals = self._taken_back + self._scaling()
         turn = self._steps % 2
-        if turn >= len(self._kept) or len(self._kept[turn]) != len(originals):
-            self._kept[turn:] = [[tensor.clone() for tensor in originals]]
+        if turn >= len(self._copies) or len(self._copies[turn]) != len(originals):
+            self._copies[turn:] = [[tensor.clone() for tensor in originals]]
         else:
-            _copy(self._kept[turn], originals)
-        return Before(self._kept[turn], random_state(self.device))
+            _copy(self._copies[turn], originals)
+        return Before(self._copies[turn], random_state(self.device))
 
     def _scaling(self) -> list[Tensor]:
         """The state of fp16's scaling, which a step changes on its device; empty until the first one."""

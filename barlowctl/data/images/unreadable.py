@@ -11,7 +11,7 @@ from barlowctl.errors import UserError
 OnMeasuring = Literal["raise", "skip"]
 """What a measurement does about such an image: stop, or leave it out and name it."""
 
-SHOWN = 10
+PROBLEMS_NAMED = 10
 """So many are named on a terminal."""
 
 
@@ -70,11 +70,11 @@ def reason_of(error: Unreadable | OSError) -> str:
 
 
 def listed(problems: list[Problem]) -> list[str]:
-    """A line for each of the first `SHOWN` problems, and one that counts the rest."""
+    """A line for each of the first `PROBLEMS_NAMED` problems, and one that counts the rest."""
     lines = [
         f"unreadable: {f'{problem.split}: ' if problem.split else ''}{problem.name}: {problem.reason}"
-        for problem in problems[:SHOWN]
+        for problem in problems[:PROBLEMS_NAMED]
     ]
-    if len(problems) > SHOWN:
-        lines.append(f"... and {len(problems) - SHOWN} more")
+    if len(problems) > PROBLEMS_NAMED:
+        lines.append(f"... and {len(problems) - PROBLEMS_NAMED} more")
     return lines

@@ -40,11 +40,13 @@ class ViewBatch:
 
     def readable(self) -> ViewBatch:
         """Without the samples that could not be read, whose index is -1; a copy where there are any."""
-        kept = self.indices >= 0
-        if bool(kept.all()):
+        readable = self.indices >= 0
+        if bool(readable.all()):
             return self
-        views = tuple(view[kept] for view in self.views)
-        return ViewBatch(views=views, labels=self.labels[kept], indices=self.indices[kept], keys=self.keys[kept])
+        views = tuple(view[readable] for view in self.views)
+        return ViewBatch(
+            views=views, labels=self.labels[readable], indices=self.indices[readable], keys=self.keys[readable]
+        )
 
     def to(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The views on a device, in one copy where they lie together; it may still be under way (see `hold`)."""

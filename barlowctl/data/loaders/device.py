@@ -110,8 +110,8 @@ class DeviceLoader(ViewLoader):
         ]
         if self._undecided and len(batch.keys):
             self._undecided = False
-            self._operations, found = self._faster(views, parameters)
-            self.notify(found)
+            self._operations, note = self._faster(views, parameters)
+            self.notify(note)
         try:
             return _apply(views, parameters, self._operations)
         except Exception as error:

@@ -107,9 +107,9 @@ class Pictures:
         anything. In the process that opens them: workers then need not measure again.
         """
         unknown = self.conversion.ranges.decide()
-        found, looked_at = how_they_look(self._source, self.conversion)
-        looks = describe_looks(found, looked_at, bool(self.conversion.ranges.used))
-        for line in [*self.conversion.notes(), *unknown, *looks]:
+        looks, looked_at = how_they_look(self._source, self.conversion)
+        lines = describe_looks(looks, looked_at, bool(self.conversion.ranges.used))
+        for line in [*self.conversion.notes(), *unknown, *lines]:
             self.scan_report.note(line)
 
 

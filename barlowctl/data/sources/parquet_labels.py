@@ -25,7 +25,7 @@ class ParquetLabels:
 
     def __init__(self, schema: Any, column: str | None = None) -> None:
         self.notes: list[str] = []
-        self._asked = column
+        self._requested = column
         names = [str(name) for name in schema.names]
         if column not in (None, "none"):
             _check_column(schema, column, names)
@@ -79,7 +79,7 @@ class ParquetLabels:
         """Where no column was found to hold labels, say which others than those of images there are."""
         images = {path_of(schema, name)[0] for name in (*image_columns(schema), *columns_of_lists(schema))}
         names = [str(name) for name in schema.names if name not in images]
-        if self._asked is None and self.column is None and names:
+        if self._requested is None and self.column is None and names:
             self._note("no column is called label or class; not used", names)
 
     def _note(self, what: str, columns: Sequence[str]) -> None:

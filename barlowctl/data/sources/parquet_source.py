@@ -31,7 +31,7 @@ from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.splits import of_split, training_files
 from barlowctl.errors import UserError
 
-GROUPS_KEPT = 2
+GROUPS_CACHED = 2
 """Row groups in memory: images are read in order, by threads that are a few images apart."""
 
 _LOOKED_AT = 16  # rows, to see whether a column has images
@@ -111,7 +111,7 @@ class ParquetImages(Source):
         self._labels, self.class_names = settled.numbers, settled.class_names
         for note in (*labels.notes, *settled.notes):
             self.scan_report.note(note)
-        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._cached: OrderedDict[int, Any] = OrderedDict()
         self._opened: tuple[int, Any] | None = None  # one file at a time: there may be thousands of shards
         self._lock = threading.Lock()
 
@@ -194,13 +194,13 @@ class ParquetImages(Source):
     def _read(self, group: int) -> Any:
         """The image column of a row group."""
         with self._lock:
-            if group not in self._kept:
-                while len(self._kept) >= GROUPS_KEPT:
-                    self._kept.popitem(last=False)
+            if group not in self._cached:
+                while len(self._cached) >= GROUPS_CACHED:
+                    self._cached.popitem(last=False)
                 file, number, _ = self._groups[group]
-                self._kept[group] = self._open(file).read_row_group(number, columns=[self._column]).column(0)
-            self._kept.move_to_end(group)
-            return self._kept[group]
+                self._cached[group] = self._open(file).read_row_group(number, columns=[self._column]).column(0)
+            self._cached.move_to_end(group)
+            return self._cached[group]
 
     def _open(self, file: int) -> Any:
         """A shard, kept open until another one is asked for."""

@@ -274,7 +274,7 @@ class Operations:
 
 def compiled() -> Operations:
     """Compiled at their first call, for batches of any number of images. Values differ in rounding alone."""
-    return Operations(*(torch.compile(one, dynamic=True) for one in (blend, turn_hue, convolve)))
+    return Operations(*(torch.compile(operation, dynamic=True) for operation in (blend, turn_hue, convolve)))
 
 
 def _half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:

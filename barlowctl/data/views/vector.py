@@ -93,8 +93,8 @@ def sum_lines(typing_context, source, begin, stride, weights, tap, count, out, a
                 if left is None:
                     builder.store(total, there, align=4)
                 else:
-                    kept = builder.icmp_signed("<", numbers, _spread(builder, left, _INDEX))
-                    builder.call(store_some, [total, there, ir.IntType(32)(4), kept])
+                    mask = builder.icmp_signed("<", numbers, _spread(builder, left, _INDEX))
+                    builder.call(store_some, [total, there, ir.IntType(32)(4), mask])
 
         wide = _INDEX(AT_ONCE * LANES)
         end = builder.mul(builder.sdiv(length, wide), wide)

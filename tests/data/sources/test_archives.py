@@ -253,7 +253,7 @@ def test_parquet_over_row_groups_and_files(tmp_path: Path, nested: bool) -> None
     assert source.class_names == ["cat", "dog"]
     assert [source[i].data for i in (8, 0, 7, 3)] == [jpeg(8), jpeg(0), jpeg(7), jpeg(3)]
     assert isinstance(source, parquet_source.ParquetImages)
-    assert len(source._kept) <= parquet_source.GROUPS_KEPT
+    assert len(source._cached) <= parquet_source.GROUPS_CACHED
     report = pack(source, tmp_path / "out.beton", workers=3)
     beton = Beton.open(tmp_path / "out.beton")
     assert report.samples == 9
