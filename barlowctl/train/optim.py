@@ -59,7 +59,7 @@ class LARS(GroupwiseOptimizer):
             raise UserError(
                 f"unknown variant of LARS '{variant}'{did_you_mean(variant, get_args(LarsVariant))}",
                 allowed=", ".join(get_args(LarsVariant)),
-                next="set optimizer.lars_variant to one of them",
+                next="--set optimizer.lars_variant=barlow-twins",
             )
         defaults = {
             "lr": lr,

@@ -179,5 +179,6 @@ NOT_FOLLOWED = {
     ("objective/barlow_twins.py check_embeddings", "--set data.drop_last=true"): BEFORE,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
     ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): SHOWN,
+    ("train/optim.py __init__", "--set optimizer.lars_variant=barlow-twins"): BEFORE,
 }
 """Places in the code (see `sites`) and texts of theirs."""
