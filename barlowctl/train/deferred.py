@@ -35,12 +35,28 @@ def defer(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
 
 def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
     """The optimizer's step, which changes nothing where `found_inf` is 1 (see `defer`)."""
+    if isinstance(optimizer, torch.optim.SGD):
+        _begin_momenta(optimizer)
     held: Any = optimizer
     held.found_inf, held.grad_scale = found_inf, None
     try:
         optimizer.step()
     finally:
         del held.found_inf, held.grad_scale
+
+
+def _begin_momenta(optimizer: torch.optim.SGD) -> None:
+    """Momenta of parameters that have had no gradient before begin at 0, as they would by themselves.
+
+    torch's fused form has none for a parameter that was withheld while others were not, and what lies in memory for one
+    whose first step changes nothing.
+    """
+    for group in optimizer.param_groups:
+        if group["momentum"] == 0.0:
+            continue
+        for p in group["params"]:
+            if p.grad is not None and (state := optimizer.state[p]).get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
 
 def read_later(loss: Tensor) -> Callable[[], float]:
