@@ -37,7 +37,7 @@ def moco(recipe: Recipe, keys: objectives.MoCo | objectives.MoCoV2, backbone: nn
             allowed="data.drop_last = true",
             next="--set data.drop_last=true",
         )
-    groups = _batch_norm_groups(recipe, keys, ranks)
+    groups = batch_norm_groups(recipe, keys, ranks.size)
     split_batch_norm(backbone, groups)
     model = recipe.model
     projector = build_mlp(feature_width(backbone), model.projector, batch_norm=False, hidden_bias=True, last_bias=True)
@@ -55,17 +55,17 @@ def moco(recipe: Recipe, keys: objectives.MoCo | objectives.MoCoV2, backbone: nn
     )
 
 
-def _batch_norm_groups(recipe: Recipe, keys: objectives.QueueKeys, ranks: Ranks) -> int:
-    """Parts that batch norm sees of this rank's rows.
+def batch_norm_groups(recipe: Recipe, keys: objectives.QueueKeys, ranks: int) -> int:
+    """Parts that batch norm sees of a rank's rows.
 
     Raises:
         UserError: groups that ranks cannot share, that have no two images each, or beside `train.sync_batch_norm`.
     """
-    groups, train = keys.batch_norm_groups or ranks.size, recipe.train
-    smallest = min(train.batch_size, train.micro_batch * ranks.size or train.batch_size)
-    if groups % ranks.size or smallest < 2 * groups:
+    groups, train = keys.batch_norm_groups or ranks, recipe.train
+    smallest = min(train.batch_size, train.micro_batch * ranks or train.batch_size)
+    if groups % ranks or smallest < 2 * groups:
         raise UserError(
-            f"objective.batch_norm_groups is {groups}, and {smallest} images at a time on {ranks.size} devices "
+            f"objective.batch_norm_groups is {groups}, and {smallest} images at a time on {ranks} devices "
             "cannot be cut into so many parts",
             allowed="0 (one on each device), or a multiple of the number of devices, at least two images each",
             next="--set objective.batch_norm_groups=0",
@@ -76,4 +76,4 @@ def _batch_norm_groups(recipe: Recipe, keys: objectives.QueueKeys, ranks: Ranks)
             allowed="one of the two: batch norm sees parts of a batch, or all of it",
             next="--set train.sync_batch_norm=false",
         )
-    return groups // ranks.size
+    return groups // ranks

@@ -92,7 +92,9 @@ class Job:
     @property
     def context(self) -> Context:
         """What the method has from outside of the recipe."""
-        return Context(self.ranks, self.source.num_samples, count_classes(self.source))
+        kept, images = self.split[0], self.source.num_samples
+        trained_on = None if len(kept) == images else kept
+        return Context(self.ranks, images, count_classes(self.source), trained_on)
 
     @cached_property
     def method(self) -> Method:

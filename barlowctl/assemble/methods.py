@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from torch import nn
 
 from barlowctl.assemble import contrastive
@@ -23,11 +25,13 @@ class Context:
     Attributes:
         ranks: those that share each batch.
         images: of the source that batches are drawn from: their indices are below it. classes: of their labels.
+        trained_on: int64, the indices of the images that are not held out; None: all.
     """
 
     ranks: Ranks = ALONE
     images: int = 65536
     classes: int = 1000
+    trained_on: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, int]:
         """What a run notes, to be opened without its images. See `noted`."""
@@ -154,6 +158,7 @@ def pirl(recipe: Recipe, keys: objectives.PIRL, backbone: nn.Module, context: Co
         temperature=keys.temperature,
         negatives=keys.negatives,
         momentum=keys.momentum,
+        trained_on=None if context.trained_on is None else torch.from_numpy(context.trained_on),
         ranks=context.ranks,
     )
 
@@ -269,6 +274,12 @@ def check_views(recipe: Recipe) -> None:
             allowed=f"{takes}: views.small.count = 0",
             next="--set views.small.count=0",
         )
+
+
+def check_ranks(recipe: Recipe, ranks: int) -> None:
+    """Refuse ranks that cannot share a batch as the method takes it (`UserError`): see `batch_norm_groups`."""
+    if isinstance(recipe.objective, objectives.QueueKeys):
+        contrastive.batch_norm_groups(recipe, recipe.objective, ranks)
 
 
 def _check_passes(recipe: Recipe, method: Method) -> None:

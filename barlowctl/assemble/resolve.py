@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from barlowctl.assemble.data import LoaderChoice, check_holdout
-from barlowctl.assemble.methods import check_views
+from barlowctl.assemble.methods import check_ranks, check_views
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
@@ -154,6 +154,7 @@ def check_share(recipe: Recipe, ranks: int) -> None:
             allowed="a multiple of the number of ranks, at least two images each, or another number of ranks",
             next=f"--set train.batch_size={max(2, batch // ranks) * ranks}",
         )
+    check_ranks(recipe, ranks)
 
 
 def learning_rates(recipe: Recipe) -> dict[str, float]:

@@ -33,6 +33,8 @@ class PIRL(Method):
         projector: features of the image -> embedding `(N, D)`.
         patch_head: features of the patches `(N, patches, F)` -> embedding `(N, D)`.
         images: rows of the bank: the images of the source, which their indices are below.
+        trained_on: int64 `(M,)`, the indices of those that are trained on, whose rows are drawn as negatives: the rows
+            of others never move. None: all.
         patches: of an image. width: D.
         seed: of negatives and orders.
         criterion, temperature: see `pirl_loss`. negatives: how many rows are drawn from the bank for a step.
@@ -46,6 +48,7 @@ class PIRL(Method):
         "patches": "the half that compares the patches with it",
     }
     bank: Tensor
+    trained_on: Tensor | None
     log_z: Tensor | None
     step: Tensor
 
@@ -63,6 +66,7 @@ class PIRL(Method):
         temperature: float = TEMPERATURE,
         negatives: int = 32000,
         momentum: float = 0.5,
+        trained_on: Tensor | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
@@ -75,10 +79,16 @@ class PIRL(Method):
         self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
         self.ranks = ranks
         self.register_buffer("bank", random_bank(images, width))
+        self.register_buffer("trained_on", trained_on, persistent=False)
         unknown = torch.full((2,), math.inf) if criterion == "nce" else None  # until the first batch
         self.register_buffer("log_z", unknown)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._fresh: tuple[Tensor, Targets] | None = None  # of the step: embeddings of its images
+
+    @property
+    def images(self) -> int:
+        """M: the images that are trained on."""
+        return len(self.bank if self.trained_on is None else self.trained_on)
 
     def arrange(self, views: Sequence[Tensor], targets: Targets) -> list[Tensor]:
         """The image, and its patches in the order of its jigsaw."""
@@ -100,7 +110,9 @@ class PIRL(Method):
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> PIRLTerms:
         """Embeddings `(N, D)` of image and patches -> loss and its halves."""
-        drawn = keyed.integers(self.seed, self.step, NEGATIVES, self.negatives, len(self.bank))
+        drawn = keyed.integers(self.seed, self.step, NEGATIVES, self.negatives, self.images)
+        if self.trained_on is not None:
+            drawn = self.trained_on[drawn]
         positives, negatives = self.bank[targets.indices], self.bank[drawn]
         if self.log_z is not None:
             now = torch.stack([self._log_partition(z, positives, negatives, targets) for z in embeddings])
@@ -111,7 +123,7 @@ class PIRL(Method):
             embeddings[1],
             positives,
             negatives,
-            images=len(self.bank),
+            images=self.images,
             log_z=self.log_z,
             criterion=self.criterion,
             temperature=self.temperature,
@@ -124,7 +136,7 @@ class PIRL(Method):
             z,
             positives,
             negatives,
-            images=len(self.bank),
+            images=self.images,
             temperature=self.temperature,
             ranks=self.ranks,
             shares=targets.shares,
@@ -150,7 +162,7 @@ class PIRL(Method):
         """The form of the loss, and the bank."""
         return (
             f"PIRL, {self.criterion.replace('_', '-')} at temperature {self.temperature:g}, {self.negatives:,} "
-            f"negatives of a memory bank of {len(self.bank):,} x {self.bank.shape[1]}, jigsaw of {self.patches} patches"
+            f"negatives of a memory bank of {self.images:,} x {self.bank.shape[1]}, jigsaw of {self.patches} patches"
         )
 
     def project(self, images: Tensor) -> Tensor:

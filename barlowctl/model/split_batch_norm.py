@@ -14,7 +14,8 @@ class SplitBatchNorm(nn.Module):
 
     The parts are those that ranks would have: rows of the batch in their order. Running statistics become the mean of
     what each part alone would make of them, as in MoCo's `moco_cifar10_demo.ipynb`. Takes over the parameters and
-    buffers of `norm` under the same names. Evaluation mode knows no parts.
+    buffers of `norm` under the same names. Evaluation mode knows no parts. A batch with less than two images for each
+    part, which no training has, is cut into fewer: one whose operations are counted, or which is timed.
     """
 
     weight: Tensor | None
@@ -45,7 +46,8 @@ class SplitBatchNorm(nn.Module):
         return activated
 
     def _by_groups(self, x: Tensor) -> Tensor:
-        ends = [len(x) * number // self.groups for number in range(self.groups + 1)]
+        groups = max(1, min(self.groups, len(x) // 2))
+        ends = [len(x) * number // groups for number in range(groups + 1)]
         tracked = [buffer for buffer in (self.running_mean, self.running_var) if buffer is not None]
         parts: list[Tensor] = []
         statistics: list[list[Tensor]] = []

@@ -79,6 +79,21 @@ def test_images_without_a_label_are_left_out_where_labels_are_learned(recipe: Pa
     assert len(learned_from(source, load.load(str(recipe)))) == 1400
 
 
+def test_pirls_negatives_are_of_the_images_that_are_not_held_out(recipe: Path) -> None:
+    from barlowctl.assemble.job import prepare
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.methods import PIRL
+    from barlowctl.recipe import load
+
+    patches = ["views.patches.grid=2", "views.patches.cell=12", "views.patches.window=8"]
+    value = load.load(str(recipe), ["objective.name=pirl", *patches, "data.holdout=100"])
+    job = prepare(value, Runtime(threads=1))
+    assert isinstance(job.method, PIRL)
+    assert job.method.trained_on is not None
+    assert (job.method.images, len(job.method.bank)) == (1300, 1400)
+    assert job.method.trained_on.tolist() == job.split[0].tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_planned_trained_measured_and_exported(name: str, recipe: Path, capsys: Captured) -> None:

@@ -69,6 +69,26 @@ def test_the_loss_is_the_mean_of_both_halves_against_the_banks_old_rows() -> Non
         assert found.loss.item() == pytest.approx(sum(halves) / 2, rel=1e-10)
 
 
+def test_negatives_are_rows_of_the_images_that_are_trained_on() -> None:
+    """Rows of held-out images never move: what is in them is nothing to the loss, and M does not count them."""
+    trained_on = torch.tensor([2, 4, 9, 11, 17, 25, 26])
+    for criterion in ("nce", "cross_entropy"):
+        ours = method(criterion=criterion, trained_on=trained_on)
+        views, targets = batch([4, 9, 17])
+        z = [t.detach().numpy() for t in ours.embeddings(ours.arrange(views, targets))]
+        drawn = trained_on[keyed.integers(0, torch.tensor(0), NEGATIVES, 12, len(trained_on))]
+        rest = ours.bank[targets.indices].numpy(), ours.bank[drawn].numpy(), 0.4
+        if criterion == "nce":
+            halves = [oracle.nce(v, *rest, 7, oracle.partition(v, *rest, 7)) for v in z]
+        else:
+            halves = [oracle.cross_entropy(v, *rest) for v in z]
+        others = torch.ones(IMAGES, dtype=torch.bool).index_fill(0, trained_on, False)
+        ours.bank[others] = math.nan
+        assert ours(views, targets).loss.item() == pytest.approx(sum(halves) / 2, rel=1e-10)
+        assert "a memory bank of 7 x 5" in ours.describe(3)
+        assert ours.state_dict().keys() == method(criterion=criterion).state_dict().keys()  # it follows from the recipe
+
+
 def test_the_bank_moves_after_the_step_by_the_images_own_index() -> None:
     """The same images in another order move the same rows to the same values, half way to the image's embedding."""
     moved = []

@@ -61,3 +61,10 @@ def test_one_group_is_the_network_as_it_is_and_more_are_in_every_batch_norm() ->
     assert list(split.state_dict()) == names
     assert not any(isinstance(module, nn.BatchNorm2d) for module in split.modules())
     assert sum(isinstance(module, SplitBatchNorm) for module in split.modules()) == 20
+
+
+def test_a_batch_of_fewer_images_has_fewer_parts() -> None:
+    """Of one image a part would have no variance: such a batch is one whose operations are counted."""
+    norm = nn.BatchNorm1d(5)
+    x = torch.randn(4, 5)
+    torch.testing.assert_close(split_batch_norm(norm, 8)(x), torch.cat([norm(x[:2]), norm(x[2:])]))
