@@ -78,6 +78,7 @@ def plan(
             "parameters": memory.parameters,
             "gradients": memory.gradients,
             "optimizer": memory.optimizer,
+            "buffers": memory.buffers,
         },
         "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how},
         "recipe": recipe.model_dump(mode="json"),
@@ -121,6 +122,7 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
         lambda: tuple(torch.zeros(shape) for shape in shapes),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
         autocast=gradient.AUTOCAST[precision],
+        copies=2 * method.taken_back(),  # of two steps, see `TrainingStep`
     )
 
 

@@ -251,7 +251,7 @@ def _dry_run(
         (
             "memory",
             f"about {binary_size(memory['total'])} a step (activations {binary_size(memory['activations'])}, "
-            f"weights, gradients and optimizer {binary_size(memory['total'] - memory['activations'])})",
+            f"weights, gradients, optimizer and buffers {binary_size(memory['total'] - memory['activations'])})",
         )
     )
     rate = planned["rate"]

@@ -117,6 +117,10 @@ class Method(nn.Module):
         """What `after_step` changes beside buffers: put back with them when a step is taken back."""
         return ()
 
+    def taken_back(self) -> list[Tensor]:
+        """What is put back when a step is taken back, beside what the optimizer changes."""
+        return [*self.buffers(), *self.moving()]
+
     def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
         """What is wrong after an epoch, for people; None: nothing is seen to be.
 

@@ -27,10 +27,11 @@ class Footprint:
     gradients: int
     optimizer: int
     activations: int
+    buffers: int = 0
 
     @property
     def total(self) -> int:
-        return self.parameters + self.gradients + self.optimizer + self.activations
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.buffers
 
 
 def estimate_memory(
@@ -39,6 +40,7 @@ def estimate_memory(
     *,
     optimizer_slots: int,
     autocast: torch.dtype | None = None,
+    copies: Sequence[Tensor] = (),
 ) -> Footprint:
     """Memory of one training step of `module(*inputs())`.
 
@@ -50,6 +52,7 @@ def estimate_memory(
             `lambda: (torch.zeros(2048, 224, 224, 3, dtype=torch.uint8),)` costs nothing.
         optimizer_slots: numbers the optimizer keeps per parameter (momentum: 1, Adam: 2).
         autocast: torch.bfloat16 or torch.float16 when the forward pass runs under autocast.
+        copies: tensors of which there is a copy beside; they count as buffers, as the module's own do.
     """
     parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -59,6 +62,7 @@ def estimate_memory(
         gradients=trained,
         optimizer=optimizer_slots * trained,
         activations=_saved_bytes(module, inputs, autocast),
+        buffers=sum(b.numel() * b.element_size() for b in (*module.buffers(), *copies)),
     )
 
 

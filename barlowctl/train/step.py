@@ -77,7 +77,7 @@ class TrainingStep:
         self.notify = notify
         self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite on
         self._progress = torch.zeros((), device=device)
-        self._taken_back = [*method.buffers(), *method.moving()]
+        self._taken_back = method.taken_back()
         self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
         self._captures = captures and self.deferred and device.type == "cuda" and ranks.size == 1 and not micro_batch
         self._captured: Captured | None = None

@@ -8,12 +8,16 @@ from torch import nn
 
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, compile_networks
+from barlowctl.assemble.plan import footprint
+from barlowctl.assemble.resolve import check_share, resolve
+from barlowctl.assemble.synthetic_steps import forward_flops
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import MoCo, SimCLR
 from barlowctl.model.split_batch_norm import SplitBatchNorm
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
+from barlowctl.train.step import TrainingStep
 
 NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}"]
 SIZES = ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=16"]
@@ -112,6 +116,32 @@ def test_what_moco_refuses_of_a_recipe_and_what_helps(overrides: list[str], mess
         build_method(tiny("moco", *overrides))
     assert refused.value.next == advice
     build_method(tiny("moco", *overrides, *advice.removeprefix("--set ").split(" --set ")))
+
+
+def test_memory_counts_the_key_encoder_the_queue_and_the_copies_that_a_step_keeps() -> None:
+    """Weights of both networks; the queue, its pointer and running statistics; two copies of all that is put back."""
+    recipe = tiny("moco", "model.projector=[6]", "objective.queue=64")
+    method = build_method(recipe)
+    found = footprint(resolve(recipe, torch.device("cpu"), 1, 10_000), method, "fp32")
+    trained = 4 * sum(p.numel() for p in (*method.backbone.parameters(), *method.heads()["projector"].parameters()))
+    statistics = sum(b.nbytes for b in method.backbone.buffers())
+    assert (found.parameters, found.gradients, found.optimizer) == (2 * trained, trained, trained)
+    assert found.buffers == 3 * (4 * 64 * 6 + 8 + 2 * statistics) + 2 * trained
+    kept = TrainingStep(method, None, to_input=lambda x: x, device=torch.device("cpu"), precision="fp32")._remember()
+    assert found.buffers == 3 * sum(t.nbytes for t in kept.tensors) - trained
+
+
+def test_operations_are_counted_of_fewer_images_than_there_are_groups() -> None:
+    assert forward_flops(
+        tiny("moco", "objective.batch_norm_groups=8", "views.size=16", "eval.resize=16", "eval.crop=16")
+    )
+
+
+def test_a_plan_refuses_the_groups_that_its_ranks_cannot_share() -> None:
+    recipe = tiny("moco", "objective.batch_norm_groups=4")
+    check_share(recipe, 4)
+    with pytest.raises(UserError, match="on 8 devices"):
+        check_share(recipe, 8)
 
 
 def test_groups_that_ranks_cannot_share_are_refused() -> None:

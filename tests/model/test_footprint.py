@@ -82,6 +82,14 @@ def test_frozen_parameters_have_no_gradients() -> None:
     assert estimate.gradients == estimate.optimizer == 4 * 5
 
 
+def test_buffers_count_and_what_is_kept_beside_them() -> None:
+    module = nn.Linear(3, 5)
+    module.register_buffer("queue", torch.zeros(7, 2))
+    estimate = estimate_memory(module, lambda: (torch.zeros(2, 3),), optimizer_slots=1, copies=[torch.zeros(11)])
+    assert estimate.buffers == 4 * (14 + 11)
+    assert estimate.total == 3 * 4 * 20 + estimate.activations + estimate.buffers
+
+
 def test_an_enormous_batch_costs_nothing_and_changes_nothing() -> None:
     module = TwoViews().eval()
     before = {key: value.clone() for key, value in module.state_dict().items()}

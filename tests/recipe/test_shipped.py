@@ -153,4 +153,7 @@ def test_pirls_recipe_is_its_file() -> None:
     deeper = load.load("resnet50-pirl", [given for given in overrides_in(line) if "epochs" not in given])
     assert deeper.model.projector == (2048, 128)
     assert deeper.objective == objectives.PIRL(criterion="cross_entropy", temperature=0.1)
-    assert (deeper.views.first.blur, deeper.views.patches.blur) == (0.5, 0.5)
+    for view in (deeper.views.first, deeper.views.patches):  # photo_gblur.yaml: ImgPilColorDistortion of strength 1
+        colours = (view.jitter, view.brightness, view.contrast, view.saturation, view.hue, view.grayscale, view.blur)
+        assert colours == (0.8, 0.8, 0.8, 0.8, 0.2, 0.2, 0.5)
+    assert deeper.views.patches.photometric == 0.0
