@@ -92,9 +92,9 @@ class Job:
     @property
     def context(self) -> Context:
         """What the method has from outside of the recipe."""
-        kept, images = self.split[0], self.source.num_samples
-        trained_on = None if len(kept) == images else kept
-        return Context(self.ranks, images, count_classes(self.source), trained_on)
+        trained_on, images = self.split[0], self.source.num_samples
+        some = None if len(trained_on) == images else trained_on
+        return Context(self.ranks, images, count_classes(self.source), some)
 
     @cached_property
     def method(self) -> Method:
