@@ -3,7 +3,7 @@
 Gradient scale, stated once: L is the loss of the global batch, one number that every rank knows. A
 differentiable function that communicates returns on each rank dL / d(its own rows), without a factor W.
 The gradient of L by a parameter is then the sum over ranks of what their backward passes leave, and
-`GradientSync` takes that sum ("exact"), or 1/W of it ("reference", the authors' data-parallel average).
+`train.gradient_sync` takes that sum ("exact"), or 1/W of it ("reference", the authors' data-parallel average).
 
 A rank that is gone, or does not answer within the time limit, ends a collective of the others with
 `RankLost`, which says who is missing and why, as far as they told. A leaf: torch, `errors` and `launcher` only.
@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,13 +28,10 @@ from torch.distributed.rendezvous import rendezvous
 from barlowctl import launcher
 from barlowctl.errors import EXIT_RANK_LOST, UserError
 
-GradientScale = Literal["exact", "reference"]
-
 TIME_LIMIT = 900.0
 """Seconds that a rank waits for the others; evaluation on rank 0 must fit in."""
 LAST_WORDS = 3.0
 """Seconds that a rank which lost another one waits for the others to say what they know."""
-BUCKET_BYTES = 25 << 20
 CLOSING = "barlowctl-closing"
 """Name of the thread that closes a failed rank's connections."""
 
@@ -83,7 +80,7 @@ class Ranks:
             return [list(values)]
         own = torch.tensor(list(values), dtype=torch.int64)
         rows = torch.empty(self.size * len(values), dtype=torch.int64)
-        with self._answers():
+        with self.collective():
             dist.all_gather_into_tensor(rows, own)
         return rows.view(self.size, len(values)).tolist()
 
@@ -94,7 +91,7 @@ class Ranks:
     def add(self, tensor: Tensor) -> Tensor:
         """The sum over ranks, in place. No gradient: callers state theirs."""
         if self.size > 1:
-            with self._answers():
+            with self.collective():
                 dist.all_reduce(tensor)
         return tensor
 
@@ -107,7 +104,7 @@ class Ranks:
         if len(rows) < largest:
             padded = torch.cat([padded, padded.new_zeros(largest - len(rows), *rows.shape[1:])])
         everything = rows.new_empty(self.size * largest, *rows.shape[1:])
-        with self._answers():
+        with self.collective():
             dist.all_gather_into_tensor(everything, padded)
         if min(shares) == largest:
             return everything
@@ -119,7 +116,7 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        with self._answers():
+        with self.collective():
             dist.all_gather_object(values, value)
         return values
 
@@ -128,14 +125,14 @@ class Ranks:
         if self.size == 1:
             return value
         box = [value]
-        with self._answers():
+        with self.collective():
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors in place with rank 0's."""
         if self.size > 1:
-            with self._answers(), torch.no_grad():
+            with self.collective(), torch.no_grad():
                 for tensor in tensors:
                     row_major = tensor.detach().contiguous()
                     dist.broadcast(row_major, src=0)
@@ -163,8 +160,8 @@ class Ranks:
         return self._last_words(time.monotonic() + 1.0, ranks=(0,)).get(0)
 
     @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Turn the failure of a collective into `RankLost`."""
+    def collective(self) -> Iterator[None]:
+        """A context around a collective: its failure becomes `RankLost`."""
         try:
             yield
         except RuntimeError as error:
@@ -265,77 +262,3 @@ def _tell(ranks: Ranks, error: UserError) -> None:
     error.reported_elsewhere = not ranks.first and ranks.reason_of_first() == error.message
     if not ranks.first and not error.reported_elsewhere:
         error.message = f"rank {ranks.rank}: {error.message}"
-
-
-class GradientSync:
-    """Sums the gradients of parameters over ranks while the backward pass is still going on.
-
-    Parameters are taken in buckets, last ones first, and a bucket is sent when all its gradients are there.
-    Buckets go out in one fixed order, so every rank sends the same ones at the same place. A parameter
-    without a gradient (on every rank, since all run the same graph) stays without. `finish` waits and writes
-    the sums back.
-
-    Args:
-        parameters: those that are trained, in the same order on every rank.
-        scale: "exact", the gradient of the global batch's loss; "reference", 1/W of it.
-    """
-
-    def __init__(self, ranks: Ranks, parameters: Sequence[Tensor], scale: GradientScale = "exact") -> None:
-        self.ranks = ranks
-        self.factor = 1.0 if scale == "exact" else 1.0 / ranks.size
-        self.active = False
-        self._buckets = _buckets(parameters) if ranks.size > 1 else []
-        self._where = {p: number for number, bucket in enumerate(self._buckets) for p in bucket}
-        self._missing: list[int] = []
-        self._sent: list[tuple[Tensor, Any]] = []
-        for parameter in self._where:
-            parameter.register_post_accumulate_grad_hook(self._arrived)
-
-    def start(self) -> None:
-        """The next backward pass is the last one of this step: send what it completes."""
-        self.active = True
-        self._missing = [len(bucket) for bucket in self._buckets]
-        self._sent = []
-
-    def finish(self) -> None:
-        """Wait for the sums; every parameter's `grad` is then the global one."""
-        self.active = False
-        self._send(len(self._buckets))
-        for bucket, (flat, work) in zip(self._buckets, self._sent, strict=True):
-            with self.ranks._answers():
-                work.wait()
-            if self.factor != 1.0:
-                flat.mul_(self.factor)
-            parts = zip(bucket, flat.split([p.numel() for p in bucket]), strict=True)
-            summed = [(p.grad, part.view_as(p)) for p, part in parts if p.grad is not None]
-            if summed:
-                torch._foreach_copy_([grad for grad, _ in summed], [part for _, part in summed])
-        self._sent = []
-
-    def _arrived(self, parameter: Tensor) -> None:
-        if self.active:
-            self._missing[self._where[parameter]] -= 1
-            ready = len(self._sent)
-            while ready < len(self._missing) and self._missing[ready] == 0:
-                ready += 1
-            self._send(ready)
-
-    def _send(self, until: int) -> None:
-        for bucket in self._buckets[len(self._sent) : until]:
-            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket])
-            with self.ranks._answers():
-                self._sent.append((flat, dist.all_reduce(flat, async_op=True)))
-
-
-def _buckets(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Parameters of one dtype and device, last ones first, cut where a bucket has its size."""
-    buckets: list[list[Tensor]] = []
-    size = 0
-    for p in reversed(list(parameters)):
-        fits = buckets and buckets[-1][0].dtype == p.dtype and buckets[-1][0].device == p.device
-        if not fits or size >= BUCKET_BYTES:
-            buckets.append([])
-            size = 0
-        buckets[-1].append(p)
-        size += p.numel() * p.element_size()
-    return buckets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,28 +67,10 @@ def launch(
     digest, ranks = load.digest(job.recipe), job.ranks
     with stop_requests() as stop, ExitStack() as held:
         emit: Sink = _ignore
-        has_checkpoint, images_note, evaluated = False, None, None
+        has_checkpoint, evaluated = False, None
         if ranks.first:
-            show = guarded(show, "the display", lambda text: None)  # who shows has said what it could
-            if resume:
-                assert run is not None
-                images_note = run_images.check(run, job.source, job.dataset)
-            else:
-                run = rundir.create(run, job.recipe.name, _first_files(job, first_lines))
-                held.enter_context(_nothing_left_of_nothing(run))
-            held.enter_context(rundir.lock(run))
-            if resume:
-                run_images.remember(run, job.source, job.dataset)
-                precision.keep(run, job.precision, job.device)
-            has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
-            start = checkpoint.load_latest(run / "checkpoints").state.step if has_checkpoint else 0
-            emit, notes = _recorded(run, start, show, monitors, resumed=resume)
-            evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
-            settings = job.settings
-            lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
-            emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
-            for note in ([images_note] if images_note else []) + notes:
-                emit(Notice(note))
+            run, emit, start, evaluated = _begin(job, run, show, first_lines, monitors, held, resume=resume)
+            has_checkpoint = start is not None
         run, has_checkpoint = ranks.from_first((run, has_checkpoint))
         with memory_explained(_less_memory(job.recipe.train)), compiling_explained():
             values = pretrain(job, run, emit, digest=digest, stop=stop, resume=has_checkpoint, evaluated=evaluated)
@@ -98,6 +80,46 @@ def launch(
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))
     return result
+
+
+def _begin(
+    job: Job,
+    run: Path | None,
+    show: Sink,
+    first_lines: dict[str, str],
+    monitors: Sequence[Monitor],
+    held: ExitStack,
+    *,
+    resume: bool,
+) -> tuple[Path, Sink, int | None, Mapping[str, float] | None]:
+    """Rank 0's run directory, made or checked, locked until `held` is closed; the run's start is shown and recorded.
+
+    Returns:
+        The directory, the sink of all that records the run, the step of the checkpoint to go on from (None: there is
+        none) and what was measured at it.
+    """
+    show = guarded(show, "the display", lambda text: None)  # who shows has said what it could
+    images_note = None
+    if resume:
+        assert run is not None
+        images_note = run_images.check(run, job.source, job.dataset)
+    else:
+        run = rundir.create(run, job.recipe.name, _first_files(job, first_lines))
+        held.enter_context(_nothing_left_of_nothing(run))
+    held.enter_context(rundir.lock(run))
+    if resume:
+        run_images.remember(run, job.source, job.dataset)
+        precision.keep(run, job.precision, job.device)
+    has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
+    start = checkpoint.load_latest(run / "checkpoints").state.step if has_checkpoint else 0
+    emit, notes = _recorded(run, start, show, monitors, resumed=resume)
+    evaluated = sinks.evaluation_at(run / "metrics.jsonl", start)
+    settings = job.settings
+    lengths = (settings.epochs, settings.steps_per_epoch, settings.total_steps)
+    emit(RunStarted(run, first_lines, *lengths, start, tuple(job.method.terms)))
+    for note in ([images_note] if images_note else []) + notes:
+        emit(Notice(note))
+    return run, emit, start if has_checkpoint else None, evaluated
 
 
 def _recorded(

@@ -24,6 +24,7 @@ def ffcv_stock(task: LoaderTask) -> Round:
     from ffcv.transforms import RandomHorizontalFlip, ToTensor, ToTorchImage
 
     from barlowctl.data.views import batched
+    from barlowctl.data.views.parameters import draw_parameters
 
     def view() -> Any:
         decoder = RandomResizedCropRGBImageDecoder((task.size, task.size))
@@ -51,7 +52,7 @@ def ffcv_stock(task: LoaderTask) -> Round:
                 for low in range(0, len(pixels), PIECE):
                     piece = pixels[low : low + PIECE].to(torch.float32)
                     keys = np.arange(made + low, made + low + len(piece))
-                    parameters = batched.draw_parameters(spec, 0, number, keys, position)
+                    parameters = draw_parameters(spec, 0, number, keys, position)
                     pixels[low : low + PIECE] = batched.distort(piece, parameters).add_(0.5)
             made += len(views[0])
         return made

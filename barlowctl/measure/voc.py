@@ -26,6 +26,7 @@ from barlowctl.measure.identity import identify
 from barlowctl.measure.subjects import Subject
 from barlowctl.model import QuarterPooling, last_map_shape
 
+SPLITS = ("trainval", "test")
 Pooling = Literal["2x2", "average"]
 
 
@@ -53,7 +54,7 @@ def measure_voc07(
     Raises:
         UserError: not VOC2007's layout, a class with too few images, or no scikit-learn.
     """
-    sources = [benchmarks.open_voc07(path, split) for split in ("trainval", "test")]
+    sources = [benchmarks.open_voc07(path, split) for split in SPLITS]
     targets = [source.targets.astype(np.int64) for source in sources]
     _check_classes(targets, options.low_shot)
     svm.require_library()
@@ -71,9 +72,7 @@ def measure_voc07(
         "low_shot": list(options.low_shot),
         "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
     }
-    prints = {
-        split: split_pictures.fingerprint for split, split_pictures in zip(("trainval", "test"), opened, strict=True)
-    }
+    prints = {split: split_pictures.fingerprint for split, split_pictures in zip(SPLITS, opened, strict=True)}
     identity = identify(subject, prints, settings).as_dict()
     overlapping = check_distinct(*opened)
     read = [
@@ -89,6 +88,39 @@ def measure_voc07(
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]
+    return {
+        **_precisions(fitted, options, pooled, preprocessing),
+        "low_shot": few,
+        "notes": [note for note in (pooled.note, overlapping) if note],
+        "crop": preprocessing.crop,
+        "interpolation": preprocessing.interpolation,
+        "data": {
+            split: {"path": str(source.path), "images": len(source), **source.scan_report.nonempty()}
+            for split, source in zip(SPLITS, sources, strict=True)
+        },
+        "identity": identity,
+        "unreadable": [
+            replace(problem, split=split).as_dict()
+            for split, extracted in zip(SPLITS, read, strict=True)
+            for problem in extracted.unreadable
+        ],
+        "measured": {"features": features[0].shape[1]},
+    }
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """How features were pooled. text: for the protocol; note: where it is not what was asked for."""
+
+    name: Pooling
+    text: str
+    note: str = ""
+
+
+def _precisions(
+    fitted: svm.VocScores, options: SvmOptions, pooled: _Pooled, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What was measured, and how, of classifiers trained on all of trainval."""
     names = list(VOC07.class_names)
     pictures = f"whole pictures squashed to {preprocessing.crop} x {preprocessing.crop} ({preprocessing.interpolation})"
     return {
@@ -105,31 +137,7 @@ def measure_voc07(
         "per_class_11_points": _by_class(names, fitted.eleven_point),
         "costs": dict(zip(names, fitted.costs, strict=True)),
         "not_converged": fitted.not_converged,
-        "low_shot": few,
-        "notes": [note for note in (pooled.note, overlapping) if note],
-        "crop": preprocessing.crop,
-        "interpolation": preprocessing.interpolation,
-        "data": {
-            split: {"path": str(source.path), "images": len(source), **source.scan_report.nonempty()}
-            for split, source in zip(("trainval", "test"), sources, strict=True)
-        },
-        "identity": identity,
-        "unreadable": [
-            replace(problem, split=split).as_dict()
-            for split, extracted in zip(("trainval", "test"), read, strict=True)
-            for problem in extracted.unreadable
-        ],
-        "measured": {"features": features[0].shape[1]},
     }
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """How features were pooled. text: for the protocol; note: where it is not what was asked for."""
-
-    name: Pooling
-    text: str
-    note: str = ""
 
 
 def _pooled(subject: Subject, requested: Pooling, device: torch.device) -> tuple[nn.Module, _Pooled]:
@@ -183,7 +191,7 @@ def _percent(share: float) -> float:
 def _check_classes(targets: list[np.ndarray], low_shot: tuple[int, ...]) -> None:
     """Refuse splits in which a class has too few images, by name, before anything is computed."""
     needed = (max((svm.FOLDS, *low_shot)), 1)
-    for split, matrix, at_least in zip(("trainval", "test"), targets, needed, strict=True):
+    for split, matrix, at_least in zip(SPLITS, targets, needed, strict=True):
         counts = (matrix == 1).sum(axis=0)
         short = [f"{name} ({n})" for name, n in zip(VOC07.class_names, counts, strict=True) if n < at_least]
         if short:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from barlowctl.distributed import GradientScale, GradientSync, Ranks
+from barlowctl.distributed import Ranks
 from barlowctl.methods import Method, Targets, Terms
+from barlowctl.train.gradient_sync import GradientScale, GradientSync
 from barlowctl.train.random_state import random_state, restore_random_state
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from barlowctl.distributed import GradientScale
+from barlowctl.train.gradient_sync import GradientScale
 from barlowctl.train.schedule import Every, Kind, scheduled
 
 

@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from barlowctl.distributed import ALONE, GradientScale, Ranks
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method, Targets
 from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.gradient import Gradient
+from barlowctl.train.gradient_sync import GradientScale
 from barlowctl.train.metrics import grad_norm
 from barlowctl.train.random_state import random_state, restore_random_state
 

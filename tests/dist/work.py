@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from barlowctl.distributed import ALONE, GradientSync, Ranks
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model import synchronize_batch_norm
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.objective import barlow_twins_loss
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import StepDone
+from barlowctl.train.gradient_sync import GradientSync
 from barlowctl.train.optim import build_optimizer
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -221,9 +222,9 @@ def gradients(ranks: Ranks, run: Run) -> dict[str, np.ndarray]:
 
 def unused_parameters(ranks: Ranks) -> dict[str, Any]:
     """Small buckets, a parameter that no rank uses, and two dtypes."""
-    from barlowctl import distributed
+    from barlowctl.train import gradient_sync
 
-    distributed.BUCKET_BYTES = 64
+    gradient_sync.BUCKET_BYTES = 64
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(3, 4, dtype=dtype)) for dtype in (torch.float32, torch.float64) * 3]
     sync = GradientSync(ranks, parameters)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from barlowctl.distributed import ALONE, GradientSync, Ranks
+from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method, Targets
 from barlowctl.methods.byol import BYOL
 from barlowctl.methods.simsiam import SimSiam
@@ -21,6 +21,7 @@ from barlowctl.model.mlp import build_mlp
 from barlowctl.train import engine
 from barlowctl.train.events import StepDone
 from barlowctl.train.gradient import Gradient
+from barlowctl.train.gradient_sync import GradientSync
 from barlowctl.train.optim import build_optimizer
 
 FEATURES, EMBEDDING, PROTOTYPES = 12, 6, 5

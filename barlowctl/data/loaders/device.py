@@ -19,6 +19,7 @@ from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views import batched
+from barlowctl.data.views.parameters import Parameters, draw_parameters
 from barlowctl.data.views.spec import Spec, ViewSpec
 
 AT_ONCE = 128  # images that go through the chain together
@@ -103,7 +104,7 @@ class DeviceLoader(ViewLoader):
     def _distort(self, epoch: int, batch: ViewBatch, views: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The chain on uint8 views (N, S, S, C), which it leaves alone."""
         parameters = [
-            batched.draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)
+            draw_parameters(spec, self.plan.seed, epoch, batch.keys.numpy(), number)
             if isinstance(spec, ViewSpec) and len(batch.keys)
             else None
             for number, spec in enumerate(self.specs)
@@ -122,7 +123,7 @@ class DeviceLoader(ViewLoader):
             return _apply(views, parameters, self._operations)
 
     def _faster(
-        self, views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None]
+        self, views: Sequence[Tensor], parameters: Sequence[Parameters | None]
     ) -> tuple[batched.Operations, str]:
         """The chain as it is or compiled, whichever makes these views sooner, and what was found."""
         plain, other = batched.Operations(), batched.compiled()
@@ -139,7 +140,7 @@ class DeviceLoader(ViewLoader):
     def _seconds(
         self,
         views: Sequence[Tensor],
-        parameters: Sequence[batched.Parameters | None],
+        parameters: Sequence[Parameters | None],
         operations: batched.Operations,
     ) -> float:
         """The least of some runs, after one of warm-up."""
@@ -154,7 +155,7 @@ class DeviceLoader(ViewLoader):
 
 
 def _apply(
-    views: Sequence[Tensor], parameters: Sequence[batched.Parameters | None], operations: batched.Operations
+    views: Sequence[Tensor], parameters: Sequence[Parameters | None], operations: batched.Operations
 ) -> tuple[Tensor, ...]:
     """The chain on uint8 views (N, S, S, C), some images at a time: in float32 a large batch would take gigabytes."""
     made = []

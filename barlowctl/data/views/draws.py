@@ -3,7 +3,8 @@
 A counter-based stream: the four keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and
 number `slot` of the stream is the hash of that key plus slot times the golden gamma. Each parameter owns
 its slot, so switching one distortion off leaves the others' values as they were. Any sample's views can
-be drawn alone, in any thread, on any rank.
+be drawn alone, in any thread, on any rank. One long module: numba's cache of a function sees changes of its own file
+alone, so what `draw` calls stays beside it.
 """
 
 from __future__ import annotations
@@ -183,6 +184,23 @@ def draw_crop(spec, key, height, width):
 
 
 @njit(cache=True, nogil=True)
+def draw_jitter(spec, key, applied):
+    """(brightness, shift, contrast, saturation, hue, gamma); what changes nothing where jitter is not `applied`."""
+    if not applied:
+        return 1.0, 0.0, 1.0, 1.0, 0.0, 1.0
+    brightness, shift = 1.0, 0.0
+    if spec[BRIGHTNESS_ADDED] != 0.0:
+        shift = 255.0 * between(key, SLOT_BRIGHTNESS, -spec[BRIGHTNESS], spec[BRIGHTNESS])
+    else:
+        brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
+    contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
+    saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
+    hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
+    gamma = math.exp(between(key, SLOT_GAMMA, -spec[GAMMA], spec[GAMMA]))
+    return brightness, shift, contrast, saturation, hue, gamma
+
+
+@njit(cache=True, nogil=True)
 def draw_erased(spec, key):
     """(top, left, height, width) of the erased rectangle in a view; zeros where nothing is erased.
 
@@ -237,17 +255,7 @@ def draw(spec, seed, epoch, sample, view, height, width):
         crop_key = stream_key(seed, epoch, sample, view - np.int64(spec[NUMBER]))
     top, left, h, w = draw_crop(spec, crop_key, height, width)
     jitter = uniform(key, SLOT_JITTER) < spec[JITTER]
-    brightness = contrast = saturation = gamma = 1.0
-    hue = shift = 0.0
-    if jitter and spec[BRIGHTNESS_ADDED] != 0.0:
-        shift = 255.0 * between(key, SLOT_BRIGHTNESS, -spec[BRIGHTNESS], spec[BRIGHTNESS])
-    elif jitter:
-        brightness = between(key, SLOT_BRIGHTNESS, max(0.0, 1.0 - spec[BRIGHTNESS]), 1.0 + spec[BRIGHTNESS])
-    if jitter:
-        contrast = between(key, SLOT_CONTRAST, max(0.0, 1.0 - spec[CONTRAST]), 1.0 + spec[CONTRAST])
-        saturation = between(key, SLOT_SATURATION, max(0.0, 1.0 - spec[SATURATION]), 1.0 + spec[SATURATION])
-        hue = between(key, SLOT_HUE, -spec[HUE], spec[HUE])
-        gamma = math.exp(between(key, SLOT_GAMMA, -spec[GAMMA], spec[GAMMA]))
+    brightness, shift, contrast, saturation, hue, gamma = draw_jitter(spec, key, jitter)
     sigma = 0.0
     if uniform(key, SLOT_BLUR) < spec[BLUR]:
         sigma = between(key, SLOT_SIGMA, spec[SIGMA_LOW], spec[SIGMA_HIGH])

@@ -15,6 +15,7 @@ from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views import batched
 from barlowctl.data.views.batched import geometric
+from barlowctl.data.views.parameters import draw_parameters
 from barlowctl.data.views.spec import CenterSpec, ViewSpec
 from tests.data.views_double import MemoryBeton, noise_images, photograph
 
@@ -215,7 +216,7 @@ def test_compiled_operations_are_those_that_torch_runs() -> None:
     compiled, spec = batched.compiled(), ViewSpec(24, jitter=1.0, grayscale=0.3, blur=0.7, solarize=0.0)
     for count in (5, 1, 12):
         images = torch.rand(count, 3, 24, 24, generator=torch.Generator().manual_seed(count)) * 255
-        drawn = batched.draw_parameters(spec, 0, 0, np.arange(count), 0)
+        drawn = draw_parameters(spec, 0, 0, np.arange(count), 0)
         expected = batched.distort(images.clone(), drawn)
         found = batched.distort(images.clone(), drawn, compiled)
         assert (found - expected).abs().max() < 0.01

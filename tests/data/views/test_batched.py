@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from barlowctl.data.views import batched, corruption, draws, photometric
+from barlowctl.data.views.parameters import draw_parameters
 from barlowctl.data.views.spec import CenterSpec, ViewSpec
 from tests.data.views_double import photograph
 
@@ -36,7 +37,7 @@ def one_by_one(images: np.ndarray, spec: ViewSpec, seed: int, epoch: int, keys: 
 
 
 def at_once(images: np.ndarray, spec: ViewSpec, seed: int, epoch: int, keys: np.ndarray, view: int) -> np.ndarray:
-    parameters = batched.draw_parameters(spec, seed, epoch, keys, view)
+    parameters = draw_parameters(spec, seed, epoch, keys, view)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)
     return batched.distort(pixels, parameters).numpy()
 
@@ -77,7 +78,7 @@ def test_a_draw_depends_on_its_key_alone(images: np.ndarray) -> None:
 
 def test_frequencies_are_those_of_the_table() -> None:
     spec = ViewSpec(SIZE, jitter=0.8, grayscale=0.2, blur=0.1, solarize=0.2)
-    drawn = batched.draw_parameters(spec, 0, 0, np.arange(20_000), 1)
+    drawn = draw_parameters(spec, 0, 0, np.arange(20_000), 1)
     for values, p in ((drawn.jitter, 0.8), (drawn.grayscale, 0.2), (drawn.sigma > 0, 0.1), (drawn.solarize, 0.2)):
         assert values.mean() == pytest.approx(p, abs=0.012)
     assert not drawn.erased.any()
@@ -105,7 +106,7 @@ def test_blurs_of_all_batches_have_kernels_of_one_length(images: np.ndarray) -> 
 
     spec, operations = ViewSpec(SIZE, blur=0.5, blur_sigma=(0.1, 2.0)), batched.Operations(convolve=convolve)
     for epoch in range(8):
-        drawn = batched.draw_parameters(spec, 0, epoch, np.arange(4), 0)
+        drawn = draw_parameters(spec, 0, epoch, np.arange(4), 0)
         batched.distort(torch.from_numpy(images[:4]).permute(0, 3, 1, 2).float(), drawn, operations)
     assert len(lengths) > 8
     assert set(lengths) == {1 + 6}  # the radius of sigma 2
@@ -114,7 +115,7 @@ def test_blurs_of_all_batches_have_kernels_of_one_length(images: np.ndarray) -> 
 def test_each_parameter_is_the_draw_of_its_name() -> None:
     """Against `draws.draw`, one sample at a time: no column is another's."""
     spec = ViewSpec(SIZE, jitter=0.7, grayscale=0.5, blur=0.5, solarize=0.5, gamma=0.7, erase=0.6)
-    found = batched.draw_parameters(spec, 3, 5, np.arange(40), 1)
+    found = draw_parameters(spec, 3, 5, np.arange(40), 1)
     for i in range(40):
         drawn = draws.draw(draws.encode(spec), 3, 5, i, 1, 50, 70)
         assert found.steps[i].tolist() == photometric.ORDERS[drawn.order].tolist()

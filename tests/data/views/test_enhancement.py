@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from barlowctl.data.views import batched, draws, photometric, reference
+from barlowctl.data.views.parameters import draw_parameters
 from barlowctl.data.views.spec import ViewSpec
 from tests.data.views_double import photograph
 
@@ -80,7 +81,7 @@ def test_the_part_of_the_chain_is_that_of_its_slow_twin_and_of_the_device(
     row, keys = draws.encode(SPEC), np.arange(60)
     images = np.stack([photos[key % 3][..., :channels] for key in keys])
     drawn = [draws.draw(row, 0, 0, key, 3, SIZE, SIZE) for key in keys]
-    parameters = batched.draw_parameters(SPEC, 0, 0, keys, 3)
+    parameters = draw_parameters(SPEC, 0, 0, keys, 3)
     assert parameters.autocontrast.tolist() == [one.autocontrast for one in drawn]
     chosen = np.flatnonzero(parameters.autocontrast)
     assert 20 < len(chosen) < 60
