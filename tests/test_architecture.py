@@ -109,22 +109,12 @@ WRITTEN_ONCE = {
     "signal.signal": {"signals", "bench.step_process", "cli.app", "data.loaders.plain"},
 }
 MODULE_LINES, FUNCTION_LINES = 300, 60
-# Longer ones, from before there was a limit. A line may only go: what is no longer longer fails here too.
-LONG_MODULES = {
-    "data.views.batched",
-    "data.views.draws",
-    "distributed",
-    "objective.correlation",
-    "recipe.load",
-    "recipe.schema",
-}
+# The longer ones, each one thing, with the reason. A module gives it in its first line.
+LONG_MODULES = {"data.views.draws": "numba's cache of `draw` sees no other file change"}
 LONG_FUNCTIONS = {
-    "assemble.launch launch",
-    "data.loaders.kernel _keyed_fill",
-    "data.views.draws draw",
-    "data.views.vector sum_lines",
-    "measure.voc measure_voc07",
-    "train.engine train",
+    "data.loaders.kernel _keyed_fill": "holds a kernel, whose signature and docstring have a line for each array",
+    "data.views.vector sum_lines": "writes one function of LLVM, whose parts name one another's values",
+    "train.engine train": "is half signature and docstring: all that a training takes",
 }
 # Participles that say that something was done, and not what it is: `labels`, `matches`, `remaining`, `message` do. With
 # their noun (`records_shown`, torch's `found_inf`) they are fine.
@@ -474,15 +464,17 @@ def long_functions(source: str, module: str) -> set[str]:
 
 
 def test_modules_are_short() -> None:
-    long = {dotted(path) for path in modules() if len(path.read_text().splitlines()) > MODULE_LINES}
-    assert long - LONG_MODULES == set(), "split it by noun"
-    assert LONG_MODULES - long == set(), "it is short now: take it out of LONG_MODULES"
+    long = {dotted(path): path for path in modules() if len(path.read_text().splitlines()) > MODULE_LINES}
+    assert long.keys() - LONG_MODULES.keys() == set(), "split it by noun"
+    assert LONG_MODULES.keys() - long.keys() == set(), "it is short now: take it out of LONG_MODULES"
+    for name, reason in LONG_MODULES.items():
+        assert reason in long[name].read_text().splitlines()[0]
 
 
 def test_functions_fit_a_screen() -> None:
     long = set().union(*(long_functions(path.read_text(), dotted(path)) for path in modules()))
-    assert long - LONG_FUNCTIONS == set(), "split it into functions that read well"
-    assert LONG_FUNCTIONS - long == set(), "it is short now: take it out of LONG_FUNCTIONS"
+    assert long - LONG_FUNCTIONS.keys() == set(), "split it into functions that read well"
+    assert LONG_FUNCTIONS.keys() - long == set(), "it is short now: take it out of LONG_FUNCTIONS"
 
 
 def test_a_long_function_is_seen() -> None:

@@ -28,7 +28,8 @@ from barlowctl.data.views.batched import geometric
 from barlowctl.data.views.spec import CenterSpec, Patch, Spec, SquashSpec, UndistortedSpec, ViewSpec
 from barlowctl.errors import UserError, instead
 from barlowctl.model import Preprocessing
-from barlowctl.recipe.schema import Patches, Recipe, View
+from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.views import Patches, View
 
 ImageSet = Beton | Pictures
 

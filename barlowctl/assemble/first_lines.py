@@ -13,7 +13,8 @@ from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
 from barlowctl.methods import Method
 from barlowctl.recipe.caution import cautions
-from barlowctl.recipe.schema import Patches, Recipe
+from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.views import Patches
 
 
 def first_lines(resolved: Resolved, method: Method, precision: Precision, images: Mapping[str, str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from barlowctl.errors import UserError
 from barlowctl.eval import meaning, svm
 from barlowctl.measure.identity import identify
 from barlowctl.measure.subjects import Subject
-from barlowctl.model import QuarterPooling, last_map_shape
+from barlowctl.model import Preprocessing, QuarterPooling, last_map_shape
 
 SPLITS = ("trainval", "test")
 Pooling = Literal["2x2", "average"]
@@ -65,15 +65,8 @@ def measure_voc07(
     training = sources[0]
     choices = choices_of(preprocessing)
     opened = [pictures_of(choices, training), pictures_of(choices, sources[1], lambda: training)]
-    settings = {
-        "pooling": pooled.name,
-        "squashed": True,
-        "costs": list(options.costs),
-        "low_shot": list(options.low_shot),
-        "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
-    }
-    prints = {split: split_pictures.fingerprint for split, split_pictures in zip(SPLITS, opened, strict=True)}
-    identity = identify(subject, prints, settings).as_dict()
+    prints = {split: opened_split.fingerprint for split, opened_split in zip(SPLITS, opened, strict=True)}
+    identity = identify(subject, prints, _settings(pooled, options, targets)).as_dict()
     overlapping = check_distinct(*opened)
     read = [
         extract_readable(network, split_pictures, preprocessing, runtime, device, on_unreadable=on_unreadable)
@@ -117,8 +110,19 @@ class _Pooled:
     note: str = ""
 
 
+def _settings(pooled: _Pooled, options: SvmOptions, targets: list[np.ndarray]) -> dict[str, Any]:
+    """What, beside network and pictures, the result depends on."""
+    return {
+        "pooling": pooled.name,
+        "squashed": True,
+        "costs": list(options.costs),
+        "low_shot": list(options.low_shot),
+        "targets": hashlib.sha256(np.concatenate(targets).tobytes()).hexdigest(),
+    }
+
+
 def _precisions(
-    fitted: svm.VocScores, options: SvmOptions, pooled: _Pooled, preprocessing: Preprocessing
+    fitted: svm.SvmResult, options: SvmOptions, pooled: _Pooled, preprocessing: Preprocessing
 ) -> dict[str, Any]:
     """What was measured, and how, of classifiers trained on all of trainval."""
     names = list(VOC07.class_names)

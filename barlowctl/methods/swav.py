@@ -14,7 +14,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
 from barlowctl.methods.collapse import collapsed
-from barlowctl.objective.correlation import full_precision
+from barlowctl.objective.batch_statistics import full_precision
 from barlowctl.objective.similarity import unit_rows
 from barlowctl.objective.spread import direction_spread
 from barlowctl.objective.swav import ANCHORS, swav_loss

@@ -21,14 +21,8 @@ from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.objective.correlation import (
-    center,
-    cross_entropy_terms,
-    full_precision,
-    gram_terms,
-    primal_terms,
-    standardize,
-)
+from barlowctl.objective.batch_statistics import center, full_precision, standardize
+from barlowctl.objective.correlation import cross_entropy_terms, gram_terms, primal_terms
 
 Form = Literal["auto", "primal", "gram"]
 Terms = Literal["both", "invariance", "redundancy"]

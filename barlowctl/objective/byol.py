@@ -17,7 +17,7 @@ from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.objective.batch_mean import batch_mean
-from barlowctl.objective.correlation import full_precision
+from barlowctl.objective.batch_statistics import full_precision
 from barlowctl.objective.predictions import check_predictions
 from barlowctl.objective.similarity import unit_rows
 from barlowctl.objective.spread import direction_spread

@@ -24,14 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.objective.barlow_twins import LAMBD, check_embeddings, choose_form
-from barlowctl.objective.correlation import (
-    full_precision,
-    gram_terms,
-    primal_terms,
-    standardize,
-    symmetric_gram,
-    wide_dtype,
-)
+from barlowctl.objective.batch_statistics import full_precision, standardize, wide_dtype
+from barlowctl.objective.correlation import gram_terms, primal_terms, symmetric_gram
 
 
 class MixedTerms(NamedTuple):

@@ -38,13 +38,8 @@ from barlowctl.objective.barlow_twins import (
     normalize,
     weigh,
 )
-from barlowctl.objective.correlation import (
-    cross_entropy_terms,
-    full_precision,
-    primal_terms,
-    symmetric_gram,
-    wide_dtype,
-)
+from barlowctl.objective.batch_statistics import full_precision, wide_dtype
+from barlowctl.objective.correlation import cross_entropy_terms, primal_terms, symmetric_gram
 
 
 def multi_crop_loss(

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.objective.correlation import full_precision, wide_dtype
+from barlowctl.objective.batch_statistics import full_precision, wide_dtype
 from barlowctl.objective.moco import TEMPERATURE, info_nce
 from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
 

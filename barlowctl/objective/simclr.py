@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.objective.correlation import full_precision, wide_dtype
+from barlowctl.objective.batch_statistics import full_precision, wide_dtype
 from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
 from barlowctl.objective.spread import direction_spread
 

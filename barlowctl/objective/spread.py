@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.objective.correlation import wide_dtype
+from barlowctl.objective.batch_statistics import wide_dtype
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.batch_mean import batch_mean
-from barlowctl.objective.correlation import full_precision
+from barlowctl.objective.batch_statistics import full_precision
 
 ANCHORS = 2
 """Views whose codes are predicted: the large ones."""

@@ -27,7 +27,8 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.objective.barlow_twins import check_embeddings, choose_form
-from barlowctl.objective.correlation import center, full_precision, symmetric_gram, wide_dtype
+from barlowctl.objective.batch_statistics import center, full_precision, wide_dtype
+from barlowctl.objective.correlation import symmetric_gram
 
 EPS = 1e-4
 """Added to the variance under its root."""

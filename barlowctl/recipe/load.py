@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
-import re
 import tomllib
-import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from barlowctl import shell
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, objectives
 from barlowctl.recipe.objectives import DEFAULT
+from barlowctl.recipe.problems import Origin, explain
 from barlowctl.recipe.schema import Measuring, Recipe
 from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
@@ -40,12 +37,12 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(
             f"the recipe '{path}' cannot be read: {error.strerror}", next=shell.line("ls", "-l", path)
         ) from error
-    return parse(text, overrides, origin=_Origin(str(path), text))
+    return parse(text, overrides, origin=Origin(str(path), text))
 
 
-def parse(text: str, overrides: Sequence[str] = (), *, origin: _Origin | None = None) -> Recipe:
+def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = None) -> Recipe:
     """A recipe from TOML text. See `load`."""
-    origin = origin or _Origin("recipe", text)
+    origin = origin or Origin("recipe", text)
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within brackets
@@ -59,12 +56,12 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: _Origin | None = 
 def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
     """How images are shown to a network: values of `data` and `eval` with `key=value` overrides. See `load`."""
     values = {"data": {"dataset": "", **values["data"]}, "eval": {**values["eval"]}}
-    origin = _Origin("how images are shown", "")
+    origin = Origin("how images are shown", "")
     _override(values, overrides, origin)
     return _validated(Measuring, values, origin)
 
 
-def _override(values: dict[str, Any], overrides: Sequence[str], origin: _Origin) -> None:
+def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) -> None:
     parsed = [(*_parse_override(override), override) for override in overrides]
     named = [value for key, value, _ in parsed if key == "objective.name"]
     objective = values.get("objective", {})
@@ -131,7 +128,7 @@ def digest_of(text: str) -> str | None:
 
 def validate(values: dict[str, Any], file: str) -> Recipe:
     """A recipe from plain values, as `Recipe.model_dump` gives them; `file` is named in errors."""
-    return _validated(Recipe, values, _Origin(file, ""))
+    return _validated(Recipe, values, Origin(file, ""))
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
@@ -144,38 +141,6 @@ def diff(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
     before, after = flatten(old), flatten(new)
     keys = list(before) + [key for key in after if key not in before]
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
-
-
-@dataclass
-class _Origin:
-    """Where values came from, so that an error can name the file and line or the override."""
-
-    file: str
-    text: str
-    overridden: dict[str, str] = field(default_factory=dict)
-
-    def of(self, key: str) -> str:
-        for overridden, override in self.overridden.items():
-            if key == overridden or key.startswith(overridden + ".") or overridden.startswith(key + "."):
-                return f"--set {override}"
-        line = _line_of(self.text, key)
-        return f"{self.file}, line {line}" if line else self.file
-
-
-def _line_of(text: str, key: str) -> int | None:
-    """The line on which TOML text sets a dotted key, or opens the table it belongs to."""
-    parts = key.split(".")
-    table: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = [part.strip().strip("\"'") for part in header.group(1).split(".")]
-            if table == parts:
-                return number
-        elif setting := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            here = table + [part.strip("\"'") for part in setting.group(1).split(".")]
-            if here == parts[: len(here)]:
-                return number
-    return None
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
@@ -207,91 +172,14 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
     values[last] = value
 
 
-def _validated(schema: type[S], values: dict[str, Any], origin: _Origin) -> S:
+def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         method = objectives.named(values.get("objective"))
-        lines = [_explain(problem, origin, method) for problem in error.errors()]
+        lines = [explain(problem, origin, method) for problem in error.errors()]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
         raise UserError("\n".join(lines[:5]) + more, next="barlowctl recipes show quickstart") from None
-
-
-def _explain(problem: Any, origin: _Origin, method: type[Section]) -> str:
-    """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
-    names = [str(part) for part in problem["loc"]]
-    if names[:1] == ["objective"] and names[1:2] and names[1] in objectives.METHODS:
-        del names[1]  # pydantic says which member of the union it was
-    key = ".".join(name for name in names if not name.isdigit())
-    where = f"{origin.of(key)}: "
-    value = problem.get("input")
-    match problem["type"]:
-        case "extra_forbidden":
-            section = _section(names[:-1], method)
-            keys = list(section.model_fields) if section else []
-            parent = ".".join(names[:-1])
-            hint = _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
-            if parent == "objective" and (owners := _methods_with(names[-1])):
-                hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
-            return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
-        case "missing":
-            return f"{where}'{key}' is missing."
-        case "union_tag_invalid":
-            name = value.get("name") if isinstance(value, dict) else value
-            near = did_you_mean(str(name), objectives.METHODS)
-            allowed = ", ".join(map(repr, objectives.METHODS))
-            return f"{origin.of('objective.name')}: objective.name is {name!r}{near or '.'} Allowed: {allowed}."
-        case "literal_error":
-            allowed = problem["ctx"]["expected"]
-            near = did_you_mean(str(value), re.findall(r"'([^']+)'", allowed))
-            return f"{where}{key} is {value!r}{near or '.'} Allowed: {allowed}."
-        case "value_error":
-            return f"{where}{problem['msg'].removeprefix('Value error, ')}."
-        case _:
-            message = problem["msg"].removeprefix("Input should be ")
-            return f"{where}{key} is {value!r}. Allowed: {message}."
-
-
-def _methods_with(key: str) -> list[str]:
-    """The names of the methods that have a key."""
-    return [name for name, keys in objectives.METHODS.items() if key in keys.model_fields]
-
-
-def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | None:
-    section: Any = Recipe
-    for name in names:
-        info = section.model_fields.get(name)
-        section = method if section is Recipe and name == "objective" else info.annotation if info else None
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return None
-    return section
-
-
-def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
-    """A hint at the nearest key of the same section, in full."""
-    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
-    return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
-
-
-def _nearest_anywhere(name: str, method: type[Section]) -> str:
-    """A hint when a key exists, or nearly, in another section."""
-    keys = {key.rpartition(".")[2]: key for key in schema_keys(method)}
-    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
-    return f", did you mean '{keys[near[0]]}'?" if near else "."
-
-
-def schema_keys(method: type[Section] = objectives.BarlowTwins) -> Iterator[str]:
-    """Every dotted key that a recipe of a method can set."""
-    yield from _keys(Recipe, "", method)
-
-
-def _keys(section: type[BaseModel], prefix: str, method: type[Section]) -> Iterator[str]:
-    for name, info in section.model_fields.items():
-        inner = method if section is Recipe and name == "objective" else info.annotation
-        if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
-            yield from _keys(inner, f"{prefix}{name}.", method)
-        else:
-            yield prefix + name
 
 
 def _walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import pytest
 
 from barlowctl.recipe import load
 from barlowctl.recipe.objectives import MoCo, MoCoV2, SimCLR
-from barlowctl.recipe.schema import View
+from barlowctl.recipe.views import View
 
 
 def colours(view: View) -> tuple[float, ...]:

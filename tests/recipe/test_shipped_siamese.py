@@ -9,7 +9,8 @@ import pytest
 
 from barlowctl.recipe import catalog, load
 from barlowctl.recipe.objectives import BYOL, SimSiam, SwAV
-from barlowctl.recipe.schema import Recipe, View
+from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.views import View
 from barlowctl.train.schedule import scheduled
 
 PUBLISHED = ["resnet50-byol", "resnet50-simsiam", "resnet50-swav", "resnet50-swav-multicrop"]

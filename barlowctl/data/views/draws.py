@@ -1,10 +1,9 @@
-"""Keyed randomness: every random number is a pure function of (seed, epoch, sample, view, slot).
+"""Keyed randomness, the draws of a view. One long module: numba's cache of `draw` sees no other file change.
 
-A counter-based stream: the four keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and
-number `slot` of the stream is the hash of that key plus slot times the golden gamma. Each parameter owns
-its slot, so switching one distortion off leaves the others' values as they were. Any sample's views can
-be drawn alone, in any thread, on any rank. One long module: numba's cache of a function sees changes of its own file
-alone, so what `draw` calls stays beside it.
+Every random number is a pure function of (seed, epoch, sample, view, slot). A counter-based stream: the four
+keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and number `slot` of the stream is the hash of
+that key plus slot times the golden gamma. Each parameter owns its slot, so switching one distortion off leaves the
+others' values as they were. Any sample's views can be drawn alone, in any thread, on any rank.
 """
 
 from __future__ import annotations

@@ -1,0 +1,127 @@
+"""What is wrong with a recipe, in words: pydantic's problems with the file and line, or the override, they are in."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from barlowctl.errors import did_you_mean
+from barlowctl.recipe import objectives
+from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe.section import Section
+
+
+@dataclass
+class Origin:
+    """Where values came from, so that an error can name the file and line or the override."""
+
+    file: str
+    text: str
+    overridden: dict[str, str] = field(default_factory=dict)
+
+    def of(self, key: str) -> str:
+        """Where a dotted key was set, for people."""
+        for overridden, override in self.overridden.items():
+            if key == overridden or key.startswith(overridden + ".") or overridden.startswith(key + "."):
+                return f"--set {override}"
+        line = _line_of(self.text, key)
+        return f"{self.file}, line {line}" if line else self.file
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """The line on which TOML text sets a dotted key, or opens the table it belongs to."""
+    parts = key.split(".")
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = [part.strip().strip("\"'") for part in header.group(1).split(".")]
+            if table == parts:
+                return number
+        elif setting := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            here = table + [part.strip("\"'") for part in setting.group(1).split(".")]
+            if here == parts[: len(here)]:
+                return number
+    return None
+
+
+def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
+    """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
+    names = [str(part) for part in problem["loc"]]
+    if names[:1] == ["objective"] and names[1:2] and names[1] in objectives.METHODS:
+        del names[1]  # pydantic says which member of the union it was
+    key = ".".join(name for name in names if not name.isdigit())
+    where = f"{origin.of(key)}: "
+    value = problem.get("input")
+    match problem["type"]:
+        case "extra_forbidden":
+            section = _section(names[:-1], method)
+            keys = list(section.model_fields) if section else []
+            parent = ".".join(names[:-1])
+            hint = _nearest(names[-1], keys, parent) or _nearest_anywhere(names[-1], method)
+            if parent == "objective" and (owners := _methods_with(names[-1])):
+                hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
+            return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
+        case "missing":
+            return f"{where}'{key}' is missing."
+        case "union_tag_invalid":
+            name = value.get("name") if isinstance(value, dict) else value
+            near = did_you_mean(str(name), objectives.METHODS)
+            allowed = ", ".join(map(repr, objectives.METHODS))
+            return f"{origin.of('objective.name')}: objective.name is {name!r}{near or '.'} Allowed: {allowed}."
+        case "literal_error":
+            allowed = problem["ctx"]["expected"]
+            near = did_you_mean(str(value), re.findall(r"'([^']+)'", allowed))
+            return f"{where}{key} is {value!r}{near or '.'} Allowed: {allowed}."
+        case "value_error":
+            return f"{where}{problem['msg'].removeprefix('Value error, ')}."
+        case _:
+            message = problem["msg"].removeprefix("Input should be ")
+            return f"{where}{key} is {value!r}. Allowed: {message}."
+
+
+def _methods_with(key: str) -> list[str]:
+    """The names of the methods that have a key."""
+    return [name for name, keys in objectives.METHODS.items() if key in keys.model_fields]
+
+
+def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | None:
+    section: Any = Recipe
+    for name in names:
+        info = section.model_fields.get(name)
+        section = method if section is Recipe and name == "objective" else info.annotation if info else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return None
+    return section
+
+
+def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
+    """A hint at the nearest key of the same section, in full."""
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+    return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
+
+
+def _nearest_anywhere(name: str, method: type[Section]) -> str:
+    """A hint when a key exists, or nearly, in another section."""
+    keys = {key.rpartition(".")[2]: key for key in schema_keys(method)}
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
+    return f", did you mean '{keys[near[0]]}'?" if near else "."
+
+
+def schema_keys(method: type[Section] = objectives.BarlowTwins) -> Iterator[str]:
+    """Every dotted key that a recipe of a method can set."""
+    yield from _keys(Recipe, "", method)
+
+
+def _keys(section: type[BaseModel], prefix: str, method: type[Section]) -> Iterator[str]:
+    for name, info in section.model_fields.items():
+        inner = method if section is Recipe and name == "objective" else info.annotation
+        if isinstance(inner, type) and not typing.get_origin(inner) and issubclass(inner, BaseModel):
+            yield from _keys(inner, f"{prefix}{name}.", method)
+        else:
+            yield prefix + name
