@@ -1,7 +1,7 @@
 """A method: views and what belongs to their batch in, a loss and its terms out.
 
 `Method` is the interface that the engine trains. A method owns every module and every extra state it needs (momentum
-encoders, queues and prototypes would live here) and describes itself, so nothing else knows any of them.
+encoders, queues, prototypes, memory banks) and describes itself, so nothing else knows any of them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Method(nn.Module):
     """
 
     backbone: nn.Module
-    views: ClassVar[int]
+    views: int
     terms: ClassVar[Mapping[str, str]]
     fixed_rates: tuple[str, ...] = ()
     whole_batch: ClassVar[str] = ""

@@ -42,7 +42,6 @@ class PIRL(Method):
         ranks: those that share the batch.
     """
 
-    views = 10
     terms: ClassVar[Mapping[str, str]] = {
         "image": "the half of the loss that compares the image with its row in the bank",
         "patches": "the half that compares the patches with it",
@@ -73,7 +72,7 @@ class PIRL(Method):
         self.backbone = backbone
         self.projector = projector
         self.patch_head = patch_head
-        self.patches = patches
+        self.patches, self.views = patches, 1 + patches
         self.seed = seed
         self.criterion: Criterion = criterion
         self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
@@ -92,10 +91,10 @@ class PIRL(Method):
 
     def arrange(self, views: Sequence[Tensor], targets: Targets) -> list[Tensor]:
         """The image, and its patches in the order of its jigsaw."""
-        taken = 1 + self.patches
-        if len(views) != taken:
+        if len(views) != self.views:
             raise UserError(
-                f"PIRL takes the image and {self.patches} patches of each, got {len(views)} views", allowed=f"{taken}"
+                f"PIRL takes the image and {self.patches} patches of each, got {len(views)} views",
+                allowed=f"{self.views}",
             )
         order = keyed.permutations(self.seed, self.step, JIGSAW, targets.indices, self.patches)
         cut = torch.stack(list(views[1:]))  # (patches, N, ...)

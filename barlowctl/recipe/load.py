@@ -76,6 +76,9 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A recipe like `recipe` but for `key=value` overrides, validated again.
 
     `objective.name` of another method begins its keys anew, from their defaults.
+
+    Raises:
+        UserError: an unknown key, or a value that is not allowed.
     """
     return parse(dump(recipe), overrides)
 

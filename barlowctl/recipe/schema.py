@@ -179,7 +179,8 @@ class Train(Section):
     )
     compile: bool = Field(
         False,
-        description="torch.compile backbone and projector; on a GPU the distortions too, where that is faster",
+        description="torch.compile backbone, heads and networks that follow them; on a GPU the distortions too, where "
+        "that is faster",
     )
     cuda_graph: bool = Field(
         True,

@@ -252,6 +252,9 @@ def build_optimizer(
 
     `lr` and `lr_biases` are the peaks, already multiplied by batch / 256. `nesterov`: of SGD. `exclude_biases`,
     `fixed`: see `parameter_groups`.
+
+    Raises:
+        UserError: no such optimizer, or one that cannot have these settings.
     """
     if name not in OPTIMIZERS:
         raise UserError(

@@ -23,7 +23,10 @@ CHANGED_RANKS = (
 
 @dataclass
 class Clock:
-    """Time spent, in seconds: wall while training, wall waiting for data, and CPU of the whole process."""
+    """Time spent, in seconds: wall while training, wall waiting for data, and CPU of the whole process.
+
+    `images`: trained on in that time, over all ranks.
+    """
 
     wall: float = 0.0
     waited: float = 0.0
@@ -40,7 +43,7 @@ class Clock:
 
 @dataclass
 class EpochMeans:
-    """Means over the steps of an epoch (of this process, when it was resumed in the middle)."""
+    """Means over the steps of an epoch, those before a resume among them: the sums are in checkpoints."""
 
     steps: int = 0
     loss: float = 0.0

@@ -199,9 +199,12 @@ def test_a_killed_study_goes_on_where_it_was_in_several_processes(
     result = document(capsys)
     assert (result["cells"], result["finished"]) == (4, 4)
     assert first.stat().st_mtime_ns == stamp  # what was finished was not run again
-    for metrics in cells.rglob("metrics.jsonl"):
+    recorded = list(cells.rglob("metrics.jsonl"))
+    assert len(recorded) == 4
+    for metrics in recorded:
         steps = [json.loads(line) for line in metrics.read_text().splitlines()]
         logged = [record["step"] for record in steps if record["event"] == "step"]
+        assert logged
         assert logged == sorted(set(logged))
 
 

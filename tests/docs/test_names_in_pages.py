@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md and the glossary name is there: files, names in them, targets of make, tests."""
+"""What the pages name is there: files, names in them, keys of recipes, recipes, methods, targets of make, tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from barlowctl.recipe import load
+from barlowctl.recipe.catalog import shipped
+from barlowctl.recipe.objectives import METHODS
+from barlowctl.recipe.schema import Recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PAGES = ("CONTRIBUTING.md", "docs/glossary.md")
+OF_THE_CODE = ("CONTRIBUTING.md", "docs/glossary.md")
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((CHECKOUT / "docs").glob("*.md"))))
 FOLDERS = "barlowctl|tests|docs|benchmarks|recipes|\\.ci"
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
 DOTTED = re.compile(r"`(barlowctl(?:\.\w+)+)`")
@@ -47,9 +54,60 @@ def importable(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES)
 def test_files_and_names_are_there(page: str) -> None:
     words = text(page)
-    assert len(PATH.findall(words)) > 30
-    assert len(NAME_IN_PATH.findall(words)) > 10
+    if page in OF_THE_CODE:
+        assert len(PATH.findall(words)) > 30
+        assert len(NAME_IN_PATH.findall(words)) > 10
     assert list(missing(words)) == []
+
+
+KEY = re.compile(r"(?<![\w./-])((?:data|views|model|objective|optimizer|train|eval)(?:\.[a-z_]+){1,2})(?=`| ?=|\s)")
+RECIPE = re.compile(r"`((?:resnet50|fashion-mnist|imagenet100|cifar10|quickstart)[\w-]*)`")
+FILES = (".md", ".png", ".csv", ".tar", ".beton")
+NO_RECIPES = {"fashion-mnist", "imagenet100", "cifar10", "fashion-mnist-NAME", "resnet50-NAME", "resnet50_NAME"}
+
+
+def is_key(dotted: str) -> bool:
+    """Whether a recipe has a key or a section of that name, of any method."""
+    first, *rest = dotted.split(".")
+    sections = METHODS.values() if first == "objective" else [Recipe.model_fields[first].annotation]
+    return any(_has(section, rest) for section in sections)
+
+
+def _has(section: object, names: list[str]) -> bool:
+    if not names:
+        return True
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return False
+    field = section.model_fields.get(names[0])
+    return field is not None and _has(field.annotation, names[1:])
+
+
+def test_keys_and_recipes_are_there() -> None:
+    written = [page for page in PAGES if page != "docs/architecture.md"]  # which has modules of such names
+    keys = {(page, key) for page in written for key in KEY.findall(text(page)) if not key.endswith(FILES)}
+    recipes = {(page, name) for page in PAGES for name in RECIPE.findall(text(page)) if name not in NO_RECIPES}
+    assert len(keys) > 80
+    assert len(recipes) > 25
+    assert {(page, key) for page, key in keys if not is_key(key)} == set()
+    assert {(page, name) for page, name in recipes if name not in shipped()} == set()
+
+
+def test_the_page_of_methods_has_each_methods_keys_and_recipes() -> None:
+    """Each method has a section that names its keys and its recipes; a default in a table is that of the schema."""
+    sections = re.split(r"^## ", text("docs/methods.md"), flags=re.MULTILINE)[1:]
+    by_name = {name: part for part in sections for name in part.partition("\n")[0].split(", ") if name in METHODS}
+    assert by_name.keys() == METHODS.keys()
+    explained = METHODS["barlow-twins"].model_fields.keys() - {"name"}  # in docs/objective.md
+    for name, method in METHODS.items():
+        keys = method.model_fields.keys() - {"name", "scale", "form"}
+        keys -= explained if method.title.endswith("Twins") else set()
+        assert [key for key in keys if not re.search(rf"\b{key}(?:`| = )", by_name[name])] == [], name
+        for key, default in re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", by_name[name], re.MULTILINE):
+            assert str(method.model_fields[key].default).lower() == default, (name, key)
+    for recipe in shipped():
+        name = load.load(recipe).objective.name
+        if name in recipe or name != "barlow-twins":
+            assert f"`{recipe}`" in by_name[name], recipe
 
 
 def test_what_is_not_there_is_seen() -> None:
@@ -58,6 +116,12 @@ def test_what_is_not_there_is_seen() -> None:
         "`barlowctl.cli.app.run`, `barlowctl.cli`, `barlowctl.cli.app.runs_`"
     )
     assert list(missing(words)) == ["barlowctl/errors2.py", "Nothing in barlowctl/errors.py", "barlowctl.cli.app.runs_"]
+    assert [is_key(key) for key in ("views.first.blur", "objective.queue", "objective.lamda", "views.first.blurr")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_targets_of_make_are_there() -> None:

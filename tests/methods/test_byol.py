@@ -126,6 +126,7 @@ def test_a_step_that_is_taken_back_leaves_the_target_as_it_was() -> None:
     batch = next(Views((8, 8)).epoch(0))
     step.compute(batch.views, step.targets(batch.labels, batch.indices, [len(batch.views[0])], 0.0))
     ours.after_step(torch.tensor(0.0))
+    assert not torch.equal(next(ours.target.parameters()), before["target.networks.0.0.weight"])
     step.undo()
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
 
@@ -152,10 +153,14 @@ def test_what_it_says_and_refuses() -> None:
         byol(momentum=1.5)
 
 
-def test_autocast_and_labels_change_nothing() -> None:
+def test_labels_change_nothing_and_what_autocast_gives_is_compared_in_float32() -> None:
     ours = method()
     embedded = ours.embeddings(views())
     rows = len(embedded[0])
     one = ours.compare(embedded, Targets.unlabelled(rows))
     other = ours.compare(embedded, Targets.unlabelled(rows, label=3))
     assert one.loss.item() == other.loss.item()
+    half = [z.detach().bfloat16() for z in embedded]
+    found = ours.compare(half, Targets.unlabelled(rows))
+    assert {term.dtype for term in found} == {torch.float32}
+    assert found.loss.item() == ours.compare([z.float() for z in half], Targets.unlabelled(rows)).loss.item()

@@ -10,7 +10,7 @@ from barlowctl.errors import UserError
 from barlowctl.methods.simsiam import SimSiam
 from barlowctl.objective.simsiam import simsiam_loss
 from barlowctl.train.optim import build_optimizer, learning_rates, set_learning_rates
-from tests.methods.siamese_networks import Views, make, optimizer_of, settings, simsiam, to_input
+from tests.methods.siamese_networks import Views, make, settings, simsiam, to_input
 
 
 def views() -> list[Tensor]:
@@ -77,7 +77,10 @@ def test_without_a_predictor_projections_are_compared() -> None:
 
 
 def test_without_stop_gradient_it_collapses_and_that_is_seen() -> None:
-    """Some steps of gradient descent: the loss goes to its minimum -1 and the spread to 0; with it, they do not."""
+    """60 steps of gradient descent: the loss is at its minimum -1 and the spread at 0, and with it neither is.
+
+    Without batch norm, which would keep the spread up either way, both have fallen: one of them to the end.
+    """
     found = {}
     for stop_gradient in (True, False):
         torch.manual_seed(0)
@@ -90,8 +93,10 @@ def test_without_stop_gradient_it_collapses_and_that_is_seen() -> None:
             terms.loss.backward()
             optimizer.step()
         found[stop_gradient] = terms.spread.item(), terms.loss.item()
-    assert found[False][0] < 0.02
-    assert found[False][1] < -0.99
+    assert found[False][0] < 0.003
+    assert found[False][1] < -0.9999
+    assert found[True][0] > 0.02
+    assert found[True][1] > -0.999
     assert "collapsed" in (simsiam().alarm({"loss": -1.0, "spread": found[False][0]}, 0.5) or "")
     assert simsiam().alarm({"loss": -0.9, "spread": 0.8}, 0.5) is None
 
@@ -102,4 +107,3 @@ def test_what_it_says_and_refuses() -> None:
     assert simsiam(stop_gradient=False, fixed_predictor_rate=False).describe(64) == compared
     with pytest.raises(UserError, match="2 views of each image, got 1"):
         simsiam()([torch.zeros(2, 1, 8, 8)])
-    assert optimizer_of(make("simsiam")).param_groups

@@ -30,7 +30,7 @@ def geometric(spec: Spec) -> Spec:
 
 
 def distort(images: Tensor, parameters: Parameters, operations: Operations | None = None) -> Tensor:
-    """Jitter, PIRL's enhancements, grayscale, blur, solarise; then gamma and erasing.
+    """Jitter, PIRL's enhancements, grayscale (first of all with `grayscale_first`), blur, solarise; gamma and erasing.
 
     Args:
         images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.

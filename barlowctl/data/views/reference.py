@@ -41,7 +41,10 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
 
 
 def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
-    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, `enhance`, grayscale, blur, solarise, `corrupt`."""
+    """The photometric chain on float32 (C, S, S) in [0, 1]: jitter, `enhance`, grayscale, blur, solarise, `corrupt`.
+
+    With `grayscale_first` grayscale comes before jitter.
+    """
     gray = parameters.grayscale and image.shape[0] == 3
     if gray and parameters.grayscale_first:
         image = F.rgb_to_grayscale(image, num_output_channels=3)

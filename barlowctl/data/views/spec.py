@@ -151,7 +151,11 @@ Spec = ViewSpec | UndistortedSpec
 
 
 def check_interpolation(name: str) -> None:
-    """Refuse an interpolation we do not have."""
+    """Refuse an interpolation we do not have.
+
+    Raises:
+        UserError: it is none of `INTERPOLATIONS`.
+    """
     if name not in INTERPOLATIONS:
         raise UserError(
             f"interpolation '{name}' is unknown{did_you_mean(name, INTERPOLATIONS)}",
