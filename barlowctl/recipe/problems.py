@@ -79,7 +79,14 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             near = did_you_mean(str(value), re.findall(r"'([^']+)'", allowed))
             return f"{where}{key} is {value!r}{near or '.'} Allowed: {allowed}."
         case "value_error":
-            return f"{where}{problem['msg'].removeprefix('Value error, ')}."
+            message = problem["msg"].removeprefix("Value error, ")
+            section = _section(names, method)
+            is_named = section is not None and message.partition(" ")[0] in section.model_fields
+            return f"{where}{f'{key}.' if is_named and names else ''}{message}."
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{where}{key} is {value!r}. Allowed: a section with keys of its own, as in [{key}]."
+        case "tuple_type" | "list_type":
+            return f"{where}{key} is {value!r}. Allowed: a list, e.g. [{value!r}]."
         case _:
             message = problem["msg"].removeprefix("Input should be ")
             return f"{where}{key} is {value!r}. Allowed: {message}."

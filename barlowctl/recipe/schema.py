@@ -208,7 +208,7 @@ class Train(Section):
         if self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs:g} epochs: "
-                "the warm-up must end before the run does"
+                "the warm-up must end before the run does (0: no warm-up)"
             )
         return self
 

@@ -22,8 +22,16 @@ from barlowctl.plots.svg import Line, line_chart
 CURVES = {
     "loss": ("Loss", "of each logged step", True),
     "knn": ("Online kNN", "top-1 in percent, images not trained on", False),
-    "mean_diagonal": ("Mean diagonal of C", "share of variance that survives distortions; healthy: towards 1", False),
-    "rms_off_diagonal": ("Off-diagonal of C", "root mean square; healthy: falls towards chance", True),
+    "mean_diagonal": (
+        "Mean diagonal of C",
+        "share of variance that survives distortions; with Barlow Twins healthy: towards 1",
+        False,
+    ),
+    "rms_off_diagonal": (
+        "Off-diagonal of C",
+        "root mean square; with Barlow Twins healthy: falls towards chance",
+        True,
+    ),
     "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
     "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
     "embedding_spread": ("Embedding spread", "1: directions spread evenly, 0: collapsed", False),
@@ -161,12 +169,22 @@ def _readings(runs: Sequence[RunPage]) -> str:
 
 
 def _curves(runs: Sequence[RunPage]) -> str:
+    """A chart of each metric; of terms that have one name and several meanings, a chart of each meaning."""
     charts = []
-    terms = {name: meaning for run in runs for name, meaning in run.terms.items()}
-    of_terms = {name: (f"{name.capitalize()} term", meaning, _positive(runs, name)) for name, meaning in terms.items()}
-    curves = {"loss": CURVES["loss"], **of_terms, **CURVES}
-    for key, (heading, meaning, log) in curves.items():
-        lines = [Line(run.name, *run.metrics[key], index) for index, run in enumerate(runs) if key in run.metrics]
+    heading, meaning, log = CURVES["loss"]
+    if len({tuple(run.terms.items()) for run in runs}) > 1:
+        meaning += "; losses of different methods are not on one scale"
+    curves: list[tuple[str, str, str, bool, Sequence[RunPage]]] = [("loss", heading, meaning, log, runs)]
+    for name, words in dict.fromkeys(term for run in runs for term in run.terms.items()):
+        runs_of_it = [run for run in runs if run.terms.get(name) == words]
+        curves.append((name, name.capitalize(), words, _positive(runs_of_it, name), runs_of_it))
+    curves += [(key, *curve, runs) for key, curve in CURVES.items() if key != "loss"]
+    for key, heading, meaning, log, having in curves:
+        lines = [
+            Line(run.name, *run.metrics[key], index)
+            for index, run in enumerate(runs)
+            if key in run.metrics and run in having
+        ]
         if svg := line_chart(lines, x_label="step", log=log):
             charts.append(_figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""

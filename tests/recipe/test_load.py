@@ -255,3 +255,17 @@ def test_epochs_may_be_part_of_one_and_whole_ones_are_written_as_before() -> Non
     assert load.parse(load.dump(part)) == part
     with pytest.raises(UserError, match=r"train\.epochs is 0\. Allowed: greater than 0"):
         load.load("quickstart", ["train.epochs=0"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("views.small=4", r"views\.small is 4\. Allowed: a section with keys of its own, as in \[views\.small\]"),
+        ("objective=simclr", r"objective is 'simclr'\. Allowed: a section with keys of its own, as in \[objective\]"),
+        ("model.projector=256", r"model\.projector is 256\. Allowed: a list, e\.g\. \[256\]"),
+        ("train.epochs=0.05", r"train\.warmup_epochs is 0\.5 but the run has 0\.05 epochs"),
+    ],
+)
+def test_a_value_of_another_kind_is_answered_in_the_recipes_words(override: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        load.load("quickstart", [override])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from barlowctl.report.page import _table
+from barlowctl.report.page import RunPage, _curves, _table
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,18 @@ from barlowctl.report.page import _table
 def test_numbers_stand_right_and_text_left(value: object, shown: str, number: bool) -> None:
     cell = f'<td class="n">{shown}</td>' if number else f"<td>{shown}</td>"
     assert cell in _table(["a"], [[value]])
+
+
+def test_terms_of_one_name_and_several_meanings_have_a_chart_each() -> None:
+    """BYOL's spread is of projections, SimCLR's of embeddings: no chart shows one under the other's words."""
+    metrics = {"loss": ([1, 2], [3.0, 2.0]), "spread": ([1, 2], [0.9, 0.8])}
+    runs = [
+        RunPage(name, "finished", {}, {}, "", metrics, terms={"spread": meaning})
+        for name, meaning in (("one", "of projections"), ("two", "of embeddings"), ("three", "of embeddings"))
+    ]
+    loss, first, second = _curves(runs).split("<figure")[1:]
+    assert "losses of different methods are not on one scale" in loss
+    assert [chart.count('class="line ') for chart in (loss, first, second)] == [3, 1, 2]
+    assert "of projections" in first
+    assert "of embeddings" in second
+    assert "not on one scale" not in _curves(runs[1:])
