@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.methods import Method, Targets
+from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.step import TrainingStep
@@ -71,7 +72,7 @@ def batch_of_pixels(recipe: Recipe, pixels: int) -> int:
 def operations(recipe: Recipe) -> float:
     """Multiply-adds of all views' forward pass and of the loss at the recipe's batch, counted without computing."""
     n = recipe.train.batch_size
-    flops, d = _forward(recipe)
+    flops, d, _ = _forward(recipe)
     return float(flops / 2 * n + min(n * d * d, 2 * n * n * d))
 
 
@@ -80,12 +81,21 @@ def forward_flops(recipe: Recipe) -> float:
     return _forward(recipe)[0]
 
 
-def _forward(recipe: Recipe) -> tuple[float, int]:
-    """`forward_flops`, and the width of what is compared."""
+def training_flops(recipe: Recipe) -> float:
+    """Floating-point operations of an image's training step: forward, and twice as much backward.
+
+    Networks that follow others, such as a momentum encoder, have no backward pass.
+    """
+    return 3 * forward_flops(recipe) - 2 * _forward(recipe)[2]
+
+
+def _forward(recipe: Recipe) -> tuple[float, int, float]:
+    """`forward_flops`, the width of what is compared, and the share of networks that follow others."""
     with torch.device("meta"):
         method = build_method(recipe)
         channels = preprocessing_of(recipe).channels
         views = [torch.empty((2, channels, size, size)) for size in recipe.sizes]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         embedded = method.embeddings(method.arrange(views, Targets.unlabelled(2, "meta")))
-    return float(counter.get_total_flops() / 2), embedded[0].shape[1]
+    following = sum(counter.get_flop_counts().get(MovingAverage.__name__, {}).values())
+    return float(counter.get_total_flops() / 2), embedded[0].shape[1], float(following / 2)

@@ -11,25 +11,27 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from barlowctl.assemble.synthetic_steps import forward_flops
+from barlowctl.assemble.synthetic_steps import training_flops
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
+from barlowctl.bench.compared import check_method
 from barlowctl.bench.loader import processor
 from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.bench.step_ablation import choose_ablation
+from barlowctl.bench.step_lightly import EXAMPLES
 from barlowctl.bench.step_others import PACKAGES, is_installed
 from barlowctl.bench.step_settings import CHECKED, OURS, Images, StepSettings
 from barlowctl.bench.step_summary import against_of, summarize, summarize_peak
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe import load
-from barlowctl.recipe.objectives import only_barlow_twins
+from barlowctl.recipe.objectives import DEFAULT, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 KINDS = (OURS, "authors", "lightly", "solo-learn", "stable-pretraining")
@@ -39,6 +41,18 @@ ON_A_GPU = {"authors": "fp16", "lightly": "fp32", "solo-learn": "fp16", "stable-
 stable-pretraining's example. On a CPU fp32 is what all of them compute in."""
 PEAK = "peak "
 STEP_PROCESS = "barlowctl.bench.step_process"
+TWO_VIEWS = ("views.small.count=0",)
+AS_OTHERS: Mapping[str, tuple[str, ...]] = {
+    "barlow-twins": ("objective.scale=1.0",),
+    "vicreg": ("objective.scale=1.0",),
+    "simclr": ("objective.scale=1.0",),
+    "moco": ("objective.symmetric=false", "objective.batch_norm_groups=0"),
+    "moco-v2": ("objective.symmetric=false", "objective.batch_norm_groups=0"),
+    "byol": (),
+    "simsiam": ("objective.stop_gradient=true", "objective.predictor=true"),
+    "swav": ("objective.queue=0", "objective.freeze_prototypes_epochs=0.0"),
+}
+"""What a recipe of each method is given, so that its step is the one that others have."""
 ROUNDING = 1e-3
 """Relative difference of two float32 losses that is rounding."""
 
@@ -52,21 +66,20 @@ class Row:
 
 
 def base_recipe(recipe: Recipe) -> Recipe:
-    """A recipe as all rows have it: the loss is not scaled, and images are looked at in one size.
+    """A recipe as all rows have it: two views, the loss is not scaled, and images are looked at in one size.
 
     Raises:
-        UserError: a method that the other rows do not have.
+        UserError: a method that no other row has.
     """
-    only_barlow_twins(recipe.objective, "this comparison")
-    size = recipe.views.size
-    return load.override(recipe, ["objective.scale=1.0", f"eval.crop={size}", f"eval.resize={size}"])
+    method, size = check_method(recipe.objective.name), recipe.views.size
+    return load.override(recipe, [*TWO_VIEWS, *AS_OTHERS[method], f"eval.crop={size}", f"eval.resize={size}"])
 
 
-def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def choose_rows(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str], dict[str, str]]:
     """The rows to run, in the order of `ROWS`, and those left out with the reason. No names: all.
 
     Raises:
-        UserError: an unknown name, or one asked for by name whose library is missing.
+        UserError: an unknown name, or one asked for by name whose library is missing, or lacks the method.
     """
     for name in names:
         if name not in ROWS:
@@ -80,12 +93,20 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         kind = name.removesuffix("-same")
         if names and name not in names:
             continue
-        if is_installed(kind):
+        if method in EXAMPLES and kind not in (OURS, "lightly"):
+            left_out[name] = f"of its steps only that of Barlow Twins is written out here, not {method}'s"
+        elif is_installed(kind):
             chosen.append(name)
         elif names:
             raise UserError(f"the row '{name}' needs {PACKAGES[kind]}, which is not installed")
         else:
             left_out[name] = f"{PACKAGES[kind]} is not installed"
+    if not chosen:
+        raise UserError(
+            f"of the rows {', '.join(left_out)} none has {method}",
+            allowed="ours, lightly, lightly-same",
+            next="--rows ours,lightly",
+        )
     return chosen, left_out
 
 
@@ -101,9 +122,14 @@ def rows_of(names: Sequence[str], common: StepSettings) -> list[Row]:
                 precision = ON_A_GPU[kind] if common.device.type == "cuda" else "fp32"
                 recipe = load.override(common.recipe, [f"train.precision={precision}", "train.channels_last=false"])
                 settings = replace(settings, recipe=recipe)
-            settings = replace(settings, optimizer="documented" if as_they_come else "LARS")
+            settings = replace(settings, optimizer="documented" if as_they_come else _same(common.recipe))
         rows.append(Row(name, settings))
     return rows
+
+
+def _same(recipe: Recipe) -> str:
+    """The optimizer of a row at our settings: LARS, and of lightly SGD where ours is."""
+    return "SGD" if recipe.objective.name in EXAMPLES and recipe.optimizer.name == "sgd" else "LARS"
 
 
 def compare(
@@ -136,7 +162,9 @@ def compare(
             (memory that runs out, a broken library) is left out with the reason, and the others go on.
     """
     recipe = base_recipe(recipe)
-    flops = 3 * forward_flops(recipe)  # forward, and twice as much backward
+    if ablation or loading:
+        only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
+    flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:
         if loading:
@@ -167,7 +195,7 @@ def compare(
 
 def comparison_of(names: Sequence[str], common: StepSettings) -> tuple[list[Row], dict[str, str]]:
     """The rows of those names, and those left out with the reason."""
-    chosen, left_out = choose_rows(names)
+    chosen, left_out = choose_rows(names, common.recipe.objective.name)
     return rows_of(chosen, common), left_out
 
 
@@ -201,6 +229,7 @@ def describe(common: StepSettings, flops: float) -> dict[str, Any]:
     recipe, loading = common.recipe, common.loading
     return {
         "recipe": recipe.name,
+        "method": recipe.objective.name,
         "backbone": recipe.model.backbone,
         "projector": list(recipe.model.projector),
         "batch": recipe.train.batch_size,

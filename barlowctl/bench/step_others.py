@@ -8,7 +8,7 @@ memory format that the row has, as their loaders deliver them.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -46,17 +46,21 @@ class OtherStep:
     """Two passes through the network, the loss, its gradient, the optimizer; autocast and scaling as the row says."""
 
     def __init__(self, settings: StepSettings) -> None:
-        self.settings, recipe = settings, settings.recipe
-        device = settings.device
         if settings.kind == "authors":
             torch.backends.cudnn.benchmark = True
-        ours = begin_method(recipe)
+        ours = begin_method(settings.recipe)
         parts = PARTS[settings.kind](settings, ours)
         copy_layers(ours.heads()["projector"], parts.projector)
+        self.loss = parts.loss
+        self._place(settings, nn.Sequential(ours.backbone, parts.projector), parts.optimizer)
+
+    def _place(self, settings: StepSettings, network: nn.Module, optimizer: Callable[[nn.Module], Any]) -> None:
+        """The network on its device in its memory format, and what its steps need."""
+        self.settings, recipe, device = settings, settings.recipe, settings.device
         self.format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-        self.network = nn.Sequential(ours.backbone, parts.projector).to(device)
+        self.network = network.to(device)
         self.network.to(memory_format=self.format)
-        self.loss, self.optimizer = parts.loss, parts.optimizer(self.network)
+        self.optimizer = optimizer(self.network)
         self.to_input = preprocessing_of(recipe).normalization().to(device)
         self.dtype = AUTOCAST[recipe.train.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
@@ -66,7 +70,7 @@ class OtherStep:
         self.network.train()
         with torch.no_grad():
             first, second = (self._input(self.to_input(view)) for view in self.settings.pixels(CHECKED))
-            return self.loss(self.network(first), self.network(second)).item()
+            return self._loss(first, second).item()
 
     def run(self, watch: Stopwatch) -> None:
         """Take steps until there are no more rounds."""
@@ -78,10 +82,13 @@ class OtherStep:
     def _step(self, first: Tensor, second: Tensor) -> None:
         self.optimizer.zero_grad()
         with self._autocast():
-            loss = self.loss(self.network(first), self.network(second))
+            loss = self._loss(first, second)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def _loss(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.loss(self.network(first), self.network(second))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.dtype is None else torch.autocast(self.settings.device.type, dtype=self.dtype)
@@ -123,8 +130,9 @@ def copy_layers(source: nn.Module, target: nn.Module) -> None:
     pairs = [[layer for layer in network.modules() if isinstance(layer, kinds)] for network in (source, target)]
     with torch.no_grad():
         for from_layer, to_layer in zip(*pairs, strict=True):
-            assert from_layer.weight is not None
-            assert to_layer.weight is not None
+            assert (from_layer.weight is None) == (to_layer.weight is None)
+            if from_layer.weight is None:  # a bare batch norm
+                continue
             to_layer.weight.copy_(from_layer.weight)
             if to_layer.bias is not None:
                 to_layer.bias.zero_() if from_layer.bias is None else to_layer.bias.copy_(from_layer.bias)
@@ -174,12 +182,15 @@ def authors(settings: StepSettings, ours: Method) -> Parts:
         return on_diagonal + settings.lambd * off_diagonal
 
     projector = build_projector(feature_width(ours.backbone), recipe.model.projector)
-    return Parts(projector, loss, lambda network: LoopLARS(_two_groups(network), lr=RATE, weight_decay=1e-6))
+    return Parts(
+        projector, loss, lambda network: LoopLARS(two_groups(network.parameters()), lr=RATE, weight_decay=1e-6)
+    )
 
 
-def _two_groups(network: nn.Module) -> list[dict[str, Any]]:
-    weights = [p for p in network.parameters() if p.ndim != 1]
-    return [{"params": weights}, {"params": [p for p in network.parameters() if p.ndim == 1]}]
+def two_groups(parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Weights, then what has one dimension: biases and batch norm."""
+    every = list(parameters)
+    return [{"params": [p for p in every if p.ndim != 1]}, {"params": [p for p in every if p.ndim == 1]}]
 
 
 # ---- libraries ------------------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ def lightly(settings: StepSettings, ours: Method) -> Parts:
             return torch.optim.SGD(network.parameters(), lr=RATE)
         from lightly.utils.lars import LARS
 
-        weights, others = _two_groups(network)
+        weights, others = two_groups(network.parameters())
         return LARS([weights, {**others, "weight_decay": 0.0}], lr=RATE, momentum=0.9, weight_decay=1.5e-6)
 
     return Parts(projector, BarlowTwinsLoss(lambda_param=settings.lambd), optimizer)

@@ -66,6 +66,7 @@ class OurStep:
         self.method.train()
         with torch.no_grad():
             views = [self.to_input(view) for view in self.settings.pixels(CHECKED)]
+            self.method.before_step(torch.zeros((), device=self.settings.device))
             loss: float = self.method(views).loss.item()
         return loss
 

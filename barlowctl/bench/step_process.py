@@ -29,10 +29,11 @@ def build(settings: StepSettings) -> StepImplementation:
 
         set_threads(Runtime(threads=settings.threads))  # as a run does, freed memory included
         return OurStep(settings)
+    from barlowctl.bench.step_lightly import EXAMPLES, LightlyStep
     from barlowctl.bench.step_others import OtherStep
 
     torch.set_num_threads(settings.threads)
-    return OtherStep(settings)
+    return LightlyStep(settings) if settings.recipe.objective.name in EXAMPLES else OtherStep(settings)
 
 
 def serve(channel: Conversation) -> None:

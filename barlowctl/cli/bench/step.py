@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -16,6 +16,7 @@ from barlowctl.errors import UserError
 EPILOG = examples(
     "barlowctl bench step --recipe cifar10-resnet18 --precision bf16",
     "barlowctl bench step --device cuda --precision bf16 --json > step.json",
+    "barlowctl bench step --method byol --backbone resnet18 --size 64 --batch 64",
     "barlowctl bench step --ladder --backbone resnet18 --size 32 --widths 2048x3",
 )
 STEP, COMPARISON = "Step", "Comparison"  # panels of the help
@@ -28,6 +29,17 @@ def step(
         str, options.recipe("Network, objective and optimizer: a shipped recipe's name, or a TOML file.")
     ] = "resnet50",
     overrides: options.Overrides = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="Its heads, loss and optimizer instead, as in that method's own recipe: vicreg, simclr, moco, "
+            "moco-v2, byol, simsiam or swav. Default: the recipe's.",
+            autocompletion=completion.compared,
+            rich_help_panel=STEP,
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option("--backbone", metavar="NAME", help="A timm model, instead of its.", rich_help_panel=STEP),
@@ -101,6 +113,7 @@ def step(
     """Measure a training step against the authors' and other libraries', in turns, or our settings one after another.
 
     All have the same backbone, projector, weights and images, and their losses are compared before anything is timed.
+    Of methods beside Barlow Twins ours stands beside lightly's documented step.
     Ours is the whole engine: normalisation, gradient, checks, optimizer. Ratios say how many times faster ours
     is; with --ladder, how many times faster the setting made the row that it changes. They are taken round by round, of
     CPU time on a CPU. What a training step is of the machine's peak: three forward passes' operations against a matrix
@@ -131,7 +144,7 @@ def step(
     if precision == "fp16" and where.type == "cpu":
         raise UserError("a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16")
     result = compare(
-        load.load(recipe, changes),
+        load.load(recipe, [*_of_method(method, recipe), *changes]),
         [name.strip() for name in rows.split(",") if name.strip()],
         device=where,
         ablation=ladder,
@@ -155,6 +168,18 @@ def step(
     console.result(result)
 
 
+def _of_method(method: str | None, recipe: str) -> list[str]:
+    """What turns the recipe into one of that method: the settings of the method's own recipe."""
+    if method is None:
+        return []
+    from barlowctl.bench.compared import check_method
+    from barlowctl.recipe import load
+    from barlowctl.study.methods import family_of, overrides_of
+
+    base = load.load(recipe)
+    return list(overrides_of(check_method(method), base, family_of(base)))
+
+
 def _widths(text: str) -> str:
     """`8192x3` or `8192,8192,8192` as a list's inside."""
     width, cross, layers = text.partition("x")
@@ -165,11 +190,15 @@ def _widths(text: str) -> str:
 
 
 def _show(console: Console, result: dict[str, Any]) -> None:
+    from barlowctl.recipe.objectives import DEFAULT
+
     measured, machine = result["step"], result["machine"]
     widths = "-".join(map(str, measured["projector"]))
     loading = f"loading by {measured['workers']} workers" if measured["loading"] else "loading excluded"
+    whose = "" if measured["method"] == DEFAULT else f"{measured['method']}, "
     console.table(
-        f"{measured['backbone']}, projector {widths}, batch {measured['batch']}, {measured['size']} pixels, {loading}; "
+        f"{whose}{measured['backbone']}, projector {widths}, batch {measured['batch']}, {measured['size']} pixels, "
+        f"{loading}; "
         f"{machine['device'] if machine['device'] != 'cpu' else machine['processor']}, {machine['threads']} thread(s), "
         f"torch {machine['torch']}, load {machine['load_before']} before; "
         f"{measured['model_gflops_per_image']:,.2f} GFLOP an image; median (range)",
