@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from barlowctl.assemble.data import open_recipe_images, view_specs
+from barlowctl.assemble import diagnosis
+from barlowctl.assemble.data import open_recipe_images, training_loader, view_specs
 from barlowctl.assemble.diagnosis import diagnose, pictures, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import build_method
+from barlowctl.data.views.spec import ViewSpec
 from barlowctl.eval.diagnostics import feature_spread
 from barlowctl.methods import BarlowTwins
 from barlowctl.recipe import load
@@ -61,6 +64,21 @@ def test_a_pair_has_c_and_one_view_its_spread_alone(
     assert [file.name for file in save_pictures(tmp_path, one, eigenvalues, 64)] == ["spectra.png"]
     assert [file.name for file in pictures(tmp_path, both)] == ["correlation.png", "spectra.png"]
     assert not (tmp_path / "correlation.png").exists()
+
+
+def test_small_views_are_not_drawn(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C is of the two large ones: what multi-crop adds would be drawn for nothing."""
+    recipe = load.override(recipe, ["views.small.count=3", "views.small.size=16"])
+    sizes: list[list[int]] = []
+
+    def watched(*arguments: Any, specs: list[ViewSpec], **settings: Any) -> Any:
+        sizes.append([spec.output_size for spec in specs])
+        return training_loader(*arguments, specs=specs, **settings)
+
+    monkeypatch.setattr(diagnosis, "training_loader", watched)
+    diagnose(build_method(recipe), open_recipe_images(recipe, "train"), recipe, RUNTIME, CPU)
+    assert sizes == [[recipe.views.size] * 2]
+    assert len(view_specs(recipe)) == 5
 
 
 def test_collapse_is_said_once_until_it_is_over() -> None:
