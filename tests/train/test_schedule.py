@@ -134,3 +134,13 @@ def test_by_default_the_engine_has_the_authors_schedule_bit_for_bit() -> None:
     for step in range(21):
         q = 0.5 * (1.0 + math.cos(math.pi * (step - 0.7 * 7) / (21 - 0.7 * 7)))
         assert settings.lr_factor(step) == (step / (0.7 * 7) if step < 0.7 * 7 else q + 0.001 * (1.0 - q))
+
+
+def test_a_cosine_by_epoch_after_a_warm_up_that_ends_within_one_begins_at_the_peak() -> None:
+    """10 steps of 2.5 epochs; the rest of the third epoch has the peak, the fourth is the first of the cosine."""
+    rates = [
+        scheduled(step, total_steps=20, steps_per_epoch=4, warmup_epochs=2.5, every="epoch", final_scale=0.0)
+        for step in range(9, 14)
+    ]
+    fourth = 0.5 * (1.0 + math.cos(math.pi * 0.5 / 2.5))
+    assert rates == pytest.approx([0.9, 1.0, 1.0, fourth, fourth], rel=1e-12)
