@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from barlowctl.eval import svm
 from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
 from barlowctl.plots.style import SERIES, css
 from barlowctl.plots.svg import Line, line_chart
+from barlowctl.report.blocks import figure, table
 
 # metric -> (heading, what it means, logarithmic)
 CURVES = {
@@ -48,8 +48,6 @@ MEASURES = {
     "semi_10": "fine-tuned, 10 % labels",
     "finetune": "fine-tuned, all labels",
 }
-
-NUMBER = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?( ± [\d.]+)?( %)?")
 
 
 @dataclass(frozen=True)
@@ -151,12 +149,12 @@ def _section(heading: str, content: str, lead: str = "") -> str:
 def _summary(runs: Sequence[RunPage]) -> str:
     keys = list(dict.fromkeys(key for run in runs for key in run.summary))
     rows = [[run.name, run.status, *(run.summary.get(key) for key in keys)] for run in runs]
-    return _table(["run", "status", *keys], rows)
+    return table(["run", "status", *keys], rows)
 
 
 def _differences(runs: Sequence[RunPage], differences: Sequence[tuple[str, Sequence[str]]]) -> str:
     rows = [[key, *values] for key, values in differences]
-    return _table(["key", *(run.name for run in runs)], rows) if rows else ""
+    return table(["key", *(run.name for run in runs)], rows) if rows else ""
 
 
 def _readings(runs: Sequence[RunPage]) -> str:
@@ -186,7 +184,7 @@ def _curves(runs: Sequence[RunPage]) -> str:
             if key in run.metrics and run in having
         ]
         if svg := line_chart(lines, x_label="step", log=log):
-            charts.append(_figure(heading, meaning, svg))
+            charts.append(figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
@@ -203,7 +201,7 @@ def _spectra(runs: Sequence[RunPage]) -> str:
             values = spectrum_of(run)
             lines.append(Line(run.name, range(1, len(values) + 1), values, index))
         if svg := line_chart(lines, x_label="rank", log=True, log_x=True):
-            parts.append(_figure(heading, meaning, svg))
+            parts.append(figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(parts)}</div>' if parts else ""
 
 
@@ -222,7 +220,7 @@ def _probes(runs: Sequence[RunPage]) -> str:
                         rows.append([measured["name"], data, _prepared(measured), weights, measure, *values])
     if not rows:
         return ""
-    own = _table(["features of", "images", "resize / crop", "weights", "measure", "top-1", "top-5"], rows)
+    own = table(["features of", "images", "resize / crop", "weights", "measure", "top-1", "top-5"], rows)
     return own + _published(LINEAR) + _published(SEMI)
 
 
@@ -247,14 +245,16 @@ def _transfers(runs: Sequence[RunPage]) -> str:
             for key, metric in (("map_area", svm.AREA), ("map_11_points", svm.ELEVEN_POINTS)):
                 if key in transfer and metric != transfer["metric"]:  # until 2026-11 the value was that of 11 points
                     rows.append([run.name, transfer["task"], metric, f"{transfer[key]:.2f}", "the same scores"])
-    own = _table(["features of", "task", "metric", "value", "protocol"], rows)
+    own = table(["features of", "task", "metric", "value", "protocol"], rows)
     return own + _published(TRANSFER) if rows else ""
 
 
-def _published(table: Table) -> str:
-    rows = [[row.method, *(None if value is None else f"{value:.1f}" for value in row.values)] for row in table.rows]
-    summary = f"<summary>The paper's {html.escape(table.title[0].lower() + table.title[1:])}</summary>"
-    return f"<details>{summary}{_table(['method', *table.columns], rows)}</details>"
+def _published(published: Table) -> str:
+    rows = [
+        [row.method, *(None if value is None else f"{value:.1f}" for value in row.values)] for row in published.rows
+    ]
+    summary = f"<summary>The paper's {html.escape(published.title[0].lower() + published.title[1:])}</summary>"
+    return f"<details>{summary}{table(['method', *published.columns], rows)}</details>"
 
 
 def _spread(measured: Mapping[str, Any], key: str) -> str | None:
@@ -271,37 +271,19 @@ def _pictures(runs: Sequence[RunPage]) -> str:
             heading = picture.heading if len(runs) == 1 else f"{run.name}: {picture.heading}"
             size = f'width="{picture.image.width}" height="{picture.image.height}"'
             tag = f'<img alt="{html.escape(heading)}" {size} src="{data_uri(picture.image)}">'
-            figures.append(_figure(heading, picture.caption, tag))
+            figures.append(figure(heading, picture.caption, tag))
     return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 
 def _details(runs: Sequence[RunPage]) -> str:
     parts = []
     for run in runs:
-        metadata = _table(["", ""], list(run.metadata.items()))
+        metadata = table(["", ""], list(run.metadata.items()))
         text = f"<pre>{html.escape(run.recipe)}</pre>"
         opened = " open" if len(runs) == 1 else ""
         parts.append(f"<details{opened}><summary>{html.escape(run.name)}: metadata</summary>{metadata}</details>")
         parts.append(f"<details><summary>{html.escape(run.name)}: recipe</summary>{text}</details>")
     return "".join(parts)
-
-
-def _figure(heading: str, caption: str, content: str) -> str:
-    figcaption = f"<figcaption><b>{html.escape(heading)}</b> {html.escape(caption)}</figcaption>"
-    return f"<figure>{figcaption}{content}</figure>"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns) if any(columns) else ""
-    lines = []
-    for row in rows:
-        cells = []
-        for value in row:
-            text = "–" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
-            numeric = isinstance(value, int | float) or NUMBER.fullmatch(text)
-            cells.append(f'<td class="n">{html.escape(text)}</td>' if numeric else f"<td>{html.escape(text)}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def data_uri(image: Image.Image) -> str:

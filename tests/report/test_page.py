@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from barlowctl.report.page import RunPage, _curves, _table
+from barlowctl.report.blocks import table
+from barlowctl.report.page import RunPage, _curves
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from barlowctl.report.page import RunPage, _curves, _table
 )
 def test_numbers_stand_right_and_text_left(value: object, shown: str, number: bool) -> None:
     cell = f'<td class="n">{shown}</td>' if number else f"<td>{shown}</td>"
-    assert cell in _table(["a"], [[value]])
+    assert cell in table(["a"], [[value]])
 
 
 def test_terms_of_one_name_and_several_meanings_have_a_chart_each() -> None:
