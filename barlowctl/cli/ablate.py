@@ -37,6 +37,7 @@ EPILOG = examples(
 ALL_METHODS = "methods"
 """The study's name as an argument: `--methods all`."""
 
+DEFAULT_RECIPE = "resnet50-300ep"
 STUDIES, CELLS = "Studies", "Cells"  # panels of the help
 
 
@@ -80,8 +81,10 @@ def ablate(
         typer.Option(
             "--settings-of",
             metavar="RECIPE",
-            help="The recipes RECIPE-NAME that methods have their settings from. "
+            help="Where methods have their settings from: RECIPE-NAME of each, shipped or your own "
+            "(./mine: ./mine-simclr.toml), or a folder of them. "
             "Default: fashion-mnist for views of up to 64 pixels, else resnet50.",
+            autocompletion=completion.families,
             rich_help_panel=STUDIES,
         ),
     ] = None,
@@ -174,7 +177,7 @@ def ablate(
         named, methods = [name for name in named or [] if name != ALL_METHODS], methods or "all"
     chosen = _chosen(console, flags, named or [], grid, methods)
     base = _base_recipe(recipe, overrides or [])
-    whole = _studies(chosen, grid, base, methods, settings_of)
+    whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
     selected = studies.select(whole, _names(only), _names(without))
     out = out or Path("studies") / base.name
     runtime = Runtime(device, threads, workers, loader)
@@ -246,8 +249,8 @@ def _base_recipe(recipe: str | None, overrides: list[str]) -> Recipe:
     """
     from barlowctl.recipe import load
 
-    base = load.load(recipe or "resnet50-300ep", overrides)
-    if base.seed != load.load(recipe or "resnet50-300ep").seed:
+    base = load.load(recipe or DEFAULT_RECIPE, overrides)
+    if base.seed != load.load(recipe or DEFAULT_RECIPE).seed:
         raise UserError(
             "--set seed is not for studies",
             allowed="--seeds N: seeds 0 to N - 1",
@@ -257,7 +260,7 @@ def _base_recipe(recipe: str | None, overrides: list[str]) -> Recipe:
 
 
 def _studies(
-    chosen: Sequence[str], grid: Path | None, base: Recipe, methods: str | None, settings_of: str | None
+    chosen: Sequence[str], grid: Path | None, base: Recipe, recipe: str, methods: str | None, settings_of: str | None
 ) -> list[Study]:
     """The studies with all their variants: those of the paper, then the grid.
 
@@ -274,16 +277,17 @@ def _studies(
             raise UserError("--settings-of is of --methods", next=f"--methods all --settings-of {settings_of}")
         return [studies.build(name, base) for name in names] + own
     from barlowctl.study import methods as compared
+    from barlowctl.study.family import Family, fitting
 
-    of_methods = compared.parse(methods)
-    family = settings_of or compared.family_of(base)
+    family = Family(settings_of) if settings_of is not None else fitting(base)
+    of_methods = compared.parse(methods, family)
     if not names:
         return [compared.compare(of_methods, base, family), *own]
     if alone := [name for name in names if name not in compared.STUDIES]:
         raise UserError(
             f"study '{alone[0]}' changes Barlow Twins itself and has no other methods",
             allowed=f"--methods with {', '.join(compared.STUDIES)}, or alone: Table 1",
-            next=shell.line("barlowctl", "ablate", "drop-aug", "--methods", methods, "--dry-run"),
+            next=shell.line("barlowctl", "ablate", "drop-aug", "--methods", methods, "--recipe", recipe, "--dry-run"),
         )
     return [compared.across(partial(studies.build, name), of_methods, base, family) for name in names] + own
 

@@ -47,7 +47,7 @@ def studies(incomplete: str) -> list[str]:
 
 def methods(incomplete: str) -> list[str]:
     """Names of methods, the last one of a list."""
-    from barlowctl.study.methods import NAMES
+    from barlowctl.study.family import NAMES
 
     before, comma, last = incomplete.rpartition(",")
     return [before + comma + name for name in _beginning(last, ["all", *NAMES])]
@@ -58,6 +58,13 @@ def compared(incomplete: str) -> list[str]:
     from barlowctl.bench.compared import COMPARED
 
     return _beginning(incomplete, COMPARED)
+
+
+def families(incomplete: str) -> list[str]:
+    """Shipped families of recipes, one a method."""
+    from barlowctl.study import family
+
+    return _beginning(incomplete, family.shipped())
 
 
 def devices(incomplete: str) -> list[str]:

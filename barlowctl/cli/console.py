@@ -109,11 +109,20 @@ class Console:
         from rich.table import Table
 
         table = Table(title=self.plain(title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        cells = [[self._cell(value) for value in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(map(self._cell, columns), *cells, strict=True)]
+        if sum(widths) + 3 * len(widths) > self.rich.width:  # room for words rather than between columns
+            table.padding = (0, 1, 0, 0)
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
-            table.add_column(self._cell(column), justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(self._cell(value) for value in row))
+            table.add_column(
+                self._cell(column),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=number == 0 and widths[0] <= NAME_WIDTH,
+            )
+        for row in cells:
+            table.add_row(*row)
         return table
 
     def _cell(self, value: Any) -> str:
@@ -224,6 +233,7 @@ def allow_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ASCII_SIGNS = str.maketrans({"\u00b1": "+/-", "\u00d7": "x", "\u2026": "...", "\u2013": "-", "\u2192": "->"})
 

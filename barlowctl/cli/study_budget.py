@@ -33,10 +33,13 @@ def limit_studies(
     """
     from barlowctl.study import budget
     from barlowctl.study.cells import count_training_images
+    from barlowctl.study.directory import StudyDirectory
 
     allowance = budget.parse(text)
     images = count_training_images(base, data)
     cost = budget.StepCosts(out, runtime, data, console.say)
+    if allowance.unit == "cpu-seconds":
+        StudyDirectory(out, base, (), ()).check()  # ahead of what takes time
     limited = [budget.limit(study, base, allowance, images, cost) for study in selected]
     if allowance.unit == "cpu-seconds":
         return limited, limited

@@ -31,7 +31,7 @@ class StudyDisplay:
         number = self.directory.cells.index(cell) + 1
         head = f"[{number}/{len(self.directory.cells)}] {cell.label}"
         if what == "started":
-            self.console.say(f"{head}: {' '.join(cell.variant.overrides) or 'the recipe as it is'}")
+            self.console.say(f"{head}: {cell.variant.changes or 'the recipe as it is'}")
             return
         self.done += 1
         record = cell.record

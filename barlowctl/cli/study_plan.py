@@ -24,7 +24,7 @@ def show_plan(command: StudyCommand) -> None:
         for variant in study.variants:
             cost = estimated.of(directory.cell(study, variant, directory.seeds[0]))
             same = directory.same_as(study, variant)
-            does = " ".join(variant.overrides) or "(the recipe as it is)"
+            does = variant.changes or "(the recipe as it is)"
             rows.append((variant.name, does + (f"   = {same}" if same else ""),
                          duration(cost.train), duration(cost.measure), variant.published[0]))  # fmt: skip
             variants.append(
@@ -38,7 +38,9 @@ def show_plan(command: StudyCommand) -> None:
             )
         title = f"{study.title} ({study.source}) on recipe {directory.base.name}"
         console.table(title, ("variant", "overrides", "training", "measuring", "paper top-1"), rows)
-        documents.append({"study": study.name, "variants": variants})
+        if study.note:
+            console.say(f"Note: {study.note}.")
+        documents.append({"study": study.name, "note": study.note, "variants": variants})
     for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
         console.say(f"estimate: {source}")
     finished = len(directory.cells) - len(open_cells)

@@ -61,6 +61,12 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
         )
 
 
+def _of_settings(cell: Cell) -> str:
+    """The recipe that the settings of its method are from, ahead of what went wrong."""
+    settings = cell.variant.settings
+    return f"with the settings of {settings.recipe}: " if settings else ""
+
+
 def _run_in_pool(
     command: StudyCommand, cells: list[tuple[int, Cell]], arguments: list[str], report: Report
 ) -> dict[str, str]:
@@ -98,7 +104,7 @@ def _run_here(
         except RunStopped as stopped:
             raise RunStopped(f"{cell.label}: {stopped.message}", next="barlowctl ...") from None
         except UserError as error:
-            outcome = wrong[cell.label] = error.message
+            outcome = wrong[cell.label] = f"{_of_settings(cell)}{error.message}"
             advised[cell.label] = error.next or ""
         report(cell, outcome)
     return wrong, advised

@@ -1,7 +1,7 @@
 """One budget for variants of different cost: so many steps, images or CPU-seconds of training for each of them.
 
-A budget sets a variant's `train.epochs`, and its warm-up in proportion. CPU-seconds are of this machine: what a step
-of a variant takes is timed once and kept in the study's directory, so that a study goes on as long as it began.
+A budget sets a variant's `train.epochs`, and its warm-up and milestones in proportion. CPU-seconds are of this machine:
+what a step of a variant takes is timed once and kept in the study's directory, so that a study goes on as it began.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from barlowctl.files import write_text
 from barlowctl.locks import holding
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.study import Study, Variant
+from barlowctl.study.directory import not_writable, read_record
+from barlowctl.study.study import Study
+from barlowctl.study.variant import Variant, milestones
 
 Unit = Literal["steps", "images", "cpu-seconds"]
 EXAMPLE = "--budget images=200000"
@@ -74,7 +76,7 @@ def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callabl
     """
 
     def of(variant: Variant) -> Variant:
-        recipe = load.override(base, variant.overrides)
+        recipe = variant.recipe(base, study.source)
         steps_an_epoch = steps_per_epoch(recipe, images - recipe.data.holdout)
         match budget.unit:
             case "steps":
@@ -82,7 +84,7 @@ def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callabl
             case "images":
                 steps = round(budget.amount / recipe.train.batch_size)
             case "cpu-seconds":
-                steps = math.floor(budget.amount / cost(recipe) + 1e-9)
+                steps = math.floor(budget.amount / _cost_of(variant, recipe, cost) + 1e-9)
         if steps < 1:
             raise UserError(
                 f"a budget of {budget} is less than one step of '{variant.name}', of {recipe.train.batch_size} images",
@@ -91,10 +93,18 @@ def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callabl
         epochs = steps / steps_an_epoch
         warmup = recipe.train.warmup_epochs / recipe.train.epochs * epochs
         length = (f"train.epochs={epochs:.10g}", f"train.warmup_epochs={min(warmup, epochs):.6g}")
-        return replace(variant, overrides=(*variant.overrides, *length))
+        drops = (f"train.milestones={milestones(recipe, epochs)}",) if recipe.train.milestones else ()
+        return replace(variant, overrides=(*variant.overrides, *length, *drops))
 
-    note = f"every variant is trained for {budget}" + (f". {study.note}" if study.note else "")
+    note = f"every variant is trained for {budget}" + (f"; {study.note}" if study.note else "")
     return replace(study, variants=tuple(map(of, study.variants)), note=note)
+
+
+def _cost_of(variant: Variant, recipe: Recipe, cost: Callable[[Recipe], float]) -> float:
+    try:
+        return cost(recipe)
+    except UserError as error:
+        raise UserError(f"{variant.title}: {error.message}", allowed=error.allowed, next=error.next) from error
 
 
 class StepCosts:
@@ -107,17 +117,22 @@ class StepCosts:
         """See `time_step`.
 
         Raises:
-            UserError: what would be refused when the recipe is trained.
+            UserError: what would be refused when the recipe is trained; the file cannot be read or written.
         """
         key = load.digest(load.override(recipe, ["seed=0"]))
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with holding(self.file.with_name(".cpu-seconds.lock")):
-            costs: dict[str, float] = json.loads(self.file.read_text()) if self.file.is_file() else {}
-            if key not in costs:
-                costs[key] = time_step(recipe, self.runtime, self.data)
-                self.say(f"{recipe.objective.name}: {costs[key]:.3g} CPU-seconds a step")
-                write_text(self.file, json.dumps(costs, indent=2) + "\n")
-        return costs[key]
+        out = self.file.parent
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with holding(self.file.with_name(".cpu-seconds.lock")):
+                known = dict(read_record(self.file)) if self.file.is_file() else {}
+                if key not in known:
+                    seconds = time_step(recipe, self.runtime, self.data)
+                    self.say(f"{recipe.objective.name}: {seconds:.3g} CPU-seconds a step")
+                    known[key] = seconds
+                    write_text(self.file, json.dumps(known, indent=2) + "\n")
+        except OSError as error:
+            raise not_writable(out, error) from error
+        return float(known[key])
 
 
 def time_step(recipe: Recipe, runtime: Runtime, data: str | None) -> float:

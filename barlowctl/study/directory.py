@@ -24,7 +24,8 @@ from barlowctl.locks import holding, is_held
 from barlowctl.output_paths import free
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.study import Study, Variant
+from barlowctl.study.study import Study
+from barlowctl.study.variant import Variant
 
 Record = Mapping[str, Any]
 PATIENCE = 0.1  # seconds: a cell that is only looked at (`Cell.claimed`) is free again in an instant
@@ -50,7 +51,7 @@ class Cell:
         file = self.path / "cell.json"
         if not file.is_file():
             return None
-        return _read(file)
+        return read_record(file)
 
     def finish(self, record: Record) -> None:
         """Keep what was measured; the cell is not run again."""
@@ -155,11 +156,7 @@ class StudyDirectory:
         folders: dict[str, Path] = {}
         for study in self.studies:
             for variant in study.variants:
-                try:
-                    recipe = load.override(self.base, variant.overrides)
-                except UserError as error:
-                    where = f"{study.source}, variant '{variant.name}'"
-                    raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
+                recipe = variant.recipe(self.base, study.source)
                 mark = load.digest(recipe)[:8]
                 there = sorted((self.out / "cells").glob(f"*-{mark}"))  # perhaps under another study's name for it
                 own = there[0] if there else self.out / "cells" / f"{variant.name}-{mark}"
@@ -170,7 +167,7 @@ class StudyDirectory:
     def dataset(self) -> str | None:
         """The images of the study in the directory, if there is one of this recipe and it noted them."""
         file = self.out / "study.json"
-        noted = _read(file) if file.is_file() else {}
+        noted = read_record(file) if file.is_file() else {}
         return noted.get("dataset") if noted.get("recipe_digest") == load.digest(self.base) else None
 
     def open(
@@ -201,7 +198,7 @@ class StudyDirectory:
                     write_text(self.out / "recipe.toml", load.dump(self.base))
                     write_text(file, json.dumps(identity, indent=2) + "\n")
                 self.check()
-                before = _read(file)
+                before = read_record(file)
                 if before.get("images") != identity["images"]:
                     if earlier is None or before.get("images") != dict(earlier):
                         raise _other_images(self.out, before, images)
@@ -211,9 +208,7 @@ class StudyDirectory:
                 for _, folder in self._variants.values():
                     folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"'{self.out}' cannot be written to: {error.strerror}", next="name another directory with --out"
-            ) from error
+            raise not_writable(self.out, error) from error
 
     def check(self) -> None:
         """That the directory, if there is one, is of the study's recipe.
@@ -222,7 +217,7 @@ class StudyDirectory:
             UserError: it is of another.
         """
         file = self.out / "study.json"
-        if file.is_file() and _read(file).get("recipe_digest") != load.digest(self.base):
+        if file.is_file() and read_record(file).get("recipe_digest") != load.digest(self.base):
             raise UserError(
                 f"'{self.out}' holds a study of another recipe than '{self.base.name}' as it is now",
                 next="\n".join(
@@ -232,6 +227,11 @@ class StudyDirectory:
                     )
                 ),
             )
+
+
+def not_writable(out: Path, error: OSError) -> UserError:
+    """What is said where a study's directory cannot be written to."""
+    return UserError(f"'{out}' cannot be written to: {error.strerror}", next="name another directory with --out")
 
 
 def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserError:
@@ -246,7 +246,7 @@ def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserE
     )
 
 
-def _read(file: Path) -> Record:
+def read_record(file: Path) -> Record:
     """A record of a study.
 
     Raises:

@@ -123,10 +123,9 @@ def _resolve_variants(
         try:
             resolved[key] = resolve(cell.recipe, base.device, base.threads, images, base.loader)
         except UserError as error:
-            wrong.setdefault(cell.variant.name, error.message)
+            wrong.setdefault(cell.variant.name, f"{cell.variant.title}: {error.message}")
     if wrong:
-        problems = "; ".join(f"variant '{name}': {why}" for name, why in wrong.items())
-        raise UserError(problems, next=shell.line("--without", ",".join([*without, *wrong])))
+        raise UserError("; ".join(wrong.values()), next=shell.line("--without", ",".join([*without, *wrong])))
     return resolved
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OURS, KNN, PAPER = (hexadecimal(color) for color in (style.BLUE, style.SKY, style.VERMILION))
 OTHERS = tuple(hexadecimal(color) for color in (style.GREEN, style.PURPLE))
+APART = 0.05
 PAPER_LABEL = "paper (ImageNet, ResNet-50)"
 
 
@@ -81,7 +82,8 @@ def colors_of(study: Study, table: Sequence[Row]) -> dict[str | None, str]:
     """A color for each method that was trained; the paper's series of a method has the same."""
     own = list(groups(table))
     colors = dict(zip(own, itertools.cycle(map(hexadecimal, style.SERIES)), strict=False))
-    others = iter(OTHERS)
+    unused = [color for color in (*OTHERS, *map(hexadecimal, style.SERIES)) if color not in colors.values()]
+    others = itertools.cycle(unused or OTHERS)
     for series in study.series:
         colors[series.label] = colors[series.method] if series.method in colors else next(others)
     return colors
@@ -118,8 +120,12 @@ def _steps(axes: Axes, study: Study, table: Sequence[Row]) -> None:
     """Figure 3: difference to the own baseline while one distortion after another is removed, a line a method."""
     names = list(dict.fromkeys(row["label"] for row in table))
     colors = colors_of(study, table)
-    for method, rows in groups(table).items():
-        ours = [(names.index(row["label"]), row) for row in rows if row.get("linear_top1_difference") is not None]
+    by_method = groups(table)
+    for number, (method, rows) in enumerate(by_method.items()):
+        aside = APART * (number - (len(by_method) - 1) / 2)  # intervals of several methods beside one another
+        ours = [
+            (names.index(row["label"]) + aside, row) for row in rows if row.get("linear_top1_difference") is not None
+        ]
         if ours:
             axes.errorbar(
                 [place for place, _ in ours],

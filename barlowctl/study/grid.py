@@ -10,7 +10,8 @@ from pathlib import Path
 from barlowctl.errors import UserError
 from barlowctl.recipe.text import read_text
 from barlowctl.study.studies import NAMES
-from barlowctl.study.study import NAME, Study, Variant
+from barlowctl.study.study import Study
+from barlowctl.study.variant import NAME, Variant
 
 EDIT_GRID = "correct the grid file"
 

@@ -1,8 +1,8 @@
 """The compared methods as variants of one recipe: Table 1, and the figures with a curve for each method.
 
 A base recipe gives images, backbone, views, batch, length and schedule. What makes a method itself comes from that
-method's own recipe: its loss, heads, optimizer and whatever it changes in the views. Those recipes come in families of
-one kind of images: `fashion-mnist-NAME` for small ones, `resnet50-NAME` for ImageNet's.
+method's own recipe: its loss, heads, optimizer and whatever it changes in the views. Those recipes come in families
+(`family`) of one kind of images.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.recipe import catalog, load, objectives
+from barlowctl.recipe import load, objectives
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.study import Override, Study, Variant
+from barlowctl.study.family import NAMES, Family
+from barlowctl.study.study import Study
+from barlowctl.study.variant import Override, Settings, Variant, overridden
 
 TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
     "supervised": (76.5, None),
@@ -30,15 +32,8 @@ TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
 }
 """Linear top-1 and top-5 of ResNet-50 on ImageNet, as Table 1 prints them (SwAV: without multi-crop)."""
 
-NAMES = (*objectives.METHODS, "multicrop-barlow-twins")
-"""What can be compared: the methods, and Barlow Twins with small views, which has a recipe of its own in a family."""
-
 STUDIES = ("drop-aug", "batch-size", "projector")
 """Studies that any method can have: the others change what only Barlow Twins has."""
-
-SMALL = 64
-"""Pixels: views of at most this side take the settings for small images."""
-FAMILIES = {True: "fashion-mnist", False: "resnet50"}
 
 # What a method's recipe may change of the base: its own settings, and neither images, backbone, length nor schedule.
 OWN_SECTIONS = ("objective.", "optimizer.", "views.")
@@ -48,14 +43,14 @@ OWN_KEYS = (
 SHARED_KEYS = ("views.size", "views.interpolation", "views.mean", "views.std")
 
 
-def parse(text: str) -> list[str]:
-    """Names of methods, separated by commas; "all": every one.
+def parse(text: str, family: Family) -> list[str]:
+    """Names of methods, separated by commas; "all": every one that the family has a recipe of.
 
     Raises:
         UserError: no such method, or none.
     """
     if text.strip() == "all":
-        return list(NAMES)
+        return family.names
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in NAMES:
@@ -69,43 +64,35 @@ def parse(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def family_of(base: Recipe) -> str:
-    """The family of recipes whose settings suit a base recipe's images, by the size of its views."""
-    return FAMILIES[base.views.size <= SMALL]
-
-
-def overrides_of(method: str, base: Recipe, family: str) -> tuple[Override, ...]:
+def settings_of(method: str, base: Recipe, family: Family) -> Settings | None:
     """What turns the base recipe into one of that method: the method's own settings in its family.
 
     None for the base recipe's own method, which stays as it is.
 
     Raises:
-        UserError: the family has no recipe of the method.
+        UserError: the family has no recipe of the method, or one of another method under its name.
     """
     if method == base.objective.name:
-        return ()
-    reference = load.load(family)
-    if method == reference.objective.name:
-        own = reference
-    else:
-        name = f"{family}-{method}"
-        if name not in catalog.shipped():
-            there = [other for other in NAMES if f"{family}-{other}" in catalog.shipped()]
-            raise UserError(
-                f"there is no recipe '{name}' to take the settings of '{method}' from",
-                allowed=f"with {family}: {', '.join(there) or 'none'}",
-                next="barlowctl recipes list",
-            )
-        own = load.load(name)
+        return None
+    name = family.find(method)
+    own, reference = load.load(name), family.reference(base)
+    if method in objectives.METHODS and own.objective.name != method:
+        raise UserError(
+            f"recipe '{name}' is of '{own.objective.name}', and its name says '{method}'", next="rename one of them"
+        )
+    before = load.flatten(reference)
     settings = {
         key: value
         for key, value in load.flatten(own).items()
-        if key.startswith("objective.") or (_is_own(key) and value != load.flatten(reference).get(key))
+        if key.startswith("objective.") or (_is_own(key) and value != before.get(key))
     }
     if base.objective.name != reference.objective.name:  # the base has another method's: what the family shares as well
         shared = {key: value for key, value in load.flatten(own).items() if _is_own(key) and "views." not in key}
         settings = {**shared, **settings}
-    return tuple(f"{key}={toml(value)}" for key, value in settings.items() if value is not None)
+    if base.views.small.count and "views.small.count" not in settings:
+        settings["views.small.count"] = own.views.small.count
+    changes = (f"{key}={toml(value)}" for key, value in settings.items() if value is not None)
+    return Settings(name, tuple(changes))
 
 
 def _is_own(key: str) -> bool:
@@ -117,21 +104,23 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def compare(names: Sequence[str], base: Recipe, family: str) -> Study:
+def compare(names: Sequence[str], base: Recipe, family: Family) -> Study:
     """Table 1: the chosen methods on the base recipe; they are compared with its own method."""
     own = base.objective.name
     chosen = names if own in names else [own, *names]
+    settings = {name: settings_of(name, base, family) for name in chosen}
     variants = [
-        Variant(name, overrides_of(name, base, family), TABLE_1.get(name, (None, None)), group=name) for name in chosen
+        Variant(name, made.overrides if made else (), TABLE_1.get(name, (None, None)), group=name, settings=made)
+        for name, made in settings.items()
     ]
     note = (
-        f"each method with its own settings from the recipes {family}-NAME; images, backbone, batch, length and "
-        "schedule are the base recipe's. Table 1 has 800 to 1000 epochs for most methods, of settings of their own"
+        f"each method has its own settings from the recipes of {family.name}; images, backbone, batch, length and "
+        "schedule are the base recipe's. Table 1 has ResNet-50 on ImageNet, and 800 to 1000 epochs for most methods"
     )
     return Study("methods", "Methods", "Table 1", tuple(variants), own, note=note)
 
 
-def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe, family: str) -> Study:
+def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe, family: Family) -> Study:
     """A study for several methods: every variant of each, compared with that method's own baseline.
 
     A variant's changes are those of the study built for the method's recipe (its learning rates, its projector), and
@@ -139,11 +128,16 @@ def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe,
     """
     own = base.objective.name
     order = [own] * (own in names) + [name for name in names if name != own]
-    studies = {name: build(load.override(base, overrides_of(name, base, family))) for name in order}
     variants: list[Variant] = []
-    for name, study in studies.items():
-        settings = overrides_of(name, base, family)
-        prefix = "" if name == own else f"{name}."
+    studies: list[Study] = []
+    for name in order:
+        settings = settings_of(name, base, family)
+        recipe, prefix = base, ""
+        if settings is not None:
+            prefix = f"{name}."
+            recipe = overridden(base, settings.overrides, f"method '{name}' (settings of {settings.recipe})")
+        study = build(recipe)
+        studies.append(study)
         for variant in study.variants:
             top1, top5 = (
                 variant.published if name == objectives.DEFAULT else (_published(study, name, variant.name), None)
@@ -152,24 +146,29 @@ def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe,
                 replace(
                     variant,
                     name=f"{prefix}{variant.name}",
-                    overrides=(*settings, *_for_all_views(variant.overrides, settings)),
+                    overrides=(*(settings.overrides if settings else ()), *_for_all_views(variant.overrides, recipe)),
                     published=(top1, top5),
                     group=name,
                     baseline=f"{prefix}{study.baseline}",
+                    settings=settings,
                 )
             )
-    first = studies[order[0]]
     baseline = variants[0].baseline
     assert baseline is not None
-    return replace(first, variants=tuple(variants), baseline=baseline)
+    note = "; ".join(
+        filter(None, (studies[0].note, f"methods have their own settings from the recipes of {family.name}"))
+    )
+    return replace(studies[0], variants=tuple(variants), baseline=baseline, note=note)
 
 
-def _for_all_views(overrides: Sequence[Override], settings: Sequence[Override]) -> tuple[Override, ...]:
-    """Changes of the first two views, made to small views as well where a method has them."""
-    if not any(setting.startswith("views.small.count=") for setting in settings):
-        return tuple(overrides)
+def _for_all_views(overrides: Sequence[Override], recipe: Recipe) -> tuple[Override, ...]:
+    """Changes of the first two views, made to small views and to patches as well where a method has them."""
     first = [change for change in overrides if change.startswith("views.first.")]
-    return (*overrides, *(change.replace("views.first.", "views.small.", 1) for change in first))
+    more = [change.replace("first", "small", 1) for change in first] if recipe.views.small.count else []
+    if recipe.objective.patches:
+        more += [change.replace("first", "patches", 1) for change in first]
+        more += ["views.patches.photometric=0"] * ("views.first.solarize=0" in first)  # which it has instead
+    return (*overrides, *more)
 
 
 def _published(study: Study, method: str, variant: str) -> float | None:

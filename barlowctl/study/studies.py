@@ -13,7 +13,8 @@ from dataclasses import replace
 from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe.objectives import PAPER_WIDTH, lambd_of, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.study import Override, Series, Study, Variant
+from barlowctl.study.study import Series, Study
+from barlowctl.study.variant import Override, Variant
 
 POWERS = tuple(2**power for power in range(4, 15))  # Fig. 4's axis
 
@@ -278,7 +279,8 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
     selected = []
     for study in studies:
         chosen = {variant.name for variant in study.variants if not only or variant.name in only} - set(without)
-        variants = tuple(variant for variant in study.variants if variant.name in chosen | {study.baseline})
+        baselines = {variant.baseline for variant in study.variants if variant.name in chosen} | {study.baseline}
+        variants = tuple(variant for variant in study.variants if variant.name in chosen | baselines)
         if chosen & set(only) or chosen - {study.baseline} or (not only and not without):
             selected.append(replace(study, variants=variants))
     return selected

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from barlowctl.errors import UserError
-
-Override = str  # key=value, as for --set
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of a study.
-
-    Attributes:
-        published: top-1 and top-5. x: its place on the axis of a curve.
-        group: the method, where a study has several: each has a line of its own in a figure.
-        baseline: the variant that this one is compared with; None: the study's.
-    """
-
-    name: str
-    overrides: tuple[Override, ...] = ()
-    published: tuple[float | None, float | None] = (None, None)
-    x: float | None = None
-    group: str | None = None
-    baseline: str | None = None
-
-    @property
-    def label(self) -> str:
-        """What it is within its group: on an axis that all groups share."""
-        return self.name.removeprefix(f"{self.group}.")
+from barlowctl.study.variant import NAME, Variant
 
 
 @dataclass(frozen=True)

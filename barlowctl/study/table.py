@@ -174,9 +174,13 @@ def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> 
     header = ["variant", "seeds"]
     for column in measured:
         header += [COLUMNS[column], "difference"] if column == "linear_top1" else [COLUMNS[column]]
-    times = "linear_top1" in columns and any(row["group"] and "cpu_seconds" in row for row in table)
-    header += ["CPU seconds"] if times else []
+    times = (
+        "effective_rank" in columns
+        and "linear_top5" in columns
+        and any(row["group"] and "cpu_seconds" in row for row in table)
+    )
     header += ["paper", "paper diff.", "verdict"] if published else []
+    header += ["CPU seconds"] if times else []
     lines = []
     for row in table:
         line = [row["variant"] + (f" (= {row['same_as']})" if row["same_as"] else ""), state(row)]
@@ -184,11 +188,11 @@ def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> 
             line.append(mean_and_spread(row, column))
             if column == "linear_top1":
                 line.append(_difference(row))
-        if times:
-            line.append(number(row.get("cpu_seconds"), "cpu_seconds"))
         if published:
             line += [number(row["published_top1"], "top1"), number(row["published_difference"], "top1", signed=True)]
             line.append(verdict(row) or "-")
+        if times:
+            line.append(number(row.get("cpu_seconds"), "cpu_seconds"))
         lines.append(line)
     return header, lines
 

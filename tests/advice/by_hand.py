@@ -135,6 +135,7 @@ SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it
 COMPLETES = "not advice, but what makes it a whole command"
 SHOWN = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
+SHIPPED = "where no recipe is shipped to copy: all methods have one"
 OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
@@ -148,7 +149,10 @@ NOT_FOLLOWED = {
     ("assemble/machine.py pool_slots", "without --device"): CUDA,
     ("assemble/methods.py _check_passes", WHOLE): FAKED,
     ("bench/loader.py choose_rows#2", "without --rows"): MINUTES,
+    ("bench/compared.py check_method", f"--method {VALUE}"): MINUTES,
+    ("bench/compared.py check_method#2", EITHER_WORD): MINUTES,
     ("bench/step.py choose_rows", EITHER_WORD): MINUTES,
+    ("bench/step.py choose_rows#2", "--rows ours,lightly"): MINUTES,
     ("bench/step.py compare", "--batch 16"): MINUTES,
     ("cli/app.py run", "barlowctl --help"): COMPLETES,
     ("cli/bench/loss.py _size", "--sizes 256x8192"): MINUTES,
@@ -177,6 +181,7 @@ NOT_FOLLOWED = {
     ("measure/classification.py _train", "barlowctl ..."): SHOWN,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,
     ("objective/barlow_twins.py check_embeddings", "--set data.drop_last=true"): BEFORE,
+    ("study/family.py find", "--methods all"): SHIPPED,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
     ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): SHOWN,
     ("train/optim.py __init__", "--set optimizer.lars_variant=barlow-twins"): BEFORE,

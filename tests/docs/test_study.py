@@ -16,6 +16,7 @@ from barlowctl.recipe import load
 from barlowctl.study import methods, studies
 from barlowctl.study.cells import write_results
 from barlowctl.study.directory import Cell, StudyDirectory
+from barlowctl.study.family import Family, fitting
 
 
 @pytest.fixture
@@ -108,10 +109,11 @@ def test_make_names_studies_of_methods_that_can_be_run(checkout: Path, target: s
     flags = re.search(rf"^{target} := (.*)$", text, re.MULTILINE)
     assert flags is not None
     words = flags[1].split()
-    names = methods.parse(words[words.index("--methods") + 1])
+    text_of_names = words[words.index("--methods") + 1]
     for file in ("recipe.toml", "colour.toml"):
         base = load.load(str(checkout / "docs" / "study" / file))
-        family = methods.family_of(base)
+        family = fitting(base)
+        names = methods.parse(text_of_names, family)
         study = (
             methods.across(partial(studies.build, "drop-aug"), names, base, family)
             if "--drop-aug" in words
@@ -123,7 +125,7 @@ def test_make_names_studies_of_methods_that_can_be_run(checkout: Path, target: s
 
 def test_a_method_without_a_matrix_c_has_no_number_there(generator: Any, checkout: Path, tmp_path: Path) -> None:
     base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
-    study = methods.compare(["barlow-twins", "supervised"], base, "fashion-mnist")
+    study = methods.compare(["barlow-twins", "supervised"], base, Family("fashion-mnist"))
     for cell in StudyDirectory(tmp_path / "s", base, (study,), (0,)).cells:
         c = None if cell.variant.name == "supervised" else 0.9
         measures = {"linear_top1": 90.0, "mean_diagonal": c}

@@ -48,6 +48,7 @@ TOUR: dict[str, list[str]] = {
     "data preview": [],
     "recipes copy": [],
     "pretrain --recipe mine.toml": sets(*SMALL, *NARROW, "train.epochs=20", "eval.every_epochs=0"),
+    "pretrain --recipe fashion-mnist-simclr": ["--dry-run"],
     "pretrain --resume": [],
     "pretrain --recipe resnet50 --gpus": [],
     "probe": sets("eval.resize=16", "eval.crop=16"),

@@ -13,7 +13,9 @@ from barlowctl.recipe import catalog, load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import budget, figure, methods, studies, table
 from barlowctl.study.directory import StudyDirectory
-from barlowctl.study.study import Study, Variant
+from barlowctl.study.family import NAMES, Family
+from barlowctl.study.study import Study
+from barlowctl.study.variant import Variant
 
 OWN = {
     "[objective]\nlambd = 0.04": '[objective]\nname = "supervised"',
@@ -26,7 +28,7 @@ OWN = {
 
 
 @pytest.fixture
-def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """Shipped recipes with one of another method, `fashion-mnist-supervised`, that differs in more than its own."""
     folder = tmp_path / "recipes"
     shutil.copytree(catalog.shipped_directory(), folder)
@@ -38,7 +40,12 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         text.replace('"fashion-mnist"\nd', '"fashion-mnist-supervised"\nd')
     )
     monkeypatch.setattr(catalog, "shipped_directory", lambda: folder)
-    return "fashion-mnist"
+    return Family("fashion-mnist")
+
+
+def overrides_of(name: str, base: Recipe, family: Family) -> tuple[str, ...]:
+    settings = methods.settings_of(name, base, family)
+    return settings.overrides if settings else ()
 
 
 @pytest.fixture
@@ -47,9 +54,9 @@ def base() -> Recipe:
 
 
 def test_a_variant_has_the_methods_own_settings_and_the_bases_images_backbone_and_length(
-    family: str, base: Recipe
+    family: Family, base: Recipe
 ) -> None:
-    recipe = load.override(base, methods.overrides_of("supervised", base, family))
+    recipe = load.override(base, overrides_of("supervised", base, family))
     assert recipe.objective.name == "supervised"
     assert recipe.optimizer.lr == 0.1
     assert recipe.views.first.crop_scale == recipe.views.second.crop_scale == (0.3, 1.0)
@@ -57,21 +64,21 @@ def test_a_variant_has_the_methods_own_settings_and_the_bases_images_backbone_an
     assert recipe.model == base.model
 
 
-def test_the_base_recipes_own_method_stays_as_it_is(family: str, base: Recipe) -> None:
+def test_the_base_recipes_own_method_stays_as_it_is(family: Family, base: Recipe) -> None:
     changed = load.override(base, ["optimizer.lr=0.01"])
-    assert methods.overrides_of("barlow-twins", changed, family) == ()
+    assert overrides_of("barlow-twins", changed, family) == ()
 
 
-def test_a_base_of_another_method_becomes_barlow_twins_with_its_settings(family: str) -> None:
+def test_a_base_of_another_method_becomes_barlow_twins_with_its_settings(family: Family) -> None:
     base = load.load("fashion-mnist-supervised")
-    recipe = load.override(base, methods.overrides_of("barlow-twins", base, family))
+    recipe = load.override(base, overrides_of("barlow-twins", base, family))
     reference = load.load("fashion-mnist")
     assert recipe.objective == reference.objective
     assert (recipe.optimizer, recipe.model.projector) == (reference.optimizer, reference.model.projector)
     assert recipe.model.backbone_args == base.model.backbone_args
 
 
-def test_table_1_has_the_papers_numbers_and_a_baseline(family: str, base: Recipe) -> None:
+def test_table_1_has_the_papers_numbers_and_a_baseline(family: Family, base: Recipe) -> None:
     study = methods.compare(["supervised"], base, family)
     assert [(variant.name, variant.published[0]) for variant in study.variants] == [
         ("barlow-twins", 73.2),
@@ -80,7 +87,7 @@ def test_table_1_has_the_papers_numbers_and_a_baseline(family: str, base: Recipe
     assert study.baseline == "barlow-twins"
 
 
-def test_a_figure_has_every_variant_of_each_method_against_its_own_baseline(family: str, base: Recipe) -> None:
+def test_a_figure_has_every_variant_of_each_method_against_its_own_baseline(family: Family, base: Recipe) -> None:
     study = methods.across(
         lambda recipe: studies.build("drop-aug", recipe), ["supervised", "barlow-twins"], base, family
     )
@@ -93,14 +100,80 @@ def test_a_figure_has_every_variant_of_each_method_against_its_own_baseline(fami
     assert (recipe.objective.name, recipe.views.first.jitter, recipe.views.first.blur) == ("supervised", 0.0, 0.0)
 
 
-def test_names_and_families_that_are_not_there_are_refused_with_what_is(family: str, base: Recipe) -> None:
+def test_names_and_families_that_are_not_there_are_refused_with_what_is(family: Family, base: Recipe) -> None:
     with pytest.raises(UserError, match="no method 'superviced', did you mean 'supervised'") as error:
-        methods.parse("barlow-twins,superviced")
+        methods.parse("barlow-twins,superviced", family)
     assert "barlow-twins" in (error.value.allowed or "")
-    assert methods.parse("supervised, barlow-twins,supervised") == ["supervised", "barlow-twins"]
-    assert methods.parse("all") == list(methods.NAMES)
-    with pytest.raises(UserError, match="no recipe 'quickstart-supervised'"):
-        methods.overrides_of("supervised", base, "quickstart")
+    assert methods.parse("supervised, barlow-twins,supervised", family) == ["supervised", "barlow-twins"]
+    assert methods.parse("all", family) == family.names
+    assert {"barlow-twins", "supervised", "swav", "multicrop-barlow-twins"} <= set(family.names)
+    assert set(family.names) <= set(NAMES)
+    with pytest.raises(UserError, match="no recipes 'quickstart-METHOD'"):
+        overrides_of("supervised", base, Family("quickstart"))
+
+
+def test_settings_of_a_folder_are_all_that_is_a_methods_own(tmp_path: Path, base: Recipe) -> None:
+    catalog.copy("fashion-mnist-simsiam", tmp_path / "simsiam.toml")
+    own = load.load("fashion-mnist-simsiam")
+    recipe = load.override(base, overrides_of("simsiam", base, Family(str(tmp_path))))
+    assert (recipe.objective, recipe.optimizer, recipe.views.first) == (own.objective, own.optimizer, own.views.first)
+    assert recipe.model.projector == own.model.projector
+    assert (recipe.train.epochs, recipe.data) == (base.train.epochs, base.data)
+
+
+def test_a_recipe_of_another_method_than_its_name_says_is_refused(tmp_path: Path, base: Recipe) -> None:
+    catalog.copy("fashion-mnist-simsiam", tmp_path / "byol.toml")
+    with pytest.raises(UserError, match=r"byol\.toml' is of 'simsiam', and its name says 'byol'"):
+        methods.compare(["byol"], base, Family(str(tmp_path)))
+
+
+def test_what_does_not_go_with_the_base_names_the_method_and_its_recipe(tmp_path: Path, base: Recipe) -> None:
+    catalog.copy("fashion-mnist", tmp_path / "mine.toml")
+    catalog.copy("fashion-mnist-swav", tmp_path / "mine-swav.toml")
+    for name, window in (("mine", 60), ("mine-swav", 80)):  # which is all that is SwAV's own in them
+        with (tmp_path / f"{name}.toml").open("a") as file:
+            file.write(f"[views.patches]\nwindow = {window}\n")
+    narrow = load.override(base, ["views.patches.cell=70"])
+    family = Family(str(tmp_path / "mine"))
+    study = methods.compare(["swav"], narrow, family)
+    what = r"\(settings of .*mine-swav\.toml\): .*window is 80, larger than cell 70"
+    with pytest.raises(UserError, match=rf"^Table 1, variant 'swav' {what}"):
+        study.variants[1].recipe(narrow, study.source)
+    with pytest.raises(UserError, match=rf"^method 'swav' {what}"):
+        methods.across(lambda recipe: studies.build("drop-aug", recipe), ["swav"], narrow, family)
+
+
+def test_small_views_of_the_base_are_gone_where_a_method_has_none(base: Recipe) -> None:
+    multicrop = load.load("fashion-mnist-multicrop-barlow-twins")
+    changed = load.override(multicrop, overrides_of("simsiam", multicrop, Family("fashion-mnist")))
+    assert changed.views.small.count == 0
+
+
+def test_distortions_are_dropped_from_small_views_and_patches_too(base: Recipe) -> None:
+    study = methods.across(
+        lambda recipe: studies.build("drop-aug", recipe),
+        ["pirl", "multicrop-barlow-twins"],
+        base,
+        Family("fashion-mnist"),
+    )
+    recipes = {variant.name: variant.recipe(base) for variant in study.variants}
+    patches = recipes["pirl.crop-only"].views.patches
+    assert (patches.jitter, patches.grayscale, patches.photometric, patches.flip, patches.blur) == (0, 0, 0, 0, 0)
+    assert recipes["pirl.no-color"].views.patches.jitter == 0 < recipes["pirl.no-grayscale"].views.patches.jitter
+    small = recipes["multicrop-barlow-twins.crop-only"].views.small
+    assert (small.jitter, small.blur, small.erase) == (0, 0, 0)
+    assert small.count > 0
+
+
+def test_a_variant_says_where_its_settings_are_from(base: Recipe) -> None:
+    study = methods.across(
+        lambda recipe: studies.build("drop-aug", recipe), ["barlow-twins", "swav"], base, Family("fashion-mnist")
+    )
+    (variant,) = (variant for variant in study.variants if variant.name == "swav.no-grayscale")
+    changed = "views.first.grayscale=0 views.second.grayscale=0"
+    assert variant.changes == f"settings of fashion-mnist-swav {changed}"
+    assert study.variants[1].changes == changed
+    assert study.variants[0].changes == ""
 
 
 # ---- budgets ---------------------------------------------------------------------------------------------
@@ -136,6 +209,21 @@ def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe)
         limited("images=127")
 
 
+def test_a_budget_drops_the_rates_at_the_same_shares() -> None:
+    base = load.load("resnet50-supervised")  # at 30, 60, 90 and 100 of 105 epochs
+    study = methods.compare(["supervised"], base, Family("resnet50"))
+    limited = budget.limit(study, base, budget.parse(f"images={1281167 * 21}"), 1281167, lambda recipe: 1.0)
+    assert limited.variants[0].recipe(base).train.milestones == (6, 12, 18, 20)
+
+
+def test_the_chosen_variants_of_a_method_bring_its_baseline(base: Recipe) -> None:
+    study = methods.across(
+        lambda recipe: studies.build("drop-aug", recipe), ["barlow-twins", "byol"], base, Family("fashion-mnist")
+    )
+    (selected,) = studies.select([study], only=["byol.no-color"])
+    assert [variant.name for variant in selected.variants] == ["baseline", "byol.baseline", "byol.no-color"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("hours=3", "--budget 'hours=3'"), ("step=3", "did you mean 'steps'"), ("steps=no", "'no' is no number of steps")],
@@ -163,7 +251,7 @@ def test_the_cost_of_a_step_is_timed_once_and_kept(
 
 
 def test_each_method_is_compared_with_its_own_baseline_and_drawn_as_a_line(
-    family: str, base: Recipe, tmp_path: Path
+    family: Family, base: Recipe, tmp_path: Path
 ) -> None:
     study = methods.across(
         lambda recipe: studies.build("drop-aug", recipe), ["barlow-twins", "supervised"], base, family
@@ -185,7 +273,9 @@ def test_each_method_is_compared_with_its_own_baseline_and_drawn_as_a_line(
     axes = drawn.axes[0]
     ours = [container for container in axes.containers if "linear top-1" in container.get_label()]
     assert [container.get_label().split(",")[0] for container in ours] == ["barlow-twins", "supervised"]
-    assert list(ours[1].lines[0].get_xdata()) == [0, 1, 2, 3, 4]
+    drawn_at = [list(container.lines[0].get_xdata()) for container in ours]
+    assert [[round(x) for x in places] for places in drawn_at] == [[0, 1, 2, 3, 4]] * 2
+    assert all(0.02 < right - left < 0.1 for left, right in zip(*drawn_at, strict=True))  # intervals do not hide others
     labels = [text.get_text() for text in axes.get_xticklabels()]
     assert labels == ["baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only"]
     assert {line.get_label() for line in axes.lines} >= {"BYOL, paper (ImageNet)", "SimCLR, paper (ImageNet)"}
@@ -197,7 +287,7 @@ def test_each_method_is_compared_with_its_own_baseline_and_drawn_as_a_line(
 
 
 def test_small_views_are_compared_beside_two_views(base: Recipe) -> None:
-    study = methods.compare(["multicrop-barlow-twins"], base, "fashion-mnist")
+    study = methods.compare(["multicrop-barlow-twins"], base, Family("fashion-mnist"))
     assert [variant.name for variant in study.variants] == ["barlow-twins", "multicrop-barlow-twins"]
     recipe = load.override(base, study.variants[1].overrides)
     assert recipe.objective.name == "barlow-twins"

@@ -81,7 +81,42 @@ def stopped(patch: Patch) -> None:
     failing("barlowctl.study.cells.run_cell", RunStopped("stopped at step 1 of 3; the state is saved"))(patch)
 
 
+METHODS = ["ablate", "--recipe", "digits.toml", *SHORT, "--dry-run", "--methods"]
+NO_IMAGES = [*METHODS, "vicreg", "--budget"]
+
+
+def costs(text: str) -> Callable[[Patch], None]:
+    """A study whose CPU-seconds of a step were damaged."""
+
+    def prepare(patch: Patch) -> None:
+        Path("studies/digits").mkdir(parents=True)
+        Path("studies/digits/cpu-seconds.json").write_text(text)
+
+    return prepare
+
+
+def two_recipes(patch: Patch) -> None:
+    """One's own family, of Barlow Twins and VICReg."""
+    for name in ("mine", "mine-vicreg"):
+        shutil.copy("digits.toml", f"{name}.toml")
+    Path("mine-vicreg.toml").write_text(Path("digits.toml").read_text().replace("lambd = 0.02", 'name = "vicreg"'))
+
+
 SCENARIOS = {
+    "no such method": Scenario([*METHODS, "vicregg", "--settings-of", "mine"], two_recipes, slow=True),
+    "no recipe of the method": Scenario([*METHODS, "byol", "--settings-of", "mine"], two_recipes),
+    "no such family": Scenario([*METHODS, "vicreg", "--settings-of", "fashion-mnst"], slow=True),
+    "settings of no methods": Scenario(
+        ["ablate", "--drop-aug", "--recipe", "digits.toml", *SHORT, "--dry-run", "--settings-of", "mine"],
+        two_recipes,
+        slow=True,
+    ),
+    "methods of the study of the loss": Scenario([*METHODS, "vicreg", "--loss"], then="variant '", slow=True),
+    "no budget": Scenario([*NO_IMAGES, "hours=3"], slow=True),
+    "budget without a number": Scenario([*NO_IMAGES, "steps"], slow=True),
+    "budget of less than a step": Scenario([*NO_IMAGES, "images=3"], slow=True),
+    "costs damaged": Scenario([*NO_IMAGES, "cpu-seconds=9"], costs("{"), slow=True),
+    "costs are no record": Scenario([*NO_IMAGES, "cpu-seconds=9"], costs("[]"), slow=True),
     "a study of another loss": Scenario(
         ["ablate", "--lambd", "--recipe", "digits.toml", *SHORT, "--dry-run", "--set", "objective.name=supervised"]
     ),
