@@ -323,7 +323,9 @@ def test_a_study_that_is_not_there(recipe: Path, capsys: Captured) -> None:
     assert barlowctl(["ablate", "lamda", "--loss"]) == 2
     err = capsys.readouterr().err
     assert "there is no study 'lamda', did you mean 'lambd'?" in err
-    assert "allowed: loss, asymmetry, drop-aug, batch-size, projector, projector-width, lambd, --grid FILE" in err
+    assert (
+        "allowed: loss, asymmetry, drop-aug, batch-size, projector, projector-width, lambd, methods, --grid FILE" in err
+    )
     assert err.endswith("next: barlowctl ablate lambd --dry-run\n")
     assert barlowctl(["ablate", "mine.toml"]) == 2
     assert capsys.readouterr().err.endswith("next: barlowctl ablate --help\n")
@@ -335,6 +337,6 @@ def test_the_words_of_studies_are_the_options() -> None:
 
     names = {option.opts[0] for option in ROOT.commands["ablate"].params if option.param_type_name == "option"}
     words = completion.studies("")
-    assert len(words) == 7
+    assert len(words) == 8
     assert {f"--{word}" for word in words} <= names
     assert completion.studies("proj") == ["projector", "projector-width"]

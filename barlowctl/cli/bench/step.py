@@ -174,10 +174,12 @@ def _of_method(method: str | None, recipe: str) -> list[str]:
         return []
     from barlowctl.bench.compared import check_method
     from barlowctl.recipe import load
-    from barlowctl.study.methods import family_of, overrides_of
+    from barlowctl.study.family import fitting
+    from barlowctl.study.methods import settings_of
 
     base = load.load(recipe)
-    return list(overrides_of(check_method(method), base, family_of(base)))
+    settings = settings_of(check_method(method), base, fitting(base))
+    return list(settings.overrides) if settings else []
 
 
 def _widths(text: str) -> str:
