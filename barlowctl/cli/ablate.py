@@ -224,9 +224,10 @@ def _chosen(
     """
     for name in named:
         if name not in flags:
-            near = difflib.get_close_matches(name, [*flags, ALL_METHODS], n=1, cutoff=0.5)
+            known = [] if "." in name else [*flags, ALL_METHODS]  # a file is no slip of a study's name
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             raise UserError(
-                f"there is no study '{name}'{did_you_mean(name, [*flags, ALL_METHODS])}",
+                f"there is no study '{name}'{did_you_mean(name, known)}",
                 allowed=f"{', '.join(flags)}, {ALL_METHODS}, --grid FILE",
                 next=shell.line("barlowctl", "ablate", near[0], "--dry-run") if near else None,
             )
