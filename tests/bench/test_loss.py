@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,13 +98,16 @@ class NTXentLoss:
 
 
 @pytest.fixture
-def fake_lightly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_lightly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A library of that name whose cosines are right, and whose NT-Xent is another loss."""
     (tmp_path / "lightly").mkdir()
     (tmp_path / "lightly" / "__init__.py").touch()
     (tmp_path / "lightly" / "loss.py").write_text(LIGHTLY)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(loss, "_tried_value", loss.checked_value)  # in this process: it does not end it
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightly"]:
+        del sys.modules[name]  # the next test has the library that is installed, or none
 
 
 @pytest.mark.usefixtures("fake_lightly")
