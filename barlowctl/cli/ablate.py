@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "barlowctl ablate drop-aug --dry-run",
     "barlowctl ablate loss asymmetry --recipe quickstart --seeds 3 --parallel 2",
-    "barlowctl ablate drop-aug --methods barlow-twins,byol,simclr --recipe quickstart",
+    "barlowctl ablate drop-aug --methods byol,simclr --recipe quickstart",
     "barlowctl ablate --methods all --recipe quickstart --budget cpu-seconds=120",
     "barlowctl ablate projector --only last-64,last-256 --recipe quickstart",
     "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import signal
@@ -132,8 +133,9 @@ def test_the_digest_of_a_file_is_that_of_its_recipe(recipe: Path) -> None:
     value = load.load(str(recipe))
     values = tomllib.loads(load.dump(value))
     for section, keys in load.ADDED_LATER.items():
+        table = functools.reduce(lambda part, name: part.get(name, {}), section.split("."), values)
         for key in keys:
-            del values[section][key]
+            table.pop(key, None)  # views.small is written where there are small views
     before_them = tomli_w.dumps(values)
     assert load.digest_of(before_them) == load.digest(value)
     assert load.digest_of(before_them.replace("epochs = 2", "epochs = 3")) != load.digest(value)

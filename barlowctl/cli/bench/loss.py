@@ -18,6 +18,7 @@ EPILOG = examples(
     "barlowctl bench loss --json > loss.json",
 )
 
+MEASURED = "What is measured"  # panel of the help
 COLUMNS = ("N", "D", "loss", "ms (range)", "peak MB", "times faster (range)", "times less memory")
 
 
@@ -29,6 +30,7 @@ def loss(
             metavar="NAME",
             help="Whose loss: barlow-twins, vicreg, simclr, moco, moco-v2, byol, simsiam or swav.",
             autocompletion=completion.compared,
+            rich_help_panel=MEASURED,
         ),
     ] = "barlow-twins",
     sizes: Annotated[
@@ -37,6 +39,7 @@ def loss(
             "--sizes",
             metavar="NxD,NxD",
             help="Images of a batch, and width of an embedding (swav: prototypes). Default: some of the method.",
+            rich_help_panel=MEASURED,
         ),
     ] = "",
     rows: Annotated[
@@ -46,9 +49,15 @@ def loss(
             metavar="NAMES",
             help="Some of ours, lightly, solo-learn; of barlow-twins and vicreg also ours-gram, ours-primal; authors "
             "always. Default: all.",
+            rich_help_panel=MEASURED,
         ),
     ] = "",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.")] = 5,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=MEASURED
+        ),
+    ] = 5,
     device: options.Device = "cpu",
     threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     json: options.Json = False,
