@@ -44,7 +44,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
     name, rest = arguments[len(path)], arguments[len(path) + 1 :]
-    candidates = [child for child, child in command.commands.items() if not child.hidden]
+    candidates = [known for known, child in command.commands.items() if not child.hidden]
     near = _nearest(name, candidates)
     return UserError(
         f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, candidates)}",

@@ -57,7 +57,7 @@ def test_what_most_commands_have_every_one_has() -> None:
 
 def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
     """`auto, fast or plain` in the help of a text option would be a choice that no shell completes."""
-    free = {"--device", "--background", "--range", "--recipe", "--rows", "--sizes"}
+    free = {"--device", "--background", "--range", "--recipe", "--method"}
     with_a_text_as_default = {
         max(option.opts, key=len)
         for _, option in options()
