@@ -114,7 +114,7 @@ def test_every_method_is_planned_trained_measured_and_exported(name: str, recipe
     assert method_of("out.safetensors") == name
     assert barlowctl(["report", run, "--threads", "1"]) == 0
     page = Path(run, "report.html").read_text()
-    assert all(f"{term.capitalize()} term" in page for term in terms)
+    assert all(f">{term.capitalize()}<" in page for term in terms)
 
 
 DECORRELATING = {
