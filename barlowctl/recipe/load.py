@@ -37,7 +37,11 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(
             f"the recipe '{path}' cannot be read: {error.strerror}", next=shell.line("ls", "-l", path)
         ) from error
-    return parse(text, overrides, origin=Origin(str(path), text))
+    return parse(
+        text,
+        overrides,
+        origin=Origin(str(path), text, name_or_path if name_or_path in catalog.shipped() else "quickstart"),
+    )
 
 
 def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = None) -> Recipe:
@@ -182,7 +186,8 @@ def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
         method = objectives.named(values.get("objective"))
         lines = [explain(problem, origin, method) for problem in error.errors()]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
-        raise UserError("\n".join(lines[:5]) + more, next="barlowctl recipes show quickstart") from None
+        example = shell.line("barlowctl", "recipes", "show", origin.example)
+        raise UserError("\n".join(lines[:5]) + more, next=example) from None
 
 
 def _walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

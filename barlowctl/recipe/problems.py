@@ -19,10 +19,14 @@ from barlowctl.recipe.section import Section
 
 @dataclass
 class Origin:
-    """Where values came from, so that an error can name the file and line or the override."""
+    """Where values came from, so that an error can name the file and line or the override.
+
+    example: a shipped recipe that shows how it is done.
+    """
 
     file: str
     text: str
+    example: str = "quickstart"
     overridden: dict[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> str:

@@ -257,6 +257,17 @@ def test_epochs_may_be_part_of_one_and_whole_ones_are_written_as_before() -> Non
         load.load("quickstart", ["train.epochs=0"])
 
 
+def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load.load("fashion-mnist-simclr", ["objective.tau=1"])
+    assert error.value.next == "barlowctl recipes show fashion-mnist-simclr"
+    own = tmp_path / "mine.toml"
+    own.write_text('name = "mine"\n[data]\ndataset = "d"\n[objective]\ntau = 1\n')
+    with pytest.raises(UserError) as error:
+        load.load(str(own))
+    assert error.value.next == "barlowctl recipes show quickstart"
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
