@@ -152,7 +152,7 @@ def area_precision(scores: np.ndarray, present: np.ndarray) -> float:
 
 
 def _all_classes(fit_class: Callable[[int], tuple[float, float, float, int]], classes: int, threads: int) -> SvmResult:
-    """`one` class after another: (area, 11 points, cost, fits that did not converge)."""
+    """`fit_class` of every class, `threads` at a time: (area, 11 points, cost, fits that did not converge) of each."""
     with ThreadPoolExecutor(max(1, threads)) as pool:  # liblinear works with the interpreter lock released
         area, eleven, costs, failed = zip(*pool.map(fit_class, range(classes)), strict=True)
     return SvmResult(area, eleven, costs, sum(failed))

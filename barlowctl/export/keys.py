@@ -14,12 +14,12 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]"
 
 
 def without_classifier(expected: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """`found` without the keys of a classifier, unless the network of `wanted` has them too."""
+    """`weights` without the keys of a classifier, unless the network, whose state is `expected`, has them too."""
     return {key: value for key, value in weights.items() if key in expected or not key.startswith(_CLASSIFIERS)}
 
 
 def describe_difference(expected: Mapping[str, Tensor], weights: Mapping[str, Any]) -> str:
-    """In what `found` differs from a network's state: keys missing, not known to it, or of another shape; "" if not."""
+    """How `weights` differ from a network's state: keys missing, not known to it, or of another shape; "" if not."""
     parts = []
     if missing := [key for key in expected if key not in weights]:
         parts.append(f"lacks {_few(missing)}")

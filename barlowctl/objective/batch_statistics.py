@@ -1,9 +1,9 @@
 """Statistics of a batch of embeddings: its moments, and embeddings that are standardised or centred by them.
 
 Over several ranks `(n, D)` is the rank's own rows of a batch of N. Statistics are those of the whole batch, the same
-on every rank, and a backward pass gives dL / d(own rows) without a factor of the number of ranks, provided that the
-gradient that comes in is the same on every rank. Standardising takes one all-reduce of 2 D numbers forward, and
-another backward.
+on every rank. A backward pass takes dL / d(own rows) of the result, without a factor of the number of ranks, and gives
+the same of `z`. Standardising takes one all-reduce of 2 D + 1 numbers forward and one of 2 D backward, centring one of
+D + 1 in each direction.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def batch_moments(z: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor, Tens
 
 
 class _Standardize(torch.autograd.Function):
-    """Batch norm without affine parameters; its closed-form gradient keeps only the output."""
+    """Batch norm without affine parameters; its closed-form gradient keeps the output and 1 / std, and no input."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, ranks: Ranks) -> Tensor:

@@ -4,7 +4,8 @@
       = 4 - 2 mean_b s(p1_b, z2'_b) - 2 mean_b s(p2_b, z1'_b),  s the cosine
 
 p are predictions of the online network, z' projections of the target network, which are constants. The sum of both
-directions, as in the authors' code; other libraries take half of the mean of the cosines, a fourth of its gradient.
+directions, as in the authors' code; other libraries take half the sum of both mean cosines, negated: a fourth of its
+gradient.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def byol_loss(
     the number of ranks (see `distributed`). `shares`: how many rows each rank has; None: they ask one another.
 
     Raises:
-        UserError: shapes that differ.
+        UserError: shapes that differ, no matrices, or integers.
     """
     check_predictions(p1, p2, z1, z2)
     with full_precision(p1):

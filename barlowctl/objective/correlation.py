@@ -1,14 +1,15 @@
 """The terms of the loss, of the cross-correlation matrix, with closed-form gradients.
 
 Every function here takes embeddings `(n, D)`, normalised (`batch_statistics`) or raw, float32 or float64, and
-returns a tensor of the same dtype. The terms are `torch.autograd.Function`s, so that what is kept for the
-backward pass is one `D x D` matrix (primal) or two `n x N` ones (Gram) and nothing else.
+returns tensors of the same dtype. The terms are `torch.autograd.Function`s, so that what is kept for the
+backward pass, beside the embeddings (gathered ones too, in the Gram form over ranks) and the diagonal of C, is one
+`D x D` matrix (primal) or two `n x N` ones (Gram).
 
 Over several ranks `(n, D)` is the rank's own rows of a batch of N. Terms are those of the whole batch, the same on
 every rank, and a backward pass gives dL / d(own rows) without a factor of the number of ranks, provided that the
 gradient of the terms that comes in is the same on every rank:
 
-    primal terms    forward: one all-reduce of D² numbers; backward: none
+    primal terms    forward: one all-reduce of D² numbers; backward: none (cross-entropy terms alike)
     Gram terms      forward: an all-gather of 2 N D numbers, an all-reduce of D + 1; backward: none
 """
 

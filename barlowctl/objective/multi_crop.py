@@ -9,8 +9,9 @@ L_BT(z_1, z_2) = L_BT(z_2, z_1), for C becomes its transpose.
 Nobody has published this loss; the rule is SwAV's and VICRegL's (`docs/methods.md`).
 
 Of the 2 (V - 1) comparisons the one between the two anchors occurs twice and is formed once. In the Gram form a view's
-`N x N` matrix is formed once for all its comparisons, and what the backward pass keeps are three such matrices, however
-many views there are: with G_v of view v, w the weight of a pair and S the sum of G over the small views,
+`N x N` matrix is formed once for all its comparisons, and what the backward pass keeps, beside the embeddings, are
+three such matrices, however many views there are: with G_v of view v, w the weight of a pair and S the sum of G over
+the small views,
 
     sum_pairs w ||C||² = <G_1, P_1> + w_s <G_2, S>      P_1 = w_12 G_2 + w_s S,  P_2 = w_12 G_1 + w_s S,
     d/dA_v             = 2 P_v A_v                      P_small = w_s (G_1 + G_2).

@@ -68,7 +68,7 @@ def pirl_loss(
         shares: how many rows each rank has; None: they ask one another.
 
     Raises:
-        UserError: shapes that do not fit together; a temperature that is not positive.
+        UserError: images, patches and positives of different shapes; a temperature that is not positive.
     """
     shares = agreed_shares(image, ranks, shares)
     halves = []

@@ -49,7 +49,7 @@ def simsiam_loss(
         shares: how many rows each rank has; None: they ask one another.
 
     Raises:
-        UserError: shapes that differ.
+        UserError: shapes that differ, no matrices, or integers.
     """
     check_predictions(p1, p2, z1, z2)
     with full_precision(p1):

@@ -5,12 +5,12 @@
     c(Z)      = sum_{i != j} Cov_ij² / D                                 covariance
     L         = 25 s(Z1, Z2) + 25 (v(Z1) + v(Z2)) / 2 + (c(Z1) + c(Z2))
 
-Var and Cov are divided by N - 1. The factor 1/2 of the variance term is that of the authors' code
-(`main_vicreg.py`); the paper prints mu [v(Z1) + v(Z2)] without it.
+Var and Cov are divided by N - 1. Two factors are those of the authors' code (`main_vicreg.py`), where the paper prints
+none: the mean of s over dimensions (the paper sums over them) and the 1/2 of the variance term.
 
 `c` takes one of the two forms that Barlow Twins has (`docs/objective.md`): with A the centred rows,
-`||Aᵀ A||² = ||A Aᵀ||²`, and of the two matrices the smaller one is formed. Gradients are closed: what is kept is A and
-that matrix.
+`||Aᵀ A||² = ||A Aᵀ||²`, and of the two matrices the cheaper one is formed. Gradients are in closed form: what is kept
+is A (gathered too, in the Gram form over ranks) and that matrix.
 
 Deviation: N is the number of rows that are there, also in the last, smaller batch of an epoch, where the authors divide
 the covariance by the nominal batch size minus one.

@@ -2,13 +2,13 @@
 
     checkpoints/step-00000123/
         model.safetensors       the method's state_dict
-        optimizer.safetensors   the tensors of the optimizer's state_dict
+        optimizer.safetensors   the tensors of the optimizer's state_dict, and those of `extra`
         random.safetensors      states of random number generators, uint8
-        state.json              step, epoch, scalars, strides, the SHA-256 of each file and its own
+        state.json              step, epoch, batch, scalars, strides, the SHA-256 of each file and its own
 
 A checkpoint is written under a temporary name next to its place, flushed to the disk, and renamed; older
 ones go only after that. Restored tensors have the bits, dtype, shape and strides (channels_last) they were
-saved with (`tensor_files`).
+saved with, as far as `tensor_files` says.
 """
 
 from __future__ import annotations
@@ -116,11 +116,12 @@ def list_checkpoints(directory: Path) -> list[Path]:
 
 
 def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
-    """The newest checkpoint whose every byte is as it was written.
+    """The newest checkpoint of which every byte that is read is as it was written.
 
     Args:
         directory: where `save` wrote.
-        model_only: skip the optimizer and the random states (for evaluation and export).
+        model_only: read and verify the model's tensors alone, for evaluation and export; `optimizer`, `random` and
+            `extra` are empty then.
 
     Raises:
         UserError: there is none, or none is intact.
@@ -141,7 +142,7 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
 
 
 def _begin_again(run: Path) -> str:
-    """The command that trains a run anew; for what is trained inside another command, that command without these."""
+    """How to begin again: a run anew from its recipe; else delete what a command trained, and type that command."""
     if (run / "recipe.toml").is_file():
         return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml")
     return f"{shell.line('rm', '-r', run)} && barlowctl ..."

@@ -114,7 +114,8 @@ def _add(p: Tensor, direction: Tensor, factor: Any) -> None:
 def orthogonalize(matrix: Tensor) -> Tensor:
     """`U S' Vᵀ` of a matrix `U S Vᵀ`, same shape and dtype, with singular values S' between about 0.7 and 1.2.
 
-    Five Newton-Schulz iterations in bfloat16, on the side of the smaller dimension. Zeros stay zeros.
+    Five Newton-Schulz iterations in bfloat16, on the side of the smaller dimension. They lift a singular value by a
+    factor of some 500 at most: one below about 0.002 of the matrix's (Frobenius) norm stays smaller. Zeros stay zeros.
     """
     wide = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
     x = (wide / wide.norm().clamp_min(SMALLEST_NORM)).bfloat16()

@@ -1,5 +1,7 @@
 """Tensors in safetensors files that come back as they were: bits, dtype, shape, strides, and which are the same one.
 
+Strides with holes or overlaps (a slice, an expanded tensor) are the exception: such a tensor comes back row-major.
+
 Nested values (an optimizer's state) become JSON whose tensors lie in such a file. Tensors are read into freshly
 allocated memory: a mapped file may be aligned differently, and reductions round differently then.
 """

@@ -39,7 +39,7 @@ def choose_layout(path: Path, requested: LayoutName | None = None) -> Layout:
     beside archives, unless they are fewer (a logo beside shards).
 
     Raises:
-        UserError: `wanted` is not there.
+        UserError: what is `requested` is not there.
     """
     archives = tar_files(path) or parquet_files(path)
     places = folders_of_images(path)

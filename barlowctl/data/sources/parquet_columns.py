@@ -46,7 +46,7 @@ def choose_image_column(
     """The column to read, and the others that hold images.
 
     Args:
-        wanted: what was asked for, if anything.
+        requested: what was asked for, if anything.
         first: a column's first bytes that are not null; None: it has none.
         where: the file, for messages.
 

@@ -57,7 +57,7 @@ def parquet_files(path: Path) -> list[Path]:
 
 
 class ParquetImages(Source):
-    """Rows of Parquet files; the images of `GROUPS_KEPT` row groups are in memory at a time.
+    """Rows of Parquet files; the images of `GROUPS_CACHED` row groups are in memory at a time.
 
     The image column is one of bytes, or of structs with a field `bytes` (`parquet_columns`); labels are in a column
     that is called label, class or the like, or that Hugging Face's note in the file gives names of classes

@@ -13,7 +13,7 @@ import numpy as np
 from barlowctl.errors import UserError, instead
 
 ALL = "all"
-"""The wanted member that is every one."""
+"""What to ask for where every member is to be read."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _PHOTO = {"rgb", "image", "img", "input", "photo", "picture", "color", "colour", "original", "orig", "left", "full"}
@@ -71,11 +71,11 @@ def choose_members(
 
     Args:
         names: of images. shards: which file each lies in; samples do not cross files.
-        wanted: a member ("jpg", "seg.png"), `ALL`, or None: photos rather than masks, plain endings first.
+        requested: a member ("jpg", "seg.png"), `ALL`, or None: photos rather than masks, plain endings first.
         samples: whether files that are no images (labels, captions) share names with images, as samples' parts do.
 
     Raises:
-        UserError: no image is of the wanted member.
+        UserError: no image is of the requested member.
     """
     keep = np.ones(len(names), dtype=bool)
     members = Counter(key_and_member(name)[1] for name in names)

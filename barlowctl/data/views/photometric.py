@@ -265,7 +265,7 @@ def enhance(planes, spare, parameters):
 
 @njit(nogil=True)
 def distort(planes, spare, parameters):
-    """Apply a `Draw` (but for its crop and flip) to planes (C, S, S) in place.
+    """Apply the photometric chain of a `Draw` to planes (C, S, S) in place; `corruption.corrupt` has what follows it.
 
     Args:
         spare: float32 (>= `blur_scratch`,).

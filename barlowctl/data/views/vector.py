@@ -1,9 +1,9 @@
-"""The loops that the loader spends its time in, as vector code: a weighted sum of lines, and a transposition.
+"""The loops that the loader spends its time in, as vector code: a weighted sum of lines, a transposition, and a copy.
 
 Written in LLVM's vectors rather than left to numba's loop vectoriser, which must guard against arrays that overlap
 and pairs its loops differently from version to version. LLVM cuts the vectors to what the machine has.
 
-Both read whole vectors and so up to `SLACK` elements past the end of a line: their sources must have that room.
+The first two read whole vectors and so up to `SLACK` elements past the end of a line: sources must have that room.
 """
 
 from __future__ import annotations
