@@ -137,7 +137,7 @@ def mean_precision(
     measure: Callable[[np.ndarray, np.ndarray], float] = svm.area_precision,
 ) -> float:
     """mAP in percent, with one choice changed; the defaults are `svm.voc_svm`'s."""
-    found = []
+    precisions = []
     for label in range(targets.shape[1]):
         members = np.ones(len(train), bool) if train_difficult else targets[:, label] != -1
         x, y = train[members], np.where(targets[members, label] == 1, 1, -1)
@@ -150,8 +150,8 @@ def mean_precision(
         ]
         scores = machine(sorted(costs)[int(np.argmax(reached))]).fit(x, y).decision_function(test)
         counted = np.ones(len(test), bool) if test_difficult else test_targets[:, label] != -1
-        found.append(measure(scores[counted], test_targets[counted, label] == 1))
-    return 100 * float(np.mean(found))
+        precisions.append(measure(scores[counted], test_targets[counted, label] == 1))
+    return 100 * float(np.mean(precisions))
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -192,19 +192,19 @@ def voc(subject: Subject, count: int, folder: Path) -> None:
     both = of(BothPoolings(backbone), SquashSpec(224, how))
     channels = both[0].shape[1] // 5
     parts = (np.s_[: 4 * channels], np.s_[4 * channels :])
-    shown, average = (turned([one[:, part] for one in both]) for part in parts)
+    quarters, average = (turned([one[:, part] for one in both]) for part in parts)
 
     def score(features: list[np.ndarray], **choice: object) -> float:
         return mean_precision(features[0], targets[0], features[1], targets[1], **choice)  # type: ignore[arg-type]
 
-    base = score(shown)
+    base = score(quarters)
     print(f"voc: {count} trainval and {count} test pictures, {subject.name}; mAP (area) {base:.2f}", flush=True)
-    own = 100 * svm.voc_svm(shown[0], targets[0], shown[1], targets[1]).mean_area
+    own = 100 * svm.voc_svm(quarters[0], targets[0], quarters[1], targets[1]).mean_area
     print(f"| the same through `svm.voc_svm` | {own - base:+.2f} |", flush=True)
     to_input = normalization(subject.recipe)
     fewer = [*(2.0**power for power in range(-19, -3)), 0.01, 0.1]
     for name, value in (
-        ("11 points instead of the area", lambda: score(shown, measure=svm.eleven_point_precision)),
+        ("11 points instead of the area", lambda: score(quarters, measure=svm.eleven_point_precision)),
         (
             "resize 256, centre crop 224 instead of the whole picture",
             lambda: score(turned(of(windows, CenterSpec(256, 224, how)))),
@@ -214,19 +214,19 @@ def voc(subject: Subject, count: int, folder: Path) -> None:
             "resized in two steps, bilinear, not antialiased",
             lambda: score(turned([in_two_steps(windows, source, to_input) for source in sources])),
         ),
-        ("positives weighted once", lambda: score(shown, weight=1)),
-        ("18 costs (the code's default flag) instead of 26", lambda: score(shown, costs=fewer)),
-        ("difficult left out of training", lambda: score(shown, train_difficult=False)),
-        ("difficult counted as absent in the test", lambda: score(shown, test_difficult=True)),
-        ("another seed of liblinear", lambda: score(shown, seed=1)),
+        ("positives weighted once", lambda: score(quarters, weight=1)),
+        ("18 costs (the code's default flag) instead of 26", lambda: score(quarters, costs=fewer)),
+        ("difficult left out of training", lambda: score(quarters, train_difficult=False)),
+        ("difficult counted as absent in the test", lambda: score(quarters, test_difficult=True)),
+        ("another seed of liblinear", lambda: score(quarters, seed=1)),
     ):
         print(f"| {name} | {value() - base:+.2f} |", flush=True)
     for shots in (1, 4):
         ours, theirs = [], []
         for draw in range(svm.LOW_SHOT_DRAWS):
-            arguments = (shown[0], targets[0], shown[1], targets[1])
+            arguments = (quarters[0], targets[0], quarters[1], targets[1])
             ours.append(100 * svm.low_shot(*arguments, shots=shots, draw=draw).mean_area)
-            theirs.append(low_shot_on_test(shown, targets, shots, draw))
+            theirs.append(low_shot_on_test(quarters, targets, shots, draw))
         print(
             f"| {shots} positives: best cost on the test pictures | {np.mean(theirs) - np.mean(ours):+.2f} |",
             flush=True,
@@ -284,8 +284,8 @@ def linear(subject: Subject, count: int, folder: Path) -> None:
         reached = []
         for seed in range(3):
             drawn = balanced_draw(torch.from_numpy(labelled.train.labels), 10.0, seed=seed).numpy()
-            found = fit(subject, labelled, protocol, RUNTIME, device, folder=folder, seed=seed, subset=drawn)
-            reached.append(100 * accuracy(found.scores, found.labels))
+            result = fit(subject, labelled, protocol, RUNTIME, device, folder=folder, seed=seed, subset=drawn)
+            reached.append(100 * accuracy(result.scores, result.labels))
         return np.array(reached)
 
     base = semi()

@@ -109,12 +109,12 @@ def run(section: Section) -> tuple[bool, list[str]]:
     for command in section.commands:
         start = time.monotonic()
         ours = command[:3] == BARLOWCTL
-        shown = " ".join(("barlowctl", *command[3:]) if ours else ("python", *command[1:]))
-        print(f"{section.name}: {shown}", flush=True)
+        command_line = " ".join(("barlowctl", *command[3:]) if ours else ("python", *command[1:]))
+        print(f"{section.name}: {command_line}", flush=True)
         text, code = output_of(command, max(1.0, until - start))
         good = good and code == 0
         ended = "" if code == 0 else f", exit code {code}"
-        lines += [f"`{shown}` ({time.monotonic() - start:.0f} s{ended})", "", "```", *text, "```", ""]
+        lines += [f"`{command_line}` ({time.monotonic() - start:.0f} s{ended})", "", "```", *text, "```", ""]
         print("\n".join(text[-12:]), flush=True)
     return good, lines
 
@@ -139,10 +139,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="sections, comma-separated")
     parser.add_argument("--out", type=Path, help="default: docs/benchmarks/DATE-gpu.md, of a rehearsal gpu-check.md")
     arguments = parser.parse_args()
-    found = {section.name: section for section in sections(arguments.rehearse)}
-    names = [name.strip() for name in arguments.only.split(",") if name.strip()] or list(found)
-    if unknown := [name for name in names if name not in found]:
-        parser.error(f"there is no section '{unknown[0]}'; there are {', '.join(found)}")
+    by_name = {section.name: section for section in sections(arguments.rehearse)}
+    names = [name.strip() for name in arguments.only.split(",") if name.strip()] or list(by_name)
+    if unknown := [name for name in names if name not in by_name]:
+        parser.error(f"there is no section '{unknown[0]}'; there are {', '.join(by_name)}")
     today = datetime.date.today().isoformat()
     out = arguments.out or (
         Path("gpu-check.md") if arguments.rehearse else CHECKOUT / "docs" / "benchmarks" / f"{today}-gpu.md"
@@ -150,7 +150,7 @@ def main() -> int:
     page = [f"# {'Rehearsal' if arguments.rehearse else 'GPU check'} of {today}", "", *machine(), ""]
     failed = []
     for name in names:
-        good, lines = run(found[name])
+        good, lines = run(by_name[name])
         page += lines
         failed += [] if good else [name]
         out.write_text("\n".join(page), encoding="utf-8")

@@ -44,8 +44,8 @@ def _section(context: Any, depth: int) -> str:
     for section in pages.sections(command, context):
         rows = [f"| {_code(name)} | {_cell(what)} |" for name, what in section.rows if "--help" not in name]
         lines += [f"| {section.title} | |", "|---|---|", *rows, ""] if rows else []
-    if shown := pages.examples_of(command):
-        lines += ["Examples:", "", "```bash", *shown, "```", ""]
+    if examples := pages.examples_of(command):
+        lines += ["Examples:", "", "```bash", *examples, "```", ""]
     lines += [text for remark in pages.remarks(command) for text in (remark, "")]
     return "\n".join(lines)
 

@@ -126,6 +126,11 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def scripts() -> list[Path]:
+    """Python files beside the package, which keep to its words too."""
+    return sorted(path for folder in ("tests", "docs", "benchmarks") for path in (CHECKOUT / folder).rglob("*.py"))
+
+
 def dotted(path: Path) -> str:
     """barlowctl/data/home.py is "data.home"; barlowctl/data/__init__.py is "data"."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -172,7 +177,7 @@ def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
 
 def violations(source: str, module: str) -> list[str]:
     """What a module's imports break; empty when they are fine."""
-    part, found = part_of(module), []
+    part, messages = part_of(module), []
     may_import = {part, "__version__"} | MAY_IMPORT[part] | (set() if part in LEAVES else LEAVES)
     tree = ast.parse(source)
     for name, line in imports(tree):
@@ -180,33 +185,33 @@ def violations(source: str, module: str) -> list[str]:
         target = part_of(rest)
         if root == "barlowctl":
             if target and target not in may_import:
-                found.append(f"{module}:{line} {part} imports {target}")
+                messages.append(f"{module}:{line} {part} imports {target}")
         elif root in {"typer", "click", "rich"} and part != "cli":
-            found.append(f"{module}:{line} imports {root} below cli")
+            messages.append(f"{module}:{line} imports {root} below cli")
         for light, allowed in LIGHT.items():
             inside = module == light or module.startswith(f"{light}.")
             if inside and root not in sys.stdlib_module_names | allowed | {"barlowctl"}:
-                found.append(f"{module}:{line} imports {root}")
+                messages.append(f"{module}:{line} imports {root}")
     if part in {"cli", "__init__", "__main__"}:
         for statement in top_level(tree):
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for name, line in imports(statement):
                     if name.partition(".")[0] in HEAVY:
-                        found.append(f"{module}:{line} imports {name} at its top")
-    return found
+                        messages.append(f"{module}:{line} imports {name} at its top")
+    return messages
 
 
 def arrows() -> dict[str, set[str]]:
     """Which part imports which others, read off every module."""
-    found: dict[str, set[str]] = {part: set() for part in MAY_IMPORT}
+    targets: dict[str, set[str]] = {part: set() for part in MAY_IMPORT}
     for path in modules():
         part = part_of(dotted(path))
         for name, _ in imports(ast.parse(path.read_text())):
             root, _, rest = name.partition(".")
             if root == "barlowctl" and rest:
-                found[part].add(part_of(rest))
-        found[part] -= {part, "__version__"}
-    return found
+                targets[part].add(part_of(rest))
+        targets[part] -= {part, "__version__"}
+    return targets
 
 
 def reached(start: str) -> set[str]:
@@ -340,25 +345,25 @@ def method_questions(source: str) -> list[int]:
         text = ast.unparse(node)
         return bool(re.search(r"\b(objective|method)(\.name|_name)?$", text))
 
-    asked = []
+    lines = []
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Compare(left=left, ops=ops, comparators=others) if not any(
                 isinstance(op, ast.Is | ast.IsNot) for op in ops
             ):
                 sides = (left, *others)
-                found = any(map(is_method, sides)) and any(
+                is_question = any(map(is_method, sides)) and any(
                     isinstance(node, ast.Constant) for side in sides for node in ast.walk(side)
                 )
             case ast.Match(subject=subject):
-                found = is_method(subject)
+                is_question = is_method(subject)
             case ast.Call(func=ast.Name(id="isinstance"), args=[one, *_]):
-                found = is_method(one)
+                is_question = is_method(one)
             case _:
-                found = False
-        if found:
-            asked.append(node.lineno)
-    return asked
+                is_question = False
+        if is_question:
+            lines.append(node.lineno)
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -419,6 +424,14 @@ def names_that_say_nothing(source: str) -> list[str]:
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_names_say_what_they_hold(path: Path) -> None:
     assert names_that_say_nothing(path.read_text()) == []
+
+
+def test_names_of_tests_docs_and_benchmarks_say_what_they_hold() -> None:
+    names = {
+        str(path.relative_to(CHECKOUT)): names_that_say_nothing(path.read_text(encoding="utf-8")) for path in scripts()
+    }
+    assert names.keys() > {"tests/test_architecture.py", "docs/study/early.py", "benchmarks/gpu_check.py"}
+    assert {path: of_file for path, of_file in names.items() if of_file} == {}
 
 
 @pytest.mark.parametrize(

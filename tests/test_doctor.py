@@ -15,17 +15,17 @@ from barlowctl.doctor.check import Check
 
 
 def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
-    found = doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
-    assert [check.name for check in found] == [
+    checks = doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
+    assert [check.name for check in checks] == [
         "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba", "numba cache",
         "compiler", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
     ]  # fmt: skip
-    for check in found:
+    for check in checks:
         assert check.value
         assert check.status in ("ok", "warn", "fail")
         assert check.advice or check.status == "ok", f"{check.name}: {check.status} without advice"
     required = ("python", "torch", "torchvision", "timm", "numba", "jpeg")
-    assert {check.name: check.status for check in found if check.name in required} == dict.fromkeys(required, "ok")
+    assert {check.name: check.status for check in checks if check.name in required} == dict.fromkeys(required, "ok")
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise OSError("libcudart.so.13: cannot open shared object file\nand more")
 
     monkeypatch.setattr(software, "check_torchvision", broken)
-    found = {check.name: check for check in doctor.checks(data_home=tmp_path, runs=tmp_path)}
-    assert found["torchvision"].status == "fail"
-    assert found["torchvision"].value == "OSError: libcudart.so.13: cannot open shared object file"
-    assert found["timm"].status == "ok"
+    by_name = {check.name: check for check in doctor.checks(data_home=tmp_path, runs=tmp_path)}
+    assert by_name["torchvision"].status == "fail"
+    assert by_name["torchvision"].value == "OSError: libcudart.so.13: cannot open shared object file"
+    assert by_name["timm"].status == "ok"
 
 
 def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +135,8 @@ def test_a_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nonexistent/g++")  # torch takes no other then
-    found = software.check_compiler()
-    assert (found.status, found.value) == ("warn", "no /nonexistent/g++, which CXX names")
+    check = software.check_compiler()
+    assert (check.status, check.value) == ("warn", "no /nonexistent/g++, which CXX names")
 
 
 def test_processor_flags(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ def listed(checkout: Path, name: str) -> dict[str, str]:
     """Package to version ("" where constraints.txt has it) of one of the lists."""
     lines = (checkout / ".ci" / "gpu" / f"{name}.txt").read_text().splitlines()
     requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    found = {requirement.name: str(requirement.specifier).removeprefix("==") for requirement in requirements}
-    assert len(found) == len(requirements), f"{name}.txt names a package twice"
-    assert [package for package in found if canonicalize_name(package) != package] == []
-    return found
+    versions = {requirement.name: str(requirement.specifier).removeprefix("==") for requirement in requirements}
+    assert len(versions) == len(requirements), f"{name}.txt names a package twice"
+    assert [package for package in versions if canonicalize_name(package) != package] == []
+    return versions
 
 
 def test_what_is_gathered_is_what_is_needed_less_what_is_there(checkout: Path) -> None:

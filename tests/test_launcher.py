@@ -142,11 +142,11 @@ def test_whatever_the_variables_hold_it_is_a_process_or_a_users_error() -> None:
         environment = {name: generator.choice(values) for name in names if generator.random() < 0.4}
         says_errors(environment)
         with contextlib.suppress(UserError):
-            found = detect(environment)
+            process = detect(environment)
             places += 1
-            assert 0 <= found.rank < found.size
-            assert 0 <= found.local_rank < found.local_size
-            assert found.size == 1 or found.by
+            assert 0 <= process.rank < process.size
+            assert 0 <= process.local_rank < process.local_size
+            assert process.size == 1 or process.by
     assert places > 100
 
 

@@ -88,14 +88,14 @@ def test_the_version_is_the_package_s_own(wheel: Path) -> None:
 
 def pins(checkout: Path) -> dict[str, str]:
     """Package to version, from the constraints file."""
-    found = {}
+    versions = {}
     for line in (checkout / ".ci" / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")
             assert canonicalize_name(name) == name, f"{name}: write it in its normal form"
-            assert name not in found, f"{name} is pinned twice"
-            found[name] = version
-    return found
+            assert name not in versions, f"{name} is pinned twice"
+            versions[name] = version
+    return versions
 
 
 def shim_requirements(checkout: Path) -> list[str]:
@@ -105,7 +105,7 @@ def shim_requirements(checkout: Path) -> list[str]:
 
 def required(names: list[str], *, there: frozenset[str] = frozenset()) -> set[str]:
     """Every package that an installation of these asks for beside what is `there`, read off what is installed."""
-    found: set[str] = set()
+    packages: set[str] = set()
     pending = [Requirement(name) for name in names]
     seen: set[tuple[str, frozenset[str]]] = set()
     while pending:
@@ -114,7 +114,7 @@ def required(names: list[str], *, there: frozenset[str] = frozenset()) -> set[st
         if key in seen or key[0] in there:
             continue
         seen.add(key)
-        found.add(key[0])
+        packages.add(key[0])
         try:
             below = metadata.requires(requirement.name) or []
         except metadata.PackageNotFoundError:
@@ -123,7 +123,7 @@ def required(names: list[str], *, there: frozenset[str] = frozenset()) -> set[st
             chosen = requirement.extras or {""}
             if child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in chosen):
                 pending.append(child)
-    return found
+    return packages
 
 
 def test_every_package_that_setup_installs_is_pinned(checkout: Path) -> None:
@@ -183,9 +183,9 @@ def tools(folder: Path, names: list[str]) -> Path:
     """A folder of these programs only, to be the whole PATH."""
     folder.mkdir(exist_ok=True)
     for name in names:
-        found = shutil.which(name)
-        assert found is not None
-        (folder / name).symlink_to(found)
+        program = shutil.which(name)
+        assert program is not None
+        (folder / name).symlink_to(program)
     return folder
 
 

@@ -102,19 +102,19 @@ def find(pictures: Path) -> list[Path]:
     Raises:
         SystemExit: one is missing.
     """
-    found = []
+    paths = []
     for name in IN_PACKAGES:
         path = next((root / name for root in (pictures / "usr/share", pictures) if (root / name).is_file()), None)
         if path is None:
             raise SystemExit(f"'{name}' is not below '{pictures}'; the packages are {', '.join(PACKAGES)}")
-        found.append(path)
+        paths.append(path)
     for package, name in IN_PYTHON:
         spec = importlib.util.find_spec(package)
         path = None if spec is None or spec.origin is None else Path(spec.origin).parent / name
         if path is None or not path.is_file():
             raise SystemExit(f"{package} has no {name}: pip install scikit-image scikit-learn")
-        found.append(path)
-    return found
+        paths.append(path)
+    return paths
 
 
 def write_tiles(path: Path, folder: Path) -> tuple[int, int]:

@@ -55,16 +55,16 @@ def after(cell: Cell, steps: int, labelled: Labelled, runtime: Runtime) -> dict[
     if done < steps:
         raise SystemExit(f"{recipe.name} with seed {recipe.seed} ended after {done} steps, before step {steps}")
     subject = of_run(FinishedRun(Path(), recipe, job.method.eval(), done, False, ()))
-    _, found = next(probe(subject, labelled, runtime, tasks=Tasks(linear=False)))
+    _, result = next(probe(subject, labelled, runtime, tasks=Tasks(linear=False)))
     seen = diagnose(job.method, labelled.train, recipe, runtime, choose_device(runtime.device))
-    return {"knn": found["knn"]["top1"], "effective_rank": found["effective_rank"], **(seen.values() if seen else {})}
+    return {"knn": result["knn"]["top1"], "effective_rank": result["effective_rank"], **(seen.values() if seen else {})}
 
 
 def before(recipe: Recipe, labelled: Labelled, runtime: Runtime) -> dict[str, float]:
     """kNN and linear top-1 (percent) of the backbone that the recipe's seed begins with."""
     start = of_run(FinishedRun(Path(), recipe, prepare(recipe, runtime).method, 0, False, ()))
-    _, found = next(probe(baseline(start, "random-init"), labelled, runtime))
-    return {"knn": found["knn"]["top1"], "linear_top1": found["linear"]["top1"]}
+    _, result = next(probe(baseline(start, "random-init"), labelled, runtime))
+    return {"knn": result["knn"]["top1"], "linear_top1": result["linear"]["top1"]}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
     source, steps = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else STEPS
     directory = StudyDirectory(source, load.load(str(source / "recipe.toml")), (studies.loss(),), ())
     (study,) = directory.studies
-    seeds = {variant: found for variant in study.variants if (found := set(directory.seeds_of(study, variant)))}
+    seeds = {variant: numbers for variant in study.variants if (numbers := set(directory.seeds_of(study, variant)))}
     shared = set.intersection(*seeds.values()) if seeds else set()
     for cell in (directory.cell(study, variant, seed) for seed in sorted(shared) for variant in seeds):
         out = cell.path / "early.json"

@@ -61,8 +61,8 @@ def generate(source: Path, folder: Path) -> str:
 
 
 def _documents(source: Path) -> list[dict[str, Any]]:
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("*.json") if file.stem != "study"]
-    studies = [document for document in found if "rows" in document]
+    documents = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("*.json") if file.stem != "study"]
+    studies = [document for document in documents if "rows" in document]
     return sorted(studies, key=lambda one: (ORDER.index(one["study"]) if one["study"] in ORDER else 99, one["study"]))
 
 
@@ -142,10 +142,10 @@ def _early(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     starts: list[dict[str, float]] = []
     steps = 0
     for file in sorted(source.glob("cells/*/*/early.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        measured.setdefault(found["variant"], []).append(found["after"])
-        steps = found["steps"]
-        starts += [found["before"]] if "before" in found else []
+        document = json.loads(file.read_text(encoding="utf-8"))
+        measured.setdefault(document["variant"], []).append(document["after"])
+        steps = document["steps"]
+        starts += [document["before"]] if "before" in document else []
     if not measured:
         return []
     lines = [

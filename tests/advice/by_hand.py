@@ -133,7 +133,7 @@ LAUNCHER = "the command of the launcher is not known to the processes that it st
 BEFORE = "the command line refuses it before"
 SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it, and types the command again"
 COMPLETES = "not advice, but what makes it a whole command"
-SHOWN = "handed on, and shown by the loop of the training"
+HANDED_ON = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
 SHIPPED = "where no recipe is shipped to copy: all methods have one"
 OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
@@ -178,12 +178,12 @@ NOT_FOLLOWED = {
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
     ("export/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
-    ("measure/classification.py _train", "barlowctl ..."): SHOWN,
+    ("measure/classification.py _train", "barlowctl ..."): HANDED_ON,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,
     ("objective/barlow_twins.py check_embeddings", "--set data.drop_last=true"): BEFORE,
     ("study/family.py find", "--methods all"): SHIPPED,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
-    ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): SHOWN,
+    ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): HANDED_ON,
     ("train/optim.py __init__", "--set optimizer.lars_variant=barlow-twins"): BEFORE,
 }
 """Places in the code (see `sites`) and texts of theirs."""

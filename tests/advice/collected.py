@@ -30,21 +30,21 @@ class Advice:
 
 def collect() -> list[Advice]:
     """All advice of the package, in the order of modules."""
-    found = []
+    advice = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        found += in_source(path.read_text(encoding="utf-8"), str(path.relative_to(PACKAGE)))
-    return found
+        advice += in_source(path.read_text(encoding="utf-8"), str(path.relative_to(PACKAGE)))
+    return advice
 
 
 def in_source(source: str, name: str) -> list[Advice]:
     """All advice of one module."""
     tree = ast.parse(source)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    found: dict[Advice, None] = {}
+    advice: dict[Advice, None] = {}
     for node, expression in _expressions(tree):
         for text in _texts(expression, parents):
-            found[Advice(text, f"{name}:{node.lineno}", _function(node, parents), node.end_lineno or 0)] = None
-    return list(found)
+            advice[Advice(text, f"{name}:{node.lineno}", _function(node, parents), node.end_lineno or 0)] = None
+    return list(advice)
 
 
 def _hands_on(node: ast.Assign) -> bool:

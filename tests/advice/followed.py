@@ -29,10 +29,10 @@ def recorded() -> dict[str, list[list[str]]]:
 
 def check(scenario: str, followed: list[tuple[str, str]]) -> None:
     """That the record of a scenario says what it followed; with RECORD_ADVICE=1 it is written."""
-    found = [list(pair) for pair in sorted(set(followed))]
+    pairs = [list(pair) for pair in sorted(set(followed))]
     known = recorded()
-    if os.environ.get(RECORDS) == "1" and known.get(scenario) != found:
-        text = json.dumps({**known, scenario: found}, indent=1, sort_keys=True, ensure_ascii=False)
+    if os.environ.get(RECORDS) == "1" and known.get(scenario) != pairs:
+        text = json.dumps({**known, scenario: pairs}, indent=1, sort_keys=True, ensure_ascii=False)
         FILE.write_text(text + "\n", encoding="utf-8")
     else:
-        assert known.get(scenario) == found, f"{FILE.name} is not up to date for '{scenario}': {found}; see {__name__}"
+        assert known.get(scenario) == pairs, f"{FILE.name} is not up to date for '{scenario}': {pairs}; see {__name__}"

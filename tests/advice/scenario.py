@@ -51,11 +51,11 @@ class Watch:
     made: list[tuple[str, tuple[Site, ...]]] = field(default_factory=list)
     given: list[str] = field(default_factory=list)
 
-    def claims(self, shown: str) -> list[tuple[str, str]]:
+    def claims(self, advice: str) -> list[tuple[str, str]]:
         """Site and text of a line that was shown."""
-        raw = [line for line in self.given if not line.endswith("--help") and advice_of(line) == shown] or [shown]
-        if shown.endswith("--help"):  # what is shown where no line of the advice is for this command
-            raw = [shown]
+        raw = [line for line in self.given if not line.endswith("--help") and advice_of(line) == advice] or [advice]
+        if advice.endswith("--help"):  # what is shown where no line of the advice is for this command
+            raw = [advice]
         return sorted(
             {
                 (site.name, text)
@@ -123,10 +123,10 @@ def provoked(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pyte
             launched.setenv(name, value)
         code = app.run(scenario.arguments)
     out, err = capsys.readouterr()
-    shown = err if scenario.code else out
+    text = err if scenario.code else out
     assert code == scenario.code, f"exit code {code}\n{out}{err}"
-    lines = re.findall(r"^next: (.*)$", shown, re.MULTILINE)
-    assert lines, shown
+    lines = re.findall(r"^next: (.*)$", text, re.MULTILINE)
+    assert lines, text
     message = re.search(r"^(?:error: )?(.*?)(?=^allowed: |^next: )", err, re.MULTILINE | re.DOTALL)
     return (message[1].strip() if message and scenario.code else ""), {line: watch.claims(line) for line in lines}
 
@@ -204,12 +204,12 @@ def follow(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pytest
         assert claims, f"nobody knows where this advice comes from: {line}"
         with unchanged_folder(patch) if len(choices) > 1 and scenario.code else contextlib.nullcontext():
             code = typed(line, scenario)
-        shown = capsys.readouterr().err
-        assert not message or message not in shown, f"{line}: the same error again\n{shown}"
+        errors = capsys.readouterr().err
+        assert not message or message not in errors, f"{line}: the same error again\n{errors}"
         if scenario.then is None:  # a group of commands shows its help, with the exit code of a wrong one
-            assert code == 0 or "error: " not in shown, f"{line}: exit code {code}\n{shown}"
+            assert code == 0 or "error: " not in errors, f"{line}: exit code {code}\n{errors}"
         else:
-            assert code == 0 or scenario.then in shown, f"{line}: exit code {code}\n{shown}"
+            assert code == 0 or scenario.then in errors, f"{line}: exit code {code}\n{errors}"
         followed += claims
     assert followed, f"nothing of this was typed: {lines}"
     return followed

@@ -39,29 +39,29 @@ def sites() -> tuple[Site, ...]:
         for line in advice.text.splitlines():
             if not is_words(line) or line == VALUE or line.startswith((f"{VALUE} --", f"{VALUE} {VALUE}")):
                 texts.setdefault((module, advice.function, int(first), advice.end), {})[line] = None
-    found, numbers = [], dict[str, int]()
+    all_sites, numbers = [], dict[str, int]()
     for module, function, first, last in sorted(texts):
         name = f"{module} {function}".strip()
         numbers[name] = numbers.get(name, 0) + 1
         ordinal = f"#{numbers[name]}" if numbers[name] > 1 else ""
-        found.append(Site(name + ordinal, module, (first, last), tuple(texts[module, function, first, last])))
-    return tuple(found)
+        all_sites.append(Site(name + ordinal, module, (first, last), tuple(texts[module, function, first, last])))
+    return tuple(all_sites)
 
 
 def on_the_way(frame: FrameType | None) -> Iterator[Site]:
     """The sites whose expressions are being evaluated in a frame and its callers."""
     while frame is not None:
-        found = _by_file().get(frame.f_code.co_filename, ())
-        yield from (site for site in found if site.lines[0] <= frame.f_lineno <= site.lines[1])
+        in_file = _by_file().get(frame.f_code.co_filename, ())
+        yield from (site for site in in_file if site.lines[0] <= frame.f_lineno <= site.lines[1])
         frame = frame.f_back
 
 
 @cache
 def _by_file() -> dict[str, list[Site]]:
-    found = dict[str, list[Site]]()
+    by_file = dict[str, list[Site]]()
     for site in sites():
-        found.setdefault(str(PACKAGE / site.module), []).append(site)
-    return found
+        by_file.setdefault(str(PACKAGE / site.module), []).append(site)
+    return by_file
 
 
 @cache

@@ -68,7 +68,7 @@ def test_commands_in_backticks_can_be_typed() -> None:
     ],
 )
 def test_what_cannot_be_followed_is_seen(line: str, fault: str) -> None:
-    assert any(fault in found for found in faults(line)), list(faults(line))
+    assert any(fault in text for text in faults(line)), list(faults(line))
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def f(console, run, name, flag):
 def g(name):
     return "e " + name
 """
-    found = [advice.text for advice in in_source(source, "m")]
-    assert set(found) == {"a", f"b {VALUE}", "c", f"rm -r {VALUE}", "d", f"e {VALUE}", f"--split {VALUE}"}
+    texts = [advice.text for advice in in_source(source, "m")]
+    assert set(texts) == {"a", f"b {VALUE}", "c", f"rm -r {VALUE}", "d", f"e {VALUE}", f"--split {VALUE}"}
 
 
 def test_programs_are_those_that_are_checked() -> None:

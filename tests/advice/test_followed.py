@@ -8,14 +8,14 @@ import tomllib
 import pytest
 
 from barlowctl.errors import UserError
-from tests.advice import sites as found
+from tests.advice import sites as advice_sites
 from tests.advice.by_hand import NOT_FOLLOWED, NOT_TYPED
 from tests.advice.checked import CHECKOUT
 from tests.advice.collected import VALUE, collect
 from tests.advice.followed import not_to_be_typed, recorded
 from tests.advice.scenarios import SCENARIOS, TOPICS
 
-SITES = found.sites()
+SITES = advice_sites.sites()
 GIVEN = {(site.name, text): f"barlowctl/{site.module}:{site.lines[0]}" for site in SITES for text in site.texts}
 FOLLOWED = {(site, text) for pairs in recorded().values() for site, text in pairs}
 
@@ -40,7 +40,7 @@ def test_reasons_are_of_advice_that_is_there_and_not_followed() -> None:
     assert set(NOT_FOLLOWED) <= set(GIVEN), set(NOT_FOLLOWED) - set(GIVEN)
     assert not set(NOT_FOLLOWED) & FOLLOWED
     texts = [text.replace(VALUE, "x") for _, text in GIVEN]
-    assert all(any(found.pattern(unused).fullmatch(text) for text in texts) for unused in NOT_TYPED)
+    assert all(any(advice_sites.pattern(unused).fullmatch(text) for text in texts) for unused in NOT_TYPED)
     assert len(NOT_FOLLOWED) < 50 < 150 < len(FOLLOWED)
 
 
@@ -48,11 +48,11 @@ def test_where_an_error_comes_from_is_seen() -> None:
     from barlowctl.recipe import catalog
 
     def sites_of(name: str) -> list[str]:
-        caught: list[found.Site] = []
+        caught: list[advice_sites.Site] = []
 
         class Seen(UserError):
             def __init__(self, *arguments: object, **options: object) -> None:
-                caught.extend(found.on_the_way(sys._getframe(1)))
+                caught.extend(advice_sites.on_the_way(sys._getframe(1)))
                 super().__init__("seen")
 
         with pytest.MonkeyPatch.context() as patch:
@@ -70,9 +70,9 @@ def test_an_extra_that_is_advised_brings_the_package() -> None:
     """`pip install 'barlowctl[plots]'` is not typed here: that it would help is read off pyproject.toml."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: " ".join(packages) for name, packages in project["optional-dependencies"].items()}
-    wanted = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
+    packages_of = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
               "tensorboard": "tensorboard", "wandb": "wandb"}  # fmt: skip
     advised = {advice.text.partition("[")[2].partition("]")[0] for advice in collect() if "barlowctl[" in advice.text}
     assert {"plots", "svm"} <= advised
     for extra in advised:
-        assert all(package in extras[extra] for package in wanted.get(extra, extra).split()), extra
+        assert all(package in extras[extra] for package in packages_of.get(extra, extra).split()), extra

@@ -122,13 +122,13 @@ def test_memory_counts_the_key_encoder_the_queue_and_the_copies_that_a_step_keep
     """Weights of both networks; the queue, its pointer and running statistics; two copies of all that is put back."""
     recipe = tiny("moco", "model.projector=[6]", "objective.queue=64")
     method = build_method(recipe)
-    found = footprint(resolve(recipe, torch.device("cpu"), 1, 10_000), method, "fp32")
+    memory = footprint(resolve(recipe, torch.device("cpu"), 1, 10_000), method, "fp32")
     trained = 4 * sum(p.numel() for p in (*method.backbone.parameters(), *method.heads()["projector"].parameters()))
     statistics = sum(b.nbytes for b in method.backbone.buffers())
-    assert (found.parameters, found.gradients, found.optimizer) == (2 * trained, trained, trained)
-    assert found.buffers == 3 * (4 * 64 * 6 + 8 + 2 * statistics) + 2 * trained
-    kept = TrainingStep(method, None, to_input=lambda x: x, device=torch.device("cpu"), precision="fp32")._remember()
-    assert found.buffers == 3 * sum(t.nbytes for t in kept.tensors) - trained
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (2 * trained, trained, trained)
+    assert memory.buffers == 3 * (4 * 64 * 6 + 8 + 2 * statistics) + 2 * trained
+    step = TrainingStep(method, None, to_input=lambda x: x, device=torch.device("cpu"), precision="fp32")
+    assert memory.buffers == 3 * sum(t.nbytes for t in step._remember().tensors) - trained
 
 
 def test_operations_are_counted_of_fewer_images_than_there_are_groups() -> None:

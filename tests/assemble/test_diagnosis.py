@@ -82,13 +82,13 @@ def test_small_views_are_not_drawn(recipe: Recipe, monkeypatch: pytest.MonkeyPat
 
 
 def test_collapse_is_said_once_until_it_is_over() -> None:
-    said: list[str] = []
+    notices: list[str] = []
     evaluation = OnlineEvaluation.__new__(OnlineEvaluation)
-    evaluation._collapsed, evaluation._notify = False, said.append
+    evaluation._collapsed, evaluation._notify = False, notices.append
     for spread in (0.5, 0.01, 0.02, 0.3, 0.04):
         evaluation._say_collapse({"embedding_spread": spread, "feature_spread": 0.3})
-    assert len(said) == 2
-    assert said[0].startswith("collapsed: the embeddings of different images point the same way (spread 0.010; ")
+    assert len(notices) == 2
+    assert notices[0].startswith("collapsed: the embeddings of different images point the same way (spread 0.010; ")
     evaluation._say_collapse({"feature_spread": 0.5})
     evaluation._say_collapse({"feature_spread": 0.0})
-    assert "the features of different images" in said[2]
+    assert "the features of different images" in notices[2]

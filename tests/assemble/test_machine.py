@@ -26,12 +26,12 @@ from barlowctl.launchers.pool import Slot
 
 
 def test_memory_that_runs_out_is_explained() -> None:
-    said = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
+    message = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
     with (
         pytest.raises(UserError, match=r"the GPU's memory ran out: CUDA out of memory") as raised,
         memory_explained("x"),
     ):
-        raise torch.OutOfMemoryError(said)
+        raise torch.OutOfMemoryError(message)
     assert raised.value.next == "x"
     with pytest.raises(UserError, match="the machine's memory ran out: you tried to allocate"), memory_explained("x"):
         torch.empty(1 << 60)
@@ -63,8 +63,8 @@ class RankOfSeveral(Ranks):
     others: Sequence[Any] = ()
 
     def objects(self, value: Any) -> list[Any]:
-        said = [(platform.node(), frozenset(other)) for other in self.others]
-        return [*said[: self.rank], value, *said[self.rank :]]
+        answers = [(platform.node(), frozenset(other)) for other in self.others]
+        return [*answers[: self.rank], value, *answers[self.rank :]]
 
 
 def rank_of_two(others: Sequence[Any]) -> RankOfSeveral:

@@ -38,7 +38,7 @@ def clock(fp32: list[float], bf16: list[float]) -> Callable[[str], float]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "fp32", "bf16", "used", "says"),
+    ("requested", "fp32", "bf16", "used", "says"),
     [
         ("bf16", 0.069, 0.05, "bf16", "as the recipe asks: 1.38 times fp32's speed"),
         ("bf16", 0.05, 0.06, "fp32", "instead of the recipe's bf16: 1.20 times bf16's speed"),
@@ -49,34 +49,36 @@ def clock(fp32: list[float], bf16: list[float]) -> Callable[[str], float]:
     ],
 )
 def test_the_faster_one_is_chosen_and_by_how_much_is_said(
-    asked: str, fp32: float, bf16: float, used: str, says: str
+    requested: str, fp32: float, bf16: float, used: str, says: str
 ) -> None:
     """Medians: neither a slow first step nor one that was disturbed counts."""
-    found = precision.faster(asked, clock([1.0, fp32, 0.7, fp32], [0.0, bf16, bf16, 0.01]), "steps")
-    assert (found.requested, found.used) == (asked, used)
-    assert found.why.startswith(says)
-    assert ("noise" in found.why) == ("(a diff" in says)
+    choice = precision.faster(requested, clock([1.0, fp32, 0.7, fp32], [0.0, bf16, bf16, 0.01]), "steps")
+    assert (choice.requested, choice.used) == (requested, used)
+    assert choice.why.startswith(says)
+    assert ("noise" in choice.why) == ("(a diff" in says)
 
 
 def test_a_clear_ratio_is_measured_in_one_round() -> None:
-    found = precision.faster("fp16", clock([0.9, 0.32], [0.2, 0.2]), "steps")
-    assert (found.used, "1.60 times fp32's speed" in found.why, "2 x 1 steps" in found.why) == ("bf16", True, True)
+    choice = precision.faster("fp16", clock([0.9, 0.32], [0.2, 0.2]), "steps")
+    assert (choice.used, "1.60 times fp32's speed" in choice.why, "2 x 1 steps" in choice.why) == ("bf16", True, True)
 
 
 def test_costly_steps_are_measured_in_two_rounds_if_the_first_is_not_clear() -> None:
-    found = precision.faster("fp16", clock([4.0, 2.0], [2.8, 2.2]), "steps")
-    assert (found.used, "1.20 times fp32's speed" in found.why, "2 x 2 steps" in found.why) == ("bf16", True, True)
-    found = precision.faster("bf16", clock([30.0], [15.0]), "steps")
+    choice = precision.faster("fp16", clock([4.0, 2.0], [2.8, 2.2]), "steps")
+    assert (choice.used, "1.20 times fp32's speed" in choice.why, "2 x 2 steps" in choice.why) == ("bf16", True, True)
+    choice = precision.faster("bf16", clock([30.0], [15.0]), "steps")
     says = "as the recipe asks: 2.00 times fp32's speed on this CPU, measured in 2 x 1 steps"
-    assert found == Precision("bf16", "bf16", says)
+    assert choice == Precision("bf16", "bf16", says)
 
 
-@pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
-def test_nothing_is_measured_on_a_gpu_nor_where_the_recipe_asks_for_fp32(asked: str, tiny: Recipe) -> None:
-    recipe = load.override(tiny, [f"train.precision={asked}"])
-    assert precision.of_run(recipe, GPU) == Precision(asked, asked)
-    kept = Precision(asked, "fp32", "as when the run began")
-    assert precision.of_run(recipe, CPU, earlier=kept) == (Precision("fp32", "fp32") if asked == "fp32" else kept)
+@pytest.mark.parametrize("requested", ["fp32", "bf16", "fp16"])
+def test_nothing_is_measured_on_a_gpu_nor_where_the_recipe_asks_for_fp32(requested: str, tiny: Recipe) -> None:
+    recipe = load.override(tiny, [f"train.precision={requested}"])
+    assert precision.of_run(recipe, GPU) == Precision(requested, requested)
+    earlier = Precision(requested, "fp32", "as when the run began")
+    assert precision.of_run(recipe, CPU, earlier=earlier) == (
+        Precision("fp32", "fp32") if requested == "fp32" else earlier
+    )
 
 
 def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_it_was(
@@ -94,32 +96,32 @@ def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_i
     torch.set_num_threads(2)
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    found = precision.of_run(tiny, CPU, ranks=2)
+    choice = precision.of_run(tiny, CPU, ranks=2)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == 2
     weights = sum(p.numel() for p in precision.build_method(tiny).parameters())
     assert set(steps) == {("fp32", 8, weights, 1), ("bf16", 8, weights, 1)}  # a rank's share of 16
     assert len(steps) in (4, 6, 8)  # as many rounds as make it clear, at most three, after one of warm-up
-    assert f"2 x {len(steps) // 2 - 1} steps of 8 images" in found.why
+    assert f"2 x {len(steps) // 2 - 1} steps of 8 images" in choice.why
     micro = precision.of_run(load.override(tiny, ["train.micro_batch=4"]), CPU)
     assert "steps of 4 images" in micro.why
 
 
 def test_a_run_of_before_kept_its_precision_in_its_first_lines(tmp_path: Path) -> None:
-    def kept(about: dict[str, Any]) -> Precision | None:
+    def precision_of(about: dict[str, Any]) -> Precision | None:
         (tmp_path / "run.json").write_text(json.dumps(about))
         return precision.recorded_by(tmp_path)
 
     assert precision.recorded_by(tmp_path) is None
     began = "as when the run began"
-    assert kept({"facts": {"device": "cpu, 1 thread, bf16"}}) == Precision("bf16", "bf16", began)
+    assert precision_of({"facts": {"device": "cpu, 1 thread, bf16"}}) == Precision("bf16", "bf16", began)
     slower = "cpu, 2 threads, fp32 (the recipe's fp16 is slower on this CPU)"
-    assert kept({"facts": {"device": slower}}) == Precision("fp16", "fp32", began)
-    assert kept({"facts": {"device": "NVIDIA H100, fp16"}}) is None
-    assert kept({}) is None
+    assert precision_of({"facts": {"device": slower}}) == Precision("fp16", "fp32", began)
+    assert precision_of({"facts": {"device": "NVIDIA H100, fp16"}}) is None
+    assert precision_of({}) is None
     record = precision.record(Precision("bf16", "fp32", "instead: 1.2x bf16"), CPU)
-    assert kept({"precision": record}) == Precision("bf16", "fp32", "instead: 1.2x bf16, when the run began")
-    assert kept({"precision": {**record, "device": "cuda"}}) is None
+    assert precision_of({"precision": record}) == Precision("bf16", "fp32", "instead: 1.2x bf16, when the run began")
+    assert precision_of({"precision": {**record, "device": "cuda"}}) is None
 
 
 def test_a_run_that_moves_to_a_cpu_keeps_what_was_chosen_there(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def test_a_timed_step_and_its_memory_are_those_of_all_views(method: Mean, monkey
     assert method.seen == expected
     monkeypatch.setattr(objectives.BarlowTwins, "small_views", True)
     method.seen.clear()
-    found = footprint(resolve(recipe, CPU, 1, 10_000), method, "fp32")
+    memory = footprint(resolve(recipe, CPU, 1, 10_000), method, "fp32")
     assert method.seen == expected
-    assert found.activations > 0
+    assert memory.activations > 0
 
 
 @pytest.mark.parametrize(("pixels", "batch"), [(32 * 32 * 100, 64), (32 * 32 * 8, 8), (1, 2)])

@@ -25,8 +25,8 @@ KEYS = {"name", "images_per_second", "cpu_ms_per_image", "ratio_cpu", "ratio_wal
 def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--samples", "24", "--per-round", "16", "--batch", "8", "--size", "48", "--rounds", "2", "--workers", "1"]
     assert run(["bench", "loader", "--rows", "ours,authors", "--json", *flags]) == 0
-    found = json.loads(capsys.readouterr().out)
-    rows = {row["name"]: row for row in found["rows"]}
+    document = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row for row in document["rows"]}
     assert list(rows) == ["authors", "ours"]
     for row in rows.values():
         assert set(row) >= KEYS
@@ -35,8 +35,8 @@ def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) ->
         assert 30 < row["peak_mb"] < 4000
     assert rows["authors"]["ratio_cpu"] == rows["authors"]["ratio_wall"] == 1.0
     assert rows["ours"]["ratio_cpu"] > 1.0
-    assert found["set"]["images"] == 24
-    assert found["round"] == {"images": 16, "batch": 8, "size": 48, "workers": 1}
+    assert document["set"]["images"] == 24
+    assert document["round"] == {"images": 16, "batch": 8, "size": 48, "workers": 1}
 
 
 @needs_ffcv
@@ -52,10 +52,10 @@ def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = ["--rows", "ours-geometric,ours-multi-crop"]
     flags = [*rows, "--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--samples", "8"]
     assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), *flags]) == 0
-    shown = capsys.readouterr().out
-    assert "ours-geometric" in shown
-    assert "ours-multi-crop" in shown
-    assert "8 JPEGs" in shown
+    output = capsys.readouterr().out
+    assert "ours-geometric" in output
+    assert "ours-multi-crop" in output
+    assert "8 JPEGs" in output
     assert sorted((tmp_path / "jpegs").rglob("*")) == before
 
 

@@ -75,8 +75,8 @@ def test_other_implementations_compute_the_same_loss_where_installed(method: str
     except ImportError:
         pytest.skip(f"{name} is not installed")
     inputs, expected = inputs_and_value(method)
-    found = theirs(*inputs).item()
-    assert contest.as_authors(name, found) == pytest.approx(expected, rel=1e-6)
+    actual = theirs(*inputs).item()
+    assert contest.as_authors(name, actual) == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_compared_method_has_a_contest() -> None:
@@ -124,9 +124,9 @@ def test_a_value_is_compared_by_its_factor(monkeypatch: pytest.MonkeyPatch) -> N
     """lightly's half of each cosine is BYOL's 4 - 2 cos - 2 cos by 4 v + 4, and no other factor."""
     assert loss.installed(["lightly"], "byol") == (["lightly"], {})
     monkeypatch.setitem(loss_contests.CONTESTS, "byol", replace(loss_contests.CONTESTS["byol"], factors={}))
-    found = loss.installed(["lightly"], "byol")[1]["lightly"]
+    reason = loss.installed(["lightly"], "byol")[1]["lightly"]
     value = (loss.checked_value("authors", "byol") - 4) / 4
-    assert found.startswith(f"it computes another loss than the published one: {value:.8g}, not ")
+    assert reason.startswith(f"it computes another loss than the published one: {value:.8g}, not ")
 
 
 def test_a_library_that_is_broken_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +145,8 @@ def test_rows_as_json(capsys: Captured) -> None:
     """A size at which the D x D matrix is 16 MB: the Gram form needs far less, the authors' several of it."""
     code = barlowctl(["bench", "loss", "--sizes", "32x2048", "--rows", "ours,ours-primal", "--rounds", "2", "--json"])
     assert code == 0
-    found = json.loads(capsys.readouterr().out)
-    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in found["rows"]}
+    document = json.loads(capsys.readouterr().out)
+    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in document["rows"]}
     assert set(rows) == {"authors", "ours", "ours-primal"}
     keys = {"name", "n", "d", "ms", "peak_mb", "ratio_time", "ratio_memory"}
     assert all(keys <= set(row) for row in rows.values())
@@ -156,16 +156,16 @@ def test_rows_as_json(capsys: Captured) -> None:
     assert rows["ours"]["peak_mb"] < 2048**2 * 4 / 1e6
     assert rows["ours"]["ratio_memory"] > 3
     assert rows["ours"]["ratio_time"] > 2
-    assert {row["w"] for row in found["wire"]} == set(loss.RANKS)
+    assert {row["w"] for row in document["wire"]} == set(loss.RANKS)
 
 
 def test_rows_of_another_method(capsys: Captured) -> None:
     method = "swav"
     size = ["--sizes", "16x24", "--rows", "ours", "--rounds", "1"]
     assert barlowctl(["bench", "loss", "--method", method, *size, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in found["rows"]}
-    assert (found["method"], found["wire"], set(rows)) == (method, [], {"authors", "ours"})
+    document = json.loads(capsys.readouterr().out)
+    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in document["rows"]}
+    assert (document["method"], document["wire"], set(rows)) == (method, [], {"authors", "ours"})
     assert rows["ours"]["form"] is None
     assert rows["ours"]["value"] == pytest.approx(rows["authors"]["value"], rel=1e-5)
 

@@ -237,8 +237,8 @@ def test_a_row_of_the_ablation_is_compared_with_the_one_before_that_was_measured
     against = step_summary.against_of(rows, True)
     assert against == {"channels_last": None, "form chosen by size": "channels_last"}
     settings = {one.name: settings_of("ours") for one in rows}
-    found = step_summary.summarize(rows, settings, flops=1e6, peaks={}, against=against)
-    assert [row["ratio"] for row in found] == [None, 2.0]
+    summary = step_summary.summarize(rows, settings, flops=1e6, peaks={}, against=against)
+    assert [row["ratio"] for row in summary] == [None, 2.0]
 
 
 def test_each_row_of_the_ablation_changes_one_thing() -> None:
@@ -291,13 +291,13 @@ def test_a_row_that_fails_is_left_out_and_no_round_begins_too_late(monkeypatch: 
         def close(self) -> None: ...
 
     monkeypatch.setattr(step, "BenchmarkProcess", InProcess)
-    found = step.compare(tiny(), ["ours", "authors", "authors-same"], device=CPU, rounds=5, minutes=0.0)
-    assert [(row["name"], row["n"], row["ratio"]) for row in found["rows"]] == [
+    comparison = step.compare(tiny(), ["ours", "authors", "authors-same"], device=CPU, rounds=5, minutes=0.0)
+    assert [(row["name"], row["n"], row["ratio"]) for row in comparison["rows"]] == [
         ("ours", 1, 1.0),
         ("authors-same", 1, 1.0),
     ]
-    assert found["left_out"] == {"authors": "the pipeline 'authors' failed: OutOfMemoryError"}
-    assert found["peak"] == {"fp32": {"product": 3e9, "convolution": 2e9, "best": 3e9}}
+    assert comparison["left_out"] == {"authors": "the pipeline 'authors' failed: OutOfMemoryError"}
+    assert comparison["peak"] == {"fp32": {"product": 3e9, "convolution": 2e9, "best": 3e9}}
     with pytest.raises(UserError, match="no row could be measured; 'authors'"):
         step.compare(tiny(), ["authors"], device=CPU, rounds=5)
 
@@ -336,10 +336,10 @@ def test_rows_as_json(more: list[str], capsys: Captured, tmp_path: Path) -> None
     sets = [part for text in TINY[1:3] for part in ("--set", text)]
     flags = ["--rows", "ours,authors-same", "--rounds", "1", "--steps", "1", "--warmup", "1", "--batch", "16"]
     assert barlowctl(["bench", "step", "--backbone", "resnet26", "--size", "32", *sets, *flags, *more, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    ours, theirs = found["rows"]
+    document = json.loads(capsys.readouterr().out)
+    ours, theirs = document["rows"]
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     assert ours["n"] == theirs["n"] == 1
     assert theirs["ratio"] > 0
-    assert found["peak"]["fp32"]["best"] > 1e9
+    assert document["peak"]["fp32"]["best"] > 1e9
     assert (ours["data_wait"] is not None) == bool(more)

@@ -31,8 +31,8 @@ def grid(tmp_path: Path) -> Path:
 
 
 def document(capsys: Captured) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    parsed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return parsed
 
 
 def test_drop_aug_as_it_stands_says_what_is_missing(recipe: Path, capsys: Captured) -> None:
@@ -133,21 +133,22 @@ def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: 
     for at in (steps, steps - 3):
         early(["study", str(at)])
         for variant, (cell, file) in cells.items():
-            found = read(file.with_name("early.json"))
-            assert found["steps"] == at
+            document = read(file.with_name("early.json"))
+            assert document["steps"] == at
             same = {
-                key: found["after"][key] == pytest.approx(cell["measures"][key], rel=1e-6) for key in found["after"]
+                key: document["after"][key] == pytest.approx(cell["measures"][key], rel=1e-6)
+                for key in document["after"]
             }
             assert same["mean_diagonal"] == same["rms_off_diagonal"] == (at == steps)
             assert all(same.values()) == (at == steps)
-            assert ("before" in found) == (variant == "baseline")
+            assert ("before" in document) == (variant == "baseline")
     with pytest.raises(SystemExit, match=f"ended after {steps} steps"):
         early(["study", str(steps + 1)])
 
 
 def read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    parsed: dict[str, Any] = json.loads(file.read_text())
+    return parsed
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
@@ -264,8 +265,8 @@ def test_a_task_of_an_array_that_is_warned_queues_itself_again(
     first = subprocess.Popen(["bash", "array.sh"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(first, lambda: (fake / "measuring").is_file() and (fake / "measuring").read_text())
     os.kill(int((fake / "measuring").read_text()), signal.SIGUSR1)
-    said, _ = first.communicate(timeout=240)
-    assert first.returncode == 3, said
+    output, _ = first.communicate(timeout=240)
+    assert first.returncode == 3, output
     assert (fake / "requeued").read_text() == "requeue 77_1\n"
     assert not list((tmp_path / "study").rglob("cell.json"))
     monkeypatch.setenv("SLOW", "")

@@ -30,11 +30,11 @@ def study(recipe: Path) -> list[str]:
 
 def steps_of_cells() -> dict[str, set[int]]:
     """Variant -> steps of its runs, of the study's finished cells."""
-    found: dict[str, set[int]] = {}
+    steps: dict[str, set[int]] = {}
     for file in Path("study").rglob("cell.json"):
         run = json.loads(file.with_name("result.json").read_text())
-        found.setdefault(json.loads(file.read_text())["variant"], set()).add(run["steps"])
-    return found
+        steps.setdefault(json.loads(file.read_text())["variant"], set()).add(run["steps"])
+    return steps
 
 
 def variants(plan: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -71,8 +71,8 @@ def test_methods_beside_table_1_with_one_budget(study: list[str], capsys: Captur
         f"simsiam.{name}" for name in ("baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only")
     ]
     assert barlowctl([*command, "--show"]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"simsiam +1/1 .* 71.3 +-1.9", said)
+    output = capsys.readouterr().out
+    assert re.search(r"simsiam +1/1 .* 71.3 +-1.9", output)
 
 
 def test_a_plan_has_the_length_of_the_budget(
@@ -88,9 +88,9 @@ def test_a_plan_has_the_length_of_the_budget(
     assert planned["studies"][0]["note"].startswith("every variant is trained for ")
     assert variants(planned)["simsiam"]["objective.name"] == '"simsiam"'  # JSON has every value
     assert barlowctl(plan) == 0
-    shown = capsys.readouterr().out
-    assert "settings of digits-simsiam.toml" in shown
-    assert "objective" not in shown
+    output = capsys.readouterr().out
+    assert "settings of digits-simsiam.toml" in output
+    assert "objective" not in output
 
 
 @pytest.mark.slow
@@ -101,18 +101,18 @@ def test_cpu_seconds_are_timed_once_and_every_process_goes_by_them(study: list[s
     wait_for(process, lambda: list(Path("study/cells").glob("*/seed-0/metrics.jsonl")))
     process.kill()
     process.communicate()
-    kept = json.loads(Path("study/cpu-seconds.json").read_text())
-    assert len(kept) == 2
-    assert all(0.0 < seconds < 1.0 for seconds in kept.values())
+    cpu_seconds = json.loads(Path("study/cpu-seconds.json").read_text())
+    assert len(cpu_seconds) == 2
+    assert all(0.0 < seconds < 1.0 for seconds in cpu_seconds.values())
     before = set(Path("study/cells").iterdir())
     assert barlowctl([*command, "--parallel", "2", "--json"]) == 0
     assert document(capsys)["finished"] == 4
-    assert json.loads(Path("study/cpu-seconds.json").read_text()) == kept
+    assert json.loads(Path("study/cpu-seconds.json").read_text()) == cpu_seconds
     assert set(Path("study/cells").iterdir()) == before
     steps = steps_of_cells()
     assert all(len(of_seeds) == 1 for of_seeds in steps.values())
-    assert sorted(steps_of for found in steps.values() for steps_of in found) == sorted(
-        max(1, int(1.0 / seconds)) for seconds in kept.values()
+    assert sorted(steps_of for of_variant in steps.values() for steps_of in of_variant) == sorted(
+        max(1, int(1.0 / seconds)) for seconds in cpu_seconds.values()
     )
 
 

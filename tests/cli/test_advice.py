@@ -14,7 +14,7 @@ ROOT = typer.main.get_command(app.app)
 
 
 @pytest.mark.parametrize(
-    ("typed", "advice", "shown"),
+    ("typed", "advice", "expected"),
     [
         ("pretrain -r r.toml", "--set train.batch_size=2", "barlowctl pretrain -r r.toml --set train.batch_size=2"),
         ("pretrain --set a.b=1 --set c.d=2 -q", "--set a.b=3", "barlowctl pretrain --set c.d=2 -q --set a.b=3"),
@@ -53,8 +53,8 @@ ROOT = typer.main.get_command(app.app)
         ("runs list", None, "barlowctl runs list --help"),
     ],
 )
-def test_advice_becomes_a_command(typed: str, advice: str | None, shown: str) -> None:
-    assert completed(advice, shlex.split(typed), ROOT) == shown
+def test_advice_becomes_a_command(typed: str, advice: str | None, expected: str) -> None:
+    assert completed(advice, shlex.split(typed), ROOT) == expected
 
 
 def test_under_a_launcher_the_flags_alone_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

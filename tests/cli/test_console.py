@@ -84,7 +84,7 @@ def test_no_name_is_read_as_markup_in_a_bar(name: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("encoding", "name", "shown"),
+    ("encoding", "name", "escaped"),
     [
         ("ascii", "café", r"caf\xe9"),
         ("ascii", "写真", r"\u5199\u771f"),
@@ -97,13 +97,13 @@ def test_no_name_is_read_as_markup_in_a_bar(name: str, monkeypatch: pytest.Monke
     ],
 )
 def test_what_a_terminal_lacks_is_escaped(
-    encoding: str, name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+    encoding: str, name: str, escaped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = _terminal(monkeypatch, encoding)
     console = Console()
     console.say(name)
     console.table(name, ("name",), [(name,)])
-    assert _words(terminal) == [shown, shown, "name", shown]
+    assert _words(terminal) == [escaped, escaped, "name", escaped]
 
 
 def test_a_line_break_in_a_cell_does_not_make_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +118,9 @@ def test_a_command_with_a_name_outside_the_encoding_is_no_internal_error(
     terminal = _terminal(monkeypatch, "ascii")
     target = tmp_path / "réçette.toml"
     assert app.run(["recipes", "copy", "quickstart", str(target)]) == 0
-    said = terminal.text.splitlines()
-    assert said[0].endswith(r"r\xe9\xe7ette.toml")
-    command = said[1].removeprefix("next: ")
+    lines = terminal.text.splitlines()
+    assert lines[0].endswith(r"r\xe9\xe7ette.toml")
+    command = lines[1].removeprefix("next: ")
     read = subprocess.run(["bash", "-c", f"printf %s {command.split()[-1]}"], capture_output=True, check=True)
     assert read.stdout.decode() == str(target)
 

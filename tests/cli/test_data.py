@@ -287,35 +287,35 @@ def test_ranges_and_bands_are_said_and_can_be_set_as_advised(scans, tmp_path, ca
     assert "note: uint16 values: 0 is black, 4,095 is white (12 bits: the largest value of 2 images is 3,000)" in out
     assert "unreadable: c.tif: int16 values -1,000 to 2,000 of this image" in out
     assert "unreadable: d.tif: a TIFF of 4 bands of uint8" in out
-    _, said = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
-    assert "c.tif cannot be read" in said
-    assert said.rstrip().endswith("--on-unreadable stop --range int16=-1000:2000")
+    _, errors = run(capsys, "pack", scans, tmp_path / "y.beton", "--on-unreadable", "fail", code=2)
+    assert "c.tif cannot be read" in errors
+    assert errors.rstrip().endswith("--on-unreadable stop --range int16=-1000:2000")
     document = run_json(capsys, "pack", scans, tmp_path / "y.beton", "--range", "int16=-1000:2000", "--bands", "3,2,1")
     assert document["samples"] == 4
-    _, said = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
-    assert "the range is '3:1'" in said
+    _, errors = run(capsys, "pack", scans, tmp_path / "z.beton", "--range", "3:1", code=2)
+    assert "the range is '3:1'" in errors
 
 
 def test_a_folder_is_read_as_it_would_be_packed(scans, tmp_path, capsys):
     arguments = ("preview", "--data", scans, "--out", tmp_path / "p.png", "--samples", 4)
-    _, said = run(capsys, *arguments, code=2)
-    assert "c.tif cannot be read: int16 values -1,000 to 2,000" in said
-    assert said.rstrip().endswith("--set data.range=int16=-1000:2000")
+    _, errors = run(capsys, *arguments, code=2)
+    assert "c.tif cannot be read: int16 values -1,000 to 2,000" in errors
+    assert errors.rstrip().endswith("--set data.range=int16=-1000:2000")
     settings = ("--set", "data.range=-1000:2000", "--set", "data.bands=[3,2,1]")
     out, _ = run(capsys, *arguments, *settings)
     assert "note: uint16 values: -1,000 is black, 2,000 is white (as it was set)" in out
-    _, said = run(capsys, *arguments, "--set", "data.range=9:3", code=2)
-    assert "range is '9:3'" in said
+    _, errors = run(capsys, *arguments, "--set", "data.range=9:3", code=2)
+    assert "range is '9:3'" in errors
 
 
 def test_places_that_cannot_be_written_are_refused_before_an_image_is_read(photos, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    out, said = run(capsys, "pack", photos, tmp_path / "file/x.beton", code=2)
-    assert "is no folder" in said
+    out, errors = run(capsys, "pack", photos, tmp_path / "file/x.beton", code=2)
+    assert "is no folder" in errors
     assert "looking for images" not in out
-    _, said = run(capsys, "preview", "--data", photos, "--out", tmp_path / "file/p.png", code=2)
-    assert "is no folder" in said
-    _, said = run(capsys, "preview", "--data", photos, "--out", tmp_path / "sheet.txt", code=2)
-    assert "a name that ends in .png" in said
+    _, errors = run(capsys, "preview", "--data", photos, "--out", tmp_path / "file/p.png", code=2)
+    assert "is no folder" in errors
+    _, errors = run(capsys, "preview", "--data", photos, "--out", tmp_path / "sheet.txt", code=2)
+    assert "a name that ends in .png" in errors
     assert {path.name for path in tmp_path.iterdir()} == {photos.name, "file"}
     assert (tmp_path / "file").read_text() == "mine"

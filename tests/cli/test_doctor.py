@@ -18,32 +18,32 @@ BAD = doctor.Check("timm", "fail", "not installed", "pip install --upgrade barlo
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[doctor.Check]:
+def results(monkeypatch: pytest.MonkeyPatch) -> list[doctor.Check]:
     """What the checks will find, to be filled by the test."""
     checks: list[doctor.Check] = []
     monkeypatch.setattr(doctor, "checks", lambda **folders: list(checks))
     return checks
 
 
-def test_a_ready_machine(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD, LESS]
+def test_a_ready_machine(results: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
+    results += [GOOD, LESS]
     assert app.run(["doctor"]) == 0
-    shown = capsys.readouterr().out
-    assert "2.15.0" in shown
-    assert "run `make setup`" in shown
-    assert "ready; works with less: loader" in shown
+    output = capsys.readouterr().out
+    assert "2.15.0" in output
+    assert "run `make setup`" in output
+    assert "ready; works with less: loader" in output
 
 
-def test_a_failed_check_is_exit_code_2(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD, LESS, BAD]
+def test_a_failed_check_is_exit_code_2(results: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
+    results += [GOOD, LESS, BAD]
     assert app.run(["doctor"]) == 2
-    shown = capsys.readouterr().out
-    assert "not ready: timm" in shown
-    assert "pip install --upgrade barlowctl" in shown
+    output = capsys.readouterr().out
+    assert "not ready: timm" in output
+    assert "pip install --upgrade barlowctl" in output
 
 
-def test_json_is_one_document(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD, BAD]
+def test_json_is_one_document(results: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
+    results += [GOOD, BAD]
     assert app.run(["doctor", "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document == {
@@ -60,16 +60,16 @@ def test_json_is_one_document(found: list[doctor.Check], capsys: pytest.CaptureF
     }
 
 
-def test_quiet_shows_what_is_wrong_only(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD, BAD]
+def test_quiet_shows_what_is_wrong_only(results: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
+    results += [GOOD, BAD]
     assert app.run(["doctor", "--quiet"]) == 2
-    shown = capsys.readouterr().out
-    assert "timm" in shown
-    assert "torch" not in shown
+    output = capsys.readouterr().out
+    assert "timm" in output
+    assert "torch" not in output
 
 
-def test_quiet_and_fine_shows_nothing(found: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD]
+def test_quiet_and_fine_shows_nothing(results: list[doctor.Check], capsys: pytest.CaptureFixture[str]) -> None:
+    results += [GOOD]
     assert app.run(["doctor", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 

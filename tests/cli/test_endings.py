@@ -76,11 +76,11 @@ def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: P
     edit(stopped, "epochs = 2", "epochs = 9")
     edit(stopped, "lr = 0.002", "lr = 0.02")
     assert pretrain("--resume", "runs/a") == 2
-    said = capsys.readouterr().err
-    assert "error: 'runs/a/recipe.toml' was edited since the run began:" in said
-    assert "train.epochs: 2 when the run began, 9 now" in said
-    assert "optimizer.lr: 0.002 when the run began, 0.02 now" in said
-    assert "next: barlowctl runs restore runs/a\n" in said
+    errors = capsys.readouterr().err
+    assert "error: 'runs/a/recipe.toml' was edited since the run began:" in errors
+    assert "train.epochs: 2 when the run began, 9 now" in errors
+    assert "optimizer.lr: 0.002 when the run began, 0.02 now" in errors
+    assert "next: barlowctl runs restore runs/a\n" in errors
     assert barlowctl(["runs", "restore", "runs/a"]) == 0
     assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().out
     assert (stopped / "recipe.toml").read_text() == original
@@ -121,9 +121,9 @@ def test_a_run_of_an_earlier_version_knows_the_digest_only(stopped: Path, capsys
     (stopped / "run.json").write_text(json.dumps(about))
     edit(stopped, "epochs = 2", "epochs = 9")
     assert pretrain("--resume", "runs/a") == 2
-    said = capsys.readouterr().err
-    assert about["recipe_digest"] in said
-    assert "next: barlowctl pretrain --recipe runs/a/recipe.toml\n" in said
+    errors = capsys.readouterr().err
+    assert about["recipe_digest"] in errors
+    assert "next: barlowctl pretrain --recipe runs/a/recipe.toml\n" in errors
     edit(stopped, "epochs = 9", "epochs = 2")
     assert pretrain("--resume", "runs/a", "--quiet") == 0
 
@@ -151,11 +151,11 @@ def test_a_run_without_its_checkpoints_starts_again_and_keeps_its_records(stoppe
         (path / "state.json").unlink()
         path.rename(stopped / path.name)
     assert pretrain("--resume", "runs/a") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     [aside] = stopped.glob("metrics-*.jsonl")
     assert aside.read_bytes() == before
-    assert "note: there is no checkpoint in 'runs/a/checkpoints', though the run had come to step 12: " in said
-    assert f"its records are kept in '{aside.name}'" in said
+    assert "note: there is no checkpoint in 'runs/a/checkpoints', though the run had come to step 12: " in output
+    assert f"its records are kept in '{aside.name}'" in output
     steps = [record["step"] for record in records(stopped / "metrics.jsonl") if record["event"] == "step"]
     assert steps == [1, *range(2, 21, 2)]
 
@@ -193,8 +193,8 @@ def test_memory_that_runs_out_later_leaves_the_state(
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", fail)
         assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 2
-    said = capsys.readouterr().err
-    assert "CUDA out of memory; the state of step 7 is saved: barlowctl pretrain --resume runs/a" in said
+    errors = capsys.readouterr().err
+    assert "CUDA out of memory; the state of step 7 is saved: barlowctl pretrain --resume runs/a" in errors
     assert pretrain("--resume", "runs/a", "--quiet") == 0
 
 
@@ -230,8 +230,8 @@ def test_a_disk_that_takes_no_spectra_does_not_end_the_run(
 
     monkeypatch.setattr(evaluation, "save_spectra", full)
     assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 0
-    said = capsys.readouterr().out
-    assert said.count("is not written any more (OSError: [Errno 28] No space left on device)") == 1
+    output = capsys.readouterr().out
+    assert output.count("is not written any more (OSError: [Errno 28] No space left on device)") == 1
 
 
 def test_a_reader_that_goes_away_does_not_end_the_run(
@@ -255,8 +255,8 @@ def test_a_reader_that_goes_away_does_not_end_the_run(
         patch.setattr(sys, "stdout", Gone())
         assert pretrain("--recipe", str(recipe), "--out", "runs/a") == 0
     assert (tmp_path / "runs/a/result.json").is_file()
-    said = capfd.readouterr().err
-    assert said == (
+    errors = capfd.readouterr().err
+    assert errors == (
         "note: nobody reads the output any more (Broken pipe); training goes on: barlowctl runs watch runs/a\n"
     )
 
@@ -273,9 +273,9 @@ def test_wandb_without_a_login_leaves_nothing(
     client.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
     monkeypatch.setitem(sys.modules, "wandb", client)
     assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--wandb") == 2
-    said = capsys.readouterr().err
-    assert "No API key configured." in said
-    assert "next: wandb login\n" in said
+    errors = capsys.readouterr().err
+    assert "No API key configured." in errors
+    assert "next: wandb login\n" in errors
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -288,9 +288,9 @@ def test_compiling_without_a_compiler_is_refused(
 ) -> None:
     monkeypatch.setenv("CXX", "/nonexistent/g++")
     assert pretrain("--recipe", str(recipe), "--set", "train.compile=true", *dry) == 2
-    said = capsys.readouterr().err
-    assert "train.compile needs a C++ compiler, and there is no /nonexistent/g++ (CXX names it)" in said
-    assert "--set train.compile=false" in said
+    errors = capsys.readouterr().err
+    assert "train.compile needs a C++ compiler, and there is no /nonexistent/g++ (CXX names it)" in errors
+    assert "--set train.compile=false" in errors
     assert not (tmp_path / "runs").exists()
 
 
@@ -304,8 +304,10 @@ def test_a_compiler_that_fails_is_bad_input(
 
     monkeypatch.setattr(Loop, "_step", fail)
     assert pretrain("--recipe", str(recipe)) == 2
-    said = capsys.readouterr().err
-    assert "error: train.compile failed: TorchDynamoException: CppCompileError: broken; nothing was trained yet" in said
+    errors = capsys.readouterr().err
+    assert (
+        "error: train.compile failed: TorchDynamoException: CppCompileError: broken; nothing was trained yet" in errors
+    )
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -339,13 +341,13 @@ def test_a_crop_that_the_network_cannot_take_is_refused_before_images_are_read(
         raise AssertionError("something was computed")
 
     monkeypatch.setattr(ViewLoader, "__init__", computed)
-    shown = ["--set", f"eval.resize={crop}", "--set", f"eval.crop={crop}"]
+    settings = ["--set", f"eval.resize={crop}", "--set", f"eval.crop={crop}"]
     for command in (["probe", "vit_tiny_patch16_224"], ["embed", "vit_tiny_patch16_224", "digits", "--out", "a.npz"]):
         data = ["--data", "digits"] if command[0] == "probe" else []
-        assert barlowctl([*command, *data, *shown]) == 2
-        said = capsys.readouterr().err
-        assert f"does not take images of {crop}x{crop}: Input height ({crop}) doesn't match model (224)" in said
-        assert "--set eval.crop=224" in said
+        assert barlowctl([*command, *data, *settings]) == 2
+        errors = capsys.readouterr().err
+        assert f"does not take images of {crop}x{crop}: Input height ({crop}) doesn't match model (224)" in errors
+        assert "--set eval.crop=224" in errors
 
 
 def files_in_the_way(trained: Path, file: Path) -> dict[str, list[str]]:
@@ -376,9 +378,9 @@ def test_a_file_in_the_place_of_a_folder_is_seen_before_anything_is_computed(
     monkeypatch.setattr(ViewLoader, "__init__", computed)
     (tmp_path / "file").write_text("")
     assert barlowctl(files_in_the_way(trained, tmp_path / "file")[command]) == 2
-    said = capsys.readouterr().err
-    assert "cannot be written" in said
-    assert "file" in said
+    errors = capsys.readouterr().err
+    assert "cannot be written" in errors
+    assert "file" in errors
 
 
 def test_a_number_is_not_lost_with_its_files(
@@ -437,6 +439,6 @@ def test_the_exit_code_holds_with_a_traceback_too(
 ) -> None:
     monkeypatch.setenv("BARLOWCTL_DEBUG", "1")
     assert pretrain("--recipe", str(recipe), "--set", "train.epoch=3") == 2
-    said = capsys.readouterr().err
-    assert "Traceback (most recent call last)" in said
-    assert "error: " in said
+    errors = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in errors
+    assert "error: " in errors

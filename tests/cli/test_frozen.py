@@ -29,10 +29,10 @@ def nudging(extract: Callable[..., Any], network: Callable[[nn.Module], nn.Modul
     """An extraction after which one number of the backbone is another."""
 
     def nudged(backbone: nn.Module, *arguments: Any, **options: Any) -> Any:
-        found = extract(backbone, *arguments, **options)
+        extracted = extract(backbone, *arguments, **options)
         with torch.no_grad():
             next(network(backbone).parameters()).view(-1)[0] += 1e-3
-        return found
+        return extracted
 
     return nudged
 

@@ -35,13 +35,13 @@ def example_words(line: str) -> list[str]:
 
 @pytest.mark.parametrize("path", CONTEXTS)
 def test_every_help_has_examples_of_the_command_that_fit_a_narrow_terminal(path: str, capsys: Any) -> None:
-    shown = pages.examples_of(CONTEXTS[path].command)
-    assert shown
+    examples = pages.examples_of(CONTEXTS[path].command)
+    assert examples
     if path in COMMANDS:
-        assert all(line.split()[: len(path.split())] == path.split() for line in shown)
-    assert [line for line in shown if len(line) > 76] == []
+        assert all(line.split()[: len(path.split())] == path.split() for line in examples)
+    assert [line for line in examples if len(line) > 76] == []
     assert barlowctl([*path.split()[1:], "--help"]) == 0
-    assert "\nExamples:\n" + "".join(f"  {line}\n" for line in shown) in capsys.readouterr().out
+    assert "\nExamples:\n" + "".join(f"  {line}\n" for line in examples) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_the_main_help_has_panels_of_what_one_wants_to_do(capsys: Any) -> None:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_long_helps_have_panels_and_the_last_one_is_the_same(path: str) -> None:
-    found = pages.sections(COMMANDS[path].command, COMMANDS[path])
-    options = [one for one in found if any("--" in name for name, _ in one.rows)]
+    panels = pages.sections(COMMANDS[path].command, COMMANDS[path])
+    options = [one for one in panels if any("--" in name for name, _ in one.rows)]
     if sum(len(one.rows) for one in options) < pages.PANELS_FROM:
         assert [one.title for one in options] == ["Options"]
     else:
@@ -99,17 +99,17 @@ def test_long_helps_have_panels_and_the_last_one_is_the_same(path: str) -> None:
 
 
 def test_defaults_and_limits_are_said() -> None:
-    said = {}
+    help_of = {}
     for context in COMMANDS.values():
         for section in pages.sections(context.command, context):
-            said |= {(context.command_path, name.split()[-2 if " " in name.strip() else -1]): what
+            help_of |= {(context.command_path, name.split()[-2 if " " in name.strip() else -1]): what
                      for name, what in section.rows}  # fmt: skip
-    assert said["barlowctl pretrain", "--nodes"].endswith("Default: 1.")
-    assert said["barlowctl embed", "--seed"].endswith("Default: 0.")
-    assert said["barlowctl pretrain", "--rank-timeout"].endswith("Default: 900.")
-    assert said["barlowctl data pack", "--quality"].endswith("Default: 95. 1 to 100.")
-    assert said["barlowctl embed", "--map-images"].endswith("At least 4.")
-    assert "Default" not in said["barlowctl pretrain", "--dry-run"]
+    assert help_of["barlowctl pretrain", "--nodes"].endswith("Default: 1.")
+    assert help_of["barlowctl embed", "--seed"].endswith("Default: 0.")
+    assert help_of["barlowctl pretrain", "--rank-timeout"].endswith("Default: 900.")
+    assert help_of["barlowctl data pack", "--quality"].endswith("Default: 95. 1 to 100.")
+    assert help_of["barlowctl embed", "--map-images"].endswith("At least 4.")
+    assert "Default" not in help_of["barlowctl pretrain", "--dry-run"]
 
 
 def on_a_terminal(arguments: list[str], columns: int, program: str = "barlowctl", **environment: str) -> str:

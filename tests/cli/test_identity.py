@@ -117,8 +117,8 @@ def test_results_of_another_protocol_stand_beside_the_first(capsys: Captured) ->
     command = ["resnet10t", "--data", "flowers-1.0", "--linear", "--protocol", "paper", "--set", "batch_size=8"]
     one = probe(*command, "--set", "epochs=1", capsys=capsys)
     two = probe(*command, "--set", "epochs=2", capsys=capsys)
-    kept = {json.loads(file.read_text())["linear_paper"]["settings"]["epochs"] for file in Path("o").glob("*.json")}
-    assert (len(files()), kept) == (2, {1, 2})
+    epochs = {json.loads(file.read_text())["linear_paper"]["settings"]["epochs"] for file in Path("o").glob("*.json")}
+    assert (len(files()), epochs) == (2, {1, 2})
     assert one["linear_paper"]["folder"] != two["linear_paper"]["folder"]
     probe(*command, "--set", "epochs=1", capsys=capsys)  # the first again, in its own file
     assert len(files()) == 2

@@ -128,9 +128,9 @@ def test_features_that_are_not_finite(
         assert (result[key]["top1"], "NaN" in result[key]["reason"]) == (None, True)
 
     def broken(*arguments: object, **options: object) -> object:
-        found = extract(*arguments, **options)  # type: ignore[arg-type]
-        found.features[0, 0] = float("inf")
-        return found
+        extracted = extract(*arguments, **options)  # type: ignore[arg-type]
+        extracted.features[0, 0] = float("inf")
+        return extracted
 
     monkeypatch.setattr(evaluation, "extract_readable", broken)
     write_images(tmp_path / "x", "ab", 20)

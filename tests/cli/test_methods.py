@@ -30,9 +30,9 @@ def method_of(file: str) -> str:
 def test_a_supervised_run_learns_the_labels(recipe: Path, capsys: Captured) -> None:
     words = ["--recipe", "digits.toml", "--threads", "1", "--set", "objective.name=supervised"]
     assert barlowctl(["pretrain", *words, "--set", "optimizer.lr=0.02", "--out", "runs/a"]) == 0
-    shown = capsys.readouterr().out
-    assert "supervised, cross-entropy over 10 classes, backbone trained" in shown
-    assert "accuracy 0." in shown
+    output = capsys.readouterr().out
+    assert "supervised, cross-entropy over 10 classes, backbone trained" in output
+    assert "accuracy 0." in output
     first, *_, last = records("runs/a", "step")
     assert {"loss", "accuracy"} <= last.keys()
     assert "invariance" not in last
@@ -57,10 +57,10 @@ def test_runs_of_two_methods_are_compared_under_the_terms_of_both(
     assert barlowctl(["pretrain", *SHORT, "--set", "objective.name=supervised", "--out", "runs/a", "--quiet"]) == 0
     capsys.readouterr()
     assert barlowctl(["runs", "compare", str(trained), "runs/a", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert list(found["curves"]) == ["loss", "invariance", "redundancy", "accuracy", "knn"]
-    assert list(found["curves"]["accuracy"]) == ["a"]
-    changes = found["runs"][1]["changes"]
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["curves"]) == ["loss", "invariance", "redundancy", "accuracy", "knn"]
+    assert list(document["curves"]["accuracy"]) == ["a"]
+    changes = document["runs"][1]["changes"]
     assert (changes["objective.name"], changes["objective.lambd"]) == ("supervised", None)
 
 
@@ -73,9 +73,9 @@ def test_images_without_a_label_are_left_out_where_labels_are_learned(recipe: Pa
     source.labels[::7] = -1
     lacking = set(range(0, 1400, 7))
     assert len(learned_from(source, value)) == 1200
-    kept, held = held_out(source, value)
-    assert (len(kept), len(held)) == (1100, 100)
-    assert not lacking & {*kept.tolist(), *held.tolist()}
+    train, held = held_out(source, value)
+    assert (len(train), len(held)) == (1100, 100)
+    assert not lacking & {*train.tolist(), *held.tolist()}
     assert len(learned_from(source, load.load(str(recipe)))) == 1400
 
 
@@ -107,8 +107,8 @@ def test_every_method_is_planned_trained_measured_and_exported(name: str, recipe
     capsys.readouterr()
     assert barlowctl(["runs", "show", run]) == 0
     assert barlowctl(["probe", run, "--threads", "1"]) == 0
-    shown = capsys.readouterr().out
-    assert all(term in shown for term in terms)
+    output = capsys.readouterr().out
+    assert all(term in output for term in terms)
     assert barlowctl(["embed", run, "--data", "digits", "--out", "features.npz", "--threads", "1"]) == 0
     assert barlowctl(["export", run, "--out", "out.safetensors"]) == 0
     assert method_of("out.safetensors") == name

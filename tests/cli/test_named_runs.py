@@ -35,8 +35,8 @@ def home(trained: Path, recipe: Path, tmp_path: Path) -> Path:
 
 def document(capsys: Captured, *arguments: str) -> dict[str, Any]:
     assert barlowctl([*arguments, "--json", "--quiet"]) == 0, capsys.readouterr().err
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    parsed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return parsed
 
 
 def test_every_command_that_takes_a_run_takes_its_name(home: Path, capsys: Captured) -> None:
@@ -81,9 +81,9 @@ def test_a_run_without_its_recipe_has_its_name_too(home: Path, tmp_path: Path, c
 
 
 def test_the_newest_finished_run_where_none_is_named(home: Path, capsys: Captured) -> None:
-    found = document(capsys, "embed", "--data", "digits", "--split", "test", "--out", "y.npz", "--threads", "1")
-    assert found["run"] == str(home / "first")
-    assert found["count"] == 397
+    result = document(capsys, "embed", "--data", "digits", "--split", "test", "--out", "y.npz", "--threads", "1")
+    assert result["run"] == str(home / "first")
+    assert result["count"] == 397
 
 
 def test_images_after_the_run_as_before(home: Path, capsys: Captured) -> None:
@@ -115,8 +115,8 @@ def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path, trained: Pa
 
 def test_a_model_of_timm_keeps_its_name(home: Path, capsys: Captured) -> None:
     (home / "first").rename(home / "resnet10t")
-    found = document(capsys, "probe", "resnet10t", "--data", "digits", "--knn", "--threads", "1")
-    assert found["kind"] == "random"
+    result = document(capsys, "probe", "resnet10t", "--data", "digits", "--knn", "--threads", "1")
+    assert result["kind"] == "random"
 
 
 def test_a_run_that_was_named_is_advised_with_its_place(home: Path, capsys: Captured) -> None:
@@ -146,11 +146,11 @@ def test_what_a_shell_completes(home: Path) -> None:
 )
 def test_the_shell_asks_and_is_told(typed: str, listed: set[str], home: Path, checkout: Path) -> None:
     words = typed.split(" ")
-    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1), "_BARLOWCTL_COMPLETE": "complete_bash"}
+    variables = {"COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1), "_BARLOWCTL_COMPLETE": "complete_bash"}
     script = "import sys; sys.argv[0] = 'barlowctl'; from barlowctl.cli.app import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, **asked, "PYTHONPATH": str(checkout)},
+        env={**os.environ, **variables, "PYTHONPATH": str(checkout)},
         capture_output=True,
         text=True,
         check=True,

@@ -35,11 +35,11 @@ def test_what_is_printed_at_the_end_of_a_run_works(
     Path("r.toml").write_text(RECIPE.replace("epochs = 2", "epochs = 1").replace("holdout = 100", "holdout = 4"))
     command = ["pretrain", "--recipe", "r.toml", "--data", "x", "--out", "run", "--threads", "1"]
     assert barlowctl([*command, "--set", "train.batch_size=16"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    commands = [shlex.split(line)[2:] for line in said if line.startswith("next: barlowctl ")]
+    lines = capsys.readouterr().out.splitlines()
+    commands = [shlex.split(line)[2:] for line in lines if line.startswith("next: barlowctl ")]
     measured = layout == "labels and a test split"
     assert [command[0] for command in commands] == (["probe"] if measured else ["report", "embed"]) + ["export"]
-    assert any(line.startswith("note: `probe` cannot measure") for line in said) is not measured
+    assert any(line.startswith("note: `probe` cannot measure") for line in lines) is not measured
     for command in commands:
         assert barlowctl(command) == 0, capsys.readouterr().err
     assert barlowctl(["pretrain", "--resume", "run"]) == 2

@@ -16,10 +16,10 @@ NARROWER = {"--protocol"}  # a command may let choose from a part of what anothe
 
 
 def by_name() -> dict[str, list[tuple[str, Any]]]:
-    found = defaultdict(list)
+    options_of = defaultdict(list)
     for path, option in options():
-        found[next(name for name in option.opts if name.startswith("--"))].append((path, option))
-    return found
+        options_of[next(name for name in option.opts if name.startswith("--"))].append((path, option))
+    return options_of
 
 
 @pytest.mark.parametrize("name", by_name())
@@ -34,14 +34,14 @@ def test_a_name_has_one_short_form_and_one_kind(name: str) -> None:
 
 
 def test_a_short_form_belongs_to_one_name() -> None:
-    found = defaultdict(set)
+    long_forms = defaultdict(set)
     for _, option in options():
         long = next(name for name in option.opts if name.startswith("--"))
         for name in option.opts:
             if not name.startswith("--"):
-                found[name].add(long)
-    assert {short: names for short, names in found.items() if len(names) > 1} == {}
-    assert found["-o"] == {"--out"}
+                long_forms[name].add(long)
+    assert {short: names for short, names in long_forms.items() if len(names) > 1} == {}
+    assert long_forms["-o"] == {"--out"}
 
 
 def test_what_most_commands_have_every_one_has() -> None:
@@ -72,10 +72,10 @@ def test_the_choices_are_those_of_the_code() -> None:
     from barlowctl.export import FORMATS
     from barlowctl.measure.transfer import TASKS
 
-    found = {name: choices(ones[0][1]) for name, ones in by_name().items()}
-    assert set(found["--task"]) == set(TASKS)
-    assert found["--split"] == tuple(SPLITS)
-    assert found["--format"] == tuple(FORMATS)
+    allowed = {name: choices(ones[0][1]) for name, ones in by_name().items()}
+    assert set(allowed["--task"]) == set(TASKS)
+    assert allowed["--split"] == tuple(SPLITS)
+    assert allowed["--format"] == tuple(FORMATS)
     assert get_args(shared.Policy) == ("stop", "skip")
 
 
@@ -97,7 +97,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "messages"),
     [
         (["prob", "x"], ["there is no command 'prob', did you mean 'probe'?", "next: barlowctl probe x"]),
         (["runs", "compair", "a"], ["'runs compair', did you mean 'compare'?", "next: barlowctl runs compare a"]),
@@ -113,10 +113,10 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["probe", "a", "b"], ["(b)", "next: barlowctl probe --help"]),
     ],
 )
-def test_words_that_are_not_understood(arguments: list[str], said: list[str], capsys: Any) -> None:
+def test_words_that_are_not_understood(arguments: list[str], messages: list[str], capsys: Any) -> None:
     assert barlowctl(arguments) == 2
     err = capsys.readouterr().err
-    assert [text for text in said if text not in err] == [], err
+    assert [text for text in messages if text not in err] == [], err
     assert err.startswith("error: ")
 
 

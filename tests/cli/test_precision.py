@@ -22,9 +22,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     answers: list[str] = []
     faster = precision.faster
 
-    def known(asked: str, seconds: Any, of: str) -> Precision:
-        found = faster(asked, seconds, of)  # steps are taken as ever
-        return Precision(asked, answers.pop(0), found.why)
+    def known(requested: str, seconds: Any, of: str) -> Precision:
+        choice = faster(requested, seconds, of)  # steps are taken as ever
+        return Precision(requested, answers.pop(0), choice.why)
 
     monkeypatch.setattr(precision, "faster", known)
     return answers
@@ -43,9 +43,9 @@ def test_measuring_leaves_no_trace_in_the_numbers(
     base = ["pretrain", "--recipe", str(recipe), *SHORT, "--set", dropping]
     measured.append("fp32")
     assert barlowctl([*base, "--set", "train.precision=bf16", "--out", "measured"]) == 0
-    said = capsys.readouterr().out
-    assert "fp32 " in said
-    assert "on this CPU" in said
+    output = capsys.readouterr().out
+    assert "fp32 " in output
+    assert "on this CPU" in output
     assert measured == []
     assert barlowctl([*base, "--out", "forced"]) == 0  # a recipe in fp32 measures nothing: no answer is left
     assert losses(tmp_path / "measured") == losses(tmp_path / "forced")
@@ -53,15 +53,15 @@ def test_measuring_leaves_no_trace_in_the_numbers(
     assert (about["asked"], about["used"], about["device"]) == ("bf16", "fp32", "cpu")
 
 
-@pytest.mark.parametrize(("asked", "used"), [("bf16", "bf16"), ("fp16", "bf16"), ("fp16", "fp32")])
+@pytest.mark.parametrize(("requested", "used"), [("bf16", "bf16"), ("fp16", "bf16"), ("fp16", "fp32")])
 def test_a_resumed_run_keeps_the_choice(
     recipe: Path, tmp_path: Path, measured: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPatch,
-    asked: str, used: str,
+    requested: str, used: str,
 ) -> None:  # fmt: skip
     """Stopped after an epoch and gone on with, where the machine would now answer otherwise."""
     from barlowctl.train import engine
 
-    base = ["pretrain", "--recipe", str(recipe), *SHORT, "--set", f"train.precision={asked}"]
+    base = ["pretrain", "--recipe", str(recipe), *SHORT, "--set", f"train.precision={requested}"]
     measured += [used, used]
     assert barlowctl([*base, "--out", "whole"]) == 0
     train = engine.train
@@ -76,16 +76,16 @@ def test_a_resumed_run_keeps_the_choice(
     assert planned.startswith(f"cpu, 1 thread, {used} ")
     assert planned.endswith("when the run began")
     assert barlowctl(resume) == 0
-    said = capsys.readouterr().out
-    assert f"cpu, 1 thread, {used} " in said
-    assert "when the run began" in said
-    assert "until here" not in said
+    output = capsys.readouterr().out
+    assert f"cpu, 1 thread, {used} " in output
+    assert "when the run began" in output
+    assert "until here" not in output
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def stop_at(step: int) -> Any:
-    asked = iter(range(1000))
-    return lambda: next(asked) >= step
+    calls = iter(range(1000))
+    return lambda: next(calls) >= step
 
 
 def test_a_dry_run_says_it_too_and_plans_with_it(recipe: Path, measured: list[str], capsys: Captured) -> None:

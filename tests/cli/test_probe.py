@@ -121,10 +121,10 @@ def test_a_bank_smaller_than_k_is_said_beside_the_number(
         "1",
     ]
     assert barlowctl([*arguments, "--knn"]) == 0
-    shown = capsys.readouterr().out
-    (row,) = [line.split() for line in shown.splitlines() if "(k " in line]
+    output = capsys.readouterr().out
+    (row,) = [line.split() for line in output.splitlines() if "(k " in line]
     assert float(row[-4]) >= 0.0  # k 20 as it is, k 200 with the 36 images that there are
     assert row[-2:] == ["(k", "36)"]
-    assert "note: kNN: k is 200 but the bank holds 36 samples: all of them vote" in shown
+    assert "note: kNN: k is 200 but the bank holds 36 samples: all of them vote" in output
     assert barlowctl([*arguments, "--linear"]) == 0
     assert "top-5 (of 3 classes: always 100)" in " ".join(capsys.readouterr().out.split())

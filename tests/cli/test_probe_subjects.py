@@ -104,7 +104,7 @@ def test_one_key_one_meaning(folder: Path, recipe: Path, tmp_path: Path, capsys:
         document.pop("identity")  # compared as a whole; its parts are named for what they decide
         collect(document, kinds)
     kinds.pop("linear_paper", None)
-    assert {key: found for key, found in kinds.items() if len(found) > 1} == {}
+    assert {key: types for key, types in kinds.items() if len(types) > 1} == {}
     assert kinds["protocol"] == {"str"}
 
 
@@ -151,8 +151,8 @@ def test_trained_protocols_repeat_and_are_kept(folder: Path, recipe: Path, capsy
     again = measured([*options, "--protocol", "paper", "--knn"], capsys)
     assert again["linear_paper"]["seeds"] == result["linear_paper"]["seeds"]
     assert (first / "result.json").stat().st_mtime_ns == written
-    kept = json.loads(Path(again["file"]).read_text())
-    assert kept["semi_10"] == result["semi_10"]  # measured before, of the same network and images
+    document = json.loads(Path(again["file"]).read_text())
+    assert document["semi_10"] == result["semi_10"]  # measured before, of the same network and images
 
     (first / "scores.safetensors").write_bytes(b"cut short")
     mended = measured([*options, "--protocol", "paper"], capsys)

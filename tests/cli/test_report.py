@@ -73,7 +73,7 @@ def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, ca
     page = read(run / "report.html")
     assert result["bytes"] == (run / "report.html").stat().st_size
     probe = json.loads((run / "probe-digits.json").read_text())
-    for said in (
+    for text in (
         "<b>run",  # escaped, so it is text
         f"{probe['linear']['top1']:.2f}",
         f"{probe['floors'][0]['knn']['top1']:.2f}",
@@ -84,7 +84,7 @@ def test_one_run_with_its_probes(recipe: Path, trained: Path, tmp_path: Path, ca
         "Singular values of C",
         'dataset = "digits"',
     ):
-        assert said in page.text, said
+        assert text in page.text, text
     assert page.counts["svg"] >= 12  # curves and spectra
     assert page.counts["img"] == 5  # C first and last, views, neighbours, confusion
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -34,11 +34,11 @@ RESOLVED = {
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each was called; precision is not measured."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
     def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def count(*arguments: Any, **options: Any) -> Any:
-            found[name] += 1
+            counts[name] += 1
             return call(*arguments, **options)
 
         return count
@@ -49,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             if name == "of_run":
                 call = lambda *_, **__: Precision("bf16", "fp32", "by decree")  # noqa: E731
             monkeypatch.setattr(module, name, counted(name, call))
-    return found
+    return counts
 
 
 def test_a_run_and_its_dry_run_resolve_once_and_say_the_same(

@@ -51,8 +51,8 @@ def test_a_run_is_resumed_from_anywhere_without_naming_its_images(
     assert barlowctl(["pretrain", "--resume", "../moved", "--threads", "1"]) == 0
     assert f"{trained_run / 'photos' / 'train'}: 16 images" in capsys.readouterr().out
     assert barlowctl(["probe", "../moved", "--knn", "--json", "--threads", "1"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["data"]["test"] == {**found["data"]["test"], "path": str(trained_run / "photos" / "val"), "images": 4}
+    test = json.loads(capsys.readouterr().out)["data"]["test"]
+    assert test == {**test, "path": str(trained_run / "photos" / "val"), "images": 4}
 
 
 def test_changed_images_are_refused_with_what_changed(trained_run: Path, capsys: Captured) -> None:

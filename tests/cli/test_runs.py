@@ -46,13 +46,13 @@ def document(capsys: Captured, *arguments: str) -> dict:
 
 
 def test_list_says_state_and_progress_newest_first(runs: Path, capsys: Captured) -> None:
-    found = document(capsys, "list")["runs"]
-    assert [(run["name"], run["state"]) for run in found] == [("second", "stopped"), ("first", "finished")]
-    assert found[1]["step"] == found[1]["total_steps"] == 20
-    assert 0 < found[0]["step"] < 20
+    rows = document(capsys, "list")["runs"]
+    assert [(run["name"], run["state"]) for run in rows] == [("second", "stopped"), ("first", "finished")]
+    assert rows[1]["step"] == rows[1]["total_steps"] == 20
+    assert 0 < rows[0]["step"] < 20
     records = map(json.loads, (runs / "first" / "metrics.jsonl").read_text().splitlines())
     curve = [record["knn"] for record in records if "knn" in record]
-    assert (found[1]["knn"], found[1]["best_knn"]) == (curve[-1], max(curve))
+    assert (rows[1]["knn"], rows[1]["best_knn"]) == (curve[-1], max(curve))
     assert barlowctl(["runs", "list"]) == 0
     assert "20 of 20" in capsys.readouterr().out
 
@@ -86,9 +86,9 @@ def test_looking_does_not_disturb_the_process_that_trains(runs: Path) -> None:
 
 
 def test_show_has_facts_values_and_curves(runs: Path, capsys: Captured) -> None:
-    found = document(capsys, "show", "first")
-    assert found["facts"]["recipe"] == "digits"
-    assert {"loss", "invariance", "redundancy", "knn"} <= set(found["values"])
+    summary = document(capsys, "show", "first")
+    assert summary["facts"]["recipe"] == "digits"
+    assert {"loss", "invariance", "redundancy", "knn"} <= set(summary["values"])
     assert barlowctl(["runs", "show", str(runs / "first")]) == 0
     text = capsys.readouterr().out
     assert "finished, step 20 of 20" in text
@@ -98,10 +98,10 @@ def test_show_has_facts_values_and_curves(runs: Path, capsys: Captured) -> None:
 
 def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "curves.png"
-    found = document(capsys, "compare", "first", "second", "--out", str(out))
-    assert set(found["curves"]) == {"loss", "invariance", "redundancy", "knn"}
-    assert set(found["curves"]["loss"]) == {"first", "second"}
-    assert found["runs"][1]["changes"] == {"seed": 1}
+    comparison = document(capsys, "compare", "first", "second", "--out", str(out))
+    assert set(comparison["curves"]) == {"loss", "invariance", "redundancy", "knn"}
+    assert set(comparison["curves"]["loss"]) == {"first", "second"}
+    assert comparison["runs"][1]["changes"] == {"seed": 1}
     with Image.open(out) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image, dtype=np.int64).reshape(-1, 3)

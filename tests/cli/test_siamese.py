@@ -36,11 +36,11 @@ def test_a_run_learns_shows_its_terms_and_is_exported(
     recipe: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert barlowctl(["pretrain", *words(name), "--out", "runs/a"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     steps = records("runs/a", "step")
     assert {"loss", *TERMS[name]} <= steps[-1].keys()
     assert "invariance" not in steps[-1]
-    assert f"spread {steps[-1]['spread']:.4g}"[:10] in said
+    assert f"spread {steps[-1]['spread']:.4g}"[:10] in output
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert steps[-1]["spread"] > 0.2
     (last,) = records("runs/a", "evaluation")[-1:]
@@ -61,6 +61,6 @@ def test_a_run_learns_shows_its_terms_and_is_exported(
 
 def test_a_dry_run_says_what_it_would_be(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert barlowctl(["pretrain", *words("swav"), "--dry-run"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "codes over 16 prototypes, which stay as they are for the first 10.0% of training" in said
-    assert "prototypes 16" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "codes over 16 prototypes, which stay as they are for the first 10.0% of training" in output
+    assert "prototypes 16" in output

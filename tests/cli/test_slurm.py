@@ -76,14 +76,14 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(int((slurm / "tasks").read_text()), signal.SIGUSR1)  # what --signal=USR1@120 does
-    said, _ = first.communicate(timeout=900)
-    assert first.returncode == 3, said
-    assert "the state is saved" in said
+    output, _ = first.communicate(timeout=900)
+    assert first.returncode == 3, output
+    assert "the state is saved" in output
     assert (slurm / "requeued").read_text() == "requeue 77\n"
     second = start_job(script)
-    said, _ = second.communicate(timeout=900)
-    assert second.returncode == 0, said
-    assert ", resumed at step" in said
+    output, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, output
+    assert ", resumed at step" in output
     assert json.loads((run / "result.json").read_text())["steps"] == 30
     third = start_job(script)
     assert "is finished" in third.communicate(timeout=300)[0]
@@ -174,6 +174,6 @@ def test_a_name_with_anything_in_it_stays_one_word_of_the_script(
 @pytest.mark.parametrize("flags", [["--time", "24:00:00"], ["--nodes", "2"], ["--slurm-option", "partition=gpu"]])
 def test_flags_of_a_job_are_no_part_of_a_run_here(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert barlowctl(["pretrain", "--recipe", "quickstart", *flags]) == 2
-    said = capsys.readouterr().err
-    assert f"{flags[0]} belongs to a Slurm job" in said
-    assert f"next: barlowctl pretrain --recipe quickstart {' '.join(flags)} --print-sbatch" in said
+    errors = capsys.readouterr().err
+    assert f"{flags[0]} belongs to a Slurm job" in errors
+    assert f"next: barlowctl pretrain --recipe quickstart {' '.join(flags)} --print-sbatch" in errors

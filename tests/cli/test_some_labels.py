@@ -45,18 +45,18 @@ def test_those_without_a_label_are_left_out_and_counted(folder: Path, packed: bo
         if packed:
             pack(source, folder.parent / f"{split}.beton")
             opened[split] = Beton.open(folder.parent / f"{split}.beton")
-    found = check_labelled(opened["train"], opened["val"])
-    assert found.notes == (
+    labelled = check_labelled(opened["train"], opened["val"])
+    assert labelled.notes == (
         "2 of 18 training images have no label and are left out",
         "1 of 9 test images have no label and are left out",
     )
-    assert (found.train.num_samples, found.test.num_samples) == (16, 8)
-    assert found.train.labels.tolist() == [0] * 8 + [1] * 8
-    names = [found.train.name_of(index) for index in range(16)]
+    assert (labelled.train.num_samples, labelled.test.num_samples) == (16, 8)
+    assert labelled.train.labels.tolist() == [0] * 8 + [1] * 8
+    names = [labelled.train.name_of(index) for index in range(16)]
     assert names == [f"{c}/{i}.png" for c in "ab" for i in range(8)]
     for index in (0, 9, 15):
         with Image.open(folder / "train" / names[index]) as picture:
-            np.testing.assert_array_equal(found.train.image(index), np.asarray(picture))
+            np.testing.assert_array_equal(labelled.train.image(index), np.asarray(picture))
     assert opened["train"].num_samples == 18
 
 

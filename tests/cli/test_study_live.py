@@ -50,12 +50,12 @@ def test_the_tables_fill_and_running_cells_say_where_they_are(directory: StudyDi
         (second.path / "metrics.jsonl").write_text('{"event": "step", "step": 20}\n{"event": "step", "step": 1040}\n')
         third.path.mkdir(parents=True, exist_ok=True)
         (third.path / "result.json").write_text("{}")
-        shown = drawn(display)
-    for said in ("81.25", "84.50", "33.3", "1/2", "57.3", "1 of 6 cells, 1 h 23 min left"):
-        assert said in shown, said
-    assert f"{second.label}: step 1,040 of 1,404" in shown
-    assert f"{third.label}: measuring" in shown
-    assert first.label not in shown
+        text = drawn(display)
+    for part in ("81.25", "84.50", "33.3", "1/2", "57.3", "1 of 6 cells, 1 h 23 min left"):
+        assert part in text, part
+    assert f"{second.label}: step 1,040 of 1,404" in text
+    assert f"{third.label}: measuring" in text
+    assert first.label not in text
 
 
 def test_without_a_terminal_there_is_a_line_for_every_cell(
@@ -66,8 +66,8 @@ def test_without_a_terminal_there_is_a_line_for_every_cell(
     directory.cells[1].finish({"failed": "the loss is nan at step 3", "seconds": {}})
     display.report(directory.cells[1], None)
     display.report(directory.cells[2], None)
-    said = capsys.readouterr()
-    lines = [line for line in (said.out + said.err).splitlines() if line.startswith("[")]
+    captured = capsys.readouterr()
+    lines = [line for line in (captured.out + captured.err).splitlines() if line.startswith("[")]
     assert lines[0] == "[2/6] only-invariance, seed 0: objective.terms=invariance"
     assert lines[1].startswith("[2/6] only-invariance, seed 0: failed: the loss is nan at step 3; ")
     assert lines[2].startswith("[3/6] cross-entropy, seed 0: stopped, or another process has it")

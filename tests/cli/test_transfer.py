@@ -112,9 +112,9 @@ def test_places205_by_the_papers_protocol(recipe: Path, places: Path, capsys: Ca
     assert json.loads(Path(result["file"]).read_text())["value"] == result["value"]
 
 
-@pytest.mark.parametrize(("values", "shown"), [((250, 250, 250, 0), 0), (500, 128)])
+@pytest.mark.parametrize(("values", "pixel"), [((250, 250, 250, 0), 0), (500, 128)])
 def test_images_of_benchmarks_are_converted_as_the_recipe_says(
-    recipe: Path, places: Path, inat: Path, values: Any, shown: int
+    recipe: Path, places: Path, inat: Path, values: Any, pixel: int
 ) -> None:
     shown_as = preprocessing_of(load(recipe, ["data.background=black", "data.range=0:1000"]))
     subject = cast("Any", SimpleNamespace(preprocessing=shown_as))
@@ -124,7 +124,7 @@ def test_images_of_benchmarks_are_converted_as_the_recipe_says(
         ("inat18", open_inat18(inat, "val"), inat),
     ):
         Image.fromarray(pixels).save(files.file(0), "PNG")
-        assert (open_task(subject, task, str(root)).test.image(0) == shown).all()
+        assert (open_task(subject, task, str(root)).test.image(0) == pixel).all()
 
 
 def test_inat18_reads_categories_by_number(recipe: Path, inat: Path, capsys: Captured) -> None:
@@ -166,8 +166,8 @@ def by_hand(voc: Path, size: int, pooling: str, cost: float) -> tuple[float, flo
     for split in ("trainval", "test"):
         source, rows = open_voc07(voc, split), []
         for index in range(len(source)):
-            shown = oracle.squashed(source.path / source.describe(index)[0], size)
-            image = torch.from_numpy((shown / np.float32(255) - mean) / std).permute(2, 0, 1)[None]
+            pixels = oracle.squashed(source.path / source.describe(index)[0], size)
+            image = torch.from_numpy((pixels / np.float32(255) - mean) / std).permute(2, 0, 1)[None]
             with torch.no_grad():
                 last = backbone.forward_features(image)[0].numpy()
             rows.append(oracle.four_windows(last) if pooling == "2x2" else last.mean(axis=(1, 2)))
@@ -218,9 +218,9 @@ def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, mon
     assert one["map_area_sd"] == pytest.approx(np.std(one["draws"], ddof=1), abs=1e-3)
     assert one["map_area"] < three["map_area"]
     assert barlowctl(["transfer", "resnet10t", *SMALL[:-1], *flags]) == 0
-    said = capsys.readouterr().out
-    assert f"{three['map_area']:.2f} ± {three['map_area_sd']:.2f}" in said
-    assert f"{three['map_11_points']:.2f} ± {three['map_11_points_sd']:.2f}" in said
+    output = capsys.readouterr().out
+    assert f"{three['map_area']:.2f} ± {three['map_area_sd']:.2f}" in output
+    assert f"{three['map_11_points']:.2f} ± {three['map_11_points_sd']:.2f}" in output
 
 
 def test_voc07_where_there_are_no_windows(recipe: Path, voc: Path, capsys: Captured) -> None:

@@ -32,8 +32,8 @@ def photos(tmp_path: Path) -> Path:
 
 def result(capsys: Captured, *arguments: object, code: int = 0) -> dict[str, Any]:
     assert barlowctl([*map(str, arguments), "--json"]) == code
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    parsed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return parsed
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def test_embed_names_what_it_leaves_out(
     assert again[0] == "barlowctl"
     assert again[-2:] == ["--on-unreadable", "skip"]
     assert barlowctl(again[1:]) == 0  # what is advised works as it stands
-    found = json.loads(capsys.readouterr().out)
-    assert found["count"] == 14
-    assert [one["name"] for one in found["unreadable"]] == list(BAD)
+    document = json.loads(capsys.readouterr().out)
+    assert document["count"] == 14
+    assert [one["name"] for one in document["unreadable"]] == list(BAD)
     saved = np.load("x.npz")
     names = saved["names"].tolist()
     assert names == sorted(names, key=lambda name: name.split("/"))
@@ -86,8 +86,8 @@ def test_a_recipe_that_replaces_while_training_measures_no_other_image(
     stopped = ("--on-unreadable", "stop")
     error = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1, *stopped, code=2)
     assert "dark/3.png cannot be read" in error["error"]
-    found = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1)
-    assert [one["name"] for one in found["unreadable"]] == list(BAD)
+    document = result(capsys, "embed", replacing, photos, "--out", "x.npz", "--threads", 1)
+    assert [one["name"] for one in document["unreadable"]] == list(BAD)
     saved = np.load("x.npz")
     assert saved["names"].tolist() == names_of(photos)  # a row per image: row i is image i
     assert saved["labels"].tolist() == [int(name.startswith("light")) for name in saved["names"]]
@@ -107,8 +107,8 @@ def test_neighbours_after_a_hole_are_the_right_ones(
     trained: Path, recipe: Path, photos: Path, capsys: Captured
 ) -> None:
     skip = ("--on-unreadable", "skip", "--threads", 1)
-    found = result(capsys, "embed", trained, photos, "-n", "light/7.png", "-n", 15, "--top", 13, *skip)
-    for one in found["neighbours"]:
+    document = result(capsys, "embed", trained, photos, "-n", "light/7.png", "-n", 15, "--top", 13, *skip)
+    for one in document["neighbours"]:
         assert len({near["name"] for near in one["neighbours"]}) == 13
     positions = [str(i) for i, name in enumerate(names_of(photos)) if name == "light/9.png"]
     by_position, by_name = (
@@ -144,8 +144,8 @@ def test_transfer_and_probe_keep_labels_with_their_images(
         assert "dark/3.png cannot be read" in error["error"]
         again = shlex.split(error["next"])
         assert barlowctl(again[1:]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert {(one["split"], one["name"]) for one in found["unreadable"]} == {
+        document = json.loads(capsys.readouterr().out)
+        assert {(one["split"], one["name"]) for one in document["unreadable"]} == {
             (split, name) for split in ("train", "test") for name in BAD
         }
     trains = ("--protocol", "paper", "--set", "epochs=1", "--on-unreadable", "skip", "--out", tmp_path / "paper")
@@ -158,7 +158,7 @@ def test_transfer_and_probe_keep_labels_with_their_images(
         (data / "train" / name).unlink()
         (data / "test" / name).unlink()
     arguments = ("probe", trained, "--data", data, "--out", tmp_path / "without", "--threads", 1)
-    assert found["knn"] == result(capsys, *arguments)["knn"]
+    assert document["knn"] == result(capsys, *arguments)["knn"]
 
 
 def test_simclrs_lists_work_on_a_packed_file(photos: Path, tmp_path: Path) -> None:
@@ -174,17 +174,17 @@ def test_simclrs_lists_work_on_a_packed_file(photos: Path, tmp_path: Path) -> No
 
 def test_the_recipes_words_mean_the_same(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
     arguments = ("embed", trained, photos, "--out", "x.npz", "--threads", 1)
-    found = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
-    assert (found["count"], len(found["unreadable"])) == (14, 2)
+    document = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
+    assert (document["count"], len(document["unreadable"])) == (14, 2)
     assert result(capsys, *arguments, "--on-unreadable", "leave", code=2)["allowed"] == "stop, skip"
 
 
 def test_preview_shows_no_other_image_in_its_place(recipe: Path, photos: Path, capsys: Captured) -> None:
     arguments = ("data", "preview", "--recipe", recipe, "--data", photos, "--out", "p.png", "--samples", 16)
     assert "3.png cannot be read" in result(capsys, *arguments, code=2)["error"]
-    found = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
-    assert found["samples"] == 14
-    assert [one["name"] for one in found["unreadable"]] == list(BAD)
+    document = result(capsys, *arguments, "--set", "data.on_unreadable=replace")
+    assert document["samples"] == 14
+    assert [one["name"] for one in document["unreadable"]] == list(BAD)
 
 
 def test_a_run_that_replaces_measures_the_others(recipe: Path, photos: Path, capsys: Captured, tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_a_run_that_replaces_measures_the_others(recipe: Path, photos: Path, cap
     run = tmp_path / "a-run"
     arguments = ["pretrain", "--recipe", recipe, "--data", photos, "--out", run, "--threads", 1, *settings]
     assert barlowctl([*map(str, arguments)]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in BAD:
-        assert f"not measured, it cannot be read: {name}" in said
-    assert "replaced: 2 (dark/3.png, light/6.png)" in said
+        assert f"not measured, it cannot be read: {name}" in output
+    assert "replaced: 2 (dark/3.png, light/6.png)" in output
 
 
 def test_nothing_readable_is_an_error_without_that_advice(

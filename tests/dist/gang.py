@@ -66,21 +66,21 @@ def start(
 
 def answers(members: list[tuple[Any, Connection]], timeout: float = 600.0) -> list[tuple[str, Any]]:
     """(kind, value) of every process: "result", the name of what it raised, or "died"."""
-    found = []
+    replies = []
     for process, pipe in members:
         try:
-            found.append(pipe.recv() if pipe.poll(timeout) else ("silent", None))
+            replies.append(pipe.recv() if pipe.poll(timeout) else ("silent", None))
         except EOFError:
-            found.append(("died", None))
+            replies.append(("died", None))
         process.join(10)
         if process.is_alive():
             process.kill()
-    return found
+    return replies
 
 
 def together(function: Callable[..., Any], size: int, *arguments: Any) -> list[Any]:
     """What `function(ranks, *arguments)` returns on each rank; fails when one of them does."""
-    found = answers(start(function, size, *arguments))
-    for rank, (kind, value) in enumerate(found):
+    replies = answers(start(function, size, *arguments))
+    for rank, (kind, value) in enumerate(replies):
         assert kind == "result", f"rank {rank}: {kind}: {value}"
-    return [value for _, value in found]
+    return [value for _, value in replies]

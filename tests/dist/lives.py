@@ -69,15 +69,15 @@ class Life:
     def wait(self, timeout: float = PATIENCE) -> list[tuple[int | None, str]]:
         """(exit code, what it said) of every rank; None: killed."""
         deadline = time.monotonic() + timeout
-        found: list[tuple[int | None, str]] = []
+        endings: list[tuple[int | None, str]] = []
         for process, pipe in zip(self.processes, self.pipes, strict=True):
             try:
                 assert pipe.poll(max(0.0, deadline - time.monotonic())), "still running"
-                found.append(pipe.recv())
+                endings.append(pipe.recv())
             except (EOFError, ConnectionResetError):
-                found.append((None, ""))
+                endings.append((None, ""))
             process.join(30)
-        return found
+        return endings
 
     @property
     def over(self) -> bool:
@@ -125,8 +125,8 @@ def kill_and_resume(
             where = ["--recipe", str(recipe), *extra, "--out", str(run)] if new else ["--resume", str(run)]
             life = Life(folder, "pretrain", *where, "--threads", "1", "--quiet", ranks=ranks)
             if hit["kills"] == kills:
-                for code, said in life.wait():
-                    assert code == 0, said
+                for code, output in life.wait():
+                    assert code == 0, output
                 return runs, hit
             left = half_written(run)
             records = run / "metrics.jsonl"
@@ -144,10 +144,10 @@ def kill_and_resume(
             everyone = ranks > 1 and (early or generator.random() < 0.5)
             for rank in range(ranks) if everyone else [generator.randrange(ranks)]:
                 life.signal(signal.SIGKILL, rank)
-            found = life.wait()
-            if all(code == 0 for code, _ in found):
+            endings = life.wait()
+            if all(code == 0 for code, _ in endings):
                 break  # it was faster
-            assert all(code in (None, 4, 0) for code, _ in found), found
+            assert all(code in (None, 4, 0) for code, _ in endings), endings
             hit["kills"] += 1
             hit["all ranks"] += everyone
             hit["writing"] += bool(half_written(run) - left)

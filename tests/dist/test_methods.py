@@ -24,9 +24,9 @@ def test_ten_steps_of_every_method_are_those_of_one_process(tmp_path: Path, size
     MoCo's batch norm sees four parts of the batch on any number of ranks, and its keys are shuffled between them.
     """
     expected = work.alone(methods.train_each, methods.TRAINED, str(tmp_path / "alone"))
-    found = gang.together(methods.train_each, size, methods.TRAINED, str(tmp_path / "together"))
+    by_rank = gang.together(methods.train_each, size, methods.TRAINED, str(tmp_path / "together"))
     for name in methods.MAKERS:
-        alone, ranks = expected[name], [rank[name] for rank in found]
+        alone, ranks = expected[name], [rank[name] for rank in by_rank]
         assert len(alone["loss"]) == 10
         for key in alone:
             if "running" in key:  # where batch norm is local, one process keeps the mean of what ranks have
@@ -42,8 +42,8 @@ def test_micro_batches_of_every_method_over_ranks(tmp_path: Path) -> None:
     """Two passes on every rank: without batch norm, ten steps end where one pass in one process ends."""
     run = replace(methods.TRAINED, norm=False)
     expected = work.alone(methods.train_each, run, str(tmp_path / "alone"))
-    found = gang.together(methods.train_each, 2, replace(run, micro_batch=4), str(tmp_path / "together"))
+    by_rank = gang.together(methods.train_each, 2, replace(run, micro_batch=4), str(tmp_path / "together"))
     for name in methods.MAKERS:
-        for rank in found:
+        for rank in by_rank:
             for key in expected[name]:
                 assert distance(rank[name][key], expected[name][key]) <= 1e-9, (name, key)

@@ -31,22 +31,22 @@ CASES = [
 ]
 
 
-def distance(found: np.ndarray, expected: np.ndarray) -> float:
+def distance(actual: np.ndarray, expected: np.ndarray) -> float:
     """Relative to the largest entry."""
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_loss_and_gradient_of_every_form_are_those_of_one_process(size: int) -> None:
     expected = work.alone(work.loss_and_gradients, CASES)
-    found = gang.together(work.loss_and_gradients, size, CASES)
+    by_rank = gang.together(work.loss_and_gradients, size, CASES)
     for number, (case, alone) in enumerate(zip(CASES, expected, strict=True)):
         limit = TOLERANCE[case[2]]
-        for rank in found:
+        for rank in by_rank:
             for value, other in zip(rank[number][:3], alone[:3], strict=True):
                 assert abs(value - other) <= limit * max(abs(other), 1e-3), case
         for view in (3, 4):
-            rows = np.concatenate([rank[number][view] for rank in found])
+            rows = np.concatenate([rank[number][view] for rank in by_rank])
             assert distance(rows, alone[view]) <= limit, (case, view)
 
 
@@ -57,11 +57,11 @@ def test_the_loss_over_ranks_is_the_formula() -> None:
     z1, z2 = (z.numpy() for z in work.embeddings(24, 40, torch.float64))
     grads = oracle.gradient(z1, z2, lambd=0.02)
     cases = [(24, 40, "float64", {"form": form}) for form in ("gram", "primal")]
-    found = gang.together(work.loss_and_gradients, 2, cases)
+    by_rank = gang.together(work.loss_and_gradients, 2, cases)
     for number in range(2):
-        assert found[0][number][0] == pytest.approx(oracle.loss(z1, z2, lambd=0.02), rel=1e-10)
+        assert by_rank[0][number][0] == pytest.approx(oracle.loss(z1, z2, lambd=0.02), rel=1e-10)
         for view in (0, 1):
-            rows = np.concatenate([rank[number][3 + view] for rank in found])
+            rows = np.concatenate([rank[number][3 + view] for rank in by_rank])
             assert distance(rows, grads[view]) < 1e-9
 
 
@@ -106,11 +106,11 @@ def test_the_w_ref_recipe_follows_the_authors_formulation_step_by_step(tmp_path:
     expected = authors.trajectory(printed, w_ref)
     ours = replace(printed, lr_biases=0.4 / w_ref, weight_decay=3e-3 * w_ref)
     if size == 1:
-        found = work.alone(work.train, ours, str(tmp_path))
+        actual = work.alone(work.train, ours, str(tmp_path))
     else:
-        found = gang.together(work.train, size, ours, str(tmp_path))[0]
-    np.testing.assert_allclose(found["loss"], expected.losses, rtol=1e-9)
-    np.testing.assert_allclose(found["path"], expected.path, rtol=0, atol=1e-9)
+        actual = gang.together(work.train, size, ours, str(tmp_path))[0]
+    np.testing.assert_allclose(actual["loss"], expected.losses, rtol=1e-9)
+    np.testing.assert_allclose(actual["path"], expected.path, rtol=0, atol=1e-9)
     if size == 1:  # the printed numbers are not the same run
         other = work.alone(work.train, printed, str(tmp_path / "printed"))
         assert np.abs(other["path"] - expected.path).max() > 1e-3
@@ -119,8 +119,8 @@ def test_the_w_ref_recipe_follows_the_authors_formulation_step_by_step(tmp_path:
 def test_the_reference_scale_with_the_printed_numbers_is_the_authors_run(tmp_path: Path) -> None:
     printed = Run(rows=64, lr=0.5, lr_biases=0.4, weight_decay=3e-3, scale="reference")
     expected = authors.trajectory(printed, 4)
-    found = gang.together(work.train, 4, printed, str(tmp_path))[0]
-    np.testing.assert_allclose(found["path"], expected.path, rtol=0, atol=1e-9)
+    actual = gang.together(work.train, 4, printed, str(tmp_path))[0]
+    np.testing.assert_allclose(actual["path"], expected.path, rtol=0, atol=1e-9)
 
 
 def test_gradients_in_several_buckets_and_of_unused_parameters() -> None:
@@ -145,19 +145,19 @@ def test_collectives_keep_the_order_of_ranks() -> None:
     ("how", "says"), [("killed", "rank 2 is gone"), ("fails", "rank 2 failed: ValueError: no such image")]
 )
 def test_a_rank_that_is_gone_stops_the_others_with_the_reason(how: str, says: str) -> None:
-    found = gang.answers(gang.start(work.lose_a_rank, 3, how, limit=600.0), timeout=300.0)  # less than the limit
-    for kind, text in found[:2]:
-        assert kind == "RankLost", found
+    replies = gang.answers(gang.start(work.lose_a_rank, 3, how, limit=600.0), timeout=300.0)  # less than the limit
+    for kind, text in replies[:2]:
+        assert kind == "RankLost", replies
         assert says in text
-    assert found[2][0] == ("died" if how == "killed" else "ValueError")
+    assert replies[2][0] == ("died" if how == "killed" else "ValueError")
 
 
 def test_a_rank_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     members = gang.start(work.lose_a_rank, 2, "silent", limit=10.0)  # it would be silent for a thousand
-    found = gang.answers(members[:1], timeout=300.0)
+    replies = gang.answers(members[:1], timeout=300.0)
     members[1][0].kill()
-    assert found[0][0] == "RankLost"
-    assert "rank 1 is gone or does not answer" in found[0][1]
+    assert replies[0][0] == "RankLost"
+    assert "rank 1 is gone or does not answer" in replies[0][1]
 
 
 def test_two_processes_stopped_by_a_signal_to_one_resume_bit_identically(tmp_path: Path) -> None:

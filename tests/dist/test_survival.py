@@ -80,9 +80,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Place:  # 
     run, life = place.start("stopped", *SAVING_OFTEN, *QUIET)
     assert until(lambda: len(checkpoint.list_checkpoints(run / "checkpoints")) == 2, life)
     life.signal(signal.SIGUSR1)
-    [(code, said)] = life.wait()
-    assert code == 3, said
-    assert f"barlowctl pretrain --resume {run}" in said
+    [(code, output)] = life.wait()
+    assert code == 3, output
+    assert f"barlowctl pretrain --resume {run}" in output
     return place
 
 
@@ -137,24 +137,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(shared: Place, place:
     data = bytearray((newest / "model.safetensors").read_bytes())
     data[len(data) // 2] ^= 1
     (newest / "model.safetensors").write_bytes(data)
-    code, said = place.resume(stopped)
-    assert code == 0, said
-    assert f"checkpoint {newest.name} is not usable (model.safetensors was altered or cut short)" in said
+    code, output = place.resume(stopped)
+    assert code == 0, output
+    assert f"checkpoint {newest.name} is not usable (model.safetensors was altered or cut short)" in output
     assert weights(stopped) == weights(shared.folder / "runs" / "whole")
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(shared: Place, place: Place, stopped: Path) -> None:
     """Files may not grow beyond what a checkpoint needs: the next save fails in the middle."""
-    kept = checkpoint.list_checkpoints(stopped / "checkpoints")
-    size = (kept[-1] / "optimizer.safetensors").stat().st_size
-    code, said = place.resume(stopped, "--quiet", file_bytes=size - 1)
+    checkpoints = checkpoint.list_checkpoints(stopped / "checkpoints")
+    size = (checkpoints[-1] / "optimizer.safetensors").stat().st_size
+    code, output = place.resume(stopped, "--quiet", file_bytes=size - 1)
     assert code == 2
-    assert "could not be written" in said
-    assert "--resume" in said
-    assert checkpoint.list_checkpoints(stopped / "checkpoints") == kept
+    assert "could not be written" in output
+    assert "--resume" in output
+    assert checkpoint.list_checkpoints(stopped / "checkpoints") == checkpoints
     assert not list(stopped.glob("checkpoints/.partial*"))
-    code, said = place.resume(stopped, "--quiet")
-    assert code == 0, said
+    code, output = place.resume(stopped, "--quiet")
+    assert code == 0, output
     assert weights(stopped) == weights(shared.folder / "runs" / "whole")
 
 
@@ -170,34 +170,34 @@ def test_a_read_only_run_is_refused(place: Place, stopped: Path) -> None:
         for folder in {*stopped.parents, data, *data.parents} - {Path("/")}:
             folder.chmod(folder.stat().st_mode | 0o55)
     limits = _make_read_only(stopped)
-    code, said = place.resume(stopped, "--quiet", **limits)
+    code, output = place.resume(stopped, "--quiet", **limits)
     stopped.chmod(0o755)
-    assert code == 2, said
-    assert f"'{stopped}' cannot be written to: Permission denied" in said
+    assert code == 2, output
+    assert f"'{stopped}' cannot be written to: Permission denied" in output
 
 
 def test_the_second_process_on_a_run_is_refused(place: Place) -> None:
     run, life = place.start("held", "--set", "train.epochs=400", "--set", "train.checkpoint_every_steps=1", *QUIET)
     assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
-    code, said = place.resume(run)
+    code, output = place.resume(run)
     assert code == 2
-    assert f"is being trained by process {life.processes[0].pid} on " in said
+    assert f"is being trained by process {life.processes[0].pid} on " in output
     life.signal(signal.SIGTERM)
     assert life.wait()[0][0] == 3
 
 
 def test_a_run_resumed_on_more_ranks_says_what_changes(place: Place, stopped: Path) -> None:
-    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait()
-    assert [code for code, _ in found] == [0, 0], found
-    assert "note: trained on 1 ranks until here, on 2 now: the order of images and every batch stay" in found[0][1]
-    assert found[1][1] == ""
+    endings = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=2).wait()
+    assert [code for code, _ in endings] == [0, 0], endings
+    assert "note: trained on 1 ranks until here, on 2 now: the order of images and every batch stay" in endings[0][1]
+    assert endings[1][1] == ""
 
 
 def test_a_number_of_ranks_that_cannot_share_the_batch_is_refused(place: Place, stopped: Path) -> None:
-    found = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=3).wait()
-    assert [code for code, _ in found] == [2, 2, 2]
-    assert "a batch of 128 images cannot be shared equally by 3 ranks" in found[0][1]
-    assert found[1][1] == found[2][1] == ""
+    endings = Life(place.folder, "pretrain", "--resume", str(stopped), "--threads", "1", ranks=3).wait()
+    assert [code for code, _ in endings] == [2, 2, 2]
+    assert "a batch of 128 images cannot be shared equally by 3 ranks" in endings[0][1]
+    assert endings[1][1] == endings[2][1] == ""
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -205,10 +205,10 @@ def test_a_loss_that_is_not_a_number_stops_all_with_the_state_saved(place: Place
     wild = ("--set", "optimizer.name=sgd", "--set", "optimizer.lr=1e6", "--set", "optimizer.weight_decay=1e6",
             "--set", "train.warmup_epochs=0")  # fmt: skip
     run, life = place.start("diverging", *wild, *QUIET, ranks=ranks)
-    found = life.wait()
-    assert [code for code, _ in found] == [5] * ranks
-    assert "the loss is nan at step" in found[0][1] or "the loss is inf at step" in found[0][1]
-    assert all(said == "" for _, said in found[1:])
+    endings = life.wait()
+    assert [code for code, _ in endings] == [5] * ranks
+    assert "the loss is nan at step" in endings[0][1] or "the loss is inf at step" in endings[0][1]
+    assert all(output == "" for _, output in endings[1:])
     saved = checkpoint.load_latest(run / "checkpoints").state
     assert all(tensor.isfinite().all() for name, tensor in saved.model.items() if "running" in name)
 
@@ -219,11 +219,11 @@ def test_a_lost_rank_ends_the_other_with_the_reason(place: Place, lost: int) -> 
     run, life = place.start("lost", *long, *QUIET, ranks=2)
     assert until(lambda: checkpoint.list_checkpoints(run / "checkpoints"), life)
     life.signal(signal.SIGKILL, lost)
-    found = life.wait()
-    assert found[lost][0] is None
-    code, said = found[1 - lost]
+    endings = life.wait()
+    assert endings[lost][0] is None
+    code, output = endings[1 - lost]
     assert code == 4
-    assert f"rank {1 - lost} of 2 stopped: rank {lost} is gone or does not answer" in said
+    assert f"rank {1 - lost} of 2 stopped: rank {lost} is gone or does not answer" in output
     assert checkpoint.load_latest(run / "checkpoints").state.step > 0
 
 
@@ -240,7 +240,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(shared: Place, pl
     for name in ("recipe.toml", "run.json"):
         shutil.copy(whole / name, run / name)
     UNFINISHED[state](run)
-    code, said = place.resume(run)
-    assert code == 0, said
-    assert "stopped before its first checkpoint" in said
+    code, output = place.resume(run)
+    assert code == 0, output
+    assert "stopped before its first checkpoint" in output
     assert weights(run) == weights(whole)

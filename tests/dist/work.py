@@ -42,7 +42,7 @@ def loss_and_gradients(
     ranks: Ranks, cases: Sequence[tuple[int, int, str, dict[str, Any]]], device: str = "cpu"
 ) -> list[list[np.ndarray]]:
     """For each (n, d, dtype, options): loss, both terms, and dL/dz1, dL/dz2 of own rows."""
-    found = []
+    results = []
     for n, d, dtype, options in cases:
         pair = embeddings(n, d, DTYPES[dtype])
         z1, z2 = (share(z, ranks).to(device, copy=True).requires_grad_() for z in pair)
@@ -50,8 +50,8 @@ def loss_and_gradients(
         terms.loss.backward()
         assert z1.grad is not None
         assert z2.grad is not None
-        found.append([t.detach().cpu().numpy() for t in (*terms, z1.grad, z2.grad)])
-    return found
+        results.append([t.detach().cpu().numpy() for t in (*terms, z1.grad, z2.grad)])
+    return results
 
 
 def loss_and_gradients_on_gpus(

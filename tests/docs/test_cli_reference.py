@@ -42,8 +42,8 @@ def test_the_reference_is_fresh(generator: ModuleType) -> None:
 
 @pytest.mark.parametrize("command", EXPECTED_COMMANDS)
 def test_a_command_has_a_section_with_help(generator: ModuleType, command: str) -> None:
-    _, found, section = generator.reference().partition(f"# `barlowctl {command}`\n")
-    assert found
+    _, heading, section = generator.reference().partition(f"# `barlowctl {command}`\n")
+    assert heading
     help_text = section.split("```")[0].strip()
     assert len(help_text) > 10
     assert "`--json`" in section.split("\n## ")[0]

@@ -25,10 +25,10 @@ def commands(text: str) -> Iterator[str]:
     for line in text.replace("\\\n", " ").splitlines():
         fenced ^= line.startswith("```")
         line = re.sub(r"^\(cd \S+ && (.*)\)$", r"\1", line)  # in another folder
-        found = re.match(r" *(?:[A-Z_]+=\S+ )*(?:torchrun \S.* -m |srun \S.* -m |python -m )?barlowctl (.*)", line)
-        if found and (fenced or line.startswith("    ")):
-            yield found[1]
-    yield from (found.partition("barlowctl ")[2] for found in re.findall(r"`(barlowctl [^`\n]+)`", text))
+        match = re.match(r" *(?:[A-Z_]+=\S+ )*(?:torchrun \S.* -m |srun \S.* -m |python -m )?barlowctl (.*)", line)
+        if match and (fenced or line.startswith("    ")):
+            yield match[1]
+    yield from (command.partition("barlowctl ")[2] for command in re.findall(r"`(barlowctl [^`\n]+)`", text))
 
 
 LINES = sorted({(page.name, line) for page in PAGES for line in commands(page.read_text(encoding="utf-8"))})
@@ -40,16 +40,16 @@ def faults(line: str) -> list[str]:
         words = words[: words.index("...")]
     if renamed.current(words) != words:
         return ["an earlier spelling"]
-    if found := [fault for fault in faults_of_arguments(words) if "missing" not in fault]:
-        return found
+    if not_understood := [fault for fault in faults_of_arguments(words) if "missing" not in fault]:
+        return not_understood
     command = typed(words, ROOT)[1]
     if hasattr(command, "commands"):  # a group alone, or an option of the main command: nothing that is converted
         return []
     try:
         parse(words)
     except Exception as error:
-        said = str(error) or type(error).__name__
-        return [] if "Missing" in said or type(error).__name__ in ("NoArgsIsHelpError", "Exit") else [said]
+        message = str(error) or type(error).__name__
+        return [] if "Missing" in message or type(error).__name__ in ("NoArgsIsHelpError", "Exit") else [message]
     return []
 
 

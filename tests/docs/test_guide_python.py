@@ -73,9 +73,9 @@ def test_the_lines_for_fine_tuning(
     assert getattr(scores, "logits", scores).shape == (2, 10)
     name = next(name for name in sorted(models, key=len, reverse=True) if f"{name}" in lines)
     source = models[name].backbone.state_dict()
-    found = {key.removeprefix("timm_model."): value for key, value in model.state_dict().items()}
-    assert all(torch.equal(found[key], value) for key, value in source.items())
-    assert found.keys() - source.keys() == {"fc.weight", "fc.bias"}
+    weights = {key.removeprefix("timm_model."): value for key, value in model.state_dict().items()}
+    assert all(torch.equal(weights[key], value) for key, value in source.items())
+    assert weights.keys() - source.keys() == {"fc.weight", "fc.bias"}
     if "transform" in namespace:
         steps = namespace["transform"].transforms
         assert isinstance(steps[0], torchvision.transforms.Resize)

@@ -71,12 +71,13 @@ def test_make_study_names_a_study_that_can_be_run(checkout: Path) -> None:
     assert flags is not None
     words = flags[1].replace("\\\n", " ").split()
     base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
-    found = [studies.build(name, base) for name in studies.NAMES if name != "projector"]  # Figure 4 itself was not run
-    kept = studies.select(found, without=words[words.index("--without") + 1].split(","))
-    assert [study.name for study in kept] == [study.name for study in found]
+    # Figure 4 itself was not run.
+    all_studies = [studies.build(name, base) for name in studies.NAMES if name != "projector"]
+    selected = studies.select(all_studies, without=words[words.index("--without") + 1].split(","))
+    assert [study.name for study in selected] == [study.name for study in all_studies]
     named = {name.removeprefix("--") for name in words if name.startswith("--")}
     assert set(studies.NAMES) - {"depth", "projector"} <= named
-    cells = StudyDirectory(Path("nowhere"), base, tuple(kept), (0,)).cells
+    cells = StudyDirectory(Path("nowhere"), base, tuple(selected), (0,)).cells
     assert f"{len(cells)} cells a seed" in (checkout / "docs" / "study" / "README.md").read_text()
     assert json.dumps(sorted({cell.recipe.train.batch_size for cell in cells})) == "[128, 256, 512, 1024, 2048, 4096]"
 

@@ -164,11 +164,11 @@ def test_every_line_of_the_tour(checkout: Path, home: Path, capsys: Captured) ->
         else:
             assert code == (3 if stopped else 0), f"barlowctl {text}: {err}"
         if key == "export":
-            shown = out.partition("load it in Python with:\n")[2]
-            assert pasted(shown)(torch.zeros(1, 3, 16, 16)).ndim == 2
-            said = 'timm.create_model("local-dir:my-model", pretrained=True)'
-            assert said in (checkout / "README.md").read_text(encoding="utf-8")
-            assert pasted(f"import timm; model = {said}.eval()")(torch.zeros(1, 3, 16, 16)).ndim == 2
+            snippet = out.partition("load it in Python with:\n")[2]
+            assert pasted(snippet)(torch.zeros(1, 3, 16, 16)).ndim == 2
+            call = 'timm.create_model("local-dir:my-model", pretrained=True)'
+            assert call in (checkout / "README.md").read_text(encoding="utf-8")
+            assert pasted(f"import timm; model = {call}.eval()")(torch.zeros(1, 3, 16, 16)).ndim == 2
     assert met == TOUR.keys()
     assert {"views.png", "mine.toml", "map.html", "my-model"} <= set(os.listdir())
 
@@ -181,12 +181,12 @@ def test_export_of_the_shipped_small_recipes_as_the_tour_has_it(home: Path, caps
     capsys.readouterr()
     assert barlowctl(["export", "--format", "hub", "--out", "my-model"]) == 0
     out = capsys.readouterr().out
-    shown = out.partition("load it in Python with:\n")[2]
-    model = pasted(shown)
+    snippet = out.partition("load it in Python with:\n")[2]
+    model = pasted(snippet)
     channels = 3 if recipe == "cifar10-resnet18" else 1
     assert model(torch.zeros(1, channels, 16, 16)).ndim == 2
-    new = shown.partition("# to fine-tune it on 10 classes: ")[2]
-    assert pasted(f"{shown}\n{new}")(torch.zeros(1, channels, 16, 16)).shape == (1, 10)
+    new = snippet.partition("# to fine-tune it on 10 classes: ")[2]
+    assert pasted(f"{snippet}\n{new}")(torch.zeros(1, channels, 16, 16)).shape == (1, 10)
     assert (
         barlowctl(
             [

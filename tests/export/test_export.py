@@ -46,16 +46,16 @@ def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem:
 
 
 def images(model: ExportedModel) -> torch.Tensor:
-    shown = model.preprocessing
-    return torch.rand(3, shown.channels, shown.crop, shown.crop)
+    preprocessing = model.preprocessing
+    return torch.rand(3, preprocessing.channels, preprocessing.crop, preprocessing.crop)
 
 
 def assert_same_features(model: ExportedModel, loaded: nn.Module, tolerance: float = 1e-5) -> None:
     x = images(model)
     with torch.no_grad():
-        expected, found = model.backbone.eval()(x), loaded.eval()(x)
+        expected, actual = model.backbone.eval()(x), loaded.eval()(x)
     assert expected.std() > 1e-3, "features that do not vary would prove nothing"
-    assert torch.allclose(expected, found, atol=tolerance * max(1, float(expected.abs().max())), rtol=0)
+    assert torch.allclose(expected, actual, atol=tolerance * max(1, float(expected.abs().max())), rtol=0)
 
 
 def run_snippet(snippet: str) -> nn.Module:
@@ -100,10 +100,10 @@ def test_timm_loads_the_hub_folder(tmp_path: Path, case: str) -> None:
     assert_same_features(model, loaded)
     assert_same_features(model, run_snippet(report.python_line))
     data = timm.data.resolve_model_data_config(loaded)
-    shown = model.preprocessing
-    assert data["input_size"] == (shown.channels, shown.crop, shown.crop)
-    assert tuple(data["mean"]) == shown.mean
-    assert tuple(data["std"]) == shown.std
+    preprocessing = model.preprocessing
+    assert data["input_size"] == (preprocessing.channels, preprocessing.crop, preprocessing.crop)
+    assert tuple(data["mean"]) == preprocessing.mean
+    assert tuple(data["std"]) == preprocessing.std
     assert data["interpolation"] == "bicubic"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
     assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["config.json", "model.safetensors"]
@@ -412,9 +412,9 @@ def test_the_guide_and_the_help_name_every_format(checkout: Path, capsys: pytest
     assert set(re.findall(r"\w+", line)) >= set(FORMATS)
     assert all(f"\n| {name} |" in guide for name in FORMATS)
     assert barlowctl(["export", "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     for name, kind in FORMATS.items():
-        assert f"{name}: {kind.summary}" in shown
+        assert f"{name}: {kind.summary}" in output
 
 
 def test_the_line_for_a_plain_resnet50() -> None:

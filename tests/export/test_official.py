@@ -187,9 +187,9 @@ def test_a_classifier_is_left_out(tmp_path: Path) -> None:
     wrapped = {f"module.{key}": value for key, value in model.state_dict().items()}
     for document in (model.state_dict(), {"epoch": 7, "best_acc": 1.0, "model": wrapped, "optimizer": {}}):
         torch.save(document, tmp_path / "x.pth")
-        found = read_official(tmp_path / "x.pth")
-        assert found.architecture == "resnet18"
-        assert_same_features(found.backbone, features)
+        loaded = read_official(tmp_path / "x.pth")
+        assert loaded.architecture == "resnet18"
+        assert_same_features(loaded.backbone, features)
 
 
 def test_the_published_architecture_comes_first() -> None:

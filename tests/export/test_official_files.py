@@ -14,9 +14,9 @@ from barlowctl.export.official import read_official
 def test_a_file_that_torch_did_not_write_is_called_so(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "resnet50.pth"
     file.write_bytes(content)
-    with pytest.raises(UserError, match="it is no file of torch") as found:
+    with pytest.raises(UserError, match="it is no file of torch") as raised:
         read_official(file)
-    assert "resnet50.pth" in str(found.value)
+    assert "resnet50.pth" in str(raised.value)
 
 
 def test_a_folder_is_called_so(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from barlowctl.model import Preprocessing
 
 FILES = Path(__file__).parent / "written_before"
 FEATURES = (0.00744645, 0.04796935, 0.00283238, 0.06041735)
-SHOWN = Preprocessing(resize=41, crop=36, interpolation="bilinear", mean=(0.286,), std=(0.353,))
+PREPROCESSING = Preprocessing(resize=41, crop=36, interpolation="bilinear", mean=(0.286,), std=(0.353,))
 
 
 @pytest.mark.parametrize("name", ["backbone.safetensors", "hub"])
 def test_it_opens(name: str) -> None:
     model = read_export(FILES / name)
-    assert model.preprocessing == SHOWN
+    assert model.preprocessing == PREPROCESSING
     assert (model.architecture, model.stem) == ("resnet10t", "default")
     assert model.timm_args == {"channels": [4, 4, 4, 4], "stem_width": 4}
     ramp = torch.linspace(-1, 1, 36 * 36).reshape(1, 1, 36, 36)
@@ -39,8 +39,8 @@ def written(model: ExportedModel, path: Path, format: str) -> dict[str, object]:
     """What the export notes: the metadata of its weights, or its config.json."""
     export(model, path, format)
     if format == "hub":
-        found: dict[str, object] = json.loads((path / "config.json").read_text())
-        return found
+        config: dict[str, object] = json.loads((path / "config.json").read_text())
+        return config
     with safe_open(path, "pt") as file:
         return dict(file.metadata())
 
@@ -59,9 +59,9 @@ def test_what_is_noted_now_is_what_was_noted_then(tmp_path: Path, name: str, for
 @pytest.mark.parametrize(("name", "format"), [("backbone.safetensors", "timm"), ("hub", "hub")])
 def test_how_files_become_pixels_is_noted_where_it_is_chosen(tmp_path: Path, name: str, format: str) -> None:
     """A network that was trained on `data.range` is measured with it from its export, too."""
-    shown = replace(SHOWN, range="uint16=0:4095", background="none", bands=(4, 3, 2))
-    export(replace(read_export(FILES / name), preprocessing=shown), tmp_path / name, format)
-    assert read_export(tmp_path / name).preprocessing == shown
+    preprocessing = replace(PREPROCESSING, range="uint16=0:4095", background="none", bands=(4, 3, 2))
+    export(replace(read_export(FILES / name), preprocessing=preprocessing), tmp_path / name, format)
+    assert read_export(tmp_path / name).preprocessing == preprocessing
 
 
 def test_pixels_of_more_bits_are_refused(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ def test_ten_steps_are_those_of_the_cpu(tmp_path: Path, name: str, graph: bool) 
     run = replace(methods.TRAINED, small=methods.SMALL.get(name, 0))
     expected = train_method(ALONE, methods.MAKERS[name](ALONE), run, str(tmp_path / "cpu"))
     on_gpu = replace(run, device="cuda", cuda_graph=graph)
-    found = train_method(ALONE, methods.MAKERS[name](ALONE), on_gpu, str(tmp_path / "cuda"))
-    assert found.keys() == expected.keys()
+    actual = train_method(ALONE, methods.MAKERS[name](ALONE), on_gpu, str(tmp_path / "cuda"))
+    assert actual.keys() == expected.keys()
     del expected["path"]  # a step's event comes a step later there, with the weights of then
     for key, value in expected.items():
         limit = 1e-6 * max(float(np.abs(value).max()), 1e-3)  # alpha and progress are float32 on both
-        np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=key)
+        np.testing.assert_allclose(actual[key], value, rtol=0, atol=limit, err_msg=key)

@@ -41,8 +41,8 @@ def test_views_are_ready_when_they_are_given_and_stay_until_they_are_dropped(mon
             torch.cuda._sleep(20_000_000)
             copies.append([view.clone() for view in batch.views])
             del batch
-        for expected, found in zip(fast.epoch(0), copies, strict=True):
-            for theirs, ours in zip(expected.views, found, strict=True):
+        for expected, actual in zip(fast.epoch(0), copies, strict=True):
+            for theirs, ours in zip(expected.views, actual, strict=True):
                 assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
 
 
@@ -50,9 +50,9 @@ def test_views_are_ready_when_they_are_given_and_stay_until_they_are_dropped(mon
 def test_another_gpu_than_the_current_one() -> None:
     fast, device = loaders(torch.device("cuda", 1))
     with fast, device:
-        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
-            assert found.views[0].device == torch.device("cuda", 1)
-            assert ((found.views[0].cpu().int() - expected.views[0].int()).abs() <= 2).float().mean() > 0.99
+        for expected, actual in zip(fast.epoch(0), device.epoch(0), strict=True):
+            assert actual.views[0].device == torch.device("cuda", 1)
+            assert ((actual.views[0].cpu().int() - expected.views[0].int()).abs() <= 2).float().mean() > 0.99
 
 
 def test_the_chain_is_compiled_where_that_is_faster() -> None:
@@ -60,11 +60,11 @@ def test_the_chain_is_compiled_where_that_is_faster() -> None:
     notices: list[str] = []
     device.notify = notices.append
     with fast, device:
-        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
-            for theirs, ours in zip(expected.views, found.views, strict=True):
+        for expected, actual in zip(fast.epoch(0), device.epoch(0), strict=True):
+            for theirs, ours in zip(expected.views, actual.views, strict=True):
                 assert ((ours.cpu().int() - theirs.int()).abs() <= 2).float().mean() > 0.99
-    (said,) = notices
-    assert "times as fast as uncompiled" in said
+    (notice,) = notices
+    assert "times as fast as uncompiled" in notice
 
 
 def test_patches_and_small_views_are_those_of_the_chain_on_a_cpu() -> None:

@@ -47,7 +47,7 @@ def trained(name: str, *, captures: bool) -> tuple[list[float], dict[str, torch.
 def test_a_captured_step_of_every_method_is_the_one_that_was_captured(name: str) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     expected, state = trained(name, captures=False)
-    found, same = trained(name, captures=True)
-    assert found == pytest.approx(expected, rel=1e-3)
+    actual, same = trained(name, captures=True)
+    assert actual == pytest.approx(expected, rel=1e-3)
     for key, value in state.items():
         torch.testing.assert_close(same[key], value, rtol=1e-2, atol=1e-2, msg=key)

@@ -19,9 +19,9 @@ pytestmark = [
 def test_loss_and_gradients_over_nccl_are_those_of_one_process(form: str) -> None:
     cases = [(24, 40, "float64", {"form": form}), (26, 10, "float32", {"form": form})]
     expected = work.loss_and_gradients(work.ALONE, cases)
-    found = gang.together(work.loss_and_gradients_on_gpus, 2, cases)
+    by_rank = gang.together(work.loss_and_gradients_on_gpus, 2, cases)
     for number, alone in enumerate(expected):
-        assert found[0][number][0] == pytest.approx(float(alone[0]), rel=1e-4)
+        assert by_rank[0][number][0] == pytest.approx(float(alone[0]), rel=1e-4)
         for view in (3, 4):
-            rows = np.concatenate([rank[number][view] for rank in found])
+            rows = np.concatenate([rank[number][view] for rank in by_rank])
             np.testing.assert_allclose(rows, alone[view], rtol=1e-3, atol=1e-4)

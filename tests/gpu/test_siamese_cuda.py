@@ -18,8 +18,8 @@ pytestmark = pytest.mark.gpu
 def test_ten_steps_are_those_of_the_cpu(tmp_path: Path, name: str, graph: bool) -> None:
     """In float64: the target's average by progress, prototypes that are kept for three steps, a queue that fills."""
     expected = train(ALONE, name, str(tmp_path / "cpu"))
-    found = train(ALONE, name, str(tmp_path / "cuda"), device="cuda", cuda_graph=graph)
-    assert found.keys() == expected.keys()
+    actual = train(ALONE, name, str(tmp_path / "cuda"), device="cuda", cuda_graph=graph)
+    assert actual.keys() == expected.keys()
     for key, value in expected.items():
         limit = 1e-6 * max(float(np.abs(value).max()), 1e-3)  # progress is float32 on both
-        np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=key)
+        np.testing.assert_allclose(actual[key], value, rtol=0, atol=limit, err_msg=key)

@@ -93,11 +93,11 @@ def train(
 def test_twenty_steps_are_those_of_the_cpu(tmp_path: Path, name: str, graph: bool) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     expected, _ = train(tmp_path / "cpu", name, "cpu")
-    found, recorder = train(tmp_path / "cuda", name, settings=replace(LONG, cuda_graph=graph))
+    actual, recorder = train(tmp_path / "cuda", name, settings=replace(LONG, cuda_graph=graph))
     assert not recorder.of(Notice), [notice.text for notice in recorder.of(Notice)]
-    assert len(found) == len(expected) == 4 * BATCHES
+    assert len(actual) == len(expected) == 4 * BATCHES
     tolerance = 0.05 if name == "muon" else 0.01  # it orthogonalises in bfloat16
-    assert found == pytest.approx(expected, rel=tolerance)
+    assert actual == pytest.approx(expected, rel=tolerance)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

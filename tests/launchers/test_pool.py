@@ -20,13 +20,13 @@ def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: 
     version = Task("version", tmp_path / "logs" / "version.log", ("--version",))
     wrong = Task("wrong", tmp_path / "logs" / "wrong.log", ("recipes", "show", "quickstar"))
     reported: list[tuple[str, str | None]] = []
-    found = run_all(
+    failures = run_all(
         [version, wrong],
         [Slot("cpu", 1)],
         lambda task, slot: [*task.words],
         lambda task, what: reported.append((task.label, what)),
     )
     assert version.log.read_text().strip() == f"barlowctl {__version__}"
-    assert list(found) == ["wrong"]
-    assert "did you mean 'quickstart'" in found["wrong"]
-    assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", found["wrong"])]
+    assert list(failures) == ["wrong"]
+    assert "did you mean 'quickstart'" in failures["wrong"]
+    assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", failures["wrong"])]

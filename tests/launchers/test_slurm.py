@@ -21,8 +21,8 @@ def directives(script: str) -> dict[str, str]:
 
 
 def run(folder: Path, **options: str) -> str:
-    asked = Slurm(nodes=2, ranks_per_node=4, on_gpus=True, time="1:00", options=options)
-    return run_script(folder, asked, ["--recipe", "a b"], ["--threads", "1"])
+    slurm = Slurm(nodes=2, ranks_per_node=4, on_gpus=True, time="1:00", options=options)
+    return run_script(folder, slurm, ["--recipe", "a b"], ["--threads", "1"])
 
 
 def study(folder: Path, **options: str) -> str:
@@ -35,11 +35,11 @@ def test_what_every_script_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "executable", python)
     script = make(tmp_path / "50% off", partition="gpu")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    found = directives(script)
-    assert found["job-name"] == "barlowctl-50% off"
-    assert found["output"].startswith(f"{tmp_path}/50%% off")
-    assert (found["signal"], found["open-mode"], found["partition"]) == ("USR1@120", "append", "gpu")
-    assert "requeue" in found
+    flags = directives(script)
+    assert flags["job-name"] == "barlowctl-50% off"
+    assert flags["output"].startswith(f"{tmp_path}/50%% off")
+    assert (flags["signal"], flags["open-mode"], flags["partition"]) == ("USR1@120", "append", "gpu")
+    assert "requeue" in flags
     assert shlex.quote(python) in script
     assert directives(make(tmp_path / "a", signal="USR1@600"))["signal"] == "USR1@600"  # the user's word is the last
 

@@ -158,14 +158,14 @@ def gradients(ranks: Ranks, name: str) -> dict[str, np.ndarray]:
     terms = method([to_input(view) for view in batch.views])
     terms.loss.backward()
     sync.finish()
-    found = {f"term {key}": value.detach().numpy() for key, value in terms._asdict().items()}
-    return found | {key: p.grad.numpy() for key, p in method.named_parameters() if p.grad is not None}
+    arrays = {f"term {key}": value.detach().numpy() for key, value in terms._asdict().items()}
+    return arrays | {key: p.grad.numpy() for key, p in method.named_parameters() if p.grad is not None}
 
 
 def everything(ranks: Ranks, folder: str) -> dict[str, dict[str, np.ndarray]]:
     """Of every method: gradients of one batch, and ten steps. One gang of ranks does it all."""
-    found = {f"{name}: a step": gradients(ranks, name) for name in MAKE}
-    return found | {f"{name}: ten steps": train(ranks, name, f"{folder}/{name}") for name in MAKE}
+    results = {f"{name}: a step": gradients(ranks, name) for name in MAKE}
+    return results | {f"{name}: ten steps": train(ranks, name, f"{folder}/{name}") for name in MAKE}
 
 
 def one_gradient(method: Method, sizes: tuple[int, ...], *, micro_batch: int) -> tuple[Any, dict[str, Tensor]]:

@@ -121,8 +121,8 @@ def test_small_views_are_compared_with_both_large_ones() -> None:
     z = [projector(backbone(view)) for view in given]
     expected = [barlow_twins_loss(z[g], z[v], lambd=0.02).loss.item() for g in (0, 1) for v in range(4) if v != g]
     backbone, projector, _ = networks()
-    found = BarlowTwins(backbone, projector, small=2, lambd=0.02)(given)
-    assert found.loss.item() == pytest.approx(sum(expected) / 6, rel=1e-10)
+    terms = BarlowTwins(backbone, projector, small=2, lambd=0.02)(given)
+    assert terms.loss.item() == pytest.approx(sum(expected) / 6, rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_table_5_with_small_views(options: dict[str, Any]) -> None:
     backbone, projector, _ = networks()
     given = [*views(), torch.flip(views()[0], [3])]
     z = [projector(backbone(view)) for view in given]
-    found = BarlowTwins(backbone, projector, small=1, **options)(given)
+    terms = BarlowTwins(backbone, projector, small=1, **options)(given)
     expected = [barlow_twins_loss(z[g], z[v], **options).loss.item() for g, v in ((0, 1), (0, 2), (1, 0), (1, 2))]
-    assert found.loss.item() == pytest.approx(sum(expected) / 4, rel=1e-10)
+    assert terms.loss.item() == pytest.approx(sum(expected) / 4, rel=1e-10)
 
 
 def test_table_6_has_no_place_for_small_views() -> None:

@@ -161,6 +161,6 @@ def test_labels_change_nothing_and_what_autocast_gives_is_compared_in_float32() 
     other = ours.compare(embedded, Targets.unlabelled(rows, label=3))
     assert one.loss.item() == other.loss.item()
     half = [z.detach().bfloat16() for z in embedded]
-    found = ours.compare(half, Targets.unlabelled(rows))
-    assert {term.dtype for term in found} == {torch.float32}
-    assert found.loss.item() == ours.compare([z.float() for z in half], Targets.unlabelled(rows)).loss.item()
+    terms = ours.compare(half, Targets.unlabelled(rows))
+    assert {term.dtype for term in terms} == {torch.float32}
+    assert terms.loss.item() == ours.compare([z.float() for z in half], Targets.unlabelled(rows)).loss.item()

@@ -20,7 +20,7 @@ def method(**options: object) -> MixedBarlowTwins:
 
 def test_the_third_view_is_the_mixture_of_images() -> None:
     ours, (x1, x2) = method(seed=4, lambd=0.02, lambd_reg=2.0, scale=0.5), views()
-    found = ours([x1, x2])
+    terms = ours([x1, x2])
     alpha, pi = ours.share().double(), ours.partners(8)
     assert 0.0 < alpha < 1.0
     assert sorted(pi.tolist()) == list(range(8))
@@ -28,8 +28,8 @@ def test_the_third_view_is_the_mixture_of_images() -> None:
     mixed = alpha * x1 + (1 - alpha) * torch.stack([x2[row] for row in pi.tolist()])
     z = [projector(backbone(view)) for view in (x1, x2, mixed)]
     expected = mixed_barlow_twins_loss(*z, alpha=alpha, permutation=pi, lambd=0.02, lambd_reg=2.0)
-    assert found.loss.item() == pytest.approx(0.5 * expected.loss.item(), rel=1e-12)
-    assert [t.item() for t in found[1:]] == [t.item() for t in expected[1:]]
+    assert terms.loss.item() == pytest.approx(0.5 * expected.loss.item(), rel=1e-12)
+    assert [t.item() for t in terms[1:]] == [t.item() for t in expected[1:]]
 
 
 def test_in_parts_a_batch_embeds_as_whole() -> None:
@@ -62,9 +62,9 @@ def test_the_mixing_term_rises_over_its_warm_up() -> None:
     embeddings = [z.detach() for z in ours.embeddings(ours.arrange(views(), Targets.unlabelled(8)))]
     for progress, share in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)):
         targets = Targets.unlabelled(8)
-        found = ours.compare(embeddings, Targets(targets.labels, targets.indices, None, torch.tensor(progress)))
-        rest = found.invariance + 0.1 * found.redundancy
-        assert (found.loss - rest).item() == pytest.approx(0.1 * 3.0 * share * found.mixing.item(), rel=1e-6)
+        terms = ours.compare(embeddings, Targets(targets.labels, targets.indices, None, torch.tensor(progress)))
+        rest = terms.invariance + 0.1 * terms.redundancy
+        assert (terms.loss - rest).item() == pytest.approx(0.1 * 3.0 * share * terms.mixing.item(), rel=1e-6)
 
 
 def test_two_views_are_needed() -> None:

@@ -177,8 +177,8 @@ def test_a_step_on_fewer_images_is_one() -> None:
 
 
 def test_it_says_what_it_compares() -> None:
-    said = make().describe(ROWS)
-    assert said == "InfoNCE, temperature 0.2, a queue of 24 keys, key encoder with momentum 0.9"
+    description = make().describe(ROWS)
+    assert description == "InfoNCE, temperature 0.2, a queue of 24 keys, key encoder with momentum 0.9"
     assert make(symmetric=True, queue=48).describe(ROWS).endswith(", symmetric")
     assert make(shuffles=True).describe(ROWS).endswith(", shuffled batch norm")
     assert list(make().heads()) == ["projector"]

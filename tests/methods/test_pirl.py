@@ -56,7 +56,7 @@ def test_the_loss_is_the_mean_of_both_halves_against_the_banks_old_rows() -> Non
         views, targets = batch([4, 9, 17, 2, 25, 11])
         bank = ours.bank.clone()
         z = [t.detach().numpy() for t in ours.embeddings(ours.arrange(views, targets))]
-        found = ours(views, targets)
+        terms = ours(views, targets)
         assert torch.equal(ours.bank, bank)  # neither half moved it
         drawn = keyed.integers(0, torch.tensor(0), NEGATIVES, 12, IMAGES)
         rest = bank[targets.indices].numpy(), bank[drawn].numpy(), 0.4
@@ -64,9 +64,9 @@ def test_the_loss_is_the_mean_of_both_halves_against_the_banks_old_rows() -> Non
             halves = [oracle.nce(v, *rest, IMAGES, oracle.partition(v, *rest, IMAGES)) for v in z]
         else:
             halves = [oracle.cross_entropy(v, *rest) for v in z]
-        assert found.image.item() == pytest.approx(halves[0], rel=1e-10)
-        assert found.patches.item() == pytest.approx(halves[1], rel=1e-10)
-        assert found.loss.item() == pytest.approx(sum(halves) / 2, rel=1e-10)
+        assert terms.image.item() == pytest.approx(halves[0], rel=1e-10)
+        assert terms.patches.item() == pytest.approx(halves[1], rel=1e-10)
+        assert terms.loss.item() == pytest.approx(sum(halves) / 2, rel=1e-10)
 
 
 def test_negatives_are_rows_of_the_images_that_are_trained_on() -> None:
@@ -102,8 +102,8 @@ def test_the_bank_moves_after_the_step_by_the_images_own_index() -> None:
         changed = (ours.bank != before).any(dim=1).nonzero().flatten().tolist()
         assert changed == [4, 9, 17]
         for row, index in enumerate(order):
-            wanted = oracle.unit(0.5 * before[index].numpy() + 0.5 * oracle.unit(z[row].numpy()))
-            np.testing.assert_allclose(ours.bank[index].numpy(), wanted, rtol=1e-12)
+            expected = oracle.unit(0.5 * before[index].numpy() + 0.5 * oracle.unit(z[row].numpy()))
+            np.testing.assert_allclose(ours.bank[index].numpy(), expected, rtol=1e-12)
         moved.append(ours.bank.clone())
     torch.testing.assert_close(moved[0], moved[1], rtol=1e-12, atol=1e-14)
 
@@ -155,9 +155,9 @@ def test_patches_go_to_their_own_head_in_order() -> None:
     arranged = ours.arrange(views, targets)
     z = ours.embeddings(arranged)
     features = [view.mean(dim=(2, 3)) for view in arranged]
-    kept = torch.cat([ours.patch_head.each(patch) for patch in features[1:]], dim=1)
+    joined = torch.cat([ours.patch_head.each(patch) for patch in features[1:]], dim=1)
     torch.testing.assert_close(z[0], ours.projector(features[0]))
-    torch.testing.assert_close(z[1], ours.patch_head.together(kept))
+    torch.testing.assert_close(z[1], ours.patch_head.together(joined))
 
 
 def test_the_bank_begins_at_unit_length_by_the_seed_of_weights() -> None:

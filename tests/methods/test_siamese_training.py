@@ -30,10 +30,10 @@ from tests.methods.siamese_networks import (
 def test_two_passes_have_the_gradient_of_one(name: str, micro_batch: int) -> None:
     """Without batch norm; terms too, prototypes' gradients among it."""
     terms, expected = one_gradient(make(name, norm=False), SIZES[name], micro_batch=0)
-    again, found = one_gradient(make(name, norm=False), SIZES[name], micro_batch=micro_batch)
-    assert found.keys() == expected.keys()
+    again, actual = one_gradient(make(name, norm=False), SIZES[name], micro_batch=micro_batch)
+    assert actual.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-12, msg=key)
+        torch.testing.assert_close(actual[key], value, rtol=1e-9, atol=1e-12, msg=key)
     for one, other in zip(again, terms, strict=True):
         assert one.item() == pytest.approx(other.item(), rel=1e-12)
 
@@ -58,10 +58,10 @@ def test_what_a_method_sees_to_be_wrong_is_said_once(
     """After an epoch, with its mean loss and the newest terms; not before training has come some hundred steps far."""
     monkeypatch.setattr(after_epoch, "ALARM_STEPS", steps)
     method = make("swav")
-    asked: list[tuple[set[str], float]] = []
+    calls: list[tuple[set[str], float]] = []
 
     def alarm(values: dict[str, float], progress: float) -> str:
-        asked.append((set(values), progress))
+        calls.append((set(values), progress))
         return "something is wrong"
 
     method.alarm = alarm  # type: ignore[method-assign, assignment]
@@ -71,8 +71,8 @@ def test_what_a_method_sees_to_be_wrong_is_said_once(
         device=torch.device("cpu"), emit=events.append, checkpoints=tmp_path, recipe_digest="d",
     )  # fmt: skip
     assert [event.text for event in events if isinstance(event, Notice)] == ["something is wrong"] * expected
-    assert [progress for _, progress in asked] == [0.5] * expected
-    assert all({"loss", "entropy", "spread"} <= names for names, _ in asked)
+    assert [progress for _, progress in calls] == [0.5] * expected
+    assert all({"loss", "entropy", "spread"} <= names for names, _ in calls)
 
 
 def test_micro_batches_count_once_in_the_running_statistics_of_both_networks() -> None:

@@ -81,7 +81,7 @@ def test_without_stop_gradient_it_collapses_and_that_is_seen() -> None:
 
     Without batch norm, which would keep the spread up either way, both have fallen: one of them to the end.
     """
-    found = {}
+    outcomes = {}
     for stop_gradient in (True, False):
         torch.manual_seed(0)
         method = simsiam(norm=False, stop_gradient=stop_gradient)
@@ -92,12 +92,12 @@ def test_without_stop_gradient_it_collapses_and_that_is_seen() -> None:
             terms = method(inputs)
             terms.loss.backward()
             optimizer.step()
-        found[stop_gradient] = terms.spread.item(), terms.loss.item()
-    assert found[False][0] < 0.003
-    assert found[False][1] < -0.9999
-    assert found[True][0] > 0.02
-    assert found[True][1] > -0.999
-    assert "collapsed" in (simsiam().alarm({"loss": -1.0, "spread": found[False][0]}, 0.5) or "")
+        outcomes[stop_gradient] = terms.spread.item(), terms.loss.item()
+    assert outcomes[False][0] < 0.003
+    assert outcomes[False][1] < -0.9999
+    assert outcomes[True][0] > 0.02
+    assert outcomes[True][1] > -0.999
+    assert "collapsed" in (simsiam().alarm({"loss": -1.0, "spread": outcomes[False][0]}, 0.5) or "")
     assert simsiam().alarm({"loss": -0.9, "spread": 0.8}, 0.5) is None
 
 

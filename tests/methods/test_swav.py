@@ -64,8 +64,8 @@ def test_one_backbone_call_for_each_size_and_one_head_call_for_all() -> None:
     features = torch.cat([plain.backbone(torch.cat([large1, large2])), plain.backbone(torch.cat([small1, small2]))])
     embedded = nn.functional.normalize(plain.projector(features), dim=1)
     expected = [*(embedded @ plain.prototypes.weight.t()).chunk(4), *embedded.chunk(4)[:2]]
-    for found, value in zip(scores, expected, strict=True):
-        torch.testing.assert_close(found, value, rtol=1e-12, atol=1e-14)
+    for actual, value in zip(scores, expected, strict=True):
+        torch.testing.assert_close(actual, value, rtol=1e-12, atol=1e-14)
     for buffer, other in zip(ours.buffers(), plain.buffers(), strict=True):
         assert torch.equal(buffer, other)
     alone = method().embeddings([large1, large1, small1, small2])
@@ -80,9 +80,9 @@ def test_the_loss_is_the_authors_loop() -> None:
     scores = [s.detach().numpy() for s in ours.embeddings(inputs(batch))[:4]]
     terms = method(queue=0)
     terms.before_step(torch.tensor(0.0))
-    found = terms(inputs(batch))
-    assert found.loss.item() == pytest.approx(oracle.swav(scores), rel=1e-10)
-    assert found.entropy.item() == pytest.approx(oracle.code_entropy(scores), rel=1e-8)
+    actual = terms(inputs(batch))
+    assert actual.loss.item() == pytest.approx(oracle.swav(scores), rel=1e-10)
+    assert actual.entropy.item() == pytest.approx(oracle.code_entropy(scores), rel=1e-8)
 
 
 def test_lengths_of_features_and_prototypes_do_not_count() -> None:
@@ -123,16 +123,16 @@ def test_a_step_that_keeps_prototypes_is_not_captured() -> None:
     ours = method(frozen_share=0.3, queue=0)
     step = step_of(ours)
     step._captures = True
-    asked: list[bool] = []
+    capturable: list[bool] = []
 
     def replayed(views: object, targets: object) -> bool:
-        asked.append(step._alike >= EAGER_STEPS and not ours.withheld(step._at))
+        capturable.append(step._alike >= EAGER_STEPS and not ours.withheld(step._at))
         return False
 
     step._is_replayed = replayed  # type: ignore[assignment]
     for number, batch in enumerate([*batches(), *batches()]):
         take(step, batch, number / 10)
-    assert asked == [False] * (3 + EAGER_STEPS) + [True] * (10 - 3 - EAGER_STEPS)
+    assert capturable == [False] * (3 + EAGER_STEPS) + [True] * (10 - 3 - EAGER_STEPS)
 
 
 def test_the_queue_by_hand() -> None:
@@ -142,32 +142,32 @@ def test_the_queue_by_hand() -> None:
     queue = np.zeros((2, 23, EMBEDDING))
     lengths = []
     for number, batch in enumerate(batches()):
-        shown = copy.deepcopy(ours)
-        shown.before_step(torch.tensor(number / 10))
-        found = [t.detach().numpy() for t in shown.embeddings(inputs(batch))]
-        weights = shown.prototypes.weight.detach().numpy()
+        twin = copy.deepcopy(ours)
+        twin.before_step(torch.tensor(number / 10))
+        embeddings = [t.detach().numpy() for t in twin.embeddings(inputs(batch))]
+        weights = twin.prototypes.weight.detach().numpy()
         full = bool((queue[:, -1] != 0).any())
         queued = [rows @ weights.T for rows in queue] if full else []
-        terms = shown.compare([torch.tensor(f) for f in found], Targets.unlabelled(len(found[0])))
-        assert terms.loss.item() == pytest.approx(oracle.swav(found[:4], queued=queued), rel=1e-9), number
+        terms = twin.compare([torch.tensor(f) for f in embeddings], Targets.unlabelled(len(embeddings[0])))
+        assert terms.loss.item() == pytest.approx(oracle.swav(embeddings[:4], queued=queued), rel=1e-9), number
         lengths.append(full)
         take(step, batch, number / 10)
         if number >= 2:
-            queue = np.concatenate([np.stack(found[4:]), queue], axis=1)[:, :23]
+            queue = np.concatenate([np.stack(embeddings[4:]), queue], axis=1)[:, :23]
         assert ours.queue is not None
         np.testing.assert_allclose(ours.queue.numpy(), queue, atol=1e-12)
     assert lengths == [False] * 5
     for batch in batches(2):  # 29 rows have come: it is full from here on
-        shown = copy.deepcopy(ours)
-        shown.before_step(torch.tensor(0.5))
-        found = [t.detach().numpy() for t in shown.embeddings(inputs(batch))]
-        weights = shown.prototypes.weight.detach().numpy()
-        terms = shown.compare([torch.tensor(f) for f in found], Targets.unlabelled(len(found[0])))
+        twin = copy.deepcopy(ours)
+        twin.before_step(torch.tensor(0.5))
+        embeddings = [t.detach().numpy() for t in twin.embeddings(inputs(batch))]
+        weights = twin.prototypes.weight.detach().numpy()
+        terms = twin.compare([torch.tensor(f) for f in embeddings], Targets.unlabelled(len(embeddings[0])))
         queued = [rows @ weights.T for rows in queue]
-        assert terms.loss.item() == pytest.approx(oracle.swav(found[:4], queued=queued), rel=1e-9)
-        assert abs(terms.loss.item() - oracle.swav(found[:4])) > 1e-5
+        assert terms.loss.item() == pytest.approx(oracle.swav(embeddings[:4], queued=queued), rel=1e-9)
+        assert abs(terms.loss.item() - oracle.swav(embeddings[:4])) > 1e-5
         take(step, batch, 0.5)
-        queue = np.concatenate([np.stack(found[4:]), queue], axis=1)[:, :23]
+        queue = np.concatenate([np.stack(embeddings[4:]), queue], axis=1)[:, :23]
 
 
 def test_a_batch_larger_than_the_queue_leaves_its_first_rows() -> None:
@@ -227,8 +227,8 @@ def test_a_loss_at_ln_k_is_said() -> None:
 
 def test_what_it_says_and_refuses() -> None:
     assert method(frozen_share=0.0, queue=0).describe(64) == "codes over 5 prototypes"
-    said = method(frozen_share=0.01, queue=40, queue_from=0.15).describe(64)
-    assert said == (
+    description = method(frozen_share=0.01, queue=40, queue_from=0.15).describe(64)
+    assert description == (
         "codes over 5 prototypes, which stay as they are for the first 1.0% of training, "
         "with a queue of 40 from 15% of training on"
     )

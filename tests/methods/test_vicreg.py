@@ -15,10 +15,10 @@ def test_each_view_goes_through_both_networks_and_the_loss_is_scaled() -> None:
     x1, x2 = views()
     expected = vicreg_loss(projector(backbone(x1)), projector(backbone(x2)), invariance=10.0)
     backbone, projector, _ = networks()
-    found = VICReg(backbone, projector, invariance=10.0, scale=0.1)([x1, x2])
-    assert found.loss.item() == pytest.approx(0.1 * expected.loss.item(), rel=1e-12)
-    assert [t.item() for t in found[1:]] == [t.item() for t in expected[1:]]
-    assert list(VICReg.terms) == list(found._fields[1:])
+    terms = VICReg(backbone, projector, invariance=10.0, scale=0.1)([x1, x2])
+    assert terms.loss.item() == pytest.approx(0.1 * expected.loss.item(), rel=1e-12)
+    assert [t.item() for t in terms[1:]] == [t.item() for t in expected[1:]]
+    assert list(VICReg.terms) == list(terms._fields[1:])
 
 
 def test_two_views_are_needed() -> None:

@@ -28,17 +28,17 @@ NORMS = {
 
 def run(norm: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    found = []
+    tensors = []
     for _ in range(3):
         x = (torch.randn(shape, generator=generator, dtype=torch.float64) * 2 + 10).to(dtype).requires_grad_()
         out = norm(x)
         (out * torch.arange(out.numel(), dtype=dtype).view_as(out).sin()).sum().backward()
         assert x.grad is not None
-        found += [out.detach(), x.grad]
-    found += [p.grad for p in norm.parameters() if p.grad is not None]
+        tensors += [out.detach(), x.grad]
+    tensors += [p.grad for p in norm.parameters() if p.grad is not None]
     norm.eval()
-    found.append(norm(x).detach())
-    return [*found, *norm.state_dict().values()]
+    tensors.append(norm(x).detach())
+    return [*tensors, *norm.state_dict().values()]
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -51,8 +51,8 @@ def test_it_is_torchs_batch_norm(name: str, dtype: torch.dtype, limit: float) ->
     ours = synchronize_batch_norm(copy.deepcopy(theirs).to(dtype), ALONE, CPU)
     assert isinstance(ours, GlobalBatchNorm)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    for found, expected in zip(run(ours, shape, dtype), run(theirs.to(dtype), shape, dtype), strict=True):
-        torch.testing.assert_close(found, expected, rtol=limit, atol=limit)
+    for actual, expected in zip(run(ours, shape, dtype), run(theirs.to(dtype), shape, dtype), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=limit, atol=limit)
 
 
 def test_under_autocast_the_dtype_of_the_input_stays() -> None:

@@ -25,14 +25,14 @@ def test_windows_leave_out_one_row_and_one_column(name: str, arguments: dict[str
     assert shape is not None
     with torch.no_grad():
         last = backbone.forward_features(images)
-        found = QuarterPooling(backbone)(images)
+        pooled = QuarterPooling(backbone)(images)
     if name.startswith("swin"):  # channels last
         last = last.permute(0, 3, 1, 2)
     assert tuple(last.shape[1:]) == shape
-    assert found.shape == (2, 4 * shape[0])
-    for row, one in zip(found, last, strict=True):
+    assert pooled.shape == (2, 4 * shape[0])
+    for row, one in zip(pooled, last, strict=True):
         np.testing.assert_allclose(row.numpy(), four_windows(one.numpy()), rtol=1e-5, atol=1e-6)
-    assert np.std(found.numpy()) > 1e-4
+    assert np.std(pooled.numpy()) > 1e-4
 
 
 def test_where_there_is_no_map() -> None:

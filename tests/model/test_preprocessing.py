@@ -16,46 +16,46 @@ from barlowctl.errors import UserError
 from barlowctl.model import Preprocessing
 from barlowctl.recipe import load
 
-SHOWN = Preprocessing(resize=36, crop=32, interpolation="bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.4))
+PREPROCESSING = Preprocessing(resize=36, crop=32, interpolation="bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.4))
 
 
 def test_pixels_become_the_input() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
-    expected = (pixels.astype(np.float64) / 255 - SHOWN.mean) / SHOWN.std
-    found = SHOWN.normalization()(torch.from_numpy(pixels))
-    np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert SHOWN.channels == 3
+    expected = (pixels.astype(np.float64) / 255 - PREPROCESSING.mean) / PREPROCESSING.std
+    normalized = PREPROCESSING.normalization()(torch.from_numpy(pixels))
+    np.testing.assert_allclose(normalized.permute(0, 2, 3, 1).numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert PREPROCESSING.channels == 3
 
 
 def test_a_recipe_says_all_of_it() -> None:
     given = ["eval.resize=40", "eval.crop=30", "views.interpolation=bilinear", "views.mean=[0.3]", "views.std=[0.2]"]
     given += ["data.channels=1", "data.range=0:4095", "data.background=black", "data.bands=[2]"]
-    shown = preprocessing_of(load.load("quickstart", given))
+    preprocessing = preprocessing_of(load.load("quickstart", given))
     choices = Choices("0:4095", "black", (2,))
-    assert shown == Preprocessing(
+    assert preprocessing == Preprocessing(
         resize=40, crop=30, interpolation="bilinear", mean=(0.3,), std=(0.2,),
         range=choices.range, background=choices.background, bands=choices.bands,
     )  # fmt: skip
-    assert shown.channels == 1
-    assert evaluation_spec(shown) == CenterSpec(resize=40, crop=30, interpolation="bilinear")
-    assert evaluation_spec(replace(shown, squash=True)) == SquashSpec(30, "bilinear")
-    assert choices_of(shown) == choices
+    assert preprocessing.channels == 1
+    assert evaluation_spec(preprocessing) == CenterSpec(resize=40, crop=30, interpolation="bilinear")
+    assert evaluation_spec(replace(preprocessing, squash=True)) == SquashSpec(30, "bilinear")
+    assert choices_of(preprocessing) == choices
 
 
 def test_its_defaults_are_those_of_files_that_are_converted() -> None:
-    assert choices_of(SHOWN) == Choices()
+    assert choices_of(PREPROCESSING) == Choices()
 
 
 def test_a_result_of_before_keeps_its_identity() -> None:
     """What is not said of a picture in earlier results is said of those alone that depart from it."""
-    plain = SHOWN.as_dict()
+    plain = PREPROCESSING.as_dict()
     assert plain == {
         "resize": 36, "crop": 32, "interpolation": "bilinear", "channels": 3, "range": "auto", "background": "white",
         "bands": [], "mean": [0.2, 0.4, 0.6], "std": [0.1, 0.2, 0.4],
     }  # fmt: skip
-    assert replace(SHOWN, squash=True).as_dict() == {**plain, "squash": True}
-    assert SHOWN.departures() == {}
-    assert replace(SHOWN, bands=(4, 3, 2), background="none").departures() == {
+    assert replace(PREPROCESSING, squash=True).as_dict() == {**plain, "squash": True}
+    assert PREPROCESSING.departures() == {}
+    assert replace(PREPROCESSING, bands=(4, 3, 2), background="none").departures() == {
         "bands": [4, 3, 2],
         "background": "none",
     }
@@ -64,9 +64,9 @@ def test_a_result_of_before_keeps_its_identity() -> None:
 def test_crop_pct_survives_timms_rounding() -> None:
     for resize in range(8, 300):
         for crop in range(8, resize + 1):
-            shown = replace(SHOWN, crop=crop, resize=resize)
-            assert int(crop / shown.crop_pct) == resize
-            assert abs(shown.crop_pct - crop / resize) < 1e-12
+            preprocessing = replace(PREPROCESSING, crop=crop, resize=resize)
+            assert int(crop / preprocessing.crop_pct) == resize
+            assert abs(preprocessing.crop_pct - crop / resize) < 1e-12
 
 
 def test_timms_configuration() -> None:
@@ -78,7 +78,7 @@ def test_timms_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"mean": ()}, "mean has 0 numbers"),
         ({"std": (1.0,)}, "std has 1"),
@@ -86,6 +86,6 @@ def test_timms_configuration() -> None:
         ({"bits": 16}, "16 bits"),
     ],
 )
-def test_what_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        replace(SHOWN, **change)  # type: ignore[arg-type]
+def test_what_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(PREPROCESSING, **change)  # type: ignore[arg-type]

@@ -38,10 +38,10 @@ def test_each_part_is_what_torch_makes_of_it_alone(name: str, groups: int) -> No
     for _ in range(2):
         x = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
         expected = torch.cat([norm(x[a:b]) for norm, a, b in zip(alone, ends[:-1], ends[1:], strict=True)])
-        found = ours(x)
-        torch.testing.assert_close(found, expected)
-        weights = torch.arange(found.numel(), dtype=torch.float64).view_as(found).sin()
-        gradients = (torch.autograd.grad((out * weights).sum(), x)[0] for out in (found, expected))
+        actual = ours(x)
+        torch.testing.assert_close(actual, expected)
+        weights = torch.arange(actual.numel(), dtype=torch.float64).view_as(actual).sin()
+        gradients = (torch.autograd.grad((out * weights).sum(), x)[0] for out in (actual, expected))
         torch.testing.assert_close(*gradients)
         for key in ours.state_dict():
             if key.startswith("running"):

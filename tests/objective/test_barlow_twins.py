@@ -56,9 +56,9 @@ def test_value_and_gradient_match_the_formula(n: int, d: int, constant: bool, fo
         np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance * d)
         if n == 2 and dtype == torch.float32:
             continue  # two standardised samples are +1 and -1 up to eps: the gradient is rounding
-        for grad, wanted in zip(grads, expected_grads, strict=True):
-            scale = max(np.abs(wanted).max(), 1e-3)
-            np.testing.assert_allclose(grad, wanted, rtol=0, atol=tolerance * scale)
+        for grad, expected_grad in zip(grads, expected_grads, strict=True):
+            scale = max(np.abs(expected_grad).max(), 1e-3)
+            np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 7])
@@ -69,8 +69,8 @@ def test_the_gram_form_in_blocks(n: int, d: int, rows: int, monkeypatch: pytest.
     z1, z2 = embeddings(n, d)
     values, grads = ours(z1, z2, torch.float64, form="gram")
     np.testing.assert_allclose(values, [oracle.loss(z1, z2, lambd=0.0051), *oracle.terms(z1, z2)], rtol=1e-10)
-    for grad, wanted in zip(grads, oracle.gradient(z1, z2, lambd=0.0051), strict=True):
-        np.testing.assert_allclose(grad, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+    for grad, expected_grad in zip(grads, oracle.gradient(z1, z2, lambd=0.0051), strict=True):
+        np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-10 * np.abs(expected_grad).max())
     a = torch.tensor(z1)
     gram = correlation.symmetric_gram(a)
     np.testing.assert_allclose(gram.numpy(), z1 @ z1.T, rtol=1e-12, atol=1e-12)
@@ -129,13 +129,13 @@ def test_every_row_of_table_5_matches_its_formula(n: int, d: int, variant: dict[
     z1, z2 = embeddings(n, d, seed=3)
     rest = {"normalization": variant["normalization"], "criterion": variant["criterion"], "temperature": 0.3}
 
-    def wanted(a: np.ndarray, b: np.ndarray) -> float:
+    def formula(a: np.ndarray, b: np.ndarray) -> float:
         return oracle.loss(a, b, lambd=0.02, terms_used=variant["terms"], **rest)
 
-    expected = [wanted(z1, z2), *oracle.terms(z1, z2, **rest)]
+    expected = [formula(z1, z2), *oracle.terms(z1, z2, **rest)]
     expected_grads = [
-        oracle.numerical_gradient(lambda z: wanted(z, z2), z1),
-        oracle.numerical_gradient(lambda z: wanted(z1, z), z2),
+        oracle.numerical_gradient(lambda z: formula(z, z2), z1),
+        oracle.numerical_gradient(lambda z: formula(z1, z), z2),
     ]
     for form in forms_of(variant):
         values, grads = ours(z1, z2, torch.float64, form=form, lambd=0.02, temperature=0.3, **variant)

@@ -26,11 +26,11 @@ def embeddings(n: int, d: int) -> list[np.ndarray]:
 def test_value_and_gradient_match_the_formula(n: int, d: int, form: str) -> None:
     arrays, pi, alpha = embeddings(n, d), np.random.default_rng(1).permutation(n), 0.3
 
-    def wanted(z: list[np.ndarray]) -> float:
+    def formula(z: list[np.ndarray]) -> float:
         return oracle.loss(*z, alpha, pi, lambd=0.02, lambd_reg=1.7)
 
     tensors = [torch.tensor(z, requires_grad=True) for z in arrays]
-    found = mixed_barlow_twins_loss(
+    terms = mixed_barlow_twins_loss(
         *tensors,
         alpha=torch.tensor(alpha, dtype=torch.float64),
         permutation=torch.tensor(pi),
@@ -38,13 +38,13 @@ def test_value_and_gradient_match_the_formula(n: int, d: int, form: str) -> None
         lambd_reg=1.7,
         form=form,  # type: ignore[arg-type]
     )
-    assert found.loss.item() == pytest.approx(wanted(arrays), rel=1e-10)
-    assert found.mixing.item() == pytest.approx(oracle.mixing(*arrays, alpha, pi), rel=1e-10)
-    found.loss.backward()
+    assert terms.loss.item() == pytest.approx(formula(arrays), rel=1e-10)
+    assert terms.mixing.item() == pytest.approx(oracle.mixing(*arrays, alpha, pi), rel=1e-10)
+    terms.loss.backward()
     for number, tensor in enumerate(tensors):
 
         def value(z: np.ndarray, number: int = number) -> float:
-            return wanted([z if v == number else other for v, other in enumerate(arrays)])
+            return formula([z if v == number else other for v, other in enumerate(arrays)])
 
         gradient = numerical_gradient(value, arrays[number])
         assert tensor.grad is not None
@@ -66,22 +66,22 @@ def test_nothing_mixed_in_asks_for_nothing(form: str) -> None:
     """alpha 1 and z_m = z_1: both halves of the term are 0. With z_2ᵀ z_2 as the second target, as in the authors'
     `main_imagenet.py`, the second would not be."""
     z1, z2 = (torch.tensor(z) for z in embeddings(8, 5)[:2])
-    found = mixed_barlow_twins_loss(
+    terms = mixed_barlow_twins_loss(
         z1, z2, z1, alpha=torch.tensor(1.0), permutation=torch.arange(8).flip(0), lambd_reg=5.0, form=form
     )  # type: ignore[arg-type]
-    assert found.mixing.item() == pytest.approx(0.0, abs=1e-20)
+    assert terms.mixing.item() == pytest.approx(0.0, abs=1e-20)
     plain = barlow_twins_loss(z1, z2, form=form)  # type: ignore[arg-type]
-    assert [t.item() for t in found[:3]] == [t.item() for t in plain]
+    assert [t.item() for t in terms[:3]] == [t.item() for t in plain]
     a, b = standardized(z1.numpy()), standardized(z2.numpy())
     assert np.abs(a.T @ b - b.T @ b).max() / 8 > 0.05
 
 
 def test_an_unmixed_weight_of_zero_is_barlow_twins() -> None:
     z1, z2, z3 = (torch.tensor(z) for z in embeddings(7, 9))
-    found = mixed_barlow_twins_loss(
+    terms = mixed_barlow_twins_loss(
         z1, z2, z3, alpha=torch.tensor(0.4), permutation=torch.arange(7), lambd=0.1, lambd_reg=0.0
     )
-    assert found.loss.item() == barlow_twins_loss(z1, z2, lambd=0.1).loss.item()
+    assert terms.loss.item() == barlow_twins_loss(z1, z2, lambd=0.1).loss.item()
 
 
 def test_bad_input_is_named() -> None:

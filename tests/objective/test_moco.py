@@ -30,8 +30,8 @@ def given(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 def test_value_and_terms_match_the_loops(temperature: float) -> None:
     q, k, queue = given()
     expected = oracle.info_nce(q.numpy(), k.numpy(), queue.numpy(), temperature)
-    found = info_nce(q, k, queue, temperature=temperature)
-    np.testing.assert_allclose([t.item() for t in found], expected, rtol=1e-12)
+    terms = info_nce(q, k, queue, temperature=temperature)
+    np.testing.assert_allclose([t.item() for t in terms], expected, rtol=1e-12)
     single = info_nce(q.float(), k.float(), queue.float(), temperature=temperature)
     assert single.loss.dtype == torch.float32
     np.testing.assert_allclose([t.item() for t in single], expected, rtol=2e-6, atol=2e-6)
@@ -98,10 +98,10 @@ def test_a_tiny_temperature_stays_finite() -> None:
 def test_it_is_computed_in_float32_under_autocast() -> None:
     q, k, queue = given()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = info_nce(q.bfloat16(), k.bfloat16(), queue.float()).loss
+        loss = info_nce(q.bfloat16(), k.bfloat16(), queue.float()).loss
     rounded = (z.bfloat16().double().numpy() for z in (q, k))
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(oracle.info_nce(*rounded, queue.numpy(), 0.07)[0], rel=1e-6)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(oracle.info_nce(*rounded, queue.numpy(), 0.07)[0], rel=1e-6)
 
 
 def test_what_cannot_be_compared() -> None:

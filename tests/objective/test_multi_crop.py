@@ -43,9 +43,9 @@ def test_value_and_gradient_are_the_double_sums(views: int, n: int, d: int, vari
     used = variant.get("terms", "both")
     expected = [oracle.loss(arrays, lambd=0.02, terms_used=used, **rest), *oracle.averaged_terms(arrays, **rest)]
     tensors = [torch.tensor(z, requires_grad=True) for z in arrays]
-    found = multi_crop_loss(tensors, lambd=0.02, form=form, **variant)
-    np.testing.assert_allclose([t.item() for t in found], expected, rtol=1e-10)
-    found.loss.backward()
+    terms = multi_crop_loss(tensors, lambd=0.02, form=form, **variant)
+    np.testing.assert_allclose([t.item() for t in terms], expected, rtol=1e-10)
+    terms.loss.backward()
     for number, tensor in enumerate(tensors):
 
         def value(z: np.ndarray, number: int = number) -> float:
@@ -53,9 +53,11 @@ def test_value_and_gradient_are_the_double_sums(views: int, n: int, d: int, vari
                 [z if v == number else other for v, other in enumerate(arrays)], lambd=0.02, terms_used=used, **rest
             )
 
-        wanted = numerical_gradient(value, arrays[number])
+        expected_grad = numerical_gradient(value, arrays[number])
         assert tensor.grad is not None
-        np.testing.assert_allclose(tensor.grad.numpy(), wanted, atol=1e-7 * max(1.0, np.abs(wanted).max()))
+        np.testing.assert_allclose(
+            tensor.grad.numpy(), expected_grad, atol=1e-7 * max(1.0, np.abs(expected_grad).max())
+        )
 
 
 @pytest.mark.parametrize("form", ["primal", "gram"])
@@ -69,10 +71,10 @@ def test_gradcheck_of_each_term(form: str) -> None:
 def test_of_two_views_it_is_barlow_twins_to_the_bit(n: int, d: int) -> None:
     arrays = embeddings(2, n, d)
     ours, theirs = ([torch.tensor(z, dtype=torch.float32, requires_grad=True) for z in arrays] for _ in range(2))
-    found, expected = multi_crop_loss(ours), barlow_twins_loss(theirs[0], theirs[1])
-    found.loss.backward()
+    actual, expected = multi_crop_loss(ours), barlow_twins_loss(theirs[0], theirs[1])
+    actual.loss.backward()
     expected.loss.backward()
-    assert [t.item() for t in found] == [t.item() for t in expected]
+    assert [t.item() for t in actual] == [t.item() for t in expected]
     for one, other in zip(ours, theirs, strict=True):
         assert one.grad is not None
         assert other.grad is not None

@@ -46,18 +46,18 @@ def test_value_and_gradient_match_the_formula(criterion: str, monkeypatch: pytes
         tensor.requires_grad_()
     log_z = torch.stack([log_partition(v, *given[2:], images=IMAGES, temperature=TAU) for v in given[:2]])
     np.testing.assert_allclose(log_z.numpy(), np.log(z), rtol=1e-12)
-    found = pirl_loss(*given, images=IMAGES, log_z=log_z, criterion=criterion, temperature=TAU)  # type: ignore[arg-type]
-    assert found.image.item() == pytest.approx(half(image, 0), rel=1e-11)
-    assert found.patches.item() == pytest.approx(half(patches, 1), rel=1e-11)
-    assert found.loss.item() == pytest.approx((half(image, 0) + half(patches, 1)) / 2, rel=1e-11)
-    found.loss.backward()
+    terms = pirl_loss(*given, images=IMAGES, log_z=log_z, criterion=criterion, temperature=TAU)  # type: ignore[arg-type]
+    assert terms.image.item() == pytest.approx(half(image, 0), rel=1e-11)
+    assert terms.patches.item() == pytest.approx(half(patches, 1), rel=1e-11)
+    assert terms.loss.item() == pytest.approx((half(image, 0) + half(patches, 1)) / 2, rel=1e-11)
+    terms.loss.backward()
     assert given[2].grad is None
     assert given[3].grad is None
     for number, array in enumerate((image, patches)):
-        wanted = numerical_gradient(lambda v, number=number: half(v, number) / 2, array)
+        expected_grad = numerical_gradient(lambda v, number=number: half(v, number) / 2, array)
         grad = given[number].grad
         assert grad is not None
-        np.testing.assert_allclose(grad.numpy(), wanted, atol=1e-8)
+        np.testing.assert_allclose(grad.numpy(), expected_grad, atol=1e-8)
 
 
 @pytest.mark.parametrize("criterion", ["nce", "cross_entropy"])
@@ -80,9 +80,9 @@ def test_scores_of_a_small_temperature_stay_finite() -> None:
     log_z = log_partition(given[0], *given[2:], images=IMAGES, temperature=0.005)
     assert math.isfinite(log_z.item())
     given[0].requires_grad_()
-    found = pirl_loss(*given, images=IMAGES, log_z=torch.stack([log_z, log_z]), temperature=0.005)
-    found.loss.backward()
-    assert torch.isfinite(found.loss)
+    terms = pirl_loss(*given, images=IMAGES, log_z=torch.stack([log_z, log_z]), temperature=0.005)
+    terms.loss.backward()
+    assert torch.isfinite(terms.loss)
     assert given[0].grad is not None
     assert torch.isfinite(given[0].grad).all()
 

@@ -48,8 +48,8 @@ def test_the_gradient_is_the_formulas(entries: int, monkeypatch: pytest.MonkeyPa
         numerical_gradient(lambda z: oracle.nt_xent(z, z2.numpy(), 0.2)[0], z1.numpy()),
         numerical_gradient(lambda z: oracle.nt_xent(z1.numpy(), z, 0.2)[0], z2.numpy()),
     ]
-    for ours, wanted in zip(gradients(z1, z2, 0.2), expected, strict=True):
-        np.testing.assert_allclose(ours.numpy(), wanted, rtol=0, atol=1e-8)
+    for ours, expected_grad in zip(gradients(z1, z2, 0.2), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), expected_grad, rtol=0, atol=1e-8)
     terms = nt_xent(z1, z2, temperature=0.2)
     np.testing.assert_allclose([t.item() for t in terms], oracle.nt_xent(z1.numpy(), z2.numpy(), 0.2), rtol=1e-12)
 
@@ -106,10 +106,10 @@ def test_a_tiny_temperature_and_a_zero_row_stay_finite() -> None:
 def test_it_is_computed_in_float32_under_autocast() -> None:
     z1, z2 = (z.bfloat16() for z in embeddings())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = nt_xent(z1, z2, temperature=0.1).loss
-    assert found.dtype == torch.float32
+        loss = nt_xent(z1, z2, temperature=0.1).loss
+    assert loss.dtype == torch.float32
     expected = oracle.nt_xent(z1.double().numpy(), z2.double().numpy(), 0.1)[0]
-    assert found.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_cannot_be_compared() -> None:

@@ -40,9 +40,9 @@ def test_scores_at_plus_and_minus_one_neither_overflow_nor_vanish(epsilon: float
     random = np.random.default_rng(0)
     scores = random.choice([-1.0, 1.0], size=(16, 8))
     scores[:, 0] = -1.0  # a prototype that nobody is near
-    found = sinkhorn(torch.tensor(scores, dtype=torch.float32)[None], epsilon=epsilon)[0]
-    assert bool(torch.isfinite(found).all())
-    np.testing.assert_allclose(found.numpy(), oracle.sinkhorn(scores, epsilon), atol=2e-5)
+    codes = sinkhorn(torch.tensor(scores, dtype=torch.float32)[None], epsilon=epsilon)[0]
+    assert bool(torch.isfinite(codes).all())
+    np.testing.assert_allclose(codes.numpy(), oracle.sinkhorn(scores, epsilon), atol=2e-5)
 
 
 @pytest.mark.parametrize("views", [2, 5])
@@ -108,9 +108,9 @@ def test_scores_that_say_nothing_cost_ln_k() -> None:
 def test_half_precision_scores_are_computed_wide() -> None:
     scores = [torch.tensor(s).half() for s in scores_of(8, 5, 2)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = swav_loss(scores)
-    assert found.loss.dtype == torch.float32
-    assert found.loss.item() == pytest.approx(oracle.swav([s.double().numpy() for s in scores]), rel=1e-5)
+        terms = swav_loss(scores)
+    assert terms.loss.dtype == torch.float32
+    assert terms.loss.item() == pytest.approx(oracle.swav([s.double().numpy() for s in scores]), rel=1e-5)
 
 
 def test_what_is_refused() -> None:

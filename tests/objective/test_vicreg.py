@@ -28,15 +28,17 @@ def test_value_and_gradient_match_the_formula(n: int, d: int, form: str) -> None
     z1, z2 = embeddings(n, d)
     expected = [oracle.loss(z1, z2), *oracle.terms(z1, z2)]
     a, b = (torch.tensor(z, requires_grad=True) for z in (z1, z2))
-    found = vicreg_loss(a, b, form=form)  # type: ignore[arg-type]
-    np.testing.assert_allclose([t.item() for t in found], expected, rtol=1e-10, atol=1e-12)
-    found.loss.backward()
-    for tensor, wanted in (
+    terms = vicreg_loss(a, b, form=form)  # type: ignore[arg-type]
+    np.testing.assert_allclose([t.item() for t in terms], expected, rtol=1e-10, atol=1e-12)
+    terms.loss.backward()
+    for tensor, expected_grad in (
         (a, numerical_gradient(lambda z: oracle.loss(z, z2), z1)),
         (b, numerical_gradient(lambda z: oracle.loss(z1, z), z2)),
     ):
         assert tensor.grad is not None
-        np.testing.assert_allclose(tensor.grad.numpy(), wanted, atol=2e-7 * max(1.0, np.abs(wanted).max()))
+        np.testing.assert_allclose(
+            tensor.grad.numpy(), expected_grad, atol=2e-7 * max(1.0, np.abs(expected_grad).max())
+        )
     single = vicreg_loss(torch.tensor(z1, dtype=torch.float32), torch.tensor(z2, dtype=torch.float32), form=form)  # type: ignore[arg-type]
     assert single.loss.dtype == torch.float32
     np.testing.assert_allclose([t.item() for t in single], expected, rtol=2e-5, atol=1e-5)
@@ -53,10 +55,10 @@ def test_a_weight_is_of_its_own_term(number: int) -> None:
     z1, z2 = embeddings(8, 4)
     weights = [0.0, 0.0, 0.0]
     weights[number] = 3.0
-    found = vicreg_loss(
+    terms = vicreg_loss(
         torch.tensor(z1), torch.tensor(z2), invariance=weights[0], variance=weights[1], covariance=weights[2]
     )
-    assert found.loss.item() == pytest.approx(3.0 * oracle.terms(z1, z2)[number], rel=1e-10)
+    assert terms.loss.item() == pytest.approx(3.0 * oracle.terms(z1, z2)[number], rel=1e-10)
 
 
 def test_the_views_are_exchangeable_and_terms_carry_no_gradient() -> None:
@@ -68,9 +70,9 @@ def test_the_views_are_exchangeable_and_terms_carry_no_gradient() -> None:
 
 def test_a_collapsed_batch_is_finite_and_pays_the_whole_hinge() -> None:
     z = torch.full((6, 4), 2.0, requires_grad=True)
-    found = vicreg_loss(z, z)
-    found.loss.backward()
-    assert found.variance.item() == pytest.approx(1.0 - 0.01, rel=1e-5)  # sqrt(1e-4) is left of each dimension
+    terms = vicreg_loss(z, z)
+    terms.loss.backward()
+    assert terms.variance.item() == pytest.approx(1.0 - 0.01, rel=1e-5)  # sqrt(1e-4) is left of each dimension
     assert z.grad is not None
     assert torch.isfinite(z.grad).all()
 

@@ -79,8 +79,8 @@ def swav(
 
 def code_entropy(scores: Sequence[np.ndarray], **options: float) -> float:
     """Mean entropy of the codes of both anchors."""
-    found = []
+    entropies = []
     for anchor in range(2):
         for code in sinkhorn(scores[anchor], **options):  # type: ignore[arg-type]
-            found.append(-sum(q * math.log(q) for q in code if q > 0))
-    return float(np.mean(found))
+            entropies.append(-sum(q * math.log(q) for q in code if q > 0))
+    return float(np.mean(entropies))

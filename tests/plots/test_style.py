@@ -42,9 +42,9 @@ def test_a_page_has_the_colours_of_pictures_and_lighter_ones_in_the_dark() -> No
     for index, color in enumerate(style.SERIES):
         assert f"--c{index}: {style.hexadecimal(color)};" in light
         assert f"path.c{index} {{ stroke: var(--c{index}); }}" in dark
-    found = re.search(r"--c0: #(\w\w)(\w\w)(\w\w)", dark)
-    assert found is not None
-    assert all(int(lighter, 16) > own for lighter, own in zip(found.groups(), style.SERIES[0], strict=True))
+    match = re.search(r"--c0: #(\w\w)(\w\w)(\w\w)", dark)
+    assert match is not None
+    assert all(int(lighter, 16) > own for lighter, own in zip(match.groups(), style.SERIES[0], strict=True))
 
 
 def test_classes_have_colours_of_their_own() -> None:

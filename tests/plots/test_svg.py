@@ -15,18 +15,18 @@ def dots(svg: str) -> list[tuple[float, float]]:
 
 
 def test_points_are_placed_linearly() -> None:
-    found = dots(line_chart([Line("a", [0, 5, 10], [0.0, 0.5, 1.0])], x_label="step"))
-    assert found[0] == (LEFT, HEIGHT - BOTTOM)
-    assert found[2] == (WIDTH - RIGHT, TOP)
-    assert found[1] == pytest.approx(((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2), abs=0.11)
+    points = dots(line_chart([Line("a", [0, 5, 10], [0.0, 0.5, 1.0])], x_label="step"))
+    assert points[0] == (LEFT, HEIGHT - BOTTOM)
+    assert points[2] == (WIDTH - RIGHT, TOP)
+    assert points[1] == pytest.approx(((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2), abs=0.11)
 
 
 def test_logarithmic_axes() -> None:
     line = Line("a", [1, 10, 100], [1e-3, 1.0, 1e3])
-    found = dots(line_chart([line], x_label="rank", log=True, log_x=True))
-    assert found[0] == (LEFT, HEIGHT - BOTTOM)
-    assert found[1] == pytest.approx(((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2), abs=0.11)
-    assert found[2] == (WIDTH - RIGHT, TOP)
+    points = dots(line_chart([line], x_label="rank", log=True, log_x=True))
+    assert points[0] == (LEFT, HEIGHT - BOTTOM)
+    assert points[1] == pytest.approx(((LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2), abs=0.11)
+    assert points[2] == (WIDTH - RIGHT, TOP)
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -52,11 +52,11 @@ def test_another_method_begins_its_keys_anew_in_whatever_order_they_are_set() ->
 
 
 def test_a_wrong_name_or_key_is_answered_from_what_there_is() -> None:
-    said = refusal(MINIMAL, "objective.name=superwised")
-    assert "objective.name is 'superwised', did you mean 'supervised'? Allowed: 'barlow-twins', " in said
+    message = refusal(MINIMAL, "objective.name=superwised")
+    assert "objective.name is 'superwised', did you mean 'supervised'? Allowed: 'barlow-twins', " in message
     assert "did you mean 'objective.lambd'?" in refusal(MINIMAL, "objective.lamda=1")
-    said = refusal(LABELLED + "lambd = 1\n")
-    assert said == (
+    message = refusal(LABELLED + "lambd = 1\n")
+    assert message == (
         "recipe, line 6: unknown key 'objective.lambd' of supervised: it is one of barlow-twins, mixed-barlow-twins. "
         "Allowed in objective: name."
     )

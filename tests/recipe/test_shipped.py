@@ -65,9 +65,9 @@ def test_the_table_of_batch_sizes_is_issue_7s(name: str) -> None:
     assert "issue 7" in text
 
     def row(label: str) -> list[float]:
-        found = re.search(rf"^#   {label} +((?:[\d.e-]+(?: +|$))+)", text, re.MULTILINE)
-        assert found is not None
-        return [float(word) for word in found[1].split()][:6]
+        match = re.search(rf"^#   {label} +((?:[\d.e-]+(?: +|$))+)", text, re.MULTILINE)
+        assert match is not None
+        return [float(word) for word in match[1].split()][:6]
 
     assert row("batch") == [128, 256, 512, 1024, 2048, 4096]
     assert row("lr") == [0.7, 0.4, 0.3, 0.25, 0.2, 0.2]
@@ -108,17 +108,17 @@ def test_the_small_benchmarks_are_solo_learns_setting_or_say_where_they_are_not(
 @pytest.mark.parametrize(("size", "resize", "crop"), [(224, 224, 32), (224, 256, 96), (32, 256, 127), (64, 400, 64)])
 def test_a_crop_that_shows_a_corner_of_the_picture_is_warned_about(size: int, resize: int, crop: int) -> None:
     given = [f"views.size={size}", f"eval.resize={resize}", f"eval.crop={crop}"]
-    (said,) = cautions(load.load("imagenet100-resnet18", given))
-    assert f"central {crop} of {resize} pixels" in said
-    better = load.load("imagenet100-resnet18", [*given, *overrides_in(said)])
+    (caution,) = cautions(load.load("imagenet100-resnet18", given))
+    assert f"central {crop} of {resize} pixels" in caution
+    better = load.load("imagenet100-resnet18", [*given, *overrides_in(caution)])
     assert cautions(better) == []
     assert better.eval.crop == max(crop, size)
     assert (better.eval.crop / better.eval.resize) ** 2 == pytest.approx((224 / 256) ** 2, abs=0.01)
 
 
 def test_pictures_far_smaller_than_the_views_are_warned_about_and_a_quarter_is_enough() -> None:
-    (said,) = cautions(load.load("imagenet100-resnet18", ["eval.resize=32", "eval.crop=32"]))
-    assert "pictures of 32 pixels to a network that is trained on views of 224" in said
+    (caution,) = cautions(load.load("imagenet100-resnet18", ["eval.resize=32", "eval.crop=32"]))
+    assert "pictures of 32 pixels to a network that is trained on views of 224" in caution
     assert cautions(load.load("imagenet100-resnet18", ["eval.resize=256", "eval.crop=128"])) == []
 
 

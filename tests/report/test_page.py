@@ -9,7 +9,7 @@ from barlowctl.report.page import RunPage, _curves
 
 
 @pytest.mark.parametrize(
-    ("value", "shown", "number"),
+    ("value", "text", "number"),
     [
         (88.38, "88.38", True),
         (1024, "1024", True),
@@ -25,8 +25,8 @@ from barlowctl.report.page import RunPage, _curves
         (None, "–", False),
     ],
 )
-def test_numbers_stand_right_and_text_left(value: object, shown: str, number: bool) -> None:
-    cell = f'<td class="n">{shown}</td>' if number else f"<td>{shown}</td>"
+def test_numbers_stand_right_and_text_left(value: object, text: str, number: bool) -> None:
+    cell = f'<td class="n">{text}</td>' if number else f"<td>{text}</td>"
     assert cell in table(["a"], [[value]])
 
 

@@ -75,14 +75,14 @@ def test_a_study_of_all_layers_under_the_name_of_figure_4_is_found_under_its_own
     write_results(directory, figures=False)
     now = json.loads((tmp_path / "projector.json").read_text())
     assert (now["source"], {row["variant"][:5] for row in now["rows"]}) == ("Figure 4", {"last-"})
-    kept = json.loads((tmp_path / "projector-width.json").read_text())
-    assert (kept["study"], kept["source"], kept["rows"]) == ("projector-width", "beside Figure 4", rows)
+    document = json.loads((tmp_path / "projector-width.json").read_text())
+    assert (document["study"], document["source"], document["rows"]) == ("projector-width", "beside Figure 4", rows)
     assert (tmp_path / "projector-width.csv").read_text() == "old"
     other = study_directory(tmp_path, "projector-width", seeds=1)
     assert finished_of_all_layers(other) is None
     write_results(other, figures=False)
-    found = {row["variant"]: row for row in json.loads((tmp_path / "projector-width.json").read_text())["rows"]}
-    assert found["width-16"]["linear_top1"] == 77.0
+    by_variant = {row["variant"]: row for row in json.loads((tmp_path / "projector-width.json").read_text())["rows"]}
+    assert by_variant["width-16"]["linear_top1"] == 77.0
 
 
 def test_studies_begun_at_the_same_time_share_their_cells(tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_rows_and_steps_have_the_papers_points_in_their_places(tmp_path: Path) -
     paper = [line for line in loss.get_lines() if line.get_label() == figure.PAPER_LABEL]
     points = {float(line.get_ydata()[0]): float(line.get_xdata()[0]) for line in paper}  # type: ignore[index,arg-type]
     names = [label.get_text() for label in loss.get_yticklabels()]
-    found = {names[round(place)]: value for place, value in points.items()}
-    assert found == pytest.approx(
+    papers_points = {names[round(place)]: value for place, value in points.items()}
+    assert papers_points == pytest.approx(
         {"baseline": 0, "only-invariance": -14.1, "only-redundancy": -71.3, "feature-normalization": -1.6,
          "no-bn-in-mlp": -0.2, "no-bn-no-normalization": -18.0, "cross-entropy": -8.1}
     )  # fmt: skip
@@ -309,7 +309,7 @@ def test_what_changes_the_meaning_of_a_number_stands_below_the_table(tmp_path: P
         notes = [of_all, of_one] if number == 1 else [of_all]
         cell.finish({"measures": {"knn": None if number == 1 else 50.0}, "notes": notes, "seconds": {}})
     study = directory.studies[0]
-    said = table.notes(study, table.rows(directory, study))
-    assert f"Note on all variants: {of_all}." in said
-    assert f"Note on {directory.cells[1].variant.name}: {of_one}." in said
+    sentences = table.notes(study, table.rows(directory, study))
+    assert f"Note on all variants: {of_all}." in sentences
+    assert f"Note on {directory.cells[1].variant.name}: {of_one}." in sentences
     assert of_all in table.markdown(study, table.rows(directory, study))

@@ -22,9 +22,9 @@ def test_a_measurement_says_what_changes_its_meaning(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cells, "diagnose", lambda *arguments: SimpleNamespace(values=dict))
     run = SimpleNamespace(method=torch.nn.Identity(), recipe=None)
     labelled = SimpleNamespace(train=None, notes=("3 of 9 test images are training images too",))
-    measures, said = cells.measure_cell(run, labelled, Runtime(device="cpu"))  # type: ignore[arg-type]
+    measures, notes = cells.measure_cell(run, labelled, Runtime(device="cpu"))  # type: ignore[arg-type]
     assert (measures["knn"], measures["linear_top1"]) == (50.0, None)
-    assert said == [
+    assert notes == [
         "no linear accuracy: all features are the same",
         "kNN: k is 20 but the bank holds 9 images: all of them vote",
         "3 of 9 test images are training images too",

@@ -180,11 +180,11 @@ def test_a_variant_says_where_its_settings_are_from(base: Recipe) -> None:
 
 
 def lengths(study: Study, base: Recipe, images: int) -> list[int]:
-    found = []
+    steps = []
     for variant in study.variants:
         recipe = load.override(base, variant.overrides)
-        found.append(round(recipe.train.epochs * (images // recipe.train.batch_size)))
-    return found
+        steps.append(round(recipe.train.epochs * (images // recipe.train.batch_size)))
+    return steps
 
 
 def test_a_budget_is_the_same_steps_images_or_cpu_seconds_for_each(base: Recipe) -> None:

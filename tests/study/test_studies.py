@@ -151,8 +151,12 @@ def test_figure_4_is_the_last_layer_and_the_width_of_all_layers_another_study(ow
         ("projector-width", lambda width: (width,) * len(own)),
     ):
         study = studies.build(name, base)
-        found = {v.x: load.override(base, v.overrides).model.projector for v in study.variants if v.name != "recipe"}
-        assert found == {float(width): expected(width) for width in sorted({*(2**p for p in range(4, 15)), own[-1]})}
+        projectors = {
+            v.x: load.override(base, v.overrides).model.projector for v in study.variants if v.name != "recipe"
+        }
+        assert projectors == {
+            float(width): expected(width) for width in sorted({*(2**p for p in range(4, 15)), own[-1]})
+        }
         base_variant = next(variant for variant in study.variants if variant.name == study.baseline)
         assert load.override(base, base_variant.overrides) == base
     assert "not in the paper" in (studies.build("projector-width", base).note or "")
@@ -165,15 +169,15 @@ def test_another_width_of_the_projector_keeps_the_multiples_of_lambd() -> None:
 
 
 def test_selected_variants_keep_their_baseline() -> None:
-    found = [studies.loss(), studies.build("projector-width", BASE)]
-    (kept,) = studies.select(found, ["width-64"])
-    assert [variant.name for variant in kept.variants] == ["width-64", "width-8192"]
-    assert studies.select(found) == found
-    kept = studies.select(found, without=["width-16384", "width-8192", "cross-entropy"])
-    assert [variant.name for variant in kept[0].variants] == [v.name for v in found[0].variants[:-1]]
-    assert [variant.x for variant in kept[1].variants] == [2**power for power in range(4, 14)]  # the baseline stays
+    both = [studies.loss(), studies.build("projector-width", BASE)]
+    (selected,) = studies.select(both, ["width-64"])
+    assert [variant.name for variant in selected.variants] == ["width-64", "width-8192"]
+    assert studies.select(both) == both
+    selected = studies.select(both, without=["width-16384", "width-8192", "cross-entropy"])
+    assert [variant.name for variant in selected[0].variants] == [v.name for v in both[0].variants[:-1]]
+    assert [variant.x for variant in selected[1].variants] == [2**power for power in range(4, 14)]  # the baseline stays
     with pytest.raises(UserError, match="no variant is named 'widht-64', did you mean 'width-64'"):
-        studies.select(found, ["widht-64"])
+        studies.select(both, ["widht-64"])
 
 
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:

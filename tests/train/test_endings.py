@@ -112,10 +112,10 @@ def test_an_error_of_the_loader_saves_the_state_and_says_so(tmp_path: Path, erro
     parts = tmp_path / "parts"
     with pytest.raises(Exception, match=r".*") as raised:
         run(parts, loader=Failing(copy.copy(error), at))
-    said = one_line(raised.value)
+    message = one_line(raised.value)
     go_on = f"barlowctl pretrain --resume {parts}"
-    assert f"; the state of step {at - 1} is saved" in said
-    assert go_on in (raised.value.next or "").splitlines() if isinstance(raised.value, UserError) else go_on in said
+    assert f"; the state of step {at - 1} is saved" in message
+    assert go_on in (raised.value.next or "").splitlines() if isinstance(raised.value, UserError) else go_on in message
     assert isinstance(raised.value, UserError) == (not isinstance(error, KeyError | MemoryError))
     assert saved_step(parts) == at - 1
     resumes_bit_identically(parts)
@@ -220,8 +220,8 @@ def test_an_evaluation_that_fails_costs_its_record_and_nothing_else(tmp_path: Pa
     assert final_bytes(tmp_path / "parts") == final_bytes(tmp_path / "whole")
     assert [event.epoch for event in recorder.of(Evaluated)] == [0, 2]
     assert [event.step for event in recorder.of(CheckpointSaved)] == [5, 10, 15]
-    said = [event.text for event in recorder.of(Notice)]
-    assert said == [f"no evaluation after epoch 2: {one_line(error)}; training goes on"]
+    notices = [event.text for event in recorder.of(Notice)]
+    assert notices == [f"no evaluation after epoch 2: {one_line(error)}; training goes on"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

@@ -60,10 +60,10 @@ def gradients(method: BarlowTwins, *, precision: str = "fp32", **options: Any) -
     return terms, {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], limit: float) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], limit: float) -> None:
+    assert actual.keys() == expected.keys()
     for name in expected:
-        error = (found[name] - expected[name]).abs().max() / expected[name].abs().max().clamp_min(1e-6)
+        error = (actual[name] - expected[name]).abs().max() / expected[name].abs().max().clamp_min(1e-6)
         assert error <= limit, (name, float(error))
 
 
@@ -71,8 +71,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], limit: fl
 def test_two_passes_have_the_full_batchs_gradient(micro_batch: int) -> None:
     """Without batch norm, to 1e-5 in float32; nothing of more than a micro-batch goes through the network."""
     expected_terms, expected = gradients(small())
-    terms, found = gradients(small(), micro_batch=micro_batch)
-    assert_same(found, expected, 1e-5)
+    terms, actual = gradients(small(), micro_batch=micro_batch)
+    assert_same(actual, expected, 1e-5)
     for value, other in zip(terms, expected_terms, strict=True):
         assert value.item() == pytest.approx(other.item(), rel=1e-5)
 
@@ -84,8 +84,8 @@ def test_two_passes_with_the_asymmetries(options: dict[str, Any]) -> None:
     _, expected = gradients(small(**options))
     for p in options.get("predictor", nn.Identity()).parameters():
         p.grad = None
-    _, found = gradients(small(**options), micro_batch=6)
-    assert_same(found, expected, 1e-5)
+    _, actual = gradients(small(**options), micro_batch=6)
+    assert_same(actual, expected, 1e-5)
 
 
 def test_dropout_drops_the_same_in_both_passes() -> None:
@@ -109,8 +109,8 @@ def test_what_batch_norm_changes() -> None:
     """It normalises each micro-batch by itself, in both passes alike, and counts it once."""
     _, full = gradients(small(norm=True))
     micro = small(norm=True)
-    _, found = gradients(micro, micro_batch=11)
-    assert max(float((found[k] - full[k]).abs().max() / full[k].abs().max()) for k in full) > 1e-3
+    _, actual = gradients(micro, micro_batch=11)
+    assert max(float((actual[k] - full[k]).abs().max() / full[k].abs().max()) for k in full) > 1e-3
     assert micro.backbone[1].num_batches_tracked == 4  # two pieces of two views, once
     reference = small(norm=True)
     with torch.no_grad():
@@ -122,8 +122,8 @@ def test_what_batch_norm_changes() -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_two_passes_under_autocast(precision: str) -> None:
     _, expected = gradients(small(), precision=precision)
-    _, found = gradients(small(), precision=precision, micro_batch=6)
-    assert_same(found, expected, 0.05)
+    _, actual = gradients(small(), precision=precision, micro_batch=6)
+    assert_same(actual, expected, 0.05)
 
 
 @pytest.mark.parametrize("micro_batch", [0, 8])
@@ -136,8 +136,8 @@ def test_recomputed_activations_leave_gradient_and_running_statistics(micro_batc
     plain, recomputing = residual(), residual()
     recompute_activations(recomputing.backbone)
     _, expected = gradients(plain, micro_batch=micro_batch)
-    _, found = gradients(recomputing, micro_batch=micro_batch, recomputes=True)
-    assert_same(found, expected, 1e-6)
+    _, actual = gradients(recomputing, micro_batch=micro_batch, recomputes=True)
+    assert_same(actual, expected, 1e-6)
     for (name, buffer), other in zip(plain.named_buffers(), recomputing.buffers(), strict=True):
         assert torch.equal(buffer, other), name
 

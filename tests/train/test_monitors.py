@@ -86,18 +86,18 @@ def test_a_package_that_does_not_work_is_bad_input(
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SystemExit(1)])
 def test_a_monitor_that_fails_is_said_once_and_left_out(error: BaseException) -> None:
-    said: list[str] = []
+    notices: list[str] = []
     calls: list[Event] = []
 
     def full(event: Event) -> None:
         calls.append(event)
         raise error
 
-    sink = guarded(full, "TensorBoard", said.append)
+    sink = guarded(full, "TensorBoard", notices.append)
     for event in events(1, 5):
         sink(event)
     assert len(calls) == 1
-    [text] = said
+    [text] = notices
     assert text.startswith("TensorBoard is not written any more")
     assert str(error) in text
 

@@ -49,8 +49,8 @@ def test_records_go_aside_under_a_name_of_their_own(tmp_path: Path) -> None:
         path.write_text(text)
         sinks.put_aside(path)
     assert not path.exists()
-    kept = sorted(file.read_text() for file in tmp_path.glob("metrics-*.jsonl"))
-    assert kept == ["a\n", "b\n"]
+    contents = sorted(file.read_text() for file in tmp_path.glob("metrics-*.jsonl"))
+    assert contents == ["a\n", "b\n"]
 
 
 def test_an_evaluation_is_found_by_its_step(tmp_path: Path) -> None:

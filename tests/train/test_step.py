@@ -49,9 +49,9 @@ def test_it_trains_as_a_step_that_is_read_at_once(tmp_path: Path, optimizer: str
     tolerance = 3e-2 if optimizer == "muon" else 2e-3  # it orthogonalises in bfloat16
     _, at_once = train(tmp_path / "once", optimizer=optimizer)
     _, later = train(tmp_path / "later", optimizer=optimizer, settings=DEFERRED)
-    expected, found = at_once.of(StepDone), later.of(StepDone)
-    assert [event.step for event in found] == [event.step for event in expected] == list(range(1, 3 * BATCHES + 1))
-    for ours, theirs in zip(found, expected, strict=True):
+    expected, actual = at_once.of(StepDone), later.of(StepDone)
+    assert [event.step for event in actual] == [event.step for event in expected] == list(range(1, 3 * BATCHES + 1))
+    for ours, theirs in zip(actual, expected, strict=True):
         assert ours.values.keys() == theirs.values.keys()
         for name in ("loss", "invariance", "redundancy", "lr_weights", "lr_biases"):
             if name in ours.values:

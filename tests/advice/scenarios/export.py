@@ -28,9 +28,9 @@ def of(in_chans: int = 3, stem: str = "default", **timm_args: Any) -> Callable[[
 
         def changed(*run: Any) -> Any:
             model = real(*run)
-            shown = replace(model.preprocessing, **colours)
+            preprocessing = replace(model.preprocessing, **colours)
             return replace(model, backbone=backbone, architecture="resnet18", stem=stem, timm_args=timm_args,
-                           preprocessing=shown)  # fmt: skip
+                           preprocessing=preprocessing)  # fmt: skip
 
         patch.setattr(export, "_model_of", changed)
 
@@ -43,12 +43,12 @@ def not_the_same(format: str) -> Callable[[Patch], None]:
     def prepare(patch: Patch) -> None:
         from barlowctl.export import writer
 
-        real, asked = writer._verify, list[str]()
+        real, verified = writer._verify, list[str]()
 
         def wrong(model: Any, path: Path, of: Any, *rest: Any) -> Any:
             with patch.context() as inner:
-                if not asked:
-                    asked.append(str(of))
+                if not verified:
+                    verified.append(str(of))
                     inner.setattr(writer, "_max_abs_diff", lambda *both: 1.0)
                 return real(model, path, of, *rest)
 

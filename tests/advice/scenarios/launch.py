@@ -34,8 +34,8 @@ def slurm(patch: Patch) -> None:
 
 def demanding_slurm(patch: Patch) -> None:
     """Slurm takes no job without a partition and an account."""
-    asked = " && ".join(f'grep -q "{option}" "$2"' for option in OPTIONS)
-    programs(sbatch=f'{asked} && echo 77 && exit 0\necho "sbatch: error: no partition, no account" >&2\nexit 1')
+    has_options = " && ".join(f'grep -q "{option}" "$2"' for option in OPTIONS)
+    programs(sbatch=f'{has_options} && echo 77 && exit 0\necho "sbatch: error: no partition, no account" >&2\nexit 1')
     patch.setenv("PATH", f"{Path('programs').resolve()}:{os.defpath}")
 
 

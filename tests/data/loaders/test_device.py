@@ -41,11 +41,11 @@ def test_the_views_are_those_of_the_cpu(source: MemoryBeton, channels: int) -> N
     fast, device = pair(source, VIEWS, channels=channels)
     with fast, device:
         assert (device.batches_per_epoch, device.samples_per_epoch, device.name) == (4, 23, "fast")
-        kept = list(device.epoch(2))  # copies: none is overwritten
-        for expected, found in zip(fast.epoch(2), kept, strict=True):
-            assert torch.equal(expected.indices, found.indices)
-            assert torch.equal(expected.labels, found.labels)
-            for theirs, ours in zip(expected.views, found.views, strict=True):
+        batches = list(device.epoch(2))  # copies: none is overwritten
+        for expected, actual in zip(fast.epoch(2), batches, strict=True):
+            assert torch.equal(expected.indices, actual.indices)
+            assert torch.equal(expected.labels, actual.labels)
+            for theirs, ours in zip(expected.views, actual.views, strict=True):
                 assert ours.shape == theirs.shape
                 assert ours.dtype == torch.uint8
                 difference = (ours.int() - theirs.int()).abs()
@@ -59,23 +59,23 @@ def test_a_list_of_sizes_is_that_of_the_cpu_and_goes_on_in_the_middle(source: Me
     fast, device = pair(source, [*large, small, small, small])
     _, two = pair(source, large)
     with fast, device, two:
-        kept, without, rest = list(device.epoch(1)), list(two.epoch(1)), list(device.epoch(1, start_batch=2))
-        for expected, found, alone in zip(fast.epoch(1), kept, without, strict=True):
-            sides = [tuple(view.shape[1:]) for view in found.views]
+        batches, without, rest = list(device.epoch(1)), list(two.epoch(1)), list(device.epoch(1, start_batch=2))
+        for expected, actual, alone in zip(fast.epoch(1), batches, without, strict=True):
+            sides = [tuple(view.shape[1:]) for view in actual.views]
             assert sides == [(side, side, 3) for side in (32, 32, 16, 16, 16)]
-            assert all(torch.equal(a, b) for a, b in zip(found.views[:2], alone.views, strict=True))
-            for theirs, ours in zip(expected.views, found.views, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(actual.views[:2], alone.views, strict=True))
+            for theirs, ours in zip(expected.views, actual.views, strict=True):
                 assert ((ours.int() - theirs.int()).abs() <= 2).float().mean() > 0.99
-    for expected, found in zip(kept[2:], rest, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(expected.views, found.views, strict=True))
+    for expected, actual in zip(batches[2:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected.views, actual.views, strict=True))
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(source: MemoryBeton) -> None:
     _, device = pair(source, VIEWS)
     with device:
         whole, rest = list(device.epoch(1)), list(device.epoch(1, start_batch=2))
-    for expected, found in zip(whole[2:], rest, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(expected.views, found.views, strict=True))
+    for expected, actual in zip(whole[2:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected.views, actual.views, strict=True))
 
 
 def test_stopping_early_stops_the_loader_behind_it(source: MemoryBeton) -> None:
@@ -93,8 +93,8 @@ def test_stopping_early_stops_the_loader_behind_it(source: MemoryBeton) -> None:
 def test_views_that_draw_nothing_pass_through(source: MemoryBeton) -> None:
     fast, device = pair(source, [CenterSpec(20, 16), ViewSpec(16)])
     with fast, device:
-        for expected, found in zip(fast.epoch(0), device.epoch(0), strict=True):
-            assert torch.equal(expected.views[0], found.views[0])
+        for expected, actual in zip(fast.epoch(0), device.epoch(0), strict=True):
+            assert torch.equal(expected.views[0], actual.views[0])
 
 
 def test_a_substitute_is_distorted_by_the_missing_samples_numbers() -> None:
@@ -103,11 +103,11 @@ def test_a_substitute_is_distorted_by_the_missing_samples_numbers() -> None:
     source.modes[5] = 9
     fast, device = pair(source, VIEWS, on_unreadable="replace", batch_size=12)
     with fast, device:
-        expected, found = next(iter(fast.epoch(0))), next(iter(device.epoch(0)))
+        expected, actual = next(iter(fast.epoch(0))), next(iter(device.epoch(0)))
         assert device.unreadable == [5]
-        row = int(np.flatnonzero(found.keys.numpy() == 5)[0])
-        assert int(found.indices[row]) != 5
-        difference = (found.views[0][row].int() - expected.views[0][row].int()).abs()
+        row = int(np.flatnonzero(actual.keys.numpy() == 5)[0])
+        assert int(actual.indices[row]) != 5
+        difference = (actual.views[0][row].int() - expected.views[0][row].int()).abs()
         assert (difference <= 2).float().mean() > 0.99
 
 
@@ -143,10 +143,10 @@ def test_the_faster_chain_is_kept_and_said(source: MemoryBeton, monkeypatch: pyt
     assert notices == []  # not asked for
     quick = batched.Operations()
     monkeypatch.setattr(batched, "Operations", lambda: dataclasses.replace(quick, blend=slow))  # uncompiled
-    found, notices = views_of(source, monkeypatch, quick, compiles=True)
+    actual, notices = views_of(source, monkeypatch, quick, compiles=True)
     assert len(notices) == 1
     assert "run compiled" in notices[0]
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
 def counted(calls: list[int]) -> batched.Operations:
@@ -179,10 +179,10 @@ def test_a_compiled_chain_that_fails_later_is_left(source: MemoryBeton, monkeypa
 
     chosen = batched.Operations(blend=blend)
     monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (chosen, "compiled"))
-    found, notices = views_of(source, monkeypatch, None, compiles=True)
+    actual, notices = views_of(source, monkeypatch, None, compiles=True)
     assert notices == ["compiled", "the distortions run uncompiled from here: no kernel for this shape"]
     assert calls.count(6) == 3 * 2 * 4
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
 def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,9 +195,9 @@ def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest
 
 def test_a_slower_chain_is_dropped(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = views_of(source, monkeypatch, None)
-    found, notices = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
+    actual, notices = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
     assert "run uncompiled: compiled they were 0." in notices[0]
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
 def test_a_compiler_that_fails_is_done_without(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,9 +205,9 @@ def test_a_compiler_that_fails_is_done_without(source: MemoryBeton, monkeypatch:
         raise RuntimeError("no compiler\nmany lines of it")
 
     expected, _ = views_of(source, monkeypatch, None)
-    found, notices = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
+    actual, notices = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
     assert notices == ["the distortions run uncompiled: no compiler"]
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
 @pytest.mark.slow
@@ -218,5 +218,5 @@ def test_compiled_operations_are_those_that_torch_runs() -> None:
         images = torch.rand(count, 3, 24, 24, generator=torch.Generator().manual_seed(count)) * 255
         drawn = draw_parameters(spec, 0, 0, np.arange(count), 0)
         expected = batched.distort(images.clone(), drawn)
-        found = batched.distort(images.clone(), drawn, compiled)
-        assert (found - expected).abs().max() < 0.01
+        actual = batched.distort(images.clone(), drawn, compiled)
+        assert (actual - expected).abs().max() < 0.01

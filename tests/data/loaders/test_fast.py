@@ -388,14 +388,14 @@ def test_a_second_epoch_ends_the_first(source: MemoryBeton) -> None:
 def test_kept_batches_are_overwritten_as_documented(source: MemoryBeton) -> None:
     with make(source, batch_size=2) as loader:
         batches = loader.epoch(0)
-        kept = next(batches)
-        copies = [view.clone() for view in kept.views]
+        batch = next(batches)
+        copies = [view.clone() for view in batch.views]
         time.sleep(0.05)
-        assert all(torch.equal(a, b) for a, b in zip(kept.views, copies, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(batch.views, copies, strict=True))
         for _ in batches:
             pass
-        assert not all(torch.equal(a, b) for a, b in zip(kept.views, copies, strict=True))
-        assert (kept.indices >= 0).all()
+        assert not all(torch.equal(a, b) for a, b in zip(batch.views, copies, strict=True))
+        assert (batch.indices >= 0).all()
 
 
 class HeldEvent:

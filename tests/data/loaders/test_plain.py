@@ -36,13 +36,13 @@ def photographs(count: int = 16) -> list[np.ndarray]:
 
 
 def differences(fast: list[tuple], plain: list[tuple]) -> np.ndarray:
-    found = []
+    per_view = []
     assert len(fast) == len(plain)
     for (rows, labels, views), (other_rows, other_labels, others) in zip(fast, plain, strict=True):
         assert (rows, labels) == (other_rows, other_labels)
         assert [v.shape for v in views] == [v.shape for v in others]
-        found += [(a.int() - b.int()).abs().flatten().numpy() for a, b in zip(views, others, strict=True)]
-    return np.concatenate(found)
+        per_view += [(a.int() - b.int()).abs().flatten().numpy() for a, b in zip(views, others, strict=True)]
+    return np.concatenate(per_view)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -124,8 +124,8 @@ def test_a_squashed_picture_is_pillows_and_shows_the_whole_of_it(channels: int) 
     pillows = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     indices = [index for batch in made for index in batch[0]]
     for view, spec in enumerate(specs):
-        found = torch.cat([batch[2][view] for batch in made]).numpy()
-        for index, pixels in zip(indices, found, strict=True):
+        pictures = torch.cat([batch[2][view] for batch in made]).numpy()
+        for index, pixels in zip(indices, pictures, strict=True):
             whole = Image.fromarray(source.image(index)).convert("RGB" if channels == 3 else "L")
             expected = np.asarray(whole.resize((spec.size, spec.size), pillows[spec.interpolation])).reshape(
                 pixels.shape

@@ -59,8 +59,8 @@ def test_the_compiled_chain_is_met(images: np.ndarray, name: str, channels: int)
     """To a hundredth of a grey level, but for pixels at solarisation's threshold and at ties of hue's branches."""
     some, keys = images[..., :channels], np.arange(1000, 1000 + COUNT)
     expected = one_by_one(some, SPECS[name], 3, 5, keys, 1)
-    found = at_once(some, SPECS[name], 3, 5, keys, 1)
-    close = np.abs(found - expected) < 0.01
+    actual = at_once(some, SPECS[name], 3, 5, keys, 1)
+    close = np.abs(actual - expected) < 0.01
     assert close.mean() > 0.9995
     assert close.reshape(COUNT, -1).mean(1).min() > 0.99
     if name != "nothing":
@@ -115,16 +115,17 @@ def test_blurs_of_all_batches_have_kernels_of_one_length(images: np.ndarray) -> 
 def test_each_parameter_is_the_draw_of_its_name() -> None:
     """Against `draws.draw`, one sample at a time: no column is another's."""
     spec = ViewSpec(SIZE, jitter=0.7, grayscale=0.5, blur=0.5, solarize=0.5, gamma=0.7, erase=0.6)
-    found = draw_parameters(spec, 3, 5, np.arange(40), 1)
+    parameters = draw_parameters(spec, 3, 5, np.arange(40), 1)
     for i in range(40):
         drawn = draws.draw(draws.encode(spec), 3, 5, i, 1, 50, 70)
-        assert found.steps[i].tolist() == photometric.ORDERS[drawn.order].tolist()
+        assert parameters.steps[i].tolist() == photometric.ORDERS[drawn.order].tolist()
         factors = (drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue)
-        assert found.factors[i].tolist() == np.float32(factors).tolist()
+        assert parameters.factors[i].tolist() == np.float32(factors).tolist()
         switches = (drawn.jitter, drawn.grayscale, drawn.solarize)
-        assert (found.jitter[i], found.grayscale[i], found.solarize[i]) == switches
-        assert (found.sigma[i], found.gamma[i]) == (np.float32(drawn.sigma), np.float32(drawn.gamma))
+        assert (parameters.jitter[i], parameters.grayscale[i], parameters.solarize[i]) == switches
+        assert (parameters.sigma[i], parameters.gamma[i]) == (np.float32(drawn.sigma), np.float32(drawn.gamma))
         box = (drawn.erase_top, drawn.erase_left, drawn.erase_height, drawn.erase_width)
-        assert tuple(found.erased[i]) == box
-        assert found.levels[i].tolist() == np.float32((drawn.erase_red, drawn.erase_green, drawn.erase_blue)).tolist()
-    assert found.erased[:, 2].any()
+        assert tuple(parameters.erased[i]) == box
+        levels = (drawn.erase_red, drawn.erase_green, drawn.erase_blue)
+        assert parameters.levels[i].tolist() == np.float32(levels).tolist()
+    assert parameters.erased[:, 2].any()

@@ -192,10 +192,10 @@ def test_a_draw_can_be_made_alone_and_one_distortion_leaves_the_others() -> None
 
 
 def test_substitutes_are_keyed_and_inside() -> None:
-    found = [draws.substitute(0, 0, sample, 0, 10) for sample in range(COUNT)]
-    assert np.abs(np.bincount(found, minlength=10) - COUNT / 10).max() < 4 * math.sqrt(COUNT / 10)
-    assert len(np.bincount(found)) == 10
-    assert found[:50] != [draws.substitute(0, 0, sample, 1, 10) for sample in range(50)]
+    substitutes = [draws.substitute(0, 0, sample, 0, 10) for sample in range(COUNT)]
+    assert np.abs(np.bincount(substitutes, minlength=10) - COUNT / 10).max() < 4 * math.sqrt(COUNT / 10)
+    assert len(np.bincount(substitutes)) == 10
+    assert substitutes[:50] != [draws.substitute(0, 0, sample, 1, 10) for sample in range(50)]
 
 
 def test_order_of_an_epoch() -> None:

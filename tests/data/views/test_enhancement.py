@@ -87,12 +87,12 @@ def test_the_part_of_the_chain_is_that_of_its_slow_twin_and_of_the_device(
     assert 20 < len(chosen) < 60
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     device = batched.enhance(pixels[torch.from_numpy(chosen)], parameters).permute(0, 2, 3, 1).numpy()
-    for found, key in zip(device, chosen, strict=True):
+    for on_device, key in zip(device, chosen, strict=True):
         planes = np.ascontiguousarray(images[key].transpose(2, 0, 1), dtype=np.float32)
         photometric.enhance(planes, np.empty(SIZE * SIZE, np.float32), drawn[key])
         compiled = planes.transpose(1, 2, 0)
         twin = 255 * reference.enhance(pixels[key] / 255, drawn[key]).permute(1, 2, 0).numpy()
-        for other in (found, twin):
+        for other in (on_device, twin):
             assert (np.abs(other - compiled) < 0.02).mean() > 0.999
 
 
