@@ -51,27 +51,25 @@ def choose(recipe: Recipe, backbone: nn.Module, context: Context) -> Method:
     """
     match recipe.objective:
         case objectives.BarlowTwins():
-            method = barlow_twins(recipe, recipe.objective, backbone, context)
+            return barlow_twins(recipe, recipe.objective, backbone, context)
         case objectives.MixedBarlowTwins():
-            method = mixed_barlow_twins(recipe, recipe.objective, backbone, context)
+            return mixed_barlow_twins(recipe, recipe.objective, backbone, context)
         case objectives.VICReg():
-            method = vicreg(recipe, recipe.objective, backbone, context)
+            return vicreg(recipe, recipe.objective, backbone, context)
         case objectives.Supervised():
-            method = supervised(recipe, backbone, context)
+            return supervised(recipe, backbone, context)
         case objectives.PIRL():
-            method = pirl(recipe, recipe.objective, backbone, context)
+            return pirl(recipe, recipe.objective, backbone, context)
         case objectives.BYOL():
-            method = byol(recipe, recipe.objective, backbone, context)
+            return byol(recipe, recipe.objective, backbone, context)
         case objectives.SimSiam():
-            method = simsiam(recipe, recipe.objective, backbone, context)
+            return simsiam(recipe, recipe.objective, backbone, context)
         case objectives.SwAV():
-            method = swav(recipe, recipe.objective, backbone, context)
+            return swav(recipe, recipe.objective, backbone, context)
         case objectives.SimCLR():
-            method = contrastive.simclr(recipe, recipe.objective, backbone, context.ranks)
+            return contrastive.simclr(recipe, recipe.objective, backbone, context.ranks)
         case objectives.MoCo() | objectives.MoCoV2():
-            method = contrastive.moco(recipe, recipe.objective, backbone, context.ranks)
-    _check_passes(recipe, method)
-    return method
+            return contrastive.moco(recipe, recipe.objective, backbone, context.ranks)
 
 
 def barlow_twins(recipe: Recipe, keys: objectives.BarlowTwins, backbone: nn.Module, context: Context) -> Method:
@@ -280,18 +278,3 @@ def check_ranks(recipe: Recipe, ranks: int) -> None:
     """Refuse ranks that cannot share a batch as the method takes it (`UserError`): see `batch_norm_groups`."""
     if isinstance(recipe.objective, objectives.QueueKeys):
         contrastive.batch_norm_groups(recipe, recipe.objective, ranks)
-
-
-def _check_passes(recipe: Recipe, method: Method) -> None:
-    """Refuse micro-batches for a method whose gradient they would change.
-
-    Raises:
-        UserError: with the method's reason.
-    """
-    if recipe.train.micro_batch and method.whole_batch:
-        raise UserError(
-            f"train.micro_batch is {recipe.train.micro_batch}, and {recipe.objective.title} needs its batch whole: "
-            f"{method.whole_batch}",
-            allowed="0: one pass; activation_checkpointing spares memory too",
-            next="--set train.micro_batch=0 --set train.activation_checkpointing=true",
-        )

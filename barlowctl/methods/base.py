@@ -55,15 +55,12 @@ class Method(nn.Module):
         views: how many views of each image it takes, at least.
         terms: the terms beside the loss, in their order: name -> what it says, for people.
         fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
-        whole_batch: why a batch cannot go through `embeddings` in parts with the gradient of the whole
-            (`train.micro_batch` is refused with it); empty: it can.
     """
 
     backbone: nn.Module
     views: int
     terms: ClassVar[Mapping[str, str]]
     fixed_rates: tuple[str, ...] = ()
-    whole_batch: ClassVar[str] = ""
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""

@@ -139,15 +139,12 @@ SHIPPED = "where no recipe is shipped to copy: all methods have one"
 OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
-FAKED = "no method refuses micro-batches: tests/assemble/test_methods.py fakes one"
-WHOLE = "--set train.micro_batch=0 --set train.activation_checkpointing=true"
 NOT_FOLLOWED = {
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
     ("assemble/machine.py pool_slots", "without --device"): CUDA,
-    ("assemble/methods.py _check_passes", WHOLE): FAKED,
     ("bench/loader.py choose_rows#2", "without --rows"): MINUTES,
     ("bench/compared.py check_method", f"--method {VALUE}"): MINUTES,
     ("bench/compared.py check_method#2", EITHER_WORD): MINUTES,

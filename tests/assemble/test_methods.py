@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 import torch
 from torch import Tensor
@@ -87,20 +85,6 @@ def test_views_and_predictors_that_a_method_has_no_use_for_are_refused() -> None
     with pytest.raises(UserError, match=r"Supervised has no predictor, and model\.predictor is \[8\]") as caught:
         build_method(load.override(TINY, ["objective.name=supervised", "model.predictor=[8]"]), CONTEXT)
     assert caught.value.next == "--set model.predictor=[]"
-
-
-def test_micro_batches_are_refused_with_the_methods_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = load.override(TINY, ["train.micro_batch=4"])
-    assert build_method(recipe).whole_batch == ""
-
-    class Mixing(BarlowTwins):
-        whole_batch: ClassVar[str] = "it mixes images of the whole batch"
-
-    monkeypatch.setattr("barlowctl.assemble.methods.BarlowTwins", Mixing)
-    with pytest.raises(UserError, match="Barlow Twins needs its batch whole: it mixes images") as caught:
-        build_method(recipe)
-    assert caught.value.next is not None
-    assert "--set train.micro_batch=0" in caught.value.next
 
 
 def test_small_views_are_for_barlow_twins_without_a_second_branch() -> None:
