@@ -63,8 +63,9 @@ colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,
 		$(BARLOWCTL) data info colour-tiles --split $$split >/dev/null 2>&1 || \
 			$(BARLOWCTL) data pack studies/colour-tiles-pictures colour-tiles --split $$split || exit; done
 
+# Each worker computes in one thread; a file's tests stay together, since they share what its fixtures made.
 test: setup ## the tests, less the slow ones
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup ## the slow tests
 	@$(BIN)/python -m pytest -q -m slow
