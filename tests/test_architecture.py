@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "model": {"distributed"},
     "export": {"model"},
     "eval": {"data.images", "data.names", "model"},
+    "detect": set(),
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
     "doctor": {"data.beton"},
