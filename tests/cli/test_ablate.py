@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +159,26 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], Any]) -> None:
+    """Wait until the process has come so far; one that does not is ended with the test."""
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    assert condition()
+    try:
+        while not holds(condition):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+
+
+def holds(condition: Callable[[], Any]) -> bool:
+    """Whether a condition on files holds. The process renames and removes folders while they are listed: not yet."""
+    try:
+        return bool(condition())
+    except FileNotFoundError:
+        return False
 
 
 def test_a_killed_study_goes_on_where_it_was_in_several_processes(
