@@ -225,10 +225,14 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """What `set_learning_rates` sets, by the groups' names; nothing is read from a device."""
+    """What `set_learning_rates` sets, by the groups' names, without the shares of them that layers have.
+
+    Nothing is read from a device.
+    """
     return {
         group["name"]: group["peak_lr"] * (factor if group.get("scheduled", True) else 1.0)
         for group in optimizer.param_groups
+        if group.get("lr_scale", 1.0) == 1.0
     }
 
 
