@@ -19,6 +19,7 @@ from barlowctl.recipe.section import (
     Count,
     CountOrZero,
     Divisor,
+    EpochsWithin,
     NonNegative,
     Positive,
     Probability,
@@ -159,11 +160,11 @@ class SwAV(Keys):
     temperature: Divisor = Field(0.1, description="tau of the predictions")
     epsilon: Divisor = Field(0.05, description="of the codes: the smaller, the more they decide")
     sinkhorn_iterations: Count = Field(3, description="that balance the codes over the batch")
-    freeze_prototypes_epochs: NonNegative = Field(1.0, description="how long prototypes stay as they are drawn")
+    freeze_prototypes_epochs: EpochsWithin = Field(1.0, description="how long prototypes stay as they are drawn")
     queue: CountOrZero = Field(
         0, description="earlier images that the codes are computed with too, for small batches; 0: none"
     )
-    queue_from_epoch: NonNegative = Field(15.0, description="epochs before images go into the queue")
+    queue_from_epoch: EpochsWithin = Field(15.0, description="epochs before images go into the queue")
 
 
 class Supervised(Keys):

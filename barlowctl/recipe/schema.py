@@ -29,9 +29,11 @@ from barlowctl.recipe.section import (
     Count,
     CountOrZero,
     Decay,
+    EpochsWithin,
     NonNegative,
     Positive,
     Section,
+    WithinTraining,
 )
 from barlowctl.recipe.views import View, Views
 
@@ -152,7 +154,7 @@ class Train(Section):
 
     epochs: Epochs = Field(1000, description="passes over the images; 2.5: the last one ends half-way")
     batch_size: Annotated[int, Field(ge=2, le=MOST)] = Field(2048, description="images per step, over all devices")
-    warmup_epochs: NonNegative = Field(10.0, description="linear warm-up")
+    warmup_epochs: EpochsWithin = Field(10.0, description="linear warm-up")
     warmup_start_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0, description="the warm-up begins at this share of the peak"
     )
@@ -165,7 +167,9 @@ class Train(Section):
     final_lr_scale: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.001, description="the cosine ends at this share of the peak"
     )
-    milestones: tuple[Count, ...] = Field((), description="of schedule step: after how many epochs the rates drop")
+    milestones: Annotated[tuple[Count, ...], WithinTraining()] = Field(
+        (), description="of schedule step: after how many epochs the rates drop"
+    )
     milestone_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.1, description="of schedule step: what the rates are multiplied by"
     )

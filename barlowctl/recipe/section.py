@@ -21,6 +21,13 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 
 
+class WithinTraining:
+    """Marks lengths and moments, in epochs, that belong to a training's length: a longer training has them longer."""
+
+
+EpochsWithin = Annotated[NonNegative, WithinTraining()]
+
+
 class Section(BaseModel):
     """A frozen table of a recipe."""
 

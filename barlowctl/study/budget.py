@@ -1,7 +1,8 @@
 """One budget for variants of different cost: so many steps, images or CPU-seconds of training for each of them.
 
-A budget sets a variant's `train.epochs`, and its warm-up and milestones in proportion. CPU-seconds are of this machine:
-what a step of a variant takes is timed once and kept in the study's directory, so that a study goes on as it began.
+A budget sets a variant's `train.epochs`, and what else goes with the training's length in proportion. CPU-seconds are
+of this machine: what a step of a variant takes is timed once and kept in the study's directory, so that a study goes on
+as it began.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from barlowctl.locks import holding
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import not_writable, read_record
+from barlowctl.study.length import at_length
 from barlowctl.study.study import Study
-from barlowctl.study.variant import Variant, milestones
+from barlowctl.study.variant import Variant
 
 Unit = Literal["steps", "images", "cpu-seconds"]
 EXAMPLE = "--budget images=200000"
@@ -90,11 +92,7 @@ def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callabl
                 f"a budget of {budget} is less than one step of '{variant.name}', of {recipe.train.batch_size} images",
                 next=EXAMPLE,
             )
-        epochs = steps / steps_an_epoch
-        warmup = recipe.train.warmup_epochs / recipe.train.epochs * epochs
-        length = (f"train.epochs={epochs:.10g}", f"train.warmup_epochs={min(warmup, epochs):.6g}")
-        drops = (f"train.milestones={milestones(recipe, epochs)}",) if recipe.train.milestones else ()
-        return replace(variant, overrides=(*variant.overrides, *length, *drops))
+        return replace(variant, overrides=(*variant.overrides, *at_length(recipe, steps / steps_an_epoch)))
 
     note = f"every variant is trained for {budget}" + (f"; {study.note}" if study.note else "")
     return replace(study, variants=tuple(map(of, study.variants)), note=note)

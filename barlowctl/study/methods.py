@@ -16,6 +16,7 @@ from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import load, objectives
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.family import NAMES, Family
+from barlowctl.study.length import scaled, within_training
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Override, Settings, Variant, overridden
 
@@ -89,6 +90,9 @@ def settings_of(method: str, base: Recipe, family: Family) -> Settings | None:
     if base.objective.name != reference.objective.name:  # the base has another method's: what the family shares as well
         shared = {key: value for key, value in load.flatten(own).items() if _is_own(key) and "views." not in key}
         settings = {**shared, **settings}
+    for key, value in within_training(own):
+        if key in settings:  # epochs of the method's own recipe, which may be shorter or longer
+            settings[key] = float(f"{scaled(value, own.train.epochs, base.train.epochs):.6g}")
     if base.views.small.count and "views.small.count" not in settings:
         settings["views.small.count"] = own.views.small.count
     changes = (f"{key}={toml(value)}" for key, value in settings.items() if value is not None)

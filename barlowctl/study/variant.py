@@ -72,12 +72,6 @@ class Variant:
         return overridden(base, self.overrides, f"{source}, {self.title}" if source else self.title)
 
 
-def milestones(recipe: Recipe, epochs: float) -> list[int]:
-    """Where the rates of a recipe drop when it is trained for so many epochs instead: at the same shares, in epochs."""
-    shares = (milestone / recipe.train.epochs for milestone in recipe.train.milestones)
-    return sorted({max(1, round(share * epochs)) for share in shares})
-
-
 def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recipe:
     """The base recipe with changes; an error says `where` they are from.
 

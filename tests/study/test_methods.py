@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.recipe import catalog, load
+from barlowctl.recipe import catalog, load, objectives
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import budget, figure, methods, studies, table
 from barlowctl.study.directory import StudyDirectory
 from barlowctl.study.family import NAMES, Family
+from barlowctl.study.length import at_length
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Variant
 
@@ -214,6 +215,23 @@ def test_a_budget_drops_the_rates_at_the_same_shares() -> None:
     study = methods.compare(["supervised"], base, Family("resnet50"))
     limited = budget.limit(study, base, budget.parse(f"images={1281167 * 21}"), 1281167, lambda recipe: 1.0)
     assert limited.variants[0].recipe(base).train.milestones == (6, 12, 18, 20)
+
+
+def test_moments_within_a_training_go_with_its_length(base: Recipe) -> None:
+    """SwAV's frozen prototypes: 1 of 400 epochs as published, so 0.0075 of 3 and, at half of that, 0.00375."""
+    base = load.override(base, ["data.holdout=0", "eval.queries=off", "train.epochs=3"])
+    study = methods.compare(["swav"], base, Family("resnet50"))
+    recipe = {variant.name: variant.recipe(base) for variant in study.variants}["swav"]
+    assert isinstance(recipe.objective, objectives.SwAV)
+    assert recipe.objective.freeze_prototypes_epochs == pytest.approx(3 / 400)
+    assert recipe.objective.queue_from_epoch == pytest.approx(15 * 3 / 400)
+    half = at_length(recipe, 1.5)
+    assert half == (
+        "train.epochs=1.5",
+        "objective.freeze_prototypes_epochs=0.00375",
+        "objective.queue_from_epoch=0.05625",
+        f"train.warmup_epochs={base.train.warmup_epochs / 2:.6g}",
+    )
 
 
 def test_the_chosen_variants_of_a_method_bring_its_baseline(base: Recipe) -> None:
