@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "model": {"distributed"},
     "export": {"model"},
     "eval": {"data.images", "data.names", "model"},
-    "detect": set(),
+    "detect": {"distributed", "methods", "model"},
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
     "doctor": {"data.beton"},

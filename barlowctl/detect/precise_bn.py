@@ -1,0 +1,94 @@
+"""PreciseBN: a detector's batch norm statistics, taken over many batches of training before it is tested.
+
+Batches are small and statistics move quickly, so the running ones lag behind the weights (arXiv 2105.07576, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from barlowctl.detect.loader import DetectionBatch
+from barlowctl.detect.method import Detection
+from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
+from barlowctl.model.batch_norm import GlobalBatchNorm
+from barlowctl.model.modes import in_mode
+
+BATCHES = 200
+"""Of detectron2's PreciseBN."""
+
+
+class _Population:
+    """Count, mean and squared deviations of each channel of all that came into a batch norm, in float64."""
+
+    def __init__(self, channels: int, device: torch.device) -> None:
+        self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self.sum, self.squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
+
+    def add(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """A forward pre-hook."""
+        (x,) = inputs
+        rows = x.numel() // x.shape[1]
+        if rows == 0:
+            return
+        dims = [dim for dim in range(x.ndim) if dim != 1]
+        variance, mean = torch.var_mean(x.float(), dim=dims, correction=0)
+        self.count += rows
+        self.sum += rows * mean.double()
+        self.squares += rows * (variance.double() + mean.double().square())
+
+    def write(self, norm: Any, ranks: Ranks) -> None:
+        """The statistics of all ranks into a norm's running ones."""
+        totals = ranks.add(torch.cat([self.count[None], self.sum, self.squares]))
+        mean, squares = (totals[1:] / totals[0]).chunk(2)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_((squares - mean.square()).clamp_min(0.0))
+
+
+@torch.no_grad()
+def recompute(detection: Detection, batches: Iterable[DetectionBatch], ranks: Ranks = ALONE) -> int:
+    """Let the running statistics of every batch norm be those of all batches together; returns how many there were.
+
+    The batches go through in training mode, with their targets: RoIs are sampled as in training, and the fourth stage
+    sees foreground and background as it does there. Each rank has as many batches as the others; the statistics are the
+    same on each afterwards. Weights and modes stay. Mean and variance are those of all positions of all batches
+    (fvcore's estimate of the population), not the mean of the batches' variances.
+
+    Raises:
+        UserError: no batch.
+    """
+    norms = [
+        module
+        for module in detection.modules()
+        if isinstance(module, _BatchNorm | GlobalBatchNorm) and module.running_mean is not None
+    ]
+    count = 0
+    with in_mode(detection, training=True), _populations(norms) as populations:
+        for batch in batches:
+            detection(batch)
+            count += 1
+    if count == 0:
+        raise UserError("PreciseBN has no batch to take statistics of", allowed="at least 1")
+    for norm, population in zip(norms, populations, strict=True):
+        population.write(norm, ranks)
+    return count
+
+
+@contextmanager
+def _populations(norms: list[Any]) -> Any:
+    """What comes into each norm meanwhile; their count of batches is put back."""
+    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
+    populations = [_Population(len(norm.running_mean), norm.running_mean.device) for norm in norms]
+    with ExitStack() as hooks:
+        for norm, population in zip(norms, populations, strict=True):
+            hooks.callback(norm.register_forward_pre_hook(population.add).remove)
+        yield populations
+    for norm, before in zip(norms, counts, strict=True):
+        if before is not None:
+            norm.num_batches_tracked.copy_(before)
