@@ -45,9 +45,7 @@ def build(
     """
     settings = settings or ModelSettings()
     if head not in get_args(Head):
-        raise UserError(
-            f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed="c4, fpn", next="--head c4"
-        )
+        raise UserError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed=", ".join(get_args(Head)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _c4(backbone, num_classes, masks, settings, mean, std, ranks)

@@ -26,11 +26,7 @@ def coco_masks() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise UserError(
-            "masks need pycocotools, which is not installed",
-            allowed="the extra 'detection'",
-            next="python -m pip install pycocotools",
-        ) from error
+        raise UserError("masks need the package pycocotools, which is not installed") from error
     return mask
 
 
