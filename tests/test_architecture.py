@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "model": {"distributed"},
     "export": {"model"},
     "eval": {"data.images", "data.names", "model"},
-    "detect": {"distributed", "methods", "model"},
+    "detect": {"data.images", "data.loaders", "data.names", "data.tree", "distributed", "methods", "model"},
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
     "doctor": {"data.beton"},

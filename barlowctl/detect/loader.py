@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from barlowctl.data.loaders.batch import CopyEvent
 from barlowctl.detect.annotations import Polygons
 
 
@@ -59,6 +60,30 @@ class DetectionBatch:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 (n,) of -1: an image has no one label."""
+        return torch.full_like(self.indices, -1)
+
+    def hold(self, event: CopyEvent) -> None:
+        """Nothing is written again, so nothing has to wait for `event`."""
+
+    def parts(self, count: int) -> list[DetectionBatch]:
+        """Contiguous micro-batches, at most `count` and none empty: sizes as of torch.tensor_split."""
+        bounds = [
+            (int(rows[0]), int(rows[-1]) + 1) for rows in torch.arange(len(self)).tensor_split(count) if len(rows)
+        ]
+        return [
+            replace(
+                self,
+                images=self.images[low:high],
+                targets=self.targets[low:high],
+                indices=self.indices[low:high],
+                keys=self.keys[low:high],
+            )
+            for low, high in bounds
+        ]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> DetectionBatch:
         """With images, boxes and labels on a device; indices and keys stay on the host."""

@@ -71,7 +71,7 @@ def test_an_extra_that_is_advised_brings_the_package() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: " ".join(packages) for name, packages in project["optional-dependencies"].items()}
     packages_of = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
-              "tensorboard": "tensorboard", "wandb": "wandb"}  # fmt: skip
+              "tensorboard": "tensorboard", "wandb": "wandb", "detection": "pycocotools"}  # fmt: skip
     advised = {advice.text.partition("[")[2].partition("]")[0] for advice in collect() if "barlowctl[" in advice.text}
     assert {"plots", "svm"} <= advised
     for extra in advised:

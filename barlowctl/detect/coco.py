@@ -1,0 +1,133 @@
+"""Images with boxes and outlines in COCO's layout: one JSON file of a split's images, objects and classes.
+
+Source: cocodataset.org, "Data format"; what detectron2's `load_coco_json` reads. Boxes there are left, top, width and
+height, 0-based and continuous. Class numbers need not be contiguous: labels are positions among the sorted numbers.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from barlowctl.data.names import written
+from barlowctl.detect.annotations import Annotation
+from barlowctl.detect.coco_json import CocoDocument, annotations_of, objects_by_image, read_document
+from barlowctl.detect.image_files import read_image, require_files
+from barlowctl.detect.left_out import LeftOut
+from barlowctl.detect.objects import ObjectTable
+from barlowctl.errors import UserError
+
+_SPLITS = {"train": ("train2017", "train"), "test": ("val2017", "test", "val", "valid")}
+"""Names of a split, the published one first."""
+_FILES = (
+    "annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}/annotations.json",
+    "{}.json",
+)  # fmt: skip
+_FOLDERS = ("{}", "images/{}", "images", "")
+
+
+class CocoImages:
+    """See `DetectionImages`.
+
+    Args:
+        path: the folder, for messages. split: "train" or "test".
+        document: the annotation file. folder: of the images.
+
+    Raises:
+        UserError: images that are not there, or an object whose box or outline is none.
+    """
+
+    def __init__(self, path: Path, split: str, document: CocoDocument, folder: Path) -> None:
+        self.path, self.split, self.file, self._folder = path, split, document.path, folder
+        require_files(folder, [image.file for image in document.images], document.path)
+        self.classes = tuple(document.categories.values())
+        self.category_ids = tuple(document.categories)
+        self._ids = [image.id for image in document.images]
+        self._files = [image.file for image in document.images]
+        self._sizes = [image.size or _read_size(folder, image.file) for image in document.images]
+        problems = LeftOut()
+        images, outlined = objects_by_image(document, self._sizes, problems)
+        self._table = ObjectTable([[entry for entry, _ in image] for image in images], outlined=outlined)
+        self.notices = problems.notices(document.path)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def name(self, index: int) -> str:
+        return written(self._files[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._sizes[index]
+
+    def image(self, index: int) -> np.ndarray:
+        return read_image(self._folder, self._files[index], self._sizes[index])
+
+    def annotation(self, index: int) -> Annotation:
+        return self._table.annotation(index, self._ids[index])
+
+    @cached_property
+    def trainable(self) -> np.ndarray:
+        return np.flatnonzero(self._table.trainable())
+
+    def ground_truth(self) -> dict[str, Any]:
+        """From the file, whose numbers are as they were written: boxes of float32 would move an IoU across a limit."""
+        document = read_document(self.file)
+        images, _ = objects_by_image(document, self._sizes, LeftOut())
+        return {
+            "images": [
+                {"id": id, "file_name": self.name(index), "height": height, "width": width}
+                for index, (id, (height, width)) in enumerate(zip(self._ids, self._sizes, strict=True))
+            ],
+            "annotations": list(annotations_of(images)),
+            "categories": [{"id": id, "name": name} for id, name in zip(self.category_ids, self.classes, strict=True)],
+        }
+
+
+def open_coco(path: Path, split: str) -> CocoImages:
+    """Images in COCO's layout.
+
+    Published: `annotations/instances_{train2017,val2017}.json` beside the folders train2017 and val2017. One's own: a
+    file `train.json`, `annotations/train.json`, `annotations/instances_train.json`, `train/_annotations.coco.json` or
+    `train/annotations.json`, its images in `train`, `images/train`, `images`, beside it or in the folder itself. The
+    images to test on are called val2017, test, val or valid there.
+
+    Args:
+        split: "train" or "test".
+
+    Raises:
+        UserError: another layout, a file or images that are missing, annotations that cannot be read.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        raise UserError(f"'{path}' is no folder", next="name the benchmark's folder with --data")
+    for name in _SPLITS[split]:
+        for place in _FILES:
+            file = path / place.format(name)
+            if file.is_file():
+                document = read_document(file)
+                return CocoImages(path, split, document, _image_folder(path, name, document))
+    names = " or ".join(_SPLITS[split])
+    raise UserError(
+        f"{path} has no annotations of its {'training' if split == 'train' else 'test'} images in COCO's layout",
+        allowed=f"{', '.join(place.format('NAME') for place in _FILES)}, where NAME is {names}",
+        next="unpack annotations_trainval2017.zip, train2017.zip and val2017.zip into one folder",
+    )
+
+
+def _image_folder(path: Path, name: str, document: CocoDocument) -> Path:
+    """Where the images are: the first folder that has one of the first, middle and last."""
+    places = [path / place.format(name) for place in _FOLDERS] + [document.path.parent]
+    files = [image.file for image in document.images]
+    looked_for = (files[0], files[len(files) // 2], files[-1])
+    for place in places:
+        if any((place / file).is_file() for file in looked_for):
+            return place
+    return next(place for place in places if place.is_dir())
+
+
+def _read_size(folder: Path, file: str) -> tuple[int, int]:
+    height, width = read_image(folder, file, None).shape[:2]
+    return height, width

@@ -1,0 +1,58 @@
+"""Image files that annotations name: whether they are there, how large they are, their pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from barlowctl.data.images.pixels import decode_picture
+from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
+from barlowctl.data.names import written
+from barlowctl.data.tree.regular import read_regular
+from barlowctl.detect.left_out import first
+from barlowctl.errors import UserError
+
+
+def require_files(folder: Path, names: Sequence[str], annotations: Path) -> None:
+    """Refuse annotations of images that are not in the folder.
+
+    Raises:
+        UserError: with how many are missing, and which.
+    """
+    by_folder: dict[Path, set[str]] = {}
+    missing = []
+    for name in names:
+        path = folder / name
+        if path.parent not in by_folder:
+            by_folder[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+        if path.name not in by_folder[path.parent]:
+            missing.append(written(name))
+    if missing:
+        raise UserError(
+            f"{annotations}: {len(missing):,} of its {len(names):,} images "
+            f"{'is' if len(missing) == 1 else 'are'} not in {folder}: {first(missing)}",
+            next=f"put the images into {folder}, or take them out of {annotations.name}",
+        )
+
+
+def read_image(folder: Path, name: str, size: tuple[int, int] | None) -> np.ndarray:
+    """uint8 (H, W, 3) of an image file, upright.
+
+    Args:
+        size: height and width that the annotations say; None: any.
+
+    Raises:
+        UnreadableImage: it cannot be read, or is of another size: its boxes would lie elsewhere.
+    """
+    try:
+        pixels = decode_picture(read_regular(folder / name)).pixels
+        if size is not None and pixels.shape[:2] != size:
+            height, width = pixels.shape[:2]
+            turned = ", as it is without its EXIF rotation" if size == (width, height) else ""
+            raise Unreadable(f"it is {width} x {height} pixels, and its annotation says {size[1]} x {size[0]}{turned}")
+    except (OSError, Unreadable) as error:
+        raise UnreadableImage.of(folder, written(name), error) from error
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
