@@ -241,7 +241,7 @@ class _Fit:
             checkpoint_every_epochs=1,
             keep_checkpoints=1,
             evaluate_every_epochs=0,
-            epoch_schedule=schedule(self.protocol),
+            lr_schedule=schedule(self.protocol, steps),
         )
 
     def _loader(self, batch_size: int, drop_last: bool) -> ViewLoader:

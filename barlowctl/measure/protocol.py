@@ -28,11 +28,11 @@ def training_view(protocol: Protocol, size: int) -> ViewSpec:
     )
 
 
-def schedule(protocol: Protocol) -> Callable[[int], float]:
-    """Epoch -> share of the learning rates."""
+def schedule(protocol: Protocol, steps_per_epoch: int) -> Callable[[int], float]:
+    """Step -> share of the learning rates, which is constant within an epoch."""
     if protocol.schedule == "cosine":
-        return lambda epoch: epoch_cosine(epoch, epochs=protocol.epochs)
-    return lambda epoch: epoch_drops(epoch, drops=protocol.drops, factor=protocol.drop_factor)
+        return lambda step: epoch_cosine(step // steps_per_epoch, epochs=protocol.epochs)
+    return lambda step: epoch_drops(step // steps_per_epoch, drops=protocol.drops, factor=protocol.drop_factor)
 
 
 def optimizer(method: Classifier, protocol: Protocol) -> torch.optim.SGD:

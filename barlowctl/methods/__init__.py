@@ -1,7 +1,7 @@
-"""Methods: views and what belongs to their batch in, a loss and its terms out. The engine trains any of them."""
+"""Methods: views and what belongs to their batch in, a loss and its terms out. The engine trains any `Trainable`."""
 
 from barlowctl.methods.barlow_twins import BarlowTwins
-from barlowctl.methods.base import Method, Targets, Terms
+from barlowctl.methods.base import Method, Targets, Terms, Trainable
 from barlowctl.methods.byol import BYOL
 from barlowctl.methods.classification import Classifier
 from barlowctl.methods.mixed_barlow_twins import MixedBarlowTwins
@@ -25,5 +25,6 @@ __all__ = [
     "SwAV",
     "Targets",
     "Terms",
+    "Trainable",
     "VICReg",
 ]

@@ -1,7 +1,8 @@
-"""A method: views and what belongs to their batch in, a loss and its terms out.
+"""What the engine trains: a batch in, a loss and its terms out.
 
-`Method` is the interface that the engine trains. A method owns every module and every extra state it needs (momentum
-encoders, queues, prototypes, memory banks) and describes itself, so nothing else knows any of them.
+`Trainable` is the engine's interface, whatever a batch is. A `Method` is a trainable whose batch is views of images. It
+owns every module and every extra state it needs (momentum encoders, queues, prototypes, memory banks) and describes
+itself, so nothing else knows any of them.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class Terms(Protocol):
 
 @dataclass(frozen=True)
 class Targets:
-    """What belongs to a batch beside its views, on the device that computes.
+    """What belongs to every batch, whatever is in it, on the device that computes.
 
     Attributes:
-        labels: int64 `(n,)`, of this rank's rows; -1: unlabelled. Self-supervised methods leave them alone.
+        labels: int64 `(n,)`, of this rank's rows; -1: without one label. Self-supervised methods leave them alone.
         indices: int64 `(n,)`, the images' positions in the source.
         shares: how many rows each rank has, in the order of ranks; None: not agreed, so that who needs it asks.
         progress: 0-dimensional, the share of the training's steps that are done, in [0, 1).
@@ -40,6 +41,15 @@ class Targets:
     shares: tuple[int, ...] | None
     progress: Tensor
 
+    def parts(self, count: int) -> list[Targets]:
+        """Those of the batch cut into so many parts, every rank's rows as `Tensor.tensor_split` cuts them."""
+        shares = self.shares or (len(self.indices),)
+        rows = zip(self.labels.tensor_split(count), self.indices.tensor_split(count), strict=True)
+        return [
+            Targets(*of_part, tuple(share // count + (number < share % count) for share in shares), self.progress)
+            for number, of_part in enumerate(rows)
+        ]
+
     @classmethod
     def unlabelled(cls, rows: int, device: torch.device | str = "cpu", *, label: int = -1) -> Targets:
         """Of a batch that stands alone, at the beginning of a training; `label`: of every image."""
@@ -47,49 +57,27 @@ class Targets:
         return cls(labels, torch.arange(rows, device=device), None, torch.zeros((), device=device))
 
 
-class Method(nn.Module):
-    """What every method offers.
+class Trainable(nn.Module):
+    """What the engine asks of what it trains.
 
     Attributes:
-        backbone: images `(N, C, H, W)` -> features `(N, F)`; what is evaluated and exported.
-        views: how many views of each image it takes, at least.
         terms: the terms beside the loss, in their order: name -> what it says, for people.
-        fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
     """
 
-    backbone: nn.Module
-    views: int
     terms: ClassVar[Mapping[str, str]]
-    fixed_rates: tuple[str, ...] = ()
 
-    def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
-        """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
-        if targets is None:
-            targets = Targets.unlabelled(len(views[0]), views[0].device)
-        return self.compare(self.embeddings(self.arrange(views, targets)), targets)
+    def forward(self, batch: Any, targets: Targets) -> Terms:
+        """A batch of this rank, on the device -> the loss and its terms, which are the same number on every rank.
 
-    def arrange(self, views: Sequence[Tensor], targets: Targets) -> Sequence[Tensor]:
-        """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
-        return views
-
-    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """Arranged views of some images of a batch -> what `compare` takes, row by row (micro-batches: in parts)."""
+        They are those of the batch of all ranks, with the gradient that `distributed` states: of a rank's own rows.
+        """
         raise NotImplementedError
 
-    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Terms:
-        """Embeddings of the whole batch, each `(N, D)` -> the loss and its terms. It has no parameters."""
-        raise NotImplementedError
+    def parts(self, batch: Any, count: int) -> Sequence[Any] | None:
+        """A batch cut into so many parts (as `Targets.parts`), where the loss is a mean over rows, so that it adds up.
 
-    def heads(self) -> Mapping[str, nn.Module]:
-        """What is trained beside the backbone and left behind when that is used, by name."""
-        raise NotImplementedError
-
-    def describe(self, batch: int, ranks: int = 1) -> str:
-        """The objective at a batch of so many images over all ranks, for people."""
-        raise NotImplementedError
-
-    def project(self, images: Tensor) -> Tensor | None:
-        """Images `(N, C, H, W)` -> the embeddings `(N, D)` that views are compared by; None: it compares no pair."""
+        None: it is not, for it compares rows with one another.
+        """
         return None
 
     def before_step(self, progress: Tensor) -> None:
@@ -125,6 +113,50 @@ class Method(nn.Module):
             values: metrics: `loss`, the epoch's mean, and the terms of the step that was logged last.
             progress: the share of the training's steps that are done.
         """
+        return None
+
+
+class Method(Trainable):
+    """What every method offers: a trainable whose batch is views, each of the same images.
+
+    Attributes:
+        backbone: images `(N, C, H, W)` -> features `(N, F)`; what is evaluated and exported.
+        views: how many views of each image it takes, at least.
+        fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
+    """
+
+    backbone: nn.Module
+    views: int
+    fixed_rates: tuple[str, ...] = ()
+
+    def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
+        """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
+        if targets is None:
+            targets = Targets.unlabelled(len(views[0]), views[0].device)
+        return self.compare(self.embeddings(self.arrange(views, targets)), targets)
+
+    def arrange(self, views: Sequence[Tensor], targets: Targets) -> Sequence[Tensor]:
+        """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
+        return views
+
+    def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """Arranged views of some images of a batch -> what `compare` takes, row by row (micro-batches: in parts)."""
+        raise NotImplementedError
+
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Terms:
+        """Embeddings of the whole batch, each `(N, D)` -> the loss and its terms. It has no parameters."""
+        raise NotImplementedError
+
+    def heads(self) -> Mapping[str, nn.Module]:
+        """What is trained beside the backbone and left behind when that is used, by name."""
+        raise NotImplementedError
+
+    def describe(self, batch: int, ranks: int = 1) -> str:
+        """The objective at a batch of so many images over all ranks, for people."""
+        raise NotImplementedError
+
+    def project(self, images: Tensor) -> Tensor | None:
+        """Images `(N, C, H, W)` -> the embeddings `(N, D)` that views are compared by; None: it compares no pair."""
         return None
 
     def embed(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from barlowctl.errors import one_line
-from barlowctl.methods import Method
+from barlowctl.methods import Trainable
 from barlowctl.signals import urgent
 from barlowctl.train.events import Evaluated, Event, Notice
 from barlowctl.train.progress import Progress
@@ -21,7 +21,7 @@ ALARM_STEPS = 200
 class AfterEpoch:
     """Of one call of `engine.train`, whose arguments these are. Its methods `say` what they find as events."""
 
-    method: Method
+    method: Trainable
     progress: Progress
     settings: Settings
     online: Callable[[], Mapping[str, float]] | None

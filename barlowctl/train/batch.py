@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import torch
@@ -10,18 +10,19 @@ from torch import Tensor
 
 
 class TrainingBatch(Protocol):
-    """What the engine needs of a batch: views `(N, S, S, C)` uint8, reusable once `event` is reached.
+    """What the engine needs of a batch of N rows. What else is in it is between its loader and what is trained.
 
     labels, indices: int64 `(N,)`, on the host (see `Targets`).
     """
 
-    views: Sequence[Tensor]
     labels: Tensor
     indices: Tensor
 
-    def to(self, device: torch.device) -> Sequence[Tensor]: ...
+    def to(self, device: torch.device) -> Any:
+        """What is trained on: of views uint8 `(N, S, S, C)` each. The copy may still be under way."""
 
-    def hold(self, event: Any) -> None: ...
+    def hold(self, event: Any) -> None:
+        """Let buffers be used again once `event` is reached."""
 
 
 class TrainingLoader(Protocol):
@@ -30,12 +31,11 @@ class TrainingLoader(Protocol):
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]: ...
 
 
-def to_device(batch: TrainingBatch, device: torch.device) -> Sequence[Tensor]:
-    """A batch's views on the device, in one copy. The loader reuses its buffers only after the copy completed."""
-    if device.type != "cuda":
-        return list(batch.views)
-    views: Sequence[Tensor] = batch.to(device)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(device))
-    batch.hold(copied)
-    return views
+def to_device(batch: TrainingBatch, device: torch.device) -> Any:
+    """What is trained on, on the device. The loader uses its buffers again only after the copy completed."""
+    inputs = batch.to(device)
+    if device.type == "cuda":
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(device))
+        batch.hold(copied)
+    return inputs

@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph: captured once, then replayed."""
+"""A training step on views as one CUDA graph: captured once, then replayed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from barlowctl.methods import Method, Targets, Terms
+from barlowctl.methods import Targets, Terms, Trainable
 from barlowctl.train.computed import Before, Computed, each
 
 
@@ -20,7 +20,7 @@ class Captured:
     """
 
     def __init__(
-        self, method: Method, take: Callable[[Computed], None], views: Sequence[Tensor], targets: Targets
+        self, method: Trainable, take: Callable[[Computed], None], views: Sequence[Tensor], targets: Targets
     ) -> None:
         self.views = [view.clone() for view in views]
         self.targets = Targets(targets.labels.clone(), targets.indices.clone(), targets.shares, targets.progress)

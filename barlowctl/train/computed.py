@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from barlowctl.methods import Targets, Terms
@@ -22,7 +24,7 @@ class Before:
 class Computed:
     """A step between its halves, or after both."""
 
-    views: Sequence[Tensor]
+    inputs: Any
     targets: Targets
     before: Before
     terms: Terms | None = None  # None: it will be replayed
@@ -36,6 +38,14 @@ class Computed:
             assert self.read_loss is not None
             self._loss = self.read_loss()
         return self._loss
+
+
+def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:
+    """Each value summed over several terms of one kind."""
+    factors = terms[0].loss.new_tensor(weights)
+    columns = zip(*(of_part._asdict().values() for of_part in terms), strict=True)
+    total: Terms = type(terms[0])(*(torch.stack(column).to(factors).mul(factors).sum() for column in columns))
+    return total
 
 
 def each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:

@@ -1,4 +1,4 @@
-"""The engine: the one training loop. It trains any `Method` on any `TrainingLoader` and says what happens.
+"""The engine: the one training loop. It trains any `Trainable` on any `TrainingLoader` and says what happens.
 
 Who calls it decides everything (`assemble`); who shows or stores what it says is a sink (`events`).
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.methods import Method
+from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader
@@ -29,12 +29,12 @@ __all__ = ["Settings", "TrainingBatch", "TrainingLoader", "train"]
 
 
 def train(
-    method: Method,
+    method: Trainable,
     loader: TrainingLoader,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     *,
-    to_input: Callable[[Tensor], Tensor],
+    to_input: Callable[[Tensor], Tensor] | None,
     device: torch.device,
     emit: Sink,
     checkpoints: Path,
@@ -53,9 +53,9 @@ def train(
     stops all at the same step, with the state saved. So does any other error of a process that trains alone.
 
     Args:
-        method: views -> loss and terms; its whole state is saved.
-        loader: its order and pixels depend on epoch and batch only, which makes resuming exact.
-        to_input: uint8 views `(N, S, S, C)` -> network input `(N, C, S, S)`.
+        method: a batch -> loss and terms; its whole state is saved.
+        loader: its batches depend on epoch and batch only, which makes resuming exact.
+        to_input: see `Gradient`; None where no views are trained on.
         checkpoints: the directory to save to, and to resume from.
         recipe_digest: saved with the state, for whoever resumes.
         evaluate: online evaluation; must leave the method's state and mode as they were. One that fails is said,

@@ -1,10 +1,13 @@
-"""The loss and the gradient of one step: in one pass over the batch, or in two over micro-batches.
+"""The loss and the gradient of one step: in one pass over the batch, or over micro-batches.
 
-Two passes (`micro_batch`): the loss needs all embeddings of the batch but not all activations. The first pass
-embeds the batch piece by piece without a graph; the loss and dL/dz are computed once, over all embeddings;
-the second pass embeds each piece again with a graph and sends its rows of dL/dz back through it. The
-gradient is the full batch's, except for batch norm inside the networks, which sees a micro-batch at a time
-in both passes. Twice the forward work, and the activations of a micro-batch only.
+A loss that is a mean over rows adds up (`Trainable.parts`): micro-batches leave their gradients one after another.
+
+Any other needs two passes, for all embeddings of the batch but not all activations. The first pass embeds the batch
+piece by piece without a graph; the loss and dL/dz are computed once, over all embeddings; the second pass embeds each
+piece again with a graph and sends its rows of dL/dz back through it. Twice the forward work, and the activations of a
+micro-batch only.
+
+The gradient is the full batch's, except for batch norm inside the networks, which sees a micro-batch at a time.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import Method, Targets, Terms
+from barlowctl.methods import Method, Targets, Terms, Trainable
+from barlowctl.train.computed import each, weighted_sum
 from barlowctl.train.gradient_sync import GradientScale, GradientSync
 from barlowctl.train.random_state import random_state, restore_random_state
 
@@ -35,8 +39,9 @@ class Gradient:
     """Computes a step's loss, and leaves the gradient of the global batch in `grad` of every parameter.
 
     Args:
-        method: its whole forward pass in one; two passes use its `embeddings` and `compare`.
-        to_input: uint8 views `(n, S, S, C)` -> network input `(n, C, S, S)`; applied to a micro-batch at a time.
+        method: its whole forward pass in one; two passes use the `embeddings` and `compare` of a `Method`.
+        to_input: of a method that takes views, uint8 `(n, S, S, C)` -> network input `(n, C, S, S)`; applied to a
+            micro-batch at a time. None: what is trained takes a batch as it is.
         micro_batch: images per pass on each rank; 0: all of them, in one pass.
         recomputes: activations are computed again in the backward pass, where batch norm would count the
             batch a second time in its running statistics.
@@ -44,9 +49,9 @@ class Gradient:
 
     def __init__(
         self,
-        method: Method,
+        method: Trainable,
         *,
-        to_input: Callable[[Tensor], Tensor],
+        to_input: Callable[[Tensor], Tensor] | None,
         device: torch.device,
         precision: str,
         scaler: torch.amp.GradScaler,
@@ -60,38 +65,68 @@ class Gradient:
         self.micro_batch, self.recomputes = micro_batch, recomputes
         self.sync = GradientSync(ranks, [p for p in method.parameters() if p.requires_grad], scale)
 
-    def __call__(self, views: Sequence[Tensor], targets: Targets) -> Terms:
+    def __call__(self, inputs: Any, targets: Targets) -> Terms:
         """Loss and terms of a batch.
 
         Args:
-            views: this rank's rows, uint8 `(n, S, S, C)`. targets: what belongs to them.
+            inputs: this rank's rows: views, uint8 `(n, S, S, C)` each, or whatever else is trained on.
+            targets: what belongs to them.
         """
-        rows = max(targets.shares or (len(views[0]),))
+        rows = max(targets.shares or (len(targets.indices),))
         pieces = math.ceil(rows / self.micro_batch) if self.micro_batch else 1
-        return self._two_passes(views, targets, pieces) if pieces > 1 else self._one_pass(views, targets)
+        if pieces == 1:
+            return self._one_pass(inputs, targets)
+        parts = self.method.parts(inputs, pieces)
+        return self._two_passes(inputs, targets, pieces) if parts is None else self._added_up(parts, targets)
 
-    def _embed(self, views: Sequence[Tensor]) -> list[Tensor]:
-        with autocast(self.device, self.precision):
-            return self.method.embeddings([self.to_input(view) for view in views])
+    def _prepared(self, inputs: Any) -> Any:
+        """What the method takes."""
+        return inputs if self.to_input is None else [self.to_input(view) for view in inputs]
 
-    def _one_pass(self, views: Sequence[Tensor], targets: Targets) -> Terms:
+    def _one_pass(self, inputs: Any, targets: Targets) -> Terms:
         with autocast(self.device, self.precision):
-            terms: Terms = self.method([self.to_input(view) for view in views], targets)
+            terms: Terms = self.method(self._prepared(inputs), targets)
         self.sync.start()
         with self._backward():
             self.scaler.scale(terms.loss).backward()
         self.sync.finish()
         return terms
 
+    def _added_up(self, parts: Sequence[Any], targets: Targets) -> Terms:
+        """The parts one after another: means over their rows, so that their shares of the rows are their weights."""
+        targets_of = targets.parts(len(parts))
+        rows_of = [sum(of_part.shares or (len(of_part.indices),)) for of_part in targets_of]
+        weights = [rows / sum(rows_of) for rows in rows_of]
+        terms_of = []
+        for number, part in enumerate(parts):
+            with autocast(self.device, self.precision):
+                terms: Terms = self.method(self._prepared(part), targets_of[number])
+            if number == len(parts) - 1:
+                self.sync.start()
+            with self._backward():
+                self.scaler.scale(terms.loss * weights[number]).backward()
+            terms_of.append(each(terms, Tensor.detach))
+        self.sync.finish()
+        return weighted_sum(terms_of, weights)
+
+    def _embed(self, views: Sequence[Tensor]) -> list[Tensor]:
+        with autocast(self.device, self.precision):
+            return self._two_pass_method.embeddings(self._prepared(views))
+
+    @property
+    def _two_pass_method(self) -> Method:
+        """What is trained, where its loss compares embeddings: then it is a `Method` (see `Trainable.parts`)."""
+        return cast(Method, self.method)
+
     def _two_passes(self, views: Sequence[Tensor], targets: Targets, pieces: int) -> Terms:
-        arranged = self.method.arrange(views, targets)
+        arranged = self._two_pass_method.arrange(views, targets)
         parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
         random = random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):
             embedded = [self._embed(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
         with autocast(self.device, self.precision):
-            terms = self.method.compare(whole, targets)
+            terms = self._two_pass_method.compare(whole, targets)
         self.scaler.scale(terms.loss).backward()
         del embedded
         rows_of = [z.grad.tensor_split(pieces) if z.grad is not None else [None] * pieces for z in whole]

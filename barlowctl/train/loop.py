@@ -99,7 +99,7 @@ class Loop:
             mark = time.perf_counter()
             while (batch := self._next(batches)) is not None or self._must_tell():
                 arrived = time.perf_counter()
-                shares = self._agree(0 if batch is None else len(batch.views[0]))
+                shares = self._agree(0 if batch is None else len(batch.indices))
                 assert batch is not None
                 try:
                     self._step(epoch, batch, shares, mark, arrived)
@@ -143,9 +143,9 @@ class Loop:
             factor = settings.lr_factor(steps_begun)
             set_learning_rates(self.trained.optimizer, factor)
             targets = step.targets(batch.labels, batch.indices, shares, steps_begun / settings.total_steps)
-            views = to_device(batch, self.device)
+            inputs = to_device(batch, self.device)
             self.phase = "computing"
-            computed = step.compute(views, targets)
+            computed = step.compute(inputs, targets)
             logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
             if not step.deferred:
                 self._check(computed, factor)

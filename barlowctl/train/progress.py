@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import Method
+from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
 from barlowctl.train.random_state import restore_random_state
 
@@ -88,7 +88,7 @@ class Progress:
 class Trained:
     """What a run's checkpoint is made of, beside its progress."""
 
-    method: Method
+    method: Trainable
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     precision: str

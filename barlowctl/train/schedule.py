@@ -95,6 +95,18 @@ def epoch_cosine(epoch: int, *, epochs: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))
 
 
+def warmup_drops(
+    step: int, *, warmup_steps: int, start_scale: float, drops: Sequence[int], factor: float = 0.1
+) -> float:
+    """Factor of the peak learning rate at `step` (0 is the first step): detectron2's `WarmupMultiStepLR`.
+
+    `factor` to the number of `drops` (steps, counted from 0) that `step` has reached, and in the first T `warmup_steps`
+    times w (1 - step / T) + step / T, w being `start_scale`.
+    """
+    share = min(step / warmup_steps, 1.0) if warmup_steps else 1.0
+    return float((start_scale * (1.0 - share) + share) * factor ** sum(step >= drop for drop in drops))
+
+
 def epoch_drops(epoch: int, *, drops: Sequence[int], factor: float) -> float:
     """`factor` to the number of `drops` (epochs, counted from 0) that `epoch` has reached."""
     return float(factor ** sum(epoch >= drop for drop in drops))

@@ -23,7 +23,7 @@ class Settings:
     checkpoint_every_epochs: int
     keep_checkpoints: int
     evaluate_every_epochs: int
-    epoch_schedule: Callable[[int], float] | None = None  # epoch -> factor; None: `scheduled`
+    lr_schedule: Callable[[int], float] | None = None  # step -> factor; None: `scheduled`
     checkpoint_every_steps: int = 0
     micro_batch: int = 0
     activation_checkpointing: bool = False
@@ -55,8 +55,8 @@ class Settings:
 
     def lr_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step, counted from 0."""
-        if self.epoch_schedule is not None:
-            return self.epoch_schedule(step // self.steps_per_epoch)
+        if self.lr_schedule is not None:
+            return self.lr_schedule(step)
         return scheduled(
             step,
             total_steps=self.total_steps,

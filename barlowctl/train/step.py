@@ -14,12 +14,13 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.methods import Method, Targets
+from barlowctl.methods import Targets, Trainable
 from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
@@ -33,23 +34,23 @@ EAGER_STEPS = 3
 
 
 class TrainingStep:
-    """Steps of a method on batches of images.
+    """Steps of a method on batches.
 
     Args:
         method: on its device. optimizer: None: no step is updated, and its gradient is all that is wanted.
-        to_input: uint8 views `(n, S, S, C)` -> network input `(n, C, S, S)`.
         precision: fp32, bf16 or fp16. scaler: of fp16's gradients; None: a new one.
-        scale, micro_batch, recomputes: see `Gradient`.
+        to_input, scale, micro_batch, recomputes: see `Gradient`.
         deferred: nothing is read inside a step; None: on a CUDA device, with an optimizer that `heeds` such a step.
-        captures: replay a deferred step as one CUDA graph where that can be; `notify` is told why where it cannot.
+        captures: replay a deferred step on views as one CUDA graph where that can be; `notify` is told why where it
+            cannot.
     """
 
     def __init__(
         self,
-        method: Method,
+        method: Trainable,
         optimizer: torch.optim.Optimizer | None,
         *,
-        to_input: Callable[[Tensor], Tensor],
+        to_input: Callable[[Tensor], Tensor] | None,
         device: torch.device,
         precision: str,
         scaler: torch.amp.GradScaler | None = None,
@@ -96,15 +97,15 @@ class TrainingStep:
         labels, indices = (values.to(self.device, torch.int64, non_blocking=True) for values in (labels, indices))
         return Targets(labels, indices, tuple(shares), self._progress)
 
-    def compute(self, views: Sequence[Tensor], targets: Targets) -> Computed:
+    def compute(self, inputs: Any, targets: Targets) -> Computed:
         """The first half: loss, terms and gradient; of a step that is replayed, nothing yet.
 
         Args:
-            views: this rank's rows, uint8 `(n, S, S, C)`, on the device. targets: see `targets`.
+            inputs: this rank's rows, on the device: see `Gradient`. targets: see `targets`.
         """
         self.current = None
-        computed = self.current = Computed(views, targets, self._remember())
-        if not self._is_replayed(views, targets):
+        computed = self.current = Computed(inputs, targets, self._remember())
+        if not self._is_replayed(inputs, targets):
             self._compute(computed)
         return computed
 
@@ -113,7 +114,7 @@ class TrainingStep:
         assert self.optimizer is not None
         if computed.terms is None:
             assert self._captured is not None
-            computed.terms = self._captured.replay(computed.views, computed.targets, with_terms=with_norm)
+            computed.terms = self._captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
             if with_norm:
                 computed.norm = grad_norm(self.optimizer)
         else:
@@ -160,7 +161,7 @@ class TrainingStep:
     def _compute(self, computed: Computed) -> None:
         self.method.zero_grad(set_to_none=True)
         self.method.before_step(computed.targets.progress)
-        terms = self.gradient(computed.views, computed.targets)
+        terms = self.gradient(computed.inputs, computed.targets)
         for parameter in self.method.withheld(self._at):
             parameter.grad = None
             self._alike = -1  # this step does not count

@@ -156,10 +156,11 @@ def test_the_comparison_of_two_runs_sees_what_differs(tmp_path: Path) -> None:
 
 
 def test_methods_members_are_those_of_the_table() -> None:
-    from barlowctl.methods.base import Method
+    from barlowctl.methods.base import Method, Trainable
 
     table = text("CONTRIBUTING.md").partition("| what | meaning |\n")[2].partition("\n\n")[0]
     cells = [line.strip(" |").split(" | ")[0] for line in table.splitlines()]
     named = {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
-    own = {name for name in vars(Method) | Method.__annotations__ if not name.startswith("_")}
+    parts = vars(Trainable) | Trainable.__annotations__ | vars(Method) | Method.__annotations__
+    own = {name for name in parts if not name.startswith("_")}
     assert named == own - {"forward", "embed"}

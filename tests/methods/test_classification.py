@@ -73,7 +73,7 @@ def test_the_engine_trains_it_as_a_plain_loop_does(tmp_path: Path, frozen: bool)
     settings = engine.Settings(
         epochs=3, steps_per_epoch=STEPS, warmup_epochs=0.0, final_lr_scale=0.0, precision="fp32", log_every_steps=1,
         checkpoint_every_epochs=1, keep_checkpoints=1, evaluate_every_epochs=0,
-        epoch_schedule=lambda epoch: epoch_drops(epoch, drops=(1, 2), factor=0.2),
+        lr_schedule=lambda step: epoch_drops(step // STEPS, drops=(1, 2), factor=0.2),
     )  # fmt: skip
     events: list[Any] = []
     result = engine.train(

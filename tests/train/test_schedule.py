@@ -8,7 +8,7 @@ import math
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.train.schedule import epoch_cosine, epoch_drops, scheduled, warmup_cosine
+from barlowctl.train.schedule import epoch_cosine, epoch_drops, scheduled, warmup_cosine, warmup_drops
 from barlowctl.train.settings import Settings
 from tests.oracles.schedule import learning_rate
 
@@ -144,3 +144,15 @@ def test_a_cosine_by_epoch_after_a_warm_up_that_ends_within_one_begins_at_the_pe
     ]
     fourth = 0.5 * (1.0 + math.cos(math.pi * 0.5 / 2.5))
     assert rates == pytest.approx([0.9, 1.0, 1.0, fourth, fourth], rel=1e-12)
+
+
+def test_warm_up_and_drops_are_detectron2s() -> None:
+    """VOC's schedule of the paper at the iterations where it changes, and one without a warm-up."""
+
+    def rate(step: int) -> float:
+        return 0.1 * warmup_drops(step, warmup_steps=1000, start_scale=0.333, drops=(18_000, 22_000))
+
+    expected = {0: 0.0333, 500: 0.06665, 1000: 0.1, 17_999: 0.1, 18_000: 0.01, 21_999: 0.01, 22_000: 0.001}
+    assert {step: rate(step) for step in expected} == pytest.approx(expected, rel=1e-12)
+    assert [warmup_drops(step, warmup_steps=0, start_scale=0.5, drops=(2,)) for step in range(3)] == [1.0, 1.0, 0.1]
+    assert warmup_drops(1, warmup_steps=4, start_scale=0.0, drops=(1, 1)) == pytest.approx(0.0025)
