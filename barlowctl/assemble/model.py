@@ -37,8 +37,8 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     )
 
 
-def build_recipe_backbone(recipe: Recipe) -> nn.Module:
-    """The recipe's backbone with fresh weights, from torch's current generator."""
+def build_recipe_backbone(recipe: Recipe, **timm_args: Any) -> nn.Module:
+    """The recipe's backbone with fresh weights, from torch's current generator; `timm_args` beside its own."""
     model = recipe.model
     return build_checked_backbone(
         model.backbone,
@@ -46,7 +46,7 @@ def build_recipe_backbone(recipe: Recipe) -> nn.Module:
         {*recipe.sizes, recipe.eval.crop},
         stem=model.stem,
         zero_init_last=model.zero_init_last,
-        arguments=model.backbone_args,
+        arguments={**model.backbone_args, **timm_args},
     )
 
 

@@ -27,6 +27,7 @@ EPILOG = examples(
     "barlowctl probe runs/NAME --data cifar10 --pixels --random-init",
     "barlowctl probe runs/NAME --protocol paper --seeds 5",
     "barlowctl probe runs/NAME --semi 1 --semi 10",
+    "barlowctl probe runs/NAME --semi 10 --finetune-protocol modern",
     "barlowctl probe resnet50.a1_in1k --data imagenette",
     "barlowctl probe resnet50.pth --data imagenet --protocol paper",
 )
@@ -79,6 +80,15 @@ def probe(
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Fine-tune the network on all labels.", rich_help_panel=MEASURES)
     ] = False,
+    finetune_protocol: Annotated[
+        Literal["paper", "modern"] | None,
+        typer.Option(
+            "--finetune-protocol",
+            help="Of --semi and --finetune. paper (default): SGD, 20 epochs; modern: AdamW, layer-wise decay, warm-up "
+            "and cosine, mixup and CutMix, label smoothing, drop path, 100 epochs.",
+            rich_help_panel=MEASURES,
+        ),
+    ] = None,
     pixels: Annotated[bool, typer.Option("--pixels", help="Measure raw pixels too.", rich_help_panel=MEASURES)] = False,
     random_init: Annotated[
         bool, typer.Option("--random-init", help="Measure the untrained backbone too.", rich_help_panel=MEASURES)
@@ -87,7 +97,7 @@ def probe(
     overrides: Annotated[
         list[str] | None,
         options.overrides(
-            "Override the protocol of what is trained (epochs=10, lr_head=0.1) or eval.resize, eval.crop.", MEASURES
+            "Override the protocol of what is trained (epochs=10, mixup=0) or eval.resize, eval.crop.", MEASURES
         ),
     ] = None,
     out: Annotated[Path | None, options.out("Folder of the results. Default: the run, else runs/probes/NAME.")] = None,
@@ -115,7 +125,7 @@ def probe(
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
-    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, seeds, changes)
+    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
     data = images_of(opened, data)
@@ -186,6 +196,7 @@ def _tasks(
     semi: list[int] | None,
     semi_list: Path | None,
     finetune: bool,
+    finetune_protocol: str | None,
     seeds: int,
     overrides: list[str],
 ) -> Tasks:
@@ -213,13 +224,20 @@ def _tasks(
             )
     if semi_list is not None and len(semi or []) != 1:
         raise UserError("--semi-list is the list of one subset", next="--semi 1")
+    if finetune_protocol is not None and not (semi or finetune):
+        raise UserError(
+            f"--finetune-protocol {finetune_protocol} is of what is fine-tuned, and nothing is",
+            allowed="with --finetune, --semi 1 or --semi 10",
+            next="--finetune",
+        )
     named = knn or linear or protocol is not None or bool(semi) or finetune
     trained = ["linear"] if protocol in ("paper", "both") else []
-    trained += [f"semi-{percent}" for percent in dict.fromkeys(semi or [])]
+    fine_tuned = [*(f"semi-{percent}" for percent in dict.fromkeys(semi or [])), *(["finetune"] if finetune else [])]
+    trained += [f"{name}-modern" if finetune_protocol == "modern" else name for name in fine_tuned]
     tasks = Tasks(
         knn=knn or not named,
         linear=(linear and protocol != "paper") or protocol in ("fast", "both") or not named,
-        trained=(*trained, *(["finetune"] if finetune else [])),
+        trained=tuple(trained),
         seeds=seeds,
         subset=semi_list,
         overrides=tuple(overrides),

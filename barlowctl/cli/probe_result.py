@@ -11,7 +11,15 @@ from barlowctl.cli.console import Console
 if TYPE_CHECKING:
     from barlowctl.measure.subjects import Subject
 
-TRAINED = {"linear_paper": "linear (paper)", "semi_1": "1 % labels", "semi_10": "10 % labels", "finetune": "fine-tuned"}
+TRAINED = {
+    "linear_paper": "linear (paper)",
+    "semi_1": "1 % labels",
+    "semi_1_modern": "1 % labels (modern)",
+    "semi_10": "10 % labels",
+    "semi_10_modern": "10 % labels (modern)",
+    "finetune": "fine-tuned",
+    "finetune_modern": "fine-tuned (modern)",
+}
 
 
 def write_result(file: Path, result: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from barlowctl import shell
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
@@ -28,7 +29,8 @@ from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.errors import RunDiverged, UserError, one_line
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
-from barlowctl.measure.protocol import optimizer, schedule, training_view
+from barlowctl.measure.drop_path import with_drop_path
+from barlowctl.measure.protocol import classifier, optimizer, training_view
 from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
 from barlowctl.model import Preprocessing, feature_width
@@ -159,7 +161,7 @@ class _Fit:
     def _identity(self, backbone: str) -> dict[str, Any]:
         """Everything that decides the result."""
         return {
-            "protocol": self.protocol.model_dump(mode="json"),
+            "protocol": self.protocol.as_dict(),
             "seed": self.seed,
             "backbone": backbone,
             "train": self.data.train.fingerprint.as_dict(),
@@ -170,14 +172,15 @@ class _Fit:
         }
 
     def _build(self) -> Classifier:
+        drop_path = 0.0 if self.protocol.frozen else self.protocol.drop_path
+        backbone = with_drop_path(self.subject, drop_path).to(self.device)
         torch.manual_seed(self.seed)
-        backbone = copy.deepcopy(self.subject.backbone).to(self.device)
         try:
             width = feature_width(backbone)
         except AttributeError:  # no timm model: what it returns for one image says it
             raise UserError(f"'{self.subject.name}' cannot be trained on: only networks can") from None
-        classifier = Classifier(backbone, width=width, num_classes=self.data.num_classes, frozen=self.protocol.frozen)
-        return classifier.to(self.device)
+        method = classifier(self.protocol, backbone, width=width, num_classes=self.data.num_classes, seed=self.seed)
+        return method.to(self.device)
 
     def _precision(self, method: Classifier, earlier: precision.Precision | None) -> precision.Precision:
         """What the classifier is trained in: measured on a copy of it, and kept where it goes on."""
@@ -187,7 +190,10 @@ class _Fit:
             batch = max(2, min(self.protocol.batch_size, len(self.members), TIMED_PIXELS // crop**2))
             trained = copy.deepcopy(method).train()
             synthetic_steps = SyntheticSteps(self.preprocessing, trained, self.device, batch, sizes=[crop])
-            return precision.faster(requested, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
+            with own_generator(device=self.device):  # how often it is timed changes nothing that training draws
+                return precision.faster(
+                    requested, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread"
+                )
 
         return precision.choose(requested, self.device, time_steps, earlier)
 
@@ -217,7 +223,8 @@ class _Fit:
                     go_on="barlowctl ...",
                 )
         except RunDiverged as diverged:
-            raise UserError(diverged.message, next="--set lr_head=0.03") from None
+            smaller = shell.line("--set", f"lr_head={self.protocol.lr_head / 10:g}")
+            raise UserError(diverged.message, next=smaller) from None
         return values, [replace(loader.problems[index], split="train") for index in loader.unreadable]
 
     def _batches(self) -> tuple[int, int, bool]:
@@ -234,14 +241,17 @@ class _Fit:
         return engine.Settings(
             epochs=self.protocol.epochs,
             steps_per_epoch=steps,
-            warmup_epochs=0.0,
-            final_lr_scale=0.0,
+            warmup_epochs=self.protocol.warmup_epochs,
+            final_lr_scale=self.protocol.final_lr_scale,
             precision=computed_in,
             log_every_steps=max(1, min(50, steps)),
             checkpoint_every_epochs=1,
             keep_checkpoints=1,
             evaluate_every_epochs=0,
-            lr_schedule=schedule(self.protocol, steps),
+            schedule="cosine" if self.protocol.schedule == "cosine" else "step",
+            schedule_every=self.protocol.schedule_every,
+            milestones=self.protocol.drops,
+            milestone_factor=self.protocol.drop_factor,
         )
 
     def _loader(self, batch_size: int, drop_last: bool) -> ViewLoader:

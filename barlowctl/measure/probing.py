@@ -25,6 +25,7 @@ from barlowctl.eval import diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.measure.accuracy import by_class, over_seeds, percent, without_certain_top5
 from barlowctl.measure.classification import fit
 from barlowctl.measure.context import ProbeContext
+from barlowctl.measure.protocol import check_trainable
 from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
 from barlowctl.measure.tasks import Tasks
 from barlowctl.model import Preprocessing
@@ -67,6 +68,7 @@ def probe(
     Yields names and measurements.
 
     Raises:
+        UserError: before anything is measured: see `Tasks.check` and `check_trainable`.
         AssertionError: measuring changed the backbone's bytes; its measurements are not yielded.
     """
     tasks = tasks or Tasks()
@@ -75,6 +77,8 @@ def probe(
     set_threads(runtime)
     if tasks.trained and folder is None:
         raise AssertionError("what is trained needs a folder")
+    for protocol in tasks.protocols().values():
+        check_trainable(subject, protocol)
     for baseline_name in (None, *baselines):
         measured = subject if baseline_name is None else baseline(subject, baseline_name)
         own = folder if baseline_name is None or folder is None else folder / baseline_name
@@ -225,7 +229,7 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
     lists = []
     for seed in seeds:
         members = None
-        if protocol.name.startswith("semi-"):
+        if protocol.percent is not None:
             members, file = _subset(context, protocol, seed)
             lists.append(str(file))
         fitted = fit(
@@ -251,7 +255,7 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
         "images": first.images,
         "per_class": by_class(context, stem, first.scores.argmax(dim=1), first.labels),
         "protocol": protocol.describe(),
-        "settings": protocol.model_dump(mode="json"),
+        "settings": protocol.as_dict(),
         "folder": str(first.folder),
     }
     return {**result, "lists": lists} if lists else result
@@ -264,8 +268,8 @@ def _subset(context: ProbeContext, protocol: Protocol, seed: int) -> tuple[np.nd
     if context.tasks.subset is not None:
         members = subsets.read_list(context.tasks.subset, names)
     else:
-        percent = float(protocol.name.removeprefix("semi-"))
-        members = subsets.balanced_draw(torch.from_numpy(context.data.train.labels), percent, seed=seed)
+        assert protocol.percent is not None
+        members = subsets.balanced_draw(torch.from_numpy(context.data.train.labels), protocol.percent, seed=seed)
     file = context.folder / f"{protocol.name}-seed{seed}.txt"
     subsets.write_list(file, [names[index] for index in members.tolist()])
     return members.numpy(), file

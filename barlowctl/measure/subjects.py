@@ -51,7 +51,8 @@ class Subject:
         backbone: images -> features, on the CPU, in evaluation mode.
         preprocessing: from an image to its input.
         folder: where results go.
-        untrained: makes the same network with fresh weights, from torch's current generator; None: it is none.
+        untrained: makes the same network with fresh weights, from torch's current generator, and with other arguments
+            of `timm.create_model` where some are given; None: it is none.
         seed: of what is random in its measurements.
         images: those it is measured on unless others are named, as `--data` takes them: a run's own.
         on_unreadable: what is done about images that cannot be read, unless something is said of it.
@@ -65,7 +66,7 @@ class Subject:
     backbone: nn.Module
     preprocessing: Preprocessing
     folder: Path
-    untrained: Callable[[], nn.Module] | None = None
+    untrained: Callable[..., nn.Module] | None = None
     seed: int = 0
     images: str | None = None
     on_unreadable: OnMeasuring = "raise"
@@ -239,10 +240,12 @@ def _of_timm(name: str) -> Subject:
     )
 
 
-def _built_anew(architecture: str, preprocessing: Preprocessing, stem: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _built_anew(
+    architecture: str, preprocessing: Preprocessing, stem: str, arguments: Mapping[str, Any], **others: Any
+) -> nn.Module:
     """That network with fresh weights, from torch's current generator."""
     return build_checked_backbone(
-        architecture, preprocessing.channels, (preprocessing.crop,), stem=stem, arguments=arguments
+        architecture, preprocessing.channels, (preprocessing.crop,), stem=stem, arguments={**arguments, **others}
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from barlowctl.assemble.labelled import Labelled, image_names
 from barlowctl.errors import UserError
 from barlowctl.eval import subsets
-from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override
+from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override, refuse_idle
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Tasks:
 
     Attributes:
         knn, linear: on features that are extracted once.
-        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "semi-10", "finetune".
+        trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "finetune-modern", ...
         seeds: how often what depends on chance is repeated: seeds 0, 1, ...
         subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
         overrides: `key=value` on the protocols of `trained`.
@@ -36,7 +36,7 @@ class Tasks:
         """The protocols of `trained`, with the overrides.
 
         Raises:
-            UserError: an override that no protocol has, or of one that is not asked for.
+            UserError: an override that no protocol has, that is of one that is not asked for, or that changes nothing.
         """
         if self.overrides and not self.trained:
             override(PROTOCOLS["linear"], self.overrides)  # what no protocol takes is said first
@@ -44,7 +44,9 @@ class Tasks:
                 f"--set {self.overrides[0]} changes a protocol that is not asked for",
                 next="--linear --protocol paper",
             )
-        return {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+        protocols = {name: override(PROTOCOLS[name], self.overrides) for name in self.trained}
+        refuse_idle(list(protocols.values()), self.overrides)
+        return protocols
 
     def check(self, data: Labelled) -> None:
         """Refuse what cannot be measured on this data, before anything is computed.

@@ -45,8 +45,11 @@ MEASURES = {
     "linear": "linear (fast)",
     "linear_paper": "linear (paper's protocol)",
     "semi_1": "fine-tuned, 1 % labels",
+    "semi_1_modern": "fine-tuned, 1 % labels, modern protocol",
     "semi_10": "fine-tuned, 10 % labels",
+    "semi_10_modern": "fine-tuned, 10 % labels, modern protocol",
     "finetune": "fine-tuned, all labels",
+    "finetune_modern": "fine-tuned, all labels, modern protocol",
 }
 
 

@@ -90,11 +90,6 @@ def check_steps(step: float, total_steps: int, warmup_steps: float) -> None:
         )
 
 
-def epoch_cosine(epoch: int, *, epochs: int) -> float:
-    """`(1 + cos(pi epoch / epochs)) / 2`, constant within an epoch: linear evaluation, as in the authors' code."""
-    return 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))
-
-
 def warmup_drops(
     step: int, *, warmup_steps: int, start_scale: float, drops: Sequence[int], factor: float = 0.1
 ) -> float:

@@ -150,6 +150,7 @@ OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_expo
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 NOT_FOLLOWED = {
+    ("train/layer_decay.py layer_scales", f"--set {VALUE}=1"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,

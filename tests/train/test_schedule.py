@@ -8,7 +8,7 @@ import math
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.train.schedule import epoch_cosine, epoch_drops, scheduled, warmup_cosine, warmup_drops
+from barlowctl.train.schedule import epoch_drops, scheduled, warmup_cosine, warmup_drops
 from barlowctl.train.settings import Settings
 from tests.oracles.schedule import learning_rate
 
@@ -62,13 +62,15 @@ def test_schedules_by_epoch() -> None:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
+    by_epoch = {"steps_per_epoch": 5, "warmup_epochs": 0.0, "every": "epoch", "final_scale": 0.0}
     for epoch in range(7):
-        assert 0.3 * epoch_cosine(epoch, epochs=7) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        factors = [scheduled(5 * epoch + step, total_steps=35, **by_epoch) for step in range(5)]
+        assert [0.3 * factor for factor in factors] == pytest.approx([optimizer.param_groups[0]["lr"]] * 5, rel=1e-12)
         optimizer.step()
         cosine.step()
     factors = [epoch_drops(epoch, drops=(12, 16), factor=0.2) for epoch in range(20)]
     assert factors == pytest.approx([1.0] * 12 + [0.2] * 4 + [0.04] * 4)
-    assert math.isclose(epoch_cosine(0, epochs=1), 1.0)
+    assert scheduled(4, total_steps=5, **by_epoch) == 1.0
 
 
 def moco(step: int, *, epochs: int, steps_per_epoch: int, cos: bool, drops: tuple[int, ...] = ()) -> float:

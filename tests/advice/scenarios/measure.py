@@ -22,6 +22,7 @@ EMBED = ["embed", "resnet10t", "one folder", *SMALL]
 PROBE = ["probe", "runs/done", "--threads", "1"]
 BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
 TRAINED = ["--set", "epochs=1"]
+MODERN = ["--finetune-protocol", "modern", *TRAINED]
 
 
 def one_class(patch: Patch) -> None:
@@ -115,6 +116,17 @@ SCENARIOS = {
     "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
     "protocol not asked for": Scenario([*PROBE, *TRAINED]),
     "classifier damaged": Scenario([*PROBE, "--linear", "--protocol", "paper", *TRAINED], trained_and_damaged),
+    "nothing to fine-tune": Scenario([*PROBE, "--data", "my images", *MODERN]),
+    "warm-up too long": Scenario(
+        [*PROBE, "--data", "my images", "--finetune", *MODERN, "--set", "warmup_epochs=4"],
+    ),
+    "value that changes nothing": Scenario(
+        [*PROBE, "--data", "my images", "--finetune", *TRAINED, "--set", "mixup_prob=0.5"]
+    ),
+    "no drop path": Scenario(["probe", "ghostnet_050", "--data", "my images", "--finetune", *MODERN, *SMALL]),
+    "layers without names": Scenario(
+        ["probe", "pit_ti_224", "--data", "my images", "--finetune", *MODERN, "--threads", "1"], slow=True
+    ),
     "diverges": Scenario(
         [*PROBE, "--linear", "--protocol", "paper", *TRAINED],
         failing("barlowctl.measure.classification.engine.train", RunDiverged("the loss is nan at step 3")),
