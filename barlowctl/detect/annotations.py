@@ -69,6 +69,9 @@ class DetectionImages(Protocol):
     def name(self, index: int) -> str:
         """What to call an image: its file's name."""
 
+    def file(self, index: int) -> Path:
+        """The file of an image."""
+
     def size(self, index: int) -> tuple[int, int]:
         """Height and width, as the annotations have them: nothing is decoded."""
 

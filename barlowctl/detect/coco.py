@@ -59,6 +59,9 @@ class CocoImages:
     def name(self, index: int) -> str:
         return written(self._files[index])
 
+    def file(self, index: int) -> Path:
+        return self._folder / self._files[index]
+
     def size(self, index: int) -> tuple[int, int]:
         return self._sizes[index]
 

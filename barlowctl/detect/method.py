@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from barlowctl.datasets import IMAGENET
+from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.detections import Detections
-from barlowctl.detect.loader import DetectionBatch
 from barlowctl.detect.losses import DetectionTerms, LossSum, batch_terms
 from barlowctl.detect.masks import paste, run_lengths
 from barlowctl.detect.roi_heads import Objects, SecondStage

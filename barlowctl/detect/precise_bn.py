@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from barlowctl.detect.loader import DetectionBatch
+from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.method import Detection
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError

@@ -79,6 +79,9 @@ class VocImages:
     def name(self, index: int) -> str:
         return written(self._images[index].file)
 
+    def file(self, index: int) -> Path:
+        return self._images[index].folder / self._images[index].file
+
     def size(self, index: int) -> tuple[int, int]:
         return self._sizes[index]
 

@@ -66,6 +66,7 @@ REASONS = {
     f"write the names of the test images into {VALUE}.txt": EDIT,
     "write one name of an image a line, without its ending": EDIT,
     "name every image once": EDIT,
+    "give both files the same list of categories": EDIT,
     "restore it from a copy, or start a new run": FETCH,
     "rename the file": EDIT,
     "correct the grid file": EDIT,

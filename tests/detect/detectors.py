@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.build import build
-from barlowctl.detect.loader import DetectionBatch, DetectionTarget
 from barlowctl.detect.method import Detection
 from barlowctl.detect.settings import ModelSettings, TrainTest
 from barlowctl.model import build_backbone

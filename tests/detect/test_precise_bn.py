@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.detect import precise_bn
-from barlowctl.detect.loader import DetectionBatch
+from barlowctl.detect.batch import DetectionBatch
 from barlowctl.errors import UserError
 from tests.detect import detectors
 
