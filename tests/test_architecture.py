@@ -45,7 +45,9 @@ MAY_IMPORT = {
     "model": {"distributed"},
     "export": {"model"},
     "eval": {"data.images", "data.names", "model"},
-    "detect": {"data.images", "data.loaders", "data.names", "data.tree", "distributed", "methods", "model"},
+    "detect": {
+        "data.images", "data.loaders", "data.names", "data.tree", "data.views", "distributed", "methods", "model",
+    },
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
     "doctor": {"data.beton"},

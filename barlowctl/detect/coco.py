@@ -41,7 +41,7 @@ class CocoImages:
     """
 
     def __init__(self, path: Path, split: str, document: CocoDocument, folder: Path) -> None:
-        self.path, self.split, self.file, self._folder = path, split, document.path, folder
+        self.path, self.split, self.document, self._folder = path, split, document.path, folder
         require_files(folder, [image.file for image in document.images], document.path)
         self.classes = tuple(document.categories.values())
         self.category_ids = tuple(document.categories)
@@ -77,7 +77,7 @@ class CocoImages:
 
     def ground_truth(self) -> dict[str, Any]:
         """From the file, whose numbers are as they were written: boxes of float32 would move an IoU across a limit."""
-        document = read_document(self.file)
+        document = read_document(self.document)
         images, _ = objects_by_image(document, self._sizes, LeftOut())
         return {
             "images": [

@@ -27,7 +27,7 @@ def test_other_categories_are_refused(shapes: Shapes, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     document["categories"][0]["name"] = "oblong"
     file.write_text(json.dumps(document))
-    with pytest.raises(UserError, match="1 differ, e.g. 7: oblong and rectangle"):
+    with pytest.raises(UserError, match="1 differ, the first is 7: oblong and rectangle"):
         open_detection("coco", tmp_path / "coco")
 
 
