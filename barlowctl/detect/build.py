@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -11,9 +11,12 @@ from torch import nn
 from barlowctl.datasets import IMAGENET
 from barlowctl.detect.anchors import Anchors
 from barlowctl.detect.c4 import C4Heads, split_resnet
+from barlowctl.detect.fpn import PyramidHeads
 from barlowctl.detect.method import Detection
+from barlowctl.detect.pyramid import CHANNELS, Pyramid
+from barlowctl.detect.roi_heads import SecondStage
 from barlowctl.detect.rpn import ProposalNetwork
-from barlowctl.detect.settings import ModelSettings
+from barlowctl.detect.settings import C4_SETTINGS, FPN_SETTINGS, ModelSettings
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
 
@@ -37,38 +40,55 @@ def build(
     Args:
         backbone: a network as `model.build_backbone` makes it, with its weights and statistics.
         num_classes: K, without the background.
+        head: "c4", or "fpn" for a feature pyramid on any network that gives its maps, which is not the paper's.
         masks: Mask R-CNN instead of Faster R-CNN.
+        settings: None: detectron2's of that head.
         mean, std: of the pixels that the backbone takes, as it was trained: one number for each channel.
 
     Raises:
         UserError: no such head, or a backbone that cannot have it.
     """
-    settings = settings or ModelSettings()
     if head not in get_args(Head):
         raise UserError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed=", ".join(get_args(Head)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _c4(backbone, num_classes, masks, settings, mean, std, ranks)
-
-
-def _c4(
-    backbone: nn.Module,
-    num_classes: int,
-    masks: bool,
-    settings: ModelSettings,
-    mean: Sequence[float],
-    std: Sequence[float],
-    ranks: Ranks,
-) -> Detection:
-    body, res5, width = split_resnet(backbone, recompute=settings.recompute)
-    anchors = Anchors([settings.anchor_sizes], settings.aspect_ratios, [body.stride])
+        if head == "c4":
+            settings = settings or C4_SETTINGS
+            parts = _c4(backbone, num_classes, masks, settings)
+        else:
+            settings = settings or FPN_SETTINGS
+            parts = _fpn(backbone, num_classes, masks, settings)
     return Detection(
-        body,
-        ProposalNetwork(body.channels, anchors, settings),
-        C4Heads(res5, width, body.stride, num_classes, settings, masks=masks),
+        parts.features,
+        parts.rpn,
+        parts.heads,
         anchors_per_image=settings.anchors_per_image,
-        multiple=max(settings.multiple, body.stride),
+        multiple=max(settings.multiple, parts.stride),
         mean=mean,
         std=std,
         ranks=ranks,
     )
+
+
+class _Parts(NamedTuple):
+    """`stride`: of the coarsest map that RoIs are pooled from."""
+
+    features: nn.Module
+    rpn: ProposalNetwork
+    heads: SecondStage
+    stride: int
+
+
+def _c4(backbone: nn.Module, num_classes: int, masks: bool, settings: ModelSettings) -> _Parts:
+    body, res5, width = split_resnet(backbone, recompute=settings.recompute)
+    anchors = Anchors([settings.anchor_sizes], settings.aspect_ratios, [body.stride])
+    heads = C4Heads(res5, width, body.stride, num_classes, settings, masks=masks)
+    return _Parts(body, ProposalNetwork(body.channels, anchors, settings), heads, body.stride)
+
+
+def _fpn(backbone: nn.Module, num_classes: int, masks: bool, settings: ModelSettings) -> _Parts:
+    pyramid = Pyramid(backbone, recompute=settings.recompute)
+    strides = pyramid.all_strides
+    anchors = Anchors([(8.0 * stride,) for stride in strides], settings.aspect_ratios, strides)
+    heads = PyramidHeads(pyramid.strides, num_classes, settings, masks=masks)
+    return _Parts(pyramid, ProposalNetwork(CHANNELS, anchors, settings), heads, max(pyramid.strides.values()))

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.method import Detection
+from barlowctl.detect.rpn import at_least_float32
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.model.batch_norm import GlobalBatchNorm
@@ -38,7 +39,7 @@ class _Population:
         if rows == 0:
             return
         dims = [dim for dim in range(x.ndim) if dim != 1]
-        variance, mean = torch.var_mean(x.float(), dim=dims, correction=0)
+        variance, mean = torch.var_mean(at_least_float32(x), dim=dims, correction=0)
         self.count += rows
         self.sum += rows * mean.double()
         self.squares += rows * (variance.double() + mean.double().square())

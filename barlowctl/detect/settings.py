@@ -18,7 +18,7 @@ class ModelSettings:
     """The values of MoCo's detectron2 configurations (R_50_C4), which the paper follows; tests take smaller ones.
 
     Attributes:
-        anchor_sizes: square roots of the anchors' areas, in pixels of the network's input.
+        anchor_sizes: square roots of the anchors' areas, in pixels of the network's input; of C4 alone.
         aspect_ratios: height / width of the anchors; each size has all of them.
         anchors_per_image: anchors that are sampled for the loss of an image; `positive_anchors`: their largest share
             that lies on objects.
@@ -55,3 +55,8 @@ class ModelSettings:
     detections: int = 100
     multiple: int = 16
     recompute: bool = False
+
+
+C4_SETTINGS = ModelSettings()
+FPN_SETTINGS = ModelSettings(before_nms=TrainTest(2000, 1000), proposals=TrainTest(1000, 1000), multiple=32)
+"""detectron2's of its FPN models. A pyramid's anchors have one size for each level, eight times its stride."""
