@@ -9,25 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from barlowctl.errors import UserError
+from barlowctl.detect.regions import pycocotools_mask
 
 SMALLEST_SIDE = 0.1
 """Pixels: boxes that are thinner are taken to be so wide (detectron2)."""
 CHUNK_PIXELS = 1 << 27
 """Pixels of masks that are pasted at once: half a GiB."""
-
-
-def coco_masks() -> Any:
-    """pycocotools' functions of masks.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise UserError("masks need the package pycocotools, which is not installed") from error
-    return mask
 
 
 def rasterize(parts: Sequence[np.ndarray], box: Sequence[float], size: int) -> np.ndarray:
@@ -36,7 +23,7 @@ def rasterize(parts: Sequence[np.ndarray], box: Sequence[float], size: int) -> n
     Args:
         parts: of one object, each `(m, 2)`: x, y in pixels of the image. box: left, top, right, bottom.
     """
-    masks = coco_masks()
+    masks = pycocotools_mask()
     left, top, right, bottom = (float(value) for value in box)
     scale = np.array([size / max(right - left, SMALLEST_SIDE), size / max(bottom - top, SMALLEST_SIDE)])
     corners = [((np.asarray(part, dtype=np.float64) - (left, top)) * scale).reshape(-1).tolist() for part in parts]
@@ -86,7 +73,7 @@ def _weights(begin: Tensor, end: Tensor, pixels: int, cells: int) -> Tensor:
 
 def run_lengths(masks: Tensor) -> list[dict[str, Any]]:
     """COCO's run lengths of bool masks `(n, H, W)`: `size` and, as text, `counts`."""
-    functions = coco_masks()
+    functions = pycocotools_mask()
     encoded = []
     for mask in masks.to("cpu", torch.uint8).numpy():
         lengths = functions.encode(np.asfortranarray(mask))
