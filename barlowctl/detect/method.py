@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,13 @@ from barlowctl.detect.masks import paste, run_lengths
 from barlowctl.detect.roi_heads import Objects, SecondStage
 from barlowctl.detect.rpn import ProposalNetwork
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.methods.base import Targets
+from barlowctl.methods.base import Targets, Trainable
 
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in grey (ITU-R BT.601, as Pillow's "L")."""
 
 
-class Detection(nn.Module):
+class Detection(Trainable):
     """Faster R-CNN or Mask R-CNN over any feature maps.
 
     Over ranks the terms are those of the batch of all ranks: the proposal network's sums by `anchors_per_image` for
@@ -98,8 +98,7 @@ class Detection(nn.Module):
 
     def parts(self, batch: DetectionBatch, count: int) -> Sequence[DetectionBatch]:
         """A batch in so many parts, for micro-batches."""
-        parts: Sequence[DetectionBatch] = cast(Any, batch).parts(count)
-        return parts
+        return batch.parts(count)
 
     def describe(self, batch: int, ranks: int = 1) -> str:
         """What is trained, for people."""
