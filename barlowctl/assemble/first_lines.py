@@ -17,15 +17,22 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Patches
 
 
-def first_lines(resolved: Resolved, method: Method, precision: Precision, images: Mapping[str, str]) -> dict[str, str]:
+def first_lines(
+    resolved: Resolved,
+    method: Method,
+    precision: Precision,
+    images: Mapping[str, str],
+    start: Mapping[str, str],
+) -> dict[str, str]:
     """What was resolved, and why, for people: the first lines of a run and of its dry run.
 
     Args:
-        images: see `describe_images`.
+        images: see `describe_images`. start: the weights that the first step finds, see `describe_start`.
     """
     return {
         "recipe": resolved.recipe.name,
         **images,
+        **start,
         **describe(resolved, method),
         "device": describe_device(resolved, precision),
         **describe_ranks(resolved),
@@ -41,6 +48,12 @@ def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
         **source.scan_report.first_lines(),
         "loader": str(resolved.loader),
     }
+
+
+def describe_start(recipe: Recipe) -> dict[str, str]:
+    """What a run that goes on started from, for people; nothing of one that started from random weights."""
+    init = recipe.init
+    return {"start": f"{init.weights} (sha256 {init.sha256[:12]}), read when the run began"} if init.weights else {}
 
 
 def describe(resolved: Resolved, method: Method) -> dict[str, str]:

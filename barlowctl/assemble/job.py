@@ -27,12 +27,15 @@ from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import begin_method, compile_networks, move_to_device
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
+from barlowctl.assemble.run_recipe import recipe_of
+from barlowctl.assemble.start import Start, begin
 from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.recipe.schema import Recipe
-from barlowctl.train import engine
+from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
 from barlowctl.train.monitors import guarded
 from barlowctl.train.optim import build_optimizer
@@ -49,6 +52,7 @@ class Job:
     resolved: Resolved
     ranks: Ranks = ALONE
     earlier_precision: Precision | None = None  # what the run began in, where it is resumed
+    start: Start | None = None  # weights that the first step finds; None: random ones, or a checkpoint's
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +102,7 @@ class Job:
 
     @cached_property
     def method(self) -> Method:
-        method = begin_method(self.recipe, self.context)
+        method = begin_method(self.recipe, self.context, self.start)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device)
         return move_to_device(method, self.recipe, self.device)
@@ -115,15 +119,28 @@ class Job:
     def first_lines(self) -> dict[str, str]:
         """The run's first lines: what was resolved, and why."""
         images = first_lines.describe_images(self.source, self.resolved)
-        return first_lines.first_lines(self.resolved, self.method, self.precision, images)
+        method = self.method
+        started = self.start.lines() if self.start else first_lines.describe_start(self.recipe)
+        return first_lines.first_lines(self.resolved, method, self.precision, images, started)
 
 
-def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ranks = ALONE) -> Job:
+def prepare(
+    recipe: Recipe,
+    runtime: Runtime,
+    data: str | None = None,
+    ranks: Ranks = ALONE,
+    *,
+    resume: Path | None = None,
+) -> Job:
     """Find the images and the device of a run (of this rank's part of it), and check that it can be.
 
+    Args:
+        resume: the run that goes on. The weights that it started from are read again only if it has no checkpoint.
+
     Raises:
-        UserError: no such images or device, or sizes that do not fit together.
+        UserError: no such images, weights or device, or sizes that do not fit together.
     """
+    recipe, start = started(recipe, ranks, resume)
     device = device_of_rank(runtime.device, ranks)
     if recipe.train.compile:
         check_compiler(device)
@@ -132,7 +149,25 @@ def prepare(recipe: Recipe, runtime: Runtime, data: str | None = None, ranks: Ra
     loader = choose_loader(source, runtime.loader)
     usable = len(learned_from(source, recipe))
     resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks.size)
-    return Job(recipe, runtime, data, source, resolved, ranks)
+    return Job(recipe, runtime, data, source, resolved, ranks, start=start)
+
+
+def started(recipe: Recipe, ranks: Ranks = ALONE, resume: Path | None = None) -> tuple[Recipe, Start | None]:
+    """The recipe and the weights of a run that starts, or that goes on (see `begin` and `prepare`)."""
+    if resume is None or not recipe.init.weights:
+        return begin(recipe, ranks)
+    begun = recipe_of(resume)
+    if checkpoint.list_checkpoints(resume / "checkpoints"):
+        return begun, None
+    try:
+        return begin(begun, ranks)
+    except UserError as error:
+        error.message = (
+            f"'{resume}' has no checkpoint to go on from, and the weights that it started from are not there: "
+            f"{error.message}"
+        )
+        error.allowed = "the same weights where they were, or a new run: --recipe and its recipe.toml, --init and them"
+        raise
 
 
 def pretrain(

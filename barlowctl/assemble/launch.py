@@ -202,6 +202,7 @@ def _first_files(job: Job, first_lines: dict[str, str]) -> dict[str, str | bytes
         "ranks": job.ranks.size,
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
+        **({"start": job.start.record()} if job.start else {}),
         "facts": first_lines,
     }
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from barlowctl.model import (
     recompute_activations,
 )
 from barlowctl.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from barlowctl.assemble.start import Start
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -67,19 +70,19 @@ def build_checked_backbone(
     return backbone
 
 
-def build_method(recipe: Recipe, context: Context | None = None) -> Method:
+def build_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
     """The network and its objective; weights are drawn by the recipe's seed. torch's generators stay as they are."""
     with own_generator(recipe.seed):
-        return draw_method(recipe, context)
+        return draw_method(recipe, context, start)
 
 
-def begin_method(recipe: Recipe, context: Context | None = None) -> Method:
+def begin_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
     """What `build_method` returns, as training begins: torch's generators are seeded and go on from it.
 
     Dropout and stochastic depth of a run draw from the generator that its weights were drawn from.
     """
     torch.manual_seed(recipe.seed)
-    return draw_method(recipe, context)
+    return draw_method(recipe, context, start)
 
 
 @contextmanager
@@ -97,20 +100,27 @@ def own_generator(seed: int | None = None, device: torch.device | None = None) -
         yield
 
 
-def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
+def draw_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
     """The network and its objective with fresh weights, from torch's current generator: the backbone's come first.
 
     Args:
         context: what the method has from outside of the recipe; None: where only its cost is asked.
+        start: weights that take the place of those that were drawn; None: there are none, or they come with a
+            checkpoint.
 
     Raises:
-        UserError: see `check_views` and `choose`; a backbone that cannot be.
+        UserError: see `check_views` and `choose`; a backbone that cannot be, or that the weights are not of.
     """
     check_views(recipe)
     backbone = build_recipe_backbone(recipe)
+    if start is not None:
+        start.fill_backbone(backbone)
     if recipe.train.activation_checkpointing:
         recompute_activations(backbone)
-    return choose(recipe, backbone, context or Context())
+    method = choose(recipe, backbone, context or Context())
+    if start is not None:
+        start.fill_heads(method)
+    return method
 
 
 def move_to_device(method: Method, recipe: Recipe, device: torch.device) -> Method:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
-from barlowctl.assemble.first_lines import describe_images, first_lines
-from barlowctl.assemble.job import optimizer_of
+from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
+from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, move_to_device, own_generator
@@ -40,6 +40,7 @@ def plan(
     Raises:
         UserError: what would be refused when the run starts; data that is missing and of unknown size.
     """
+    recipe, start = started(recipe, resume=resume)
     device = choose_device(runtime.device)
     if recipe.train.compile:
         check_compiler(device)
@@ -50,9 +51,9 @@ def plan(
     loader = None if source is None else choose_loader(source, runtime.loader)
     resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks)
     precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)
-    method = build_method(recipe, context)
+    method = build_method(recipe, context, start)
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
-    lines = first_lines(resolved, method, precision, of_images)
+    lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
     memory = footprint(resolved, method, precision.used)
     seen = (
         resolved.total_steps
@@ -81,6 +82,7 @@ def plan(
             "buffers": memory.buffers,
         },
         "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how},
+        "start": start.record() if start else None,
         "recipe": recipe.model_dump(mode="json"),
     }
 

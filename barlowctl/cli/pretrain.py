@@ -12,6 +12,7 @@ from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.live import binary_size, duration, show
+from barlowctl.cli.pretrain_init import overrides_with_init
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
 from barlowctl.cli.pretrain_resume import run_to_resume
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "barlowctl pretrain --recipe quickstart",
     "barlowctl pretrain --recipe resnet50 --data IMAGENET --dry-run",
+    "barlowctl pretrain --recipe resnet50 --data PHOTOS --init resnet50.a1_in1k",
     "barlowctl pretrain --resume runs/NAME",
     "barlowctl pretrain --recipe resnet50 --gpus 8",
     "barlowctl pretrain --recipe resnet50 --nodes 4 --gpus 8 --print-sbatch",
@@ -47,6 +49,16 @@ def pretrain(
     recipe: Annotated[str | None, options.recipe("A shipped recipe's name, or a TOML file.")] = None,
     overrides: options.Overrides = None,
     data: options.Data = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="WEIGHTS",
+            help="Start from these: a run, an export, a file or folder of weights, a timm name.",
+            autocompletion=completion.runs,
+            rich_help_panel=options.RECIPE,
+        ),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +154,7 @@ def pretrain(
         if (count := gpus or processes) and not dry_run and not is_rank(gpus, processes):
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
+    overrides = overrides_with_init(overrides, init, resume)
     resumed = None if resume is None else run_to_resume(resume, recipe, overrides, out)
     value = _named_recipe(console, recipe, overrides) if resumed is None else resumed.recipe
     data = resumed.dataset() if resumed is not None and data is None else data
@@ -213,11 +226,11 @@ def _train(
     from barlowctl.train.monitors import Monitor, TensorBoard, Wandb
 
     monitors: list[Monitor] = [TensorBoard()] if tensorboard else []
-    monitors += [Wandb(recipe.model_dump(mode="json"))] if wandb else []
     with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
         if not ranks.first:
             console = Console(quiet=True)
-        job = prepare(recipe, runtime, data, ranks)
+        job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
+        monitors += [Wandb(job.recipe.model_dump(mode="json"))] if wandb else []
         with show(console) as display:
             result = launch(job, directory, display, resume=resume, monitors=monitors)
     if ranks.first:

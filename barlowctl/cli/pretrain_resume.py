@@ -45,6 +45,7 @@ def run_to_resume(name: str, recipe: str | None, overrides: list[str] | None, ou
         raise UserError(f"'{directory}' is finished", next=shell.line("barlowctl", "report", directory))
     if recipe is not None or overrides:
         named = load.load(recipe or str(directory / "recipe.toml"), overrides or ())
+        named = load.as_begun(named, saved)
         changes = [change for change in load.diff(saved, named) if change[0] not in ("name", "description")]
         if changes:
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)

@@ -9,8 +9,6 @@ A classifier is left out, as `read_export` does.
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ from torch import Tensor, nn
 from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
-from barlowctl.export.keys import describe_difference, one_line, without_classifier
+from barlowctl.export.keys import describe_difference, without_classifier
+from barlowctl.export.torch_file import torch_load
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 # The authors published a ResNet-50; the others are what their code builds with one word changed.
@@ -37,11 +36,6 @@ _LAYOUTS = (
 )
 
 
-def exclude_bias_and_norm(parameter: Tensor) -> bool:
-    """Stands for the function of this name that early versions of the authors' LARS keep in param_groups."""
-    return parameter.ndim == 1
-
-
 def read_official(path: Path) -> ExportedModel:
     """The backbone, and the projector where the file has one, of a file the authors published.
 
@@ -50,7 +44,7 @@ def read_official(path: Path) -> ExportedModel:
             missing, unknown or of another shape.
     """
     path = Path(path)
-    document = _load(path)
+    document = torch_load(path, allowed=_LAYOUTS, next=_NEXT)
     provenance = {"source": "facebookresearch/barlowtwins", "source_file": path.name}
     if not isinstance(document, Mapping):
         raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS, next=_NEXT)
@@ -79,53 +73,6 @@ def read_official(path: Path) -> ExportedModel:
         projector=_projector(path, projector) if projector else None,
         provenance=provenance,
     )
-
-
-def _load(path: Path) -> Any:
-    if path.is_dir():
-        raise UserError(f"'{path}' is a folder, not a file", allowed=_LAYOUTS, next=_NEXT)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}", allowed=_LAYOUTS, next=_NEXT)
-    allowed = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")]
-    try:
-        with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        KeyError,
-        ValueError,
-        AttributeError,
-        IndexError,
-        TypeError,
-    ) as error:
-        raise UserError(
-            f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=_LAYOUTS, next=_NEXT
-        ) from error
-
-
-def _why(path: Path, error: Exception) -> str:
-    """The reason, from the file's first bytes or out of torch's message of many lines."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        return "the file is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file itself: `git lfs pull` fetches it"
-    if start.lstrip()[:1] == b"<":
-        return "it is a web page, not the file itself"
-    if start[8:9] == b"{":
-        return "it looks like a safetensors file, which probe, transfer and embed read as it is"
-    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"it holds {called[1]}, which is code and not weights, and is not run"
-    if "central directory" in str(error) or start.startswith(b"PK"):
-        return "it is not whole: the end of the archive is missing or damaged"
-    if not start.startswith(b"\x80"):  # nor a zip file: what torch.save wrote begins with one of both
-        return f"it is no file of torch.save: it begins with {start[:8]!r}"
-    detail = str(error).partition("WeightsUnpickler error:")[2].strip()
-    return detail.splitlines()[0] if detail else one_line(error)
 
 
 def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

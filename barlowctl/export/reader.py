@@ -22,6 +22,8 @@ from barlowctl.model.preprocessing import interpolation_of
 KINDS = "a .safetensors file that `barlowctl export` wrote, or a folder with config.json and model.safetensors"
 ADDED_LATER = ("squash", "bits", "range", "background", "bands")
 """Values of `Preprocessing` that exports before November 2026 lack, and others where they are at their defaults."""
+ORIGIN = ("barlowctl", "recipe", "recipe_digest", "method", "run", "step", "source", "epochs", "init", "init_sha256")
+"""What our exports note of where the weights come from."""
 
 
 def read_export(path: Path) -> ExportedModel:
@@ -57,7 +59,26 @@ def read_export(path: Path) -> ExportedModel:
         **_added({key: json.loads(metadata[key]) for key in ADDED_LATER if key in metadata}),
     )
     arguments = json.loads(metadata["timm_args"])
-    return _build(path, weights, metadata["architecture"], arguments, metadata["stem"], preprocessing)
+    return _build(path, weights, metadata["architecture"], arguments, metadata["stem"], preprocessing, metadata)
+
+
+def read_projector(path: Path) -> dict[str, Tensor] | None:
+    """The weights of the projector that lies with an export; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = path / "projector.safetensors" if path.is_dir() else path.with_suffix(".projector.safetensors")
+    if not file.is_file():
+        return None
+    try:
+        return dict(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"'{file}', the projector of that export, cannot be read: {one_line(error)}",
+            allowed=KINDS,
+            next="export it again, or move the file away",
+        ) from error
 
 
 def _read_hub(path: Path) -> ExportedModel:
@@ -81,7 +102,8 @@ def _read_hub(path: Path) -> ExportedModel:
             f"of {preprocessing.channels}",
             allowed="as many numbers as channels",
         )
-    return _build(path, weights, architecture, arguments, str(own.get("stem", "default")), preprocessing)
+    noted = {**config.get("provenance", {}), **({"barlowctl": own["version"]} if "version" in own else {})}
+    return _build(path, weights, architecture, arguments, str(own.get("stem", "default")), preprocessing, noted)
 
 
 def _added(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +124,7 @@ def _build(
     timm_args: Mapping[str, Any],
     stem: str,
     preprocessing: Preprocessing,
+    noted: Mapping[str, Any],
 ) -> ExportedModel:
     backbone = build_backbone(architecture, in_chans=preprocessing.channels, stem=stem, **timm_args)
     expected = backbone.state_dict()
@@ -119,5 +142,5 @@ def _build(
         timm_args=timm_args,
         stem=stem,
         preprocessing=preprocessing,
-        provenance={"source_file": path.name},
+        provenance={"source_file": path.name, **{key: str(noted[key]) for key in ORIGIN if key in noted}},
     )

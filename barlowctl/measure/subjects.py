@@ -9,21 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.data.config import resolve_data_config
 from torch import nn
 
-from barlowctl import shell
 from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, own_generator, preprocessing_of
+from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.data.images.unreadable import OnMeasuring
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError
 from barlowctl.export import ExportedModel, read_export, read_official
-from barlowctl.export.keys import one_line
-from barlowctl.model import Preprocessing, build_backbone, check_input
+from barlowctl.model import Preprocessing, check_input
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
@@ -99,7 +97,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
-    path, same_name = _located(what)
+    path, same_name = locate(what)
     with own_generator():
         subject = _opened(path, what)
     if subject.preprocessing.channels not in (1, 3):
@@ -129,17 +127,6 @@ def _opened(path: Path, what: str) -> Subject:
     if len(path.parts) > 1:
         raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
     return _of_timm(what)
-
-
-def _located(what: str) -> tuple[Path, tuple[str, ...]]:
-    """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
-    path, run = Path(what), rundir.runs_home() / what
-    is_path = rundir.is_run(path) or path.is_file() or (path / "config.json").is_file()  # another folder is neither
-    if is_path or not rundir.is_run(run):
-        return path, ()
-    if what.partition(".")[0] in timm.list_models():
-        return path, (f"'{what}' is timm's model; the run of that name is {run}",)
-    return run, ()
 
 
 PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands")
@@ -221,11 +208,11 @@ def _of_timm(name: str) -> Subject:
     architecture, _, tag = name.partition(".")
     notes: tuple[str, ...] = ()
     if tag:
-        backbone = _published(architecture, name, tag)
+        backbone = published(name, allowed=WHAT)
     else:
         with own_generator(0):
-            backbone = _built(architecture)
-        tags = timm.list_pretrained(f"{architecture}.*")
+            backbone = untrained(architecture, allowed=WHAT)
+        tags = [f"{architecture}.{known}" for known in tags_of(architecture)]
         notes = (f"{architecture} has random weights" + (f"; published ones: {', '.join(tags[:6])}" if tags else ""),)
     config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
     return Subject(
@@ -247,43 +234,6 @@ def _built_anew(
     return build_checked_backbone(
         architecture, preprocessing.channels, (preprocessing.crop,), stem=stem, arguments={**arguments, **others}
     )
-
-
-def _built(architecture: str) -> nn.Module:
-    names = timm.list_models()
-    if architecture not in names:
-        start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
-        runs = [file.parent.name for file in rundir.runs_home().glob("*/recipe.toml")]
-        raise UserError(
-            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *names])}",
-            allowed=WHAT,
-            next=shell.line(
-                "python",
-                "-c",
-                f'import timm; print(timm.list_models("*{start}*"))',
-            ),
-        )
-    return build_backbone(architecture, in_chans=3)
-
-
-def _published(architecture: str, name: str, tag: str) -> nn.Module:
-    _built(architecture)
-    tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{architecture}.*")]
-    if tag not in tags:
-        raise UserError(
-            f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",
-            allowed=", ".join(tags) or f"{architecture} alone: random weights",
-            next=shell.line("python", "-c", f'import timm; print(timm.list_pretrained("{architecture}*"))'),
-        )
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
-        raise UserError(
-            f"the weights of {name} could not be had: {type(error).__name__}: {one_line(error)[:200]}",
-            allowed="a network, once: they are downloaded and kept",
-            next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
-        ) from error
-    return model
 
 
 def _folder(name: str) -> Path:

@@ -98,6 +98,9 @@ class Trainable(nn.Module):
         they decide by is `progress`.
         """
 
+    def begin_copies(self) -> None:
+        """Called when networks have other weights than they were drawn with: copies of them begin as they are now."""
+
     def moving(self) -> Sequence[Tensor]:
         """What `after_step` changes beside buffers: put back with them when a step is taken back."""
         return ()

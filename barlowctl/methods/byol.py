@@ -64,6 +64,10 @@ class BYOL(Method):
         """The target follows the online network."""
         self.target.follow(self.backbone, self.projector, progress=progress)
 
+    def begin_copies(self) -> None:
+        """The target is a copy of the online network."""
+        self.target.begin(self.backbone, self.projector)
+
     def moving(self) -> list[Tensor]:
         """The target's parameters."""
         return list(self.target.parameters())

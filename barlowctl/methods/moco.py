@@ -98,6 +98,10 @@ class MoCo(Method):
         assert self._keys is not None, "a step computes its loss before"
         self.queue.put(self._keys)
 
+    def begin_copies(self) -> None:
+        """The key encoder is a copy of the query's."""
+        self.key_encoder.begin(self.backbone, self.projector)
+
     def moving(self) -> Sequence[Tensor]:
         """The key encoder's parameters."""
         return list(self.key_encoder.parameters())

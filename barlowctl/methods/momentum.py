@@ -53,6 +53,11 @@ class MovingAverage(nn.Module):
             return 1.0 - self.momentum
         return torch.cos(progress * math.pi).add_(1.0).mul_(0.5 * (1.0 - self.momentum))
 
+    def begin(self, *networks: nn.Module) -> None:
+        """Be what `networks`, those that were copied, are now, buffers included."""
+        for own, network in zip(self.networks, networks, strict=True):
+            own.load_state_dict(network.state_dict())
+
     @torch.no_grad()
     def follow(self, *networks: nn.Module, progress: Tensor) -> None:
         """One step of the average, towards what `networks`, those that were copied, are now."""

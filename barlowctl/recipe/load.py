@@ -71,9 +71,18 @@ def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) 
     objective = values.get("objective", {})
     if named and isinstance(objective, dict) and objective.get("name", DEFAULT) != named[-1]:
         values["objective"] = {}  # another method: the keys of the recipe's own are not its keys, whatever their names
+    weights = [value for key, value, _ in parsed if key == "init.weights"]
+    init = values.get("init", {})
+    if weights and isinstance(init, dict) and init.get("weights") != weights[-1]:
+        init.pop("sha256", None)  # of the weights that the recipe started from before
+    keys = {key for key, _, _ in parsed}
     for key, value, override in parsed:
         _assign(values, key, value, override)
         origin.overridden[key] = override
+    init = values.get("init", {})
+    statistics_named = keys & {"views.mean", "views.std"} and "init.normalization" not in keys
+    if isinstance(init, dict) and init.get("weights") and statistics_named:
+        init["normalization"] = "recipe"  # said in so many words: not those of the weights
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -85,6 +94,17 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         UserError: an unknown key, or a value that is not allowed.
     """
     return parse(dump(recipe), overrides)
+
+
+def as_begun(named: Recipe, begun: Recipe) -> Recipe:
+    """A recipe that is named again for a run, with what the run noted when it read the same weights to start from."""
+    if not named.init.weights or named.init.weights != begun.init.weights:
+        return named
+    init = named.init if named.init.sha256 else named.init.model_copy(update={"sha256": begun.init.sha256})
+    views = named.views
+    if init.normalization == "weights":
+        views = views.model_copy(update={"mean": begun.views.mean, "std": begun.views.std})
+    return named.model_copy(update={"init": init, "views": views})
 
 
 def dump(recipe: Recipe) -> str:

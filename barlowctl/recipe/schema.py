@@ -6,6 +6,7 @@ Imports the standard library and pydantic only. Names are the paper's and timm's
     model      backbone and projector  objective  the method (`objectives`): its name and its own keys
     optimizer  LARS, SGD, AdamW, Muon  train      epochs, batch, precision, checkpoints
     eval       what is measured while training, and the geometry of evaluation images
+    init       the weights that a training starts from (`initial`); absent: random ones
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PlainSerializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from barlowctl.datasets import IMAGENET
+from barlowctl.recipe.initial import Init
 from barlowctl.recipe.objectives import BarlowTwins, Objective
 from barlowctl.recipe.section import (
     MOST,
     Count,
     CountOrZero,
     Decay,
+    Epochs,
     EpochsWithin,
     NonNegative,
     Positive,
@@ -36,16 +34,6 @@ from barlowctl.recipe.section import (
     WithinTraining,
 )
 from barlowctl.recipe.views import View, Views
-
-
-def _whole(value: float) -> int | float:
-    """A whole number as an int, so that it is written as it was before there were others."""
-    return int(value) if float(value).is_integer() else value
-
-
-Epochs = Annotated[
-    float, Field(gt=0.0, le=MOST), AfterValidator(_whole), PlainSerializer(_whole, return_type=int | float)
-]
 
 
 def _are_ranges(text: str) -> bool:
@@ -273,6 +261,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     eval: Eval = Eval()
+    init: Init = Init()
 
     def drawn(self) -> list[tuple[int, View]]:
         """The views that the method takes of an image, in the order of their numbers: side in pixels, distortions."""
@@ -294,3 +283,11 @@ class Recipe(Section):
         if self.eval.queries == "holdout" and self.data.holdout == 0:
             raise ValueError("eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a start that nobody set: text and digest are those from before there was one."""
+        values: dict[str, Any] = write(self)
+        if self.init == Init():
+            values.pop("init", None)
+        return values

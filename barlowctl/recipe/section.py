@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 # Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
@@ -26,6 +26,16 @@ class WithinTraining:
 
 
 EpochsWithin = Annotated[NonNegative, WithinTraining()]
+
+
+def _whole(value: float) -> int | float:
+    """A whole number as an int, so that it is written as it was before there were others."""
+    return int(value) if float(value).is_integer() else value
+
+
+Epochs = Annotated[
+    float, Field(gt=0.0, le=MOST), AfterValidator(_whole), PlainSerializer(_whole, return_type=int | float)
+]
 
 
 class Section(BaseModel):

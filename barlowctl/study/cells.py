@@ -96,10 +96,11 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
             return True
         try:
             if not (cell.path / "result.json").is_file():
-                job = prepare(cell.recipe, runtime, data)
+                begun = (cell.path / "recipe.toml").is_file()
+                job = prepare(cell.recipe, runtime, data, resume=cell.path if begun else None)
                 job.earlier_precision = precision.shared(cell.path.parents[2], cell.recipe, job.device)
                 with show(cell) as sink:
-                    launch(job, cell.path, sink, resume=(cell.path / "recipe.toml").is_file())
+                    launch(job, cell.path, sink, resume=begun)
         except RunDiverged as diverged:
             cell.finish(_record(cell) | {"failed": diverged.message, "seconds": {}})
             return True

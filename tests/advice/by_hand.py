@@ -21,6 +21,7 @@ REASONS = {
     "name another file with --out": PLACE,
     "name another file": PLACE,
     "name another folder": PLACE,
+    "name another one with --init": PLACE,
     "choose another folder": PLACE,
     "choose another name": PLACE,
     "name one that is there": PLACE,
@@ -75,6 +76,7 @@ REASONS = {
     "name a file that `barlowctl export` wrote": PLACE,
     "rename one of them": EDIT,
     "name a TOML file": EDIT,
+    "export it again, or move the file away": EDIT,
     "write one path a line": EDIT,
     "number the classes 0, 1, 2, ...": EDIT,
     "put it into a hub folder: config.json with its timm 'architecture', and model.safetensors": EDIT,
@@ -143,6 +145,7 @@ CUDA = "where there are GPUs alone"
 LAUNCHER = "the command of the launcher is not known to the processes that it started"
 BEFORE = "the command line refuses it before"
 SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it, and types the command again"
+OTHER_FILES = "where ranks read different files: tests/assemble/test_start.py has such ranks"
 COMPLETES = "not advice, but what makes it a whole command"
 HANDED_ON = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
@@ -154,6 +157,7 @@ NOT_FOLLOWED = {
     ("train/layer_decay.py layer_scales", f"--set {VALUE}=1"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
+    ("assemble/start.py begin", "barlowctl ..."): OTHER_FILES,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
     ("assemble/machine.py pool_slots", "without --device"): CUDA,

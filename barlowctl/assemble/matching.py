@@ -1,0 +1,162 @@
+"""Weights matched with a network: key by key, reshaped where timm knows how, and what became of each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from barlowctl.export.keys import without_classifier
+
+Shape = tuple[int, ...]
+COUNTERS = "num_batches_tracked"
+"""Of batch norm: files from before PyTorch 0.4.1 lack it, and nothing is computed with it."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a network gets of some weights.
+
+    Attributes:
+        taken: key of the network -> tensor of its shape.
+        reshaped: those of `taken` that had another shape: key -> shape in the file and in the network.
+        fresh: keys of the network that stay as they were drawn. misshapen: those that the weights have in another
+            shape: key -> both shapes.
+        unknown: keys of the weights within parts that the network has too, without a place in it.
+        beside: keys of the weights that are of other parts: a classifier, a projector, an optimizer's average.
+        within: where in the file the network was, as a prefix of its keys.
+    """
+
+    taken: Mapping[str, Tensor]
+    reshaped: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+    misshapen: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    within: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the network is all of the weights' network, and they all of its."""
+        return not self.unknown and all(key.endswith(COUNTERS) for key in self.fresh)
+
+
+def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | None = None) -> Match:
+    """Match weights with a network; neither is changed.
+
+    The network may be a part of what the file holds (`module.backbone.`, `teacher.`), a file may have the keys of
+    another library that timm converts (the authors' of ViT, DINO or ConvNeXt), the first layer may take another number
+    of channels and position embeddings may be of another image size.
+
+    Args:
+        channels: of the images that the weights were trained on; None: as the first layer has.
+    """
+    expected = network.state_dict()
+    prefix, own = _within(expected, weights)
+    outside = [key for key in weights if not key.startswith(prefix)]
+    if converted := _converted(network, expected, own, weights):
+        own = converted
+    selected = without_classifier(expected, own)
+    outside += [prefix + key for key in own if key not in selected]
+    taken: dict[str, Tensor] = {}
+    misshapen: dict[str, tuple[Shape, Shape]] = {}
+    for key, target in expected.items():
+        if key not in selected:
+            continue
+        value = selected[key]
+        if value.shape != target.shape and key in _first_layer(network, expected):
+            value = _other_channels(value, target, channels)
+        if value.shape == target.shape:
+            taken[key] = value
+        else:
+            misshapen[key] = (tuple(value.shape), tuple(target.shape))
+    parts = {key.partition(".")[0] for key in expected}
+    strangers = [key for key in selected if key not in expected]
+    outside += [prefix + key for key in strangers if key.partition(".")[0] not in parts]
+    return Match(
+        taken,
+        {
+            key: (tuple(before.shape), tuple(value.shape))
+            for key, value in taken.items()
+            if (before := weights.get(prefix + key)) is not None and before.shape != value.shape
+        },
+        tuple(key for key in expected if key not in taken),
+        misshapen,
+        tuple(prefix + key for key in strangers if key.partition(".")[0] in parts),
+        tuple(outside),
+        prefix,
+    )
+
+
+def _fitting(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many keys have their place, first in their shape, then in any."""
+    named = [key for key in expected if key in weights]
+    return sum(weights[key].shape == expected[key].shape for key in named), len(named)
+
+
+def _within(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """The prefix under which the weights have most of the network's keys, and what is under it."""
+    prefixes = [""]
+    for key in expected:
+        prefixes += [other.removesuffix(key) for other in weights if other.endswith(f".{key}")]
+        if len(prefixes) > 1 or key in weights:
+            break  # the first key that occurs at all occurs at every place where the network may be
+    candidates = {
+        prefix: {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        for prefix in prefixes
+    }
+    best = max(candidates, key=lambda prefix: _fitting(expected, candidates[prefix]))  # of equal ones the first
+    return best, candidates[best]
+
+
+def _converted(
+    network: nn.Module, expected: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """The weights as timm's own reader of that family makes them: other names, other image sizes; None: no better.
+
+    timm keeps it as `checkpoint_filter_fn` beside the network's class. It is written for files of a few known kinds,
+    and may raise anything on others.
+    """
+    before = _fitting(expected, own)
+    if before == (len(expected), len(expected)):
+        return None
+    convert = getattr(sys.modules.get(type(network).__module__), "checkpoint_filter_fn", None)
+    if convert is None:
+        return None
+    best: dict[str, Tensor] | None = None
+    for candidate in (own, weights):
+        try:
+            made = {str(key): value for key, value in convert(dict(candidate), network).items()}
+        except Exception:
+            continue
+        made = {key: value for key, value in made.items() if isinstance(value, Tensor)}
+        if (fitting := _fitting(expected, made)) > before:
+            best, before = made, fitting
+    return best
+
+
+def _first_layer(network: nn.Module, expected: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Keys of the filters that images meet first: by timm's configuration, else the first convolution there is."""
+    names = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv")
+    if names:
+        return tuple(f"{name}.weight" for name in ([names] if isinstance(names, str) else names))
+    return tuple(key for key, value in expected.items() if value.ndim == 4)[:1]
+
+
+def _other_channels(value: Tensor, target: Tensor, channels: int | None) -> Tensor:
+    """The filters of a first convolution for another number of channels, as timm's `adapt_input_conv` makes them.
+
+    For one channel the filters are summed over channels, else repeated in their order and scaled by old / new, so that
+    a grey image gives what it gave. timm (before 1.0.27) takes three channels alone as the old number; here any is.
+    Anything else is returned as it is.
+    """
+    alike = value.ndim == target.ndim == 4 and value.shape[0] == target.shape[0] and value.shape[2:] == target.shape[2:]
+    if not alike or (channels is not None and value.shape[1] != channels):
+        return value
+    old, new = value.shape[1], target.shape[1]
+    if new == 1:
+        return value.float().sum(dim=1, keepdim=True).to(value.dtype)
+    repeated = value.float().repeat(1, -(-new // old), 1, 1)[:, :new]
+    return (repeated * (old / new)).to(value.dtype)

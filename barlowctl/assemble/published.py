@@ -1,0 +1,86 @@
+"""timm's published weights by name, and what a name stands for where it may be a path, a run or a timm model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from barlowctl import shell
+from barlowctl.errors import UserError, did_you_mean
+from barlowctl.export.keys import one_line
+from barlowctl.model import build_backbone
+from barlowctl.runs import rundir
+
+
+def locate(what: str) -> tuple[Path, tuple[str, ...]]:
+    """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
+    path, run = Path(what), rundir.runs_home() / what
+    is_path = rundir.is_run(path) or path.is_file() or (path / "config.json").is_file()  # another folder is neither
+    if is_path or not rundir.is_run(run):
+        return path, ()
+    if what.partition(".")[0] in timm.list_models():
+        return path, (f"'{what}' is timm's model; the run of that name is {run}",)
+    return run, ()
+
+
+def untrained(architecture: str, *, allowed: str) -> nn.Module:
+    """timm's model of that name with fresh weights, from torch's current generator.
+
+    Args:
+        allowed: what else could have been named.
+
+    Raises:
+        UserError: timm has none.
+    """
+    names = timm.list_models()
+    if architecture not in names:
+        start = re.sub(r"[^a-z0-9_]", "", architecture.lower())[:6]
+        runs = [file.parent.name for file in rundir.runs_home().glob("*/recipe.toml")]
+        raise UserError(
+            f"'{architecture}' is neither a run, a path nor a timm model{did_you_mean(architecture, [*runs, *names])}",
+            allowed=allowed,
+            next=shell.line(
+                "python",
+                "-c",
+                f'import timm; print(timm.list_models("*{start}*"))',
+            ),
+        )
+    return build_backbone(architecture, in_chans=3)
+
+
+def tags_of(architecture: str) -> list[str]:
+    """What timm calls the weights that were published of a model; the first is what timm takes without a tag."""
+    return [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{architecture}.*")]
+
+
+def published(name: str, *, allowed: str) -> nn.Module:
+    """timm's model with published weights and no classifier: `resnet50.a1_in1k`.
+
+    Args:
+        allowed: what else could have been named.
+
+    Raises:
+        UserError: timm has no such weights, or they could not be had.
+    """
+    architecture, _, tag = name.partition(".")
+    untrained(architecture, allowed=allowed)
+    tags = tags_of(architecture)
+    if tag not in tags:
+        raise UserError(
+            f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",
+            allowed=", ".join(tags) or f"{architecture} alone: random weights",
+            next=shell.line("python", "-c", f'import timm; print(timm.list_pretrained("{architecture}*"))'),
+        )
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
+        raise UserError(
+            f"the weights of {name} could not be had: {type(error).__name__}: {one_line(error)[:200]}",
+            allowed="a network, once: they are downloaded and kept; without one, a file or folder that was brought "
+            "from elsewhere",
+            next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
+        ) from error
+    return model

@@ -1,0 +1,32 @@
+"""The option `--init` of pretrain: the weights that a new run starts from, as a value of its recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from barlowctl.errors import UserError
+from barlowctl.runs import rundir
+
+
+def overrides_with_init(overrides: list[str] | None, init: str | None, resume: str | None) -> list[str] | None:
+    """What `--set` and `--init` say of the recipe; a path is made absolute, for whoever reads the recipe elsewhere.
+
+    Raises:
+        UserError: nothing is named, or a run is to go on, which has weights of its own.
+    """
+    if init is None:
+        return overrides
+    if resume is not None:
+        raise UserError(
+            "--init and --resume exclude each other: --resume goes on with a run and its own weights, --init starts a "
+            "new run",
+            allowed="one of them; a new run from the weights of that one: --recipe RECIPE --init RUN",
+            next="without --init",
+        )
+    if not init.strip():
+        raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
+    path = Path(init)
+    is_path = len(path.parts) > 1 or path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
+    return [*(overrides or ()), f"init.weights={json.dumps(os.path.abspath(init) if is_path else init)}"]

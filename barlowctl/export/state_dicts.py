@@ -1,0 +1,73 @@
+"""State dicts as others save them: plain, or within a checkpoint of a training, in safetensors or torch's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from barlowctl.errors import UserError
+from barlowctl.export.keys import one_line
+from barlowctl.export.torch_file import torch_load
+
+KINDS = (
+    "a state dict of tensors, or a checkpoint that holds one under 'state_dict', 'model' or another of its usual names"
+)
+_NEXT = "name another file"
+# Where trainings keep the weights within a checkpoint, in the order in which they are looked for: averaged ones first
+# (as timm does), of a student and a teacher the teacher (DINO's are what is evaluated).
+WITHIN = (
+    "state_dict_ema", "model_ema", "teacher", "state_dict", "model_state_dict", "model_state", "model", "network",
+    "net", "module", "backbone", "encoder",
+)  # fmt: skip
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by the keys that they have there.
+
+    Raises:
+        UserError: it cannot be read, or holds no tensors under their names.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"'{path}' cannot be read: {one_line(error)}", allowed=KINDS, next=_NEXT) from error
+    return tensors_of(torch_load(path, allowed=KINDS, next=_NEXT), path)
+
+
+def tensors_of(document: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict within what torch.save wrote; what is no tensor in it is left out.
+
+    Raises:
+        UserError: there is none; with the names of what there is.
+    """
+    part = document
+    while isinstance(part, Mapping):
+        if tensors := {str(key): value for key, value in part.items() if isinstance(value, Tensor)}:
+            return tensors
+        names = [name for name in WITHIN if isinstance(part.get(name), Mapping)]
+        if not names:
+            break
+        part = part[names[0]]
+    content = f"a {type(document).__name__}"
+    if isinstance(document, Mapping):
+        keys = [str(key) for key in document]
+        content = f"a dictionary of {', '.join(keys[:6])}" + (", ..." if len(keys) > 6 else "") if keys else "nothing"
+    raise UserError(f"'{path}' holds {content}, and no weights among it", allowed=KINDS, next=_NEXT)
+
+
+def is_official(path: Path) -> bool:
+    """Whether a file of torch.save is a checkpoint of the authors' `main.py`: a backbone with its projector.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    document = torch_load(path, allowed=KINDS, next=_NEXT)
+    model = document.get("model") if isinstance(document, Mapping) else None
+    keys = [str(key).removeprefix("module.") for key in model] if isinstance(model, Mapping) else []
+    return bool(keys) and all(key.startswith(("backbone.", "projector.", "bn.")) for key in keys)

@@ -1,0 +1,74 @@
+"""Files of torch.save (.pth, .pt, .bin), read without trusting them: weights only, no code is run."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from barlowctl.errors import UserError
+from barlowctl.export.keys import one_line
+
+
+def exclude_bias_and_norm(parameter: Tensor) -> bool:
+    """Stands for the function of this name that early versions of the authors' LARS keep in param_groups."""
+    return parameter.ndim == 1
+
+
+def torch_load(path: Path, *, allowed: str, next: str) -> Any:
+    """What torch.save wrote, on the CPU.
+
+    Args:
+        allowed, next: what an error says would be accepted, and what to do.
+
+    Raises:
+        UserError: missing, or not readable with `weights_only`; in words why.
+    """
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder, not a file", allowed=allowed, next=next)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}", allowed=allowed, next=next)
+    harmless = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")]
+    try:
+        with torch.serialization.safe_globals(harmless):  # type: ignore[arg-type]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        TypeError,
+    ) as error:
+        raise UserError(
+            f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=allowed, next=next
+        ) from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    """The reason, from the file's first bytes or out of torch's message of many lines."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file itself: `git lfs pull` fetches it"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page, not the file itself"
+    if start[8:9] == b"{":
+        return "it looks like a safetensors file, which probe, transfer and embed read as it is"
+    if called := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it holds {called[1]}, which is code and not weights, and is not run"
+    if "central directory" in str(error) or start.startswith(b"PK"):
+        return "it is not whole: the end of the archive is missing or damaged"
+    if not start.startswith(b"\x80"):  # nor a zip file: what torch.save wrote begins with one of both
+        return f"it is no file of torch.save: it begins with {start[:8]!r}"
+    detail = str(error).partition("WeightsUnpickler error:")[2].strip()
+    return detail.splitlines()[0] if detail else one_line(error)

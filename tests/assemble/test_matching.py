@@ -1,0 +1,145 @@
+"""Weights matched with a network: whole and in part, under prefixes, with other channels and other image sizes."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from barlowctl.assemble.matching import match
+from barlowctl.model import build_backbone
+
+NARROW = {"channels": [4, 8, 8, 8], "stem_width": 4}
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+
+
+def resnet(seed: int = 0, channels: int = 3, **arguments: object) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_backbone("resnet10t", in_chans=channels, **{**NARROW, **arguments})
+
+
+def vit(seed: int = 0, **arguments: object) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_backbone("vit_tiny_patch16_224", in_chans=3, **{**VIT, **arguments})
+
+
+def under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def test_the_same_network_takes_everything() -> None:
+    weights = resnet(1).state_dict()
+    matched = match(resnet(), weights)
+    assert matched.complete
+    assert matched.taken.keys() == weights.keys()
+    assert all(torch.equal(matched.taken[key], weights[key]) for key in weights)
+    assert not any((matched.reshaped, matched.fresh, matched.unknown, matched.beside))
+
+
+def test_the_network_is_the_part_of_a_file_that_fits_best() -> None:
+    own, follower = resnet(1).state_dict(), resnet(2).state_dict()
+    head = {"projector.0.weight": torch.zeros(2, 8), "queue": torch.zeros(2)}
+    matched = match(resnet(), {**under("module.encoder_q.", own), **under("module.encoder_k.", follower), **head})
+    assert matched.complete
+    assert matched.within == "module.encoder_q."  # of two that are alike the first in the file
+    assert torch.equal(matched.taken["conv1.0.weight"], own["conv1.0.weight"])
+    assert {"projector.0.weight", "queue", "module.encoder_k.bn1.weight"} <= set(matched.beside)
+
+
+def test_classifiers_and_heads_are_left_without_a_refusal() -> None:
+    beside = {"fc.weight": torch.zeros(10, 8), "fc.bias": torch.zeros(10), "prototypes.weight": torch.zeros(3, 8)}
+    matched = match(resnet(), {**resnet(1).state_dict(), **beside})
+    assert matched.complete
+    assert set(matched.beside) == set(beside)
+
+
+def test_a_deeper_networks_weights_are_half_a_match_though_every_key_is_there() -> None:
+    shallow = build_backbone("resnet14t", in_chans=3, layers=[1, 1, 1, 1], **NARROW)
+    weights = build_backbone("resnet14t", in_chans=3, layers=[1, 2, 1, 1], **NARROW).state_dict()
+    matched = match(shallow, weights)
+    assert not matched.fresh
+    assert not matched.complete
+    assert all(key.startswith("layer2.1.") for key in matched.unknown)
+
+
+def test_what_is_missing_and_what_has_another_shape_are_told_apart() -> None:
+    weights = resnet(1).state_dict()
+    del weights["layer2.0.conv1.weight"]
+    weights["layer3.0.conv1.weight"] = torch.zeros(3, 8, 3, 3)
+    matched = match(resnet(), weights)
+    assert not matched.complete
+    assert set(matched.fresh) == {"layer2.0.conv1.weight", "layer3.0.conv1.weight"}
+    assert matched.misshapen == {"layer3.0.conv1.weight": ((3, 8, 3, 3), (8, 8, 3, 3))}
+
+
+def test_batch_norms_counters_may_be_missing_as_in_files_of_early_versions() -> None:
+    weights = {key: value for key, value in resnet(1).state_dict().items() if "num_batches" not in key}
+    assert match(resnet(), weights).complete
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 3), (3, 5)])
+def test_the_first_layer_is_made_for_other_channels_as_timm_does(old: int, new: int) -> None:
+    weights = resnet(1, old).state_dict()
+    matched = match(resnet(0, new), weights, channels=old)
+    assert matched.complete
+    expected = adapt_input_conv(new, weights["conv1.0.weight"])
+    torch.testing.assert_close(matched.taken["conv1.0.weight"], expected)
+    shapes = (tuple(weights["conv1.0.weight"].shape), tuple(expected.shape))
+    assert dict(matched.reshaped) == ({} if old == new else {"conv1.0.weight": shapes})
+
+
+def test_grey_weights_give_on_grey_pictures_in_colour_what_they_gave() -> None:
+    grey, colour = resnet(1, 1).eval(), resnet(0, 3).eval()
+    matched = match(colour, grey.state_dict(), channels=1)
+    assert matched.complete
+    colour.load_state_dict(dict(matched.taken))
+    images = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(colour(images.repeat(1, 3, 1, 1)), grey(images))
+
+
+def test_a_layer_within_is_never_made_for_other_channels() -> None:
+    weights = resnet(1).state_dict()
+    weights["layer1.0.conv1.weight"] = torch.zeros(4, 3, 3, 3)
+    assert "layer1.0.conv1.weight" in match(resnet(), weights, channels=3).misshapen
+
+
+def test_position_embeddings_are_resampled_as_timm_does() -> None:
+    weights = vit(1).state_dict()
+    matched = match(vit(img_size=48), weights)
+    assert matched.complete
+    assert dict(matched.reshaped) == {"pos_embed": ((1, 17, 16), (1, 37, 16))}
+    expected = timm.layers.resample_abs_pos_embed(weights["pos_embed"], new_size=[6, 6], num_prefix_tokens=1)
+    torch.testing.assert_close(matched.taken["pos_embed"], expected)
+
+
+def test_patches_of_another_size_are_resampled_too() -> None:
+    matched = match(vit(patch_size=4, img_size=16), vit(1).state_dict())
+    assert matched.complete
+    assert dict(matched.reshaped) == {"patch_embed.proj.weight": ((16, 3, 8, 8), (16, 3, 4, 4))}
+
+
+def test_the_authors_convnext_is_read_by_timms_converter() -> None:
+    torch.manual_seed(1)
+    arguments = {"depths": [1, 1, 1, 1], "dims": [4, 8, 8, 8]}
+    network = build_backbone("convnext_atto", in_chans=3, **arguments)
+    state = network.state_dict()
+    theirs = {_of_the_authors(key): value for key, value in state.items()}
+    assert theirs.keys() != state.keys()
+    matched = match(build_backbone("convnext_atto", in_chans=3, **arguments), theirs)
+    assert len(matched.taken) > 0.8 * len(state)
+    assert torch.equal(matched.taken["stages.1.blocks.0.mlp.fc1.weight"], state["stages.1.blocks.0.mlp.fc1.weight"])
+
+
+def _of_the_authors(key: str) -> str:
+    """A key of timm's ConvNeXt as facebookresearch/ConvNeXt has it."""
+    for ours, theirs in (
+        ("stem.", "downsample_layers.0."), (".blocks.", "."), ("mlp.fc1", "pwconv1"), ("mlp.fc2", "pwconv2"),
+        ("conv_dw", "dwconv"), ("head.norm", "norm"),
+    ):  # fmt: skip
+        key = key.replace(ours, theirs)
+    parts = key.split(".")
+    if parts[0] == "stages" and parts[2] == "downsample":
+        return ".".join(["downsample_layers", parts[1], *parts[3:]])
+    return key

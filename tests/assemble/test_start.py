@@ -1,0 +1,304 @@
+"""What a training starts from: every method's networks filled, statistics of the input, weights that are refused."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from barlowctl.assemble.methods import Context
+from barlowctl.assemble.model import build_backbone, build_method, preprocessing_of
+from barlowctl.assemble.start import begin
+from barlowctl.assemble.weights import read_weights
+from barlowctl.distributed import Ranks
+from barlowctl.errors import UserError
+from barlowctl.export import ExportedModel, export
+from barlowctl.methods import Method
+from barlowctl.methods.momentum import MovingAverage
+from barlowctl.recipe import load, objectives
+from barlowctl.recipe.schema import Recipe
+
+NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.stem=default"]
+SIZES = ["views.size=32", "eval.resize=32", "eval.crop=32", "train.batch_size=16", "model.projector=[12,6]"]
+SMALL_QUEUES = {"moco": ["objective.queue=64"], "moco-v2": ["objective.queue=64"]}
+CONTEXT = Context(images=40, classes=3)
+
+
+def tiny(name: str = "barlow-twins", *overrides: str, seed: int = 0) -> Recipe:
+    keys = [f"objective.name={name}", *SMALL_QUEUES.get(name, [])]
+    return load.load("quickstart", [*NARROW, *SIZES, *keys, f"seed={seed}", *overrides])
+
+
+def exported(method: Method, recipe: Recipe, path: Path, format: str = "timm") -> Path:
+    model = ExportedModel(
+        backbone=method.backbone.eval(),
+        architecture=recipe.model.backbone,
+        timm_args=recipe.model.backbone_args,
+        stem=recipe.model.stem,
+        preprocessing=preprocessing_of(recipe),
+        projector=method.heads().get("projector"),
+        provenance={"recipe": recipe.name, "method": recipe.objective.name, "run": "earlier"},
+    )
+    export(model, path, format, with_projector=model.projector is not None)
+    return path
+
+
+def started(recipe: Recipe, weights: Path | str, *overrides: str) -> tuple[Recipe, Method, dict[str, Any]]:
+    """The recipe that starts from weights, its method, and what is recorded of the start."""
+    settled, start = begin(load.override(recipe, [f"init.weights='{weights}'", *overrides]))
+    assert start is not None
+    method = build_method(settled, CONTEXT, start)
+    return settled, method, start.record()
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Method]:
+    """An export of Barlow Twins with its projector, and what was exported."""
+    recipe = tiny(seed=7)
+    method = build_method(recipe, CONTEXT)
+    return exported(method, recipe, tmp_path_factory.mktemp("earlier") / "earlier.safetensors"), method
+
+
+@pytest.mark.parametrize("name", objectives.METHODS)
+def test_every_method_starts_from_a_backbone_and_its_copies_follow_it(name: str, earlier: tuple[Path, Method]) -> None:
+    path, method = earlier
+    recipe = tiny(name)
+    _, filled, record = started(recipe, path)
+    assert same(filled.backbone.state_dict(), method.backbone.state_dict())
+    fresh = build_method(recipe, CONTEXT)
+    for head, module in filled.heads().items():
+        own = name == "barlow-twins" and head == "projector"
+        expected = method.heads()["projector"] if own else fresh.heads()[head]
+        assert same(module.state_dict(), expected.state_dict()), head
+        assert (record["heads"][head] == "taken") == own
+    for part in filled.modules():
+        if isinstance(part, MovingAverage):
+            assert same(part.networks[0].state_dict(), filled.backbone.state_dict())
+            assert same(part.networks[1].state_dict(), filled.heads()["projector"].state_dict())
+
+
+@pytest.mark.parametrize("name", ["byol", "moco-v2", "simclr"])
+def test_heads_of_the_same_method_are_taken_and_copies_begin_as_they(name: str, tmp_path: Path) -> None:
+    recipe = tiny(name, seed=7)
+    method = build_method(recipe, CONTEXT)
+    path = exported(method, recipe, tmp_path / "model", "hub")
+    _, filled, record = started(tiny(name), path)
+    assert same(filled.heads()["projector"].state_dict(), method.heads()["projector"].state_dict())
+    assert record["heads"]["projector"] == "taken"
+    for part in filled.modules():
+        if isinstance(part, MovingAverage):
+            assert same(part.networks[1].state_dict(), method.heads()["projector"].state_dict())
+
+
+def test_heads_of_other_widths_are_fresh_and_said(earlier: tuple[Path, Method]) -> None:
+    _, _, record = started(tiny("barlow-twins", "model.projector=[12,8]"), earlier[0])
+    assert "instead of" in record["heads"]["projector"]
+    _, _, record = started(tiny(), earlier[0], "init.heads=false")
+    assert record["heads"]["projector"] == "init.heads is false"
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
+def test_every_format_that_is_exported_is_a_way_in(format: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    backbone = build_backbone("resnet18", in_chans=3)
+    recipe = load.load("resnet50", ["model.backbone=resnet18", "model.projector=[8,8]"])
+    model = ExportedModel(
+        backbone=backbone.eval(), architecture="resnet18", timm_args={}, stem="default",
+        preprocessing=preprocessing_of(recipe), provenance={"method": "barlow-twins", "run": "earlier"},
+    )  # fmt: skip
+    report = export(model, tmp_path / "exported", format, zero_classifier=format == "torchvision")
+    weights = read_weights(str(report.path))
+    assert weights.kind == "export"
+    assert weights.network is not None
+    assert weights.network.architecture == "resnet18"
+    assert weights.source["run"] == "earlier"
+    assert same(weights.backbone, backbone.state_dict())
+
+
+def test_exports_written_by_earlier_versions_are_ways_in() -> None:
+    folder = Path(__file__).parents[1] / "export" / "written_before"
+    for path in (folder / "backbone.safetensors", folder / "hub"):
+        weights = read_weights(str(path))
+        assert weights.kind == "export"
+        assert weights.network is not None
+        assert weights.backbone
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model", "teacher"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_state_dicts_are_ways_in(suffix: str, wrapped: str | None, tmp_path: Path) -> None:
+    method = build_method(tiny(seed=7), CONTEXT)
+    state = {f"module.{key}": value.contiguous() for key, value in method.backbone.state_dict().items()}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        beside = {"epoch": 3, "optimizer": {"state": {}}, "student": {"a": torch.zeros(1)}}
+        torch.save({**beside, wrapped: state} if wrapped else state, path)
+    else:
+        save_file(state, path)
+    settled, filled, record = started(tiny(), path)
+    assert same(filled.backbone.state_dict(), method.backbone.state_dict())
+    assert (record["kind"], record["within"]) == ("state dict", "module.")
+    assert settled.views.mean == tiny().views.mean
+    assert "the weights do not say theirs" in record["normalization"]
+
+
+def test_the_authors_checkpoint_gives_its_projector_too(tmp_path: Path) -> None:
+    recipe = load.load("resnet50", ["model.backbone=resnet18", "model.projector=[16,16]", "seed=7"])
+    method = build_method(recipe)
+    parts = {"backbone": method.backbone, "projector": method.heads()["projector"]}
+    state = {f"module.{name}.{key}": v for name, part in parts.items() for key, v in part.state_dict().items()}
+    bn = {f"module.bn.{key}": torch.zeros(16) for key in ("running_mean", "running_var")}
+    torch.save({"epoch": 1000, "model": {**state, **bn}, "optimizer": {}}, tmp_path / "checkpoint.pth")
+    _, filled, record = started(load.override(recipe, ["seed=0"]), tmp_path / "checkpoint.pth")
+    assert same(filled.state_dict(), method.state_dict())
+    assert (record["kind"], record["source"]["epochs"]) == ("authors' checkpoint", "1000")
+    assert record["heads"] == {"projector": "taken"}
+
+
+def test_timms_published_weights_are_a_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = build_method(tiny("barlow-twins", seed=7)).backbone
+    published.pretrained_cfg = {**published.pretrained_cfg, "mean": (0.5,) * 3, "std": (0.25,) * 3}  # type: ignore
+    monkeypatch.setattr("barlowctl.assemble.published.timm.create_model", lambda *args, **keys: published)
+    monkeypatch.setattr("barlowctl.assemble.published.untrained", lambda *args, **keys: published)
+    monkeypatch.setattr("barlowctl.assemble.weights.untrained", lambda *args, **keys: published)
+    settled, filled, record = started(tiny(), "resnet10t")
+    assert same(filled.backbone.state_dict(), published.state_dict())
+    assert record["source"] == {"timm": "resnet10t.c3_in1k"}
+    assert (settled.views.mean, settled.views.std) == ((0.5,), (0.25,))
+
+
+def test_the_input_is_normalised_as_the_weights_say_unless_the_recipe_says_otherwise(
+    earlier: tuple[Path, Method],
+) -> None:
+    path = earlier[0]
+    own = tiny("barlow-twins", "views.mean=[0.4]", "views.std=[0.2]")
+    settled, _, record = started(own, path)
+    assert (settled.views.mean, settled.views.std) == (tiny().views.mean, tiny().views.std)
+    assert "of the weights, not the recipe's mean (0.4), std (0.2)" in record["normalization"]
+    settled, _, record = started(own, path, "init.normalization=recipe")
+    assert settled.views.mean == (0.4,)
+    settled, _, record = started(tiny(), path, "views.mean=[0.4]")  # said in so many words
+    assert settled.views.mean == (0.4,)
+    colour = ["data.channels=3", "views.mean=[0.4,0.4,0.4]", "views.std=[0.2,0.2,0.2]"]
+    settled, _, record = started(tiny("barlow-twins", *colour), path)
+    assert settled.views.mean == tiny().views.mean * 3
+    assert "conv1.0.weight" in record["reshaped"]
+
+
+def test_the_weights_are_known_by_what_they_are_and_not_by_their_file(
+    earlier: tuple[Path, Method], tmp_path: Path
+) -> None:
+    path, method = earlier
+    settled, _, record = started(tiny(), path)
+    assert settled.init.sha256 == record["sha256"] == read_weights(str(path)).sha256
+    again = exported(method, tiny(seed=7), tmp_path / "elsewhere", "hub")
+    assert read_weights(str(again)).sha256 == record["sha256"]
+    started(tiny(), again, f"init.sha256={record['sha256']}")
+    weights = load_file(path)
+    weights["bn1.bias"] += 1.0
+    save_file(weights, tmp_path / "changed.safetensors")
+    with pytest.raises(UserError, match="other weights than the recipe says") as caught:
+        started(tiny(), tmp_path / "changed.safetensors", f"init.sha256={record['sha256']}")
+    assert "--set init.sha256=" in str(caught.value.next)
+
+
+def test_half_a_match_is_refused_unless_it_is_asked_for(earlier: tuple[Path, Method]) -> None:
+    deeper = tiny("barlow-twins", "model.backbone_args={channels=[4,8,8,8], stem_width=4, layers=[1,2,1,1]}")
+    with pytest.raises(UserError, match=r"lacks layer2\.1.*90 of the network's 102 tensors fit") as caught:
+        started(deeper, earlier[0])
+    lines = str(caught.value.next).splitlines()
+    assert "model.backbone=resnet10t" in lines[0]
+    assert lines[1] == "--set init.partial=true"
+    _, filled, record = started(deeper, earlier[0], "init.partial=true")
+    assert torch.equal(filled.backbone.state_dict()["bn1.weight"], earlier[1].backbone.state_dict()["bn1.weight"])
+    assert all(key.startswith("layer2.1.") for key in record["fresh"])
+
+
+def test_weights_of_another_network_are_refused_with_what_makes_the_recipe_fit(earlier: tuple[Path, Method]) -> None:
+    with pytest.raises(UserError, match="does not fit the recipe's network, resnet26") as caught:
+        started(load.load("quickstart"), earlier[0])
+    flags = str(caught.value.next).splitlines()[0]
+    settled, _, _ = started(load.load("quickstart", [flag for flag in shlex.split(flags) if "=" in flag]), earlier[0])
+    assert settled.model.backbone == "resnet10t"
+
+
+def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="none of its keys"):
+        started(tiny(), tmp_path / "a.pth", "init.partial=true")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.pth", None, "does not exist"),
+        ("folder/gone.safetensors", None, "does not exist"),
+        ("empty.pth", b"", "the file is empty"),
+        ("page.pth", b"<html>", "it is a web page"),
+        ("cut.safetensors", b"1234", "cannot be read"),
+        ("notes.txt", b"hello", "says nothing of how it is read"),
+        ("resnet5000", None, "neither a run, a path nor a timm model"),
+        ("resnet18.nobody_in1k", None, "timm has no weights 'nobody_in1k'"),
+    ],
+)
+def test_what_is_no_weights_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name if "." in name and "nobody" not in name else Path(name)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        started(tiny(), path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": {"conv1.0.weight": torch.zeros(1)}, "x": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="code and not weights, and is not run"):
+        started(tiny(), tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_folders_that_are_no_model_are_refused_with_what_is_in_them(
+    earlier: tuple[Path, Method], tmp_path: Path
+) -> None:
+    shutil.copy(earlier[0], tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"neither a run .* nor a model .* it has model\.safetensors"):
+        started(tiny(), tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "resnet", "architectures": ["ResNetModel"]}')
+    with pytest.raises(UserError, match="model folder"):
+        started(tiny(), tmp_path)
+
+
+def test_a_projector_alone_and_weights_that_are_not_numbers_are_refused(
+    earlier: tuple[Path, Method], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="the projector alone"):
+        started(tiny(), earlier[0].with_suffix(".projector.safetensors"))
+    weights = load_file(earlier[0])
+    weights["bn1.bias"][0] = float("nan")
+    save_file(weights, tmp_path / "diverged.safetensors")
+    with pytest.raises(UserError, match=r"bn1\.bias has values that are infinite or not a number"):
+        started(tiny(), tmp_path / "diverged.safetensors")
+
+
+def test_ranks_that_read_different_weights_do_not_start(earlier: tuple[Path, Method]) -> None:
+    class TwoRanks(Ranks):
+        def objects(self, value: Any) -> list[Any]:
+            return [value, "of another file"]
+
+    recipe = load.override(tiny(), [f"init.weights='{earlier[0]}'"])
+    with pytest.raises(UserError, match="is not the same on all 2 ranks"):
+        begin(recipe, TwoRanks(rank=0, size=2))

@@ -1,0 +1,75 @@
+"""`pretrain --init`: what a run starts from is put in, shown, recorded, named, and kept apart from `--resume`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from barlowctl.assemble.finished import open_run
+from barlowctl.assemble.job import prepare
+from barlowctl.assemble.machine import Runtime
+from barlowctl.cli.app import run
+from barlowctl.recipe import load
+from barlowctl.runs import rundir
+
+Captured = pytest.CaptureFixture[str]
+ONE_EPOCH = ["--set", "train.epochs=1", "--set", "train.warmup_epochs=0", "--set", "train.batch_size=512"]
+
+
+def output(capsys: Captured, arguments: list[str], code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_a_run_starts_from_another_ones_networks_and_says_so(recipe: Path, trained: Path, capsys: Captured) -> None:
+    planned = output(capsys, ["pretrain", "-r", str(recipe), "--init", str(trained), "--dry-run", "--threads", "1"])
+    start = planned["start"]
+    assert (start["kind"], start["fresh"], start["left"], start["reshaped"]) == ("run", [], [], {})
+    assert start["heads"] == {"projector": "taken"}
+    assert len(start["taken"]) == len(open_run(trained).method.backbone.state_dict())
+    assert "backbone: all 90 tensors; projector: taken" in planned["facts"]["start"]
+    assert "of recipe and weights alike" in planned["facts"]["normalisation"]
+    job = prepare(load.load(str(recipe), [f"init.weights={trained}", "seed=5"]), Runtime(threads=1))
+    before = open_run(trained).method.state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in job.method.state_dict().items())
+
+
+def test_a_run_keeps_its_start_and_goes_on_without_the_weights(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(trained, source)
+    out = tmp_path / "runs" / "again"
+    command = ["pretrain", "-r", str(recipe), *ONE_EPOCH, "--threads", "1"]
+    assert run([*command, "--init", "source", "--out", str(out), "--quiet"]) == 0
+    about = rundir.read_json(out / "run.json")
+    saved = load.load(str(out / "recipe.toml"))
+    assert about["start"]["sha256"] == saved.init.sha256
+    assert saved.init.weights == str(source)
+    assert about["facts"]["start"].startswith(f"{source} (run of resnet10t, sha256 {saved.init.sha256[:12]})")
+    shutil.rmtree(source)
+    (out / "result.json").unlink()
+    assert run(["pretrain", "--resume", str(out), "--threads", "1", "--quiet"]) == 0
+    shutil.rmtree(out / "checkpoints")
+    (out / "result.json").unlink()
+    error = output(capsys, ["pretrain", "--resume", str(out), "--threads", "1"], 2)
+    assert "has no checkpoint" in error["error"]
+    assert "does not exist" in error["error"]
+
+
+def test_init_and_resume_exclude_each_other(recipe: Path, trained: Path, capsys: Captured) -> None:
+    error = output(capsys, ["pretrain", "--resume", str(trained), "--init", str(trained)], 2)
+    assert "--init and --resume exclude each other" in error["error"]
+    assert error["next"] == f"barlowctl pretrain --resume {trained} --json"
+
+
+def test_init_that_names_nothing_is_refused(recipe: Path, capsys: Captured) -> None:
+    error = output(capsys, ["pretrain", "-r", str(recipe), "--init", ""], 2)
+    assert "--init names nothing" in error["error"]
