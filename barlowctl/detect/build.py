@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from torch import nn
@@ -16,11 +16,9 @@ from barlowctl.detect.method import Detection
 from barlowctl.detect.pyramid import CHANNELS, Pyramid
 from barlowctl.detect.roi_heads import SecondStage
 from barlowctl.detect.rpn import ProposalNetwork
-from barlowctl.detect.settings import C4_SETTINGS, FPN_SETTINGS, ModelSettings
+from barlowctl.detect.settings import PAPER, Head, ModelSettings
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
-
-Head = Literal["c4", "fpn"]
 
 
 def build(
@@ -29,7 +27,7 @@ def build(
     num_classes: int,
     head: Head | str = "c4",
     masks: bool = False,
-    settings: ModelSettings | None = None,
+    settings: ModelSettings = PAPER,
     mean: Sequence[float] = IMAGENET.mean,
     std: Sequence[float] = IMAGENET.std,
     ranks: Ranks = ALONE,
@@ -42,7 +40,6 @@ def build(
         num_classes: K, without the background.
         head: "c4", or "fpn" for a feature pyramid on any network that gives its maps, which is not the paper's.
         masks: Mask R-CNN instead of Faster R-CNN.
-        settings: None: detectron2's of that head.
         mean, std: of the pixels that the backbone takes, as it was trained: one number for each channel.
 
     Raises:
@@ -52,18 +49,14 @@ def build(
         raise UserError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed=", ".join(get_args(Head)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if head == "c4":
-            settings = settings or C4_SETTINGS
-            parts = _c4(backbone, num_classes, masks, settings)
-        else:
-            settings = settings or FPN_SETTINGS
-            parts = _fpn(backbone, num_classes, masks, settings)
+        settings = settings.of_head(cast(Head, head))
+        parts = (_c4 if head == "c4" else _fpn)(backbone, num_classes, masks, settings)
     return Detection(
         parts.features,
         parts.rpn,
         parts.heads,
         anchors_per_image=settings.anchors_per_image,
-        multiple=max(settings.multiple, parts.stride),
+        multiple=parts.stride,
         mean=mean,
         std=std,
         ranks=ranks,

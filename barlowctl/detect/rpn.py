@@ -39,6 +39,8 @@ class ProposalNetwork(RegionProposalNetwork):
     """
 
     def __init__(self, channels: int, anchors: Anchors, settings: ModelSettings) -> None:
+        assert settings.before_nms is not None, "see ModelSettings.of_head"
+        assert settings.proposals is not None
         super().__init__(
             anchors,
             _Head(channels, anchors.num_anchors_per_location()[0]),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+Head = Literal["c4", "fpn"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ModelSettings:
         anchors_per_image: anchors that are sampled for the loss of an image; `positive_anchors`: their largest share
             that lies on objects.
         before_nms: proposals of an image, those of highest objectness, that non-maximum suppression sees (with FPN:
-            of each level); `proposals`: those that are left at most.
+            of each level); `proposals`: those that are left at most. None: detectron2's of the head (`OF_HEAD`).
         proposal_nms: IoU from which on a proposal suppresses another one.
         rois_per_image: proposals that are sampled for the second stage's loss; `foreground_rois`: their largest share
             that lies on objects.
@@ -33,7 +37,6 @@ class ModelSettings:
         extra_norm: batch norm behind the last stage of a C4 head (MoCo's addition to detectron2).
         score: least score of a detection. nms: IoU from which on it suppresses one of its class.
         detections: of an image at most.
-        multiple: images are padded to multiples of this many pixels (at least the stride of the features).
         recompute: activations of body and head are computed again in the backward pass instead of being kept.
     """
 
@@ -41,8 +44,8 @@ class ModelSettings:
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     anchors_per_image: int = 256
     positive_anchors: float = 0.5
-    before_nms: TrainTest = TrainTest(12000, 6000)
-    proposals: TrainTest = TrainTest(2000, 1000)
+    before_nms: TrainTest | None = None
+    proposals: TrainTest | None = None
     proposal_nms: float = 0.7
     rois_per_image: int = 512
     foreground_rois: float = 0.25
@@ -53,10 +56,23 @@ class ModelSettings:
     score: float = 0.05
     nms: float = 0.5
     detections: int = 100
-    multiple: int = 16
     recompute: bool = False
 
+    def of_head(self, head: Head) -> ModelSettings:
+        """With detectron2's values of that head where there is None."""
+        own = OF_HEAD[head]
+        return replace(self, before_nms=self.before_nms or own.before_nms, proposals=self.proposals or own.proposals)
 
-C4_SETTINGS = ModelSettings()
-FPN_SETTINGS = ModelSettings(before_nms=TrainTest(2000, 1000), proposals=TrainTest(1000, 1000), multiple=32)
-"""detectron2's of its FPN models. A pyramid's anchors have one size for each level, eight times its stride."""
+
+class ProposalCounts(NamedTuple):
+    """See `ModelSettings`."""
+
+    before_nms: TrainTest
+    proposals: TrainTest
+
+
+PAPER = ModelSettings()
+OF_HEAD: Mapping[Head, ProposalCounts] = {
+    "c4": ProposalCounts(TrainTest(12000, 6000), TrainTest(2000, 1000)),
+    "fpn": ProposalCounts(TrainTest(2000, 1000), TrainTest(1000, 1000)),
+}

@@ -12,7 +12,6 @@ from torch import nn
 
 from barlowctl.detect.build import build
 from barlowctl.detect.pyramid import Pyramid
-from barlowctl.detect.settings import FPN_SETTINGS, ModelSettings, TrainTest
 from barlowctl.errors import UserError
 from tests.detect import detectors
 
@@ -80,8 +79,8 @@ def test_the_networks_own_weights_and_maps() -> None:
 
 def test_detectron2s_settings_of_its_pyramids() -> None:
     model = build(detectors.narrow_resnet(), num_classes=80, head="fpn", masks=True)
-    assert (model.rpn.pre_nms_top_n(), model.rpn.post_nms_top_n()) == (2000, 1000)
-    assert ModelSettings(before_nms=TrainTest(2000, 1000), proposals=TrainTest(1000, 1000), multiple=32) == FPN_SETTINGS
+    assert model.rpn._post_nms_top_n == {"training": 1000, "testing": 1000}
+    assert model.rpn._pre_nms_top_n == {"training": 2000, "testing": 1000}
     assert model.rpn.anchor_generator.num_anchors_per_location() == [3] * 5
     assert model.heads.box_head.fc6.weight.shape == (1024, 256 * 7 * 7)
     assert (model.heads.box_roi_pool.size, model.heads.mask_pool.size) == (7, 14)

@@ -130,3 +130,17 @@ def test_what_is_detected_is_within_the_image_best_first_and_of_a_class(masks: b
 def test_it_says_what_it_is() -> None:
     assert detectors.detector().describe(16).startswith("Mask R-CNN, 3 classes")
     assert detectors.detector(masks=False).describe(16).startswith("Faster R-CNN, 3 classes")
+
+
+def test_under_autocast_losses_are_float32_and_near() -> None:
+    model = detectors.detector().train()
+    exact = model(detectors.batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = model(detectors.batch())
+    assert {value.dtype for value in terms} == {torch.float32}
+    terms.loss.backward()
+    assert terms.objectness.item() == pytest.approx(exact.objectness.item(), rel=0.02)
+    assert terms.classification.item() == pytest.approx(exact.classification.item(), rel=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        (detections,) = model.eval().predict(detectors.images([(64, 96)]), [(64, 96)])
+    assert detections.boxes.dtype == detections.scores.dtype == torch.float32

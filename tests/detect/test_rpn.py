@@ -86,7 +86,7 @@ def test_deltas_are_the_papers_and_come_back() -> None:
 
 def test_it_begins_as_detectron2s() -> None:
     torch.manual_seed(0)
-    settings = ModelSettings()
+    settings = ModelSettings().of_head("c4")
     head = ProposalNetwork(256, Anchors([settings.anchor_sizes], RATIOS, [16]), settings).head
     convolutions = [module for module in head.modules() if isinstance(module, torch.nn.Conv2d)]
     assert [(c.out_channels, c.kernel_size) for c in convolutions] == [(256, (3, 3)), (15, (1, 1)), (60, (1, 1))]
@@ -97,7 +97,7 @@ def test_it_begins_as_detectron2s() -> None:
 
 
 def test_before_and_after_suppression_there_are_so_many_proposals() -> None:
-    settings = ModelSettings()
+    settings = ModelSettings().of_head("c4")
     rpn = ProposalNetwork(8, Anchors([settings.anchor_sizes], RATIOS, [16]), settings)
     assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n()) == (12000, 2000)
     rpn.eval()
