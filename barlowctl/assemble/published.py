@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub.constants
 import timm
 from torch import nn
 
@@ -74,13 +80,41 @@ def published(name: str, *, allowed: str) -> nn.Module:
             allowed=", ".join(tags) or f"{architecture} alone: random weights",
             next=shell.line("python", "-c", f'import timm; print(timm.list_pretrained("{architecture}*"))'),
         )
+    offline = _unreachable_hub()
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+        with _from_cache_alone(bool(offline)):
+            model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
+        why = f"{type(error).__name__}: {one_line(error)[:200]}"
+        if offline:
+            why = f"there is no network here ({offline} is not known), and they were not downloaded before"
         raise UserError(
-            f"the weights of {name} could not be had: {type(error).__name__}: {one_line(error)[:200]}",
+            f"the weights of {name} could not be had: {why}",
             allowed="a network, once: they are downloaded and kept; without one, a file or folder that was brought "
             "from elsewhere",
             next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
         ) from error
     return model
+
+
+def _unreachable_hub() -> str:
+    """The name of the hub's host where it cannot be resolved; "" where it can, or where a proxy would do that."""
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    if getproxies():
+        return ""
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return host
+    return ""
+
+
+@contextmanager
+def _from_cache_alone(offline: bool) -> Iterator[None]:
+    """Where there is no network, the hub's client looks into its cache at once: else it asks again for a minute."""
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = before or offline
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before

@@ -119,5 +119,6 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
             "method": recipe.objective.name,
             "run": run.resolve().name,
             "step": str(opened.step),
+            **({"init": recipe.init.weights, "init_sha256": recipe.init.sha256} if recipe.init.weights else {}),
         },
     )

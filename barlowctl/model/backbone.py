@@ -101,8 +101,8 @@ def _check_name(name: str) -> None:
     if name.split(".")[0] in names:
         plain = name.split(".")[0]
         raise UserError(
-            f"backbone {name!r} names pretrained weights, but pre-training starts from random ones",
-            allowed=f"the architecture alone: {plain!r}",
+            f"backbone {name!r} names published weights, and a backbone is an architecture",
+            allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
             next=f"--set model.backbone={plain}",
         )
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.job import prepare
 from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.weights import read_weights
 from barlowctl.cli.app import run
 from barlowctl.recipe import load
 from barlowctl.runs import rundir
@@ -73,3 +75,49 @@ def test_init_and_resume_exclude_each_other(recipe: Path, trained: Path, capsys:
 def test_init_that_names_nothing_is_refused(recipe: Path, capsys: Captured) -> None:
     error = output(capsys, ["pretrain", "-r", str(recipe), "--init", ""], 2)
     assert "--init names nothing" in error["error"]
+
+
+def test_exports_of_a_run_name_what_it_started_from(recipe: Path, trained: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    run_directory = tmp_path / "started"
+    shutil.copytree(trained, run_directory)
+    text = load.dump(load.override(load.load(str(trained / "recipe.toml")), ["init.weights=runs/first"]))
+    (run_directory / "recipe.toml").write_text(text.replace('sha256 = ""', f'sha256 = "{"5" * 64}"'))
+    assert run(["export", str(run_directory), "--out", "model.safetensors", "--quiet"]) == 0
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["init"], metadata["init_sha256"]) == ("runs/first", "5" * 64)
+    assert read_weights("model.safetensors").source["init"] == "runs/first"
+
+
+def test_a_recipe_names_its_start_for_every_command_that_compares_recipes(recipe: Path, capsys: Captured) -> None:
+    with_start = recipe.with_name("with-start.toml")
+    with_start.write_text(recipe.read_text() + '[init]\nweights = "photos.safetensors"\n')
+    assert run(["recipes", "diff", str(recipe), str(with_start)]) == 0
+    assert "init.weights" in capsys.readouterr().out
+    assert load.digest(load.load(str(recipe))) != load.digest(load.load(str(with_start)))
+
+
+def test_a_slurm_job_starts_from_the_weights(recipe: Path, trained: Path, capsys: Captured) -> None:
+    arguments = ["--init", os.path.relpath(trained), "--print-sbatch", "--gpus", "1"]
+    assert run(["pretrain", "-r", str(recipe), *arguments]) == 0
+    script = capsys.readouterr().out
+    assert f"""--set 'init.weights="{trained}"'""" in script.splitlines()[-1] or f'init.weights="{trained}"' in script
+
+
+def test_a_recipe_that_is_named_again_for_a_run_may_name_its_start_again(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    begun = load.override(load.load(str(recipe)), [f"init.weights={trained}"])
+    noted = begun.model_copy(
+        update={
+            "init": begun.init.model_copy(update={"sha256": "5" * 64}),
+            "views": begun.views.model_copy(update={"mean": (0.9,)}),
+        }
+    )
+    assert load.as_begun(begun, noted) == noted
+    pinned = load.override(begun, [f"init.sha256={'a' * 64}"])
+    assert load.as_begun(pinned, noted).init.sha256 == "a" * 64
+    other = load.override(begun, ["init.weights=elsewhere"])
+    assert load.as_begun(other, noted) == other

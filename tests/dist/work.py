@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from barlowctl.assemble.model import build_method
+from barlowctl.assemble.start import begin
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
+from barlowctl.eval.features import backbone_digest
 from barlowctl.model import synchronize_batch_norm
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.objective import barlow_twins_loss
+from barlowctl.recipe import load
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import StepDone
 from barlowctl.train.gradient_sync import GradientSync
@@ -291,6 +295,14 @@ def bytes_sent(ranks: Ranks, n: int, d: int, form: str) -> int:
     z1, z2 = (share(z, ranks).clone().requires_grad_() for z in embeddings(n, d, torch.float32))
     barlow_twins_loss(z1, z2, form=form, ranks=counting).loss.backward()  # type: ignore[arg-type]
     return round(received)
+
+
+def start_of_a_run(ranks: Ranks, weights: Sequence[str], recipe: str) -> tuple[str, str]:
+    """Digest of the weights that each rank starts from, and of the whole method's state; each reads its own file."""
+    loaded = load.load(recipe, [f"init.weights='{weights[ranks.rank]}'"])
+    settled, start = begin(loaded, ranks)
+    assert start is not None
+    return settled.init.sha256, backbone_digest(build_method(settled, start=start))
 
 
 def alone(function: Any, *arguments: Any) -> Any:

@@ -92,8 +92,9 @@ def test_unknown_names_get_near_ones() -> None:
     with pytest.raises(UserError, match="no model named 'resnt18'") as error:
         build_backbone("resnt18")
     assert "resnet18" in (error.value.allowed or "")
-    with pytest.raises(UserError, match="names pretrained weights") as error:
+    with pytest.raises(UserError, match="names published weights") as error:
         build_backbone("resnet18.a1_in1k")
+    assert "--init resnet18.a1_in1k" in (error.value.allowed or "")
     assert error.value.next == "--set model.backbone=resnet18"
     with pytest.raises(UserError, match="no model named"):
         build_backbone("hf-hub:someone/something")
