@@ -110,19 +110,22 @@ def ground(generator: np.random.Generator, height: int, width: int) -> np.ndarra
 
 def draw(generator: np.random.Generator, pixels: np.ndarray, shape: Shape) -> None:
     """Fill a shape in place, its edge smoothed: a colour that differs from the ground's, with waves of its own."""
-    height, width = pixels.shape[:2]
+    left, top, right, bottom = (int(edge) for edge in (*np.floor(shape.box[:2]), *np.ceil(shape.box[2:])))
+    region = pixels[top:bottom, left:right]
+    height, width = region.shape[:2]
     mask = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
     pen = ImageDraw.Draw(mask)
     for part in shape.parts:
         # Pillow fills the pixels whose centres the edge goes through as well: half a fine pixel less.
-        pen.polygon([tuple(corner) for corner in (part * SUPERSAMPLING - 0.5).tolist()], fill=255)
+        corners = (part - (left, top)) * SUPERSAMPLING - 0.5
+        pen.polygon([tuple(corner) for corner in corners.tolist()], fill=255)
     share = np.asarray(mask.resize((width, height), Image.Resampling.BOX), dtype=np.float64)[..., None] / 255
     inside = ground(generator, height, width)
-    behind = pixels.mean(axis=(0, 1))
+    behind = pixels[::4, ::4].mean(axis=(0, 1))
     shift = np.where(generator.random(3) < 0.5, -1, 1) * generator.uniform(50, 100, 3)
     color = np.where((behind + shift > 25) & (behind + shift < 230), behind + shift, behind - shift)
     inside = inside - inside.mean(axis=(0, 1)) + color
-    pixels[:] = pixels * (1 - share) + inside * share
+    region[:] = region * (1 - share) + inside * share
 
 
 def place(generator: np.random.Generator, height: int, width: int, kind: int) -> Shape:

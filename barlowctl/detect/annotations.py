@@ -69,6 +69,9 @@ class DetectionImages(Protocol):
     def name(self, index: int) -> str:
         """What to call an image: its file's name."""
 
+    def image_id(self, index: int) -> int:
+        """As in its `Annotation`, and in files of results."""
+
     def file(self, index: int) -> Path:
         """The file of an image."""
 

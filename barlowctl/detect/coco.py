@@ -59,6 +59,9 @@ class CocoImages:
     def name(self, index: int) -> str:
         return written(self._files[index])
 
+    def image_id(self, index: int) -> int:
+        return self._ids[index]
+
     def file(self, index: int) -> Path:
         return self._folder / self._files[index]
 

@@ -33,8 +33,8 @@ def open_detection(layout: Layout, path: Path) -> tuple[VocImages, VocImages] | 
     if differing:
         example = differing[0]
         raise UserError(
-            f"{coco_test.document.name} has other categories than {coco.document.name}: {len(differing)} differ, the first "
-            f"is {example}: {test.get(example, 'not there')} and {training.get(example, 'not there')}",
+            f"{coco_test.document.name} has other categories than {coco.document.name}: {len(differing)} differ, "
+            f"the first is {example}: {test.get(example, 'not there')} and {training.get(example, 'not there')}",
             next="give both files the same list of categories",
         )
     _note_shared_files(coco, coco_test)

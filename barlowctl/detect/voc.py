@@ -79,6 +79,9 @@ class VocImages:
     def name(self, index: int) -> str:
         return written(self._images[index].file)
 
+    def image_id(self, index: int) -> int:
+        return index
+
     def file(self, index: int) -> Path:
         return self._images[index].folder / self._images[index].file
 

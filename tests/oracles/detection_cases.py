@@ -35,9 +35,10 @@ def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             for _ in range(130 if many else int(generator.integers(0, 9))):
                 near = boxes and generator.random() < 0.6
                 box = _moved(generator, boxes[int(generator.integers(objects))]) if near else _box(generator)
+                score = float(np.float32(round(float(generator.random()), digits)))
                 results.append({
-                    "image_id": image_id, "category_id": category_id, "bbox": box,
-                    "score": round(float(generator.random()), digits), "segmentation": _outline(box, True),
+                    "image_id": image_id, "category_id": category_id, "bbox": box, "score": score,
+                    "segmentation": _outline(box, True),
                 })  # fmt: skip
     order = generator.permutation(len(results))
     images = [{"id": id, "height": SIDE, "width": SIDE, "file_name": f"{id}.jpg"} for id in image_ids]
