@@ -12,9 +12,11 @@ from barlowctl.assemble.data import ImageSet, describe_labels
 from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
 from barlowctl.methods import Method
+from barlowctl.model import NOTHING, WHOLE, frozen_parameters
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Patches
+from barlowctl.train.layer_decay import layer_scales
 
 
 def first_lines(
@@ -74,10 +76,33 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         "objective": f"{recipe.objective.name}, {method.describe(recipe.train.batch_size, ranks)}",
         "views": describe_views(recipe),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}; {describe_schedule(recipe)}",
+        **describe_adaptation(recipe, method),
         "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
         "measuring": seen,
         **warned,
     }
+
+
+def describe_adaptation(recipe: Recipe, method: Method) -> dict[str, str]:
+    """What of the backbone stays as it is, and what share of the rates its layers have; only what applies."""
+    lines, train = {}, recipe.train
+    still = []
+    if train.freeze != NOTHING:
+        part = "the whole backbone" if train.freeze == WHOLE else f"the backbone up to {train.freeze}"
+        count = sum(p.numel() for p in frozen_parameters(method.backbone, train.freeze))
+        still.append(f"{part}: {count:,} of its {_count(method.backbone):,} parameters, and its batch norm")
+    if train.freeze_backbone_epochs and train.freeze != WHOLE:
+        epochs = "epoch" if train.freeze_backbone_epochs == 1 else f"{train.freeze_backbone_epochs:g} epochs"
+        still.append(f"all of the backbone for the first {epochs}, while the heads learn")
+    if still:
+        lines["frozen"] = "; ".join(still)
+    if recipe.optimizer.layer_decay < 1.0:
+        shares = layer_scales(method.backbone, recipe.optimizer.layer_decay).values()
+        lines["layers"] = (
+            f"rates of the backbone times {recipe.optimizer.layer_decay:g} from layer to layer: "
+            f"{min(shares):.3g} at the stem, {max(shares):.3g} at the top, 1 at the heads"
+        )
+    return lines
 
 
 def describe_views(recipe: Recipe) -> str:

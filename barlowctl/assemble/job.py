@@ -37,6 +37,7 @@ from barlowctl.model import InputNormalization, synchronize_batch_norm
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
+from barlowctl.train.layer_decay import layer_scales
 from barlowctl.train.monitors import guarded
 from barlowctl.train.optim import build_optimizer
 
@@ -104,7 +105,7 @@ class Job:
     def method(self) -> Method:
         method = begin_method(self.recipe, self.context, self.start)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
-            synchronize_batch_norm(method, self.ranks, self.device)
+            synchronize_batch_norm(method, self.ranks, self.device, frozen=method.frozen_modules)
         return move_to_device(method, self.recipe, self.device)
 
     @cached_property
@@ -234,8 +235,12 @@ def checkpoint_bytes(method: Method, recipe: Recipe) -> int:
 
 
 def optimizer_of(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups."""
-    values = recipe.optimizer
+    """The recipe's optimizer over the method's parameters, with the peak `rates` of its two groups.
+
+    With `optimizer.layer_decay` the layers of the backbone have a share of them; heads have them whole.
+    """
+    values, backbone = recipe.optimizer, method.backbone
+    shares = layer_scales(backbone, values.layer_decay) if values.layer_decay < 1.0 else {}
     return build_optimizer(
         method,
         values.name,
@@ -250,4 +255,5 @@ def optimizer_of(recipe: Recipe, method: Method, rates: Mapping[str, float]) -> 
         nesterov=values.nesterov,
         exclude_biases=values.exclude_biases,
         fixed=[method.heads()[name] for name in method.fixed_rates],
+        lr_scales={p: shares[name] for name, p in backbone.named_parameters() if name in shares},
     )

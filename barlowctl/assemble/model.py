@@ -17,6 +17,8 @@ from barlowctl.model import (
     build_backbone,
     check_backbone_args,
     check_input,
+    frozen_modules,
+    frozen_parameters,
     recompute_activations,
 )
 from barlowctl.recipe.schema import Recipe
@@ -120,6 +122,15 @@ def draw_method(recipe: Recipe, context: Context | None = None, start: Start | N
     method = choose(recipe, backbone, context or Context())
     if start is not None:
         start.fill_heads(method)
+    return freeze(method, recipe)
+
+
+def freeze(method: Method, recipe: Recipe) -> Method:
+    """The method with what `train.freeze` names frozen, in the backbone and in what follows it (`Method.backbones`)."""
+    train = recipe.train
+    for backbone in method.backbones():
+        method.freeze(frozen_modules(backbone, train.freeze), frozen_parameters(backbone, train.freeze))
+    method.heads_alone = train.freeze_backbone_epochs / train.epochs
     return method
 
 

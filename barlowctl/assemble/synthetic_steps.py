@@ -35,6 +35,7 @@ class SyntheticSteps:
         sizes: Sequence[int],
     ) -> None:
         self.method, self.device, self.optimizer = method, device, optimizer
+        method.heads_alone = 0.0  # most steps train all that is trained
         self.to_input = preprocessing.normalization().to(device)
         shapes = [(batch, size, size, preprocessing.channels) for size in sizes]
         self.pixels = [torch.randint(0, 256, shape, dtype=torch.uint8, device=device) for shape in shapes]

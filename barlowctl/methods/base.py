@@ -7,12 +7,14 @@ itself, so nothing else knows any of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from barlowctl.methods.momentum import MovingAverage
 
 
 class Terms(Protocol):
@@ -80,6 +82,13 @@ class Trainable(nn.Module):
         """
         return None
 
+    def freeze_for_now(self, progress: float) -> bool:
+        """Freeze what the step that begins at `progress` leaves as it is and computes no gradient of, or let it go.
+
+        Called on the host before every step. Returns whether something is frozen: such a step is never captured.
+        """
+        return False
+
     def before_step(self, progress: Tensor) -> None:
         """Called before every step (see `Targets.progress`), for what is frozen for a while."""
 
@@ -126,11 +135,16 @@ class Method(Trainable):
         backbone: images `(N, C, H, W)` -> features `(N, F)`; what is evaluated and exported.
         views: how many views of each image it takes, at least.
         fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
+        frozen_modules: modules that stay in evaluation mode, whatever `train()` says: see `freeze`.
+        heads_alone: the share of the training's steps, at its beginning, in which the heads alone are trained.
     """
 
     backbone: nn.Module
     views: int
     fixed_rates: tuple[str, ...] = ()
+    frozen_modules: tuple[nn.Module, ...] = ()
+    heads_alone: float = 0.0
+    _resting: tuple[nn.Parameter, ...] | None = None  # what takes no gradient while the heads alone are trained
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
@@ -161,6 +175,46 @@ class Method(Trainable):
     def project(self, images: Tensor) -> Tensor | None:
         """Images `(N, C, H, W)` -> the embeddings `(N, D)` that views are compared by; None: it compares no pair."""
         return None
+
+    def backbones(self) -> list[nn.Module]:
+        """The backbone, then its moving averages: where it stays as it is, they do."""
+        averages = (part for part in self.modules() if isinstance(part, MovingAverage))
+        return [self.backbone, *(average.networks[0] for average in averages)]
+
+    def freeze(self, modules: Sequence[nn.Module], parameters: Iterable[nn.Parameter]) -> None:
+        """Let parts of the networks stay as they are for the whole training.
+
+        Args:
+            modules: in evaluation mode from here on: batch norm normalises by its running statistics, which stay as
+                they are, and nothing in them is dropped.
+            parameters: take no gradient.
+        """
+        self.frozen_modules = (*self.frozen_modules, *modules)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def freeze_for_now(self, progress: float) -> bool:
+        """The backbone and its averages, as `freeze` would, while the heads alone are trained (`heads_alone`)."""
+        alone = progress < self.heads_alone
+        if alone and self._resting is None:
+            self._resting = tuple(p for p in self.backbone.parameters() if p.requires_grad)
+            for parameter in self._resting:
+                parameter.requires_grad_(False)
+            self.train(self.training)
+        elif not alone and self._resting is not None:
+            for parameter in self._resting:
+                parameter.requires_grad_(True)
+            self._resting = None
+            self.train(self.training)
+        return alone
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; what is frozen evaluates in both."""
+        super().train(mode)
+        for part in (*self.frozen_modules, *(self.backbones() if self._resting is not None else ())):
+            part.eval()
+        return self
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> features `(N, F)` of the backbone."""

@@ -6,7 +6,7 @@ Frozen and fine-tuned it measures (paper, sections 3.1 and 3.2); from the beginn
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class Classifier(Method):
         self.frozen, self.ranks = frozen, ranks
         self.backbone.requires_grad_(not frozen)
 
-    def train(self, mode: bool = True) -> Classifier:
+    def train(self, mode: bool = True) -> Self:
         """Training mode; of the head alone where the backbone is frozen."""
         super().train(mode)
         if self.frozen:

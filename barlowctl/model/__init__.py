@@ -14,6 +14,7 @@ from barlowctl.model.backbone import (
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
+from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
@@ -25,8 +26,10 @@ from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
 
 __all__ = [
+    "NOTHING",
     "RESERVED_ARGS",
     "STEMS",
+    "WHOLE",
     "Footprint",
     "InputNormalization",
     "PatchHead",
@@ -41,6 +44,9 @@ __all__ = [
     "check_input",
     "estimate_memory",
     "feature_width",
+    "freezable",
+    "frozen_modules",
+    "frozen_parameters",
     "in_mode",
     "last_map_shape",
     "recompute_activations",

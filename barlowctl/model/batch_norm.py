@@ -6,6 +6,7 @@ output and the gradients that batch norm over the whole batch on one device woul
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -102,13 +103,20 @@ class GlobalBatchNorm(nn.Module):
             self.running_var.lerp_(variance.to(self.running_var.dtype), share)
 
 
-def synchronize_batch_norm(module: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
-    """The module with every batch norm over all ranks; parameters, buffers and their names stay."""
-    if device.type == "cuda":
-        converted: nn.Module = convert_sync_batchnorm(module)
-        return converted
+def synchronize_batch_norm(
+    module: nn.Module, ranks: Ranks, device: torch.device, *, frozen: Collection[nn.Module] = ()
+) -> nn.Module:
+    """The module with every batch norm over all ranks; parameters, buffers and their names stay.
+
+    Args:
+        frozen: modules within it that are left as they are: they always evaluate, by running statistics.
+    """
+    if module in frozen:
+        return module
     if isinstance(module, _BatchNorm):
-        return GlobalBatchNorm(module, ranks)
+        on_gpu = device.type == "cuda"
+        converted: nn.Module = convert_sync_batchnorm(module) if on_gpu else GlobalBatchNorm(module, ranks)
+        return converted
     for name, child in module.named_children():
-        setattr(module, name, synchronize_batch_norm(child, ranks, device))
+        setattr(module, name, synchronize_batch_norm(child, ranks, device, frozen=frozen))
     return module

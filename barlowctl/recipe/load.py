@@ -119,7 +119,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
     "views.second": _LATER_VIEW,
     "views.small": _LATER_VIEW,
     "objective": {"name": DEFAULT},
-    "optimizer": {"lars_variant": "barlow-twins", "nesterov": False, "exclude_biases": True},
+    "optimizer": {"lars_variant": "barlow-twins", "nesterov": False, "exclude_biases": True, "layer_decay": 1.0},
     "train": {
         "cuda_graph": True,
         "warmup_start_scale": 0.0,
@@ -127,6 +127,8 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
         "schedule_every": "step",
         "milestones": [],
         "milestone_factor": 0.1,
+        "freeze": "none",
+        "freeze_backbone_epochs": 0.0,
     },
 }
 """Keys that runs of earlier versions lack. With these values, which say what those did, they are not in a digest."""

@@ -12,13 +12,12 @@ Imports the standard library and pydantic only. Names are the paper's and timm's
 from __future__ import annotations
 
 import itertools
-import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from barlowctl.datasets import IMAGENET
+from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
 from barlowctl.recipe.objectives import BarlowTwins, Objective
 from barlowctl.recipe.section import (
@@ -34,55 +33,6 @@ from barlowctl.recipe.section import (
     WithinTraining,
 )
 from barlowctl.recipe.views import View, Views
-
-
-def _are_ranges(text: str) -> bool:
-    """LOW:HIGH, or KIND=LOW:HIGH of one or several types, as `data.ranges.parse` reads them."""
-    matches = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
-    kinds = [match[1] if match else None for match in matches]
-    if len(set(kinds)) < len(kinds) or (len(kinds) > 1 and None in kinds):
-        return False
-    try:
-        ends = [(float(match[2]), float(match[3])) for match in matches if match]
-    except ValueError:
-        return False
-    return len(ends) == len(matches) and all(low < high and math.isfinite(high - low) for low, high in ends)
-
-
-class Data(Section):
-    """Which images a run reads."""
-
-    dataset: str = Field(description="a name in the data home (see `barlowctl data get`) or a path")
-    channels: Literal[1, 3] = Field(3, description="1: grey images, 3: RGB")
-    holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
-    drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
-    on_unreadable: Literal["raise", "replace"] = Field(
-        "raise", description="a damaged image stops the run, or another one, drawn by its key, stands in for it"
-    )
-    range: str = Field(
-        "auto",
-        description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH "
-        "(of several types: uint16=0:4095,float32=0:1); auto: measured over the data set; type: all that it holds",
-    )
-    background: str = Field(
-        "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
-    )
-    bands: tuple[Count, ...] = Field(
-        (), description="of such files with more than three bands: which are red, green, blue, or which one is grey"
-    )
-
-    @model_validator(mode="after")
-    def _converts(self) -> Data:
-        if self.range not in ("auto", "type") and not _are_ranges(self.range):
-            raise ValueError(
-                f"range is '{self.range}': auto, type, LOW:HIGH, e.g. '0:4095', or of several types "
-                "'uint16=0:4095,float32=0:1'"
-            )
-        if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
-            raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
-        if len(self.bands) not in (0, 1, 3):
-            raise ValueError(f"bands has {len(self.bands)} numbers: three, or one for grey")
-        return self
 
 
 class Model(Section):
@@ -129,6 +79,11 @@ class Optimizer(Section):
         description="no weight decay and no LARS trust ratio on biases and norm parameters; false (MoCo, SimSiam, "
         "SwAV): on all parameters",
     )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0,
+        description="rates of the backbone fall by this factor from layer to layer, from the heads down to the images "
+        "(timm's rule); 1: one rate for all",
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Optimizer:
@@ -164,6 +119,14 @@ class Train(Section):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="autocast; fp16 scales gradients; on a CPU bf16 and fp16 become what is measured to be faster",
+    )
+    freeze: str = Field(
+        "none",
+        description="what of the backbone stays as it is, with all below it: stem, or a stage or block under timm's "
+        "name (layer2, stages.1, blocks.5); backbone: all but the heads; none",
+    )
+    freeze_backbone_epochs: EpochsWithin = Field(
+        0.0, description="at the beginning the whole backbone stays as it is, while the heads learn"
     )
     channels_last: bool = True
     cpu_threads: CountOrZero = Field(
@@ -201,6 +164,15 @@ class Train(Section):
             raise ValueError(
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs:g} epochs: "
                 "the warm-up must end before the run does (0: no warm-up)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_moves(self) -> Train:
+        if 0.0 < self.epochs <= self.freeze_backbone_epochs:
+            raise ValueError(
+                f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has {self.epochs:g} epochs: "
+                "the backbone would never move (freeze = 'backbone' says so)"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim.sgd import sgd
 
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
+from barlowctl.train.layer_decay import split_by_layer
 from barlowctl.train.muon import Muon
 
 OPTIMIZERS = ("lars", "sgd", "adamw", "muon")
@@ -251,11 +252,12 @@ def build_optimizer(
     nesterov: bool = False,
     exclude_biases: bool = True,
     fixed: Sequence[nn.Module] = (),
+    lr_scales: Mapping[Tensor, float] | None = None,
 ) -> torch.optim.Optimizer:
     """LARS, Muon (`momentum`, `betas`), torch's SGD (`momentum`) or AdamW (`betas`) over `parameter_groups(module)`.
 
     `lr` and `lr_biases` are the peaks, already multiplied by batch / 256. `nesterov`: of SGD. `exclude_biases`,
-    `fixed`: see `parameter_groups`.
+    `fixed`: see `parameter_groups`. `lr_scales`: see `split_by_layer`.
 
     Raises:
         UserError: no such optimizer, or one that cannot have these settings.
@@ -274,6 +276,8 @@ def build_optimizer(
         exclude_biases=exclude_biases,
         fixed=fixed,
     )
+    if lr_scales:
+        groups = split_by_layer(groups, lr_scales)
     if not groups:
         raise UserError("the model has no trainable parameters", next="check which layers are frozen")
     if name == "lars":

@@ -85,7 +85,7 @@ class TrainingStep:
         self._captured: Captured | None = None
         self._steps = 0
         self._at = 0.0  # share of the training's steps that are done
-        self._alike = 0  # steps since one that withheld gradients
+        self._alike = 0  # steps since one that withheld gradients, or trained the heads alone
         self.current: Computed | None = None
         if self.deferred and optimizer is not None:
             defer(optimizer, device)
@@ -160,11 +160,13 @@ class TrainingStep:
 
     def _compute(self, computed: Computed) -> None:
         self.method.zero_grad(set_to_none=True)
+        if self.method.freeze_for_now(self._at):
+            self._alike = -1  # this step does not count
         self.method.before_step(computed.targets.progress)
         terms = self.gradient(computed.inputs, computed.targets)
         for parameter in self.method.withheld(self._at):
             parameter.grad = None
-            self._alike = -1  # this step does not count
+            self._alike = -1  # nor does this one
         # Without the graph, whose nodes would keep a later step on the stream of this one.
         computed.terms = each(terms, Tensor.detach)
         computed.read_loss = computed.terms.loss.item
@@ -199,7 +201,7 @@ class TrainingStep:
     def _is_replayed(self, views: Sequence[Tensor], targets: Targets) -> bool:
         """Whether the step is one replay; captures it the first time. A batch of other shapes is computed as ever."""
         if not self._captures or self._alike < EAGER_STEPS or self.method.withheld(self._at):
-            return False
+            return False  # steps that train the heads alone come first, and are not alike
         if self._captured is None:
             try:
                 self._captured = Captured(self.method, self._take, views, targets)

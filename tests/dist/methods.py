@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, MoCo, SimCLR, Targets, VICReg
+from barlowctl.methods import (
+    BYOL,
+    PIRL,
+    BarlowTwins,
+    Classifier,
+    Method,
+    MixedBarlowTwins,
+    MoCo,
+    SimCLR,
+    Targets,
+    VICReg,
+)
 from barlowctl.model import build_mlp, build_patch_head, split_batch_norm, synchronize_batch_norm
 from barlowctl.objective.classification import ClassificationTerms
 from tests.dist.work import Run, train_method
@@ -83,9 +94,7 @@ class MixedInGroups(MixedBarlowTwins):
 def mixed_barlow_twins(ranks: Ranks, *, norm: bool = True) -> Method:
     network = _backbone_of_any_size(norm=norm)
     head = build_mlp(20, (24, 16), batch_norm=norm, hidden_bias=False, last_bias=False)
-    method = MixedInGroups(
-        network, head, seed=5, lambd=0.02, lambd_reg=2.0, reg_warmup=0.3, scale=0.01, ranks=ranks
-    )
+    method = MixedInGroups(network, head, seed=5, lambd=0.02, lambd_reg=2.0, reg_warmup=0.3, scale=0.01, ranks=ranks)
     return _over(ranks, method.double())
 
 
@@ -151,6 +160,30 @@ def supervised(ranks: Ranks, *, norm: bool = True) -> Method:
     return _over(ranks, method.double())
 
 
+def adapted_barlow_twins(ranks: Ranks, *, norm: bool = True) -> Method:
+    """The convolution and its batch norm stay as they are; for the first steps the whole backbone does."""
+    network = _backbone_of_any_size(norm=norm)
+    head = build_mlp(20, (24, 16), batch_norm=norm, hidden_bias=False, last_bias=False)
+    return _adapted(ranks, BarlowTwins(network, head, lambd=0.02, scale=0.02, ranks=ranks).double())
+
+
+def adapted_byol(ranks: Ranks, *, norm: bool = True) -> Method:
+    """A frozen part and a moving average."""
+    network = _backbone_of_any_size(norm=norm)
+    heads = [build_mlp(width, (16, 8), batch_norm=norm, hidden_bias=not norm, last_bias=False) for width in (20, 8)]
+    return _adapted(ranks, BYOL(network, *heads, momentum=0.9, ranks=ranks).double())
+
+
+def _adapted(ranks: Ranks, method: Method) -> Method:
+    for network in method.backbones():
+        parts = list(network.children())[:2]
+        method.freeze(parts, [p for part in parts for p in part.parameters()])
+    method.heads_alone = 0.35
+    if ranks.size > 1:
+        synchronize_batch_norm(method, ranks, torch.device("cpu"), frozen=method.frozen_modules)
+    return method
+
+
 MAKERS: Mapping[str, Callable[..., Method]] = {
     "supervised": supervised,
     "simclr": simclr,
@@ -161,16 +194,21 @@ MAKERS: Mapping[str, Callable[..., Method]] = {
     "multi-crop": multi_crop,
     "pirl": pirl,
     "pirl, cross-entropy": pirl_cross_entropy,
+    "barlow-twins, adapted": adapted_barlow_twins,
+    "byol, adapted": adapted_byol,
 }
 SMALL = {"multi-crop": 2, "pirl": 4, "pirl, cross-entropy": 4}
 """Small views beside the two, of the methods that take any."""
 
 
+def run_of(name: str, run: Run) -> Run:
+    """The run of a method: with its small views, and with layer-wise rates where it is adapted."""
+    return replace(run, small=SMALL.get(name, 0), layer_decay=0.7 if name.endswith("adapted") else 1.0)
+
+
 def train_each(ranks: Ranks, run: Run, folder: str) -> dict[str, dict[str, Any]]:
     """Every method, trained: see `train_method`."""
     return {
-        name: train_method(
-            ranks, make(ranks, norm=run.norm), replace(run, small=SMALL.get(name, 0)), str(Path(folder) / name)
-        )
+        name: train_method(ranks, make(ranks, norm=run.norm), run_of(name, run), str(Path(folder) / name))
         for name, make in MAKERS.items()
     }

@@ -33,6 +33,10 @@ WITH_A_STATE = {
         "objective.prototypes=16", "objective.freeze_prototypes_epochs=1", "objective.queue=512",
         "objective.queue_from_epoch=0.5", "views.small.count=2", "views.small.size=8", "model.projector=[64,32]",
     ),
+    "moco": (
+        "objective.queue=256", "objective.batch_norm_groups=2", "train.sync_batch_norm=false", "train.freeze=layer1",
+        "train.freeze_backbone_epochs=1.3", "optimizer.layer_decay=0.7",
+    ),
 }  # fmt: skip
 
 
@@ -120,7 +124,8 @@ def test_killed_at_random_moments_and_resumed(place: Place, ranks: int, kills: i
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_A_STATE)
 def test_methods_with_a_state_of_their_own_are_killed_and_resumed(place: Place, name: str) -> None:
-    """Target network, prototypes frozen and let go, queue half full and full, memory bank: the run that was not killed."""
+    """Target network, prototypes frozen and let go, queue half full and full, memory bank,
+    a backbone frozen in part and for a while: the run that was not killed."""
     assert_survives(place, kills=4, ranks=2, method=(f"objective.name={name}", *WITH_A_STATE[name]))
 
 

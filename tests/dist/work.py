@@ -136,6 +136,7 @@ class Run:
     device: str = "cpu"
     cuda_graph: bool = False
     optimizer: str = "lars"
+    layer_decay: float = 1.0
 
 
 def settings(run: Run) -> engine.Settings:
@@ -169,8 +170,15 @@ def train_method(
     method = method.to(run.device)
     if ranks.rank:
         torch.manual_seed(100 + ranks.rank)
+    layers = list(method.backbone.parameters())
     optimizer = build_optimizer(
-        method, run.optimizer, lr=run.lr, lr_biases=run.lr_biases, weight_decay=run.weight_decay, eta=0.02
+        method,
+        run.optimizer,
+        lr=run.lr,
+        lr_biases=run.lr_biases,
+        weight_decay=run.weight_decay,
+        eta=0.02,
+        lr_scales={p: run.layer_decay ** (len(layers) - layer) for layer, p in enumerate(layers)},
     )
     losses: list[float] = []
     path: list[Tensor] = []

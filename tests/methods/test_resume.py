@@ -18,12 +18,13 @@ RUN = replace(methods.TRAINED, dtype="float32", batches=3)
 
 @pytest.mark.parametrize("name", methods.MAKERS)
 def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
-    """Momentum encoder, queue, memory bank, the draws of a shuffle and the number of the step are part of the state."""
+    """Momentum encoder, queue, memory bank, the draws of a shuffle, the number of the step
+    and what is frozen for how long are part of the state."""
 
     def begin() -> methods.Method:
         return methods.MAKERS[name](ALONE).float()
 
-    run = replace(RUN, small=methods.SMALL.get(name, 0))
+    run = methods.run_of(name, RUN)
     whole = train_method(ALONE, begin(), run, str(tmp_path / "whole"))
     with pytest.raises(RunStopped):
         train_method(ALONE, begin(), run, str(tmp_path / "stopped"), stop_at=2)

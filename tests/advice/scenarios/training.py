@@ -267,6 +267,7 @@ SCENARIOS = {
         [*RECIPE, *SHORT, *PHOTOS, "--set", "train.batch_size=6"],
         failing("barlowctl.assemble.launch.pretrain", NO_MEMORY),
     ),
+    "a part that the backbone does not have": Scenario([*TRAIN, "--set", "train.freeze=layer9"]),
     "no such device": Scenario([*TRAIN, "--device", "cuda:7"]),
     "no W&B": Scenario(
         [*RECIPE, *SHORT, "--wandb"],

@@ -1,0 +1,60 @@
+"""The section of a recipe that says which images a run reads, and how those that are not packed become pixels."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from barlowctl.recipe.section import Count, CountOrZero, Section
+
+
+def _are_ranges(text: str) -> bool:
+    """LOW:HIGH, or KIND=LOW:HIGH of one or several types, as `data.ranges.parse` reads them."""
+    matches = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
+    kinds = [match[1] if match else None for match in matches]
+    if len(set(kinds)) < len(kinds) or (len(kinds) > 1 and None in kinds):
+        return False
+    try:
+        ends = [(float(match[2]), float(match[3])) for match in matches if match]
+    except ValueError:
+        return False
+    return len(ends) == len(matches) and all(low < high and math.isfinite(high - low) for low, high in ends)
+
+
+class Data(Section):
+    """Which images a run reads."""
+
+    dataset: str = Field(description="a name in the data home (see `barlowctl data get`) or a path")
+    channels: Literal[1, 3] = Field(3, description="1: grey images, 3: RGB")
+    holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
+    drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
+    on_unreadable: Literal["raise", "replace"] = Field(
+        "raise", description="a damaged image stops the run, or another one, drawn by its key, stands in for it"
+    )
+    range: str = Field(
+        "auto",
+        description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH "
+        "(of several types: uint16=0:4095,float32=0:1); auto: measured over the data set; type: all that it holds",
+    )
+    background: str = Field(
+        "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
+    )
+    bands: tuple[Count, ...] = Field(
+        (), description="of such files with more than three bands: which are red, green, blue, or which one is grey"
+    )
+
+    @model_validator(mode="after")
+    def _converts(self) -> Data:
+        if self.range not in ("auto", "type") and not _are_ranges(self.range):
+            raise ValueError(
+                f"range is '{self.range}': auto, type, LOW:HIGH, e.g. '0:4095', or of several types "
+                "'uint16=0:4095,float32=0:1'"
+            )
+        if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
+            raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
+        if len(self.bands) not in (0, 1, 3):
+            raise ValueError(f"bands has {len(self.bands)} numbers: three, or one for grey")
+        return self
