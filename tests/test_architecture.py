@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "eval": {"data.images", "data.names", "model"},
     "detect": {
         "data.images", "data.loaders", "data.names", "data.tree", "data.views", "distributed", "methods", "model",
+        "plots",
     },
     "report": {"eval", "plots"},
     "launchers": {"distributed"},

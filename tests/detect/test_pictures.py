@@ -1,0 +1,57 @@
+"""Pictures of annotated objects and detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from barlowctl.detect.layouts import open_detection
+from barlowctl.detect.pictures import Mark, annotated_marks, detected_marks, draw_marks, save_pictures
+from barlowctl.plots.style import class_color
+from tests.detect.conftest import Shapes
+from tests.detect.predicted import detected, oracle
+
+
+def test_a_box_a_mask_and_a_name_are_where_they_belong() -> None:
+    pixels = np.full((400, 500, 3), 100, dtype=np.uint8)
+    mask = np.zeros((400, 500), dtype=bool)
+    mask[200:300, 150:250] = True
+    drawn = np.asarray(draw_marks(pixels, [Mark((100, 150, 300, 350), 1, "cup 0.90", mask)], 3))
+    color = np.array(class_color(1, 3))
+    assert drawn.shape == pixels.shape
+    for x, y in ((100, 250), (299, 250), (200, 349), (250, 150)):
+        assert drawn[y, x].tolist() == color.tolist()
+    np.testing.assert_allclose(drawn[250, 200], 0.55 * 100 + 0.45 * color, atol=1)
+    assert drawn[320, 200].tolist() == drawn[250, 320].tolist() == drawn[360, 200].tolist() == [100] * 3
+    assert (drawn[136:149, 100:160].reshape(-1, 3) == 255).all(axis=1).any()  # letters
+
+
+def test_small_images_are_enlarged_and_boxes_with_them() -> None:
+    drawn = np.asarray(draw_marks(np.zeros((60, 80, 3), np.uint8), [Mark((20, 30, 40, 50), 0, "a")], 2))
+    assert drawn.shape == (240, 320, 3)
+    assert drawn[160, 80].tolist() == drawn[199, 159].tolist() == list(class_color(0, 2))
+
+
+def test_the_best_detection_is_drawn_last_and_weak_ones_are_not() -> None:
+    detections = detected([(0, 0, 5, 5), (1, 1, 6, 6), (2, 2, 7, 7)], [0.9, 0.49, 0.7], [0, 1, 1])
+    marks = detected_marks(detections, ("a", "b"))
+    assert [mark.text for mark in marks] == ["b 0.70", "a 0.90"]
+    assert [mark.text for mark in detected_marks(detections, ("a", "b"), 0.0)] == ["b 0.49", "b 0.70", "a 0.90"]
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_pictures_are_written_with_crowds_and_difficult_objects(shapes: Shapes, tmp_path: Path, layout: str) -> None:
+    pytest.importorskip("pycocotools")
+    _, images = open_detection(layout, shapes.voc if layout == "voc" else shapes.coco)  # type: ignore[arg-type]
+    marks = annotated_marks(images.annotation(5), images.classes, images.size(5))
+    assert marks[0].text == ("ellipse, difficult" if layout == "voc" else "ellipse, crowd")
+    assert all((mark.mask is not None) == (layout == "coco") for mark in marks)
+    files = save_pictures(tmp_path / "pictures", images, oracle(images), [5, 9])
+    assert [path.name for path in files] == ["5-test_00005.jpg", "9-test_00009.jpg"]
+    height, width = images.size(5)
+    scale = -(-320 // max(height, width))
+    with Image.open(files[0]) as picture:
+        assert picture.size == (2 * (width * scale + 8) + 8, height * scale + 30)
