@@ -24,7 +24,7 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.loaders import fast
 from barlowctl.train import engine
 from barlowctl.train.events import Notice
-from barlowctl.train.optim import parameter_groups
+from barlowctl.train.groups import parameter_groups
 
 STEPS = 10**6
 """Of an epoch that does not end, in the warm-up of its learning rate: no weight moves far."""

@@ -11,6 +11,7 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from barlowctl.errors import UserError, did_you_mean
+from barlowctl.train.groups import parameter_groups
 from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
 from barlowctl.train.layer_decay import split_by_layer
 from barlowctl.train.muon import Muon
@@ -173,43 +174,6 @@ def _by_device_and_dtype(params: Iterable[Tensor]) -> list[list[Tensor]]:
     for p in params:
         groups.setdefault((p.device, p.dtype), []).append(p)
     return list(groups.values())
-
-
-def parameter_groups(
-    module: nn.Module,
-    *,
-    lr: float,
-    lr_biases: float,
-    weight_decay: float,
-    exclude_biases: bool = True,
-    fixed: Sequence[nn.Module] = (),
-) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, as in the paper: weights, then biases and norm parameters.
-
-    A parameter with at most one dimension is a bias or a norm parameter (the authors' rule, `ndim == 1`;
-    scalars are counted in): `lr_biases`, and with `exclude_biases` no weight decay and no adaptation. Each group
-    has a `name` ("weights", "biases") and a `peak_lr`, and is left out when empty. Order within a group is that of
-    `module.parameters()`. Parameters of the modules in `fixed`, whose rate stays at its peak, come in two groups
-    of their own ("weights-fixed", "biases-fixed", with `scheduled` False).
-    """
-    apart = {p for part in fixed for p in part.parameters()}
-    groups: list[dict[str, Any]] = []
-    for scheduled, suffix in ((True, ""), (False, "-fixed")):
-        trainable = [p for p in module.parameters() if p.requires_grad and (p in apart) is not scheduled]
-        weights = [p for p in trainable if p.ndim > 1]
-        biases = [p for p in trainable if p.ndim <= 1]
-        subgroups = []
-        if weights:
-            subgroups.append(_group(f"weights{suffix}", weights, lr, weight_decay, adapt=True))
-        if biases:
-            decay = 0.0 if exclude_biases else weight_decay
-            subgroups.append(_group(f"biases{suffix}", biases, lr_biases, decay, adapt=not exclude_biases))
-        groups += subgroups if scheduled else [{**group, "scheduled": False} for group in subgroups]
-    return groups
-
-
-def _group(name: str, params: list[nn.Parameter], lr: float, decay: float, *, adapt: bool) -> dict[str, Any]:
-    return {"name": name, "params": params, "lr": lr, "peak_lr": lr, "weight_decay": decay, "adapt": adapt}
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -13,12 +13,14 @@ from torch import Tensor
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
+from barlowctl.train.groups import group_as_saved
 from barlowctl.train.random_state import restore_random_state
 
 CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
     "that is not synchronised (train.sync_batch_norm) and for dropout"
 )
+DECAYED = "weight decay on position embeddings and class tokens until here, as earlier versions had it, and from here on"
 
 
 @dataclass
@@ -128,11 +130,11 @@ class Trained:
         """Put a state back; returns the progress then, and what somebody should know about it."""
         extra = state.extra
         self.method.load_state_dict(dict(state.model))
+        notes = [DECAYED] if group_as_saved(self.optimizer, self.method, state.optimizer["param_groups"]) else []
         self.optimizer.load_state_dict(dict(state.optimizer))
         if extra["scaler"]:  # empty where gradients were not scaled until here: no CPU computes in fp16
             self.scaler.load_state_dict(extra["scaler"])
         restore_random_state(_random_of_rank(state.random, ranks.rank))
-        notes = []
         if (before := extra.get("ranks", 1)) != ranks.size:
             notes.append(f"trained on {before} ranks until here, on {ranks.size} now: {CHANGED_RANKS}")
         unknown = "fp16" if extra["scaler"] else "fp32 or bf16" if self.precision == "fp16" else self.precision

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.train.optim import LARS, build_optimizer, parameter_groups, set_learning_rates
+from barlowctl.train.groups import parameter_groups
+from barlowctl.train.optim import LARS, build_optimizer, set_learning_rates
 from tests.oracles.lars import larc_trajectory, simclr_trajectory, trajectory
 
 STEPS = 10

@@ -1,0 +1,112 @@
+"""Which parameters of a transformer and of a ConvNeXt have weight decay and adaptation, by name."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from barlowctl.model import build_backbone
+from barlowctl.train import groups
+from barlowctl.train.groups import group_as_saved, parameter_groups
+from barlowctl.train.optim import build_optimizer
+
+VIT: dict[str, Any] = {
+    "name": "vit_tiny_patch16_224", "img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2,
+    "init_values": 1e-5, "reg_tokens": 2, "qk_norm": True,
+}  # fmt: skip
+CONVNEXT = {"name": "convnext_atto", "depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8]}
+SWIN = {
+    "name": "swin_tiny_patch4_window7_224", "img_size": 16, "patch_size": 4, "window_size": 2, "embed_dim": 8,
+    "depths": [1, 1], "num_heads": [1, 1],
+}  # fmt: skip
+
+
+class Trained(nn.Module):
+    """A backbone and a projector, as a method has them."""
+
+    def __init__(self, name: str, **timm_args: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = build_backbone(name, in_chans=1, **timm_args)
+        self.projector = nn.Sequential(nn.Linear(8, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 4))
+
+
+def names_of(module: nn.Module, params: Sequence[nn.Parameter]) -> list[str]:
+    """Names without the numbers of blocks, each once, in the module's order."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    return list(dict.fromkeys(re.sub(r"(blocks|stages|layers)\.\d+", r"\1", names[p]) for p in params))
+
+
+def test_the_groups_of_a_vision_transformer() -> None:
+    module = Trained(**VIT)
+    weights, biases = parameter_groups(module, lr=0.2, lr_biases=0.1, weight_decay=0.5)
+    assert names_of(module, weights["params"]) == [
+        "backbone.patch_embed.proj.weight", "backbone.blocks.attn.qkv.weight", "backbone.blocks.attn.proj.weight",
+        "backbone.blocks.mlp.fc1.weight", "backbone.blocks.mlp.fc2.weight", "projector.0.weight", "projector.2.weight",
+    ]  # fmt: skip
+    assert names_of(module, biases["params"]) == [
+        "backbone.cls_token", "backbone.reg_token", "backbone.pos_embed", "backbone.patch_embed.proj.bias",
+        "backbone.blocks.norm1.weight", "backbone.blocks.norm1.bias", "backbone.blocks.attn.qkv.bias",
+        "backbone.blocks.attn.q_norm.weight", "backbone.blocks.attn.q_norm.bias", "backbone.blocks.attn.k_norm.weight",
+        "backbone.blocks.attn.k_norm.bias", "backbone.blocks.attn.proj.bias", "backbone.blocks.ls1.gamma",
+        "backbone.blocks.norm2.weight", "backbone.blocks.norm2.bias", "backbone.blocks.mlp.fc1.bias",
+        "backbone.blocks.mlp.fc2.bias", "backbone.blocks.ls2.gamma", "backbone.norm.weight", "backbone.norm.bias",
+        "projector.1.weight", "projector.1.bias", "projector.2.bias",
+    ]  # fmt: skip
+    assert (weights["weight_decay"], weights["adapt"], weights["lr"]) == (0.5, True, 0.2)
+    assert (biases["weight_decay"], biases["adapt"], biases["lr"]) == (0.0, False, 0.1)
+
+
+def test_the_groups_of_a_convnext_and_a_swin() -> None:
+    module = Trained(**CONVNEXT)
+    weights, biases = parameter_groups(module, lr=0.2, lr_biases=0.1, weight_decay=0.5)
+    assert names_of(module, weights["params"])[:5] == [
+        "backbone.stem.0.weight", "backbone.stages.blocks.conv_dw.weight", "backbone.stages.blocks.mlp.fc1.weight",
+        "backbone.stages.blocks.mlp.fc2.weight", "backbone.stages.downsample.1.weight",
+    ]  # fmt: skip
+    assert "backbone.stages.blocks.gamma" in names_of(module, biases["params"])
+    assert "backbone.head.norm.weight" in names_of(module, biases["params"])
+    module = Trained(**SWIN)
+    weights, biases = parameter_groups(module, lr=0.2, lr_biases=0.1, weight_decay=0.5)
+    table = "backbone.layers.blocks.attn.relative_position_bias_table"
+    assert table in names_of(module, biases["params"])
+    assert table not in names_of(module, weights["params"])
+
+
+def test_with_exclude_biases_off_everything_decays() -> None:
+    for group in parameter_groups(Trained(**VIT), lr=0.2, lr_biases=0.1, weight_decay=0.5, exclude_biases=False):
+        assert (group["weight_decay"], group["adapt"]) == (0.5, True)
+
+
+def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["adamw", "lars", "muon"])
+def test_a_run_of_before_the_exception_goes_on_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"lr": 0.1, "lr_biases": 0.02, "weight_decay": 0.3}
+    before, resumed = Trained(**VIT), Trained(**VIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(groups, "undecayed", lambda module: set())
+        optimizer = build_optimizer(before, name, **settings)
+    step(before, optimizer, 1)
+    state = copy.deepcopy(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(before.state_dict()))
+    own = build_optimizer(resumed, name, **settings)
+    assert group_as_saved(own, resumed, state["param_groups"])
+    own.load_state_dict(state)
+    for number in (2, 3):
+        step(before, optimizer, number)
+        step(resumed, own, number)
+    for (key, expected), actual in zip(before.named_parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(expected, actual), key
+    assert not group_as_saved(own, resumed, own.state_dict()["param_groups"])
