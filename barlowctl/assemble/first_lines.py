@@ -67,6 +67,8 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         f"{_count(head):,}"
         for name, head in method.heads().items()
     ]
+    limit = recipe.optimizer.clip_grad_norm
+    clipped = f"; gradients of a norm above {limit:g} scaled down to it" if limit else ""
     epochs, preprocessing = recipe.train.epochs, resolved.preprocessing
     crop = preprocessing.crop
     seen = f"shorter side to {preprocessing.resize} pixels, centre {crop} x {crop}"
@@ -75,7 +77,7 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         "model": "; ".join([f"{recipe.model.backbone}, {_count(method.backbone):,} parameters", *heads]),
         "objective": f"{recipe.objective.name}, {method.describe(recipe.train.batch_size, ranks)}",
         "views": describe_views(recipe),
-        "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}; {describe_schedule(recipe)}",
+        "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}{clipped}; {describe_schedule(recipe)}",
         **describe_adaptation(recipe, method),
         "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
         "measuring": seen,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from barlowctl.assemble.methods import Context, check_views, choose
+from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import (
@@ -20,7 +21,9 @@ from barlowctl.model import (
     frozen_modules,
     frozen_parameters,
     recompute_activations,
+    takes_any_size,
 )
+from barlowctl.recipe.network import TIMM_NAMES
 from barlowctl.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -39,20 +42,43 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
         range=data.range,
         background=data.background,
         bands=data.bands,
+        pooling=recipe.model.pooling,
     )
 
 
 def build_recipe_backbone(recipe: Recipe, **timm_args: Any) -> nn.Module:
-    """The recipe's backbone with fresh weights, from torch's current generator; `timm_args` beside its own."""
-    model = recipe.model
-    return build_checked_backbone(
-        model.backbone,
-        preprocessing_of(recipe).channels,
-        {*recipe.sizes, recipe.eval.crop},
-        stem=model.stem,
-        zero_init_last=model.zero_init_last,
-        arguments={**model.backbone_args, **timm_args},
-    )
+    """The recipe's backbone with fresh weights, from torch's current generator; `timm_args` beside its own.
+
+    With several sizes of images, or `model.image_size`, one with position embeddings takes any size.
+    """
+    model, sizes = recipe.model, _sizes(recipe)
+    try:
+        return build_checked_backbone(
+            model.backbone,
+            preprocessing_of(recipe).channels,
+            sizes.values(),
+            stem=model.stem,
+            zero_init_last=model.zero_init_last,
+            any_size=bool(model.image_size) or len(set(sizes.values())) > 1,
+            arguments={**model.timm_args, **timm_args},
+        )
+    except UserError as error:
+        for key, (argument, own) in TIMM_NAMES.items():
+            if argument not in model.backbone_args and f"'{argument}'" in error.message:
+                error.next = f"--set model.{key}={own}"
+        raise
+
+
+def arguments_of(recipe: Recipe, backbone: nn.Module) -> dict[str, Any]:
+    """Arguments of `timm.create_model` for a network that computes the features of the recipe's trained `backbone`."""
+    return {**recipe.model.network_args, **({"dynamic_img_size": True} if takes_any_size(backbone) else {})}
+
+
+def _sizes(recipe: Recipe) -> dict[str, int]:
+    """The side of every image that the network must take, in pixels, by the key that says it."""
+    sides = {"views.size": recipe.views.size, "views.small.size": recipe.views.small.size}
+    sides |= {"views.patches.window": recipe.views.patches.window}
+    return {key: side for key, side in sides.items() if side in recipe.sizes} | {"eval.crop": recipe.eval.crop}
 
 
 def build_checked_backbone(
@@ -62,12 +88,15 @@ def build_checked_backbone(
     *,
     stem: str,
     zero_init_last: bool = True,
+    any_size: bool = False,
     arguments: Mapping[str, Any],
 ) -> nn.Module:
     """A backbone with fresh weights that takes images of all `sizes`."""
     check_backbone_args(arguments)
-    backbone = build_backbone(name, in_chans=channels, stem=stem, zero_init_last=zero_init_last, **arguments)
-    for size in sizes:
+    backbone = build_backbone(
+        name, in_chans=channels, stem=stem, zero_init_last=zero_init_last, any_size=any_size, **arguments
+    )
+    for size in dict.fromkeys(sizes):
         check_input(backbone, size, in_chans=channels)
     return backbone
 

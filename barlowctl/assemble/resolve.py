@@ -75,6 +75,7 @@ class Resolved:
             activation_checkpointing=train.activation_checkpointing,
             gradient_scale=train.gradient_scale,
             cuda_graph=train.cuda_graph,
+            clip_grad_norm=self.recipe.optimizer.clip_grad_norm,
         )
 
 

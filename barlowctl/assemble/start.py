@@ -16,6 +16,7 @@ from barlowctl.errors import UserError
 from barlowctl.export.keys import describe_difference
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing
+from barlowctl.recipe.network import TIMM_NAMES, Model
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Views
 
@@ -190,7 +191,7 @@ def _listed(texts: Sequence[str], most: int = 2) -> str:
 def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
     """Weights that are not those of the recipe's network: how they differ, and what to set."""
     model, theirs = recipe.model, weights.network
-    own = Network(model.backbone, model.stem, dict(model.backbone_args))
+    own = Network(model.backbone, model.stem, model.network_args)
     differs = theirs is not None and theirs != own
     parts = []
     missing = [key for key in matched.fresh if key not in matched.misshapen and not key.endswith(COUNTERS)]
@@ -203,7 +204,7 @@ def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
         parts.append(f"has {_listed(matched.unknown, 3)}, unknown to the network")
     if not (matched.taken or matched.misshapen):
         parts = [f"has none of its keys, but {_listed(list(weights.backbone), 3)}"]
-    advice = [_flags(theirs)] if theirs is not None and differs else []
+    advice = [_flags(theirs, model)] if theirs is not None and differs else []
     advice += ["--set init.partial=true"] if matched.taken else []
     share = f"{len(matched.taken):,} of the network's {len(matched.taken) + len(matched.fresh):,} tensors fit"
     return UserError(
@@ -224,12 +225,15 @@ def _described(network: Network) -> str:
     return network.architecture + (f" ({details})" if details else "")
 
 
-def _flags(network: Network) -> str:
-    """What makes a recipe's network that of the weights."""
+def _flags(network: Network, model: Model) -> str:
+    """What makes a recipe's network that of the weights. Arguments with a key of their own are put there."""
+    arguments = dict(network.arguments)
+    named = {key: arguments.pop(argument, own) for key, (argument, own) in TIMM_NAMES.items() if key != "drop_path"}
     keys: Mapping[str, Any] = {
         "model.backbone": network.architecture,
         "model.stem": network.stem,
-        "model.backbone_args": _inline(network.arguments),
+        **{f"model.{key}": value for key, value in named.items() if getattr(model, key) != value},
+        "model.backbone_args": _inline(arguments),
     }
     return shell.line(*(word for key, value in keys.items() for word in ("--set", f"{key}={value}")))
 

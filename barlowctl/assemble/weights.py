@@ -141,7 +141,7 @@ def _of_run(path: Path, what: str) -> Weights:
         run.method.backbone.state_dict(),
         {name: head.state_dict() for name, head in run.method.heads().items()},
         recipe.objective.name,
-        Network(model.backbone, model.stem, dict(model.backbone_args)),
+        Network(model.backbone, model.stem, model.network_args),
         preprocessing_of(recipe),
         {"path": str(path.absolute()), "step": run.step, "recipe": recipe.name, **_before(recipe.init.weights)},
         run.notes,

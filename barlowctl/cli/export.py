@@ -97,7 +97,7 @@ def export(
 
 def _model_of(run: Path, console: Console) -> ExportedModel:
     from barlowctl.assemble.finished import open_run
-    from barlowctl.assemble.model import preprocessing_of
+    from barlowctl.assemble.model import arguments_of, preprocessing_of
     from barlowctl.export import ExportedModel
     from barlowctl.recipe import load
     from barlowctl.recipe.caution import cautions
@@ -109,7 +109,7 @@ def _model_of(run: Path, console: Console) -> ExportedModel:
     return ExportedModel(
         backbone=opened.method.backbone,
         architecture=recipe.model.backbone,
-        timm_args=recipe.model.backbone_args,
+        timm_args=arguments_of(recipe, opened.method.backbone),
         stem=recipe.model.stem,
         preprocessing=preprocessing_of(recipe),
         projector=opened.method.heads().get("projector"),

@@ -176,8 +176,8 @@ def slurm_values(texts: list[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=")
-"""What `--set` may change of how images are prepared, in the commands that measure."""
+PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=", "model.pooling=")
+"""What `--set` may change of how images are prepared and features are pooled, in the commands that measure."""
 
 
 def measuring(

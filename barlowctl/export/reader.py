@@ -20,7 +20,7 @@ from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.model.preprocessing import interpolation_of
 
 KINDS = "a .safetensors file that `barlowctl export` wrote, or a folder with config.json and model.safetensors"
-ADDED_LATER = ("squash", "bits", "range", "background", "bands")
+ADDED_LATER = ("squash", "bits", "range", "background", "bands", "pooling")
 """Values of `Preprocessing` that exports before November 2026 lack, and others where they are at their defaults."""
 ORIGIN = ("barlowctl", "recipe", "recipe_digest", "method", "run", "step", "source", "epochs", "init", "init_sha256")
 """What our exports note of where the weights come from."""

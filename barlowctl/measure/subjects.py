@@ -21,7 +21,7 @@ from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.export import ExportedModel, read_export, read_official
-from barlowctl.model import Preprocessing, check_input
+from barlowctl.model import Preprocessing, check_input, pooled_otherwise
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
@@ -92,7 +92,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     """Whatever `what` names (see `WHAT`).
 
     Args:
-        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ...
+        overrides: of how images are shown to it: `eval.resize=256`, `eval.crop`, `data.range`, ..., and of its pooling.
 
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
@@ -129,7 +129,7 @@ def _opened(path: Path, what: str) -> Subject:
     return _of_timm(what)
 
 
-PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands")
+PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands", "model.pooling")
 """Keys of a recipe that a measurement takes."""
 
 
@@ -140,6 +140,7 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         {
             "data": {"range": own.range, "background": own.background, "bands": list(own.bands)},
             "eval": {"resize": own.resize, "crop": own.crop},
+            "model": {"pooling": own.pooling},
         },
         overrides,
     )
@@ -155,13 +156,28 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         range=recipe.data.range,
         background=recipe.data.background,
         bands=recipe.data.bands,
+        pooling=recipe.model.pooling,
     )
+    if preprocessing.pooling != own.pooling:
+        subject = _pooled_otherwise(subject, preprocessing.pooling)
     try:
         check_input(subject.backbone, preprocessing.crop, in_chans=preprocessing.channels)
     except UserError as error:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
     return replace(subject, preprocessing=preprocessing)
+
+
+def _pooled_otherwise(subject: Subject, pooling: str) -> Subject:
+    """The subject, and what it is without training, with features pooled in another way."""
+    build = subject.untrained
+    if pooling == "default":
+        raise UserError(
+            f"--set model.pooling=default: '{subject.name}' was trained with {subject.preprocessing.pooling}",
+            next="without --set model.pooling=default",
+        )
+    untrained = None if build is None else lambda: pooled_otherwise(build(), pooling)
+    return replace(subject, backbone=pooled_otherwise(subject.backbone, pooling).eval(), untrained=untrained)
 
 
 def baseline(subject: Subject, name: str) -> Subject:

@@ -10,6 +10,7 @@ from barlowctl.model.backbone import (
     check_backbone_args,
     check_input,
     feature_width,
+    takes_any_size,
     zero_initialized_norms,
 )
 from barlowctl.model.batch_norm import synchronize_batch_norm
@@ -19,7 +20,7 @@ from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.patch_head import PatchHead, build_patch_head
-from barlowctl.model.pooling import QuarterPooling, last_map_shape
+from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
@@ -49,8 +50,10 @@ __all__ = [
     "frozen_parameters",
     "in_mode",
     "last_map_shape",
+    "pooled_otherwise",
     "recompute_activations",
     "split_batch_norm",
     "synchronize_batch_norm",
+    "takes_any_size",
     "zero_initialized_norms",
 ]

@@ -53,7 +53,13 @@ _CONSTRUCTION_ERRORS = (
 
 
 def build_backbone(
-    name: str, *, in_chans: int, stem: str = "default", zero_init_last: bool = True, **timm_args: Any
+    name: str,
+    *,
+    in_chans: int,
+    stem: str = "default",
+    zero_init_last: bool = True,
+    any_size: bool = False,
+    **timm_args: Any,
 ) -> nn.Module:
     """A randomly initialised timm model that maps (N, in_chans, H, W) to features (N, width).
 
@@ -67,6 +73,8 @@ def build_backbone(
             "stride2" (5x5 stride 2, no max-pool).
         zero_init_last: the last norm of each residual branch starts at zero, in the families where timm
             knows how; `zero_initialized_norms` tells where it did.
+        any_size: images of any size that patches divide, in the families whose position embeddings timm can resample
+            (`dynamic_img_size`); `takes_any_size` tells whether it is one.
         timm_args: arguments of `timm.create_model`, for example img_size for a ViT.
 
     Raises:
@@ -76,7 +84,8 @@ def build_backbone(
         raise UserError(f"unknown stem {stem!r}", allowed=", ".join(STEMS))
     check_backbone_args(timm_args)
     _check_name(name)
-    backbone = _create(name, in_chans, zero_init_last, timm_args)
+    optional = {"zero_init_last": zero_init_last, **({"dynamic_img_size": True} if any_size else {})}
+    backbone = _create(name, in_chans, timm_args, optional)
     shape = STEMS[stem]
     if shape is not None:
         _replace_stem(backbone, name, stem, shape, in_chans)
@@ -113,15 +122,23 @@ def _check_name(name: str) -> None:
     )
 
 
-def _create(name: str, in_chans: int, zero_init_last: bool, timm_args: Mapping[str, Any]) -> nn.Module:
-    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **timm_args}
+def takes_any_size(backbone: nn.Module) -> bool:
+    """Whether the position embeddings are resampled for every size of images (timm's `dynamic_img_size`)."""
+    return bool(getattr(backbone, "dynamic_img_size", False))
+
+
+def _create(name: str, in_chans: int, timm_args: Mapping[str, Any], optional: Mapping[str, Any]) -> nn.Module:
+    """The model, built with those of the `optional` arguments that its family has."""
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **optional, **timm_args}
     try:
-        try:
-            return timm.create_model(name, pretrained=False, zero_init_last=zero_init_last, **arguments)
-        except TypeError as error:
-            if "zero_init_last" not in str(error):
-                raise
-        return timm.create_model(name, pretrained=False, **arguments)
+        while True:
+            try:
+                return timm.create_model(name, pretrained=False, **arguments)
+            except TypeError as error:
+                unknown = [key for key in optional if key in arguments and f"'{key}'" in str(error)]
+                if not unknown:
+                    raise
+                del arguments[unknown[0]]
     except _CONSTRUCTION_ERRORS as error:
         arguments_text = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -198,9 +215,19 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
     return int(features.shape[1])
 
 
+def patch_side(backbone: nn.Module) -> int | None:
+    """Side in pixels of the patches that a transformer begins with; None: the network has none."""
+    side = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    side = side[0] if isinstance(side, tuple) else side
+    return side if isinstance(side, int) else None
+
+
 def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
     reason = (reason.strip().splitlines() or ["it fails on them"])[0]
-    return UserError(
-        f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}",
-        next=f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop",
-    )
+    patch, made_for = patch_side(backbone), getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    advice = f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop"
+    if patch is not None and size % patch:
+        advice = f"change views.size and eval.crop to multiples of {patch}"
+    elif made_for is not None:
+        advice = f"--set model.image_size={size}"
+    return UserError(f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}", next=advice)

@@ -1,12 +1,36 @@
-"""Features that keep some place: a backbone's last map averaged over four overlapping windows."""
+"""From a backbone's last map or tokens to features: another pooling of timm's, or four overlapping windows."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from barlowctl.errors import UserError, one_line
+
+
+def pooled_otherwise(backbone: nn.Module, pooling: str) -> nn.Module:
+    """A copy of a timm backbone that makes one vector of its last map or tokens in another of timm's ways.
+
+    Its weights are the same. Of a vision transformer trained with its class token, "avg" is the mean of the patches'
+    tokens behind the last norm.
+
+    Raises:
+        UserError: the family has no such pooling.
+    """
+    model = cast(Any, copy.deepcopy(backbone))
+    try:
+        model.reset_classifier(0, global_pool=pooling)
+    except (AssertionError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{type(backbone).__name__} has no pooling '{pooling}': {one_line(error)}",
+            allowed="token (transformers with a class token), avg, max, avgmax; catavgmax (ResNets and their kin)",
+            next="--set model.pooling=default",
+        ) from error
+    return cast(nn.Module, model)
 
 
 class QuarterPooling(nn.Module):

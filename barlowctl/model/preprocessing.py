@@ -26,7 +26,7 @@ def interpolation_of(name: str) -> Interpolation:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From a file, or the pixels of a packed one, to a network's input.
+    """From a file, or the pixels of a packed one, to a network's input, and from its last map to its features.
 
     Attributes:
         resize, crop: the shorter side is resized to `resize` pixels, then the central square of `crop` is cut out.
@@ -34,6 +34,8 @@ class Preprocessing:
         mean, std: per channel, of pixels in [0, 1]; there are as many channels as numbers.
         squash: the whole picture is resized to a square of `crop` instead, whatever its shape.
         bits: of a pixel: black is 0 and white `2 ** bits - 1`.
+        pooling: how tokens or the last map become one vector, in timm's words ("token", "avg", ...); "default": as the
+            architecture has it. It says nothing of images, but features depend on it as on these.
         range, background, bands: of files with more bits, transparency or more bands (see `data.conversion.Choices`).
 
     Raises:
@@ -50,6 +52,7 @@ class Preprocessing:
     range: str = "auto"
     background: str = "white"
     bands: tuple[int, ...] = ()
+    pooling: str = "default"
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
@@ -83,12 +86,14 @@ class Preprocessing:
 
     def as_result(self) -> dict[str, Any]:
         """How a picture was shown, for a result."""
-        return {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        shown = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        return {**shown, **self.departures("pooling")}
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON values: what a run keeps, and what a measurement's identity depends on.
 
-        `squash` and `bits` are left out at their defaults: results from before they were values keep their identity.
+        `squash`, `bits` and `pooling` are left out at their defaults: results from before they were values keep their
+        identity.
         """
         return {
             **self.as_result(),

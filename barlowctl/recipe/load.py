@@ -58,8 +58,8 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = N
 
 
 def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
-    """How images are shown to a network: values of `data` and `eval` with `key=value` overrides. See `load`."""
-    values = {"data": {"dataset": "", **values["data"]}, "eval": {**values["eval"]}}
+    """How images are shown to a network: values of its three sections with `key=value` overrides. See `load`."""
+    values = {**values, "data": {"dataset": "", **values["data"]}}
     origin = Origin("how images are shown", "")
     _override(values, overrides, origin)
     return _validated(Measuring, values, origin)
@@ -118,8 +118,15 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
     "views.first": _LATER_VIEW,
     "views.second": _LATER_VIEW,
     "views.small": _LATER_VIEW,
+    "model": {"image_size": 0, "patch_size": 0, "pooling": "default", "drop_path": 0.0},
     "objective": {"name": DEFAULT},
-    "optimizer": {"lars_variant": "barlow-twins", "nesterov": False, "exclude_biases": True, "layer_decay": 1.0},
+    "optimizer": {
+        "clip_grad_norm": 0.0,
+        "lars_variant": "barlow-twins",
+        "nesterov": False,
+        "exclude_biases": True,
+        "layer_decay": 1.0,
+    },
     "train": {
         "cuda_graph": True,
         "warmup_start_scale": 0.0,

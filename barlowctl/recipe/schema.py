@@ -19,6 +19,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from barlowctl.datasets import IMAGENET
 from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
+from barlowctl.recipe.network import Model
 from barlowctl.recipe.objectives import BarlowTwins, Objective
 from barlowctl.recipe.section import (
     MOST,
@@ -33,26 +34,6 @@ from barlowctl.recipe.section import (
     WithinTraining,
 )
 from barlowctl.recipe.views import View, Views
-
-
-class Model(Section):
-    """Backbone (any timm name) and the layers on top of it."""
-
-    backbone: str = Field("resnet50", description="a timm model name")
-    backbone_args: dict[str, Any] = Field(default_factory=dict, description="arguments of timm.create_model")
-    stem: Literal["default", "cifar", "stride2"] = Field(
-        "default",
-        description="ResNets only. default: timm's own; cifar: 3x3 stride 1, no max-pool; "
-        "stride2: 5x5 stride 2, no max-pool",
-    )
-    zero_init_last: bool = Field(True, description="last batch norm of each residual block starts at zero")
-    projector: tuple[Count, ...] = Field((8192, 8192, 8192), min_length=1, description="widths of the layers")
-    projector_batch_norm: bool = Field(True, description="batch norm after the hidden layers of the projector")
-    predictor: tuple[Count, ...] = Field(
-        (),
-        description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none, but of BYOL and "
-        "SimSiam one in the published proportion",
-    )
 
 
 class Optimizer(Section):
@@ -83,6 +64,9 @@ class Optimizer(Section):
         1.0,
         description="rates of the backbone fall by this factor from layer to layer, from the heads down to the images "
         "(timm's rule); 1: one rate for all",
+    )
+    clip_grad_norm: NonNegative = Field(
+        0.0, description="a gradient whose norm over all parameters is larger is scaled down to this; 0: never"
     )
 
     @model_validator(mode="after")
@@ -218,6 +202,7 @@ class Measuring(Section):
 
     data: Data
     eval: Eval
+    model: Model
 
 
 class Recipe(Section):

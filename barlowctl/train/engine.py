@@ -84,6 +84,7 @@ def train(
         recomputes=settings.activation_checkpointing,
         deferred=settings.deferred,
         captures=settings.cuda_graph,
+        clip_grad_norm=settings.clip_grad_norm,
         notify=lambda text: emit(Notice(text)),
     )
     trained = Trained(method, optimizer, step.scaler, settings.precision)

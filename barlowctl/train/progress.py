@@ -20,7 +20,9 @@ CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
     "that is not synchronised (train.sync_batch_norm) and for dropout"
 )
-DECAYED = "weight decay on position embeddings and class tokens until here, as earlier versions had it, and from here on"
+DECAYED = (
+    "weight decay on position embeddings and class tokens until here, as earlier versions had it, and from here on"
+)
 
 
 @dataclass

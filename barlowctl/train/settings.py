@@ -35,6 +35,7 @@ class Settings:
     milestone_factor: float = 0.1
     deferred: bool | None = None  # see `TrainingStep`
     cuda_graph: bool = False
+    clip_grad_norm: float = 0.0  # 0: gradients are not clipped
 
     @property
     def total_steps(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Targets, Trainable
@@ -41,6 +42,7 @@ class TrainingStep:
         precision: fp32, bf16 or fp16. scaler: of fp16's gradients; None: a new one.
         to_input, scale, micro_batch, recomputes: see `Gradient`.
         deferred: nothing is read inside a step; None: on a CUDA device, with an optimizer that `heeds` such a step.
+        clip_grad_norm: a gradient of a larger norm is scaled down to this, after its norm was noted; 0: never.
         captures: replay a deferred step on views as one CUDA graph where that can be; `notify` is told why where it
             cannot.
     """
@@ -59,6 +61,7 @@ class TrainingStep:
         micro_batch: int = 0,
         recomputes: bool = False,
         deferred: bool | None = None,
+        clip_grad_norm: float = 0.0,
         captures: bool = False,
         notify: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -76,7 +79,7 @@ class TrainingStep:
             recomputes=recomputes,
         )
         self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
-        self.notify = notify
+        self.clip_grad_norm, self.notify = clip_grad_norm, notify
         self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite on
         self._progress = torch.zeros((), device=device)
         self._taken_back = method.taken_back()
@@ -116,7 +119,8 @@ class TrainingStep:
             assert self._captured is not None
             computed.terms = self._captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
             if with_norm:
-                computed.norm = grad_norm(self.optimizer)
+                norm = self._captured.norm
+                computed.norm = grad_norm(self.optimizer) if norm is None else norm.clone()
         else:
             self._update(computed, with_norm)
         if self.deferred:
@@ -175,7 +179,9 @@ class TrainingStep:
         assert self.optimizer is not None
         assert computed.terms is not None
         self.scaler.unscale_(self.optimizer)
-        if with_norm:
+        if self.clip_grad_norm:
+            computed.norm = clip_grad_norm_(self.method.parameters(), self.clip_grad_norm)  # nothing is read
+        elif with_norm:
             computed.norm = grad_norm(self.optimizer)
         if self.deferred:
             self._failed.copy_(torch.maximum(self._failed, (~torch.isfinite(computed.terms.loss)).to(torch.float32)))

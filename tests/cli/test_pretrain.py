@@ -136,7 +136,7 @@ def test_resume_refuses_another_recipe_and_shows_the_difference(recipe: Path, tm
         (["--device", "tpu"], "auto, cpu, cuda"),
         (["--loader", "quick"], "auto, fast, plain"),
         (["--set", "model.backbone_args={in_chans = 3}"], "in_chans"),
-        (["--set", "model.backbone=vit_tiny_patch16_224", "--set", "model.backbone_args={}"], "img_size"),
+        (["--set", "model.backbone=vit_tiny_patch16_224", "--set", "model.backbone_args={}"], "model.image_size"),
         (
             ["--set", "model.stem=cifar", "--set", "model.backbone=convnext_atto", "--set", "model.backbone_args={}"],
             "stem",

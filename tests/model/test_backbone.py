@@ -119,7 +119,7 @@ def test_check_input_finds_a_vit_of_another_size() -> None:
     backbone = build_backbone("vit_tiny_patch16_224")
     with pytest.raises(UserError, match=r"VisionTransformer does not take images of 32x32: .*224") as error:
         check_input(backbone, 32)
-    assert "img_size = 32" in (error.value.next or "")
+    assert error.value.next == "--set model.image_size=32"
     assert check_input(build_backbone("vit_tiny_patch16_224", img_size=32, patch_size=4), 32) == 192
 
 
