@@ -18,6 +18,7 @@ from barlowctl.model import (
     build_backbone,
     check_backbone_args,
     check_input,
+    choose_attention,
     frozen_modules,
     frozen_parameters,
     recompute_activations,
@@ -164,9 +165,10 @@ def freeze(method: Method, recipe: Recipe) -> Method:
 
 
 def move_to_device(method: Method, recipe: Recipe, device: torch.device) -> Method:
-    """The method on its device, in the recipe's memory format."""
+    """The method on its device, in the recipe's memory format, its attention as it is fastest there."""
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
+    choose_attention(method, device)
     return method.to(device)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-_CLASSIFIERS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.")
+_CLASSIFIERS = ("fc.", "classifier.", "head.", "head_dist.", "heads.", "last_linear.")
 _KEYS_LISTED = 3
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 

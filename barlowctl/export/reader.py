@@ -16,6 +16,7 @@ from torch import Tensor
 from barlowctl.errors import UserError
 from barlowctl.export.exported import ExportedModel
 from barlowctl.export.keys import describe_difference, one_line, without_classifier
+from barlowctl.export.torchvision_keys import from_torchvision
 from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.model.preprocessing import interpolation_of
 
@@ -128,7 +129,7 @@ def _build(
 ) -> ExportedModel:
     backbone = build_backbone(architecture, in_chans=preprocessing.channels, stem=stem, **timm_args)
     expected = backbone.state_dict()
-    selected = without_classifier(expected, weights)
+    selected = without_classifier(expected, from_torchvision(weights, expected) or weights)
     if difference := describe_difference(expected, selected):
         raise UserError(
             f"'{path}' does not fit {architecture}: the file {difference}",

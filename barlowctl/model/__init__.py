@@ -3,6 +3,7 @@
 Plain values and torch only: nothing here knows the recipe, the data or the objective.
 """
 
+from barlowctl.model.attention import choose_attention
 from barlowctl.model.backbone import (
     RESERVED_ARGS,
     STEMS,
@@ -43,6 +44,7 @@ __all__ = [
     "build_projector",
     "check_backbone_args",
     "check_input",
+    "choose_attention",
     "estimate_memory",
     "feature_width",
     "freezable",

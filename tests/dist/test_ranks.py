@@ -160,14 +160,15 @@ def test_a_rank_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     assert "rank 1 is gone or does not answer" in replies[0][1]
 
 
-def test_two_processes_stopped_by_a_signal_to_one_resume_bit_identically(tmp_path: Path) -> None:
-    """Dropout too: every rank's random state is saved and put back."""
+@pytest.mark.parametrize("train", [work.train, work.train_transformer])
+def test_two_processes_stopped_by_a_signal_to_one_resume_bit_identically(train: Any, tmp_path: Path) -> None:
+    """Dropout and drop path too: every rank's random state is saved and put back."""
     run = Run(dtype="float32", dropout=0.3)
-    whole = gang.together(work.train, 2, run, str(tmp_path / "whole"))
-    for kind, text in gang.answers(gang.start(work.train, 2, run, str(tmp_path / "parts"), 3)):
+    whole = gang.together(train, 2, run, str(tmp_path / "whole"))
+    for kind, text in gang.answers(gang.start(train, 2, run, str(tmp_path / "parts"), 3)):
         assert kind == "RunStopped", text
         assert "stopped at step 3 of 10" in text
-    resumed = gang.together(work.train, 2, run, str(tmp_path / "parts"), None, True)
+    resumed = gang.together(train, 2, run, str(tmp_path / "parts"), None, True)
     for before, after in zip(whole, resumed, strict=True):
         assert before["loss"][3:].tolist() == after["loss"].tolist()
         for name in before.keys() - {"loss", "path"}:

@@ -18,7 +18,7 @@ from barlowctl.assemble.start import begin
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
-from barlowctl.model import synchronize_batch_norm
+from barlowctl.model import build_backbone, synchronize_batch_norm
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.objective import barlow_twins_loss
 from barlowctl.recipe import load
@@ -115,6 +115,23 @@ def network(ranks: Ranks, *, dtype: str, norm: bool = True, dropout: float = 0.0
     return method
 
 
+def transformer(ranks: Ranks, *, dtype: str = "float32") -> BarlowTwins:
+    """A vision transformer of two blocks that skips residual branches, on images of 6 x 6 pixels."""
+    torch.manual_seed(3)
+    backbone = build_backbone(
+        "vit_tiny_patch16_224",
+        in_chans=1,
+        img_size=6,
+        patch_size=3,
+        embed_dim=8,
+        depth=2,
+        num_heads=2,
+        drop_path_rate=0.5,
+    )
+    projector = nn.Sequential(nn.Linear(8, 16, bias=False), nn.ReLU(), nn.Linear(16, 12, bias=False))
+    return BarlowTwins(backbone, projector, lambd=0.02, ranks=ranks).to(DTYPES[dtype])
+
+
 @dataclass(frozen=True)
 class Run:
     """Ten steps of an optimizer; the learning rates are the peaks."""
@@ -161,6 +178,13 @@ def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resum
     """Train Barlow Twins with the engine: see `train_method`."""
     method = network(ranks, dtype=run.dtype, norm=run.norm, dropout=run.dropout, form=run.form)
     return train_method(ranks, method, run, folder, stop_at, resume)
+
+
+def train_transformer(
+    ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train a transformer with drop path: see `train_method`."""
+    return train_method(ranks, transformer(ranks, dtype=run.dtype), run, folder, stop_at, resume)
 
 
 def train_method(

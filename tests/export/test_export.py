@@ -21,7 +21,7 @@ from torch import nn
 from barlowctl.errors import UserError
 from barlowctl.export import FORMATS, ExportedModel, export, read_export
 from barlowctl.export.formats import format_named
-from barlowctl.export.formats.torchvision_file import TORCHVISION_NAMES
+from barlowctl.export.formats.torchvision_network import SAME_KEYS
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 
@@ -236,7 +236,7 @@ def test_the_notes_say_what_images_it_expects(tmp_path: Path) -> None:
 
 
 def test_torchvision_names_are_those_that_share_their_keys() -> None:
-    for name in TORCHVISION_NAMES:
+    for name in SAME_KEYS:
         with torch.device("meta"):
             theirs = torchvision.models.get_model(name, weights=None).state_dict()
             ours = timm.create_model(name, num_classes=0).state_dict()
