@@ -156,28 +156,18 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         range=recipe.data.range,
         background=recipe.data.background,
         bands=recipe.data.bands,
-        pooling=recipe.model.pooling,
+        pooling=own.pooling if recipe.model.pooling == "default" else recipe.model.pooling,
     )
-    if preprocessing.pooling != own.pooling:
-        subject = _pooled_otherwise(subject, preprocessing.pooling)
+    if (pooling := preprocessing.pooling) != own.pooling:
+        anew, backbone = subject.untrained, pooled_otherwise(subject.backbone, pooling).eval()
+        untrained = None if anew is None else lambda: pooled_otherwise(anew(), pooling)
+        subject = replace(subject, backbone=backbone, untrained=untrained)
     try:
         check_input(subject.backbone, preprocessing.crop, in_chans=preprocessing.channels)
     except UserError as error:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
     return replace(subject, preprocessing=preprocessing)
-
-
-def _pooled_otherwise(subject: Subject, pooling: str) -> Subject:
-    """The subject, and what it is without training, with features pooled in another way."""
-    build = subject.untrained
-    if pooling == "default":
-        raise UserError(
-            f"--set model.pooling=default: '{subject.name}' was trained with {subject.preprocessing.pooling}",
-            next="without --set model.pooling=default",
-        )
-    untrained = None if build is None else lambda: pooled_otherwise(build(), pooling)
-    return replace(subject, backbone=pooled_otherwise(subject.backbone, pooling).eval(), untrained=untrained)
 
 
 def baseline(subject: Subject, name: str) -> Subject:

@@ -86,8 +86,8 @@ class Preprocessing:
 
     def as_result(self) -> dict[str, Any]:
         """How a picture was shown, for a result."""
-        shown = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
-        return {**shown, **self.departures("pooling")}
+        geometry = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        return {**geometry, **self.departures("pooling")}
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON values: what a run keeps, and what a measurement's identity depends on.

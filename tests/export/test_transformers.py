@@ -87,8 +87,8 @@ def test_every_name_is_of_that_shape() -> None:
             ours = timm.create_model(name, num_classes=0)
             theirs = from_torchvision(torchvision.models.get_model(name).state_dict(), ours.state_dict())
             assert theirs is not None
-            kept = {key: value.shape for key, value in theirs.items() if not key.startswith("classifier.")}
-            assert kept == {key: value.shape for key, value in ours.state_dict().items()}, name
+            backbone_shapes = {key: value.shape for key, value in theirs.items() if not key.startswith("classifier.")}
+            assert backbone_shapes == {key: value.shape for key, value in ours.state_dict().items()}, name
             blocks = tuple(len(stage.blocks) for stage in ours.stages)
             assert (blocks, ours.feature_info[0]["num_chs"]) == (depths, width)
 

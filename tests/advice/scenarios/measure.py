@@ -107,6 +107,7 @@ SCENARIOS = {
     "no such run to embed with": Scenario(["embed", "runs/none", "one folder", "--out", "f.npz"]),
     "no such network": Scenario(["embed", "resnet1001", "one folder", "--out", "f.npz"]),
     "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
+    "pooling that the family lacks": Scenario([*PROBE, "--set", "model.pooling=token"]),
     "one class": Scenario([*PROBE, "--data", "one class"], one_class),
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),

@@ -178,6 +178,16 @@ SCENARIOS = {
             "model.backbone_args={img_size=16}",
         ],
     ),
+    "a size that the network is not for": Scenario(
+        [
+            *TRAIN,
+            "--set",
+            "model.backbone=vit_tiny_patch16_224",
+            "--set",
+            "model.backbone_args={depth=1}",
+        ]
+    ),
+    "an argument that the family lacks": Scenario([*TRAIN, "--set", "model.image_size=16"]),
     "views that nobody compares": Scenario(
         [*TRAIN, "--set", "objective.name=vicreg", "--set", "views.small.count=2", "--set", "views.small.size=16"]
     ),
