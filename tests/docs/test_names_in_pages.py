@@ -62,7 +62,7 @@ def test_files_and_names_are_there(page: str) -> None:
 
 KEY = re.compile(r"(?<![\w./-])((?:data|views|model|objective|optimizer|train|eval)(?:\.[a-z_]+){1,2})(?=`| ?=|\s)")
 RECIPE = re.compile(r"`((?:resnet50|fashion-mnist|imagenet100|cifar10|quickstart)[\w-]*)`")
-FILES = (".md", ".png", ".csv", ".tar", ".beton")
+FILES = (".md", ".png", ".csv", ".tar", ".beton", ".json", ".txt")
 NO_RECIPES = {"fashion-mnist", "imagenet100", "cifar10", "fashion-mnist-NAME", "resnet50-NAME", "resnet50_NAME"}
 
 
