@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,12 +124,14 @@ def diagnose(
     )
 
 
-def save_spectra(path: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor) -> None:
-    """Spectra and the block of C, where there is one, as safetensors."""
+def save_spectra(
+    path: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor, more: Mapping[str, Tensor] | None = None
+) -> None:
+    """Spectra and the block of C, where there is one, as safetensors; `more`: tensors beside them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     c = diagnosis and diagnosis.correlation
     of_c = {"singular_values": c.singular_values.float(), "block": c.block} if c else {}
-    tensors = {**of_c, "eigenvalues": eigenvalues.float()}
+    tensors = {**of_c, "eigenvalues": eigenvalues.float(), **(more or {})}
     with atomic_write(path) as temporary:
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
 

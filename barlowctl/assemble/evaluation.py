@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from barlowctl.assemble.data import ImageSet, build_loader, evaluation_spec, open_recipe_images
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save_spectra
+from barlowctl.assemble.gain import ANSWERS, file_of
 from barlowctl.assemble.labelled import check_comparable, check_distinct
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
@@ -151,6 +152,7 @@ class OnlineEvaluation:
         self.why_not: str | None = None
         self._notify = notify
         self._latest: tuple[Diagnosis | None, Tensor] | None = None
+        self._answers: dict[str, Tensor] = {}
         self._left_out = set[str]()
         self._collapsed = False
         if recipe.eval.queries != "off" and recipe.eval.every_epochs:
@@ -200,14 +202,16 @@ class OnlineEvaluation:
     def __call__(self) -> dict[str, float]:
         """Measure now; the method's state and modes are left as they were."""
         bank, bank_labels = self._features(self.source, self.bank)
-        values = self._diagnostics(bank)
+        values, self._answers = self._diagnostics(bank), {}
         if self.queries is not None:
             queries, labels = self._features(self.queries, self.chosen)  # without those that cannot be read
             bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
             self.why_not = meaning.of_labels(bank_labels, labels)
             self.why_not = self.why_not or meaning.of_features(torch.cat([bank, queries]))
             if self.why_not is None:
-                values["knn"] = knn_accuracy(bank, bank_labels, queries, labels)
+                votes = knn_votes(bank, bank_labels, queries, labels)
+                values["knn"] = 100.0 * knn.accuracy(votes.scores, labels)
+                self._answers = {ANSWERS: (votes.predictions == labels).to(torch.uint8)}
             else:
                 self._notify(f"no online kNN: {self.why_not}")
         return values
@@ -242,12 +246,13 @@ class OnlineEvaluation:
         """A run's result, with the reason in the place of a kNN that means nothing."""
         return result if self.why_not is None else {**result, "knn": None, "knn_reason": self.why_not}
 
-    def record(self, folder: Path) -> Sink:
-        """A sink that saves the spectra of an evaluation under its step."""
+    def record(self, run: Path) -> Sink:
+        """A sink that saves the spectra of an evaluation under its step; see `gain` for what else."""
 
         def sink(event: Event) -> None:
             if isinstance(event, Evaluated) and self._latest is not None:
-                save_spectra(folder / f"step-{event.step:08d}.safetensors", *self._latest)
+                answers = self._answers if self.recipe.init.weights else {}
+                save_spectra(file_of(run, event.step), *self._latest, answers)
 
         return sink
 
@@ -268,8 +273,7 @@ class OnlineEvaluation:
         return extracted.features, extracted.labels
 
 
-def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
-    """Top-1 of a kNN with k = 20, percent."""
+def knn_votes(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> knn.Votes:
+    """Of a kNN with k = 20, over the classes of bank and queries."""
     classes = int(torch.maximum(bank_labels.max(), labels.max())) + 1
-    votes = knn.knn_predict(bank, bank_labels, queries, k=(ONLINE_K,), num_classes=classes)
-    return 100.0 * knn.accuracy(votes[ONLINE_K].scores, labels)
+    return knn.knn_predict(bank, bank_labels, queries, k=(ONLINE_K,), num_classes=classes)[ONLINE_K]

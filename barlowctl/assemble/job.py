@@ -197,7 +197,7 @@ def pretrain(
         evaluation = OnlineEvaluation(
             method, job.source, job.split, recipe, job.runtime, job.device, job.data, notify=tell
         )
-        spectra = guarded(evaluation.record(run / "diagnostics"), f"the folder '{run / 'diagnostics'}'", tell)
+        spectra = guarded(evaluation.record(run), f"the folder '{run / 'diagnostics'}'", tell)
         everywhere = broadcast(emit, spectra)
         queries = None if evaluation.queries is job.source else evaluation.queries
         if note := run_images.note_queries(run, queries):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.assemble import precision, run_images
+from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped, UserError
@@ -76,7 +77,7 @@ def launch(
             values = pretrain(job, run, emit, digest=digest, stop=stop, resume=has_checkpoint, evaluated=evaluated)
         if not ranks.first:
             return {}
-        result = {"run": str(run), "finished": rundir.now(), **values}
+        result = {"run": str(run), "finished": rundir.now(), **values, **since_start(run)}
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))
     return result
@@ -220,6 +221,7 @@ def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
     except RunStopped:
         raise
     except BaseException:
-        if not (checkpoint.list_checkpoints(run / "checkpoints") or any(sinks.records(run / "metrics.jsonl"))):
+        has_steps = any(record["step"] for record in sinks.records(run / "metrics.jsonl"))  # more than its start
+        if not (checkpoint.list_checkpoints(run / "checkpoints") or has_steps):
             shutil.rmtree(run, ignore_errors=True)
         raise

@@ -70,6 +70,7 @@ class Resolved:
             checkpoint_every_epochs=train.checkpoint_every_epochs,
             keep_checkpoints=train.keep_checkpoints,
             evaluate_every_epochs=self.recipe.eval.every_epochs,
+            evaluate_start=bool(self.recipe.init.weights),
             checkpoint_every_steps=train.checkpoint_every_steps,
             micro_batch=train.micro_batch,
             activation_checkpointing=train.activation_checkpointing,

@@ -164,7 +164,8 @@ class _Lines:
                 self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {text}  left {duration(left)}")
             case Evaluated():
                 what = "evaluation" if "knn" in event.values else "diagnostics"
-                self.console.say(f"  {what}  " + _text(event.values, MEASURED))
+                when = " of the start" if event.epoch < 0 else ""
+                self.console.say(f"  {what}{when}  " + _text(event.values, MEASURED))
             case Notice():
                 self.console.say(f"note: {event.text}")
 
@@ -176,6 +177,7 @@ class _Live:
         self.console = console
         self.terms: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
+        self.start: dict[str, float] = {}  # what was measured before the first step
 
     def __enter__(self) -> _Live:
         from rich.live import Live
@@ -208,8 +210,12 @@ class _Live:
                 within = event.step - event.epoch * self.steps_per_epoch
                 self.bars.update(self.epoch, completed=within, description=f"epoch {event.epoch + 1}")
                 self.metrics.update(event.values)
-            case EpochDone() | Evaluated():
+            case EpochDone():
                 self.metrics.update(event.values)
+            case Evaluated():
+                self.metrics.update(event.values)
+                if event.epoch < 0:
+                    self.start = dict(event.values)
             case Notice():
                 self.console.say(f"note: {event.text}")
             case CheckpointSaved() | RunFinished():
@@ -222,4 +228,6 @@ class _Live:
         training = ("loss", *self.terms, "lr_weights", "images_per_second", "data_wait")
         first = _text(self.metrics, training)
         second = _text(self.metrics, MEASURED)
-        return Group(self.bars, *(Text(line) for line in (first, second) if line))
+        start = _text(self.start, MEASURED)
+        third = f"at the start: {start}" if start else ""
+        return Group(self.bars, *(Text(line) for line in (first, second, third) if line))

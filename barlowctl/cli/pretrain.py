@@ -37,6 +37,7 @@ SUMMARY = (
     "steps",
     "loss",
     "knn",
+    "knn_start",
     "feature_spread",
     "effective_rank",
     "images_per_second",
@@ -235,6 +236,8 @@ def _train(
             result = launch(job, directory, display, resume=resume, monitors=monitors)
     if ranks.first:
         console.table("", ("result", "value"), [(key, result[key]) for key in SUMMARY if key in result])
+        if "since_start" in result:
+            console.say(f"since the start: {result['since_start']}")
         console.say(f"run: {result['run']}")
         if not console.quiet:
             then = next_commands(Path(result["run"]), recipe, job.source)

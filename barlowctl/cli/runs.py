@@ -67,6 +67,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
     keys = [key for key in _metrics(opened) if key in opened.last]
     rows += [(key, f"{opened.last[key]:.5g}") for key in keys]
+    rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
     rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(opened)) or "none yet")]
     console.table("", ("", "value"), rows)
     for key in ("loss", "knn"):

@@ -38,8 +38,8 @@ from barlowctl.runs.history import terms_of
 NEIGHBOUR_IMAGES, NEIGHBOUR_QUERIES, NEIGHBOURS = 1000, 5, 8
 SMALLEST = 1e-6  # of a spectrum's largest value: what is below is rounding, or more dimensions than samples
 SUMMARY = (
-    "epochs", "steps", "loss", "knn", "effective_rank", "embedding_spread", "mean_diagonal", "images_per_second",
-    "cpu_seconds",
+    "epochs", "steps", "loss", "knn", "knn_start", "effective_rank", "embedding_spread", "mean_diagonal",
+    "images_per_second", "cpu_seconds",
 )  # fmt: skip
 
 
@@ -134,6 +134,7 @@ def _gather(
         for key in saved.keys() & {"singular_values", "eigenvalues"}:  # the last file's remain
             values = saved[key].tolist()
             spectra[key] = [value for value in values if value > SMALLEST * max(values)]
+    readings += [f"Since the start: {result['since_start']}."] if "since_start" in result else []
     readings += _readings(recipe, {key: values[-1] for key, (_, values) in metrics.items()})
     if images:
         try:

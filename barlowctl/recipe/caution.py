@@ -9,11 +9,27 @@ SMALLEST_SHARE = 0.25
 """Of a square picture's area; an evaluation crop that shows less is no evaluation of the picture."""
 USUAL_MARGIN = IMAGENET.resize / IMAGENET.crop
 """Shorter side over centre crop, as ImageNet is evaluated."""
+FROZEN_AT_RANDOM = ("patch_embed", "stem")
+"""Parts that are frozen from the beginning on purpose: MoCo v3 keeps a random patch embedding (arXiv 2104.02057)."""
 
 
 def cautions(recipe: Recipe) -> list[str]:
     """A sentence for each thing that somebody should look at; none for a recipe that is as recipes are."""
-    return of_geometry(recipe.views.size, recipe.eval.resize, recipe.eval.crop)
+    return [*of_geometry(recipe.views.size, recipe.eval.resize, recipe.eval.crop), *of_random_weights(recipe)]
+
+
+def of_random_weights(recipe: Recipe) -> list[str]:
+    """As `cautions`, of random weights that are kept; those of a stem, or of a patch embedding, may be."""
+    train = recipe.train
+    if recipe.init.weights:
+        return []
+    advice = "name weights to start from with --init"
+    if train.freeze not in ("none", *FROZEN_AT_RANDOM):
+        return [f"train.freeze = '{train.freeze}' keeps random weights as they are; {advice}"]
+    if train.freeze_backbone_epochs:
+        epochs = f"{train.freeze_backbone_epochs:g} epochs" if train.freeze_backbone_epochs != 1 else "epoch"
+        return [f"for the first {epochs} the heads learn from a backbone of random weights; {advice}"]
+    return []
 
 
 def of_geometry(size: int, resize: int, crop: int) -> list[str]:

@@ -60,13 +60,18 @@ class AfterEpoch:
                 values = dict(self.online())
         except KeyboardInterrupt:
             interrupted = True
-            say(Notice(f"the evaluation after epoch {epoch + 1} was broken off: --resume makes it"))
+            say(Notice(f"the evaluation {_when(epoch)} was broken off: --resume makes it"))
         except Exception as error:
             self.method.train()
-            say(Notice(f"no evaluation after epoch {epoch + 1}: {one_line(error)}; training goes on"))
+            say(Notice(f"no evaluation {_when(epoch)}: {one_line(error)}; training goes on"))
         else:
             self.note(values)
             say(Evaluated(self.progress.step, epoch, values))
         finally:
             restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
         return interrupted
+
+
+def _when(epoch: int) -> str:
+    """When an evaluation was due, for people."""
+    return f"after epoch {epoch + 1}" if epoch >= 0 else "of the start"

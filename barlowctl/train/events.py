@@ -47,7 +47,7 @@ class Evaluated:
     """Online evaluation: kNN where labels exist, and the diagnostics."""
 
     step: int
-    epoch: int
+    epoch: int  # -1: before the first step
     values: Mapping[str, float]
 
 

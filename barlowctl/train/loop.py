@@ -81,7 +81,7 @@ class Loop:
         progress, settings = self.progress, self.settings
         self.trained.method.train()
         ended = settings.epoch_ended_at(progress.step)
-        if ended is not None and settings.evaluates_after(ended):  # resumed before or after that
+        if ended is not None and settings.evaluates_after(ended):  # resumed before or after that, or at the start
             self.after_epoch.note(evaluated or {})
             if evaluated is None:
                 self._evaluate(ended)

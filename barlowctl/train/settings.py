@@ -23,6 +23,7 @@ class Settings:
     checkpoint_every_epochs: int
     keep_checkpoints: int
     evaluate_every_epochs: int
+    evaluate_start: bool = False  # before the first step too
     lr_schedule: Callable[[int], float] | None = None  # step -> factor; None: `scheduled`
     checkpoint_every_steps: int = 0
     micro_batch: int = 0
@@ -42,17 +43,19 @@ class Settings:
         return steps_of(self.epochs, self.steps_per_epoch)
 
     def evaluates_after(self, epoch: int) -> bool:
-        """Whether an online evaluation follows an epoch, counted from 0."""
+        """Whether an online evaluation follows an epoch, counted from 0; of -1: whether one comes before the first."""
         every = self.evaluate_every_epochs
+        if epoch < 0:
+            return every > 0 and self.evaluate_start
         last = math.ceil(self.total_steps / self.steps_per_epoch) - 1
         return every > 0 and ((epoch + 1) % every == 0 or epoch == last)
 
     def epoch_ended_at(self, step: int) -> int | None:
-        """The epoch, counted from 0, that has ended after so many steps; None: within one, or before the first."""
+        """The epoch, counted from 0, that has ended after so many steps; -1: before the first one; None: within one."""
         epoch, within = divmod(step, self.steps_per_epoch)
         if within and step == self.total_steps:
             return epoch
-        return epoch - 1 if epoch and within == 0 else None
+        return epoch - 1 if within == 0 else None
 
     def lr_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step, counted from 0."""

@@ -14,6 +14,7 @@ from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.recipe import load
+from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.optim import OPTIMIZERS
 
@@ -151,3 +152,15 @@ def test_a_run_of_before_there_was_freezing_has_the_digest_it_had() -> None:
     values = recipe.model_dump(mode="json")
     del values["train"]["freeze"], values["train"]["freeze_backbone_epochs"], values["optimizer"]["layer_decay"]
     assert load.digest(load.validate(values, "before")) == load.digest(recipe)
+
+
+def test_random_weights_that_are_kept_are_warned_about() -> None:
+    def says(*changes: str) -> list[str]:
+        return cautions(recipe_of(*RESNET, *changes))
+
+    kept = "train.freeze = 'layer2' keeps random weights as they are; name weights to start from with --init"
+    assert says("train.freeze=layer2", "train.freeze_backbone_epochs=1") == [kept]
+    waits = "for the first 2.5 epochs the heads learn from a backbone of random weights; "
+    assert says("train.freeze_backbone_epochs=2.5") == [f"{waits}name weights to start from with --init"]
+    assert says("train.freeze=layer2", "train.freeze_backbone_epochs=1", "init.weights=run") == []
+    assert says("train.freeze=stem") == says("train.freeze=patch_embed") == says() == []
