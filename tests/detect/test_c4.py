@@ -212,3 +212,56 @@ def test_with_recomputation_activations_of_res5_are_not_kept() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         ModelSettings().pooled = 7  # type: ignore[misc]
+
+
+def test_in_training_rois_go_through_the_fourth_stage_once_and_in_a_test_detections_go_again() -> None:
+    model = detectors.detector().train()
+    rows: list[int] = []
+    model.heads.box_head.register_forward_hook(lambda head, inputs, output: rows.append(len(inputs[0])))
+    model(detectors.batch())
+    assert rows == [2 * 16]
+    rows.clear()
+    (detections,) = model.eval().predict(detectors.images([(64, 96)]), [(64, 96)])
+    assert rows == [20, len(detections)]
+
+
+def test_the_extra_norm_stands_behind_the_last_relu_and_before_everything_else() -> None:
+    model = detectors.detector().train()
+    features = {"res4": torch.randn(1, 64, 4, 6)}
+    boxes = [torch.tensor([[4.0, 4, 60, 60], [30, 10, 90, 50]])]
+    inputs: list[Tensor] = []
+    model.heads.box_head.norm.register_forward_pre_hook(lambda norm, x: inputs.append(x[0]))
+    regions = model.heads.regions(features, boxes, [(64, 96)])
+    assert regions.shape == (2, 128, 7, 7)
+    assert inputs[0].min() == 0  # behind a ReLU
+    torch.testing.assert_close(regions.mean(dim=(0, 2, 3)), torch.zeros(128), atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.heads.vectors(regions), regions.mean(dim=(2, 3)))
+    assert model.heads.mask_regions(features, boxes, [(64, 96)], regions) is regions
+
+
+@pytest.mark.parametrize("label", range(detectors.CLASSES))
+def test_labels_are_those_of_the_data(label: int) -> None:
+    """The background's score is the predictor's first, and class 0 is the second."""
+    model = detectors.detector().eval()
+    with torch.no_grad():
+        model.heads.box_predictor.cls_score.bias[1 + label] = 20.0
+    (detections,) = model.predict(detectors.images([(64, 96)]), [(64, 96)])
+    assert len(detections) > 0
+    assert set(detections.labels.tolist()) == {label}
+    with torch.no_grad():
+        model.heads.box_predictor.cls_score.bias[0] = 40.0
+    (detections,) = model.predict(detectors.images([(64, 96)]), [(64, 96)])
+    assert len(detections) == 0
+
+
+def test_a_box_is_moved_by_the_deltas_of_its_own_class() -> None:
+    model = detectors.detector(masks=False).eval()
+    with torch.no_grad():
+        model.heads.box_predictor.cls_score.bias[1 + 2] = 20.0
+        model.heads.box_predictor.bbox_pred.weight.zero_()
+        model.heads.box_predictor.bbox_pred.bias.view(3, 4)[2, 0] = 5.0  # dx of class 2: half a width, by weight 10
+        model.heads.box_predictor.bbox_pred.bias.view(3, 4)[:2] = 3.0
+    features, proposal = {"res4": torch.randn(1, 64, 4, 6)}, torch.tensor([[10.0, 10, 30, 50]])
+    ((boxes, scores, labels, masks),) = model.heads.detect(features, [proposal], [(64, 96)])
+    assert (boxes.tolist(), labels.tolist(), masks) == ([[20, 10, 40, 50]], [2], None)
+    assert scores.item() > 0.99
