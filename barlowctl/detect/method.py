@@ -115,7 +115,7 @@ class Detection(Trainable):
         mean, std, luma = (torch.tensor(v, device=parameter.device).view(-1, 1, 1) for v in (self.mean, self.std, LUMA))
         tensors = torch.zeros(len(images), len(self.mean), height, width, device=parameter.device)
         for row, image in zip(tensors, images, strict=True):
-            pixels = image.to(torch.float32) / 255
+            pixels = image.to(parameter.device, torch.float32) / 255
             if len(self.mean) == 1:
                 pixels = (pixels * luma).sum(dim=0, keepdim=True)
             row[:, : image.shape[-2], : image.shape[-1]] = (pixels - mean) / std

@@ -144,3 +144,15 @@ def test_under_autocast_losses_are_float32_and_near() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         (detections,) = model.eval().predict(detectors.images([(64, 96)]), [(64, 96)])
     assert detections.boxes.dtype == detections.scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("head", ["c4", "fpn"])
+def test_weights_that_are_not_numbers_give_a_loss_that_is_none(head: str) -> None:
+    """The engine reads it and says that the training diverged; boxes that are no numbers must not break it off."""
+    model = detectors.detector(head=head, settings=replace(detectors.SMALL, box_features=8)).train()
+    with torch.no_grad():
+        for parameter in model.rpn.parameters():
+            parameter.fill_(torch.nan)
+        model.heads.box_predictor.cls_score.weight.fill_(torch.nan)
+    assert torch.isnan(model(detectors.batch()).loss)
+    assert [len(detections) for detections in model.eval().predict(detectors.images([(64, 96)]), [(64, 96)])] == [0]
