@@ -34,7 +34,7 @@ class Overfit:
     """A training on the first sixteen images of the generated set, written to `folder`."""
 
     folder: Path
-    steps: int = 600
+    steps: int = 500
     batch: int = 4
     lr: float = 1e-3
     channels: tuple[int, ...] = (16, 32, 64, 96)
@@ -69,7 +69,7 @@ class Overfit:
         return min(1.0, (step + 1) / self.warmup) * (0.1 if step >= self.steps * 5 // 6 else 1.0)
 
     def train(self, report: int = 0) -> Detection:
-        """The detector after all steps; its losses are printed every `report` of them."""
+        """The detector after all steps; losses are printed every `report` of them."""
         model = build(
             self.backbone(),
             num_classes=len(self.images.classes),
