@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from barlowctl.assemble import label_free
 from barlowctl.assemble.data import ImageSet, build_loader, evaluation_spec, open_recipe_images
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save_spectra
 from barlowctl.assemble.gain import ANSWERS, file_of
@@ -27,6 +28,7 @@ from barlowctl.methods import Method
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.events import Evaluated, Event, Sink
+from barlowctl.train.online_probe import OnlineProbe
 
 EVALUATION_BATCH = 500
 ONLINE_K = 20
@@ -124,11 +126,11 @@ def while_training(recipe: Recipe) -> OnMeasuring:
 
 
 class OnlineEvaluation:
-    """Measures kNN top-1 (percent, where labels exist) and the diagnostics of a method when called.
+    """Measures kNN and linear top-1 (percent, where labels exist) and the diagnostics of a method when called.
 
     The bank is a fixed draw of the images trained on; the queries are held-out images or the val split. `record`
     keeps the spectra and a look at C of every evaluation in the run's folder `diagnostics`. `notify` is told when
-    there will be no kNN though the recipe asks for one.
+    there will be no kNN though the recipe asks for one. `probe` learns while the method trains, and is asked here.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class OnlineEvaluation:
         generator = np.random.Generator(np.random.Philox(key=recipe.seed + 1))
         self.bank = np.sort(generator.permutation(trained_on)[: recipe.eval.bank])
         self.queries: ImageSet | None = None
+        self.probe: OnlineProbe | None = None
         self.chosen = held_out[: recipe.eval.max_queries]
         self.why_not: str | None = None
         self._notify = notify
@@ -212,6 +215,8 @@ class OnlineEvaluation:
                 votes = knn_votes(bank, bank_labels, queries, labels)
                 values["knn"] = 100.0 * knn.accuracy(votes.scores, labels)
                 self._answers = {ANSWERS: (votes.predictions == labels).to(torch.uint8)}
+                if self.probe is not None and self.probe.has_learned:
+                    values["linear"] = 100.0 * knn.accuracy(self.probe.predict(queries), labels)
             else:
                 self._notify(f"no online kNN: {self.why_not}")
         return values
@@ -225,6 +230,9 @@ class OnlineEvaluation:
                 "feature_spread": diagnostics.feature_spread(bank),
                 "effective_rank": diagnostics.effective_rank(bank),
                 "alpha": diagnostics.spectrum_decay(bank),
+                **label_free.while_training(
+                    self.method, bank, self.source, self.recipe, self.runtime, self.device, self.bank
+                ),
                 **(diagnosis.values() if diagnosis else {}),
             }
             self._latest = (diagnosis, diagnostics.eigenspectrum(bank))

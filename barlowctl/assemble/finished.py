@@ -21,9 +21,11 @@ from barlowctl.train import checkpoint
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's newest sound checkpoint, on the CPU, in evaluation mode.
+    """A run's newest sound checkpoint, or one that was named, on the CPU, in evaluation mode.
 
-    `finished` is False for a run that is still going or was stopped; `notes` say what was skipped.
+    Attributes:
+        path: of the run. step: of the checkpoint. newest: whether no other one was named.
+        finished: False for a run that is still going or was stopped. notes: what was skipped.
     """
 
     path: Path
@@ -32,17 +34,23 @@ class FinishedRun:
     step: int
     finished: bool
     notes: tuple[str, ...]
+    newest: bool = True
 
 
 def open_run(path: Path) -> FinishedRun:
-    """Read a run directory.
+    """Read a run directory, or one of its checkpoints (`RUN/checkpoints/step-00000123`).
 
     Raises:
         UserError: not a run, no usable checkpoint, or weights that do not fit the recipe.
     """
+    state = path if (of_run := rundir.run_of_checkpoint(path)) else None
+    path = of_run or path
     recipe = recipe_of(path)
     method = build_method(recipe, Context.noted(_noted(path)))
-    loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
+    if state is None:
+        loaded = checkpoint.load_latest(path / "checkpoints", model_only=True)
+    else:
+        loaded = checkpoint.load(state, model_only=True)
     if difference := describe_difference(method.state_dict(), loaded.state.model):
         raise UserError(
             f"the weights in '{loaded.path}' do not fit the run's recipe: the file {difference}",
@@ -50,10 +58,14 @@ def open_run(path: Path) -> FinishedRun:
         )
     method.load_state_dict(dict(loaded.state.model))
     method.eval().to(torch.float32)
-    finished = (path / "result.json").is_file()
-    notes = loaded.notes + (() if finished else (f"the run is not finished: this is step {loaded.state.step}",))
+    finished, step = (path / "result.json").is_file(), loaded.state.step
+    notes = loaded.notes
+    if state is not None:
+        notes += (f"this is step {step} of the run, the checkpoint that was named",)
+    elif not finished:
+        notes += (f"the run is not finished: this is step {step}",)
     notes += note_edited(path, recipe)
-    return FinishedRun(path, recipe, method, loaded.state.step, finished, notes)
+    return FinishedRun(path, recipe, method, step, finished, notes, newest=state is None)
 
 
 def _noted(path: Path) -> object:

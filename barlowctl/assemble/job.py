@@ -39,6 +39,7 @@ from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
 from barlowctl.train.layer_decay import layer_scales
 from barlowctl.train.monitors import guarded
+from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.optim import build_optimizer
 
 
@@ -192,11 +193,13 @@ def pretrain(
     def tell(text: str) -> None:
         emit(Notice(text))
 
-    evaluation, everywhere = None, emit
+    evaluation, everywhere, probe = None, emit, None
     if job.ranks.first:
         evaluation = OnlineEvaluation(
             method, job.source, job.split, recipe, job.runtime, job.device, job.data, notify=tell
         )
+        if recipe.eval.linear and evaluation.queries is not None:
+            probe = evaluation.probe = OnlineProbe(count_classes(job.source), recipe.eval.linear_lr)
         spectra = guarded(evaluation.record(run), f"the folder '{run / 'diagnostics'}'", tell)
         everywhere = broadcast(emit, spectra)
         queries = None if evaluation.queries is job.source else evaluation.queries
@@ -216,6 +219,7 @@ def pretrain(
             recipe_digest=digest,
             evaluate=evaluation,
             evaluated=evaluated,
+            probe=probe,
             stop=stop,
             resume=resume,
             ranks=job.ranks,

@@ -173,7 +173,8 @@ def _check_room(job: Job, run: Path | None) -> None:
     """
     folder = rundir.runs_home() if run is None else run
     existing = len(checkpoint.list_checkpoints(folder / "checkpoints")) if run is not None else 0
-    size, keep = checkpoint_bytes(job.method, job.recipe), job.recipe.train.keep_checkpoints
+    train = job.recipe.train
+    size, keep = checkpoint_bytes(job.method, job.recipe), train.keep_checkpoints + (train.keep_best != "off")
     needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(

@@ -23,7 +23,8 @@ class NextCommands:
 
 def next_commands(run: Path, recipe: Recipe, source: ImageSet) -> NextCommands:
     """What to do with a run that was trained on `source`: probe it where its images can be measured on."""
-    export = shell.line("barlowctl", "export", run, "--format", "timm")
+    best = ("--best",) if recipe.train.keep_best != "off" else ()
+    export = shell.line("barlowctl", "export", run, *best, "--format", "timm")
     why_not = _no_probe(run, recipe, source)
     if why_not is None:
         return NextCommands((shell.line("barlowctl", "probe", run), export), None)

@@ -24,6 +24,8 @@ from barlowctl.runs import rundir
 def locate(what: str) -> tuple[Path, tuple[str, ...]]:
     """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
     path, run = Path(what), rundir.runs_home() / what
+    if rundir.run_of_checkpoint(run):
+        return run, ()
     is_path = rundir.is_run(path) or path.is_file() or (path / "config.json").is_file()  # another folder is neither
     if is_path or not rundir.is_run(run):
         return path, ()

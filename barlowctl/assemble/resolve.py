@@ -77,6 +77,9 @@ class Resolved:
             gradient_scale=train.gradient_scale,
             cuda_graph=train.cuda_graph,
             clip_grad_norm=self.recipe.optimizer.clip_grad_norm,
+            keep_best=train.keep_best,
+            stop=train.stop,
+            stop_after=train.stop_after,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from barlowctl import launcher
+from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -24,13 +24,23 @@ else:
 EPILOG = examples(
     "barlowctl export",
     "barlowctl export runs/NAME --format hub --out my-model",
+    "barlowctl export runs/NAME --best",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
 FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
 
 def export(
-    run: Annotated[str | None, options.run("A run's name or directory. Default: the newest finished run.")] = None,
+    run: Annotated[
+        str | None,
+        options.run(
+            "A run's name or directory, or one of its checkpoints (RUN/checkpoints/step-00000123). Default: the newest "
+            "finished run."
+        ),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of a run with train.keep_best: the best state in place of the newest.")
+    ] = False,
     format: Annotated[Format, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.")] = "timm",
     out: Annotated[Path | None, options.out("File (or folder) to write, new. Default: in the run.")] = None,
     with_projector: Annotated[
@@ -57,19 +67,24 @@ def export(
     command reports success.
     """
     from barlowctl.export import export as write
-    from barlowctl.runs.rundir import find
+    from barlowctl.runs import rundir
 
     launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
     if run is not None and from_official is not None:
         raise UserError("a run and --from-official exclude each other", next="without --from-official")
+    if best and from_official is not None:
+        raise UserError("--best is of a run, and --from-official of a file", next="without --best")
     if from_official is not None:
         from barlowctl.export import read_official
 
         model, name, folder = read_official(from_official), from_official.stem, Path()
     else:
-        folder = options.newest_finished(console) if run is None else find(run)
-        model, name = _model_of(folder, console), folder.resolve().name
+        state = options.newest_finished(console) if run is None else rundir.find_state(run)
+        state = _best_of(state, console) if best else state
+        folder = rundir.run_of_checkpoint(state) or state
+        name = folder.resolve().name if folder == state else f"{folder.resolve().name}-{state.name}"
+        model = _model_of(state, console)
     target = out or folder / f"{name}-{format}{FORMATS[format].suffix}"
     report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
     for note in report.notes:
@@ -93,6 +108,38 @@ def export(
             "notes": list(report.notes),
         }
     )
+
+
+def _best_of(run: Path, console: Console) -> Path:
+    """The checkpoint that a run keeps as its best.
+
+    Raises:
+        UserError: it keeps none, or has not evaluated yet; a checkpoint was named.
+    """
+    from barlowctl.assemble.run_recipe import recipe_of
+    from barlowctl.criteria import CRITERIA
+    from barlowctl.runs import rundir
+    from barlowctl.runs.best import choose
+    from barlowctl.runs.history import read
+
+    if rundir.run_of_checkpoint(run) is not None:
+        raise UserError(f"'{run}' is one state of a run, and --best is another", next="without --best")
+    measure = recipe_of(run).train.keep_best
+    if measure == "off":
+        raise UserError(
+            f"'{run}' keeps no best state: its train.keep_best is off",
+            allowed="a checkpoint that is there; `runs best` names the best of them",
+            next=shell.line("barlowctl", "runs", "best", run),
+        )
+    choice = choose(read(run), CRITERIA[measure])
+    if choice is None or choice.weights is None:
+        why = "no evaluation has measured it" if choice is None else f"the checkpoint of step {choice.step} is gone"
+        raise UserError(
+            f"the best state of '{run}' by {measure} is not there: {why}",
+            next=shell.line("barlowctl", "runs", "show", run),
+        )
+    console.say(f"the best by {measure}: {choice.value:.5g} after epoch {choice.epoch} (step {choice.step})")
+    return choice.weights
 
 
 def _model_of(run: Path, console: Console) -> ExportedModel:

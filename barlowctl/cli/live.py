@@ -35,8 +35,10 @@ LABELS = {
     "feature_spread": "spread",
     "embedding_spread": "embedding spread",
     "effective_rank": "rank",
+    "linear": "linear",
+    "lidar": "LiDAR",
 }
-MEASURED = ("knn", "feature_spread", "embedding_spread", "effective_rank")
+MEASURED = ("knn", "linear", "lidar", "feature_spread", "embedding_spread", "effective_rank")
 """What is shown of an evaluation."""
 
 

@@ -38,8 +38,10 @@ SUMMARY = (
     "loss",
     "knn",
     "knn_start",
+    "linear",
     "feature_spread",
     "effective_rank",
+    "stopped_early",
     "images_per_second",
     "cpu_seconds",
 )

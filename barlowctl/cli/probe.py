@@ -51,6 +51,12 @@ def probe(
     linear: Annotated[
         bool, typer.Option("--linear", help="A linear classifier on frozen features.", rich_help_panel=MEASURES)
     ] = False,
+    lidar: Annotated[
+        bool,
+        typer.Option(
+            "--lidar", help="LiDAR of a run, over its own distortions: it needs no labels.", rich_help_panel=MEASURES
+        ),
+    ] = False,
     protocol: Annotated[
         Literal["fast", "paper", "both"] | None,
         options.protocol(
@@ -108,7 +114,7 @@ def probe(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a frozen or fine-tuned network on labelled images; without --knn, --linear ...: kNN and linear.
+    """Measure a frozen or fine-tuned network on labelled images; without --knn, --linear ...: kNN, linear and LiDAR.
 
     Nothing is chosen on test images: the settings of the fast linear classifier are chosen on a tenth of the
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
@@ -125,7 +131,7 @@ def probe(
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
-    tasks = _tasks(knn, linear, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
+    tasks = _tasks(knn, linear, lidar, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
     data = images_of(opened, data)
@@ -192,6 +198,7 @@ def _say_preprocessing(console: Console, opened: Subject) -> None:
 def _tasks(
     knn: bool,
     linear: bool,
+    lidar: bool,
     protocol: str | None,
     semi: list[int] | None,
     semi_list: Path | None,
@@ -200,7 +207,7 @@ def _tasks(
     seeds: int,
     overrides: list[str],
 ) -> Tasks:
-    """What is measured: kNN and the fast linear classifier, if nothing was named.
+    """What is measured: kNN, the fast linear classifier and LiDAR, if nothing was named.
 
     Raises:
         UserError: values that no protocol has.
@@ -230,13 +237,14 @@ def _tasks(
             allowed="with --finetune, --semi 1 or --semi 10",
             next="--finetune",
         )
-    named = knn or linear or protocol is not None or bool(semi) or finetune
+    named = knn or linear or lidar or protocol is not None or bool(semi) or finetune
     trained = ["linear"] if protocol in ("paper", "both") else []
     fine_tuned = [*(f"semi-{percent}" for percent in dict.fromkeys(semi or [])), *(["finetune"] if finetune else [])]
     trained += [f"{name}-modern" if finetune_protocol == "modern" else name for name in fine_tuned]
     tasks = Tasks(
         knn=knn or not named,
         linear=(linear and protocol != "paper") or protocol in ("fast", "both") or not named,
+        lidar=lidar or not named,
         trained=tuple(trained),
         seeds=seeds,
         subset=semi_list,

@@ -28,7 +28,8 @@ def write_result(file: Path, result: dict[str, Any]) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
-    earlier = {key: before[key] for key in ("knn", "linear", *TRAINED) if key in before and key not in result}
+    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", *TRAINED)
+    earlier = {key: before[key] for key in earlier_keys if key in before and key not in result}
     baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
     for baseline in result["floors"]:
         name = baseline["name"]
@@ -70,6 +71,9 @@ def show_result(
     if result["feature_spread"] is not None:
         spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
         console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
+    label_free = {"rankme": "RankMe", "lidar": "LiDAR", "feature_lidar": "LiDAR of the features"}
+    if of_run := [f"{label} {result[key]:.1f}" for key, label in label_free.items() if result.get(key) is not None]:
+        console.say("without labels: " + ", ".join(of_run))
 
 
 def _knn_cell(measured: dict[str, Any], name: str) -> Any:

@@ -15,6 +15,7 @@ from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
+from barlowctl.cli.runs_best import best
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
 
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Group,
-    help="List, show, compare and watch runs.",
+    help="List, show, compare and watch runs, and choose the best.",
     epilog=examples("barlowctl runs list", "barlowctl runs watch"),
     no_args_is_help=True,
 )
 
 Run = Annotated[str | None, options.run("A run's name or directory. Default: the newest run.")]
 MEASURED = (
-    "knn", "feature_spread", "embedding_spread", "effective_rank", "lr_weights", "grad_norm", "images_per_second",
-    "data_wait",
+    "knn", "linear", "feature_spread", "embedding_spread", "effective_rank", "rankme", "lidar", "feature_lidar",
+    "alpha", "lr_weights", "grad_norm", "images_per_second", "data_wait",
 )  # fmt: skip
 
 
@@ -178,6 +179,9 @@ def watch(
     console.result(_summary(opened))
 
 
+app.command("best", cls=Command, epilog="barlowctl runs best --by lidar")(best)
+
+
 def _is_submitted(run: Path) -> bool:
     """Whether `pretrain --slurm` has submitted a run that has not begun: its script is there, and nothing else."""
     return run.with_name(f"{run.name}.sbatch").is_file() and not (run / "run.json").is_file()
@@ -252,7 +256,8 @@ def _state(run: History) -> str:
             speed = f", {rate:,.0f} images/s" if rate else ""
             return f"running, {where}{speed}, last record {duration(run.seen)} ago"
         case "finished":
-            return f"finished, {where}"
+            early = run.result.get("stopped_early")
+            return f"finished early, {where}: {early}" if early else f"finished, {where}"
         case _:
             return f"stopped at {where}"
 

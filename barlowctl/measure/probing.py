@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from barlowctl.assemble import label_free
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.diagnosis import diagnose, pictures, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import extract_readable
@@ -33,6 +34,7 @@ from barlowctl.recipe.protocol import Protocol
 from barlowctl.train.events import Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
+LABEL_FREE = ("rankme", "lidar", "feature_lidar", "alpha")  # a run has them, and without a projector the last two
 MEASURED = {"knn": "kNN", "linear": "linear accuracy"}  # keys of a result that may have a reason instead of numbers
 LINEAR_PROTOCOL = "logistic regression on features extracted once, settings chosen on a tenth of the training set"
 KNN_PROTOCOL = "cosine similarity, votes weighted by exp(similarity / 0.07)"
@@ -130,9 +132,7 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
         result["feature_spread"] = diagnostics.feature_spread(bank)
         result["effective_rank"] = diagnostics.effective_rank(sample)
         result["alpha"] = diagnostics.spectrum_decay(sample)
-        if subject.run is not None and context.folder is not None:
-            correlation = _correlation(subject.run, context, sample)
-            result |= {"correlation": correlation} if correlation else {}
+        result |= {} if subject.run is None else _of_run(subject.run, context, sample)
     why_not = None
     if all_features:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
@@ -152,17 +152,28 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     return result
 
 
+def _of_run(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
+    """RankMe of a run's embeddings of the sample's images, LiDAR of its training images, and what C looks like."""
+    method = run.method.to(context.device)
+    rank = label_free.rankme(method, sample, context.device)
+    values: dict[str, Any] = {} if rank is None else {"rankme": rank}
+    if context.tasks.lidar:
+        images, amount = context.data.train, {"images": label_free.LIDAR_IMAGES, "views": label_free.LIDAR_VIEWS}
+        values |= label_free.measure_lidar(
+            method, images, run.recipe, context.runtime, context.device, **amount, on_unreadable=context.on_unreadable
+        )
+    if context.folder is not None and (correlation := _correlation(run, context, sample)):
+        values["correlation"] = correlation
+    return values
+
+
 def _correlation(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str, Any]:
     """A run's embeddings, in numbers and in pictures; no numbers where its method compares none."""
     assert context.folder is not None
     diagnosis = diagnose(
-        run.method.to(context.device),
-        context.data.train,
-        run.recipe,
-        context.runtime,
-        context.device,
+        run.method, context.data.train, run.recipe, context.runtime, context.device,
         on_unreadable=context.on_unreadable,
-    )
+    )  # fmt: skip
     eigenvalues = diagnostics.eigenspectrum(sample)
     spectra = context.folder / "spectra.safetensors"
     with context.outputs.writing(spectra):

@@ -28,8 +28,9 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 
 WHAT = (
-    "a run's name or directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, or a timm "
-    "model name (resnet50: random weights; resnet50.a1_in1k: timm's published ones)"
+    "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
+    "`barlowctl export` wrote, the authors' .pth files, or a timm model name (resnet50: random weights; "
+    "resnet50.a1_in1k: timm's published ones)"
 )
 
 
@@ -113,8 +114,8 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
 
 def _opened(path: Path, what: str) -> Subject:
     """What lies at `path`, which `what` named; networks draw weights before they have those of a file."""
-    if rundir.is_run(path):
-        return of_run(open_run(path), images=lambda recipe: dataset_to_measure(path, recipe))
+    if (run := rundir.run_of_checkpoint(path)) or rundir.is_run(path):
+        return of_run(open_run(path), images=lambda recipe: dataset_to_measure(run or path, recipe))
     if path.is_dir() and (path / "config.json").is_file():
         return _of_export(path, read_export(path), "export")
     if path.is_dir():
@@ -188,7 +189,7 @@ def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> S
     """A run as what is measured. `images`: of its recipe, those it is measured on unless others are named."""
     recipe = run.recipe
     return Subject(
-        recipe.name,
+        recipe.name if run.newest else f"{recipe.name}, step {run.step}",
         "run",
         run.method.backbone,
         preprocessing_of(recipe),

@@ -18,7 +18,7 @@ class Tasks:
     """What to measure.
 
     Attributes:
-        knn, linear: on features that are extracted once.
+        knn, linear: on features that are extracted once. lidar: of a run, which has distortions; it needs no labels.
         trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "finetune-modern", ...
         seeds: how often what depends on chance is repeated: seeds 0, 1, ...
         subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
@@ -27,6 +27,7 @@ class Tasks:
 
     knn: bool = True
     linear: bool = True
+    lidar: bool = True
     trained: tuple[str, ...] = ()
     seeds: int = 1
     subset: Path | None = None

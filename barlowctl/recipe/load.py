@@ -120,6 +120,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
     "views.small": _LATER_VIEW,
     "model": {"image_size": 0, "patch_size": 0, "pooling": "default", "drop_path": 0.0},
     "objective": {"name": DEFAULT},
+    "eval": {"linear": False, "linear_lr": 1e-3, "lidar_images": 0, "lidar_views": 10},
     "optimizer": {
         "clip_grad_norm": 0.0,
         "lars_variant": "barlow-twins",
@@ -136,6 +137,9 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
         "milestone_factor": 0.1,
         "freeze": "none",
         "freeze_backbone_epochs": 0.0,
+        "keep_best": "off",
+        "stop": "off",
+        "stop_after": 5,
     },
 }
 """Keys that runs of earlier versions lack. With these values, which say what those did, they are not in a digest."""

@@ -1,11 +1,11 @@
-"""The schema of a run. Frozen once built; unknown keys are refused; defaults live here, in `views` and in `objectives`.
+"""The schema of a run. Frozen once built; unknown keys are refused. Defaults live here and in modules of sections.
 
 Imports the standard library and pydantic only. Names are the paper's and timm's. Sections:
 
     data       which images            views      how they are distorted (`views`: the paper's table)
     model      backbone and projector  objective  the method (`objectives`): its name and its own keys
     optimizer  LARS, SGD, AdamW, Muon  train      epochs, batch, precision, checkpoints
-    eval       what is measured while training, and the geometry of evaluation images
+    eval       what is measured while training, and the geometry of evaluation images (`evaluation`)
     init       the weights that a training starts from (`initial`); absent: random ones
 """
 
@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from barlowctl.datasets import IMAGENET
+from barlowctl import criteria
+from barlowctl.recipe.evaluation import Eval
 from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
 from barlowctl.recipe.network import Model
@@ -140,7 +141,14 @@ class Train(Section):
     log_every_steps: Count = 10
     checkpoint_every_epochs: Count = 1
     checkpoint_every_steps: CountOrZero = Field(0, description="also within an epoch; 0: at its end only")
-    keep_checkpoints: Count = 2
+    keep_checkpoints: Count = Field(2, description="the newest ones")
+    keep_best: criteria.OrOff = Field(
+        "off", description="the measure by whose best online evaluation a checkpoint is kept beside the newest ones"
+    )
+    stop: criteria.OrOff = Field(
+        "off", description="the measure that ends the run when it has not improved for stop_after online evaluations"
+    )
+    stop_after: Count = 5
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Train:
@@ -172,28 +180,6 @@ class Train(Section):
     def _micro_batch_normalizes(self) -> Train:
         if 0 < self.micro_batch < 4:
             raise ValueError(f"micro_batch is {self.micro_batch}: 0 (one pass), or 4 and more for batch norm to work")
-        return self
-
-
-class Eval(Section):
-    """What is measured while training, and how images are prepared for evaluation."""
-
-    every_epochs: CountOrZero = Field(1, description="online kNN and diagnostics; 0: never")
-    queries: Literal["holdout", "val", "off"] = Field(
-        "off",
-        description="online kNN queries: data.holdout images of the training set, or the val split",
-    )
-    bank: Count = Field(10000, description="training images that vote in the online kNN")
-    max_queries: Count = Field(10000, description="at most this many queries")
-    resize: Annotated[int, Field(ge=8, le=4096)] = Field(
-        IMAGENET.resize, description="shorter side before the centre crop"
-    )
-    crop: Annotated[int, Field(ge=8, le=4096)] = Field(IMAGENET.crop, description="side of the centre crop")
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Eval:
-        if self.crop > self.resize:
-            raise ValueError(f"crop is {self.crop}, larger than resize {self.resize}")
         return self
 
 
@@ -248,3 +234,14 @@ class Recipe(Section):
         if self.init == Init():
             values.pop("init", None)
         return values
+
+    @model_validator(mode="after")
+    def _selects_by_what_is_measured(self) -> Recipe:
+        for key in ("keep_best", "stop"):
+            measure = getattr(self.train, key)
+            if measure != "off" and not self.eval.measures(measure):
+                raise ValueError(
+                    f"train.{key} is '{measure}', which the run does not measure: it takes "
+                    f"eval.every_epochs above 0 and {criteria.CRITERIA[measure].measured_by}"
+                )
+        return self

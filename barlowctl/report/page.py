@@ -22,6 +22,7 @@ from barlowctl.report.blocks import figure, table
 CURVES = {
     "loss": ("Loss", "of each logged step", True),
     "knn": ("Online kNN", "top-1 in percent, images not trained on", False),
+    "linear": ("Online linear", "top-1 in percent of a classifier that learns beside the method", False),
     "mean_diagonal": (
         "Mean diagonal of C",
         "share of variance that survives distortions; with Barlow Twins healthy: towards 1",
@@ -33,6 +34,9 @@ CURVES = {
         True,
     ),
     "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
+    "rankme": ("RankMe", "effective rank of the embeddings, projector included; healthy: high and rising", False),
+    "lidar": ("LiDAR", "directions of the embeddings that tell images apart but for their distortions", False),
+    "feature_lidar": ("LiDAR of the features", "the same of what the backbone gives", False),
     "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
     "embedding_spread": ("Embedding spread", "1: directions spread evenly, 0: collapsed", False),
     "alpha": ("alpha", "decay of the features' eigenspectrum; healthy: about 1 to 2", False),

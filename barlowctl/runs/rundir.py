@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -140,6 +141,31 @@ def fingerprint(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def is_run(path: Path) -> bool:
     """Whether a directory is a run's, also one that lost its recipe or is of a version that wrote no run.json."""
     return (path / "recipe.toml").is_file() or (path / "run.json").is_file()
+
+
+def checkpoint_of(run: Path, step: int) -> Path | None:
+    """A run's checkpoint of a step; None: it has none."""
+    path = run / "checkpoints" / f"step-{step:08d}"
+    return path if path.is_dir() else None
+
+
+def run_of_checkpoint(path: Path) -> Path | None:
+    """The run that `RUN/checkpoints/step-00000123` is a state of; None: it is no such path."""
+    run = path.parent.parent
+    is_state = re.fullmatch(r"step-\d{8,}", path.name) and path.parent.name == "checkpoints" and path.is_dir()
+    return run if is_state and is_run(run) else None
+
+
+def find_state(name: str | Path) -> Path:
+    """What is meant: a run (see `find`), or a checkpoint of one, by path or below the runs home.
+
+    Raises:
+        UserError: neither.
+    """
+    for path in (Path(name), runs_home() / name):
+        if run_of_checkpoint(path):
+            return path
+    return find(name)
 
 
 def find(name: str | Path) -> Path:

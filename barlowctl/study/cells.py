@@ -24,7 +24,7 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data import home
 from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.files import write_text
-from barlowctl.measure.probing import KS, MEASURED, probe_run
+from barlowctl.measure.probing import KS, LABEL_FREE, MEASURED, probe_run
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs.history import steps_of
 from barlowctl.study import figure, studies, table
@@ -153,8 +153,7 @@ def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tupl
         "knn": values["knn"]["top1"],
         "linear_top1": values["linear"]["top1"],
         "linear_top5": values["linear"]["top5"],
-        "effective_rank": values["effective_rank"],
-        "feature_spread": values["feature_spread"],
+        **{key: values.get(key) for key in ("effective_rank", "feature_spread", *LABEL_FREE)},
         **(diagnosis.values() if diagnosis else {}),
     }
     return measures, [*notes, *labelled.notes]

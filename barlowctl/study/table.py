@@ -20,10 +20,17 @@ COLUMNS = {
     "linear_top5": "linear top-5",
     "effective_rank": "effective rank",
     "feature_spread": "feature spread",
+    "rankme": "RankMe",
+    "lidar": "LiDAR",
+    "feature_lidar": "LiDAR of features",
+    "alpha": "alpha",
     "mean_diagonal": "mean C_ii",
     "rms_off_diagonal": "rms C_ij",
 }
-DECIMALS = {"top1": 1, "cpu_seconds": 0, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3}
+DECIMALS = {
+    "top1": 1, "cpu_seconds": 0, "effective_rank": 1, "mean_diagonal": 3, "rms_off_diagonal": 3, "rankme": 1,
+    "lidar": 1, "feature_lidar": 1,
+}  # fmt: skip
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for infinitely many.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 T95_NORMAL = 1.960
@@ -164,7 +171,10 @@ def seeds_text(table: Sequence[Row]) -> str:
 
 
 ACCURACY = ("knn", "linear_top1")
-EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
+EMBEDDINGS = (
+    "linear_top5", "effective_rank", "feature_spread", "rankme", "lidar", "feature_lidar", "alpha", "mean_diagonal",
+    "rms_off_diagonal",
+)  # fmt: skip
 
 
 def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:

@@ -27,11 +27,14 @@ class AfterEpoch:
     online: Callable[[], Mapping[str, float]] | None
     measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
     alarmed: bool = False  # what the method sees to be wrong was said
+    decision: int = 0  # what the newest evaluation asks for (see `Selection.decide`), until it was done
 
-    def note(self, values: Mapping[str, float]) -> None:
-        """Values of an evaluation are the newest of the run."""
+    def note(self, epoch: int, values: Mapping[str, float], say: Callable[[Event], None]) -> None:
+        """Values of an evaluation are the newest of the run, and something may follow from them."""
         self.progress.last = {**self.progress.last, **values}
         self.measured = frozenset(values)
+        if values:
+            self.decision = self.progress.selection.decide(self.progress.step, epoch, values, say)
 
     def raise_alarm(self, say: Callable[[Event], None]) -> None:
         """Say, once, what the method sees to be wrong after an epoch."""
@@ -65,8 +68,8 @@ class AfterEpoch:
             self.method.train()
             say(Notice(f"no evaluation {_when(epoch)}: {one_line(error)}; training goes on"))
         else:
-            self.note(values)
             say(Evaluated(self.progress.step, epoch, values))
+            self.note(epoch, values, say)
         finally:
             restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
         return interrupted

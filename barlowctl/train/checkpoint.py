@@ -75,8 +75,8 @@ class _Unusable(Exception):
     """This checkpoint cannot be used; the message says why."""
 
 
-def save(directory: Path, state: TrainingState, *, keep: int) -> Path:
-    """Write `directory/step-XXXXXXXX`, then remove all but the newest `keep` checkpoints.
+def save(directory: Path, state: TrainingState, *, keep: int, protected: int | None = None) -> Path:
+    """Write `directory/step-XXXXXXXX`, then remove all but the newest `keep` checkpoints and that of step `protected`.
 
     Checkpoints of later steps are of a future the run has left (it fell back to an older one): they go too.
 
@@ -98,12 +98,18 @@ def save(directory: Path, state: TrainingState, *, keep: int) -> Path:
             f"the checkpoint of step {state.step} could not be written to {directory}: {error}",
             next="free space or make it writable, then continue the run with --resume",
         ) from error
-    earlier = [path for path in list_checkpoints(directory) if _step(path) < state.step]
-    later = [path for path in list_checkpoints(directory) if _step(path) > state.step]
+    rotate(directory, state.step, keep=keep, protected=protected)
+    return final
+
+
+def rotate(directory: Path, step: int, *, keep: int, protected: int | None = None) -> None:
+    """Remove what `save` removes when the newest checkpoint is that of `step`."""
+    earlier = [path for path in list_checkpoints(directory) if _step(path) < step]
+    later = [path for path in list_checkpoints(directory) if _step(path) > step]
     with contextlib.suppress(OSError):
         for path in [*earlier[: max(0, len(earlier) - (keep - 1))], *later]:
-            remove_at_once(path)
-    return final
+            if _step(path) != protected:
+                remove_at_once(path)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -139,6 +145,22 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
         f"none of the {len(checkpoints)} checkpoints in {directory} is usable: {'; '.join(notes)}",
         next=_begin_again(directory.parent),
     )
+
+
+def load(path: Path, *, model_only: bool = False) -> Loaded:
+    """That checkpoint, of which every byte that is read is as it was written.
+
+    Raises:
+        UserError: it is not intact.
+    """
+    try:
+        return Loaded(_read(path, model_only), path)
+    except _Unusable as error:
+        raise UserError(
+            f"checkpoint '{path}' is not usable ({error})",
+            allowed="another one of the run",
+            next=shell.line("ls", path.parent),
+        ) from error
 
 
 def _begin_again(run: Path) -> str:

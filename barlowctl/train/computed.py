@@ -30,6 +30,7 @@ class Computed:
     terms: Terms | None = None  # None: it will be replayed
     read_loss: Callable[[], float] | None = None
     norm: Tensor | None = None
+    features: Tensor | None = None  # of the first view, where somebody learns from them
     _loss: float | None = None
 
     def loss(self) -> float:
@@ -46,6 +47,19 @@ def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:
     columns = zip(*(of_part._asdict().values() for of_part in terms), strict=True)
     total: Terms = type(terms[0])(*(torch.stack(column).to(factors).mul(factors).sum() for column in columns))
     return total
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step whose loss has not been read: what it computed, and what is to be said of it then."""
+
+    computed: Computed
+    epoch: int
+    factor: float
+    logged: bool
+    wall: float
+    waited: float
+    images: int
 
 
 def each(terms: Terms, change: Callable[[Tensor], Tensor]) -> Terms:

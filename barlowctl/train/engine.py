@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +21,10 @@ from barlowctl.train.batch import TrainingBatch, TrainingLoader
 from barlowctl.train.deferred import defer
 from barlowctl.train.events import Notice, Sink
 from barlowctl.train.loop import Loop
+from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.progress import Progress, Trained
 from barlowctl.train.saver import Saver
+from barlowctl.train.selection import Selection
 from barlowctl.train.settings import Settings
 from barlowctl.train.step import TrainingStep
 
@@ -41,11 +44,12 @@ def train(
     recipe_digest: str,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluated: Mapping[str, float] | None = None,
+    probe: OnlineProbe | None = None,
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
     ranks: Ranks = ALONE,
     go_on: str | None = None,
-) -> dict[str, float | int]:
+) -> dict[str, Any]:
     """Train to the end of `settings`, or until `stop()`; resume continues exactly where a checkpoint was.
 
     Over several ranks every one of them makes this call, with its own share of each batch from its loader.
@@ -61,6 +65,7 @@ def train(
         evaluate: online evaluation; must leave the method's state and mode as they were. One that fails is said,
             and training goes on.
         evaluated: what was measured at the step resumed from; None: that evaluation, where one is due, is made first.
+        probe: learns from this rank's features and labels beside the method, which is trained as it is without.
         go_on: the command that continues a run that was stopped.
 
     Returns:
@@ -85,17 +90,20 @@ def train(
         deferred=settings.deferred,
         captures=settings.cuda_graph,
         clip_grad_norm=settings.clip_grad_norm,
+        probe=probe,
         notify=lambda text: emit(Notice(text)),
     )
-    trained = Trained(method, optimizer, step.scaler, settings.precision)
-    progress = Progress()
+    trained = Trained(method, optimizer, step.scaler, settings.precision, probe)
+    progress, saved = Progress(), None
     if resume:
         loaded = ranks.from_first(checkpoint.load_latest(checkpoints) if ranks.first else None)
         progress, notes = trained.restore(loaded.state, ranks)
+        saved = loaded.state.extra.get("selection")
         for note in (*loaded.notes, *notes):
             emit(Notice(note))
     else:
         ranks.copy_from_first(list(method.state_dict().values()))
+    progress.selection = Selection.of(settings.keep_best, settings.stop, settings.stop_after, saved)
     if step.deferred:
         defer(optimizer, device)
     run = Loop(
@@ -116,7 +124,8 @@ def train(
     clock = progress.clock
     return {
         **progress.last,
-        "epochs": settings.epochs,
+        **progress.selection.result(),
+        "epochs": progress.step / settings.steps_per_epoch if run.ended else settings.epochs,
         "steps": progress.step,
         "images_per_second": clock.images / clock.wall if clock.wall else 0.0,
         "data_wait": clock.waited / clock.wall if clock.wall else 0.0,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Method, Targets, Terms, Trainable
 from barlowctl.train.computed import each, weighted_sum
+from barlowctl.train.feature_tap import FeatureTap
 from barlowctl.train.gradient_sync import GradientScale, GradientSync
 from barlowctl.train.random_state import random_state, restore_random_state
 
@@ -43,6 +44,7 @@ class Gradient:
         to_input: of a method that takes views, uint8 `(n, S, S, C)` -> network input `(n, C, S, S)`; applied to a
             micro-batch at a time. None: what is trained takes a batch as it is.
         micro_batch: images per pass on each rank; 0: all of them, in one pass.
+        tap: is shown the features of the first view, once a step.
         recomputes: activations are computed again in the backward pass, where batch norm would count the
             batch a second time in its running statistics.
     """
@@ -59,8 +61,9 @@ class Gradient:
         scale: GradientScale = "exact",
         micro_batch: int = 0,
         recomputes: bool = False,
+        tap: FeatureTap | None = None,
     ) -> None:
-        self.method, self.to_input = method, to_input
+        self.method, self.to_input, self.tap = method, to_input, tap
         self.device, self.precision, self.scaler = device, precision, scaler
         self.micro_batch, self.recomputes = micro_batch, recomputes
         self.sync = GradientSync(ranks, [p for p in method.parameters() if p.requires_grad], scale)
@@ -83,8 +86,11 @@ class Gradient:
         """What the method takes."""
         return inputs if self.to_input is None else [self.to_input(view) for view in inputs]
 
+    def _watching(self, views: Sequence[Tensor]) -> AbstractContextManager[None]:
+        return nullcontext() if self.tap is None else self.tap.watching(views[0])
+
     def _one_pass(self, inputs: Any, targets: Targets) -> Terms:
-        with autocast(self.device, self.precision):
+        with self._watching(inputs), autocast(self.device, self.precision):
             terms: Terms = self.method(self._prepared(inputs), targets)
         self.sync.start()
         with self._backward():
@@ -99,7 +105,7 @@ class Gradient:
         weights = [rows / sum(rows_of) for rows in rows_of]
         terms_of = []
         for number, part in enumerate(parts):
-            with autocast(self.device, self.precision):
+            with self._watching(part), autocast(self.device, self.precision):
                 terms: Terms = self.method(self._prepared(part), targets_of[number])
             if number == len(parts) - 1:
                 self.sync.start()
@@ -123,7 +129,7 @@ class Gradient:
         parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
         random = random_state(self.device)
         with torch.no_grad(), _buffers_kept(self.method):
-            embedded = [self._embed(part) for part in parts]
+            embedded = [self._first_pass(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
         with autocast(self.device, self.precision):
             terms = self._two_pass_method.compare(whole, targets)
@@ -140,6 +146,10 @@ class Gradient:
                 torch.autograd.backward([z for z, _ in carried], [rows for _, rows in carried])
         self.sync.finish()
         return terms
+
+    def _first_pass(self, part: Sequence[Tensor]) -> list[Tensor]:
+        with self._watching(part):
+            return self._embed(part)
 
     def _backward(self) -> AbstractContextManager[None]:
         return _buffers_kept(self.method) if self.recomputes else nullcontext()

@@ -19,27 +19,15 @@ from barlowctl.errors import EXIT_INTERNAL, RunDiverged, RunStopped, UserError
 from barlowctl.signals import shielded
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader, to_device
-from barlowctl.train.computed import Computed
+from barlowctl.train.computed import Computed, Launched
 from barlowctl.train.events import EpochDone, Event, Sink, StepDone
 from barlowctl.train.metrics import explain_divergence, lower_rate, metrics
 from barlowctl.train.optim import learning_rates, set_learning_rates
 from barlowctl.train.progress import EpochMeans, Progress, Trained
 from barlowctl.train.saver import Saver, annotate
+from barlowctl.train.selection import END
 from barlowctl.train.settings import Settings
 from barlowctl.train.step import TrainingStep
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A step whose loss has not been read: what it computed, and what is to be said of it then."""
-
-    computed: Computed
-    epoch: int
-    factor: float
-    logged: bool
-    wall: float
-    waited: float
-    images: int
 
 
 @dataclass
@@ -63,9 +51,10 @@ class Loop:
     ranks: Ranks
     go_on: str
     phase: Literal["between", "computing", "updating"] = "between"
-    launched: _Launched | None = None
+    launched: Launched | None = None
     trouble: Exception | None = None
     interrupted: bool = False
+    ended: bool = False  # before the last step: a measure improves no more
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
         try:
@@ -82,11 +71,11 @@ class Loop:
         self.trained.method.train()
         ended = settings.epoch_ended_at(progress.step)
         if ended is not None and settings.evaluates_after(ended):  # resumed before or after that, or at the start
-            self.after_epoch.note(evaluated or {})
+            self.after_epoch.note(ended, evaluated or {}, self._say)
             if evaluated is None:
                 self._evaluate(ended)
             self._agree(finished=progress.step == settings.total_steps)
-        while progress.step < settings.total_steps:
+        while progress.step < settings.total_steps and not self.ended:
             epoch, start_batch = divmod(progress.step, settings.steps_per_epoch)
             if start_batch == 0:
                 progress.sums = EpochMeans()
@@ -155,7 +144,7 @@ class Loop:
                 done = time.perf_counter()
                 before, self.launched = (
                     self.launched,
-                    _Launched(computed, epoch, factor, logged, done - mark, arrived - mark, sum(shares)),
+                    Launched(computed, epoch, factor, logged, done - mark, arrived - mark, sum(shares)),
                 )
                 self.phase = "between"
                 if before is not None:
@@ -173,7 +162,7 @@ class Loop:
         if before is not None:
             self._count(before)
 
-    def _count(self, launched: _Launched) -> None:
+    def _count(self, launched: Launched) -> None:
         """Read a step's loss, and count the step and say it is done.
 
         Raises:
@@ -241,20 +230,32 @@ class Loop:
         """
         stopping = self.interrupted or (not finished and self.stop())
         code = 0 if self.trouble is None else getattr(self.trouble, "exit_code", EXIT_INTERNAL)
-        gathered = self.ranks.all_gather_ints([rows, stopping, code])
-        failed = [(rank, code) for rank, (_, _, code) in enumerate(gathered) if code]
+        gathered = self.ranks.all_gather_ints([rows, stopping, code, self.after_epoch.decision])
+        failed = [(rank, code) for rank, (_, _, code, _) in enumerate(gathered) if code]
         if failed:
             note = self._save_if_possible()
             if self.trouble is not None:
                 annotate(self.trouble, note, self.go_on, resumable=self.saver.saved_at is not None)
                 raise self.trouble
             raise another_rank_failed(self.ranks, *failed[0])
-        if any(stopping for _, stopping, _ in gathered):
+        if any(stopping for _, stopping, _, _ in gathered):
             self._settle()
-            if not self.saver.is_saved:
-                self.save()
+            self._save_unless_saved()
             raise self._stopped()
-        return [rows for rows, _, _ in gathered]
+        self._follow(gathered[0][3])
+        return [rows for rows, _, _, _ in gathered]
+
+    def _follow(self, decision: int) -> None:
+        """Do what rank 0's newest evaluation asks for, on all ranks at the same step: keep this state, end here."""
+        self.after_epoch.decision = 0
+        self.ended = self.ended or bool(decision & END)
+        if decision:
+            self._save_unless_saved()
+            self.saver.rotate()
+
+    def _save_unless_saved(self) -> None:
+        if not self.saver.is_saved:
+            self.save()
 
     def _stopped(self) -> RunStopped:
         total = self.settings.total_steps

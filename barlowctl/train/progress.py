@@ -14,7 +14,9 @@ from barlowctl.distributed import Ranks
 from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
 from barlowctl.train.groups import group_as_saved
+from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import restore_random_state
+from barlowctl.train.selection import Selection
 
 CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
@@ -72,12 +74,13 @@ class EpochMeans:
 
 @dataclass
 class Progress:
-    """Steps done, the sums of the epoch in progress, the newest metrics, and the time spent."""
+    """Steps done, the sums of the epoch in progress, the newest metrics, the time spent, and the best so far."""
 
     step: int = 0
     sums: EpochMeans = field(default_factory=EpochMeans)
     last: dict[str, float] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    selection: Selection = field(default_factory=Selection)
 
     def count(self, loss: float, wall: float, waited: float, images: int) -> None:
         """One more step: its loss, its seconds, those of them spent waiting for data, its images over all ranks."""
@@ -96,6 +99,7 @@ class Trained:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     precision: str
+    probe: OnlineProbe | None = None
 
     def state(
         self,
@@ -125,6 +129,8 @@ class Trained:
                 "ranks": len(gathered),
                 "epoch_sums": asdict(progress.sums),
                 "last": progress.last,
+                "selection": progress.selection.state(),
+                **({} if self.probe is None else {"probe": self.probe.state()}),
             },
         )
 
@@ -142,6 +148,8 @@ class Trained:
         unknown = "fp16" if extra["scaler"] else "fp32 or bf16" if self.precision == "fp16" else self.precision
         if (computed_in := extra.get("precision", unknown)) != self.precision:
             notes.append(f"computed in {computed_in} until here, in {self.precision} on this device from here on")
+        if self.probe is not None:
+            self.probe.restore(extra["probe"], next(self.method.parameters()).device)
         clock = Clock(extra["wall_seconds"], extra["wait_seconds"], extra["images"])
         if ranks.first:
             clock.cpu_before = extra["cpu_seconds"]

@@ -74,9 +74,19 @@ class Saver:
 
     def _write(self, gathered: list[tuple[dict[str, Tensor], float]], say: Callable[[Event], None]) -> None:
         state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, gathered)
-        path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints)
+        path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints, protected=self._best)
         self.saved_at = state.step
         say(CheckpointSaved(state.step, path))
+
+    def rotate(self) -> None:
+        """Remove what was kept as the best state, and is it no more."""
+        if self.ranks.first and self.saved_at is not None:
+            keep = self.settings.keep_checkpoints
+            checkpoint.rotate(self.checkpoints, self.saved_at, keep=keep, protected=self._best)
+
+    @property
+    def _best(self) -> int | None:
+        return self.progress.selection.best_step
 
     def outcome(self, why: str) -> str:
         """In words, what is on the disk of the state now. `why` it could not be saved, where that is known."""

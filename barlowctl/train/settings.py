@@ -37,6 +37,9 @@ class Settings:
     deferred: bool | None = None  # see `TrainingStep`
     cuda_graph: bool = False
     clip_grad_norm: float = 0.0  # 0: gradients are not clipped
+    keep_best: str = "off"  # these three: see `Selection`
+    stop: str = "off"
+    stop_after: int = 1
 
     @property
     def total_steps(self) -> int:

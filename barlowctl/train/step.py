@@ -25,9 +25,11 @@ from barlowctl.methods import Targets, Trainable
 from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
+from barlowctl.train.feature_tap import FeatureTap
 from barlowctl.train.gradient import Gradient
 from barlowctl.train.gradient_sync import GradientScale
 from barlowctl.train.metrics import grad_norm
+from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import random_state, restore_random_state
 
 EAGER_STEPS = 3
@@ -43,6 +45,7 @@ class TrainingStep:
         to_input, scale, micro_batch, recomputes: see `Gradient`.
         deferred: nothing is read inside a step; None: on a CUDA device, with an optimizer that `heeds` such a step.
         clip_grad_norm: a gradient of a larger norm is scaled down to this, after its norm was noted; 0: never.
+        probe: learns from the features of every step that counts, of views.
         captures: replay a deferred step on views as one CUDA graph where that can be; `notify` is told why where it
             cannot.
     """
@@ -63,10 +66,12 @@ class TrainingStep:
         deferred: bool | None = None,
         clip_grad_norm: float = 0.0,
         captures: bool = False,
+        probe: OnlineProbe | None = None,
         notify: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.method, self.optimizer, self.device = method, optimizer, device
         self.scaler = scaler or torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.probe, self._tap = probe, None if probe is None else FeatureTap(method.backbone)
         self.gradient = Gradient(
             method,
             to_input=to_input,
@@ -77,6 +82,7 @@ class TrainingStep:
             scale=scale,
             micro_batch=micro_batch,
             recomputes=recomputes,
+            tap=self._tap,
         )
         self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
         self.clip_grad_norm, self.notify = clip_grad_norm, notify
@@ -118,11 +124,14 @@ class TrainingStep:
         if computed.terms is None:
             assert self._captured is not None
             computed.terms = self._captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
+            computed.features = self._captured.features
             if with_norm:
                 norm = self._captured.norm
                 computed.norm = grad_norm(self.optimizer) if norm is None else norm.clone()
         else:
             self._update(computed, with_norm)
+        if self.probe is not None and computed.features is not None:
+            self.probe.learn(computed.features, computed.targets.labels, unless=self._failed if self.deferred else None)
         if self.deferred:
             computed.read_loss = read_later(computed.terms.loss)
         self._steps += 1
@@ -168,6 +177,7 @@ class TrainingStep:
             self._alike = -1  # this step does not count
         self.method.before_step(computed.targets.progress)
         terms = self.gradient(computed.inputs, computed.targets)
+        computed.features = None if self._tap is None else self._tap.take()
         for parameter in self.method.withheld(self._at):
             parameter.grad = None
             self._alike = -1  # nor does this one

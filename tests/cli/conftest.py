@@ -50,6 +50,15 @@ crop = 16
 """
 
 
+@pytest.fixture(autouse=True)
+def few_images_for_lidar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiDAR of every probe and cell is of 40 images here, and not of 1,000."""
+    from barlowctl.assemble import label_free
+
+    monkeypatch.setattr(label_free, "LIDAR_IMAGES", 40)
+    monkeypatch.setattr(label_free, "LIDAR_VIEWS", 3)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home with `digits`: 1,400 training and 397 test images of 8 x 8 grey pixels, ten classes."""

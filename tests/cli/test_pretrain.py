@@ -59,7 +59,7 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
         step
     )
     evaluation = [record for record in records if record["event"] == "evaluation"][-1]
-    assert {"knn", "feature_spread", "embedding_spread", "effective_rank", "alpha"} <= set(evaluation)
+    assert {"knn", "feature_spread", "embedding_spread", "effective_rank", "alpha", "rankme"} <= set(evaluation)
     assert 0.0 < evaluation["mean_diagonal"] <= 1.0
     assert 0.0 < evaluation["rms_off_diagonal"] < 1.0
     spectra = sorted((run / "diagnostics").iterdir())
@@ -305,3 +305,26 @@ def test_the_first_lines_say_how_pictures_are_shown_and_warn_of_a_corner(
     assert "central 16 of 64 pixels" in capsys.readouterr().out
     assert pretrain(recipe, "--dry-run", "--json", *corner) == 0
     assert "6.2 % of a square" in last_json(capsys)["facts"]["warning"]
+
+
+def test_an_online_linear_probe_is_measured_and_changes_nothing(recipe: Path, capsys: Captured) -> None:
+    assert pretrain(recipe, "--json", "--out", "runs/without") == 0
+    without = last_json(capsys)
+    assert (
+        pretrain(recipe, "--json", "--out", "runs/with", "--set", "eval.linear=true", "--set", "eval.linear_lr=0.01")
+        == 0
+    )
+    with_it = last_json(capsys)
+    assert with_it["linear"] > 30.0  # ten classes
+    assert "linear" not in without
+    changing = {"run", "finished", "linear", "images_per_second", "data_wait", "cpu_seconds", "wall_seconds"}
+    assert {key: value for key, value in with_it.items() if key not in changing} == {
+        key: value for key, value in without.items() if key not in changing
+    }
+    weights = [
+        Path(run, "checkpoints", "step-00000020", "model.safetensors").read_bytes()
+        for run in ("runs/with", "runs/without")
+    ]
+    assert weights[0] == weights[1]
+    assert pretrain(recipe, "--set", "eval.linear=true", "--set", "eval.queries=off") == 2
+    assert "nothing asks the classifier" in capsys.readouterr().err

@@ -25,6 +25,9 @@ def test_it_measures_the_run_and_the_baselines(recipe: Path, trained: Path, caps
     assert result["linear"]["top1"] <= result["linear"]["top5"] <= 100.0
     assert 0.0 < result["correlation"]["mean_diagonal"] <= 1.0
     assert result["alpha"] > 0.0
+    assert 1.0 < result["lidar"] < 64.0  # the width of the embeddings
+    assert 1.0 < result["feature_lidar"] < 32.0
+    assert 1.0 < result["rankme"] < 64.0
     for name in ("spectra.png", "correlation.png", "linear-confusion.png", "linear-per-class.csv"):
         assert (trained / "probe-digits" / name).is_file()
     assert [baseline["name"] for baseline in result["floors"]] == ["raw pixels", "random backbone"]

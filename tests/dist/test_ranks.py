@@ -194,3 +194,12 @@ def test_another_number_of_ranks_goes_on_with_the_same_batches(tmp_path: Path, s
     assert len(resumed["loss"]) == 6
     for name in whole.keys() - {"loss", "path"}:
         assert distance(resumed[name], whole[name]) <= 1e-9, name
+
+
+def test_all_ranks_stop_early_at_the_same_step_with_the_best_state_kept(tmp_path: Path) -> None:
+    """Rank 0 alone evaluates; what it decides, every rank does: saving is a call that all of them make."""
+    (steps, result), (other_steps, other) = gang.together(work.stop_early, 2, Run(epochs=6), str(tmp_path))
+    assert steps == other_steps == 20
+    assert (result["steps"], result["epochs"]) == (other["steps"], other["epochs"]) == (20, 4)
+    assert result["stopped_early"].startswith("knn has not improved for 2 evaluations; the best, 60, ")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000010", "step-00000020"]

@@ -342,3 +342,26 @@ def alone(function: Any, *arguments: Any) -> Any:
 
 
 __all__ = ["Run", "replace"]
+
+
+def stop_early(ranks: Ranks, run: Run, folder: str) -> tuple[int, dict[str, Any]]:
+    """Train until a measure that rank 0 alone has improves no more; how many steps this rank made, and its result."""
+    method = network(ranks, dtype=run.dtype)
+    optimizer = build_optimizer(method, run.optimizer, lr=run.lr, lr_biases=run.lr_biases, weight_decay=0.0, eta=0.02)
+    course, steps = iter([50.0, 60.0, 55.0, 60.0, 99.0]), []
+    result = engine.train(
+        method,
+        Images(ranks, run.batches, run.rows),
+        optimizer,
+        replace(
+            settings(run), evaluate_every_epochs=1, keep_best="knn", stop="knn", stop_after=2, checkpoint_every_epochs=9
+        ),
+        to_input=lambda views: views.permute(0, 3, 1, 2).to(DTYPES[run.dtype]) / 255,
+        device=torch.device(run.device),
+        emit=lambda event: steps.append(event.step) if isinstance(event, StepDone) else None,
+        checkpoints=Path(folder),
+        recipe_digest="d",
+        evaluate=(lambda: {"knn": next(course)}) if ranks.first else None,
+        ranks=ranks,
+    )
+    return len(steps), result

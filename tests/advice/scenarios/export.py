@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,20 @@ def official(patch: Patch) -> None:
     patch.setattr("barlowctl.export.read_official", lambda path: model)
 
 
+def best_state_gone(patch: Patch) -> None:
+    """The run keeps its best state, and somebody deleted it."""
+    recipe = Path("runs/done/recipe.toml")
+    text = recipe.read_text()
+    assert 'keep_best = "off"' in text
+    recipe.write_text(text.replace('keep_best = "off"', 'keep_best = "knn"'))
+    shutil.rmtree("runs/done/checkpoints")
+
+
 SCENARIOS = {
+    "best of a run that keeps none": Scenario([*EXPORT, "--best"]),
+    "best of a state": Scenario(["export", "runs/done/checkpoints/step-00000020", "--best"]),
+    "best of a file": Scenario(["export", "--from-official", "none.pth", "--best"], then="none.pth"),
+    "best state gone": Scenario([*EXPORT, "--best"], best_state_gone),
     "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
     "no torchvision model": Scenario([*EXPORT, "--format", "torchvision"]),
     "no torchvision stem": Scenario([*EXPORT, "--format", "torchvision"], of(stem="cifar"), slow=True),

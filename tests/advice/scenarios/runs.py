@@ -73,6 +73,10 @@ def nothing_recorded(patch: Patch) -> None:
 SCENARIOS = {
     "no run": Scenario(["pretrain", "--resume", "runs/none"]),
     "no such run": Scenario(["runs", "show", "nothing"]),
+    "no run to choose": Scenario(["runs", "best"], gone("runs"), then="fashion-mnist"),
+    "no evaluation to choose by": Scenario(["runs", "best", "stopped"], nothing_recorded),
+    "a measure that no run has": Scenario(["runs", "best", "--by", "linear"]),
+    "a state that is damaged": Scenario(["export", "runs/stopped/checkpoints/step-00000020"], checkpoints_damaged),
     "runs listed": Scenario(["runs", "list"], code=0),
     "a stopped run": Scenario(["runs", "show", "stopped"], code=0),
     "no picture": Scenario(["runs", "compare", "done", "stopped", "--out", "curves.txt"]),

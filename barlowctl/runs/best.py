@@ -1,0 +1,129 @@
+"""The best evaluation of each run by a measure, and where its weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from barlowctl.criteria import CRITERIA, Criterion, best
+from barlowctl.runs.history import History
+from barlowctl.runs.rundir import checkpoint_of
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run's best evaluation, and the best one whose weights are there.
+
+    Attributes:
+        step, epoch, value: of the best evaluation; the epoch is counted from 1. ties: steps that are as good, later.
+        weights: the checkpoint of that step; None: it is not there any more.
+        stored_step, stored_value: of the best evaluation whose checkpoint is there; None: there is none.
+    """
+
+    run: History
+    criterion: Criterion
+    step: int
+    epoch: int
+    value: float
+    ties: tuple[int, ...]
+    weights: Path | None
+    stored_step: int | None
+    stored_value: float | None
+
+    @property
+    def score(self) -> float:
+        """The larger the better."""
+        return self.criterion.score(self.value)
+
+    @property
+    def stored(self) -> Path | None:
+        """The checkpoint of the best evaluation that has one."""
+        return None if self.stored_step is None else checkpoint_of(self.run.path, self.stored_step)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "run": self.run.name,
+            "path": str(self.run.path),
+            "state": self.run.state,
+            "step": self.step,
+            "epoch": self.epoch,
+            self.criterion.name: self.value,
+            "ties": list(self.ties),
+            "weights": None if self.weights is None else str(self.weights),
+            "best_stored": None
+            if self.stored is None
+            else {"step": self.stored_step, self.criterion.name: self.stored_value, "weights": str(self.stored)},
+        }
+
+
+def choose(run: History, criterion: Criterion) -> Choice | None:
+    """The best evaluation of a run; None: it has none with that measure."""
+    evaluations = [record for record in run.records if record["event"] == "evaluation"]
+    chosen = best(criterion, evaluations)
+    if chosen is None:
+        return None
+    steps = [chosen.step, *chosen.ties]  # of several that are as good, one whose weights are there
+    step = next((step for step in steps if checkpoint_of(run.path, step) is not None), chosen.step)
+    epoch = next(int(record["epoch"]) for record in evaluations if record["step"] == step)
+    stored = best(criterion, [record for record in evaluations if checkpoint_of(run.path, record["step"]) is not None])
+    return Choice(
+        run,
+        criterion,
+        step,
+        epoch + 1,
+        chosen.value,
+        tuple(other for other in steps if other != step),
+        checkpoint_of(run.path, step),
+        None if stored is None else stored.step,
+        None if stored is None else stored.value,
+    )
+
+
+def rank(choices: Sequence[Choice]) -> list[Choice]:
+    """The best first; of runs that are as good, in their order."""
+    return sorted(choices, key=lambda choice: -choice.score)
+
+
+def first_measured(runs: Sequence[History]) -> Criterion | None:
+    """What runs are chosen by where nothing is said: the first of `CRITERIA` that one of them has."""
+    return next((own for own in CRITERIA.values() if any(choose(run, own) for run in runs)), None)
+
+
+def differences(choices: Sequence[Choice]) -> dict[str, list[str]]:
+    """What makes values of several runs incomparable: its name -> the value of each run, in their order.
+
+    Images and how evaluation is set up; for ranks also the widths of backbone and projector.
+    """
+    if len(choices) < 2:
+        return {}
+    columns: dict[str, list[str]] = {}
+    for choice in choices:
+        for key, value in _measured_on(choice).items():
+            columns.setdefault(key, []).append(value)
+    return {key: values for key, values in columns.items() if len(set(values)) > 1 and len(values) == len(choices)}
+
+
+def _measured_on(choice: Choice) -> dict[str, str]:
+    about = choice.run.about
+    recipe: Mapping[str, Any] = about.get("recipe") or {}
+    images = choice.run.images or {}
+    values = {"images": str(images.get("digest", "not noted"))[:8]}
+    values |= {f"eval.{key}": str(value) for key, value in recipe.get("eval", {}).items() if _matters(key, choice)}
+    if choice.criterion.width_matters:
+        model = recipe.get("model", {})
+        values |= {
+            f"model.{key}": str(model[key]) for key in ("backbone", "backbone_args", "projector") if key in model
+        }
+    return values
+
+
+def _matters(key: str, choice: Choice) -> bool:
+    """Whether a key of `eval` changes what the measure means."""
+    if key.startswith("lidar"):
+        return "lidar" in choice.criterion.name
+    if key in ("queries", "max_queries"):
+        return choice.criterion.labels
+    return key in ("bank", "resize", "crop")

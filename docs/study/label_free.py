@@ -1,0 +1,176 @@
+"""Do measures without labels rank runs as accuracy does? Measures of a study's weights, and their rank correlations.
+
+    python docs/study/label_free.py measure STUDY... --csv docs/study/methods/label-free.csv
+    python docs/study/label_free.py correlate docs/study/cells.csv docs/study/methods/label-free.csv > table.md
+
+`measure` adds a row for every finished cell of the studies (folders that `barlowctl ablate` wrote) that still has its
+weights and is not in the file yet: RankMe, LiDAR and alpha beside the accuracies in its cell.json. `correlate` takes
+files with the columns variant, seed, knn, linear_top1 and any of the measures.
+
+The interval is a bootstrap's, of whole variants: seeds of one recipe are not independent of one another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import kendalltau, spearmanr
+
+MEASURES = {
+    "lidar": "LiDAR",
+    "feature_lidar": "LiDAR of the features",
+    "rankme": "RankMe",
+    "effective_rank": "effective rank of the features",
+    "alpha": "alpha: nearness to 1",
+    "feature_spread": "feature spread",
+    "embedding_spread": "embedding spread",
+    "mean_diagonal": "mean diagonal of C",
+    "rms_off_diagonal": "off-diagonal of C (lower)",
+}
+ACCURACIES = {"linear_top1": "linear", "knn": "kNN"}
+COLUMNS = ("study", "variant", "seed", *ACCURACIES, *MEASURES)
+RESAMPLES = 10_000
+Row = Mapping[str, str]
+
+
+def score(measure: str, value: float) -> float:
+    """A number that should be higher where accuracy is."""
+    match measure:
+        case "alpha":
+            return -abs(value - 1.0)
+        case "rms_off_diagonal":
+            return -value
+    return value
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    return float(spearmanr(x, y).statistic)
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> float:
+    """tau-b, which counts ties."""
+    return float(kendalltau(x, y).statistic)
+
+
+def interval(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    x: np.ndarray,
+    y: np.ndarray,
+    variants: Sequence[str],
+    resamples: int,
+) -> tuple[float, float]:
+    """95 % of the statistic over draws of as many variants as there are, with replacement, all seeds of each."""
+    random = np.random.default_rng(0)
+    members = [np.flatnonzero(np.asarray(variants) == name) for name in dict.fromkeys(variants)]
+    values = []
+    for _ in range(resamples):
+        drawn = np.concatenate([members[index] for index in random.integers(0, len(members), len(members))])
+        if len(set(x[drawn])) > 1 and len(set(y[drawn])) > 1:
+            values.append(statistic(x[drawn], y[drawn]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def correlations(rows: Sequence[Row], resamples: int = RESAMPLES) -> Iterator[list[str]]:
+    """A line of the table for each measure and accuracy: rank correlations, and the accuracy of the run it chooses."""
+    for measure, title in MEASURES.items():
+        having = [row for row in rows if row.get(measure)]
+        if len({row["variant"] for row in having}) < 3:
+            continue
+        for accuracy, name in ACCURACIES.items():
+            variants = [row["variant"] for row in having]
+            x = np.array([score(measure, float(row[measure])) for row in having])
+            y = np.array([float(row[accuracy]) for row in having])
+            cells = [title, name, f"{len(having)} runs, {len(set(variants))} variants"]
+            for statistic, draws in ((spearman, resamples), (kendall, resamples)):
+                low, high = interval(statistic, x, y, variants, draws)
+                cells.append(f"{statistic(x, y):+.2f} ({low:+.2f} to {high:+.2f})")
+            yield [*cells, f"{y[x.argmax()]:.1f}", f"{y.max():.1f}", f"{np.median(y):.1f}"]
+
+
+HEADER = (
+    "measure", "accuracy", "of", "Spearman (95 %)", "Kendall (95 %)", "of the run it chooses", "of the best", "median"
+)  # fmt: skip
+
+
+def table(rows: Sequence[Row], resamples: int = RESAMPLES) -> str:
+    """`correlations` as Markdown."""
+    lines = ["| " + " | ".join(HEADER) + " |", "|---|---|---|" + "---:|" * 5]
+    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in correlations(rows, resamples)])
+
+
+def read(file: Path) -> list[Row]:
+    return list(csv.DictReader(file.open(encoding="utf-8"))) if file.is_file() else []
+
+
+def measure(studies: Sequence[Path], file: Path) -> None:
+    """Add the cells of the studies to a file, one at a time."""
+    rows = read(file)
+    known = {(row["study"], row["variant"], row["seed"]) for row in rows}
+    for study in studies:
+        for record in sorted(study.glob("cells/*/seed-*/cell.json")):
+            cell = json.loads(record.read_text(encoding="utf-8"))
+            key = (study.name, cell["variant"], str(cell["seed"]))
+            measures = cell.get("measures", {})
+            if key in known or measures.get("knn") is None or not any(record.parent.glob("checkpoints/step-*")):
+                continue
+            known.add(key)
+            rows.append({**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(record.parent, measures)})
+            with file.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(sorted(rows, key=lambda row: (row["study"], row["variant"], int(row["seed"]))))
+            print(*key, flush=True)
+
+
+def _measured(run: Path, measures: Mapping[str, float | None]) -> dict[str, str]:
+    """What cell.json has, and what it lacks of the measures of the weights."""
+    import torch
+
+    from barlowctl.assemble import label_free
+    from barlowctl.assemble.data import open_recipe_images
+    from barlowctl.assemble.evaluation import extract
+    from barlowctl.assemble.finished import open_run
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.model import preprocessing_of
+    from barlowctl.assemble.run_images import dataset_to_measure
+    from barlowctl.eval import diagnostics
+
+    values: dict[str, float | None] = dict(measures)
+    if any(values.get(key) is None for key in ("feature_lidar", "alpha")):
+        opened, runtime, cpu = open_run(run), Runtime("cpu", 1, None, "auto"), torch.device("cpu")
+        recipe, method = opened.recipe, opened.method
+        source = open_recipe_images(recipe, "train", dataset_to_measure(run, recipe))
+        sample = np.linspace(0, source.num_samples - 1, min(source.num_samples, 25_600)).round().astype(np.int64)
+        features, _ = extract(method.backbone, source, preprocessing_of(recipe), runtime, cpu, sample)
+        values["rankme"] = label_free.rankme(method, features, cpu)
+        values["alpha"] = diagnostics.spectrum_decay(features)
+        sizes = {"images": label_free.LIDAR_IMAGES, "views": label_free.LIDAR_VIEWS}
+        values |= label_free.measure_lidar(method, source, recipe, runtime, cpu, **sizes)
+    return {key: f"{value:.6g}" for key in (*ACCURACIES, *MEASURES) if (value := values.get(key)) is not None}
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("studies", nargs="+", type=Path)
+    measuring.add_argument("--csv", required=True, type=Path)
+    correlating = commands.add_parser("correlate")
+    correlating.add_argument("files", nargs="+", type=Path)
+    options = parser.parse_args(arguments)
+    if options.command == "measure":
+        measure(options.studies, options.csv)
+        return
+    for file in options.files:
+        print(f"{file}\n\n{table(read(file))}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
