@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from barlowctl.export.keys import without_classifier
+from barlowctl.export.torchvision_keys import from_torchvision
 
 Shape = tuple[int, ...]
 COUNTERS = "num_batches_tracked"
@@ -114,19 +115,21 @@ def _within(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> tu
 def _converted(
     network: nn.Module, expected: Mapping[str, Tensor], own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """The weights as timm's own reader of that family makes them: other names, other image sizes; None: no better.
+    """The weights under timm's names and for the network's image size; None: no better.
 
-    timm keeps it as `checkpoint_filter_fn` beside the network's class. It is written for files of a few known kinds,
-    and may raise anything on others.
+    torchvision's names are known here. The rest is timm's own reader of a family, which it keeps as
+    `checkpoint_filter_fn` beside the network's class. That is written for files of a few known kinds, and may raise
+    anything on others.
     """
     before = _fitting(expected, own)
     if before == (len(expected), len(expected)):
         return None
+    best = from_torchvision(own, expected)
+    before = max(before, _fitting(expected, best or {}))
     convert = getattr(sys.modules.get(type(network).__module__), "checkpoint_filter_fn", None)
     if convert is None:
-        return None
-    best: dict[str, Tensor] | None = None
-    for candidate in (own, weights):
+        return best
+    for candidate in (best or own, weights):
         try:
             made = {str(key): value for key, value in convert(dict(candidate), network).items()}
         except Exception:

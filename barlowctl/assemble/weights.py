@@ -21,6 +21,7 @@ from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.errors import UserError
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.export.keys import one_line
+from barlowctl.export.model_folder import read_config, read_model_folder
 from barlowctl.export.reader import read_projector
 from barlowctl.export.state_dicts import is_official, read_state_dict
 from barlowctl.model import Preprocessing
@@ -29,7 +30,7 @@ from barlowctl.runs import rundir
 
 WHAT = (
     "a run's name or directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, a state dict "
-    "(.safetensors, .pth), a Hugging Face folder of timm's, or a timm model with published weights (resnet50.a1_in1k)"
+    "(.safetensors, .pth), a Hugging Face folder, or a timm model with published weights (resnet50.a1_in1k)"
 )
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 
@@ -155,13 +156,25 @@ def _before(weights: str) -> dict[str, str]:
 
 def _of_folder(path: Path, what: str) -> Weights:
     if (path / "config.json").is_file():
-        return _of_export(path, what)
+        return _of_export(path, what) if "barlowctl" in read_config(path) else _of_model_folder(path, what)
     files = sorted(file.name for file in path.iterdir() if file.suffix in (".safetensors", *TORCH_SUFFIXES))
     raise UserError(
         f"'{what}' is a folder, and neither a run (no recipe.toml) nor a model (no config.json)"
         + (f"; it has {', '.join(files[:3])}" if files else ""),
         allowed=WHAT,
         next=shell.line("--init", path / files[0]) if files else "barlowctl runs list",
+    )
+
+
+def _of_model_folder(path: Path, what: str) -> Weights:
+    folder = read_model_folder(path)
+    return Weights(
+        what,
+        f"{folder.library} folder",
+        folder.state,
+        network=Network(folder.architecture, "default", folder.arguments) if folder.architecture else None,
+        preprocessing=folder.preprocessing,
+        source={"path": str(path.absolute())},
     )
 
 
@@ -242,4 +255,5 @@ def _of_timm(name: str) -> Weights:
 
 
 def _network_of(model: ExportedModel) -> Network:
-    return Network(model.architecture, model.stem, dict(model.timm_args))
+    arguments = {key: value for key, value in model.timm_args.items() if key != "dynamic_img_size"}  # of any recipe
+    return Network(model.architecture, model.stem, arguments)

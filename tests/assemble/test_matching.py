@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from barlowctl.assemble.matching import match
 from barlowctl.model import build_backbone
@@ -143,3 +144,20 @@ def _of_the_authors(key: str) -> str:
     if parts[0] == "stages" and parts[2] == "downsample":
         return ".".join(["downsample_layers", parts[1], *parts[3:]])
     return key
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_torchvisions_transformer_is_read_also_for_another_image_size(side: int) -> None:
+    torch.manual_seed(1)
+    theirs = VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=64, num_classes=3
+    ).eval()
+    own = vit(depth=2, img_size=side).eval()
+    matched = match(own, theirs.state_dict())
+    assert matched.complete
+    assert set(matched.beside) == {"heads.head.weight", "heads.head.bias"}
+    own.load_state_dict(dict(matched.taken))
+    if side == 32:
+        theirs.heads = nn.Identity()  # type: ignore[assignment]
+        images = torch.randn(2, 3, 32, 32)
+        torch.testing.assert_close(own(images), theirs(images), rtol=1e-4, atol=1e-5)

@@ -277,8 +277,8 @@ def test_folders_that_are_no_model_are_refused_with_what_is_in_them(
     shutil.copy(earlier[0], tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"neither a run .* nor a model .* it has model\.safetensors"):
         started(tiny(), tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "resnet", "architectures": ["ResNetModel"]}')
-    with pytest.raises(UserError, match="model folder"):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    with pytest.raises(UserError, match="no counterpart in timm"):
         started(tiny(), tmp_path)
 
 

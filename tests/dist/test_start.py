@@ -24,6 +24,6 @@ def test_ranks_start_from_the_same_networks_or_not_at_all(recipe: Path, trained:
     save_file({"module." + key: value for key, value in weights.items()}, other)
     first, second = gang.together(work.start_of_a_run, 2, [str(one), str(copy)], str(recipe))
     assert first == second == work.alone(work.start_of_a_run, [str(one)], str(recipe))
-    for kind, said in gang.answers(gang.start(work.start_of_a_run, 2, [str(one), str(other)], str(recipe))):
-        assert kind == "UserError", said
-        assert "is not the same on all 2 ranks" in said
+    for kind, message in gang.answers(gang.start(work.start_of_a_run, 2, [str(one), str(other)], str(recipe))):
+        assert kind == "UserError", message
+        assert "is not the same on all 2 ranks" in message
