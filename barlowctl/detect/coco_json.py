@@ -15,7 +15,7 @@ import numpy as np
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.detect.left_out import BEYOND, LeftOut, box_fault, first, reaches_beyond
 from barlowctl.detect.objects import Object
-from barlowctl.detect.regions import outline_of_region
+from barlowctl.detect.regions import is_region, outline_of_region, run_lengths
 from barlowctl.errors import UserError
 
 LAYOUT = "JSON of COCO's instances: lists of images, annotations and categories"
@@ -191,11 +191,11 @@ def _outline(
             for part in segmentation
             if len(part) % 2 == 0 and len(part) >= 6
         ], None
-    if isinstance(segmentation, dict) and segmentation.get("size") == list(size) and segmentation.get("counts"):
+    if is_region(segmentation, *size):
         return [], segmentation
     raise UserError(
         f"{path}: {place} has the segmentation {json.dumps(segmentation)[:80]}",
-        allowed=f"polygons (lists of x, y, x, y, ...), or run lengths with the size {list(size)}",
+        allowed=f"polygons (lists of x, y, x, y, ...), or run lengths of {size[0]} x {size[1]} pixels",
     )
 
 
@@ -211,8 +211,8 @@ def _area(
         return float(area)
     if parts:
         return sum(_shoelace(part.astype(np.float64)) for part in parts)
-    if region is not None and isinstance(region["counts"], list):
-        return float(sum(region["counts"][1::2]))
+    if region is not None and (lengths := run_lengths(region["counts"])):
+        return float(sum(lengths[1::2]))
     return (box[2] - box[0]) * (box[3] - box[1])
 
 

@@ -25,6 +25,40 @@ def pycocotools_mask() -> Any:
     return mask
 
 
+def run_lengths(counts: Any) -> list[int] | None:
+    """The lengths of runs outside and inside in turns, from numbers or COCO's text of them; None: they are neither.
+
+    Text: each length in groups of five bits with a sixth that says whether more follow, from character 48 on; from the
+    fourth on the difference to the one before last (`rleFrString` of COCO's maskApi.c).
+    """
+    if isinstance(counts, list):
+        return counts if all(isinstance(length, int) and length >= 0 for length in counts) else None
+    if not isinstance(counts, str):
+        return None
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths if shift == 0 and min(lengths, default=0) >= 0 else None
+
+
+def is_region(region: Any, height: int, width: int) -> bool:
+    """Whether these are run lengths that cover an image exactly: pycocotools does not look before it writes."""
+    if not isinstance(region, dict) or region.get("size") != [height, width]:
+        return False
+    lengths = run_lengths(region.get("counts"))
+    return lengths is not None and sum(lengths) == height * width
+
+
 def compressed(region: dict[str, Any]) -> dict[str, Any]:
     """Run lengths as pycocotools works with them; a file may have plain numbers instead."""
     height, width = region["size"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.detect.coco import open_coco
-from barlowctl.detect.regions import decoded, region_of_outline
+from barlowctl.detect.regions import decoded, is_region, region_of_outline, run_lengths
 from barlowctl.errors import UserError
 from tests.detect.conftest import Shapes
 
@@ -176,6 +176,21 @@ def test_an_object_that_is_a_region_is_trained_on_as_its_pixels(tmp_path: Path) 
     np.testing.assert_array_equal(decoded(region_of_outline(annotation.polygons[0], 30, 40)), mask)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_run_lengths_are_read_from_text_as_pycocotools_writes_them(seed: int) -> None:
+    mask_functions = pytest.importorskip("pycocotools.mask")
+    generator = np.random.default_rng(seed)
+    mask = generator.random((30, 400)) < (0.5, 0.02, 0.98, 0.0)[seed]
+    mask[:, 100:300] = seed % 2
+    lengths = mask_functions.encode(np.asfortranarray(mask.astype(np.uint8)))
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    expected = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]])).tolist()
+    assert run_lengths(lengths["counts"].decode()) == expected
+    assert is_region({"size": [30, 400], "counts": lengths["counts"].decode()}, 30, 400)
+    assert not is_region({"size": [30, 400], "counts": lengths["counts"].decode()[:-1]}, 30, 400)
+    assert not is_region({"size": [30, 400], "counts": [*expected, 1]}, 30, 400)
+
+
 # Hostile annotations
 
 
@@ -251,9 +266,16 @@ def test_objects_that_cannot_be_used_are_counted_by_name(
         (document(annotations=[annotation(bbox=None)]), "annotation 9 has the bbox null"),
         (document(annotations=[annotation(bbox=[1, 2, 3, float("nan")])]), "annotation 9 has the bbox [1, 2, 3, NaN]"),
         (document(annotations=[annotation(segmentation=[1, 2])]), "annotation 9 has the segmentation [1, 2]"),
-        (
-            document(annotations=[annotation(segmentation={"size": [40, 30], "counts": [1200]})]),
-            "annotation 9 has the segmentation",
+        *(
+            (document(annotations=[annotation(segmentation=segmentation)]), "annotation 9 has the segmentation")
+            for segmentation in (
+                {"size": [40, 30], "counts": [1200]},
+                {"size": [30, 40], "counts": [1201]},
+                {"size": [30, 40], "counts": [2000, -800]},
+                {"size": [30, 40], "counts": "o\u00e9"},
+                {"size": [30, 40], "counts": 1200},
+                {"size": [30, 40]},
+            )
         ),
     ],
 )
