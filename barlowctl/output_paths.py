@@ -17,6 +17,7 @@ NEXT = {
     "--out": "name another place with --out",
     "--map": "name another place with --map",
     "--neighbours-out": "name another place with --neighbours-out",
+    "--patches": "name another place with --patches",
 }
 
 

@@ -1,8 +1,7 @@
-"""`barlowctl embed`: features of any images for other tools, nearest neighbours, and a map to look at."""
+"""`barlowctl embed`: features of any images and of their patches for other tools, nearest neighbours, and maps."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,15 @@ import typer
 from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
+from barlowctl.cli.embed_files import (
+    check_own,
+    draw_maps,
+    draw_neighbours,
+    file_of_neighbours,
+    say_rows,
+    write_features,
+)
+from barlowctl.cli.embed_patches import PatchOptions, write_patches
 from barlowctl.cli.help import examples
 from barlowctl.cli.subject import images_of, open_named, say_unreadable
 from barlowctl.errors import UserError
@@ -18,16 +26,17 @@ from barlowctl.output_paths import Outputs, check_file
 
 if TYPE_CHECKING:
     from barlowctl.assemble.data import ImageSet
-    from barlowctl.eval.embeddings import Embeddings
+    from barlowctl.measure.subjects import Subject
 
 EPILOG = examples(
     "barlowctl embed runs/NAME --data ~/photos --out photos.parquet",
     "barlowctl embed --data fashion-mnist --split test --map map.html",
     "barlowctl embed --data ~/photos --neighbours ~/holiday.jpg --neighbours 12",
     "barlowctl embed resnet50.a1_in1k --data ~/photos --out photos.npz",
+    "barlowctl embed runs/NAME --data ~/photos --patches patches.png --patches patches.safetensors",
 )
 
-NEIGHBOURS, MAP = "Nearest neighbours", "Map"  # panels of the help
+NEIGHBOURS, MAP, PATCHES = "Nearest neighbours", "Map", "Patches"  # panels of the help
 
 
 def embed(
@@ -82,6 +91,37 @@ def embed(
         typer.Option("--map-images", min=4, help="Images on the map at most, drawn by seed.", rich_help_panel=MAP),
     ] = 3000,
     seed: Annotated[int, options.seed("Of that draw and of the map.", MAP)] = 0,
+    patches: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--patches",
+            help="Feature maps of whole images: .safetensors, or .png for a picture of some of them, with principal "
+            "components as colours. Repeatable.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            help="Of which stage or block, from 0; -1 is the last. Default: the last.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            min=8,
+            max=8192,
+            help="Shorter side of an image, in pixels. Default: eval.crop.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    images_drawn: Annotated[
+        int,
+        typer.Option("--patches-images", min=1, max=300, help="Images in the picture.", rich_help_panel=PATCHES),
+    ] = 12,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -91,68 +131,94 @@ def embed(
 ) -> None:
     """Compute features of images with a frozen network, and write or draw them.
 
-    At least one of --out, --neighbours and --map. Images are resized and centre-cropped as in evaluation.
+    At least one of --out, --neighbours, --map and --patches. Images are resized and centre-cropped as in evaluation;
+    for --patches they are whole, with their own aspect, where the network takes that.
     """
-    from barlowctl.assemble.data import choices_of, open_images
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.run_images import changed_since_training
+    from barlowctl.data.images.unreadable import Problem
     from barlowctl.measure import embedding
     from barlowctl.measure.identity import identify
 
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
-    if data is not None and named_after is not None:
-        raise UserError(f"images were named twice: '{named_after}' and --data {data}", next="without --data")
+    data = _named_once(data, named_after)
     maps, queries = map or [], neighbours or []
+    of_patches = PatchOptions(tuple(patches or ()), layer, image_size, images_drawn)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
-    _check_files(out, maps, neighbours_out if queries else None, nothing=out is None and not maps and not queries)
+    pooled = out is not None or bool(maps) or bool(queries)  # one vector for each image is wanted
+    of_patches.check()
+    _check_files(out, maps, neighbours_out if queries else None, nothing=not pooled and not of_patches)
     _check_values(projection if maps else None, changes)
     name, opened = open_named(console, subject, geometry)
-    source = open_images(images_of(opened, data or named_after), split, choices_of(opened.preprocessing))
-    console.say(f"{source.num_samples:,} images of {source.path}")
-    for line in source.scan_report.lines():
-        console.say(line)
+    source, notes = _open_images(console, opened, data, split)
     identity = identify(opened, {split: source.fingerprint}).as_dict()
-    _check_maps_are_own(maps, identity["key"])
-    picture_to = _file_of_neighbours(neighbours_out, identity["key"]) if queries else None
-    notes = changed_since_training(opened.folder, source)
-    for note in notes:
-        console.say(f"note: {note}")
+    key = identity["key"]
+    check_own(maps, key, "--map")
+    picture_to = file_of_neighbours(neighbours_out, key) if queries else None
     runtime, on_bad = Runtime(device, threads, workers, loader), policy or opened.on_unreadable
-    with options.advise_skipping(on_bad):
-        features = embedding.embed(opened, source, split, runtime, on_unreadable=on_bad, identity=identity)
+    outputs, unreadable = Outputs(), list[Problem]()
     result: dict[str, Any] = {
         "subject": name,
         **opened.metadata,
         "images": str(source.path),
-        "count": len(features.features),
+        "count": source.num_samples,
         **source.scan_report.nonempty(),
-        "features": features.features.shape[1],
-        **opened.preprocessing.as_result(),
         "identity": identity,
         "notes": notes,
-        "unreadable": [problem.as_dict() for problem in features.unreadable],
     }
-    say_unreadable(console, features.unreadable)
-    rows_of_all = policy is None  # a run that goes on past unreadable images: nobody asked for rows to be left out
-    if features.unreadable:
-        count = f"{len(features.unreadable):,} of {source.num_samples:,} images"
-        console.say(f"{count} have {'a row of NaN' if rows_of_all else 'no row'}: they cannot be read")
-    outputs = Outputs()
-    if out is not None:
-        _write_features(console, outputs, out, features, source, split, rows_of_all=rows_of_all)
-    if picture_to is not None:
-        picture, result["neighbours"] = embedding.find_neighbours(opened, source, features, queries, runtime, top=top)
-        with outputs.writing(picture_to):
-            embedding.draw_neighbours(picture, picture_to, identity["key"])
-            console.say(f"neighbours drawn to {picture_to}")
-    if maps:
-        result["map_images"] = embedding.draw_map(
-            source, features, maps, projection, outputs, at_most=at_most, seed=seed, key=identity["key"]
-        )
-        drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
-        console.say(f"map of {result['map_images']:,} images ({projection}) drawn to {drawn or 'no file'}")
+    with options.advise_skipping(on_bad):
+        if of_patches:
+            result["patches"], unreadable = write_patches(
+                console, outputs, of_patches, opened, source, split, runtime, on_bad
+            )
+        if pooled:
+            features = embedding.embed(opened, source, split, runtime, on_unreadable=on_bad, identity=identity)
+            unreadable = features.unreadable
+    say_unreadable(console, unreadable)
+    result["unreadable"] = [problem.as_dict() for problem in unreadable]
+    if pooled:
+        count, width = features.features.shape
+        result |= {"count": count, "features": width, **opened.preprocessing.as_result()}
+        rows_of_all = policy is None  # a run that goes on past unreadable images: nobody asked for rows to be left out
+        say_rows(console, features, source, rows_of_all=rows_of_all)
+        if out is not None:
+            write_features(console, outputs, out, features, source, split, rows_of_all=rows_of_all)
+        if picture_to is not None:
+            result |= draw_neighbours(
+                console, outputs, picture_to, opened, source, features, queries, runtime, top, key
+            )
+        if maps:
+            choice = {"at_most": at_most, "seed": seed, "key": key}
+            result |= draw_maps(console, outputs, maps, source, features, projection, choice)
     console.conclude({**result, "files": outputs.files}, outputs)
+
+
+def _named_once(data: str | None, named_after: str | None) -> str | None:
+    """The images, which are named by `--data`, or after the network as before there was that.
+
+    Raises:
+        UserError: both.
+    """
+    if data is not None and named_after is not None:
+        raise UserError(f"images were named twice: '{named_after}' and --data {data}", next="without --data")
+    return data or named_after
+
+
+def _open_images(console: Console, opened: Subject, data: str | None, split: str) -> tuple[ImageSet, list[str]]:
+    """The images and notes on them, which are said.
+
+    Raises:
+        UserError: there are none.
+    """
+    from barlowctl.assemble.data import choices_of, open_images
+    from barlowctl.assemble.run_images import changed_since_training
+
+    source = open_images(images_of(opened, data), split, choices_of(opened.preprocessing))
+    notes = changed_since_training(opened.folder, source)
+    console.say(f"{source.num_samples:,} images of {source.path}")
+    for line in (*source.scan_report.lines(), *(f"note: {note}" for note in notes)):
+        console.say(line)
+    return source, notes
 
 
 def _check_files(out: Path | None, maps: list[Path], neighbours_out: Path | None, *, nothing: bool) -> None:
@@ -165,7 +231,7 @@ def _check_files(out: Path | None, maps: list[Path], neighbours_out: Path | None
 
     if nothing:
         raise UserError(
-            "nothing to do", allowed="at least one of --out, --neighbours, --map", next="--out features.npz"
+            "nothing to do", allowed="at least one of --out, --neighbours, --map, --patches", next="--out features.npz"
         )
     if out is not None:
         check_path(out)
@@ -197,61 +263,3 @@ def _check_values(projection: str | None, changes: list[str]) -> None:
             allowed="eval.resize, eval.crop, data.range, data.background, data.bands",
             next=shell.line("without", f"--set={changes[0]}"),
         )
-
-
-def _check_maps_are_own(maps: list[Path], key: str) -> None:
-    """Refuse to write a map over what is not a map of this identity.
-
-    Raises:
-        UserError: with names that are free.
-    """
-    free = [_free_or_own(path, key) for path in maps]
-    if maps != free:
-        raise _of_something_else(maps, free, shell.line(*(word for path in free for word in ("--map", path))))
-
-
-def _file_of_neighbours(named: Path | None, key: str) -> Path:
-    """Where the picture of neighbours goes: what was named, else neighbours.png or the next name that is free.
-
-    Raises:
-        UserError: what was named is a picture of something else.
-    """
-    free = _free_or_own(named or Path("neighbours.png"), key)
-    if named not in (None, free):
-        raise _of_something_else([named], [free], shell.line("--neighbours-out", free))
-    return free
-
-
-def _write_features(
-    console: Console,
-    outputs: Outputs,
-    out: Path,
-    features: Embeddings,
-    source: ImageSet,
-    split: str,
-    *,
-    rows_of_all: bool,
-) -> None:
-    """Write the features with their images' names and labels; `rows_of_all`: a row of NaN for each unreadable one."""
-    from barlowctl.assemble.labelled import image_names
-    from barlowctl.eval.embeddings import write
-
-    rows = features.with_rows_of_all(image_names(source, split), source.labels) if rows_of_all else features
-    with outputs.writing(out):
-        write(out, rows)
-    if outputs.files:
-        console.say(f"{len(rows.features):,} x {rows.features.shape[1]} features written to {out}")
-
-
-def _free_or_own(path: Path, key: str) -> Path:
-    """The path, or the first name beside it that nothing has, or that has a picture of this identity."""
-    from barlowctl.measure.identity import bears
-
-    candidates = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000)))
-    return next((other for other in candidates if not os.path.lexists(other) or bears(other, key)), path)
-
-
-def _of_something_else(paths: list[Path], instead: list[Path], advice: str) -> UserError:
-    """What would be written over is of other images or another network, or is no picture of ours."""
-    path = next(path for path, other in zip(paths, instead, strict=True) if path != other)
-    return UserError(f"'{path}' exists, is not of this network on these images, and is not overwritten", next=advice)

@@ -117,6 +117,13 @@ SCENARIOS = {
     "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
     "protocol not asked for": Scenario([*PROBE, *TRAINED]),
     "classifier damaged": Scenario([*PROBE, "--linear", "--protocol", "paper", *TRAINED], trained_and_damaged),
+    "patches of no kind": Scenario([*EMBED, "--patches", "maps.npz"]),
+    "layer that is not there": Scenario([*EMBED, "--patches", "m.png", "--layer", "9"]),
+    "layer of nothing": Scenario([*EMBED, "--layer", "2"]),
+    "patches that are there": Scenario([*EMBED, "--patches", "m.safetensors"], there("m.safetensors")),
+    "image size that does not fit": Scenario(
+        ["embed", "pit_ti_224", "one folder", "--patches", "m.png", "--image-size", "64", "--threads", "1"]
+    ),
     "nothing to fine-tune": Scenario([*PROBE, "--data", "my images", *MODERN]),
     "warm-up too long": Scenario(
         [*PROBE, "--data", "my images", "--finetune", *MODERN, "--set", "warmup_epochs=4"],
