@@ -6,6 +6,7 @@ height, 0-based and continuous. Class numbers need not be contiguous: labels are
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class CocoImages:
     def __init__(self, path: Path, split: str, document: CocoDocument, folder: Path) -> None:
         self.path, self.split, self.document, self._folder = path, split, document.path, folder
         require_files(folder, [image.file for image in document.images], document.path)
-        self.classes = tuple(document.categories.values())
+        self.classes = _distinct(document.categories)
         self.category_ids = tuple(document.categories)
         self._ids = [image.id for image in document.images]
         self._files = [image.file for image in document.images]
@@ -121,6 +122,12 @@ def open_coco(path: Path, split: str) -> CocoImages:
         allowed=f"{', '.join(place.format('NAME') for place in _FILES)}, where NAME is {names}",
         next="unpack annotations_trainval2017.zip, train2017.zip and val2017.zip into one folder",
     )
+
+
+def _distinct(categories: dict[int, str]) -> tuple[str, ...]:
+    """The names of the categories; one that several have is followed by the number."""
+    times = Counter(categories.values())
+    return tuple(name if times[name] == 1 else f"{name} ({number})" for number, name in categories.items())
 
 
 def _image_folder(path: Path, name: str, document: CocoDocument) -> Path:

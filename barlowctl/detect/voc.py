@@ -26,6 +26,7 @@ from barlowctl.errors import UserError
 
 YEARS = ("VOC2007", "VOC2012")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+_SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "valid")}
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
 
     A devkit (VOC2007 and VOC2012, in `path` or in VOCdevkit below it) is the paper's: split "train" is the trainval of
     both, "test" that of 2007. A folder with `Annotations` and `JPEGImages` of its own is one's own: "train" is the list
-    trainval.txt where there is a test.txt, else train.txt; "test" is test.txt, else val.txt.
+    trainval.txt where there is a test.txt, else train.txt; "test" is test.txt, else val.txt. So is a folder with
+    `train` and one of `test`, `val` and `valid`, each with the images and an XML file beside each of them.
 
     Raises:
         UserError: another layout, a list or files that are missing, annotations that cannot be read.
@@ -162,14 +164,17 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
     path = path.expanduser()
     if (path / "Annotations").is_dir():
         return VocImages(path, split, _listed(path, _list_of(path, split)), classes)
+    for name in _SPLIT_FOLDERS[split]:
+        if any((path / name).glob("*.xml")):
+            return VocImages(path, split, _beside(path / name), classes)
     devkit = next(
         (place for place in (path, path / "VOCdevkit") if any((place / year).is_dir() for year in YEARS)), None
     )
     if devkit is None:
         raise UserError(
             f"{path} is not in VOC's layout" if path.is_dir() else f"'{path}' is no folder",
-            allowed="VOCdevkit with VOC2007 and VOC2012, or a folder with Annotations/*.xml, JPEGImages/ and "
-            "ImageSets/Main/train.txt and test.txt",
+            allowed="VOCdevkit with VOC2007 and VOC2012; a folder with Annotations/*.xml, JPEGImages/ and "
+            "ImageSets/Main/train.txt and test.txt; or one with train/ and test/, each with images and XML files",
             next="name the benchmark's folder with --data",
         )
     years = YEARS if split == "train" else YEARS[:1]
@@ -231,6 +236,16 @@ def _listed(root: Path, file: Path) -> list[VocImage]:
     annotations = root / "Annotations"
     require_annotations(annotations, stems, file)
     return [VocImage(folder, stem, name, annotations / f"{stem}.xml") for stem, name in zip(stems, names, strict=True)]
+
+
+def _beside(folder: Path) -> list[VocImage]:
+    """The images of a folder that have an XML file of their name, in the order of their names."""
+    names = sorted(os.listdir(folder))
+    stems = [Path(name).stem for name in names if name.endswith(".xml")]
+    files = {Path(name).stem: name for name in reversed(names) if not name.endswith(".xml")}
+    images = [files.get(stem, f"{stem}.jpg") for stem in stems]
+    require_files(folder, images, folder)
+    return [VocImage(folder, stem, name, folder / f"{stem}.xml") for stem, name in zip(stems, images, strict=True)]
 
 
 def require_annotations(folder: Path, stems: list[str], file: Path) -> None:

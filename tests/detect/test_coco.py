@@ -142,6 +142,11 @@ def test_a_folder_of_ones_own_is_laid_out_in_one_of_these_ways(tmp_path: Path, f
     assert [images.annotation(index).areas.tolist() for index in range(2)] == [[7], [200]]  # its own, of its box
 
 
+def test_categories_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    categories = [{"id": 4, "name": "cup"}, {"id": 2, "name": "cup"}, {"id": 9}]
+    assert open_coco(write(tmp_path, document(categories=categories)), "train").classes == ("cup (2)", "cup (4)", "9")
+
+
 def test_the_test_images_are_those_of_val_where_there_is_no_test(tmp_path: Path) -> None:
     write(tmp_path, document(), "val.json")
     assert len(open_coco(tmp_path, "test")) == 2

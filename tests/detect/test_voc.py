@@ -131,6 +131,22 @@ def test_which_lists_are_the_splits(tmp_path: Path) -> None:
     assert len(open_voc(tmp_path, "train")) == 1  # trainval, since the test images are others
 
 
+def test_annotations_may_lie_beside_their_images(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        mine(tmp_path, an_object("ant"))
+        (tmp_path / split).mkdir()
+        shutil.move(tmp_path / "JPEGImages" / "a b.png", tmp_path / split)
+        shutil.move(tmp_path / "Annotations" / "a b.xml", tmp_path / split)
+        (tmp_path / split / "readme.txt").touch()
+    shutil.rmtree(tmp_path / "Annotations")
+    for split in ("train", "test"):
+        images = open_voc(tmp_path, split)
+        assert (images.classes, images.name(0), images.image(0).shape) == (("ant",), "a b.png", (10, 20, 3))
+    (tmp_path / "train" / "a b.png").unlink()
+    with pytest.raises(UserError, match=r"1 of its 1 images is not in .*train: a b\.jpg"):
+        open_voc(tmp_path, "train")
+
+
 def test_a_class_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
     mine(tmp_path, an_object("ant"), an_object("bee"), lists="val")
     with pytest.raises(UserError, match=r"classes that training does not know: 'bee' \(a b\.xml\)") as caught:
