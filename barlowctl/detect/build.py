@@ -14,6 +14,7 @@ from barlowctl.detect.c4 import C4Heads, split_resnet
 from barlowctl.detect.fpn import PyramidHeads
 from barlowctl.detect.method import Detection
 from barlowctl.detect.pyramid import CHANNELS, Pyramid
+from barlowctl.detect.regions import pycocotools_mask
 from barlowctl.detect.roi_heads import SecondStage
 from barlowctl.detect.rpn import ProposalNetwork
 from barlowctl.detect.settings import PAPER, Head, ModelSettings
@@ -43,10 +44,12 @@ def build(
         mean, std: of the pixels that the backbone takes, as it was trained: one number for each channel.
 
     Raises:
-        UserError: no such head, or a backbone that cannot have it.
+        UserError: no such head, a backbone that cannot have it, or masks without pycocotools.
     """
     if head not in get_args(Head):
         raise UserError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed=", ".join(get_args(Head)))
+    if masks:
+        pycocotools_mask()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         settings = settings.of_head(cast(Head, head))

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from timm.layers.format import Format
 from timm.models._features import FeatureGetterNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
@@ -79,8 +78,8 @@ def _of_any_size(network: nn.Module) -> nn.Module:
         for name, value in (("strict_img_size", False), ("dynamic_mask", True), ("dynamic_img_size", True)):
             if hasattr(module, name):
                 setattr(module, name, value)
-    if isinstance(network, VisionTransformer):
-        embed = cast(Any, network.patch_embed)
+    embed = cast(Any, getattr(network, "patch_embed", None))
+    if hasattr(network, "dynamic_img_size") and getattr(embed, "flatten", False):
         embed.flatten, embed.output_fmt = False, Format.NHWC
     return network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -265,3 +266,11 @@ def test_a_box_is_moved_by_the_deltas_of_its_own_class() -> None:
     ((boxes, scores, labels, masks),) = model.heads.detect(features, [proposal], [(64, 96)])
     assert (boxes.tolist(), labels.tolist(), masks) == ([[20, 10, 40, 50]], [2], None)
     assert scores.item() > 0.99
+
+
+def test_masks_without_pycocotools_are_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(UserError, match="pycocotools") as raised:
+        detectors.detector(masks=True)
+    assert raised.value.next == "pip install 'barlowctl[detection]'"
+    detectors.detector(masks=False)
