@@ -1,10 +1,11 @@
-"""Small detectors and batches for them."""
+"""Small detectors and batches for them, where pycocotools is."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from barlowctl.detect.method import Detection
 from barlowctl.detect.settings import ModelSettings, TrainTest
 from barlowctl.model import build_backbone
 
+pytest.importorskip("pycocotools.mask")  # those who import this are skipped without it: most detectors here have masks
 SMALL = ModelSettings(
     anchor_sizes=(16.0, 32.0),
     anchors_per_image=32,
