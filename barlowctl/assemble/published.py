@@ -20,6 +20,9 @@ from barlowctl.export.keys import one_line
 from barlowctl.model import build_backbone
 from barlowctl.runs import rundir
 
+HUB = ("hf-hub:", "hf_hub:")
+"""How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
+
 
 def locate(what: str) -> tuple[Path, tuple[str, ...]]:
     """Where what is named lies: a path, else the run of that name; and what to say where a run and a model share it."""
@@ -74,9 +77,10 @@ def published(name: str, *, allowed: str) -> nn.Module:
         UserError: timm has no such weights, or they could not be had.
     """
     architecture, _, tag = name.partition(".")
-    untrained(architecture, allowed=allowed)
+    if not name.startswith(HUB):
+        untrained(architecture, allowed=allowed)
     tags = tags_of(architecture)
-    if tag not in tags:
+    if tag not in tags and not name.startswith(HUB):
         raise UserError(
             f"timm has no weights '{tag}' of {architecture}{did_you_mean(tag, tags)}",
             allowed=", ".join(tags) or f"{architecture} alone: random weights",

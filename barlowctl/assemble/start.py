@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from barlowctl import shell
@@ -14,8 +15,9 @@ from barlowctl.assemble.weights import Network, Weights, read_weights
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.export.keys import describe_difference
+from barlowctl.export.official import OFFICIAL_NAMES
 from barlowctl.methods import Method
-from barlowctl.model import Preprocessing
+from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.recipe.network import TIMM_NAMES, Model
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Views
@@ -190,7 +192,7 @@ def _listed(texts: Sequence[str], most: int = 2) -> str:
 
 def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
     """Weights that are not those of the recipe's network: how they differ, and what to set."""
-    model, theirs = recipe.model, weights.network
+    model, theirs = recipe.model, weights.network or _recognised(weights)
     own = Network(model.backbone, model.stem, model.network_args)
     differs = theirs is not None and theirs != own
     parts = []
@@ -215,6 +217,24 @@ def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
         + (", or on purpose what fits of them (init.partial)" if matched.taken else ""),
         next="\n".join(advice) or "name another one with --init",
     )
+
+
+KNOWN_NETWORKS = (
+    *OFFICIAL_NAMES, "resnext50_32x4d", "wide_resnet101_2", "vit_tiny_patch16_224", "vit_small_patch16_224",
+    "vit_base_patch16_224", "vit_large_patch16_224", "convnext_tiny", "convnext_small", "convnext_base",
+)  # fmt: skip
+"""Whose weights are recognised where a file does not say which network it holds."""
+
+
+def _recognised(weights: Weights) -> Network | None:
+    """The usual network that the weights are all of; None: it is another one."""
+    for name in KNOWN_NETWORKS:
+        with torch.device("meta"):
+            network = build_backbone(name, in_chans=3)
+        on_meta = {key: value.to("meta") for key, value in weights.backbone.items()}
+        if match(network, on_meta).complete:
+            return Network(name, "default", {})
+    return None
 
 
 def _described(network: Network) -> str:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import own_generator, preprocessing_of
-from barlowctl.assemble.published import locate, published, tags_of, untrained
+from barlowctl.assemble.published import HUB, locate, published, tags_of, untrained
 from barlowctl.errors import UserError
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.export.keys import one_line
 from barlowctl.export.model_folder import read_config, read_model_folder
 from barlowctl.export.reader import read_projector
-from barlowctl.export.state_dicts import is_official, read_state_dict
+from barlowctl.export.state_dicts import is_official, is_safetensors, read_state_dict
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir
@@ -118,15 +118,15 @@ def _read(path: Path, what: str) -> Weights:
         return _of_run(path, what)
     if path.is_dir():
         return _of_folder(path, what)
-    if path.suffix == ".safetensors" and path.is_file():
-        return _of_safetensors(path, what)
-    if path.suffix in TORCH_SUFFIXES and path.is_file():
-        return _of_torch_file(path, what)
     if path.is_file():
+        return _of_safetensors(path, what) if is_safetensors(path) else _of_torch_file(path, what)
+    if what.startswith(HUB):
+        return _of_timm(what)
+    if "://" in what:
         raise UserError(
-            f"'{what}' ends in '{path.suffix}', which says nothing of how it is read",
-            allowed=f"a file of weights: .safetensors, or of torch.save: {', '.join(TORCH_SUFFIXES)}",
-            next="name another one with --init",
+            f"'{what}' is an address, and weights are read from this machine",
+            allowed=WHAT,
+            next="download it, and name the file with --init",
         )
     if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
         raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
@@ -157,7 +157,8 @@ def _before(weights: str) -> dict[str, str]:
 def _of_folder(path: Path, what: str) -> Weights:
     if (path / "config.json").is_file():
         return _of_export(path, what) if "barlowctl" in read_config(path) else _of_model_folder(path, what)
-    files = sorted(file.name for file in path.iterdir() if file.suffix in (".safetensors", *TORCH_SUFFIXES))
+    suffixes = (".safetensors", *TORCH_SUFFIXES)
+    files = sorted(file.name for file in path.iterdir() if file.suffix in suffixes and "projector" not in file.name)
     raise UserError(
         f"'{what}' is a folder, and neither a run (no recipe.toml) nor a model (no config.json)"
         + (f"; it has {', '.join(files[:3])}" if files else ""),
@@ -236,7 +237,7 @@ def _of_state_dict(path: Path, what: str) -> Weights:
 
 def _of_timm(name: str) -> Weights:
     architecture, _, tag = name.partition(".")
-    if not tag:
+    if not tag and not name.startswith(HUB):
         untrained(architecture, allowed=WHAT)
         tags = tags_of(architecture)
         if not tags:
@@ -244,11 +245,13 @@ def _of_timm(name: str) -> Weights:
         name = f"{architecture}.{tags[0]}"
     backbone: nn.Module = published(name, allowed=WHAT)
     config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
+    if name.startswith(HUB):
+        architecture = str((getattr(backbone, "pretrained_cfg", None) or {}).get("architecture", ""))
     return Weights(
         name,
         "timm's published weights",
         backbone.state_dict(),
-        network=Network(architecture, "default", {}),
+        network=Network(architecture, "default", {}) if architecture else None,
         preprocessing=Preprocessing.of_timm(config),
         source={"timm": name},
     )

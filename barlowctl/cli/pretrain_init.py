@@ -27,6 +27,7 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
         )
     if not init.strip():
         raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
-    path = Path(init)
-    is_path = len(path.parts) > 1 or path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
-    return [*(overrides or ()), f"init.weights={json.dumps(os.path.abspath(init) if is_path else init)}"]
+    path = Path(init).expanduser()
+    is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
+    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
+    return [*(overrides or ()), f"init.weights={json.dumps(os.path.abspath(path) if is_path else init)}"]

@@ -32,12 +32,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it cannot be read, or holds no tensors under their names.
     """
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         try:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"'{path}' cannot be read: {one_line(error)}", allowed=KINDS, next=_NEXT) from error
     return tensors_of(torch_load(path, allowed=KINDS, next=_NEXT), path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """By the name, else by what stands after the length of the header: files of the hub's cache have no suffix."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def tensors_of(document: Any, path: Path) -> dict[str, Tensor]:

@@ -54,6 +54,7 @@ REASONS = {
     "unpack the archives again": FETCH,
     "unpack the archive again": FETCH,
     "download it again": FETCH,
+    "download it, and name the file with --init": FETCH,
     "download it again from its authors": FETCH,
     "copy it again": FETCH,
     "unpack trainvalsplit_places205 and imagesPlaces205_resize into one folder": FETCH,

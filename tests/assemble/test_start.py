@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -247,15 +248,17 @@ def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
         ("empty.pth", b"", "the file is empty"),
         ("page.pth", b"<html>", "it is a web page"),
         ("cut.safetensors", b"1234", "cannot be read"),
-        ("notes.txt", b"hello", "says nothing of how it is read"),
+        ("notes.txt", b"hello there", "it is no file of torch.save"),
+        ("https://example.org/weights.pth", None, "is an address"),
+        ("hf-hub:somebody/something", None, "could not be had"),
         ("resnet5000", None, "neither a run, a path nor a timm model"),
         ("resnet18.nobody_in1k", None, "timm has no weights 'nobody_in1k'"),
     ],
 )
 def test_what_is_no_weights_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
-    path = tmp_path / name if "." in name and "nobody" not in name else Path(name)
+    path: Path | str = tmp_path / name if "." in name and "nobody" not in name and ":" not in name else name
     if content is not None:
-        path.write_bytes(content)
+        Path(path).write_bytes(content)
     with pytest.raises(UserError, match=message):
         started(tiny(), path)
 
@@ -302,3 +305,19 @@ def test_ranks_that_read_different_weights_do_not_start(earlier: tuple[Path, Met
     recipe = load.override(tiny(), [f"init.weights='{earlier[0]}'"])
     with pytest.raises(UserError, match="is not the same on all 2 ranks"):
         begin(recipe, TwoRanks(rank=0, size=2))
+
+
+def test_a_file_without_a_suffix_is_read_by_its_content(tmp_path: Path) -> None:
+    state = build_method(tiny(seed=7), CONTEXT).backbone.state_dict()
+    torch.save(state, tmp_path / "saved")
+    save_file(state, tmp_path / "safe")
+    one, other = (read_weights(str(tmp_path / name)) for name in ("saved", "safe"))
+    assert same(one.backbone, other.backbone)
+    assert one.sha256 == other.sha256
+
+
+def test_the_network_of_a_plain_state_dict_is_recognised(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"the recipe's network, resnet34: it is resnet18\.") as caught:
+        started(load.load("resnet50", ["model.backbone=resnet34", "model.projector=[8,8]"]), tmp_path / "resnet18.pth")
+    assert "--set model.backbone=resnet18" in str(caught.value.next).splitlines()[0]
