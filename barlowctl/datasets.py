@@ -73,6 +73,7 @@ STL10 = Dataset(
 IMAGENETTE = Dataset(
     name="imagenette", title="Imagenette", access="download",
     images={"train": 9_469, "val": 3_925}, classes=10,
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),  # ImageNet's, of which it is a part
     class_names=(
         "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
         "gas pump", "golf ball", "parachute",

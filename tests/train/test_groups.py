@@ -110,3 +110,43 @@ def test_a_run_of_before_the_exception_goes_on_as_it_was(name: str, monkeypatch:
     for (key, expected), actual in zip(before.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, actual), key
     assert not group_as_saved(own, resumed, own.state_dict()["param_groups"])
+
+
+def moved_by_lars(module: nn.Module, *, exclude_biases: bool) -> dict[str, float]:
+    """How far each parameter went in one step without momentum and decay, from gradients of norm 1, by its name."""
+    optimizer = build_optimizer(
+        module, "lars", lr=0.2, lr_biases=0.01, weight_decay=0.0, momentum=0.0, eta=0.001, exclude_biases=exclude_biases
+    )
+    before = {name: p.detach().double().clone() for name, p in module.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    for p in module.parameters():
+        gradient = torch.randn(p.shape, generator=generator)
+        p.grad = gradient / gradient.norm()
+    optimizer.step()
+    return {name: float((p.detach().double() - before[name]).norm()) for name, p in module.named_parameters()}
+
+
+def test_lars_moves_a_tensor_by_a_share_of_its_own_norm_and_so_hardly_moves_what_starts_small() -> None:
+    """The trap: adapted, layer scale (1e-6 here, as timm's ConvNeXt) and class token (1e-6) stay where they are."""
+    for module, small in (
+        (Trained(**CONVNEXT), "backbone.stages.0.blocks.0.gamma"),
+        (Trained(**VIT), "backbone.cls_token"),
+    ):
+        norms = {name: float(p.detach().double().norm()) for name, p in module.named_parameters()}
+        assert norms[small] < 1e-4
+        weights, _ = parameter_groups(module, lr=0.2, lr_biases=0.01, weight_decay=0.0)
+        rates = {name: 0.2 if any(p is w for w in weights["params"]) else 0.01 for name, p in module.named_parameters()}
+        adapted = moved_by_lars(copy.deepcopy(module), exclude_biases=False)
+        for name, norm in norms.items():
+            share = 0.001 * norm if norm else 1.0  # what is 0 goes as far as its gradient says, in its first step
+            assert adapted[name] == pytest.approx(rates[name] * share, rel=2e-3, abs=1e-7), name
+        excluded = moved_by_lars(module, exclude_biases=True)
+        assert excluded[small] == pytest.approx(0.01, rel=1e-4)  # lr_biases times the gradient
+        assert excluded[small] > 1e5 * adapted[small]
+
+
+def test_lars_moves_a_trained_layer_norm_by_its_own_rate() -> None:
+    """Adapted, a norm of 8 ones has a step of lr_biases eta sqrt(8), whatever its gradient is."""
+    name = "backbone.norm.weight"
+    assert moved_by_lars(Trained(**VIT), exclude_biases=False)[name] == pytest.approx(0.01 * 0.001 * 8**0.5, rel=1e-2)
+    assert moved_by_lars(Trained(**VIT), exclude_biases=True)[name] == pytest.approx(0.01, rel=1e-4)
