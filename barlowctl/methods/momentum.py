@@ -7,6 +7,7 @@ import math
 from typing import Literal
 
 import torch
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
@@ -19,6 +20,7 @@ class MovingAverage(nn.Module):
 
     Only parameters are averaged, those of batch norm (its scale and shift) among them. Buffers are the copies' own: in
     training mode, in which they are whenever their method is, running statistics come from what passes through them.
+    They skip no residual branches: drop path is of what is trained, as in DINO (`main_dino.py`, the teacher).
 
     A copy is computed without a graph, takes no gradient, and is no head: the optimizer never sees it. What changes
     its parameters is `follow` alone, in place and by tensors, so that a step that holds it can be captured as a CUDA
@@ -35,6 +37,9 @@ class MovingAverage(nn.Module):
         if not 0.0 <= momentum <= 1.0:
             raise UserError(f"the momentum of a moving average is {momentum:g}", allowed="0 to 1")
         self.networks = nn.Sequential(*(copy.deepcopy(network) for network in networks)).requires_grad_(False)
+        for part in self.networks.modules():
+            if isinstance(part, DropPath):
+                part.drop_prob = 0.0
         self.momentum, self.schedule = momentum, schedule
 
     @torch.no_grad()

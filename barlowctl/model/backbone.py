@@ -153,7 +153,7 @@ def _replace_stem(backbone: nn.Module, name: str, stem: str, shape: StemShape, i
         raise UserError(
             f"stem {stem!r} is not available for {name!r}: timm builds it as {type(backbone).__name__}",
             allowed="models of timm's ResNet class, such as resnet18, resnet50, resnext50_32x4d, "
-            "wide_resnet50_2 or seresnet50",
+            "wide_resnet50_2 or seresnet50; what a transformer or a ConvNeXt begins with is model.patch_size",
             next="--set model.stem=default",
         )
     resnet = cast(Any, backbone)  # timm annotates these attributes more narrowly than it uses them

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.methods.momentum import MovingAverage, Schedule
+from barlowctl.model import build_backbone
 
 TOTAL = 3
 
@@ -104,3 +105,22 @@ def test_it_goes_in_and_out_of_evaluation_with_its_method() -> None:
 def test_a_momentum_that_is_none(momentum: float) -> None:
     with pytest.raises(UserError, match="momentum of a moving average"):
         MovingAverage(network(), momentum=momentum)
+
+
+def test_copies_skip_no_residual_branches() -> None:
+    """Two passes of a copy agree, and two of the network that is trained do not."""
+    network = build_backbone(
+        "vit_tiny_patch16_224",
+        in_chans=1,
+        img_size=8,
+        patch_size=4,
+        embed_dim=8,
+        depth=2,
+        num_heads=2,
+        drop_path_rate=0.5,
+    )
+    average = MovingAverage(network, momentum=0.9).train()
+    images = torch.rand(16, 1, 8, 8)
+    assert torch.equal(average(images), average(images))
+    assert not torch.equal(network.train()(images), network(images))
+    assert torch.equal(average(images), network.eval()(images))

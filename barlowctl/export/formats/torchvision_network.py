@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 import torchvision
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -29,7 +29,7 @@ TRANSFORMERS = {
     (14, 1280, 32): "vit_h_14",
 }  # fmt: skip
 """torchvision's names by side of a patch, width and depth."""
-CONVNEXTS = {
+CONVNEXTS: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 3, 9, 3), 96): "convnext_tiny", ((3, 3, 27, 3), 96): "convnext_small",
     ((3, 3, 27, 3), 128): "convnext_base", ((3, 3, 27, 3), 192): "convnext_large",
 }  # fmt: skip
