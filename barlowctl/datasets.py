@@ -19,7 +19,8 @@ class Dataset:
         name: in the data home, in recipes and on the command line.
         title: as people write it.
         access: "download": `data get` brings it; "own copy": nobody may hand it out, it is packed from the user's;
-            "benchmark": read by `transfer` where it lies, in its published layout.
+            "benchmark": read by `transfer` where it lies, in its published layout; "detection": so too, its objects
+            have boxes.
         images: split -> number of images, in the order of the splits.
         classes: number of classes.
         class_names: in the order of the labels; empty where the data set's own files name them.
@@ -30,7 +31,7 @@ class Dataset:
 
     name: str
     title: str
-    access: Literal["download", "own copy", "benchmark"]
+    access: Literal["download", "own copy", "benchmark", "detection"]
     images: Mapping[str, int]
     classes: int
     class_names: tuple[str, ...] = ()
@@ -110,11 +111,22 @@ VOC07 = Dataset(
         "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
     ),
 )  # fmt: skip
+# Training on trainval of 2007 and of 2012, test on 2007's test.
+VOC0712 = Dataset(
+    name="voc0712", title="VOC 2007 + 2012", access="detection",
+    images={"train": 16_551, "test": 4_952}, classes=20, class_names=VOC07.class_names,
+)  # fmt: skip
+# Lin et al. 2014, arXiv 1405.0312: the splits of 2017.
+COCO = Dataset(
+    name="coco", title="COCO 2017", access="detection",
+    images={"train": 118_287, "val": 5_000}, classes=80,
+)  # fmt: skip
 
 DATASETS = {
     dataset.name: dataset
     for dataset in (
         FASHION_MNIST, CIFAR10, CIFAR100, STL10, IMAGENETTE, IMAGENET, IMAGENET100, PLACES205, INAT18, VOC07,
+        VOC0712, COCO,
     )
 }  # fmt: skip
 
@@ -129,6 +141,8 @@ TO_BE_PACKED = _with_access("own copy")
 """What recipes name and nobody may hand out: packed from the user's own copy."""
 BENCHMARKS = _with_access("benchmark")
 """Tasks of `barlowctl transfer` that are read where they lie."""
+DETECTION = _with_access("detection")
+"""Tasks of `barlowctl transfer` that train a detector."""
 
 
 def training_images(name: str) -> int | None:

@@ -34,10 +34,11 @@ MAY_IMPORT = {
         "recipe", "train",
     },  # what is measured is a run, put together
     "measure": DATA | {
-        "assemble", "data.names", "eval", "export", "methods", "model", "plots", "recipe", "report", "runs", "train",
+        "assemble", "data.names", "detect", "distributed", "eval", "export", "methods", "model", "plots", "recipe",
+        "report", "runs", "train",
     },
     "assemble": DATA | {
-        "distributed", "eval", "export", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
+        "detect", "distributed", "eval", "export", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
     },
     "train": {"distributed", "methods", "runs"},
     "methods": {"distributed", "objective"},

@@ -13,6 +13,7 @@ from torchvision.models.segmentation import FCN_ResNet50_Weights
 from barlowctl.datasets import (
     BENCHMARKS,
     DATASETS,
+    DETECTION,
     DOWNLOADABLE,
     IMAGENET,
     IMAGENET100,
@@ -72,7 +73,7 @@ def test_the_recipes_normalise_as_their_data_set_is_normalised(recipe: str) -> N
 
 
 def test_every_name_has_one_way_in_and_is_in_the_guide(checkout: Path) -> None:
-    assert sorted((*DOWNLOADABLE, *TO_BE_PACKED, *BENCHMARKS)) == sorted(DATASETS)
+    assert sorted((*DOWNLOADABLE, *TO_BE_PACKED, *BENCHMARKS, *DETECTION)) == sorted(DATASETS)
     guide = (checkout / "docs" / "guide.md").read_text(encoding="utf-8")
     line = re.search(r"`barlowctl data get (\S+)` \(also ([^)]*)\)", guide)
     assert line is not None

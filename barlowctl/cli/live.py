@@ -38,7 +38,9 @@ LABELS = {
     "linear": "linear",
     "lidar": "LiDAR",
 }
-MEASURED = ("knn", "linear", "lidar", "feature_spread", "embedding_spread", "effective_rank")
+MEASURED = (
+    "knn", "linear", "lidar", "feature_spread", "embedding_spread", "effective_rank", "AP", "AP50", "mask AP",
+)  # fmt: skip
 """What is shown of an evaluation."""
 
 
@@ -147,6 +149,7 @@ class _Lines:
         self.steps = 0
         self.started = time.monotonic()
         self.start_step = 0
+        self.iterations = False
         self.terms: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
 
@@ -156,6 +159,7 @@ class _Lines:
                 _say_start(self.console, event)
                 self.epochs, self.steps = math.ceil(event.steps / event.steps_per_epoch), event.steps
                 self.start_step, self.terms = event.start_step, event.terms
+                self.iterations, self.started = event.iterations, time.monotonic()
             case StepDone(logged=True):
                 self.last = dict(event.values)
             case EpochDone():
@@ -163,9 +167,12 @@ class _Lines:
                 spent = time.monotonic() - self.started
                 left = spent / max(event.step - self.start_step, 1) * (self.steps - event.step)
                 text = _text(values, ("loss", *self.terms, "lr_weights", "images_per_second"))
-                self.console.say(f"epoch {event.epoch + 1}/{self.epochs}  {text}  left {duration(left)}")
+                where = f"epoch {event.epoch + 1}/{self.epochs}"
+                if self.iterations:
+                    where = f"iteration {event.step:,}/{self.steps:,}"
+                self.console.say(f"{where}  {text}  left {duration(left)}")
             case Evaluated():
-                what = "evaluation" if "knn" in event.values else "diagnostics"
+                what = "evaluation" if {"knn", "AP"} & event.values.keys() else "diagnostics"
                 when = " of the start" if event.epoch < 0 else ""
                 self.console.say(f"  {what}{when}  " + _text(event.values, MEASURED))
             case Notice():
@@ -204,9 +211,13 @@ class _Live:
                 _say_start(self.console, event)
                 self.steps_per_epoch, self.terms = event.steps_per_epoch, event.terms
                 total = event.steps
+                for finished in self.bars.task_ids:  # of a training before this one
+                    self.bars.remove_task(finished)
                 self.run = self.bars.add_task("run", total=total, completed=event.start_step)
                 done = event.start_step % event.steps_per_epoch
-                self.epoch = self.bars.add_task("epoch", total=event.steps_per_epoch, completed=done)
+                self.epoch = self.bars.add_task(
+                    "epoch", total=event.steps_per_epoch, completed=done, visible=not event.iterations
+                )
             case StepDone():
                 self.bars.update(self.run, completed=event.step)
                 within = event.step - event.epoch * self.steps_per_epoch

@@ -1,9 +1,9 @@
-"""`barlowctl transfer`: fixed features on other datasets, as in the paper's table 3."""
+"""`barlowctl transfer`: fixed features on other datasets, as in the paper's table 3, and detectors, as in table 4."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,40 +11,56 @@ from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import open_named, say_unreadable
+from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
+from barlowctl.cli.subject import open_named
 from barlowctl.cli.training_lines import report_training
-from barlowctl.datasets import BENCHMARKS
+from barlowctl.cli.transfer_detection import DetectionFlags, detect
+from barlowctl.cli.transfer_detection import dry_run as show_costs
+from barlowctl.cli.transfer_result import conclude, show_features
+from barlowctl.datasets import BENCHMARKS, DETECTION
 from barlowctl.errors import UserError
-from barlowctl.output_paths import Outputs, check_folder
+from barlowctl.output_paths import check_folder
 
 EPILOG = examples(
     "barlowctl transfer runs/NAME --task voc07 --data VOCdevkit",
     "barlowctl transfer runs/NAME --task places205 --data /data/places205",
     "barlowctl transfer resnet50.pth --task inat18 --data inat18 --set epochs=10",
     "barlowctl transfer runs/NAME --task folder --data ~/flowers",
+    "barlowctl transfer runs/NAME --task voc0712 --data VOCdevkit --gpus 8",
+    "barlowctl transfer runs/NAME --task coco --data mine --iterations 5000",
+    "barlowctl transfer resnet50.tv_in1k --task coco --dry-run",
 )
 
 if TYPE_CHECKING:
     Task = str
 else:
-    Task = Literal[(*BENCHMARKS, "folder")]
+    Task = Literal[(*BENCHMARKS, *DETECTION, "folder")]
 
-MEASURE = "Benchmark"  # a panel of the help
+MEASURE, DETECTOR, SEVERAL = "Benchmark", "Detection (voc0712, coco)", "Several devices"  # panels of the help
 
 
 def transfer(
+    context: typer.Context,
     subject: Annotated[
         str | None,
         options.subject("What to measure, as in `probe`. Default: the newest finished run."),
     ] = None,
     data: Annotated[
         str | None,
-        options.data("The benchmark's folder as published; for `folder` any labelled dataset. Default: data home."),
+        options.data(
+            "The benchmark's folder as published; for `folder` any labelled dataset; for voc0712 and coco also one's "
+            "own in that layout, with any classes. Default: data home."
+        ),
     ] = None,
     on_unreadable: options.OnUnreadable = None,
     task: Annotated[
         Task,
-        typer.Option("--task", "-t", help="Which benchmark; folder: one's own.", rich_help_panel=MEASURE),
+        typer.Option(
+            "--task",
+            "-t",
+            help="Which benchmark; folder: one's own; voc0712, coco: detection, one's own too.",
+            rich_help_panel=MEASURE,
+        ),
     ] = "folder",
     protocol: Annotated[
         Literal["fast", "paper"] | None,
@@ -82,7 +98,73 @@ def transfer(
     seeds: Annotated[int, options.seeds("Repeat with seeds 0, 1, ...: mean and spread.", MEASURE)] = 1,
     overrides: Annotated[
         list[str] | None,
-        options.overrides("Override the protocol (epochs=5) or eval.resize, eval.crop.", MEASURE),
+        options.overrides(
+            "Override the protocol (epochs=5; of detection lr=0.02, test_every=5000 or rois_per_image=256) or "
+            "eval.resize, eval.crop.",
+            MEASURE,
+        ),
+    ] = None,
+    head: Annotated[
+        Literal["c4", "fpn"],
+        typer.Option(
+            "--head",
+            help="c4, the paper's, on a ResNet; fpn, a feature pyramid, on any network with maps of several sizes.",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = "c4",
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--iterations",
+            min=1,
+            help="Batches to train on; drops of the rate move along. Default: the paper's 24,000 (coco: 90,000).",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Images of a batch over all devices; rate and iterations follow: batch/k, lr/k, iterations x k. "
+            "Default: 16.",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = None,
+    micro_batch: Annotated[
+        int,
+        typer.Option(
+            "--micro-batch",
+            min=0,
+            help="Images at a time on each device, for less memory: batch norm then sees only these. Default: all.",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = 0,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute",
+            help="Compute activations again in the backward pass, for less memory and more time; no number changes.",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = False,
+    random_init: Annotated[
+        bool,
+        typer.Option("--random-init", help="Train from the untrained backbone too.", rich_help_panel=DETECTOR),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        options.dry_run("Take one step, and show schedules, memory and hours; train nothing.", DETECTOR),
+    ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Train on this many GPUs of this machine.", rich_help_panel=SEVERAL),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", min=1, help="Train in this many processes on this machine's CPU.", rich_help_panel=SEVERAL
+        ),
     ] = None,
     out: Annotated[Path | None, options.out("Folder of the results. Default: the run, else runs/probes/NAME.")] = None,
     device: options.Device = "auto",
@@ -92,30 +174,41 @@ def transfer(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure fixed features on other datasets: linear classifiers, or SVMs for VOC07's many labels per image.
+    """Measure on other datasets: fixed features (linear classifiers, SVMs for VOC07), or a fine-tuned detector.
 
     Layouts: places205 has trainvalsplit_places205/ and images256/, inat18 has train2018.json, val2018.json and
-    train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/).
+    train_val2018/, voc07 is VOCdevkit with VOC2007's trainval and test, folder has train/ and test/ (or val/),
+    voc0712 is VOCdevkit with VOC2007 and VOC2012, coco has annotations/, train2017/ and val2017/.
+
+    Detectors: the same command goes on where it was stopped, and reads back trials that are finished.
     """
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.data.images.unreadable import Problem
     from barlowctl.eval import svm
-    from barlowctl.measure.identity import result_file
     from barlowctl.measure.tasks import Tasks
     from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
-    from barlowctl.runs import rundir
 
-    launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
+    flags = DetectionFlags(
+        head, iterations, batch_size, micro_batch, recompute, random_init, seeds, tuple(changes)
+    )  # fmt: skip
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
-    not_voc07 = {
-        "--protocol fast": protocol == "fast",
-        "--seeds": seeds > 1,
-        f"--set {' '.join(changes)}": bool(changes),
-    }
-    _refuse_unused(task, only_voc07 if task != "voc07" else not_voc07)
+    only_one_label = {"--protocol fast": protocol == "fast"}
+    not_voc07 = {"--seeds": seeds > 1, f"--set {' '.join(changes)}": bool(changes)}
+    only_detection = {**flags.given(), "--dry-run": dry_run, "--gpus": bool(gpus), "--processes": bool(processes)}
+    if task in DETECTION:
+        _refuse_unused(task, only_voc07 | only_one_label | {f"--set {' '.join(geometry)}": bool(geometry)})
+        runtime = Runtime("cpu" if processes else device, threads, workers, loader)
+        if dry_run:
+            show_costs(console, subject, task, data, flags, runtime, gpus or processes or 1)
+            return
+        if (count := gpus or processes) and not is_rank(gpus, processes):
+            raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
+        detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
+        return
+    launcher.refuse_several("transfer")
+    _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if any(not value > 0 for value in cost or []):
         raise UserError("--cost must be positive", next="without --cost")
@@ -139,61 +232,18 @@ def transfer(
             on_unreadable=policy,
         )
     result = {"subject": name, "kind": opened.kind, **opened.metadata, **measured}
-    outputs = Outputs(problems=measured.get("measured", {}).pop("not_written", []))
-    file, note_on_file = result_file(folder, f"transfer-{task}", measured["identity"])
-    with outputs.writing(file):
-        folder.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(file, result)
-    _show(console, opened.name, result)
-    say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
-    if note_on_file:
-        console.say(f"note: {note_on_file}")
-    if outputs.files:
-        console.say(f"written to {file}")
-    console.conclude({**result, "file": str(file) if outputs.files else None}, outputs)
+    conclude(
+        console, opened.name, result, folder, show_features, measured.get("measured", {}).pop("not_written", [])
+    )  # fmt: skip
 
 
 def _refuse_unused(task: str, flags: dict[str, bool]) -> None:
     """Refuse flags that the task would ignore in silence. flags: flag -> whether it was named."""
-    from barlowctl.measure.transfer import TASKS
-
     for flag, named in flags.items():
-        if named and task in TASKS:
+        if named:
             raise UserError(
                 f"{flag} has no meaning for the task {task}",
-                allowed="--cost, --low-shot and --pooling with voc07; --protocol, --seeds, --set epochs=... with the "
-                "other tasks",
+                allowed="--cost, --low-shot and --pooling with voc07; --head, --iterations, --batch and so on "
+                "with voc0712 and coco; --protocol, --seeds, --set epochs=... with the other tasks",
                 next=f"without {flag.split()[0]}",
             )
-
-
-def _show(console: Console, name: str, result: dict[str, Any]) -> None:
-    from barlowctl.data.tree.scan_report import lines_of
-    from barlowctl.eval import svm
-
-    value = "not reported" if result["value"] is None else f"{result['value']:.2f}"
-    value += f" ± {result['sd']:.2f}" if "sd" in result else ""
-    rows = [
-        (f"{method} (paper, ImageNet ResNet-50)", f"{number:.1f}") for method, number in result["published"].items()
-    ]
-    console.table(
-        f"{result['task']}: {result['metric']}, percent", ("features of", result["metric"]), [(name, value), *rows]
-    )
-    if result.get("reason"):
-        console.say(f"note: not reported: {result['reason']}")
-    console.say(f"protocol: {result['protocol']}")
-    if "map_11_points" in result:
-        console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")
-    for note in result.get("notes", ()):
-        console.say(f"note: {note}")
-    for split in ("train", "trainval", "test"):
-        for line in lines_of(result["data"].get(split, {})):
-            console.say(f"{split}: {line}")
-    if result.get("not_converged"):
-        console.say(f"note: {result['not_converged']} fits of the search over costs reached 2,000 iterations")
-    if result.get("low_shot"):
-        few = [
-            (str(row["shots"]), *(f"{row[key]:.2f} ± {row[f'{key}_sd']:.2f}" for key in ("map_area", "map_11_points")))
-            for row in result["low_shot"]
-        ]
-        console.table("few positives per class, five draws", ("positives", svm.AREA, svm.ELEVEN_POINTS), few)

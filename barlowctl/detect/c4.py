@@ -131,4 +131,5 @@ def _no_c4(reason: str) -> UserError:
         f"a C4 detector is made of the four stages of a ResNet, and {reason}",
         allowed="timm's ResNet class: resnet18 to resnet152, resnext50_32x4d, wide_resnet50_2, seresnet50, ... "
         "Other networks with a feature pyramid, which is not the paper's detector",
+        next="--head fpn",
     )

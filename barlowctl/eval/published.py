@@ -67,3 +67,17 @@ TRANSFER = Table(
         Row("Barlow Twins", (54.1, 86.2, 46.5)),
     ),
 )
+DETECTION = Table(
+    "Table 4: detection (VOC07+12, Faster R-CNN C4) and segmentation (COCO, Mask R-CNN C4)",
+    (
+        "voc0712 AP", "voc0712 AP50", "voc0712 AP75", "coco AP", "coco AP50", "coco AP75", "coco mask AP",
+        "coco mask AP50", "coco mask AP75",
+    ),
+    (
+        Row("Supervised", (53.5, 81.3, 58.8, 38.2, 58.2, 41.2, 33.3, 54.7, 35.2)),
+        Row("MoCo v2", (57.4, 82.5, 64.0, 39.3, 58.9, 42.5, 34.4, 55.8, 36.5)),
+        Row("SwAV", (56.1, 82.6, 62.7, 38.4, 58.6, 41.3, 33.8, 55.2, 35.9)),
+        Row("SimSiam", (57.0, 82.4, 63.7, 39.2, 59.3, 42.1, 34.4, 56.0, 36.7)),
+        Row("Barlow Twins", (56.8, 82.6, 63.4, 39.2, 59.0, 42.5, 34.3, 56.0, 36.5)),
+    ),
+)  # fmt: skip

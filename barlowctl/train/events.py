@@ -21,6 +21,7 @@ class RunStarted:
     steps: int  # of the whole run
     start_step: int  # 0 unless resumed
     terms: tuple[str, ...] = ()  # names of the loss's terms, in their order
+    iterations: bool = False  # what people count: iterations, for an epoch is no pass over the images
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,11 @@ SHIPPED = "where no recipe is shipped to copy: all methods have one"
 OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
+DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
+    ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
+    ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
+    ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,
     ("train/layer_decay.py layer_scales", f"--set {VALUE}=1"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,

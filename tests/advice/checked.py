@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from barlowctl.cli import app
-from barlowctl.recipe import catalog, protocol
+from barlowctl.recipe import catalog, detection, protocol
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.schema import Recipe
 from tests.advice.collected import VALUE
@@ -144,7 +144,8 @@ def _settings() -> set[str]:
                 yield from below(field.annotation, f"{prefix}{name}.")
 
     of_methods = {f"objective.{key}" for keys in METHODS.values() for key in keys.model_fields}
-    return {*below(Recipe, ""), *of_methods, *protocol.Protocol.model_fields}
+    of_protocols = {*protocol.Protocol.model_fields, *detection.DetectionProtocol.model_fields}
+    return {*below(Recipe, ""), *of_methods, *of_protocols}
 
 
 def _commands(group: Any) -> Iterator[Any]:

@@ -69,11 +69,12 @@ def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
 def test_the_choices_are_those_of_the_code() -> None:
     from barlowctl.cli import options as shared
     from barlowctl.data.tree.splits import SPLITS
+    from barlowctl.datasets import DETECTION
     from barlowctl.export import FORMATS
     from barlowctl.measure.transfer import TASKS
 
     allowed = {name: choices(ones[0][1]) for name, ones in by_name().items()}
-    assert set(allowed["--task"]) == set(TASKS)
+    assert set(allowed["--task"]) == {*TASKS, *DETECTION}
     assert allowed["--split"] == tuple(SPLITS)
     assert allowed["--format"] == tuple(FORMATS)
     assert get_args(shared.Policy) == ("stop", "skip")

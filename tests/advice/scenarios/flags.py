@@ -12,6 +12,7 @@ from tests.advice.scenarios.training import RECIPE, TRAIN
 PACK = ["data", "pack", "one folder", "./new.beton"]
 STUDY = ["ablate", "--grid", "grid.toml", "--recipe", "digits.toml", *SHORT]
 TRANSFER = ["transfer", "runs/done", "--threads", "1"]
+DETECT = [*TRANSFER, "--task", "coco"]
 WRITE = ["--out", "f.npz"]
 OF_SIX = ["embed", "resnet10t", "my images", *SMALL]
 SCENARIOS = {
@@ -73,5 +74,10 @@ SCENARIOS = {
         slow=True,
     ),
     "--cost": Scenario([*TRANSFER, "--task", "voc07", "--cost", "0"], then="voc07 is not in the data home"),
+    "--set of detection": Scenario([*DETECT, "--set", "momentun=0.8"], then="coco is not in the data home"),
+    "--set of detection without a value": Scenario([*DETECT, "--set", "zzzz=8"], then="coco is not in the data home"),
+    "--set of detection that is too small": Scenario([*DETECT, "--set", "lr=-1"], then="coco is not in the data home"),
+    "--set of a detector": Scenario([*DETECT, "--set", "rois_per_image=-3"], then="coco is not in the data home"),
+    "--iterations": Scenario([*DETECT, "--iterations", "3000000000"], then="coco is not in the data home"),
     "ranks of a job": Scenario([*RECIPE, "--print-sbatch", "--nodes", "3", "--gpus", "1"]),
 }

@@ -150,6 +150,9 @@ SCENARIOS = {
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
+    "annotated images not there": Scenario(
+        ["transfer", "runs/done", "--task", "voc0712"], person={"FOLDER": "my images"}, then="VOC"
+    ),
     "nothing to bench with": Scenario(BENCH, no_photographs, person={"FOLDER": "jpegs"}, slow=True),
     "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
     "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),

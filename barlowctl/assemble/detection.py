@@ -1,0 +1,276 @@
+"""A detector on a backbone, put together from its settings, trained by the engine and tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from barlowctl.assemble.detection_settings import DetectionSettings
+from barlowctl.assemble.machine import Runtime, memory_explained
+from barlowctl.cores import usable_cores
+from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
+from barlowctl.detect import coco_metric, precise_bn, voc_metric
+from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.build import build
+from barlowctl.detect.detections import Detections
+from barlowctl.detect.loader import DetectionBatch, DetectionLoader, undistorted_batches
+from barlowctl.detect.method import Detection
+from barlowctl.detect.parameter_groups import parameter_groups
+from barlowctl.detect.scores import DetectionScores
+from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import RunDiverged, UserError
+from barlowctl.model import Preprocessing, synchronize_batch_norm
+from barlowctl.train import checkpoint, engine, sinks
+from barlowctl.train.events import Sink, broadcast
+from barlowctl.train.gradient import autocast
+from barlowctl.train.schedule import warmup_drops
+
+INTERVAL = 1000
+"""Iterations between two checkpoints, at most; a short training has twenty of them."""
+STATISTICS_SEED = 1 << 20
+"""Added to the seed for the batches of PreciseBN, which are others than those trained on."""
+
+
+@dataclass
+class DetectionJob:
+    """One training of a detector and its test; over several ranks each has one, and calls its methods with the others.
+
+    Attributes:
+        backbone: stays as it is; the detector has a copy.
+        on_unreadable: "skip": another image stands in for one that cannot be trained on, and nothing is detected in one
+            that cannot be tested on.
+        problems: images that could not be read.
+    """
+
+    backbone: nn.Module
+    preprocessing: Preprocessing
+    images: DetectionImages
+    tested_on: DetectionImages
+    settings: DetectionSettings
+    runtime: Runtime
+    device: torch.device
+    seed: int = 0
+    ranks: Ranks = ALONE
+    on_unreadable: OnMeasuring = "raise"
+
+    def __post_init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    @cached_property
+    def detector(self) -> Detection:
+        """On its device, with batch norm over all ranks."""
+        detector = build(
+            self.backbone,
+            num_classes=len(self.images.classes),
+            head=self.settings.head,
+            masks=self.settings.protocol.masks,
+            settings=self.settings.model,
+            mean=self.preprocessing.mean,
+            std=self.preprocessing.std,
+            ranks=self.ranks,
+            seed=self.seed,
+        )
+        if self.ranks.size > 1:
+            synchronize_batch_norm(detector, self.ranks, self.device)
+        return detector.to(self.device)
+
+    @property
+    def interval(self) -> int:
+        """Iterations of what the engine calls an epoch."""
+        protocol = self.settings.protocol
+        return protocol.test_every or min(INTERVAL, max(1, protocol.iterations // 20))
+
+    def loader(self, seed: int, interval: int) -> DetectionLoader:
+        """This rank's part of an endless stream of batches, in intervals of so many."""
+        protocol, workers = self.settings.protocol, self.runtime.workers
+        if workers is None:
+            workers = 0 if self.device.type == "cpu" else max(1, usable_cores() // self.ranks.local_size)
+        return DetectionLoader(
+            self.images,
+            batch_size=protocol.batch_size,
+            seed=seed,
+            interval=interval,
+            rank=self.ranks.rank,
+            world_size=self.ranks.size,
+            short_sides=protocol.short_sides,
+            longest=protocol.longest,
+            flip=protocol.flip,
+            workers=workers,
+            pin_memory=self.device.type == "cuda",
+            on_unreadable="replace" if self.on_unreadable == "skip" else "raise",
+        )
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """SGD over all of the detector."""
+        protocol = self.settings.protocol
+        groups = parameter_groups(self.detector, lr=protocol.lr, weight_decay=protocol.weight_decay)
+        return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum)
+
+    def engine_settings(self) -> engine.Settings:
+        """How long and how the engine trains."""
+        protocol = self.settings.protocol
+        return engine.Settings(
+            epochs=protocol.iterations / self.interval,
+            steps_per_epoch=self.interval,
+            warmup_epochs=0.0,
+            final_lr_scale=0.0,
+            precision=protocol.precision,
+            log_every_steps=max(1, min(50, self.interval)),
+            checkpoint_every_epochs=1,
+            keep_checkpoints=1,
+            evaluate_every_epochs=1 if protocol.test_every else 0,
+            lr_schedule=self._lr_factor,
+            micro_batch=self.settings.micro_batch,
+            activation_checkpointing=self.settings.model.recompute,
+        )
+
+    def _lr_factor(self, step: int) -> float:
+        protocol = self.settings.protocol
+        return warmup_drops(
+            step,
+            warmup_steps=protocol.warmup_iterations,
+            start_scale=protocol.warmup_start,
+            drops=protocol.drops,
+            factor=protocol.drop_factor,
+        )
+
+    def train(self, folder: Path, digest: str, emit: Sink, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """Train to the end, or go on where a checkpoint in `folder` was; returns what the engine reports.
+
+        Args:
+            digest: of all that decides the result. emit: rank 0's sink of the events; metrics.jsonl is written beside.
+
+        Raises:
+            RunStopped: `stop()` became true; the state is saved.
+            UserError: the loss is not finite, or memory ran out.
+        """
+        start, has_checkpoint = self.ranks.from_first(newest_step(folder) if self.ranks.first else None)
+        record = sinks.json_lines(folder / "metrics.jsonl", start_step=start) if self.ranks.first else None
+        protocol = self.settings.protocol
+        try:
+            with self.loader(self.seed, self.interval) as loader, memory_explained(self._less_memory()):
+                values = engine.train(
+                    self.detector,
+                    loader,
+                    self.optimizer(),
+                    self.engine_settings(),
+                    to_input=None,
+                    device=self.device,
+                    emit=broadcast(emit, record) if record else emit,
+                    checkpoints=folder / "checkpoints",
+                    recipe_digest=digest,
+                    evaluate=self.test_meanwhile if protocol.test_every else None,
+                    evaluated=sinks.evaluation_at(folder / "metrics.jsonl", start) if has_checkpoint else None,
+                    stop=stop,
+                    resume=has_checkpoint,
+                    ranks=self.ranks,
+                    go_on="barlowctl ...",
+                )
+        except RunDiverged as diverged:
+            raise UserError(diverged.message, next=f"--set lr={protocol.lr / 4:g}") from None
+        self._note(loader.problems.values(), "train")
+        return values
+
+    def _less_memory(self) -> str:
+        """What to type where memory ran out."""
+        at_a_time = self.settings.micro_batch or self.settings.protocol.batch_size // self.ranks.size
+        fewer = f"--micro-batch {at_a_time // 2}" if at_a_time > 1 else "--device cpu"
+        return fewer if self.settings.model.recompute else f"--recompute\n{fewer}"
+
+    def take_statistics(self) -> None:
+        """Let batch norm's running statistics be those of the weights as they are now (PreciseBN)."""
+        count = self.settings.protocol.statistics
+        if count:
+            with self.loader(self.seed + STATISTICS_SEED, count) as loader, self._computing():
+                precise_bn.recompute(self.detector, self._pieces(loader.epoch(0)), self.ranks)
+
+    def _pieces(self, batches: Iterator[DetectionBatch]) -> Iterator[DetectionBatch]:
+        """Batches on the device, as many images at a time as in training."""
+        for batch in batches:
+            at_a_time = self.settings.micro_batch or len(batch)
+            for piece in batch.parts(-(-len(batch) // at_a_time)):
+                yield piece.to(self.device)
+
+    def test(self) -> list[Detections]:
+        """What is detected in the test images, in their order, on every rank; each rank looks at its share of them."""
+        own = range(self.ranks.rank, len(self.tested_on), self.ranks.size)
+        self.detector.eval()
+        with self._computing():
+            detected = dict(self._detected(own))
+        gathered: dict[int, Detections] = {}
+        for share in self.ranks.objects(detected):
+            gathered |= share
+        return [gathered[position] for position in range(len(self.tested_on))]
+
+    def _detected(self, positions: Sequence[int]) -> Iterator[tuple[int, Detections]]:
+        """Positions of test images and what is detected there."""
+        protocol, remaining = self.settings.protocol, list(positions)
+        workers = self.runtime.workers or (0 if self.device.type == "cpu" else 2)
+        while remaining:
+            batches = undistorted_batches(
+                self.tested_on,
+                positions=remaining,
+                short_side=protocol.test_short_side,
+                longest=protocol.longest,
+                workers=workers,
+            )
+            try:
+                for images, sizes, _ in batches:
+                    on_device = [image.to(self.device, non_blocking=True) for image in images]
+                    yield remaining.pop(0), self.detector.predict(on_device, sizes)[0]
+            except UnreadableImage as error:
+                if self.on_unreadable == "raise":
+                    raise
+                self._note([Problem(error.name, error.reason)], "test")
+                yield remaining.pop(0), nothing()
+
+    def test_meanwhile(self) -> Mapping[str, float]:
+        """Scores while training goes on, with statistics taken for it and put back afterwards."""
+        buffers = [buffer.clone() for buffer in self.detector.buffers()]
+        self.take_statistics()
+        scores = self.scores(self.test())
+        with torch.no_grad():
+            for buffer, before in zip(self.detector.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        self.detector.train()
+        return named(scores)
+
+    def scores(self, detections: Sequence[Detections]) -> DetectionScores:
+        """Average precision by the task's metric."""
+        metric = {"voc0712": voc_metric, "coco": coco_metric}[self.settings.protocol.name]
+        scores: DetectionScores = metric.evaluate(self.tested_on, detections)
+        return scores
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with autocast(self.device, self.settings.protocol.precision), memory_explained(self._less_memory()):
+            yield
+
+    def _note(self, problems: Any, split: str) -> None:
+        self.problems += [Problem(problem.name, problem.reason, split) for problem in problems]
+
+
+def nothing() -> Detections:
+    """No detection."""
+    return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), [])
+
+
+def named(scores: DetectionScores) -> dict[str, float]:
+    """AP, AP50 and AP75 of boxes, and of masks where there are any."""
+    names = ("AP", "AP50", "AP75")
+    values = {name: scores.box[name] for name in names}
+    return values | ({f"mask {name}": scores.mask[name] for name in names} if scores.mask is not None else {})
+
+
+def newest_step(folder: Path) -> tuple[int, bool]:
+    """The step of the newest checkpoint, and whether there is one."""
+    if not checkpoint.list_checkpoints(folder / "checkpoints"):
+        return 0, False
+    return checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step, True

@@ -1,0 +1,56 @@
+"""Annotated images of a task: where they are, and what identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from barlowctl.data import home
+from barlowctl.datasets import DATASETS
+from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.layouts import Layout, open_detection
+from barlowctl.detect.regions import pycocotools_mask
+from barlowctl.errors import UserError
+
+LAYOUTS: dict[str, Layout] = {"voc0712": "voc", "coco": "coco"}
+
+
+def open_images(task: str, data: str | None) -> tuple[DetectionImages, DetectionImages]:
+    """Images to train and to test on, in the task's layout: as published, or one's own with any classes.
+
+    Args:
+        data: the folder; None: the one of the task's name in the data home.
+
+    Raises:
+        UserError: no such folder, another layout, or annotations that cannot be used.
+    """
+    path = Path(data).expanduser() if data is not None else home.data_home() / task
+    if not path.is_dir():
+        raise UserError(
+            f"'{path}' is no folder" if data is not None else f"{task} is not in the data home ({path})",
+            allowed="the benchmark's folder as published, or one's own in that layout",
+            next="--data FOLDER",
+        )
+    if task == "coco":
+        pycocotools_mask()  # what outlines and the metric need is missed before anything is trained
+    return open_detection(LAYOUTS[task], path)
+
+
+def are_published(task: str, images: DetectionImages, tested_on: DetectionImages) -> bool:
+    """Whether these are the benchmark's images, as far as their numbers say: not one's own in its layout."""
+    dataset = DATASETS[task]
+    numbers = (len(images), len(tested_on), len(images.classes))
+    return numbers == (dataset.images["train"], dataset.held_out, dataset.classes)
+
+
+def digest(images: DetectionImages) -> str:
+    """SHA-256 of classes, names, sizes and objects, in hexadecimal; pixels are not read."""
+    value = hashlib.sha256(repr((images.classes, images.category_ids)).encode())
+    for index in range(len(images)):
+        annotation = images.annotation(index)
+        value.update(repr((images.name(index), images.size(index), annotation.image_id)).encode())
+        for array in (annotation.boxes, annotation.labels, annotation.difficult, annotation.crowd):
+            value.update(np.ascontiguousarray(array).tobytes())
+    return value.hexdigest()

@@ -1,0 +1,284 @@
+"""Transfer to detection and segmentation, the paper's table 4: detectors fine-tuned on a backbone, and tested."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble import detection_images
+from barlowctl.assemble.detection import DetectionJob, named, newest_step
+from barlowctl.assemble.detection_settings import DetectionSettings
+from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.coco_results import write_results
+from barlowctl.detect.detections import Detections
+from barlowctl.distributed import ALONE, Ranks
+from barlowctl.eval.features import backbone_digest
+from barlowctl.eval.published import DETECTION
+from barlowctl.files import write_text
+from barlowctl.measure.identity import Identity
+from barlowctl.measure.subjects import Subject, baseline
+from barlowctl.output_paths import Outputs
+from barlowctl.runs import rundir
+from barlowctl.signals import stop_requests
+from barlowctl.train.events import RunStarted, Sink
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be measured.
+
+    Attributes:
+        name: "voc0712" or "coco". data: the images' folder; None: in the data home.
+        seeds: how many trials: seeds 0, 1, ...; one trial has the network's own seed.
+        random_init: train from the network's untrained weights too.
+    """
+
+    name: str
+    settings: DetectionSettings
+    data: str | None = None
+    seeds: int = 1
+    random_init: bool = False
+    on_unreadable: OnMeasuring = "raise"
+
+
+def measure_detection(
+    subject: Subject,
+    task: Task,
+    runtime: Runtime,
+    *,
+    folder: Path,
+    emit: Sink = lambda event: None,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:
+    """Fine-tune detectors on a network and test them. The same call goes on where it was stopped.
+
+    Every rank makes this call; rank 0 alone touches `folder`, and gets the result.
+
+    Args:
+        folder: where the trials go, each into a folder named after all that decides it.
+        emit: shows the events of the trainings.
+
+    Returns:
+        `value` (AP, percent, the mean over trials) and everything that was measured; `published`: the paper's rows,
+        where the images are the benchmark's.
+
+    Raises:
+        UserError: a network that cannot be a detector's, images in another layout, or a loss that is not finite.
+        RunStopped: it was asked to stop; the state is saved.
+    """
+    measuring = _Measuring(task, runtime, folder, emit, ranks)
+    result = measuring.of(subject)
+    if task.random_init:
+        fresh = baseline(subject, "random-init")
+        result["floors"] = [{"name": fresh.name, **measuring.of(fresh)}]
+    return {"task": task.name, **result, "published": published(task.name) if measuring.of_benchmark else {}}
+
+
+def published(task: str) -> dict[str, dict[str, float]]:
+    """Method -> AP, AP50, AP75 of boxes and, for COCO, of masks, as the paper has them."""
+    columns = [column for column in DETECTION.columns if column.startswith(f"{task} ")]
+    return {
+        row.method: {column.removeprefix(f"{task} "): dict(DETECTION.column(column))[row.method] for column in columns}
+        for row in DETECTION.rows
+    }
+
+
+class _Measuring:
+    """One call of `measure_detection`, whose arguments these are."""
+
+    def __init__(self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks) -> None:
+        self.task, self.runtime, self.emit, self.ranks = task, runtime, emit, ranks
+        self.folder = folder / f"detection-{task.name}"
+        self.device = device_of_rank(runtime.device, ranks)
+        self.threads = set_threads(runtime, ranks=ranks)
+        self.images, self.tested_on = detection_images.open_images(task.name, task.data)
+        self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
+        self.notes = [*self.images.notices, *self.tested_on.notices]
+        self.settings = self._settings()
+        self.prints = {
+            "train": detection_images.digest(self.images),
+            "test": detection_images.digest(self.tested_on),
+        }
+
+    def _settings(self) -> DetectionSettings:
+        """Without masks where the images have no outlines."""
+        settings = self.task.settings
+        if settings.protocol.masks and self.images.annotation(0).polygons is None:
+            self.notes.append("the images have no outlines: boxes only, no masks")
+            return replace(settings, protocol=settings.protocol.model_copy(update={"masks": False}))
+        return settings
+
+    def job(self, subject: Subject, seed: int) -> DetectionJob:
+        return DetectionJob(
+            subject.backbone,
+            subject.preprocessing,
+            self.images,
+            self.tested_on,
+            self.settings,
+            self.runtime,
+            self.device,
+            seed,
+            self.ranks,
+            self.task.on_unreadable,
+        )
+
+    def of(self, subject: Subject) -> dict[str, Any]:
+        """The trials of a network, and their mean."""
+        normalized = {"mean": list(subject.preprocessing.mean), "std": list(subject.preprocessing.std)}
+        protocol = {**self.settings.as_dict(), "seeds": self.task.seeds}
+        if self.task.on_unreadable == "skip":
+            protocol["on_unreadable"] = "skip"
+        identity = Identity(backbone_digest(subject.backbone), self.prints, normalized, protocol)
+        seeds = [subject.seed] if self.task.seeds == 1 else list(range(self.task.seeds))
+        trials = [self.trial(subject, seed) for seed in seeds]
+        return {
+            "metric": "AP",
+            **over_trials(trials),
+            "head": self.settings.head,
+            "protocol": self.settings.protocol.describe(),
+            "settings": self.settings.as_dict(),
+            "data": {
+                "train": _described(self.images), "test": _described(self.tested_on),
+                "classes": list(self.images.classes),
+            },
+            "identity": identity.as_dict(),
+            "notes": [*self.notes, *self._departures()],
+            "trials": trials,
+            "unreadable": [problem for trial in trials for problem in trial["unreadable"]],
+            "ranks": self.ranks.size,
+        }  # fmt: skip
+
+    def _departures(self) -> list[str]:
+        """What is not the paper's, in sentences."""
+        settings, notes = self.settings, []
+        per_pass = settings.micro_batch or settings.protocol.batch_size // self.ranks.size
+        if settings.head != "c4":
+            notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
+        if settings.micro_batch and settings.micro_batch < settings.protocol.batch_size // self.ranks.size:
+            images = per_pass * self.ranks.size
+            notes.append(f"batch norm saw {images} images at a time, not the batch of {settings.protocol.batch_size}")
+        return notes
+
+    def trial(self, subject: Subject, seed: int) -> dict[str, Any]:
+        """One training and its test: made, gone on with, or read back."""
+        job = self.job(subject, seed)
+        trial = {
+            "weights": backbone_digest(subject.backbone), "seed": seed, "images": self.prints,
+            "settings": self.settings.as_dict(),
+        }  # fmt: skip
+        digest = hashlib.sha256(json.dumps(trial, sort_keys=True).encode()).hexdigest()[:16]
+        folder = self.folder / f"seed{seed}-{digest[:8]}"
+        finished = None
+        if self.ranks.first and (folder / "result.json").is_file():
+            finished = rundir.read_json(folder / "result.json")
+        finished = self.ranks.from_first(finished)
+        return finished if finished is not None else self._made(job, subject, seed, folder, trial, digest)
+
+    def _made(
+        self, job: DetectionJob, subject: Subject, seed: int, folder: Path, about: Mapping[str, Any], digest: str
+    ) -> dict[str, Any]:
+        with ExitStack() as held:
+            stop_requested = held.enter_context(stop_requests())
+            _ = job.detector  # what cannot be is refused by every rank before anything is written
+            if self.ranks.first:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(rundir.lock(folder))
+                rundir.write_json(folder / "run.json", {**rundir.environment(), **about, "ranks": self.ranks.size})
+                self.emit(self._started(job, subject, seed, folder))
+            values = job.train(folder, digest, self.emit, stop_requested)
+            job.take_statistics()
+            detections = job.test()
+            left_out = [problem for own in self.ranks.objects(job.problems) for problem in own]
+            result = None
+            if self.ranks.first:
+                scores = job.scores(detections)
+                per_class = {name: _rounded(row) for name, row in scores.per_class.items()}
+                result = {
+                    "seed": seed,
+                    **_rounded(named(scores)),
+                    "box": _rounded(scores.box),
+                    "mask": None if scores.mask is None else _rounded(scores.mask),
+                    "per_class": per_class,
+                    "unreadable": [problem.as_dict() for problem in left_out],
+                    "training": values,
+                    "folder": str(folder),
+                }
+                result |= self._files(folder, detections, per_class)
+                rundir.write_json(folder / "result.json", result)
+            return self.ranks.from_first(result)
+
+    def _files(
+        self, folder: Path, detections: Sequence[Detections], per_class: Mapping[str, Mapping[str, float | None]]
+    ) -> dict[str, Any]:
+        """Detections as COCO JSON, AP by class as a table; which were written, and which could not be."""
+        outputs = Outputs()
+        results, table = folder / "detections.json", folder / "per-class.csv"
+        with outputs.writing(results):
+            write_results(results, self.tested_on, detections)
+        with outputs.writing(table):
+            write_text(table, by_class(per_class))
+        return {"files": outputs.files, "not_written": outputs.problems}
+
+    def _started(self, job: DetectionJob, subject: Subject, seed: int, folder: Path) -> RunStarted:
+        settings = job.engine_settings()
+        protocol, size = self.settings.protocol, self.ranks.size
+        per_device = protocol.batch_size // size
+        passes = self.settings.micro_batch and f", {self.settings.micro_batch} at a time"
+        lines = {
+            "network": f"{subject.name}, seed {seed}",
+            "detector": job.detector.describe(protocol.batch_size, size),
+            "images": f"{len(self.images.trainable):,} to train on, {len(self.tested_on):,} to test on",
+            "schedule": protocol.describe(),
+            "devices": f"{size} x {self.device.type}, {per_device} images on each{passes or ''}",
+            "computes in": protocol.precision,
+        }
+        start, _ = newest_step(folder)
+        return RunStarted(
+            folder, lines, settings.epochs, settings.steps_per_epoch, settings.total_steps, start,
+            tuple(job.detector.terms), iterations=True,
+        )  # fmt: skip
+
+
+def _described(images: DetectionImages) -> dict[str, Any]:
+    return {"path": str(images.path), "images": len(images), "objects": len(images.ground_truth()["annotations"])}
+
+
+def over_trials(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over trials of AP, AP50 and AP75, and with several trials their sample standard deviations.
+
+    `value` and `sd` are those of AP, `None` where it is not defined.
+    """
+    names = [name for name in ("AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75") if name in trials[0]]
+    columns = {name: [trial[name] for trial in trials] for name in names}
+    means = {name: None if None in values else statistics.fmean(values) for name, values in columns.items()}
+    result: dict[str, Any] = {"value": means["AP"], "scores": means}
+    if len(trials) > 1:
+        spread = {name: None if None in values else statistics.stdev(values) for name, values in columns.items()}
+        result |= {"scores_sd": spread} | ({"sd": spread["AP"]} if spread["AP"] is not None else {})
+    return result
+
+
+def by_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A CSV table: a row for each class; what is not defined is empty."""
+    names = list(next(iter(per_class.values()), {}))
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["class", *names])
+    rows.writerows([name, *("" if row[key] is None else row[key] for key in names)] for name, row in per_class.items())
+    return table.getvalue()
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Percent as a result has it; None where it is not defined."""
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in values.items()}

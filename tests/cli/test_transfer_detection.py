@@ -1,0 +1,189 @@
+"""`barlowctl transfer --task voc0712` and `--task coco` on generated images in the benchmarks' layouts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.eval.published import DETECTION
+from barlowctl.measure import detection
+from barlowctl.train import checkpoint
+from benchmarks.detection_shapes import write_shapes
+from tests.detect.jobs import SMALL
+
+pytest.importorskip("pycocotools.mask")
+Captured = pytest.CaptureFixture[str]
+TINY = [
+    "--threads",
+    "1",
+    "--iterations",
+    "4",
+    "--batch",
+    "2",
+    *(part for text in SMALL for part in ("--set", text)),
+]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, train=8, test=6, seed=5)
+    return folder
+
+
+def transfer(capsys: Captured, *arguments: object, code: int = 0) -> dict[str, Any]:
+    assert barlowctl(["transfer", *map(str, arguments), *TINY, "--json"]) == code
+    out = capsys.readouterr().out
+    result: dict[str, Any] = json.loads(out) if out else {}
+    return result
+
+
+def average_precision(truth: Path, results: Path, kind: str) -> float:
+    """pycocotools' own, from the published files alone."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    entries = json.loads(results.read_text())
+    if kind == "segm":
+        entries = [{key: value for key, value in entry.items() if key != "bbox"} for entry in entries]
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO(str(truth))
+        metric = COCOeval(annotations, annotations.loadRes(entries), kind)
+        metric.evaluate()
+        metric.accumulate()
+        metric.summarize()
+    return 100 * float(metric.stats[0])
+
+
+def test_coco_from_a_run_with_trials_and_a_baseline(
+    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [trained, "--task", "coco", "--data", shapes / "coco", "--out", tmp_path, "--seeds", 2, "--random-init"]
+    result = transfer(capsys, *arguments)
+    folders = [Path(trial["folder"]) for trial in result["trials"]]
+    assert [folder.name[:6] for folder in folders] == ["seed0-", "seed1-"]
+    truth = shapes / "coco" / "annotations" / "instances_val2017.json"
+    for folder, trial in zip(folders, result["trials"], strict=True):
+        assert trial["AP"] == pytest.approx(average_precision(truth, folder / "detections.json", "bbox"), abs=1e-3)
+        assert trial["mask AP"] == pytest.approx(average_precision(truth, folder / "detections.json", "segm"), abs=1e-3)
+        assert len((folder / "per-class.csv").read_text().splitlines()) == 4
+        assert (folder / "metrics.jsonl").is_file()
+    first, second = (trial["AP"] for trial in result["trials"])
+    assert result["value"] == pytest.approx((first + second) / 2)
+    assert result["sd"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert result["published"] == {}  # one's own images
+    assert result["floors"][0]["identity"]["weights"] != result["identity"]["weights"]
+    assert json.loads((tmp_path / "transfer-coco.json").read_text())["value"] == result["value"]
+
+    monkeypatch.setattr("barlowctl.assemble.detection.engine.train", None)  # what is finished is read back
+    again = transfer(capsys, *arguments)
+    assert again["trials"] == result["trials"]
+    assert barlowctl(["transfer", *map(str, arguments), *TINY]) == 0
+    shown = capsys.readouterr().out
+    assert "mean and standard deviation of 2 trials" in shown
+    assert "random backbone" in shown
+
+
+def test_voc_in_micro_batches_says_what_batch_norm_saw(
+    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    result = transfer(
+        capsys, trained, "--task", "voc0712", "--data", shapes / "VOCdevkit", "--out", tmp_path, "--micro-batch", 1
+    )
+    assert result["data"]["classes"] == ["ellipse", "rectangle", "triangle"]
+    assert "mask AP" not in result["scores"]
+    assert result["settings"]["micro_batch"] == 1
+    assert "batch norm saw 1 images at a time, not the batch of 2" in result["notes"]
+    assert "4 iterations, batch 2, lr 0.01" in result["protocol"]
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(
+    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [trained, "--task", "coco", "--data", shapes / "coco"]
+    whole = transfer(capsys, *arguments, "--out", tmp_path / "whole")
+
+    @contextlib.contextmanager
+    def after_two_steps() -> Iterator[Callable[[], bool]]:
+        asked = iter([False, False, True])
+        yield lambda: next(asked, True)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(detection, "stop_requests", after_two_steps)
+        transfer(capsys, *arguments, "--out", tmp_path / "parts", code=3)
+    (checkpoints,) = (tmp_path / "parts").glob("detection-coco/seed*/checkpoints")
+    assert 0 < checkpoint.load_latest(checkpoints).state.step < 4
+    resumed = transfer(capsys, *arguments, "--out", tmp_path / "parts")
+    assert resumed["scores"] == whole["scores"]
+    detections = [Path(result["trials"][0]["folder"]) / "detections.json" for result in (whole, resumed)]
+    assert detections[0].read_bytes() == detections[1].read_bytes()
+
+
+def test_the_dry_run_has_schedules_of_eight_devices_and_of_one(trained: Path, shapes: Path, capsys: Captured) -> None:
+    paper = ["--iterations", "24000", "--batch", "16", "--set", "warmup_iterations=1000", "--set", "lr=0.1"]
+    arguments = [str(trained), "--task", "voc0712", "--data", str(shapes / "VOCdevkit"), "--dry-run"]
+    assert barlowctl(["transfer", *arguments, *TINY, *paper, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["schedules"]
+    expected = [(8, 16, 2, 2, 0.1, 24_000), (1, 16, 16, 16, 0.1, 24_000), (1, 16, 16, 2, 0.1, 24_000)]
+    expected += [(1, 2, 2, 2, 0.0125, 192_000)]
+    keys = ("devices", "batch_size", "images_per_device", "at_a_time", "lr", "iterations")
+    assert [tuple(row[key] for key in keys) for row in rows] == expected
+    assert [row["drops"] for row in rows] == [[18_000, 22_000]] * 3 + [[144_000, 176_000]]
+    assert all(row["device_hours"] == pytest.approx(rows[0]["device_hours"]) for row in rows)
+    assert rows[0]["memory"] == rows[2]["memory"] < rows[1]["memory"]
+    assert not list(trained.glob("detection-*"))
+
+
+def test_the_papers_rows() -> None:
+    assert detection.published("voc0712")["Barlow Twins"] == {"AP": 56.8, "AP50": 82.6, "AP75": 63.4}
+    assert detection.published("coco")["Barlow Twins"]["mask AP"] == 34.3
+    assert {row.method for row in DETECTION.rows} == {"Supervised", "MoCo v2", "SwAV", "SimSiam", "Barlow Twins"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "next"),
+    [
+        (["--task", "coco", "--protocol", "fast"], "--protocol fast has no meaning for the task coco", "--task coco\n"),
+        (["--task", "coco", "--set", "eval.crop=64"], "eval.crop=64 has no meaning for the task coco", "--task coco\n"),
+        (["--task", "folder", "--head", "fpn"], "--head has no meaning for the task folder", "--task folder\n"),
+        (["--task", "voc07", "--gpus", "2"], "--gpus has no meaning for the task voc07", "--task voc07\n"),
+        (["--task", "coco", "--data", "nowhere"], "'nowhere' is no folder", "--data FOLDER"),
+        (["--task", "coco", "--set", "momentun=0.8"], "did you mean 'momentum'", "momentum=0.8"),
+    ],
+)
+def test_what_is_refused(
+    trained: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
+    message: str, next: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert barlowctl(["transfer", str(trained), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert next in err.partition("next: ")[2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_a_resnets_stages_is_told_of_the_pyramid(
+    recipe: Path, shapes: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    arguments = [
+        "vit_tiny_patch16_224",
+        "--task",
+        "coco",
+        "--data",
+        str(shapes / "coco"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert barlowctl(["transfer", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert "a C4 detector is made of the four stages of a ResNet" in err
+    assert err.partition("next: ")[2].strip().endswith("--head fpn")
+    assert not (tmp_path / "out").exists()

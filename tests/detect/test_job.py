@@ -1,0 +1,92 @@
+"""A detector trained by the engine: goes on bit for bit, is the same on two ranks, tested as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from barlowctl.assemble.detection import DetectionJob, named
+from barlowctl.distributed import ALONE
+from barlowctl.errors import RunStopped
+from barlowctl.train import checkpoint
+from tests.detect import jobs
+from tests.detect.conftest import Shapes
+from tests.dist import gang
+
+pytest.importorskip("pycocotools.mask")
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(checkpoint.load_latest(folder / "checkpoints").state.model)
+
+
+def test_it_goes_on_bit_for_bit(shapes: Shapes, tmp_path: Path) -> None:
+    whole, _ = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "whole")
+    assert len(whole) == jobs.ITERATIONS
+    with pytest.raises(RunStopped):
+        jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "parts", lambda steps: steps == 3)
+    rest, _ = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "parts")
+    assert rest == whole[3:]
+    expected, resumed = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
+
+
+def test_two_ranks_train_and_detect_what_one_does(shapes: Shapes, tmp_path: Path) -> None:
+    """In float64; images of a batch, of PreciseBN's and of the test are shared by the ranks."""
+    expected = jobs.everything(ALONE, str(shapes.coco), str(tmp_path / "alone"))
+    for rank in gang.together(jobs.everything, 2, str(shapes.coco), str(tmp_path / "together")):
+        np.testing.assert_allclose(rank["losses"], expected["losses"], rtol=1e-6)
+        for part in ("trained", "tested"):
+            for name, value in expected[part].items():
+                np.testing.assert_allclose(rank[part][name], value, rtol=1e-5, atol=1e-7, err_msg=f"{part}: {name}")
+        assert len(rank["boxes"]) == len(expected["boxes"]) == len(shapes.scenes["test"])
+        for boxes, scores, own_boxes, own_scores in zip(
+            expected["boxes"], expected["scores"], rank["boxes"], rank["scores"], strict=True
+        ):
+            np.testing.assert_allclose(own_scores, scores, atol=1e-5)
+            np.testing.assert_allclose(own_boxes, boxes, atol=1e-2)
+
+
+def test_a_test_between_two_steps_changes_nothing(shapes: Shapes, tmp_path: Path) -> None:
+    plain, none = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "plain")
+    tested = jobs.job(str(shapes.coco), jobs.settings("coco", "test_every=3"))
+    losses, measured = jobs.train(tested, tmp_path / "tested")
+    assert (losses, none) == (plain, [])
+    assert len(measured) == 2
+    assert all(
+        torch.equal(state(tmp_path / "tested")[name], value) for name, value in state(tmp_path / "plain").items()
+    )
+    tested.take_statistics()
+    assert measured[-1] == named(tested.scores(tested.test()))
+
+
+def test_micro_batches_take_fewer_images_at_once_and_train_on_all(shapes: Shapes, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    made = jobs.job(str(shapes.coco), jobs.settings(micro_batch=1))
+    made.detector.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    losses, _ = jobs.train(made, tmp_path)
+    assert sizes == [1] * 4 * jobs.ITERATIONS
+    assert all(np.isfinite(losses))
+
+
+def test_recomputed_activations_change_no_number(shapes: Shapes, tmp_path: Path) -> None:
+    plain, recomputed = (
+        jobs.train(jobs.job(str(shapes.coco), jobs.settings(recompute=value)), tmp_path / str(value))[0]
+        for value in (False, True)
+    )
+    assert recomputed == pytest.approx(plain, rel=1e-5)
+    for name, value in state(tmp_path / "False").items():
+        torch.testing.assert_close(state(tmp_path / "True")[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_optimizer_and_its_rate_are_detectron2s(shapes: Shapes) -> None:
+    made: DetectionJob = jobs.job(str(shapes.voc), jobs.settings("voc0712", "drops=[4, 5]", "warmup_start=0.5"))
+    optimizer = made.optimizer()
+    decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decays == {"weights": 1e-4, "norms": 0.0}
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+    factors = [made.engine_settings().lr_factor(step) for step in range(jobs.ITERATIONS)]
+    assert factors == pytest.approx([0.5, 0.75, 1.0, 1.0, 0.1, 0.01])
