@@ -124,7 +124,7 @@ def show_detection(console: Console, name: str, result: dict[str, Any]) -> None:
     console.say(f"protocol: {result['protocol']}")
     for note in result["notes"]:
         console.say(f"note: {note}")
-    console.say(f"detections and a table by class: {result['trials'][0]['folder']}")
+    console.say(f"detections, pictures and a table by class: {result['trials'][0]['folder']}")
 
 
 def _cells(result: dict[str, Any], columns: list[str]) -> list[str]:

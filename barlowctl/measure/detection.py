@@ -22,6 +22,7 @@ from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.coco_results import write_results
 from barlowctl.detect.detections import Detections
+from barlowctl.detect.pictures import save_pictures
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.eval.features import backbone_digest
 from barlowctl.eval.published import DETECTION
@@ -32,6 +33,9 @@ from barlowctl.output_paths import Outputs
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
 from barlowctl.train.events import RunStarted, Sink
+
+PICTURES = 12
+"""Test images that are drawn with what was detected in them, spread evenly over the test images."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +225,17 @@ class _Measuring:
     def _files(
         self, folder: Path, detections: Sequence[Detections], per_class: Mapping[str, Mapping[str, float | None]]
     ) -> dict[str, Any]:
-        """Detections as COCO JSON, AP by class as a table; which were written, and which could not be."""
+        """Detections as COCO JSON, AP by class as a table, pictures; which were written, and which could not be."""
         outputs = Outputs()
-        results, table = folder / "detections.json", folder / "per-class.csv"
+        results, table, pictures = folder / "detections.json", folder / "per-class.csv", folder / "pictures"
         with outputs.writing(results):
             write_results(results, self.tested_on, detections)
         with outputs.writing(table):
             write_text(table, by_class(per_class))
+        count = len(self.tested_on)
+        chosen = sorted({round(number * (count - 1) / max(PICTURES - 1, 1)) for number in range(PICTURES)})
+        with outputs.writing(pictures):
+            save_pictures(pictures, self.tested_on, detections, chosen)
         return {"files": outputs.files, "not_written": outputs.problems}
 
     def _started(self, job: DetectionJob, subject: Subject, seed: int, folder: Path) -> RunStarted:

@@ -75,6 +75,7 @@ def test_coco_from_a_run_with_trials_and_a_baseline(
         assert trial["mask AP"] == pytest.approx(average_precision(truth, folder / "detections.json", "segm"), abs=1e-3)
         assert len((folder / "per-class.csv").read_text().splitlines()) == 4
         assert (folder / "metrics.jsonl").is_file()
+        assert len(list((folder / "pictures").iterdir())) == 6  # of each test image
     first, second = (trial["AP"] for trial in result["trials"])
     assert result["value"] == pytest.approx((first + second) / 2)
     assert result["sd"] == pytest.approx(abs(first - second) / 2**0.5)
@@ -86,9 +87,9 @@ def test_coco_from_a_run_with_trials_and_a_baseline(
     again = transfer(capsys, *arguments)
     assert again["trials"] == result["trials"]
     assert barlowctl(["transfer", *map(str, arguments), *TINY]) == 0
-    shown = capsys.readouterr().out
-    assert "mean and standard deviation of 2 trials" in shown
-    assert "random backbone" in shown
+    text = capsys.readouterr().out
+    assert "mean and standard deviation of 2 trials" in text
+    assert "random backbone" in text
 
 
 def test_voc_in_micro_batches_says_what_batch_norm_saw(
@@ -112,8 +113,8 @@ def test_the_same_command_goes_on_where_it_was_stopped(
 
     @contextlib.contextmanager
     def after_two_steps() -> Iterator[Callable[[], bool]]:
-        asked = iter([False, False, True])
-        yield lambda: next(asked, True)
+        answers = iter([False, False, True])
+        yield lambda: next(answers, True)
 
     with monkeypatch.context() as stopped:
         stopped.setattr(detection, "stop_requests", after_two_steps)
