@@ -51,6 +51,7 @@ class DetectionImages(Protocol):
         split: as it was asked for.
         classes: names, in the order of the labels.
         category_ids: the classes' numbers in files of results; VOC: 1..K.
+        objects: how many there are in all images.
         trainable: int64, positions of the images with an object that is no crowd: what is trained on.
         notices: sentences on what was left out of the annotations, with counts and names; empty: nothing.
     """
@@ -60,6 +61,9 @@ class DetectionImages(Protocol):
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     notices: list[str]
+
+    @property
+    def objects(self) -> int: ...
 
     @property
     def trainable(self) -> np.ndarray: ...

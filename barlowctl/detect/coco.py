@@ -75,6 +75,10 @@ class CocoImages:
     def annotation(self, index: int) -> Annotation:
         return self._table.annotation(index, self._ids[index])
 
+    @property
+    def objects(self) -> int:
+        return len(self._table.labels)
+
     @cached_property
     def trainable(self) -> np.ndarray:
         return np.flatnonzero(self._table.trainable())

@@ -95,6 +95,10 @@ class VocImages:
     def annotation(self, index: int) -> Annotation:
         return self._table.annotation(index, index)
 
+    @property
+    def objects(self) -> int:
+        return len(self._table.labels)
+
     @cached_property
     def trainable(self) -> np.ndarray:
         return np.flatnonzero(self._table.trainable())

@@ -18,6 +18,7 @@ def test_both_splits_have_the_same_classes(shapes: Shapes) -> None:
         training, test = open_detection(layout, path)  # type: ignore[arg-type]
         assert (len(training), len(test)) == (24, 16)
         assert training.classes == test.classes == ("ellipse", "rectangle", "triangle")
+        assert test.objects == sum(len(scene.shapes) for scene in shapes.scenes["test"])
         assert training.notices == test.notices == []
 
 
