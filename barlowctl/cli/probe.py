@@ -26,6 +26,7 @@ EPILOG = examples(
     "barlowctl probe",
     "barlowctl probe runs/NAME --data cifar10 --pixels --random-init",
     "barlowctl probe runs/NAME --protocol paper --seeds 5",
+    "barlowctl probe runs/NAME --layers",
     "barlowctl probe runs/NAME --semi 1 --semi 10",
     "barlowctl probe runs/NAME --semi 10 --finetune-protocol modern",
     "barlowctl probe resnet50.a1_in1k --data imagenette",
@@ -55,6 +56,14 @@ def probe(
         bool,
         typer.Option(
             "--lidar", help="LiDAR of a run, over its own distortions: it needs no labels.", rich_help_panel=MEASURES
+        ),
+    ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="kNN and linear on every layer of backbone and projector: the best one is often not the last.",
+            rich_help_panel=MEASURES,
         ),
     ] = False,
     protocol: Annotated[
@@ -131,7 +140,7 @@ def probe(
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
-    tasks = _tasks(knn, linear, lidar, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
+    tasks = _tasks(knn, linear, lidar, layers, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
     data = images_of(opened, data)
@@ -199,6 +208,7 @@ def _tasks(
     knn: bool,
     linear: bool,
     lidar: bool,
+    layers: bool,
     protocol: str | None,
     semi: list[int] | None,
     semi_list: Path | None,
@@ -237,7 +247,7 @@ def _tasks(
             allowed="with --finetune, --semi 1 or --semi 10",
             next="--finetune",
         )
-    named = knn or linear or lidar or protocol is not None or bool(semi) or finetune
+    named = knn or linear or lidar or layers or protocol is not None or bool(semi) or finetune
     trained = ["linear"] if protocol in ("paper", "both") else []
     fine_tuned = [*(f"semi-{percent}" for percent in dict.fromkeys(semi or [])), *(["finetune"] if finetune else [])]
     trained += [f"{name}-modern" if finetune_protocol == "modern" else name for name in fine_tuned]
@@ -245,6 +255,7 @@ def _tasks(
         knn=knn or not named,
         linear=(linear and protocol != "paper") or protocol in ("fast", "both") or not named,
         lidar=lidar or not named,
+        layers=layers,
         trained=tuple(trained),
         seeds=seeds,
         subset=semi_list,

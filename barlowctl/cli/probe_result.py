@@ -28,7 +28,7 @@ def write_result(file: Path, result: dict[str, Any]) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
-    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", *TRAINED)
+    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", "layers", *TRAINED)
     earlier = {key: before[key] for key in earlier_keys if key in before and key not in result}
     baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
     for baseline in result["floors"]:
@@ -58,7 +58,9 @@ def show_result(
             columns.append((top5, lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
     rows = [(row["name"], *(value(row) for _, value in columns)) for row in measured]
     title = f"{opened.name}: percent of {images:,} test images"
-    console.table(title, ("features of", *(name for name, _ in columns)), rows)
+    if columns:
+        console.table(title, ("features of", *(name for name, _ in columns)), rows)
+    _show_layers(console, opened, result, images)
     for key in TRAINED:
         if key in result:
             console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
@@ -74,6 +76,28 @@ def show_result(
     label_free = {"rankme": "RankMe", "lidar": "LiDAR", "feature_lidar": "LiDAR of the features"}
     if of_run := [f"{label} {result[key]:.1f}" for key, label in label_free.items() if result.get(key) is not None]:
         console.say("without labels: " + ", ".join(of_run))
+
+
+def _show_layers(console: Console, opened: Subject, result: dict[str, Any], images: int) -> None:
+    """A table with a row for each layer, where they were measured, and which one is the best."""
+    from barlowctl.measure.layers import sentences
+
+    if (layers := result.get("layers")) is None:
+        return
+    columns = {"features": "features", "knn": "kNN k 20", "linear": "linear", "validation_top1": "linear, validation"}
+    rows = [
+        (row["layer"], *(_with_spread(row, key) for key in columns), row.get("effective_rank"))
+        for row in layers["rows"]
+    ]
+    title = f"{opened.name}, layer by layer: percent of {images:,} test images"
+    console.table(title, ("layer", *columns.values(), "effective rank"), rows)
+    for sentence in sentences(layers):
+        console.say(sentence)
+
+
+def _with_spread(row: dict[str, Any], key: str) -> Any:
+    deviation = row.get(f"{key}_sd")
+    return row.get(key) if deviation is None else f"{row[key]:.2f} ± {deviation:.2f}"
 
 
 def _knn_cell(measured: dict[str, Any], name: str) -> Any:

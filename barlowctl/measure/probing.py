@@ -26,6 +26,7 @@ from barlowctl.eval import diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.measure.accuracy import by_class, over_seeds, percent, without_certain_top5
 from barlowctl.measure.classification import fit
 from barlowctl.measure.context import ProbeContext
+from barlowctl.measure.layers import measure_layers
 from barlowctl.measure.protocol import check_trainable
 from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
 from barlowctl.measure.tasks import Tasks
@@ -142,7 +143,8 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
         elif requested:
             values = of(context, subject.seed, bank, bank_labels, queries, labels)
             result[name] = without_certain_top5(values, data.num_classes)
-    if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train
+    if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train, and no layers
+        result |= {"layers": measure_layers(subject, context)} if tasks.layers else {}
         for protocol in tasks.protocols().values():
             result[protocol.key] = without_certain_top5(_trained(subject, context, protocol), data.num_classes)
     result["cpu_seconds"] = time.process_time() - start

@@ -19,6 +19,7 @@ class Tasks:
 
     Attributes:
         knn, linear: on features that are extracted once. lidar: of a run, which has distortions; it needs no labels.
+        layers: kNN and linear on every layer of backbone and projector.
         trained: names of `PROTOCOLS`, trained on the engine: "linear", "semi-1", "finetune-modern", ...
         seeds: how often what depends on chance is repeated: seeds 0, 1, ...
         subset: SimCLR's file list for the semi-supervised tasks; None: a class-balanced draw by the seed.
@@ -28,6 +29,7 @@ class Tasks:
     knn: bool = True
     linear: bool = True
     lidar: bool = True
+    layers: bool = False
     trained: tuple[str, ...] = ()
     seeds: int = 1
     subset: Path | None = None

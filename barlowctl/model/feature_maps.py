@@ -43,7 +43,7 @@ class FeatureMaps:
         self.size = size = max(1, round(size / self.multiple)) * self.multiple
         sizes = self._sizes(size)
         self.layers = len(sizes)
-        known = _layers_of(backbone, self.layers)
+        known = layers_of(backbone, self.layers)
         chosen = self.layers - 1 if layer is None else layer
         if not -self.layers <= chosen < self.layers:
             listed = ", ".join(f"{number} ({name})" if name else str(number) for number, (name, _) in enumerate(known))
@@ -108,7 +108,7 @@ def _patch_side(backbone: nn.Module) -> int:
     return int(max(side) if isinstance(side, list | tuple) else side)
 
 
-def _layers_of(backbone: nn.Module, count: int) -> list[tuple[str, int]]:
+def layers_of(backbone: nn.Module, count: int) -> list[tuple[str, int]]:
     """What each layer is called and its stride, as far as the model says it: else an empty name and 0."""
     described = getattr(backbone, "feature_info", None)
     infos = list(described) if isinstance(described, list | tuple) else []
