@@ -79,7 +79,7 @@ class Start:
         network = f" of {weights.network.architecture}" if weights.network else ""
         parts = [f"{weights.name} ({weights.kind}{network}, sha256 {weights.sha256[:12]})", _taken(matched)]
         parts += [f"{name}: {f'fresh weights, {why}' if why else 'taken'}" for name, why in self.heads.items()]
-        notes = {"start, note": "; ".join(weights.notes)} if weights.notes else {}
+        notes = {"start note": "; ".join(weights.notes)} if weights.notes else {}
         return {"start": "; ".join(parts), **notes, "normalisation": self.normalization}
 
     def record(self) -> dict[str, Any]:

@@ -121,3 +121,23 @@ def test_a_recipe_that_is_named_again_for_a_run_may_name_its_start_again(
     assert load.as_begun(pinned, noted).init.sha256 == "a" * 64
     other = load.override(begun, ["init.weights=elsewhere"])
     assert load.as_begun(other, noted) == other
+
+
+@pytest.mark.slow
+def test_a_study_varies_the_start_and_its_cells_go_on_without_the_weights(
+    recipe: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    shutil.copytree(trained, tmp_path / "source")
+    grid = tmp_path / "starts.toml"
+    grid.write_text('[baseline]\n[from-a-run]\n"init.weights" = "./source"\n')
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", "--seeds", "1", *ONE_EPOCH]
+    assert run([*command, "--threads", "1", "--quiet"]) == 0
+    cells = {bool(load.load(str(file)).init.weights): file.parent for file in Path("study").rglob("recipe.toml")}
+    assert "start" not in rundir.read_json(cells[False] / "run.json")
+    started = rundir.read_json(cells[True] / "run.json")["start"]
+    assert load.load(str(cells[True] / "recipe.toml")).init.sha256 == started["sha256"]
+    shutil.rmtree(tmp_path / "source")
+    for file in (cells[True] / "result.json", *cells[True].glob("cell*.json"), *cells[True].glob("record*.json")):
+        file.unlink(missing_ok=True)
+    assert run([*command, "--threads", "1", "--quiet"]) == 0
+    assert (cells[True] / "result.json").is_file()
