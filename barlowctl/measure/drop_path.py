@@ -13,7 +13,7 @@ from barlowctl.measure.subjects import Subject
 
 
 def with_drop_path(subject: Subject, rate: float) -> nn.Module:
-    """A copy of the subject's backbone with timm's `drop_path_rate`; 0: a copy as it is.
+    """A copy of the subject's backbone with timm's `drop_path_rate`, whatever rate it was pre-trained with.
 
     Its weights and what it computes in evaluation mode are the same. The rate rises from 0 at the first block to `rate`
     at the last one, as timm has it (stochastic depth, Huang et al. 2016, arXiv 1603.09382).
@@ -22,7 +22,11 @@ def with_drop_path(subject: Subject, rate: float) -> nn.Module:
         UserError: the network has no branch that could be left out.
     """
     if rate == 0.0:
-        return copy.deepcopy(subject.backbone)
+        same = copy.deepcopy(subject.backbone)
+        for module in same.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
+        return same
     backbone = None
     if subject.untrained is not None:
         try:

@@ -13,6 +13,7 @@ from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
 from barlowctl.methods.fine_tuning import FineTuning
 from barlowctl.recipe.protocol import Protocol
+from barlowctl.train.groups import undecayed
 from barlowctl.train.layer_decay import layer_scales, split_by_layer
 
 
@@ -68,8 +69,8 @@ def classifier(protocol: Protocol, backbone: nn.Module, *, width: int, num_class
 def optimizer(method: Classifier, protocol: Protocol) -> torch.optim.Optimizer:
     """SGD or AdamW over the classifier and, where it is trained, the backbone.
 
-    SGD decays every parameter, as the authors' code does. AdamW decays neither biases and norms nor what the network
-    names in its `no_weight_decay` (position embeddings, class tokens), as timm has it.
+    SGD decays every parameter, as the authors' code does. AdamW decays neither biases and norms nor what is `undecayed`
+    (position embeddings, class tokens), as timm has it.
 
     Raises:
         UserError: a layer-wise decay of a network that does not say what its layers are.
@@ -95,12 +96,12 @@ def optimizer(method: Classifier, protocol: Protocol) -> torch.optim.Optimizer:
 
 def _decayed_and_not(name: str, module: nn.Module, lr: float, protocol: Protocol) -> list[dict[str, Any]]:
     """A group of what weight decay is for, and one of the rest; SGD decays all."""
-    exempt = set(getattr(module, "no_weight_decay", set)())
+    excepted = undecayed(module)
     decayed: list[Tensor] = []
     others: list[Tensor] = []
-    for key, parameter in module.named_parameters():
-        is_exempt = protocol.optimizer == "adamw" and (parameter.ndim <= 1 or key in exempt)
-        (others if is_exempt else decayed).append(parameter)
+    for parameter in module.parameters():
+        is_other = protocol.optimizer == "adamw" and (parameter.ndim <= 1 or parameter in excepted)
+        (others if is_other else decayed).append(parameter)
     groups = [
         {**_group(name, decayed, lr), "weight_decay": protocol.weight_decay},
         {**_group(f"{name}-biases", others, lr), "weight_decay": 0.0},

@@ -161,7 +161,7 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
     )
     if (pooling := preprocessing.pooling) != own.pooling:
         anew, backbone = subject.untrained, pooled_otherwise(subject.backbone, pooling).eval()
-        untrained = None if anew is None else lambda: pooled_otherwise(anew(), pooling)
+        untrained = None if anew is None else lambda **others: pooled_otherwise(anew(**others), pooling)
         subject = replace(subject, backbone=backbone, untrained=untrained)
     try:
         check_input(subject.backbone, preprocessing.crop, in_chans=preprocessing.channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,17 @@ def test_drop_path_is_timms_and_changes_nothing_in_evaluation() -> None:
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(dropping(images), subject.backbone(images))
+    pretrained = replace(subject, backbone=dropping)  # with drop path: another protocol has its own rate, or none
+    for rate, expected in ((0.0, [0.0] * 3), (0.6, [0.2, 0.4, 0.6])):
+        other = with_drop_path(pretrained, rate)
+        assert [module.drop_prob for module in other.modules() if isinstance(module, DropPath)] == pytest.approx(
+            expected
+        )
+    assert rates == [module.drop_prob for module in dropping.modules() if isinstance(module, DropPath)]  # left alone
+    pooled = open_subject("vit_tiny_patch16_224", overrides=["model.pooling=avg"])
+    with torch.no_grad():
+        pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(with_drop_path(pooled, 0.1)(pixels), pooled.backbone(pixels))
     with pytest.raises(UserError, match="has no drop path") as refused:
         with_drop_path(open_subject("ghostnet_050"), 0.1)
     assert refused.value.next == "--set drop_path=0"
