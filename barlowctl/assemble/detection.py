@@ -25,7 +25,7 @@ from barlowctl.detect.method import Detection
 from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.scores import DetectionScores
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import RunDiverged, UserError
+from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.model import Preprocessing, synchronize_batch_norm
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
@@ -46,6 +46,7 @@ class DetectionJob:
         backbone: stays as it is; the detector has a copy.
         on_unreadable: "skip": another image stands in for one that cannot be trained on, and nothing is detected in one
             that cannot be tested on.
+        stop: whether to stop training or testing; asked after every step, and after every image of the test.
         problems: images that could not be read.
     """
 
@@ -59,6 +60,7 @@ class DetectionJob:
     seed: int = 0
     ranks: Ranks = ALONE
     on_unreadable: OnMeasuring = "raise"
+    stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self.problems: list[Problem] = []
@@ -141,7 +143,7 @@ class DetectionJob:
             factor=protocol.drop_factor,
         )
 
-    def train(self, folder: Path, digest: str, emit: Sink, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    def train(self, folder: Path, digest: str, emit: Sink) -> dict[str, Any]:
         """Train to the end, or go on where a checkpoint in `folder` was; returns what the engine reports.
 
         Args:
@@ -168,7 +170,7 @@ class DetectionJob:
                     recipe_digest=digest,
                     evaluate=self.test_meanwhile if protocol.test_every else None,
                     evaluated=sinks.evaluation_at(folder / "metrics.jsonl", start) if has_checkpoint else None,
-                    stop=stop,
+                    stop=self.stop,
                     resume=has_checkpoint,
                     ranks=self.ranks,
                     go_on="barlowctl ...",
@@ -197,6 +199,7 @@ class DetectionJob:
             at_a_time = self.settings.micro_batch or len(batch)
             for piece in batch.parts(-(-len(batch) // at_a_time)):
                 yield piece.to(self.device)
+                self._obey()
 
     def test(self) -> list[Detections]:
         """What is detected in the test images, in their order, on every rank; each rank looks at its share of them."""
@@ -223,6 +226,7 @@ class DetectionJob:
             )
             try:
                 for images, sizes, _ in batches:
+                    self._obey()
                     on_device = [image.to(self.device, non_blocking=True) for image in images]
                     yield remaining.pop(0), self.detector.predict(on_device, sizes)[0]
             except UnreadableImage as error:
@@ -247,6 +251,11 @@ class DetectionJob:
         metric = {"voc0712": voc_metric, "coco": coco_metric}[self.settings.protocol.name]
         scores: DetectionScores = metric.evaluate(self.tested_on, detections)
         return scores
+
+    def _obey(self) -> None:
+        """Stop between two images of a test, or of what precedes it, where that was asked for."""
+        if self.stop():
+            raise RunStopped("stopped before the test was finished; what was trained is saved", next="barlowctl ...")
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

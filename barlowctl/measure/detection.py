@@ -24,6 +24,7 @@ from barlowctl.detect.coco_results import write_results
 from barlowctl.detect.detections import Detections
 from barlowctl.detect.pictures import save_pictures
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.eval.published import DETECTION
 from barlowctl.files import write_text
@@ -107,6 +108,11 @@ class _Measuring:
         self.device = device_of_rank(runtime.device, ranks)
         self.threads = set_threads(runtime, ranks=ranks)
         self.images, self.tested_on = detection_images.open_images(task.name, task.data)
+        if ranks.size > 1 and task.settings.protocol.test_every:
+            raise UserError(
+                f"--set test_every={task.settings.protocol.test_every}: several devices test in the end only",
+                next=f"--set test_every=0 without --set=test_every={task.settings.protocol.test_every}",
+            )
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
         self.settings = self._settings()
@@ -171,7 +177,8 @@ class _Measuring:
             notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
         if settings.micro_batch and settings.micro_batch < settings.protocol.batch_size // self.ranks.size:
             images = per_pass * self.ranks.size
-            notes.append(f"batch norm saw {images} images at a time, not the batch of {settings.protocol.batch_size}")
+            seen = f"{images} image{'s' if images > 1 else ''}"
+            notes.append(f"batch norm saw {seen} at a time, not the batch of {settings.protocol.batch_size}")
         return notes
 
     def trial(self, subject: Subject, seed: int) -> dict[str, Any]:
@@ -193,14 +200,14 @@ class _Measuring:
         self, job: DetectionJob, subject: Subject, seed: int, folder: Path, about: Mapping[str, Any], digest: str
     ) -> dict[str, Any]:
         with ExitStack() as held:
-            stop_requested = held.enter_context(stop_requests())
+            job.stop = held.enter_context(stop_requests())
             _ = job.detector  # what cannot be is refused by every rank before anything is written
             if self.ranks.first:
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(rundir.lock(folder))
                 rundir.write_json(folder / "run.json", {**rundir.environment(), **about, "ranks": self.ranks.size})
                 self.emit(self._started(job, subject, seed, folder))
-            values = job.train(folder, digest, self.emit, stop_requested)
+            values = job.train(folder, digest, self.emit)
             job.take_statistics()
             detections = job.test()
             left_out = [problem for own in self.ranks.objects(job.problems) for problem in own]

@@ -121,7 +121,7 @@ def page(
         _section("Curves", _curves(runs)),
         _section("Spectra", _spectra(runs)),
         _section("Probes", _probes(runs), "Percent on test images; nothing was chosen on them."),
-        _section("Transfer", _transfers(runs), "Fixed features on other datasets; percent."),
+        _section("Transfer", _transfers(runs), "Fixed features, or fine-tuned detectors, on other datasets; percent."),
         _section("Pictures", _pictures(runs)),
         _section("Recipe and environment", _details(runs)),
     ]

@@ -101,7 +101,7 @@ def test_voc_in_micro_batches_says_what_batch_norm_saw(
     assert result["data"]["classes"] == ["ellipse", "rectangle", "triangle"]
     assert "mask AP" not in result["scores"]
     assert result["settings"]["micro_batch"] == 1
-    assert "batch norm saw 1 images at a time, not the batch of 2" in result["notes"]
+    assert "batch norm saw 1 image at a time, not the batch of 2" in result["notes"]
     assert "4 iterations, batch 2, lr 0.01" in result["protocol"]
 
 
@@ -113,14 +113,22 @@ def test_the_same_command_goes_on_where_it_was_stopped(
 
     @contextlib.contextmanager
     def after_two_steps() -> Iterator[Callable[[], bool]]:
-        answers = iter([False, False, True])
-        yield lambda: next(answers, True)
+        of_training = iter([False, False, True])
+        yield lambda: next(of_training, True)
 
+    @contextlib.contextmanager
+    def in_the_test() -> Iterator[Callable[[], bool]]:
+        yield lambda: len(list(checkpoints.glob("step-00000004"))) == 1 and next(answers, True)
+
+    answers = iter([False] * 4)
     with monkeypatch.context() as stopped:
         stopped.setattr(detection, "stop_requests", after_two_steps)
         transfer(capsys, *arguments, "--out", tmp_path / "parts", code=3)
-    (checkpoints,) = (tmp_path / "parts").glob("detection-coco/seed*/checkpoints")
-    assert 0 < checkpoint.load_latest(checkpoints).state.step < 4
+        (checkpoints,) = (tmp_path / "parts").glob("detection-coco/seed*/checkpoints")
+        assert 0 < checkpoint.load_latest(checkpoints).state.step < 4
+        stopped.setattr(detection, "stop_requests", in_the_test)
+        transfer(capsys, *arguments, "--out", tmp_path / "parts", code=3)
+        assert next(answers, None) is None
     resumed = transfer(capsys, *arguments, "--out", tmp_path / "parts")
     assert resumed["scores"] == whole["scores"]
     detections = [Path(result["trials"][0]["folder"]) / "detections.json" for result in (whole, resumed)]

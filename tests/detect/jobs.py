@@ -65,7 +65,9 @@ def train(
             measured.append(event.values)
 
     folder.mkdir(exist_ok=True)
-    made.train(folder, "digest", sink, lambda: stop(len(losses)))
+    made.stop = lambda: stop(len(losses))
+    made.train(folder, "digest", sink)
+    made.stop = lambda: False
     return losses, measured
 
 
