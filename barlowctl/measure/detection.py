@@ -266,7 +266,7 @@ class _Measuring:
 
 
 def _described(images: DetectionImages) -> dict[str, Any]:
-    return {"path": str(images.path), "images": len(images), "objects": len(images.ground_truth()["annotations"])}
+    return {"path": str(images.path), "images": len(images), "objects": images.objects}
 
 
 def over_trials(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
