@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from barlowctl.distributed import ALONE
+from barlowctl.errors import RunStopped
 from barlowctl.model import build_backbone
 from barlowctl.train import groups
 from barlowctl.train.groups import group_as_saved, parameter_groups
 from barlowctl.train.optim import build_optimizer
+from tests.dist.work import Run, train_transformer
 
 VIT: dict[str, Any] = {
     "name": "vit_tiny_patch16_224", "img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2,
@@ -110,6 +115,22 @@ def test_a_run_of_before_the_exception_goes_on_as_it_was(name: str, monkeypatch:
     for (key, expected), actual in zip(before.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, actual), key
     assert not group_as_saved(own, resumed, own.state_dict()["param_groups"])
+
+
+def test_a_checkpoint_of_before_the_exception_is_resumed_bit_identically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(dtype="float32", optimizer="adamw", lr=1e-2, lr_biases=1e-3, weight_decay=0.5, batches=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(groups, "undecayed", lambda module: set())
+        whole = train_transformer(ALONE, run, str(tmp_path / "whole"))
+        with pytest.raises(RunStopped):
+            train_transformer(ALONE, run, str(tmp_path / "parts"), stop_at=2)
+    resumed = train_transformer(ALONE, run, str(tmp_path / "parts"), resume=True)
+    for key in whole.keys() - {"loss", "path"}:
+        np.testing.assert_array_equal(resumed[key], whole[key], err_msg=key)
+    fresh = train_transformer(ALONE, run, str(tmp_path / "fresh"))
+    assert not np.array_equal(fresh["backbone.pos_embed"], whole["backbone.pos_embed"])
 
 
 def moved_by_lars(module: nn.Module, *, exclude_biases: bool) -> dict[str, float]:
