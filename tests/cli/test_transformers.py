@@ -94,6 +94,22 @@ def test_another_pooling_is_another_measurement_of_the_same_weights(
     assert same["identity"] == own["identity"]
 
 
+def test_fine_tuning_drops_what_its_protocol_says_and_not_what_the_run_did(recipe: Path, transformer: Path) -> None:
+    from barlowctl.measure.drop_path import with_drop_path
+    from barlowctl.measure.subjects import open_subject
+
+    def rates(network: torch.nn.Module) -> set[float]:
+        return {round(float(part.drop_prob), 6) for part in network.modules() if hasattr(part, "drop_prob")}
+
+    run = open_subject(str(transformer), overrides=["model.pooling=avg"])
+    assert rates(run.backbone) == {0.2}  # of the second block, the first one has none
+    assert rates(with_drop_path(run, 0.0)) == {0.0}
+    retrained = with_drop_path(run, 0.4)
+    assert rates(retrained) == {0.4}
+    images = torch.rand(3, 1, 16, 16)
+    torch.testing.assert_close(retrained(images), run.backbone(images))  # pooled alike
+
+
 def test_images_of_another_size_resample_the_position_embeddings(
     recipe: Path, transformer: Path, capsys: Captured
 ) -> None:
