@@ -36,8 +36,8 @@ class Overfit:
     folder: Path
     steps: int = 500
     batch: int = 4
-    lr: float = 1e-3
-    channels: tuple[int, ...] = (16, 32, 64, 96)
+    lr: float = 0.15
+    channels: tuple[int, ...] = (16, 24, 32, 64)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     warmup: int = 50
     seed: int = 0
@@ -77,7 +77,7 @@ class Overfit:
             settings=self.settings,
             seed=self.seed,
         ).train()
-        optimizer = torch.optim.AdamW(parameter_groups(model, lr=self.lr, weight_decay=1e-4))
+        optimizer = torch.optim.SGD(parameter_groups(model, lr=self.lr, weight_decay=1e-4), momentum=0.9)
         for step, batch in enumerate(self.loader(self.seed).epoch(0)):
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * self.factor(step)
