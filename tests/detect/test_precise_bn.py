@@ -55,3 +55,21 @@ def test_what_was_there_before_and_the_number_of_times_do_not_matter() -> None:
 def test_without_a_batch_it_is_refused() -> None:
     with pytest.raises(UserError, match="no batch"):
         precise_bn.recompute(detectors.detector(), [])
+
+
+def test_statistics_that_lag_behind_the_weights_are_mended() -> None:
+    """Convolutions ahead of batch norms that are four times as large change nothing but what the statistics must be."""
+    model, images = detectors.detector(masks=False).eval(), detectors.images([(64, 96)])
+    precise_bn.recompute(model, batches())
+    (expected,) = model.predict(images, [(64, 96)])
+    with torch.no_grad():
+        for part in (model.features, model.heads.box_head):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.weight.mul_(4.0)
+    (lagging,) = model.predict(images, [(64, 96)])
+    assert lagging.boxes.shape != expected.boxes.shape or not torch.allclose(lagging.scores, expected.scores, atol=0.01)
+    precise_bn.recompute(model, batches())
+    (mended,) = model.predict(images, [(64, 96)])
+    torch.testing.assert_close(mended.boxes, expected.boxes, atol=0.1, rtol=1e-3)
+    torch.testing.assert_close(mended.scores, expected.scores, atol=1e-3, rtol=0)
