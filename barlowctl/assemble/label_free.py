@@ -106,8 +106,8 @@ def while_training(
     rank, sizes = rankme(method, features, device), recipe.eval
     values = {} if rank is None else {"rankme": rank}
     if sizes.lidar_images:
-        amount = {"images": sizes.lidar_images, "views": sizes.lidar_views}
-        values |= measure_lidar(method, source, recipe, runtime, device, members, **amount)
+        images, views = sizes.lidar_images, sizes.lidar_views
+        values |= measure_lidar(method, source, recipe, runtime, device, members, images=images, views=views)
     return values
 
 

@@ -160,10 +160,10 @@ def _of_run(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str
     rank = label_free.rankme(method, sample, context.device)
     values: dict[str, Any] = {} if rank is None else {"rankme": rank}
     if context.tasks.lidar:
-        images, amount = context.data.train, {"images": label_free.LIDAR_IMAGES, "views": label_free.LIDAR_VIEWS}
         values |= label_free.measure_lidar(
-            method, images, run.recipe, context.runtime, context.device, **amount, on_unreadable=context.on_unreadable
-        )
+            method, context.data.train, run.recipe, context.runtime, context.device, images=label_free.LIDAR_IMAGES,
+            views=label_free.LIDAR_VIEWS, on_unreadable=context.on_unreadable,
+        )  # fmt: skip
     if context.folder is not None and (correlation := _correlation(run, context, sample)):
         values["correlation"] = correlation
     return values

@@ -14,14 +14,14 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.methods import Targets, Trainable
+from barlowctl.methods import Method, Targets, Trainable
 from barlowctl.train.captured import Captured, leave_capture, why_not_captured
 from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
@@ -71,7 +71,8 @@ class TrainingStep:
     ) -> None:
         self.method, self.optimizer, self.device = method, optimizer, device
         self.scaler = scaler or torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.probe, self._tap = probe, None if probe is None else FeatureTap(method.backbone)
+        self.probe = probe  # of a `Method`, whose backbone has features
+        self._tap = None if probe is None else FeatureTap(cast(Method, method).backbone)
         self.gradient = Gradient(
             method,
             to_input=to_input,

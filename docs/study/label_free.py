@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
 MEASURES = {
     "lidar": "LiDAR",
@@ -36,6 +36,7 @@ MEASURES = {
 ACCURACIES = {"linear_top1": "linear", "knn": "kNN"}
 COLUMNS = ("study", "variant", "seed", *ACCURACIES, *MEASURES)
 RESAMPLES = 10_000
+SAMPLE = 3_000  # training images that RankMe and alpha are measured on: many times the width of features
 Row = Mapping[str, str]
 
 
@@ -147,12 +148,12 @@ def _measured(run: Path, measures: Mapping[str, float | None]) -> dict[str, str]
         opened, runtime, cpu = open_run(run), Runtime("cpu", 1, None, "auto"), torch.device("cpu")
         recipe, method = opened.recipe, opened.method
         source = open_recipe_images(recipe, "train", dataset_to_measure(run, recipe))
-        sample = np.linspace(0, source.num_samples - 1, min(source.num_samples, 25_600)).round().astype(np.int64)
+        sample = np.linspace(0, source.num_samples - 1, min(source.num_samples, SAMPLE)).round().astype(np.int64)
         features, _ = extract(method.backbone, source, preprocessing_of(recipe), runtime, cpu, sample)
         values["rankme"] = label_free.rankme(method, features, cpu)
         values["alpha"] = diagnostics.spectrum_decay(features)
-        sizes = {"images": label_free.LIDAR_IMAGES, "views": label_free.LIDAR_VIEWS}
-        values |= label_free.measure_lidar(method, source, recipe, runtime, cpu, **sizes)
+        images, views = label_free.LIDAR_IMAGES, label_free.LIDAR_VIEWS
+        values |= label_free.measure_lidar(method, source, recipe, runtime, cpu, images=images, views=views)
     return {key: f"{value:.6g}" for key in (*ACCURACIES, *MEASURES) if (value := values.get(key)) is not None}
 
 
