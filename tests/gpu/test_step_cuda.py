@@ -17,7 +17,9 @@ from barlowctl.errors import RunDiverged, RunStopped
 from barlowctl.methods import BarlowTwins
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, StepDone
+from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.optim import OPTIMIZERS, build_optimizer
+from barlowctl.train.step import TrainingStep
 from tests.train.test_engine import BATCHES, SETTINGS, Recorder
 from tests.train.test_engine import Batch as HostBatch
 
@@ -230,3 +232,41 @@ def test_nccl_with_one_process(tmp_path: Path) -> None:
         assert every.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     finally:
         dist.destroy_process_group()
+
+
+def probe_of(device: str, *, captures: bool = False) -> tuple[OnlineProbe, list[float]]:
+    """An online probe after some steps on images whose brightness is their class, and the losses beside it."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    method, optimizer = make("sgd", device)
+    probe, losses = OnlineProbe(3, 1e-2), []
+    step = TrainingStep(
+        method.train(),
+        optimizer,
+        to_input=to_input,
+        device=torch.device(device),
+        precision="fp32",
+        captures=captures,
+        probe=probe,
+    )
+    labels = torch.arange(ROWS) % 3
+    for number in range(12):
+        drawn = torch.Generator().manual_seed(number)
+        images = torch.randint(0, 80, (ROWS, 16, 16, 3), dtype=torch.uint8, generator=drawn)
+        images += (80 * labels).to(torch.uint8)[:, None, None, None]
+        views = [images.to(device), (images // 2).to(device)]
+        computed = step.compute(views, step.targets(labels, torch.arange(ROWS), [ROWS], number / 12))
+        step.update(computed)
+        losses.append(computed.loss())
+    assert (step._captured is not None) is captures
+    return probe, losses
+
+
+@pytest.mark.parametrize("captures", [False, True])
+def test_an_online_probe_learns_what_it_learns_on_a_cpu(captures: bool) -> None:
+    """Of a replayed step too, whose features lie where the graph writes them."""
+    (expected, losses), (probe, on_gpu) = probe_of("cpu"), probe_of("cuda", captures=captures)
+    assert on_gpu == pytest.approx(losses, rel=1e-2)
+    own, others = (each.state()["tensors"] for each in (probe, expected))
+    assert own["taken"] == others["taken"] == 12
+    weights, of_cpu = own["weight"].cpu().flatten(), others["weight"].flatten()  # Adam enlarges what is nearly 0
+    assert torch.nn.functional.cosine_similarity(weights, of_cpu, dim=0) > 0.99
