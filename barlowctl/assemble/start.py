@@ -157,6 +157,7 @@ def _normalization(recipe: Recipe, preprocessing: Preprocessing | None) -> tuple
 
 def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Statistics for another number of channels: all get their mean."""
+    values = [float(value) for value in values]  # as a recipe's are, whatever a file had
     return tuple(values) if len(values) == channels else (round(sum(values) / len(values), 6),) * channels
 
 

@@ -18,7 +18,7 @@ from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import own_generator, preprocessing_of
 from barlowctl.assemble.published import HUB, locate, published, tags_of, untrained
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, add_note
 from barlowctl.export import ExportedModel, read_export, read_official
 from barlowctl.export.keys import one_line
 from barlowctl.export.model_folder import read_config, read_model_folder
@@ -29,8 +29,9 @@ from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir
 
 WHAT = (
-    "a run's name or directory, a file or folder that `barlowctl export` wrote, the authors' .pth files, a state dict "
-    "(.safetensors, .pth), a Hugging Face folder, or a timm model with published weights (resnet50.a1_in1k)"
+    "a run's name or directory, or one of its checkpoints, a file or folder that `barlowctl export` wrote, the "
+    "authors' .pth files, a state dict (.safetensors, .pth), a Hugging Face folder, or a timm model with published "
+    "weights (resnet50.a1_in1k)"
 )
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
 
@@ -107,14 +108,19 @@ def read_weights(what: str) -> Weights:
         UserError: nothing of that name, it cannot be read, or no training can start from it.
     """
     path, notes = locate(what)
-    with own_generator():  # networks draw weights before they have those of a file
-        weights = _read(path, what)
+    try:
+        with own_generator():  # networks draw weights before they have those of a file
+            weights = _read(path, what)
+    except UserError as error:
+        for note in notes:
+            add_note(error, note)
+        raise
     weights.check_finite()
     return Weights(**{**vars(weights), "notes": (*notes, *weights.notes)})
 
 
 def _read(path: Path, what: str) -> Weights:
-    if rundir.is_run(path):
+    if rundir.is_run(path) or rundir.run_of_checkpoint(path):
         return _of_run(path, what)
     if path.is_dir():
         return _of_folder(path, what)

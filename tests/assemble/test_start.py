@@ -321,3 +321,13 @@ def test_the_network_of_a_plain_state_dict_is_recognised(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"the recipe's network, resnet34: it is resnet18\.") as caught:
         started(load.load("resnet50", ["model.backbone=resnet34", "model.projector=[8,8]"]), tmp_path / "resnet18.pth")
     assert "--set model.backbone=resnet18" in str(caught.value.next).splitlines()[0]
+
+
+def test_a_name_that_a_run_and_a_model_share_is_said_where_the_model_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
+    (tmp_path / "resnet18").mkdir()
+    (tmp_path / "resnet18" / "recipe.toml").touch()
+    with pytest.raises(UserError, match=r"could not be had.*the run of that name is .*resnet18"):
+        read_weights("resnet18")

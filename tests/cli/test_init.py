@@ -38,6 +38,9 @@ def test_a_run_starts_from_another_ones_networks_and_says_so(recipe: Path, train
     assert len(start["taken"]) == len(open_run(trained).method.backbone.state_dict())
     assert "backbone: all 90 tensors; projector: taken" in planned["facts"]["start"]
     assert "of recipe and weights alike" in planned["facts"]["normalisation"]
+    (checkpoint,) = sorted((trained / "checkpoints").iterdir())[-1:]
+    of_checkpoint = read_weights(str(checkpoint))
+    assert (of_checkpoint.kind, of_checkpoint.sha256) == ("run", start["sha256"])
     job = prepare(load.load(str(recipe), [f"init.weights={trained}", "seed=5"]), Runtime(threads=1))
     before = open_run(trained).method.state_dict()
     assert all(torch.equal(value, before[key]) for key, value in job.method.state_dict().items())
