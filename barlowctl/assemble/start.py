@@ -111,7 +111,8 @@ def begin(recipe: Recipe, ranks: Ranks = ALONE) -> tuple[Recipe, Start | None]:
     Every rank reads the weights itself, and all agree that they are the same.
 
     Returns:
-        The recipe with the weights' sha256, and with their mean and std where it follows them; None: random weights.
+        The recipe with the weights' sha256, and with their mean, std and network where it follows them; None: random
+        weights.
 
     Raises:
         UserError: the weights cannot be read, or are not those that the recipe has the sha256 of.
@@ -134,7 +135,11 @@ def begin(recipe: Recipe, ranks: Ranks = ALONE) -> tuple[Recipe, Start | None]:
             next=shell.line("--set", f"init.sha256={weights.sha256}"),
         )
     views, how = _normalization(recipe, weights.preprocessing)
-    settled = recipe.model_copy(update={"init": init.model_copy(update={"sha256": weights.sha256}), "views": views})
+    model, network = recipe.model, weights.network
+    if init.network == "weights" and network is not None:
+        model = model.of_network(network.architecture, network.stem, network.arguments)
+    noted = init.model_copy(update={"sha256": weights.sha256})
+    settled = recipe.model_copy(update={"init": noted, "views": views, "model": model})
     return settled, Start(weights, settled, normalization=how)
 
 

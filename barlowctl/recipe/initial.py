@@ -19,6 +19,9 @@ class Init(Section):
     )
     heads: bool = Field(True, description="take the projector and other heads too, of the same method and shapes")
     partial: bool = Field(False, description="take what fits of weights that do not fit as a whole")
+    network: Literal["recipe", "weights"] = Field(
+        "recipe", description="whose backbone is trained: [model]'s, or that of the weights, where they say theirs"
+    )
     normalization: Literal["weights", "recipe"] = Field(
         "weights", description="whose mean and std the input is normalised with, where the weights say theirs"
     )

@@ -24,6 +24,12 @@ from barlowctl.recipe.text import read_text
 S = TypeVar("S", bound=Section)
 
 
+NETWORK = frozenset(
+    f"model.{key}" for key in ("backbone", "stem", "backbone_args", "image_size", "patch_size", "pooling")
+)
+"""Keys that say which backbone is trained: one of them that is named takes the place of the weights' own."""
+
+
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of that name or file with `key=value` overrides applied, validated and frozen.
 
@@ -83,6 +89,8 @@ def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) 
     statistics_named = keys & {"views.mean", "views.std"} and "init.normalization" not in keys
     if isinstance(init, dict) and init.get("weights") and statistics_named:
         init["normalization"] = "recipe"  # said in so many words: not those of the weights
+    if isinstance(init, dict) and init.get("weights") and keys & NETWORK and "init.network" not in keys:
+        init["network"] = "recipe"
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -104,7 +112,11 @@ def as_begun(named: Recipe, begun: Recipe) -> Recipe:
     views = named.views
     if init.normalization == "weights":
         views = views.model_copy(update={"mean": begun.views.mean, "std": begun.views.std})
-    return named.model_copy(update={"init": init, "views": views})
+    model = named.model
+    if init.network == "weights":
+        network = {key.removeprefix("model."): getattr(begun.model, key.removeprefix("model.")) for key in NETWORK}
+        model = model.model_copy(update=network)
+    return named.model_copy(update={"init": init, "views": views, "model": model})
 
 
 def dump(recipe: Recipe) -> str:
@@ -121,6 +133,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
     "model": {"image_size": 0, "patch_size": 0, "pooling": "default", "drop_path": 0.0},
     "objective": {"name": DEFAULT},
     "eval": {"linear": False, "linear_lr": 1e-3, "lidar_images": 0, "lidar_views": 10},
+    "init": {"network": "recipe"},
     "optimizer": {
         "clip_grad_norm": 0.0,
         "lars_variant": "barlow-twins",

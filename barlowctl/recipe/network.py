@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -54,6 +55,12 @@ class Model(Section):
         description="hidden widths of a predictor on one branch (Table 6: [8192]); empty: none, but of BYOL and "
         "SimSiam one in the published proportion",
     )
+
+    def of_network(self, architecture: str, stem: str, arguments: Mapping[str, Any]) -> Model:
+        """The same heads and drop path on another network; `arguments`: of `timm.create_model`."""
+        own = {key: value for key, (_, value) in TIMM_NAMES.items() if key != "drop_path"}
+        rest = {key: value for key, value in arguments.items() if key != TIMM_NAMES["drop_path"][0]}
+        return self.model_copy(update={**own, "backbone": architecture, "stem": stem, "backbone_args": rest})
 
     @property
     def timm_args(self) -> dict[str, Any]:

@@ -234,6 +234,26 @@ def test_weights_of_another_network_are_refused_with_what_makes_the_recipe_fit(e
     assert settled.model.backbone == "resnet10t"
 
 
+def test_the_network_is_that_of_the_weights_where_the_recipe_says_so(earlier: tuple[Path, Method]) -> None:
+    """Recipe `adapt` does; a network that is named beside it is the user's word."""
+    other = load.load("quickstart", ["init.network=weights", "model.drop_path=0.1", "model.projector=[12,6]"])
+    settled, method, record = started(other, earlier[0])
+    assert (settled.model.backbone, settled.model.stem) == ("resnet10t", "default")
+    assert settled.model.backbone_args == tiny().model.backbone_args
+    assert (settled.model.drop_path, settled.model.projector) == (0.1, (12, 6))  # those are the training's
+    assert record["fresh"] == []
+    assert same(method.backbone.state_dict(), earlier[1].backbone.state_dict())
+    with pytest.raises(UserError, match="does not fit the recipe's network, resnet26"):
+        started(other, earlier[0], "model.backbone=resnet26")
+    assert load.as_begun(load.override(other, [f"init.weights='{earlier[0]}'"]), settled) == settled
+
+
+def test_a_file_that_does_not_say_its_network_is_the_recipes(earlier: tuple[Path, Method], tmp_path: Path) -> None:
+    torch.save(earlier[1].backbone.state_dict(), tmp_path / "a.pth")
+    settled, _, _ = started(tiny("barlow-twins", "init.network=weights"), tmp_path / "a.pth")
+    assert settled.model == tiny().model
+
+
 def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="none of its keys"):

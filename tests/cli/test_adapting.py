@@ -92,6 +92,23 @@ def test_a_dry_run_says_what_would_be_frozen(recipe: Path, trained: Path, capsys
     assert facts["layers"].endswith("0.5 at the top, 1 at the heads")
 
 
+def test_recipe_adapt_takes_the_network_of_the_weights(
+    recipe: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["views.size=16", "eval.crop=16", "eval.resize=16", "train.batch_size=64", "model.projector=[32]"]
+    changes = [word for value in small for word in ("--set", value)]
+    arguments = ["pretrain", "--recipe", "adapt", "--data", "digits", "--init", str(trained), *changes]
+    assert run([*arguments, "--dry-run", "--threads", "1", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    facts = planned["facts"]
+    assert facts["model"].startswith("resnet10t, ")
+    assert "reshaped: conv1.0.weight" in facts["start"]  # grey weights, colour images
+    assert facts["frozen"] == "all of the backbone for the first 5 epochs, while the heads learn"
+    assert "times 0.8 from layer to layer" in facts["layers"]
+    assert "warning" not in facts
+    assert planned["start"]["heads"]["projector"] != "taken"  # it is of another width
+
+
 def test_a_part_that_is_not_there_is_refused_before_anything_is_written(
     recipe: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

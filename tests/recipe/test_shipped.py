@@ -28,7 +28,8 @@ def overrides_in(text: str) -> list[str]:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_evaluation_shows_what_is_trained_on(name: str) -> None:
     """The evaluation crop against the views' size and the pictures' own."""
-    recipe, native = load.load(name), SHORTER_SIDE[load.load(name).data.dataset]
+    recipe = load.load(name, ["init.weights=EXPORT"] if name == "adapt" else [])
+    native = SHORTER_SIDE[recipe.data.dataset]
     assert cautions(recipe) == []
     assert recipe.views.size <= recipe.eval.crop <= 2 * recipe.views.size
     if native <= SMALL:
@@ -44,7 +45,7 @@ def test_a_promised_number_names_its_source(name: str) -> None:
     expected = re.search(r"# expected  ((?:.*\n)(?:#  .*\n)*)", header(name))
     assert expected is not None
     assert re.search(r"\d\d\.\d", expected[1])
-    assert re.search(r"paper, Table|README|CONFIG\.md|RESULTS\.md|docs/(experiments|methods)\.md", expected[1])
+    assert re.search(r"paper, Table|README|CONFIG\.md|RESULTS\.md|docs/(adapt|experiments|methods)\.md", expected[1])
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet50-300ep"])
@@ -157,3 +158,21 @@ def test_pirls_recipe_is_its_file() -> None:
         colours = (view.jitter, view.brightness, view.contrast, view.saturation, view.hue, view.grayscale, view.blur)
         assert colours == (0.8, 0.8, 0.8, 0.8, 0.2, 0.2, 0.5)
     assert deeper.views.patches.photometric == 0.0
+
+
+def test_adapt_is_careful_and_its_header_says_why() -> None:
+    """The backbone moves late, slowly and with its lower layers least; each value has its reason in the header."""
+    recipe, text = load.load("adapt"), header("adapt")
+    train, optimizer = recipe.train, recipe.optimizer
+    assert recipe.init.network == "weights"
+    assert 0.0 < train.freeze_backbone_epochs < train.warmup_epochs < 0.2 * train.epochs
+    assert train.warmup_epochs == 2 * train.freeze_backbone_epochs
+    assert "Twice as long" in text
+    for key in ("freeze_backbone_epochs", "warmup_epochs", "lr", "layer_decay", "weight_decay", "projector", "freeze"):
+        assert re.search(rf"#   [\w., ]*\b{key}\b", text), key
+    assert f"{optimizer.layer_decay**17:.3f}" in text  # a ResNet-50: the stem, 16 blocks, the head
+    assert f"{optimizer.layer_decay**13:.3f}" in text  # a ViT-S: the embedding, 12 blocks, the head
+    for overrides in re.findall(r"(--set .*)", text):
+        load.load("adapt", overrides_in(overrides))
+    (caution,) = cautions(recipe)
+    assert "--init" in caution
