@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan study-methods study-colour colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST
 	$(BIN)/python docs/study/generate.py studies/figure-3 docs/study/figure-3
 	$(BARLOWCTL) ablate $(FIGURE_3) --recipe docs/study/colour.toml --out studies/colour --parallel $(PARALLEL)
 	$(BIN)/python docs/study/generate.py studies/colour docs/study/colour
+
+study-adaptation: data ## weights of half of the classes adapted to the other half; half an hour of a core, goes on when stopped
+	$(BIN)/python docs/study/adaptation.py studies/adaptation --results docs/study/adaptation
 
 colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,500 tiles with classes, packed
 	@[ -d studies/colour-tiles-pictures ] || $(BIN)/python docs/study/colour_tiles.py studies/colour-tiles-pictures

@@ -158,8 +158,8 @@ def test_random_weights_that_are_kept_are_warned_about() -> None:
     def says(*changes: str) -> list[str]:
         return cautions(recipe_of(*RESNET, *changes))
 
-    kept = "train.freeze = 'layer2' keeps random weights as they are; name weights to start from with --init"
-    assert says("train.freeze=layer2", "train.freeze_backbone_epochs=1") == [kept]
+    message = "train.freeze = 'layer2' keeps random weights as they are; name weights to start from with --init"
+    assert says("train.freeze=layer2", "train.freeze_backbone_epochs=1") == [message]
     waits = "for the first 2.5 epochs the heads learn from a backbone of random weights; "
     assert says("train.freeze_backbone_epochs=2.5") == [f"{waits}name weights to start from with --init"]
     assert says("train.freeze=layer2", "train.freeze_backbone_epochs=1", "init.weights=run") == []

@@ -27,17 +27,17 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory, digits: Path, trained: Path) -> tuple[Path, str]:
-    """A run from the weights of another one, and what was shown of it."""
-    out, shown = tmp_path_factory.mktemp("adapted") / "run", io.StringIO()
+    """A run from the weights of another one, and what it said."""
+    out, output = tmp_path_factory.mktemp("adapted") / "run", io.StringIO()
     arguments = ["--recipe", str(trained / "recipe.toml"), "--init", str(trained), *ADAPT, "--out", str(out)]
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setenv("BARLOWCTL_DATA", str(digits))
         assert run(["pretrain", *arguments]) == 0
-    return out, shown.getvalue()
+    return out, output.getvalue()
 
 
 def test_the_first_line_of_the_curve_is_the_weights_as_they_came(adapted: tuple[Path, str], trained: Path) -> None:
-    path, shown = adapted
+    path, output = adapted
     records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     evaluations = [record for record in records if record["event"] == "evaluation"]
     steps = 1300 // 128
@@ -54,9 +54,9 @@ def test_the_first_line_of_the_curve_is_the_weights_as_they_came(adapted: tuple[
     difference = answers[1].double() - answers[0].double()
     assert result["knn_gain_error"] == pytest.approx(100.0 * float(difference.std()) / 10.0)  # 100 queries
     for text in ("evaluation of the start", f"since the start: {result['since_start']}", "100 queries"):
-        assert text in " ".join(shown.split())
+        assert text in " ".join(output.split())
     for text in ("frozen", "the backbone up to layer1", "all of the backbone for the first epoch", "times 0.5"):
-        assert text in " ".join(shown.split())
+        assert text in " ".join(output.split())
     assert run(["runs", "show", str(path), "--json"]) == 0
 
 
