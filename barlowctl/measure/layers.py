@@ -22,8 +22,8 @@ from barlowctl.measure.subjects import Subject
 from barlowctl.model.every_layer import FEATURES, EveryLayer
 
 K = 20
-MOST_BYTES = 4 << 30
-"""Of all features of all layers; with more images than that, as many of them as fit."""
+MOST_BYTES = 2 << 30
+"""Of all features of all layers, which are there twice while they are put together; of more images, as many as fit."""
 
 
 def measure_layers(subject: Subject, context: ProbeContext) -> dict[str, Any]:
