@@ -27,11 +27,18 @@ SMALL_BATCH = 2
 """Images of a batch that one small device takes: those that each of the paper's eight had."""
 
 
+FEW_ROIS = 32
+"""Of a small step on a CPU, and twice as many of the second one."""
+LARGE_SIDE = 320
+"""Pixels: images with a larger short side are halved in small steps."""
+
+
 @dataclass(frozen=True)
 class StepCost:
     """Of a step of `images` images on one device: seconds, bytes that the backward pass needs, bytes at the peak.
 
     peak: of a CUDA device, as it says; of a CPU what weights, gradients, momenta and activations come to.
+    how: in words, where from.
     """
 
     images: int
@@ -39,6 +46,7 @@ class StepCost:
     activations: int
     weights: int
     peak: int
+    how: str
 
     def memory(self, images: int) -> int:
         """Bytes of a step of so many images, in proportion."""
@@ -53,7 +61,47 @@ def time_step(
     device: torch.device,
     images: int,
 ) -> StepCost:
-    """Take a step on random pixels, of images at the median size of the protocol, and say what it cost."""
+    """What a step costs: taken on random pixels, of images at the median size of the protocol.
+
+    A CPU takes two small steps instead, which need little memory and time: of one image at half the size, with few
+    RoIs and with twice as many. What the image costs goes with its pixels, the rest with the RoIs.
+    """
+    rois = settings.model.rois_per_image
+    if device.type == "cuda" or rois <= 2 * FEW_ROIS:
+        return _step(backbone, preprocessing, settings, classes, device, images)
+    few, more = (
+        _step(backbone, preprocessing, _small(settings, count), classes, device, 1)
+        for count in (FEW_ROIS, 2 * FEW_ROIS)
+    )
+    pixels = 4 if int(np.median(settings.protocol.short_sides)) > LARGE_SIDE else 1
+
+    def whole(few: float, more: float) -> float:
+        of_roi = max(more - few, 0.0) / FEW_ROIS
+        return max(few - of_roi * FEW_ROIS, 0.0) * pixels + of_roi * rois
+
+    activations = int(whole(few.activations, more.activations))
+    how = f"from steps of one image{' at half the size' if pixels > 1 else ''} with {FEW_ROIS} and {2 * FEW_ROIS} RoIs"
+    seconds = whole(few.seconds, more.seconds)
+    return StepCost(1, seconds, activations, few.weights, 3 * few.weights + activations, how)
+
+
+def _small(settings: DetectionSettings, rois: int) -> DetectionSettings:
+    """With few RoIs, and images of half the size where they are large."""
+    protocol, side = settings.protocol, int(np.median(settings.protocol.short_sides))
+    if side > LARGE_SIDE:
+        protocol = protocol.model_copy(update={"short_sides": (side // 2,), "longest": protocol.longest // 2})
+    return replace(settings, protocol=protocol, model=replace(settings.model, rois_per_image=rois))
+
+
+def _step(
+    backbone: nn.Module,
+    preprocessing: Preprocessing,
+    settings: DetectionSettings,
+    classes: int,
+    device: torch.device,
+    images: int,
+) -> StepCost:
+    """A step that is taken."""
     detector = build(
         backbone,
         num_classes=classes,
@@ -77,13 +125,15 @@ def time_step(
     weights = sum(p.numel() * p.element_size() for p in detector.parameters())
     with _saved() as saved:
         seconds = _take(step, batch, device)
-    activations = sum(saved.values())
+    own = {p.untyped_storage()._cdata for p in detector.parameters()}
+    activations = sum(size for place, size in saved.items() if place not in own)
     peak = 3 * weights + activations
     if device.type == "cuda":  # the first step chose kernels
         torch.cuda.reset_peak_memory_stats(device)
         seconds = min(_take(step, batch, device) for _ in range(3))
         peak = torch.cuda.max_memory_allocated(device)
-    return StepCost(images, seconds, activations, weights, peak)
+    how = f"a step of {images} image{'s' if images > 1 else ''} taken now"
+    return StepCost(images, seconds, activations, weights, peak, how)
 
 
 def _take(step: TrainingStep, batch: DetectionBatch, device: torch.device) -> float:

@@ -175,9 +175,9 @@ def dry_run(
     share = max(1, settings.protocol.batch_size // devices)
     at_a_time = min(flags.micro_batch or share, share) if device.type == "cuda" else 1
     cost = time_step(opened.backbone, opened.preprocessing, settings, classes, device, at_a_time)
-    counted = f"a step of {cost.images} image{'s' if cost.images > 1 else ''} taken now on this {device.type}"
-    lines["time"] = f"{cost.seconds:.2f} s, {counted}"
-    lines["memory"] = f"{binary_size(cost.peak)} for it, of which activations {binary_size(cost.activations)}"
+    images_of_step = f"{cost.images} image{'s' if cost.images > 1 else ''}"
+    lines["time"] = f"{cost.seconds:.2f} s for {images_of_step} on this {device.type} ({cost.how})"
+    lines["memory"] = f"{binary_size(cost.peak)} for them, of which activations {binary_size(cost.activations)}"
     rows = schedules(settings, devices, cost)
     console.table("What would be trained", ("", "resolved"), list(lines.items()))
     console.table("Schedules", SCHEDULE, [_schedule(row) for row in rows])
