@@ -148,8 +148,10 @@ class Trained:
         unknown = "fp16" if extra["scaler"] else "fp32 or bf16" if self.precision == "fp16" else self.precision
         if (computed_in := extra.get("precision", unknown)) != self.precision:
             notes.append(f"computed in {computed_in} until here, in {self.precision} on this device from here on")
-        if self.probe is not None:
+        if self.probe is not None and "probe" in extra:
             self.probe.restore(extra["probe"], next(self.method.parameters()).device)
+        elif self.probe is not None:
+            notes.append("the checkpoint has no online linear probe: it begins here")
         clock = Clock(extra["wall_seconds"], extra["wait_seconds"], extra["images"])
         if ranks.first:
             clock.cpu_before = extra["cpu_seconds"]

@@ -16,7 +16,7 @@ from barlowctl.errors import RunStopped
 from barlowctl.methods import BarlowTwins, SimCLR, SwAV
 from barlowctl.methods.base import Targets
 from barlowctl.train import checkpoint
-from barlowctl.train.events import StepDone
+from barlowctl.train.events import Notice, StepDone
 from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.step import TrainingStep
 from tests.train import test_engine
@@ -129,6 +129,19 @@ def test_a_resumed_probe_is_the_one_that_was_never_stopped(tmp_path: Path, stop_
     assert final_bytes(tmp_path / "parts") == final_bytes(tmp_path / "whole")
     assert "extra.probe.tensors.weight" in optimizer_tensors(tmp_path / "parts")
     assert torch.equal(second.predict(torch.ones(2, 64)), whole.predict(torch.ones(2, 64)))
+
+
+@pytest.mark.usefixtures("labelled")
+def test_a_probe_that_the_checkpoint_lacks_begins_anew(tmp_path: Path) -> None:
+    """Where the images had no labels to ask about until here."""
+    with pytest.raises(RunStopped):
+        train(tmp_path, stop_at=5)
+    probe = OnlineProbe(CLASSES, 1e-2)
+    _, recorder = train(tmp_path, probe=probe, resume=True)
+    assert [notice.text for notice in recorder.of(Notice)] == [
+        "the checkpoint has no online linear probe: it begins here"
+    ]
+    assert probe.state()["tensors"]["taken"] == 10
 
 
 class Recorded(OnlineProbe):
