@@ -125,7 +125,7 @@ def begin(recipe: Recipe, ranks: Ranks = ALONE) -> tuple[Recipe, Start | None]:
         raise UserError(
             f"'{init.weights}' is not the same on all {ranks.size} ranks",
             allowed="one file that all of them read, or copies of it; a run that is not being trained",
-            next="barlowctl ...",
+            next="copy the same weights to every machine",
         )
     if init.sha256 not in ("", weights.sha256):
         raise UserError(

@@ -57,6 +57,7 @@ REASONS = {
     "download it, and name the file with --init": FETCH,
     "download it again from its authors": FETCH,
     "copy it again": FETCH,
+    "copy the same weights to every machine": MACHINE,
     "unpack trainvalsplit_places205 and imagesPlaces205_resize into one folder": FETCH,
     "unpack train_val2018, train2018.json and val2018.json into one folder": FETCH,
     "unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar into one folder": FETCH,
@@ -152,7 +153,6 @@ CUDA = "where there are GPUs alone"
 LAUNCHER = "the command of the launcher is not known to the processes that it started"
 BEFORE = "the command line refuses it before"
 SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it, and types the command again"
-OTHER_FILES = "where ranks read different files: tests/dist/test_start.py has such ranks"
 COMPLETES = "not advice, but what makes it a whole command"
 HANDED_ON = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
@@ -171,7 +171,6 @@ NOT_FOLLOWED = {
     ("train/layer_decay.py layer_scales", f"--set {VALUE}=1"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
-    ("assemble/start.py begin", "barlowctl ..."): OTHER_FILES,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,
     ("assemble/machine.py device_of_rank", f"torchrun --nproc-per-node {VALUE} -m barlowctl ..."): CUDA,
     ("assemble/machine.py pool_slots", "without --device"): CUDA,

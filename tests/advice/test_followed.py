@@ -41,7 +41,7 @@ def test_reasons_are_of_advice_that_is_there_and_not_followed() -> None:
     assert not set(NOT_FOLLOWED) & FOLLOWED
     texts = [text.replace(VALUE, "x") for _, text in GIVEN]
     assert all(any(advice_sites.pattern(unused).fullmatch(text) for text in texts) for unused in NOT_TYPED)
-    assert len(NOT_FOLLOWED) < 50 < 150 < len(FOLLOWED)
+    assert len(NOT_FOLLOWED) < 60 < 150 < len(FOLLOWED)
 
 
 def test_where_an_error_comes_from_is_seen() -> None:
