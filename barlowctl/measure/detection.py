@@ -261,7 +261,7 @@ class _Measuring:
         start, _ = newest_step(folder)
         return RunStarted(
             folder, lines, settings.epochs, settings.steps_per_epoch, settings.total_steps, start,
-            tuple(job.detector.terms), iterations=True,
+            tuple(term for term in job.detector.terms if term != "mask" or protocol.masks), iterations=True,
         )  # fmt: skip
 
 
