@@ -60,7 +60,7 @@ def show_result(
     title = f"{opened.name}: percent of {images:,} test images"
     if columns:
         console.table(title, ("features of", *(name for name, _ in columns)), rows)
-    _show_layers(console, opened, result, images)
+    _show_layers(console, opened, result)
     for key in TRAINED:
         if key in result:
             console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
@@ -78,7 +78,7 @@ def show_result(
         console.say("without labels: " + ", ".join(of_run))
 
 
-def _show_layers(console: Console, opened: Subject, result: dict[str, Any], images: int) -> None:
+def _show_layers(console: Console, opened: Subject, result: dict[str, Any]) -> None:
     """A table with a row for each layer, where they were measured, and which one is the best."""
     from barlowctl.measure.layers import sentences
 
@@ -89,7 +89,7 @@ def _show_layers(console: Console, opened: Subject, result: dict[str, Any], imag
         (row["layer"], *(_with_spread(row, key) for key in columns), row.get("effective_rank"))
         for row in layers["rows"]
     ]
-    title = f"{opened.name}, layer by layer: percent of {images:,} test images"
+    title = f"{opened.name}, layer by layer: percent of {layers['images'][1]:,} test images"
     console.table(title, ("layer", *columns.values(), "effective rank"), rows)
     for sentence in sentences(layers):
         console.say(sentence)

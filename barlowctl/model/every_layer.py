@@ -97,5 +97,4 @@ def _opaque(backbone: nn.Module) -> UserError:
     return UserError(
         f"{type(backbone).__name__} does not show what its layers give",
         allowed="timm's models with forward_intermediates, such as resnet50, vit_small_patch16_224, convnext_tiny",
-        next="without --layers",
     )

@@ -30,11 +30,7 @@ def layer_scales(backbone: nn.Module, decay: float, *, setting: str = "optimizer
         UserError: `decay` is not in (0, 1], or the model does not say what its layers are.
     """
     if not 0.0 < decay <= 1.0:
-        raise UserError(
-            f"{setting} is {decay:g}",
-            allowed="more than 0, at most 1 (1: one rate for all layers)",
-            next=shell.line("--set", f"{setting}=1"),
-        )
+        raise UserError(f"{setting} is {decay:g}", allowed="more than 0, at most 1 (1: one rate for all layers)")
     model = cast(Any, backbone)
     if not hasattr(model, "group_matcher"):
         raise UserError(

@@ -167,8 +167,6 @@ NOT_FOLLOWED = {
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
     ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,
-    ("model/every_layer.py _opaque", "without --layers"): "timm's models of today all show their layers",
-    ("train/layer_decay.py layer_scales", f"--set {VALUE}=1"): BEFORE,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,
     ("assemble/machine.py check_compiler", "--set train.compile=false"): CUDA,

@@ -97,9 +97,8 @@ def test_one_rate_for_all_leaves_the_groups_as_they_are() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, float("nan")])
 def test_a_decay_that_is_none_is_refused(decay: float) -> None:
-    with pytest.raises(UserError, match="layer_decay is") as refused:
+    with pytest.raises(UserError, match="layer_decay is"):
         layer_scales(timm.create_model("resnet18", num_classes=0), decay)
-    assert refused.value.next == "--set optimizer.layer_decay=1"
 
 
 def test_a_network_without_layers_that_it_names_is_refused() -> None:
