@@ -52,8 +52,9 @@ def test_layers_have_timms_share_of_the_rates_and_heads_the_whole(name: str, mod
     assert len({scales[key] for key, _ in method.backbone.named_parameters()}) >= 4
     for key, p in method.backbone.named_parameters():
         group = of_group[p]
-        assert group["peak_lr"] == pytest.approx((0.4 if p.ndim > 1 else 0.1) * scales[key], rel=1e-12), key
-        assert group["weight_decay"] == (recipe.optimizer.weight_decay if p.ndim > 1 else 0.0)
+        is_weight = p.ndim > 1 and key not in ("cls_token", "pos_embed")
+        assert group["peak_lr"] == pytest.approx((0.4 if is_weight else 0.1) * scales[key], rel=1e-12), key
+        assert group["weight_decay"] == (recipe.optimizer.weight_decay if is_weight else 0.0)
     for head in method.heads().values():
         assert {of_group[p]["peak_lr"] for p in head.parameters()} == {0.4, 0.1}
     trained = [p for part in (method.backbone, *method.heads().values()) for p in part.parameters()]
