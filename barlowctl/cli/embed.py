@@ -33,7 +33,7 @@ EPILOG = examples(
     "barlowctl embed --data fashion-mnist --split test --map map.html",
     "barlowctl embed --data ~/photos --neighbours ~/holiday.jpg --neighbours 12",
     "barlowctl embed resnet50.a1_in1k --data ~/photos --out photos.npz",
-    "barlowctl embed runs/NAME --data ~/photos --patches patches.png --patches patches.safetensors",
+    "barlowctl embed --data ~/photos --patches patches.png",
 )
 
 NEIGHBOURS, MAP, PATCHES = "Nearest neighbours", "Map", "Patches"  # panels of the help

@@ -27,6 +27,7 @@ EPILOG = examples(
     "barlowctl export runs/NAME --best",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
+WEIGHTS, FORMAT = "Weights", "Format"  # panels of the help
 FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
 
@@ -39,12 +40,17 @@ def export(
         ),
     ] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="Of a run with train.keep_best: the best state in place of the newest.")
+        bool,
+        typer.Option(
+            "--best",
+            help="Of a run with train.keep_best: the best state in place of the newest.",
+            rich_help_panel=WEIGHTS,
+        ),
     ] = False,
-    format: Annotated[Format, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.")] = "timm",
+    format: Annotated[Format, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.", rich_help_panel=FORMAT)] = "timm",
     out: Annotated[Path | None, options.out("File (or folder) to write, new. Default: in the run.")] = None,
     with_projector: Annotated[
-        bool, typer.Option("--with-projector", help="Write the projector's weights too.")
+        bool, typer.Option("--with-projector", help="Write the projector's weights too.", rich_help_panel=WEIGHTS)
     ] = False,
     zero_classifier: Annotated[
         bool,
@@ -52,11 +58,16 @@ def export(
             "--zero-classifier",
             help="torchvision: add a classifier of zeros, for tools that ask for every key. Without it "
             "`load_state_dict(..., strict=False)` starts a new classifier of any number of classes.",
+            rich_help_panel=FORMAT,
         ),
     ] = False,
     from_official: Annotated[
         Path | None,
-        typer.Option("--from-official", help="Convert a checkpoint the authors published instead of a run."),
+        typer.Option(
+            "--from-official",
+            help="Convert a checkpoint the authors published instead of a run.",
+            rich_help_panel=WEIGHTS,
+        ),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -49,6 +49,10 @@ TOUR: dict[str, list[str]] = {
     "recipes copy": [],
     "pretrain --recipe mine.toml": sets(*SMALL, *NARROW, "train.epochs=20", "eval.every_epochs=0"),
     "pretrain --recipe fashion-mnist-simclr": ["--dry-run"],
+    "pretrain --recipe adapt": [
+        "--dry-run",
+        *sets("train.batch_size=8", "model.projector=[8,8]", "views.size=16", "eval.resize=16", "eval.crop=16"),
+    ],
     "pretrain --resume": [],
     "pretrain --recipe resnet50 --gpus": [],
     "probe": sets("eval.resize=16", "eval.crop=16"),
