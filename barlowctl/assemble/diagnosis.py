@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from barlowctl.assemble.data import ImageSet, training_loader, view_specs
+from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
+from barlowctl.assemble.sample_views import sample_views
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.files import atomic_write
@@ -91,22 +92,11 @@ def diagnose(
         members: positions of the images to draw from; None: all.
         on_unreadable: None: leave such images out where the recipe goes on past them.
     """
-    pool = np.arange(source.num_samples) if members is None else members
-    chosen = pool[np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(np.int64)]
-    specs = view_specs(recipe)[: recipe.objective.full_views]
-    loader = training_loader(
-        source,
-        recipe,
-        runtime,
-        device,
-        batch_size=min(_BATCH, len(chosen)),
-        shuffle=False,
-        specs=specs,
-        subset=chosen,
-        on_unreadable=on_unreadable or ("skip" if recipe.data.on_unreadable == "replace" else "raise"),
+    loader, views = sample_views(
+        source, recipe, runtime, device, members, images=SAMPLES, batch_size=_BATCH, on_unreadable=on_unreadable
     )
     to_input = preprocessing_of(recipe).normalization().to(device)
-    embedded: list[list[Tensor]] = [[] for _ in specs]
+    embedded: list[list[Tensor]] = [[] for _ in range(views)]
     with loader, in_mode(method, training=False), torch.inference_mode():
         for batch in loader.epoch(0):
             if not len(batch.indices):

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from barlowctl.assemble.data import ImageSet, training_loader, view_specs
+from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
+from barlowctl.assemble.sample_views import sample_views
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics
 from barlowctl.eval.lidar import lidar
@@ -56,26 +57,15 @@ def measure_lidar(
         members: positions of the images to draw from; None: all. images, views: how many, and of each.
         on_unreadable: None: leave such images out where the recipe goes on past them.
     """
-    pool = np.arange(source.num_samples) if members is None else members
-    chosen = pool[np.linspace(0, len(pool) - 1, min(images, len(pool))).round().astype(np.int64)]
-    specs = view_specs(recipe)[: recipe.objective.full_views]
-    loader = training_loader(
-        source,
-        recipe,
-        runtime,
-        device,
-        batch_size=min(_BATCH, len(chosen)),
-        shuffle=False,
-        specs=specs,
-        subset=chosen,
-        on_unreadable=on_unreadable or ("skip" if recipe.data.on_unreadable == "replace" else "raise"),
+    loader, full_views = sample_views(
+        source, recipe, runtime, device, members, images=images, batch_size=_BATCH, on_unreadable=on_unreadable
     )
     to_input = preprocessing_of(recipe).normalization().to(device)
     projector = method.heads().get("projector")
     of_each_view: dict[str, list[Tensor]] = {"lidar": [], "feature_lidar": []}
     with loader, in_mode(method, training=False), torch.inference_mode():
-        for epoch in range(-(-views // len(specs))):
-            outputs: dict[str, list[list[Tensor]]] = {key: [[] for _ in specs] for key in of_each_view}
+        for epoch in range(-(-views // full_views)):
+            outputs: dict[str, list[list[Tensor]]] = {key: [[] for _ in range(full_views)] for key in of_each_view}
             for batch in loader.epoch(epoch):
                 if not len(batch.indices):
                     continue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from barlowctl.assemble import diagnosis
+from barlowctl.assemble import sample_views
 from barlowctl.assemble.data import open_recipe_images, training_loader, view_specs
 from barlowctl.assemble.diagnosis import diagnose, pictures, save_pictures, save_spectra
 from barlowctl.assemble.evaluation import OnlineEvaluation
@@ -75,7 +75,7 @@ def test_small_views_are_not_drawn(recipe: Recipe, monkeypatch: pytest.MonkeyPat
         sizes.append([spec.output_size for spec in specs])
         return training_loader(*arguments, specs=specs, **settings)
 
-    monkeypatch.setattr(diagnosis, "training_loader", watched)
+    monkeypatch.setattr(sample_views, "training_loader", watched)
     diagnose(build_method(recipe), open_recipe_images(recipe, "train"), recipe, RUNTIME, CPU)
     assert sizes == [[recipe.views.size] * 2]
     assert len(view_specs(recipe)) == 5
