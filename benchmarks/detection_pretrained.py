@@ -126,11 +126,12 @@ def write_images(folder: Path) -> None:
 
 def pretrain(folder: Path, epochs: int) -> None:
     """A run in `folder`/run."""
-    (folder / "pretrain.toml").write_text(RECIPE)
-    packed = str(folder / "unlabelled.beton")
-    barlowctl("data", "pack", str(folder / "unlabelled"), packed)
+    packed = folder.resolve() / "unlabelled.beton"
+    (folder / "pretrain.toml").write_text(RECIPE.replace("[data]", f"[data]\ndataset = {json.dumps(str(packed))}"))
+    if not packed.exists():
+        barlowctl("data", "pack", str(folder / "unlabelled"), str(packed))
     barlowctl(
-        "pretrain", "--recipe", str(folder / "pretrain.toml"), "--data", packed, "--out", str(folder / "run"),
+        "pretrain", "--recipe", str(folder / "pretrain.toml"), "--out", str(folder / "run"),
         "--set", f"train.epochs={epochs}",
     )  # fmt: skip
 
