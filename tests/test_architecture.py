@@ -7,10 +7,11 @@ import time is no wall.
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,24 @@ def test_no_arrow_runs_back_up() -> None:
         lowest = {part for part, targets in left.items() if not targets & left.keys()}
         assert lowest, f"a circle among {sorted(left)}"
         left = {part: targets for part, targets in left.items() if part not in lowest}
+
+
+def imported_by(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which modules of the package each module imports, inside functions and for types too."""
+    targets = {}
+    for module, source in sources.items():
+        names = {name.removeprefix("barlowctl.") for name, _ in imports(ast.parse(source))}
+        targets[module] = (names & sources.keys()) - {module}
+    return targets
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Not for types either: what a lower module asks of a higher one is a protocol of its own."""
+    sources = {dotted(path): path.read_text() for path in modules()}
+    list(graphlib.TopologicalSorter(imported_by(sources)).static_order())
+    sources["files"] += "\nfrom barlowctl.recipe import load"
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter(imported_by(sources)).static_order())
 
 
 @pytest.mark.parametrize("part", ["recipe", "runs"])

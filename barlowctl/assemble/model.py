@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -27,8 +27,13 @@ from barlowctl.model import (
 from barlowctl.recipe.network import TIMM_NAMES
 from barlowctl.recipe.schema import Recipe
 
-if TYPE_CHECKING:
-    from barlowctl.assemble.start import Start
+
+class StartingWeights(Protocol):
+    """Weights that take the place of those that were drawn; see `start.Start`, which stands above this module."""
+
+    def fill_backbone(self, backbone: nn.Module) -> None: ...
+
+    def fill_heads(self, method: Method) -> None: ...
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -102,13 +107,13 @@ def build_checked_backbone(
     return backbone
 
 
-def build_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
+def build_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
     """The network and its objective; weights are drawn by the recipe's seed. torch's generators stay as they are."""
     with own_generator(recipe.seed):
         return draw_method(recipe, context, start)
 
 
-def begin_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
+def begin_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
     """What `build_method` returns, as training begins: torch's generators are seeded and go on from it.
 
     Dropout and stochastic depth of a run draw from the generator that its weights were drawn from.
@@ -132,7 +137,7 @@ def own_generator(seed: int | None = None, device: torch.device | None = None) -
         yield
 
 
-def draw_method(recipe: Recipe, context: Context | None = None, start: Start | None = None) -> Method:
+def draw_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
     """The network and its objective with fresh weights, from torch's current generator: the backbone's come first.
 
     Args:
