@@ -104,7 +104,9 @@ class Job:
 
     @cached_property
     def method(self) -> Method:
-        method = begin_method(self.recipe, self.context, self.start)
+        method = begin_method(self.recipe, self.context)
+        if self.start is not None:
+            self.start.fill(method)
         if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
             synchronize_batch_norm(method, self.ranks, self.device, frozen=method.frozen_modules)
         return move_to_device(method, self.recipe, self.device)

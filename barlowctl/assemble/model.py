@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,14 +26,6 @@ from barlowctl.model import (
 )
 from barlowctl.recipe.network import TIMM_NAMES
 from barlowctl.recipe.schema import Recipe
-
-
-class StartingWeights(Protocol):
-    """Weights that take the place of those that were drawn; see `start.Start`, which stands above this module."""
-
-    def fill_backbone(self, backbone: nn.Module) -> None: ...
-
-    def fill_heads(self, method: Method) -> None: ...
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -107,19 +99,19 @@ def build_checked_backbone(
     return backbone
 
 
-def build_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
+def build_method(recipe: Recipe, context: Context | None = None) -> Method:
     """The network and its objective; weights are drawn by the recipe's seed. torch's generators stay as they are."""
     with own_generator(recipe.seed):
-        return draw_method(recipe, context, start)
+        return draw_method(recipe, context)
 
 
-def begin_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
+def begin_method(recipe: Recipe, context: Context | None = None) -> Method:
     """What `build_method` returns, as training begins: torch's generators are seeded and go on from it.
 
     Dropout and stochastic depth of a run draw from the generator that its weights were drawn from.
     """
     torch.manual_seed(recipe.seed)
-    return draw_method(recipe, context, start)
+    return draw_method(recipe, context)
 
 
 @contextmanager
@@ -137,27 +129,20 @@ def own_generator(seed: int | None = None, device: torch.device | None = None) -
         yield
 
 
-def draw_method(recipe: Recipe, context: Context | None = None, start: StartingWeights | None = None) -> Method:
+def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
     """The network and its objective with fresh weights, from torch's current generator: the backbone's come first.
 
     Args:
         context: what the method has from outside of the recipe; None: where only its cost is asked.
-        start: weights that take the place of those that were drawn; None: there are none, or they come with a
-            checkpoint.
 
     Raises:
-        UserError: see `check_views` and `choose`; a backbone that cannot be, or that the weights are not of.
+        UserError: see `check_views` and `choose`; a backbone that cannot be.
     """
     check_views(recipe)
     backbone = build_recipe_backbone(recipe)
-    if start is not None:
-        start.fill_backbone(backbone)
     if recipe.train.activation_checkpointing:
         recompute_activations(backbone)
-    method = choose(recipe, backbone, context or Context())
-    if start is not None:
-        start.fill_heads(method)
-    return freeze(method, recipe)
+    return freeze(choose(recipe, backbone, context or Context()), recipe)
 
 
 def freeze(method: Method, recipe: Recipe) -> Method:

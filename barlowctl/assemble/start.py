@@ -28,8 +28,8 @@ class Start:
 
     Attributes:
         weights: what was read.
-        match: what the backbone got of them; None until `fill_backbone`.
-        heads: name of a head -> "" where it got its weights, else why it has fresh ones; empty until `fill_heads`.
+        match: what the backbone got of them; None until `fill`.
+        heads: name of a head -> "" where it got its weights, else why it has fresh ones; empty until `fill`.
     """
 
     def __init__(self, weights: Weights, recipe: Recipe, *, normalization: str) -> None:
@@ -38,12 +38,17 @@ class Start:
         self.match: Match | None = None
         self.heads: dict[str, str] = {}
 
-    def fill_backbone(self, backbone: nn.Module) -> None:
-        """Copy the weights into the recipe's backbone, before anything is made of it.
+    def fill(self, method: Method) -> None:
+        """Put the weights in the place of those that the recipe's method was drawn with; copies begin as networks are.
 
         Raises:
-            UserError: they do not fit as a whole, and `init.partial` does not allow that.
+            UserError: the backbone's do not fit as a whole, and `init.partial` does not allow that.
         """
+        self._fill_backbone(method.backbone)
+        self._fill_heads(method)
+        method.begin_copies()
+
+    def _fill_backbone(self, backbone: nn.Module) -> None:
         weights, recipe = self.weights, self._recipe
         channels = weights.preprocessing.channels if weights.preprocessing else None
         matched = match(backbone, weights.backbone, channels=channels)
@@ -52,8 +57,8 @@ class Start:
         backbone.load_state_dict(dict(matched.taken), strict=False)
         self.match = matched
 
-    def fill_heads(self, method: Method) -> None:
-        """Copy the weights of heads where method and shapes are the same; copies that follow networks begin as they."""
+    def _fill_heads(self, method: Method) -> None:
+        """Where method and shapes are the same."""
         own = self._recipe.objective.name
         for name, head in method.heads().items():
             state = self.weights.heads.get(name)
@@ -70,7 +75,6 @@ class Start:
                 assert state is not None
                 head.load_state_dict(dict(state))
             self.heads[name] = why
-        method.begin_copies()
 
     def lines(self) -> dict[str, str]:
         """For the first lines of a run and of its dry run."""

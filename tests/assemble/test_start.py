@@ -55,7 +55,8 @@ def started(recipe: Recipe, weights: Path | str, *overrides: str) -> tuple[Recip
     """The recipe that starts from weights, its method, and what is recorded of the start."""
     settled, start = begin(load.override(recipe, [f"init.weights='{weights}'", *overrides]))
     assert start is not None
-    method = build_method(settled, CONTEXT, start)
+    method = build_method(settled, CONTEXT)
+    start.fill(method)
     return settled, method, start.record()
 
 

@@ -334,7 +334,9 @@ def start_of_a_run(ranks: Ranks, weights: Sequence[str], recipe: str) -> tuple[s
     loaded = load.load(recipe, [f"init.weights='{weights[ranks.rank]}'"])
     settled, start = begin(loaded, ranks)
     assert start is not None
-    return settled.init.sha256, backbone_digest(build_method(settled, start=start))
+    method = build_method(settled)
+    start.fill(method)
+    return settled.init.sha256, backbone_digest(method)
 
 
 def alone(function: Any, *arguments: Any) -> Any:
