@@ -26,7 +26,7 @@ from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.scores import DetectionScores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import RunDiverged, RunStopped, UserError
-from barlowctl.model import Preprocessing, synchronize_batch_norm
+from barlowctl.model import Preprocessing, in_mode, synchronize_batch_norm
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.gradient import autocast
@@ -204,8 +204,7 @@ class DetectionJob:
     def test(self) -> list[Detections]:
         """What is detected in the test images, in their order, on every rank; each rank looks at its share of them."""
         own = range(self.ranks.rank, len(self.tested_on), self.ranks.size)
-        self.detector.eval()
-        with self._computing():
+        with in_mode(self.detector, training=False), self._computing():
             detected = dict(self._detected(own))
         gathered: dict[int, Detections] = {}
         for share in self.ranks.objects(detected):
@@ -243,7 +242,6 @@ class DetectionJob:
         with torch.no_grad():
             for buffer, before in zip(self.detector.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        self.detector.train()
         return named(scores)
 
     def scores(self, detections: Sequence[Detections]) -> DetectionScores:

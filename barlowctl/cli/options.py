@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from barlowctl.data.images.unreadable import OnMeasuring
 
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
+SEVERAL = "Several devices"
 """Panels of the help that several commands have."""
 
 Json = Annotated[
@@ -66,6 +67,38 @@ def seed(help: str, panel: str | None = None) -> Any:
 def seeds(help: str, panel: str) -> Any:
     """--seeds: how often something is repeated."""
     return typer.Option("--seeds", min=1, help=help, rich_help_panel=panel)
+
+
+def random_init(help: str, panel: str) -> Any:
+    """--random-init: the same of untrained weights, as a floor."""
+    return typer.Option("--random-init", help=help, rich_help_panel=panel)
+
+
+def method(help: str, panel: str) -> Any:
+    """--method: one of those that other libraries have too."""
+    return typer.Option(
+        "--method", metavar="NAME", help=help, autocompletion=completion.compared, rich_help_panel=panel
+    )
+
+
+def batch(help: str, panel: str, *, min: int) -> Any:
+    """--batch: images of a batch."""
+    return typer.Option("--batch", min=min, help=help, rich_help_panel=panel)
+
+
+def size(help: str, panel: str, *, min: int | None = None, max: int | None = None) -> Any:
+    """--size: the side of a view."""
+    return typer.Option("--size", min=min, max=max, help=help, rich_help_panel=panel)
+
+
+def rows(help: str, panel: str) -> Any:
+    """--rows: which rows of a comparison."""
+    return typer.Option("--rows", metavar="NAMES", help=help, rich_help_panel=panel)
+
+
+def rounds(panel: str) -> Any:
+    """--rounds: how often the rows of a comparison take turns."""
+    return typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=panel)
 
 
 def workers(help: str = "Threads of the loader. Default: 1 on a CPU, else the cores.") -> Any:
@@ -141,6 +174,18 @@ Device = Annotated[
 Threads = Annotated[int | None, threads()]
 Workers = Annotated[int | None, workers()]
 PackWorkers = Annotated[int | None, workers("Threads that decode. Default: the cores.")]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", min=1, help="Train on this many GPUs of this machine (torchrun's agent).", rich_help_panel=SEVERAL
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, help="Train in this many processes on this machine's CPU.", rich_help_panel=SEVERAL
+    ),
+]
 Loader = Annotated[
     Literal["auto", "fast", "plain"],
     typer.Option("--loader", help="fast reads a packed file, plain is torchvision's way.", rich_help_panel=MACHINE),

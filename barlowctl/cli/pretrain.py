@@ -31,7 +31,7 @@ EPILOG = examples(
     "barlowctl pretrain --recipe resnet50 --nodes 4 --gpus 8 --print-sbatch",
 )
 
-RUN, SEVERAL = "Run", "Several devices"  # panels of the help
+RUN = "Run"  # a panel of the help
 SUMMARY = (
     "epochs",
     "steps",
@@ -87,24 +87,8 @@ def pretrain(
     threads: options.Threads = None,
     workers: options.Workers = None,
     loader: options.Loader = "auto",
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            "--gpus",
-            min=1,
-            help="Train on this many GPUs of this machine (torchrun's agent).",
-            rich_help_panel=SEVERAL,
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            min=1,
-            help="Train in this many processes on this machine's CPU.",
-            rich_help_panel=SEVERAL,
-        ),
-    ] = None,
+    gpus: options.Gpus = None,
+    processes: options.Processes = None,
     rank_timeout: Annotated[
         float,
         typer.Option(
@@ -112,7 +96,7 @@ def pretrain(
             metavar="SECONDS",
             min=1.0,
             help="How long a rank that does not answer is waited for.",
-            rich_help_panel=SEVERAL,
+            rich_help_panel=options.SEVERAL,
         ),
     ] = 900.0,
     slurm: Annotated[

@@ -105,9 +105,7 @@ def probe(
         ),
     ] = None,
     pixels: Annotated[bool, typer.Option("--pixels", help="Measure raw pixels too.", rich_help_panel=MEASURES)] = False,
-    random_init: Annotated[
-        bool, typer.Option("--random-init", help="Measure the untrained backbone too.", rich_help_panel=MEASURES)
-    ] = False,
+    random_init: Annotated[bool, options.random_init("Measure the untrained backbone too.", MEASURES)] = False,
     seeds: Annotated[int, options.seeds("Repeat with seeds 0, 1, ...: mean and spread.", MEASURES)] = 1,
     overrides: Annotated[
         list[str] | None,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 else:
     Task = Literal[(*BENCHMARKS, *DETECTION, "folder")]
 
-MEASURE, DETECTOR, SEVERAL = "Benchmark", "Detection (voc0712, coco)", "Several devices"  # panels of the help
+MEASURE, DETECTOR = "Benchmark", "Detection (voc0712, coco)"  # panels of the help
 
 
 def transfer(
@@ -123,12 +123,11 @@ def transfer(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch",
-            min=1,
-            help="Images of a batch over all devices; rate and iterations follow: batch/k, lr/k, iterations x k. "
+        options.batch(
+            "Images of a batch over all devices; rate and iterations follow: batch/k, lr/k, iterations x k. "
             "Default: 16.",
-            rich_help_panel=DETECTOR,
+            DETECTOR,
+            min=1,
         ),
     ] = None,
     micro_batch: Annotated[
@@ -136,7 +135,7 @@ def transfer(
         typer.Option(
             "--micro-batch",
             min=0,
-            help="Images at a time on each device, for less memory: batch norm then sees only these. Default: all.",
+            help="Images at a time on each device, for less memory: batch norm then sees only these; 0: all.",
             rich_help_panel=DETECTOR,
         ),
     ] = 0,
@@ -148,24 +147,13 @@ def transfer(
             rich_help_panel=DETECTOR,
         ),
     ] = False,
-    random_init: Annotated[
-        bool,
-        typer.Option("--random-init", help="Train from the untrained backbone too.", rich_help_panel=DETECTOR),
-    ] = False,
+    random_init: Annotated[bool, options.random_init("Train from the untrained backbone too.", DETECTOR)] = False,
     dry_run: Annotated[
         bool,
         options.dry_run("Take one step, and show schedules, memory and hours; train nothing.", DETECTOR),
     ] = False,
-    gpus: Annotated[
-        int | None,
-        typer.Option("--gpus", min=1, help="Train on this many GPUs of this machine.", rich_help_panel=SEVERAL),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes", min=1, help="Train in this many processes on this machine's CPU.", rich_help_panel=SEVERAL
-        ),
-    ] = None,
+    gpus: options.Gpus = None,
+    processes: options.Processes = None,
     out: Annotated[Path | None, options.out("Folder of the results. Default: the run, else runs/probes/NAME.")] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from barlowctl.cli import options as shared
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
 from tests.cli.tree import ROOT, contexts, options
@@ -31,6 +34,19 @@ def test_a_name_has_one_short_form_and_one_kind(name: str) -> None:
     values = [set(choices(one)) for _, one in ones]
     assert all(some == values[0] for some in values) or name in NARROWER
     assert max(values, key=len) == set.union(*values)
+
+
+def test_an_option_is_spelled_once() -> None:
+    """What several commands have is in `options`: nobody else writes its name again."""
+    folder = Path(shared.__file__).parent
+    spelled = defaultdict(list)
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option":
+                for name in (one.value for one in node.args if isinstance(one, ast.Constant)):
+                    spelled[name].append(str(file.relative_to(folder)))
+    assert (spelled["--gpus"], spelled["--init"]) == (["options.py"], ["pretrain.py"])
+    assert {name: files for name, files in spelled.items() if len(files) > 1} == {}
 
 
 def test_a_short_form_belongs_to_one_name() -> None:
@@ -67,7 +83,6 @@ def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
 
 
 def test_the_choices_are_those_of_the_code() -> None:
-    from barlowctl.cli import options as shared
     from barlowctl.data.tree.splits import SPLITS
     from barlowctl.datasets import DETECTION
     from barlowctl.export import FORMATS

@@ -30,28 +30,21 @@ def loader(
     samples: Annotated[int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=8)] = 2048,
     rows: Annotated[
         str,
-        typer.Option(
-            "--rows",
-            metavar="NAMES",
-            help="Some of authors, torchvision-v2, ffcv-stock, ours, ours-geometric, ours-multi-crop, lightly, dali; "
+        options.rows(
+            "Some of authors, torchvision-v2, ffcv-stock, ours, ours-geometric, ours-multi-crop, lightly, dali; "
             "joined by commas.",
-            rich_help_panel=COMPARISON,
+            COMPARISON,
         ),
     ] = "",
-    rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=COMPARISON
-        ),
-    ] = 5,
+    rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
     per_round: Annotated[
         int,
         typer.Option("--per-round", min=8, help="Images each pipeline reads in a round.", rich_help_panel=COMPARISON),
     ] = 512,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a batch.", rich_help_panel=COMPARISON)] = 256,
+    batch: Annotated[int, options.batch("Images of a batch.", COMPARISON, min=1)] = 256,
     size: Annotated[
         int,
-        typer.Option("--size", min=8, max=1024, help="Side of a view, in pixels.", rich_help_panel=COMPARISON),
+        options.size("Side of a view, in pixels.", COMPARISON, min=8, max=1024),
     ] = 224,
     workers: Annotated[
         int | None, options.workers("Threads or processes of each pipeline. Default: the cores.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barlowctl.cli import completion, options
+from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -25,12 +25,9 @@ COLUMNS = ("N", "D", "loss", "ms (range)", "peak MB", "times faster (range)", "t
 def loss(
     method: Annotated[
         str,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="Whose loss: barlow-twins, vicreg, simclr, moco, moco-v2, byol, simsiam or swav.",
-            autocompletion=completion.compared,
-            rich_help_panel=MEASURED,
+        options.method(
+            "Whose loss: barlow-twins, vicreg, simclr, moco, moco-v2, byol, simsiam or swav.",
+            MEASURED,
         ),
     ] = "barlow-twins",
     sizes: Annotated[
@@ -44,20 +41,13 @@ def loss(
     ] = "",
     rows: Annotated[
         str,
-        typer.Option(
-            "--rows",
-            metavar="NAMES",
-            help="Some of ours, lightly, solo-learn; of barlow-twins and vicreg also ours-gram, ours-primal; authors "
+        options.rows(
+            "Some of ours, lightly, solo-learn; of barlow-twins and vicreg also ours-gram, ours-primal; authors "
             "always. Default: all.",
-            rich_help_panel=MEASURED,
+            MEASURED,
         ),
     ] = "",
-    rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=MEASURED
-        ),
-    ] = 5,
+    rounds: Annotated[int, options.rounds(MEASURED)] = 5,
     device: options.Device = "cpu",
     threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     json: options.Json = False,

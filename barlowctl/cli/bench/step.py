@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from barlowctl.cli import completion, options
+from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -31,23 +31,20 @@ def step(
     overrides: options.Overrides = None,
     method: Annotated[
         str | None,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="Its heads, loss and optimizer instead, as in that method's own recipe: vicreg, simclr, moco, "
+        options.method(
+            "Its heads, loss and optimizer instead, as in that method's own recipe: vicreg, simclr, moco, "
             "moco-v2, byol, simsiam or swav. Default: the recipe's.",
-            autocompletion=completion.compared,
-            rich_help_panel=STEP,
+            STEP,
         ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option("--backbone", metavar="NAME", help="A timm model, instead of its.", rich_help_panel=STEP),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=16, help="Images of a batch.", rich_help_panel=STEP)] = 256,
+    batch: Annotated[int, options.batch("Images of a batch.", STEP, min=16)] = 256,
     size: Annotated[
         int | None,
-        typer.Option("--size", help="Side of a view, in pixels. Default: the recipe's.", rich_help_panel=STEP),
+        options.size("Side of a view, in pixels. Default: the recipe's.", STEP),
     ] = None,
     widths: Annotated[
         str | None,
@@ -64,12 +61,10 @@ def step(
     ] = "fp32",
     rows: Annotated[
         str,
-        typer.Option(
-            "--rows",
-            metavar="NAMES",
-            help="Some of ours, authors, lightly, solo-learn, stable-pretraining, joined by commas, and of the others "
+        options.rows(
+            "Some of ours, authors, lightly, solo-learn, stable-pretraining, joined by commas, and of the others "
             "with -same: at our precision and memory format.",
-            rich_help_panel=COMPARISON,
+            COMPARISON,
         ),
     ] = "",
     ladder: Annotated[
@@ -80,12 +75,7 @@ def step(
         bool,
         typer.Option("--loading", help="Each with its own loader; else pixels lie ready.", rich_help_panel=COMPARISON),
     ] = False,
-    rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=COMPARISON
-        ),
-    ] = 5,
+    rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Steps of a round that count.", rich_help_panel=COMPARISON)
     ] = 10,
