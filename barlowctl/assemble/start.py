@@ -18,6 +18,7 @@ from barlowctl.export.keys import describe_difference
 from barlowctl.export.official import OFFICIAL_NAMES
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing, build_backbone
+from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.network import TIMM_NAMES, Model
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Views
@@ -153,21 +154,15 @@ def _normalization(recipe: Recipe, preprocessing: Preprocessing | None) -> tuple
     own = _statistics(views.mean, views.std)
     if preprocessing is None:
         return views, f"{own}, of the recipe: the weights do not say theirs"
-    mean, std = _for_channels(preprocessing.mean, channels), _for_channels(preprocessing.std, channels)
+    mean, std = for_channels(preprocessing.mean, channels), for_channels(preprocessing.std, channels)
     theirs = _statistics(mean, std)
-    averaged = "" if preprocessing.channels == channels else f", their mean over {preprocessing.channels} channels"
+    averaged = f", their mean over {preprocessing.channels} channels" if preprocessing.channels > channels else ""
     if theirs == own:
         return views, f"{own}, of recipe and weights alike"
     if recipe.init.normalization == "recipe":
         return views, f"{own}, of the recipe (init.normalization); the weights were trained with {theirs}"
     instead = f"not the recipe's {own}; --set init.normalization=recipe keeps that"
     return views.model_copy(update={"mean": mean, "std": std}), f"{theirs}, of the weights{averaged}, {instead}"
-
-
-def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Statistics for another number of channels: all get their mean."""
-    values = [float(value) for value in values]  # as a recipe's are, whatever a file had
-    return tuple(values) if len(values) == channels else (round(sum(values) / len(values), 6),) * channels
 
 
 def _statistics(mean: Sequence[float], std: Sequence[float]) -> str:
@@ -258,7 +253,8 @@ def _described(network: Network) -> str:
 def _flags(network: Network, model: Model) -> str:
     """What makes a recipe's network that of the weights. Arguments with a key of their own are put there."""
     arguments = dict(network.arguments)
-    named = {key: arguments.pop(argument, own) for key, (argument, own) in TIMM_NAMES.items() if key != "drop_path"}
+    named = {key: arguments.pop(argument, own) for key, (argument, own) in TIMM_NAMES.items()}
+    del named["drop_path"]  # of a training, whatever theirs was
     keys: Mapping[str, Any] = {
         "model.backbone": network.architecture,
         "model.stem": network.stem,

@@ -179,7 +179,7 @@ def _of_model_folder(path: Path, what: str) -> Weights:
         what,
         f"{folder.library} folder",
         folder.state,
-        network=Network(folder.architecture, "default", folder.arguments) if folder.architecture else None,
+        network=_network(folder.architecture, "default", folder.arguments) if folder.architecture else None,
         preprocessing=folder.preprocessing,
         source={"path": str(path.absolute())},
     )
@@ -264,5 +264,17 @@ def _of_timm(name: str) -> Weights:
 
 
 def _network_of(model: ExportedModel) -> Network:
-    arguments = {key: value for key, value in model.timm_args.items() if key != "dynamic_img_size"}  # of any recipe
-    return Network(model.architecture, model.stem, arguments)
+    return _network(model.architecture, model.stem, model.timm_args)
+
+
+def _network(architecture: str, stem: str, arguments: Mapping[str, Any]) -> Network:
+    """With the arguments as a recipe has them: a square's side as one number, and none that says nothing (timm's None).
+
+    Whether images may be of any size follows from the sizes of a recipe.
+    """
+    values = {key: value for key, value in arguments.items() if value is not None and key != "dynamic_img_size"}
+    for key in ("img_size", "patch_size"):
+        side = values.get(key)
+        if isinstance(side, list | tuple) and len(set(side)) == 1:
+            values[key] = side[0]
+    return Network(architecture, stem, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -28,3 +29,9 @@ class Init(Section):
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field(
         "", description="of the weights (names, types, shapes, bytes): others are refused; a run notes its own here"
     )
+
+
+def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Statistics of an input with another number of channels: all get their mean."""
+    values = [float(value) for value in values]  # as a recipe's are, whatever a file had
+    return tuple(values) if len(values) == channels else (round(sum(values) / len(values), 6),) * channels

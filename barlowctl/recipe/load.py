@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tomli_w
@@ -15,19 +15,20 @@ from pydantic import ValidationError
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, objectives
+from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.recipe.problems import Origin, explain
 from barlowctl.recipe.schema import Measuring, Recipe
 from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
+from barlowctl.recipe.views import Views
 
 S = TypeVar("S", bound=Section)
 
 
-NETWORK = frozenset(
-    f"model.{key}" for key in ("backbone", "stem", "backbone_args", "image_size", "patch_size", "pooling")
-)
+NETWORK = ("model.backbone", "model.stem", "model.backbone_args")
 """Keys that say which backbone is trained: one of them that is named takes the place of the weights' own."""
+STATISTICS = ("views.mean", "views.std")
 
 
 def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -86,11 +87,33 @@ def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) 
         _assign(values, key, value, override)
         origin.overridden[key] = override
     init = values.get("init", {})
-    statistics_named = keys & {"views.mean", "views.std"} and "init.normalization" not in keys
-    if isinstance(init, dict) and init.get("weights") and statistics_named:
+    if not isinstance(init, dict) or not init.get("weights"):
+        return
+    if _any_named(keys, STATISTICS) and "init.normalization" not in keys:
         init["normalization"] = "recipe"  # said in so many words: not those of the weights
-    if isinstance(init, dict) and init.get("weights") and keys & NETWORK and "init.network" not in keys:
+    if _any_named(keys, NETWORK) and "init.network" not in keys:
         init["network"] = "recipe"
+    if "data.channels" in keys and not _any_named(keys, STATISTICS):
+        _other_channels(values)
+
+
+def _any_named(keys: Collection[str], names: Collection[str]) -> bool:
+    """Whether a key is one of the names, or a part of what is."""
+    return any(key == name or key.startswith(f"{name}.") for key in keys for name in names)
+
+
+def _other_channels(values: dict[str, Any]) -> None:
+    """Mean and std for the channels that were asked for, in place of the recipe's; the weights' follow as they begin.
+
+    What cannot be read as numbers stays, for the schema to refuse.
+    """
+    channels, views = values.get("data", {}).get("channels"), values.get("views", {})
+    if channels in (1, 3) and isinstance(views, dict):
+        for key in ("mean", "std"):
+            own = views.get(key, Views.model_fields[key].default)
+            if isinstance(own, list | tuple) and own and all(isinstance(value, int | float) for value in own):
+                views[key] = list(for_channels(own, channels))
+        values["views"] = views
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -114,8 +137,7 @@ def as_begun(named: Recipe, begun: Recipe) -> Recipe:
         views = views.model_copy(update={"mean": begun.views.mean, "std": begun.views.std})
     model = named.model
     if init.network == "weights":
-        network = {key.removeprefix("model."): getattr(begun.model, key.removeprefix("model.")) for key in NETWORK}
-        model = model.model_copy(update=network)
+        model = model.of_network(begun.model.backbone, begun.model.stem, begun.model.backbone_args)
     return named.model_copy(update={"init": init, "views": views, "model": model})
 
 

@@ -57,10 +57,13 @@ class Model(Section):
     )
 
     def of_network(self, architecture: str, stem: str, arguments: Mapping[str, Any]) -> Model:
-        """The same heads and drop path on another network; `arguments`: of `timm.create_model`."""
-        own = {key: value for key, (_, value) in TIMM_NAMES.items() if key != "drop_path"}
-        rest = {key: value for key, value in arguments.items() if key != TIMM_NAMES["drop_path"][0]}
-        return self.model_copy(update={**own, "backbone": architecture, "stem": stem, "backbone_args": rest})
+        """The same heads and drop path on another network; `arguments`: of `timm.create_model`.
+
+        Image size, patch size and pooling are what these keys say where they do not leave them to the architecture.
+        """
+        own = {argument for key, (argument, left) in TIMM_NAMES.items() if getattr(self, key) != left}
+        rest = {key: value for key, value in arguments.items() if key not in own | {TIMM_NAMES["drop_path"][0]}}
+        return self.model_copy(update={"backbone": architecture, "stem": stem, "backbone_args": rest})
 
     @property
     def timm_args(self) -> dict[str, Any]:

@@ -34,6 +34,20 @@ class Origin:
         for overridden, override in self.overridden.items():
             if key == overridden or key.startswith(overridden + ".") or overridden.startswith(key + "."):
                 return f"--set {override}"
+        return self._in_file(key)
+
+    def of_named(self, section: str, message: str) -> str:
+        """Where the keys of a section that a message names were set, for people; `section`: "" for the recipe."""
+        prefix = f"{section}." if section else ""
+        named = [
+            override
+            for key, override in self.overridden.items()
+            if f"{section}.".startswith(f"{key}.")  # the section as a whole, or what it is in
+            or (key.startswith(prefix) and re.search(rf"(?<![\w.]){re.escape(key.removeprefix(prefix))}\b", message))
+        ]
+        return ", ".join(f"--set {override}" for override in named) or self._in_file(section)
+
+    def _in_file(self, key: str) -> str:
         line = _line_of(self.text, key)
         return f"{self.file}, line {line}" if line else self.file
 
@@ -86,7 +100,7 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             message = problem["msg"].removeprefix("Value error, ")
             section = _section(names, method)
             is_named = section is not None and message.partition(" ")[0] in section.model_fields
-            return f"{where}{f'{key}.' if is_named and names else ''}{message}."
+            return f"{origin.of_named(key, message)}: {f'{key}.' if is_named and names else ''}{message}."
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}{key} is {value!r}. Allowed: a section with keys of its own, as in [{key}]."
         case "tuple_type" | "list_type":

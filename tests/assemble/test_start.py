@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+from timm.models import save_for_hf
 from torch import Tensor
 
 from barlowctl.assemble.methods import Context
@@ -58,6 +60,11 @@ def started(recipe: Recipe, weights: Path | str, *overrides: str) -> tuple[Recip
     method = build_method(settled, CONTEXT)
     start.fill(method)
     return settled, method, start.record()
+
+
+def overrides_in(advice: str) -> list[str]:
+    """The values of the --set flags in the first line of an error's advice."""
+    return [flag for flag in shlex.split(advice.splitlines()[0]) if "=" in flag]
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -196,6 +203,7 @@ def test_the_input_is_normalised_as_the_weights_say_unless_the_recipe_says_other
     settled, _, record = started(tiny("barlow-twins", *colour), path)
     assert settled.views.mean == tiny().views.mean * 3
     assert "conv1.0.weight" in record["reshaped"]
+    assert "channels" not in record["normalization"]
 
 
 def test_the_weights_are_known_by_what_they_are_and_not_by_their_file(
@@ -230,8 +238,7 @@ def test_half_a_match_is_refused_unless_it_is_asked_for(earlier: tuple[Path, Met
 def test_weights_of_another_network_are_refused_with_what_makes_the_recipe_fit(earlier: tuple[Path, Method]) -> None:
     with pytest.raises(UserError, match="does not fit the recipe's network, resnet26") as caught:
         started(load.load("quickstart"), earlier[0])
-    flags = str(caught.value.next).splitlines()[0]
-    settled, _, _ = started(load.load("quickstart", [flag for flag in shlex.split(flags) if "=" in flag]), earlier[0])
+    settled, _, _ = started(load.load("quickstart", overrides_in(str(caught.value.next))), earlier[0])
     assert settled.model.backbone == "resnet10t"
 
 
@@ -247,6 +254,30 @@ def test_the_network_is_that_of_the_weights_where_the_recipe_says_so(earlier: tu
     with pytest.raises(UserError, match="does not fit the recipe's network, resnet26"):
         started(other, earlier[0], "model.backbone=resnet26")
     assert load.as_begun(load.override(other, [f"init.weights='{earlier[0]}'"]), settled) == settled
+
+
+def test_image_size_and_pooling_are_the_recipes_on_the_network_of_the_weights(tmp_path: Path) -> None:
+    """Of timm's folder, which has sides as pairs and may have arguments that say nothing."""
+    keys = {"embed_dim": 12, "depth": 1, "num_heads": 2, "patch_size": (16, 16)}
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, **keys)  # type: ignore[arg-type]
+    save_for_hf(network, tmp_path / "vit", model_args={**keys, "img_size": [64, 64], "act_layer": None})
+    sizes = ["views.size=32", "eval.crop=32", "eval.resize=32", "model.image_size=32"]
+    settled, _, record = started(load.load("adapt", [*sizes, "model.projector=[8]"]), tmp_path / "vit")
+    assert (settled.model.backbone, settled.model.image_size) == ("vit_tiny_patch16_224", 32)
+    assert settled.model.backbone_args == {**keys, "patch_size": 16, "global_pool": "token"}
+    assert record["reshaped"] == {"pos_embed": [[1, 17, 12], [1, 5, 12]]}
+    assert load.parse(load.dump(settled)) == settled
+    assert (
+        load.as_begun(
+            load.load("adapt", [*sizes, "model.projector=[8]", f"init.weights='{tmp_path / 'vit'}'"]), settled
+        )
+        == settled
+    )
+    other = load.load("resnet50", ["model.backbone=resnet18", "model.drop_path=0.1"])
+    with pytest.raises(UserError, match="it is vit_tiny_patch16_224") as caught:
+        started(other, tmp_path / "vit")
+    settled, _, _ = started(load.override(other, overrides_in(str(caught.value.next))), tmp_path / "vit")
+    assert settled.model.image_size == 64
 
 
 def test_a_file_that_does_not_say_its_network_is_the_recipes(earlier: tuple[Path, Method], tmp_path: Path) -> None:

@@ -280,3 +280,33 @@ def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
 def test_a_value_of_another_kind_is_answered_in_the_recipes_words(override: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         load.load("quickstart", [override])
+
+
+def test_a_problem_between_keys_is_where_they_were_set() -> None:
+    message = refusal(MINIMAL, "train.batch_size=64", "train.epochs=5")
+    assert message.startswith("--set train.epochs=5: train.warmup_epochs is 10 but the run has 5 epochs")
+    assert refusal(MINIMAL, "data.holdout=5", "data.channels=1").startswith("--set data.channels=1: views.mean has 3")
+    assert refusal(MINIMAL, "model.stem=cifar", "train={epochs=5}").startswith("--set train={epochs=5}: train.warmup")
+    in_the_file = f"{MINIMAL}[train]\nepochs = 5\n"
+    assert refusal(in_the_file, "train.batch_size=64").startswith("recipe, line 4: train.warmup_epochs")
+
+
+def test_weights_bring_the_statistics_of_channels_that_are_asked_for() -> None:
+    recipe = load.load("adapt", ["init.weights=EXPORT", "data.channels=1"])
+    assert recipe.views.mean == pytest.approx(
+        (0.449,), abs=1e-6
+    )  # until the weights are read: the mean of the recipe's
+    assert recipe.views.std == pytest.approx((0.226,), abs=1e-6)
+    assert recipe.init.normalization == "weights"
+    named = load.load("adapt", ["init.weights=A", "data.channels=1", "views.mean=[0.3]", "views.std=[0.2]"])
+    assert (named.views.mean, named.init.normalization) == ((0.3,), "recipe")
+    assert load.parse(MINIMAL, ["init.weights=A", "data.channels=1"]).views.mean == recipe.views.mean
+    with pytest.raises(UserError, match=r"^--set data\.channels=1: views\.mean has 3 numbers"):
+        load.load("adapt", ["data.channels=1"])
+
+
+def test_a_part_of_what_says_the_network_is_the_users_word_too() -> None:
+    for key in ("model.backbone_args={depth=2}", "model.backbone_args.depth=2", "model.stem=cifar"):
+        assert load.load("adapt", ["init.weights=A", key]).init.network == "recipe"
+    for key in ("model.image_size=32", "model.pooling=avg", "model.drop_path=0.1", "model.projector=[8]"):
+        assert load.load("adapt", ["init.weights=A", key]).init.network == "weights"
