@@ -18,9 +18,10 @@ from barlowctl.cores import usable_cores
 from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.detect import coco_metric, precise_bn, voc_metric
 from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.build import build
 from barlowctl.detect.detections import Detections
-from barlowctl.detect.loader import DetectionBatch, DetectionLoader, undistorted_batches
+from barlowctl.detect.loader import DetectionLoader, undistorted_images
 from barlowctl.detect.method import Detection
 from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.scores import DetectionScores
@@ -216,7 +217,7 @@ class DetectionJob:
         protocol, remaining = self.settings.protocol, list(positions)
         workers = self.runtime.workers or (0 if self.device.type == "cpu" else 2)
         while remaining:
-            batches = undistorted_batches(
+            images = undistorted_images(
                 self.tested_on,
                 positions=remaining,
                 short_side=protocol.test_short_side,
@@ -224,10 +225,10 @@ class DetectionJob:
                 workers=workers,
             )
             try:
-                for images, sizes, _ in batches:
+                for image, size in images:
                     self._obey()
-                    on_device = [image.to(self.device, non_blocking=True) for image in images]
-                    yield remaining.pop(0), self.detector.predict(on_device, sizes)[0]
+                    on_device = image.to(self.device, non_blocking=True)
+                    yield remaining.pop(0), self.detector.predict([on_device], [size])[0]
             except UnreadableImage as error:
                 if self.on_unreadable == "raise":
                     raise

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.detection_settings import DetectionSettings
+from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.build import build
-from barlowctl.detect.loader import DetectionBatch, DetectionTarget
 from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.methods import Targets
 from barlowctl.model import Preprocessing

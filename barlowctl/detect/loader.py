@@ -28,8 +28,6 @@ from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.sampler import IterationSampler
 from barlowctl.errors import UserError
 
-__all__ = ["DetectionBatch", "DetectionLoader", "DetectionTarget", "undistorted_batches"]
-
 AHEAD = 2
 """Batches that are decoded while one is worked on."""
 SLOT_SUBSTITUTE = 2
@@ -64,7 +62,7 @@ class DetectionLoader:
         images: those with an object that is no crowd are trained on.
         batch_size: over all ranks. interval: iterations of an "epoch", which is no pass over the images.
         short_sides: one is drawn for every image. longest: limit of the long side. flip: probability.
-        workers: threads that decode ahead; 0: when the batch is asked for. group: see `IterationSampler`.
+        workers: threads that decode ahead; 0: when the batch is asked for.
         pin_memory: page-locked images, for copies to a GPU.
         on_unreadable: "raise", or "replace" an image that cannot be read by another of its orientation.
 
@@ -89,10 +87,9 @@ class DetectionLoader:
         rank: int = 0,
         world_size: int = 1,
         short_sides: tuple[int, ...],
-        longest: int = 1333,
-        flip: float = 0.5,
+        longest: int,
+        flip: float,
         workers: int = 0,
-        group: int | None = None,
         pin_memory: bool = False,
         on_unreadable: str = "raise",
     ) -> None:
@@ -110,7 +107,7 @@ class DetectionLoader:
         members = images.trainable
         sizes = np.array([images.size(int(index)) for index in members]).reshape(-1, 2)
         wide = sizes[:, 1] > sizes[:, 0]
-        self.sampler = IterationSampler(members, wide, batch_size=batch_size, seed=seed, group=group)
+        self.sampler = IterationSampler(members, wide, batch_size=batch_size, seed=seed)
         self._share = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
         self._replace, self._pin_memory = on_unreadable == "replace", pin_memory
         self._pool = ThreadPoolExecutor(workers, "detection") if workers > 0 else None
@@ -193,30 +190,24 @@ class DetectionLoader:
         raise error
 
 
-def undistorted_batches(
-    images: DetectionImages,
-    *,
-    positions: Sequence[int],
-    short_side: int = 800,
-    longest: int = 1333,
-    batch_size: int = 1,
-    workers: int = 0,
-) -> Iterator[tuple[list[Tensor], list[tuple[int, int]], list[int]]]:
-    """Images to test on, in order and undistorted: uint8 (3, H, W) each, their sizes before (height, width), positions.
+def undistorted_images(
+    images: DetectionImages, *, positions: Sequence[int], short_side: int, longest: int, workers: int = 0
+) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Images to test on, in order and undistorted: uint8 (3, H, W) each, and its height and width before.
 
     Raises:
         UnreadableImage: when it is its turn.
     """
+    positions = tuple(positions)  # who reads them may cross them off the list
 
     def make(position: int) -> Tensor:
         height, width = resized_size(*images.size(position), short_side, longest)
         return distort_image(images.image(position), Distortion(height, width, False))
 
-    shares = [list(positions[begin : begin + batch_size]) for begin in range(0, len(positions), batch_size)]
     with ThreadPoolExecutor(max(workers, 1), "detection") as pool:
-        tasks = ([partial(make, position) for position in share] for share in shares)
-        for share, made in zip(shares, _in_order(pool if workers > 0 else None, tasks), strict=True):
-            yield made, [images.size(position) for position in share], share
+        tasks = ([partial(make, position)] for position in positions)
+        for position, (image,) in zip(positions, _in_order(pool if workers > 0 else None, tasks), strict=True):
+            yield image, images.size(position)
 
 
 def _in_order(pool: ThreadPoolExecutor | None, batches: Iterable[Sequence[Callable[[], T]]]) -> Generator[list[T]]:

@@ -13,7 +13,7 @@ from barlowctl.detect import precise_bn
 from barlowctl.detect.build import build
 from barlowctl.detect.coco import open_coco
 from barlowctl.detect.detections import Detections
-from barlowctl.detect.loader import DetectionLoader, undistorted_batches
+from barlowctl.detect.loader import DetectionLoader, undistorted_images
 from barlowctl.detect.method import Detection
 from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.settings import ModelSettings, TrainTest
@@ -102,8 +102,8 @@ class Overfit:
         """Of every image, in order."""
         model.eval()
         detections: list[Detections] = []
-        for images, originals, _ in undistorted_batches(
+        for image, original in undistorted_images(
             self.images, positions=range(len(self.images)), short_side=SHORT_SIDE, longest=LONGEST
         ):
-            detections += model.predict(images, originals)
+            detections += model.predict([image], [original])
         return detections

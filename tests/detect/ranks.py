@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from barlowctl.detect import precise_bn
-from barlowctl.detect.loader import DetectionBatch
+from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.settings import ModelSettings
 from barlowctl.distributed import Ranks
 from barlowctl.model import synchronize_batch_norm

@@ -95,7 +95,11 @@ def test_a_changed_file_of_coco(shapes: Shapes, tmp_path: Path, seeds: range) ->
         images = open_coco(folder, "test")
         images.ground_truth()
         if len(images.trainable):
-            next(DetectionLoader(images, batch_size=2, seed=0, interval=1, short_sides=(40,)).epoch(0))
+            next(
+                DetectionLoader(
+                    images, batch_size=2, seed=0, interval=1, short_sides=(40,), longest=80, flip=0.5
+                ).epoch(0)
+            )
 
     counts = outcomes(seeds, lambda generator: file.write_text(json.dumps(changed_json(document, generator))), read)
     assert min(counts["read"], counts["refused"]) > len(seeds) // 8

@@ -12,7 +12,7 @@ import torch
 
 from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.coco import open_coco
-from barlowctl.detect.loader import DetectionLoader, undistorted_batches
+from barlowctl.detect.loader import DetectionLoader, undistorted_images
 from barlowctl.errors import UserError
 from tests.detect.conftest import Shapes
 
@@ -56,7 +56,14 @@ def test_a_batch_moves_its_images_boxes_and_labels_and_nothing_else() -> None:
     assert (moved.targets[0].image_id, moved.targets[0].original_size, moved.canvas) == (7, (10, 20), (5, 6))
 
 
-SETTINGS: dict[str, Any] = {"batch_size": 4, "seed": 3, "interval": 5, "short_sides": (64, 72, 80), "longest": 120}
+SETTINGS: dict[str, Any] = {
+    "batch_size": 4,
+    "seed": 3,
+    "interval": 5,
+    "short_sides": (64, 72, 80),
+    "longest": 120,
+    "flip": 0.5,
+}
 
 
 def assert_same(first: DetectionBatch, second: DetectionBatch) -> None:
@@ -103,14 +110,12 @@ def test_a_batch_holds_what_its_images_have(shapes: Shapes) -> None:
     assert {64, 72, 80} <= heights
 
 
-@pytest.mark.parametrize("group", [None, 2])
-def test_ranks_share_what_one_rank_has(shapes: Shapes, group: int | None) -> None:
+def test_ranks_share_what_one_rank_has(shapes: Shapes) -> None:
     images = open_coco(shapes.coco, "train")
-    alone = list(DetectionLoader(images, **SETTINGS, group=group).epoch(1))
+    alone = list(DetectionLoader(images, **SETTINGS).epoch(1))
     for ranks in (2, 4):
         shares = [
-            list(DetectionLoader(images, **SETTINGS, group=group, rank=rank, world_size=ranks).epoch(1))
-            for rank in range(ranks)
+            list(DetectionLoader(images, **SETTINGS, rank=rank, world_size=ranks).epoch(1)) for rank in range(ranks)
         ]
         for whole, *parts in zip(alone, *shares, strict=True):
             assert {part.canvas for part in parts} == {whole.canvas}
@@ -191,11 +196,9 @@ def test_what_cannot_be_shared_or_is_unknown_is_refused(shapes: Shapes) -> None:
 def test_images_to_test_on_are_in_order_and_undistorted(shapes: Shapes, workers: int) -> None:
     images = open_coco(shapes.coco, "test")
     positions = [9, 2, 3, 14, 15]
-    batches = list(undistorted_batches(images, positions=positions, short_side=80, batch_size=2, workers=workers))
-    assert [share for _, _, share in batches] == [[9, 2], [3, 14], [15]]
-    assert [sizes for _, sizes, _ in batches] == [[images.size(index) for index in share] for _, _, share in batches]
-    (first, _), _, _ = batches[0]
-    assert min(first.shape[1:]) == 80
-    height, width = images.size(9)
-    assert first.shape[2] == pytest.approx(first.shape[1] * width / height, abs=1)
-    assert abs(float(first.float().mean()) - images.image(9).mean()) < 1
+    undistorted = list(undistorted_images(images, positions=positions, short_side=80, longest=1333, workers=workers))
+    assert [size for _, size in undistorted] == [images.size(index) for index in positions]
+    for index, (image, (height, width)) in zip(positions, undistorted, strict=True):
+        assert min(image.shape[1:]) == 80
+        assert image.shape[2] == pytest.approx(image.shape[1] * width / height, abs=1)
+        assert abs(float(image.float().mean()) - images.image(index).mean()) < 1
