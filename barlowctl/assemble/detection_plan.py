@@ -171,9 +171,7 @@ def random_batch(settings: DetectionSettings, classes: int, images: int) -> Dete
         boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
         outlines = tuple((box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),) for box in boxes)
         labels = torch.from_numpy(random.integers(0, classes, OBJECTS))
-        targets.append(
-            DetectionTarget(torch.from_numpy(boxes), labels, outlines if protocol.masks else None, 0, (height, width))
-        )
+        targets.append(DetectionTarget(torch.from_numpy(boxes), labels, outlines if protocol.masks else None))
     return DetectionBatch(pixels, targets, torch.arange(images), torch.arange(images))
 
 

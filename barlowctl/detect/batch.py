@@ -19,15 +19,11 @@ class DetectionTarget:
         boxes: float32 (n, 4): left, top, right, bottom; within the image, wider and higher than nothing.
         labels: int64 (n,), 0..K-1.
         polygons: outlines, as in `Annotation`, on the host; None: boxes only.
-        image_id: as in `Annotation`.
-        original_size: height and width of the image before it was resized.
     """
 
     boxes: Tensor
     labels: Tensor
     polygons: Polygons | None
-    image_id: int
-    original_size: tuple[int, int]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> DetectionTarget:
         """With boxes and labels on a device."""

@@ -173,7 +173,7 @@ class DetectionLoader:
         image = distort_image(pixels, distortion)
         annotation, size = self.images.annotation(position), self.images.size(position)
         boxes, labels, polygons = distort_objects(annotation, size, distortion)
-        target = DetectionTarget(torch.from_numpy(boxes), torch.from_numpy(labels), polygons, annotation.image_id, size)
+        target = DetectionTarget(torch.from_numpy(boxes), torch.from_numpy(labels), polygons)
         return _Made(image.pin_memory() if self._pin_memory else image, target, position, key)
 
     def _substitute(self, row: _Row, error: UnreadableImage) -> tuple[int, np.ndarray]:

@@ -68,11 +68,9 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarra
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=np.float32)
 
 
-def target(
-    boxes: list[list[float]], labels: list[int], size: tuple[int, int], *, outlines: bool = True
-) -> DetectionTarget:
+def target(boxes: list[list[float]], labels: list[int], *, outlines: bool = True) -> DetectionTarget:
     polygons = tuple((rectangle(*box),) for box in boxes) if outlines else None
-    return DetectionTarget(torch.tensor(boxes), torch.tensor(labels), polygons, 0, size)
+    return DetectionTarget(torch.tensor(boxes), torch.tensor(labels), polygons)
 
 
 def images(sizes: list[tuple[int, int]], seed: int = 0) -> list[Tensor]:
@@ -85,7 +83,7 @@ def batch(sizes: list[tuple[int, int]] | None = None, *, outlines: bool = True) 
     sizes = sizes or [(64, 96), (96, 64)]
     boxes = [[[4.0, 6.0, 40.0, 38.0], [30.0, 20.0, 60.0, 60.0]], [[2.0, 40.0, 30.0, 90.0], [20.0, 3.0, 50.0, 33.0]]]
     targets = [
-        target(boxes[number % 2], [number % CLASSES, (number + 1) % CLASSES], size, outlines=outlines)
-        for number, size in enumerate(sizes)
+        target(boxes[number % 2], [number % CLASSES, (number + 1) % CLASSES], outlines=outlines)
+        for number in range(len(sizes))
     ]
     return DetectionBatch(images(sizes), targets, torch.arange(len(sizes)), 100 + torch.arange(len(sizes)))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from barlowctl.detect import precise_bn
-from barlowctl.detect.batch import DetectionBatch
+from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.settings import ModelSettings
 from barlowctl.distributed import Ranks
 from barlowctl.model import synchronize_batch_norm
@@ -21,8 +21,7 @@ SIZES = [(64, 96), (64, 80), (48, 96)]
 def whole_batch() -> DetectionBatch:
     """Three images, of which the first has no object: the first of two ranks has no foreground."""
     batch = replace(detectors.batch(SIZES), canvas=(64, 96))
-    batch.targets[0] = detectors.target(torch.zeros(0, 4).tolist(), [], SIZES[0])
-    batch.targets[0] = replace(batch.targets[0], boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    batch.targets[0] = DetectionTarget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ())
     targets = [replace(of_image, boxes=of_image.boxes.double()) for of_image in batch.targets]
     return replace(batch, targets=targets)
 

@@ -19,8 +19,7 @@ from tests.detect.conftest import Shapes
 
 def a_batch(count: int) -> DetectionBatch:
     targets = [
-        DetectionTarget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), None, number, (5, 6))
-        for number in range(count)
+        DetectionTarget(torch.full((1, 4), float(number)), torch.tensor([number]), None) for number in range(count)
     ]
     images = [torch.full((3, 5, 6), number, dtype=torch.uint8) for number in range(count)]
     return DetectionBatch(images, targets, torch.arange(count), torch.arange(count) + 10, (5, 6))
@@ -30,7 +29,7 @@ def test_parts_are_contiguous_and_none_is_empty() -> None:
     parts = a_batch(5).parts(3)
     assert [part.indices.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
     assert [part.keys.tolist() for part in parts] == [[10, 11], [12, 13], [14]]
-    assert [[target.image_id for target in part.targets] for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [[int(target.labels) for target in part.targets] for part in parts] == [[0, 1], [2, 3], [4]]
     assert [[int(image[0, 0, 0]) for image in part.images] for part in parts] == [[0, 1], [2, 3], [4]]
     assert {part.canvas for part in parts} == {(5, 6)}
     assert [len(part) for part in a_batch(2).parts(8)] == [1, 1]
@@ -42,7 +41,7 @@ def test_no_image_has_a_label_of_its_own() -> None:
 
 def test_a_batch_moves_its_images_boxes_and_labels_and_nothing_else() -> None:
     outline = ((np.array([[0, 0], [4, 0], [4, 3]], np.float32),),)
-    target = DetectionTarget(torch.tensor([[0.0, 0, 4, 3]]), torch.tensor([1]), outline, 7, (10, 20))
+    target = DetectionTarget(torch.tensor([[0.0, 0, 4, 3]]), torch.tensor([1]), outline)
     batch = DetectionBatch(
         [torch.zeros(3, 5, 6, dtype=torch.uint8)], [target], torch.tensor([3]), torch.tensor([9]), (5, 6)
     )
@@ -53,7 +52,7 @@ def test_a_batch_moves_its_images_boxes_and_labels_and_nothing_else() -> None:
     assert moved.indices.tolist() == [3]
     assert moved.keys.tolist() == [9]
     assert moved.targets[0].polygons is outline
-    assert (moved.targets[0].image_id, moved.targets[0].original_size, moved.canvas) == (7, (10, 20), (5, 6))
+    assert moved.canvas == (5, 6)
 
 
 SETTINGS: dict[str, Any] = {
@@ -75,7 +74,6 @@ def assert_same(first: DetectionBatch, second: DetectionBatch) -> None:
     for target, other_target in zip(first.targets, second.targets, strict=True):
         assert target.boxes.equal(other_target.boxes)
         assert target.labels.equal(other_target.labels)
-        assert (target.image_id, target.original_size) == (other_target.image_id, other_target.original_size)
         for part, other_part in zip(sum(target.polygons, ()), sum(other_target.polygons, ()), strict=True):
             np.testing.assert_array_equal(part, other_part)
 
@@ -93,12 +91,11 @@ def test_a_batch_holds_what_its_images_have(shapes: Shapes) -> None:
         for image, target, index in zip(batch.images, batch.targets, batch.indices.tolist(), strict=True):
             annotation = images.annotation(index)
             assert index in images.trainable
-            assert (target.image_id, target.original_size) == (annotation.image_id, images.size(index))
             height, width = image.shape[1:]
             heights.add(min(height, width))
             assert max(height, width) <= 120
             objects = ~annotation.crowd
-            scale = np.array([width / target.original_size[1], height / target.original_size[0]] * 2)
+            scale = np.array([width / images.size(index)[1], height / images.size(index)[0]] * 2)
             expected = annotation.boxes[objects] * scale
             mirrored = expected.copy()
             mirrored[:, [0, 2]] = width - expected[:, [2, 0]]
