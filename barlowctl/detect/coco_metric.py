@@ -92,10 +92,9 @@ def _with_region(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mean(precision: np.ndarray) -> float:
-    """pycocotools says -1 where a category has no object."""
-    defined = precision[precision > -1]
-    return _percent(float(defined.mean()) if defined.size else -1.0)
+    return _percent(float(precision.mean()))
 
 
 def _percent(value: float) -> float:
+    """pycocotools says -1, and -1 at every recall and overlap, where there is no object of a size or category."""
     return float("nan") if value == -1 else 100 * value

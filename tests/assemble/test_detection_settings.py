@@ -34,6 +34,15 @@ def test_the_papers_learning_rates() -> None:
     assert DETECTION_PROTOCOLS["coco"].short_sides == (640, 672, 704, 736, 768, 800)
 
 
+@pytest.mark.parametrize(("task", "masks"), [("voc0712", False), ("coco", True)])
+def test_the_papers_other_values(task: str, masks: bool) -> None:
+    """Of MoCo's configurations, which the paper follows."""
+    protocol = detection_settings(task).protocol
+    assert (protocol.batch_size, protocol.momentum, protocol.weight_decay) == (16, 0.9, 1e-4)
+    assert (protocol.longest, protocol.test_short_side, protocol.flip) == (1333, 800, 0.5)
+    assert (protocol.masks, protocol.statistics, protocol.precision) == (masks, 200, "fp32")
+
+
 def test_a_smaller_batch_keeps_the_number_of_images() -> None:
     protocol = detection_settings("voc0712", batch_size=2).protocol
     assert (protocol.lr, protocol.iterations) == (0.0125, 192_000)

@@ -59,7 +59,9 @@ def test_all_parameters_are_trained(mask_rcnn: Detection) -> None:
 
 def test_the_papers_sizes(mask_rcnn: Detection) -> None:
     assert (mask_rcnn.features.channels, mask_rcnn.features.stride) == (1024, 16)
-    assert mask_rcnn.rpn.anchor_generator.num_anchors_per_location() == [15]
+    anchors = mask_rcnn.rpn.anchor_generator
+    assert (anchors.sizes, anchors.aspect_ratios) == (((32, 64, 128, 256, 512),), ((0.5, 1, 2),))
+    assert (anchors.num_anchors_per_location(), anchors.strides) == ([15], (16,))
     assert mask_rcnn.heads.box_predictor.cls_score.weight.shape == (81, 2048)
     assert mask_rcnn.heads.box_predictor.bbox_pred.weight.shape == (320, 2048)
     deconvolution, _, last = mask_rcnn.heads.mask_head
@@ -266,6 +268,18 @@ def test_a_box_is_moved_by_the_deltas_of_its_own_class() -> None:
     ((boxes, scores, labels, masks),) = model.heads.detect(features, [proposal], [(64, 96)])
     assert (boxes.tolist(), labels.tolist(), masks) == ([[20, 10, 40, 50]], [2], None)
     assert scores.item() > 0.99
+
+
+def test_a_detections_mask_is_the_probability_of_its_own_class() -> None:
+    model = detectors.detector().eval()
+    with torch.no_grad():
+        model.heads.box_predictor.cls_score.bias[1 + 1] = 20.0
+        model.heads.mask_head[2].bias.copy_(torch.tensor([-3.0, 1.0, 3.0]))
+    features, sizes = {"res4": torch.randn(1, 64, 4, 6)}, [(64, 96)]
+    ((boxes, _, labels, masks),) = model.heads.detect(features, [torch.tensor([[10.0, 10, 30, 50]])], sizes)
+    assert labels.tolist() == [1]
+    logits = model.heads.mask_head(model.heads.regions(features, [boxes], sizes))
+    torch.testing.assert_close(masks, logits[:, 1].sigmoid())
 
 
 def test_masks_without_pycocotools_are_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,17 @@ def test_crowds_and_empty_images_are_not_trained_on(shapes: Shapes) -> None:
     assert images.annotation(5).crowd.tolist() == [True] + [False] * (len(shapes.scenes["train"][5].shapes) - 1)
 
 
+def test_an_image_of_a_crowd_alone_is_not_trained_on(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        image(tmp_path / "train" / name)
+    whole = document()
+    whole["annotations"][1]["iscrowd"] = 1
+    (tmp_path / "train.json").write_text(json.dumps(whole))
+    images = open_coco(tmp_path, "train")
+    assert [images.name(index) for index in images.trainable] == ["b.png"]
+    assert images.objects == 2
+
+
 def test_the_ground_truth_is_that_of_the_file_with_ids_from_one(shapes: Shapes) -> None:
     document = json.loads((shapes.coco / "annotations" / "instances_val2017.json").read_text())
     truth = open_coco(shapes.coco, "test").ground_truth()

@@ -93,8 +93,12 @@ def compare(seeds: range, module: str) -> int:
             prefix = "mask " if kind == "segm" else ""
             for label, name in enumerate(images.classes):
                 precision = expected.eval["precision"][:, :, label, 0, -1]
-                value = scores.per_class[name][f"{prefix}AP"]
-                assert math.isnan(value) if (precision == -1).all() else abs(value / 100 - precision.mean()) <= 1e-12
+                for metric, of_overlaps in (("AP", precision), ("AP50", precision[0]), ("AP75", precision[5])):
+                    value = scores.per_class[name][f"{prefix}{metric}"]
+                    if (precision == -1).all():
+                        assert math.isnan(value)
+                    else:
+                        assert abs(value / 100 - of_overlaps.mean()) <= 1e-12
     return defined
 
 

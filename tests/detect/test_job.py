@@ -82,11 +82,23 @@ def test_recomputed_activations_change_no_number(shapes: Shapes, tmp_path: Path)
         torch.testing.assert_close(state(tmp_path / "True")[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_statistics_are_taken_over_as_many_batches_as_asked_for_and_others_than_trained_on(shapes: Shapes) -> None:
+    keys: list[list[int]] = []
+    made = jobs.job(str(shapes.coco), jobs.settings("coco", "statistics=3"))
+    made.detector.register_forward_pre_hook(lambda module, inputs: keys.append(inputs[0].keys.tolist()))
+    made.take_statistics()
+    assert [len(of_batch) for of_batch in keys] == [4] * 3
+    trained_on = {key for batch in made.loader(made.seed, 3).epoch(0) for key in batch.keys.tolist()}
+    assert len(trained_on) == 12
+    assert trained_on.isdisjoint(key for of_batch in keys for key in of_batch)
+
+
 def test_the_optimizer_and_its_rate_are_detectron2s(shapes: Shapes) -> None:
     made: DetectionJob = jobs.job(str(shapes.voc), jobs.settings("voc0712", "drops=[4, 5]", "warmup_start=0.5"))
     optimizer = made.optimizer()
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {"weights": 1e-4, "norms": 0.0}
     assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+    assert not any(group["nesterov"] for group in optimizer.param_groups)
     factors = [made.engine_settings().lr_factor(step) for step in range(jobs.ITERATIONS)]
     assert factors == pytest.approx([0.5, 0.75, 1.0, 1.0, 0.1, 0.01])

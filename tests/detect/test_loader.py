@@ -105,6 +105,7 @@ def test_a_batch_holds_what_its_images_have(shapes: Shapes) -> None:
             assert target.labels.tolist() == annotation.labels[objects].tolist()
     assert 0.2 < np.mean(flips) < 0.8
     assert {64, 72, 80} <= heights
+    assert any(len({min(image.shape[1:]) for image in batch.images}) > 1 for batch in batches)  # drawn image by image
 
 
 def test_ranks_share_what_one_rank_has(shapes: Shapes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from barlowctl.datasets import IMAGENET
 from barlowctl.detect.method import Detection
 from tests.detect import detectors
+from tests.oracles import detection as oracle
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -27,6 +29,22 @@ def test_all_parameters_get_gradients(masks: bool) -> None:
     assert terms.loss.item() == pytest.approx(sum(value.item() for value in terms[1:]), rel=1e-6)
     assert (terms.mask.item() > 0.1) is masks
     assert list(terms._asdict())[1:] == list(Detection.terms)
+
+
+def test_the_proposal_networks_losses_are_divided_by_the_anchors_that_a_sample_has_room_for() -> None:
+    """However few were sampled: here all of 216 anchors of each image that are not between the thresholds, of 1,000."""
+    model = detectors.detector(settings=replace(detectors.SMALL, anchors_per_image=1000)).train()
+    with torch.no_grad():
+        for parameter in model.rpn.head.cls_logits.parameters():
+            parameter.zero_()
+    batch = detectors.batch()
+    anchors = oracle.anchors(6, 6, 16, detectors.SMALL.anchor_sizes, detectors.SMALL.aspect_ratios)
+    sampled = 0
+    for target in batch.targets:
+        labels, _ = oracle.match(target.boxes.numpy(), anchors, below=0.3, above=0.7, low_quality=True)
+        sampled += sum(label >= 0 for label in labels)
+    assert 300 < sampled < 2 * len(anchors)
+    assert model(batch).objectness.item() == pytest.approx(math.log(2) * sampled / 2000, rel=1e-6)
 
 
 def test_an_image_without_outlines_trains_its_boxes() -> None:

@@ -160,6 +160,19 @@ def test_a_perfect_detector_has_100_and_one_at_an_overlap_of_six_tenths_has_ap50
     assert 10 <= shifted.box["AP"] <= 30
 
 
+def test_the_measure_is_the_mean_of_eleven_points_over_ten_overlaps() -> None:
+    """The test is that of 2007, and its scores are means over IoU .50:.05:.95."""
+    images = Annotated([objects([A, B], [0, 0])], ("a",))
+    scores = evaluate(images, [detected([A, FAR, B], [0.9, 0.8, 0.7], [0, 0, 0])])  # type: ignore[arg-type]
+    assert scores.box == pytest.approx(dict.fromkeys(("AP", "AP50", "AP75"), 100 * 28 / 33))
+    # 1-based and with the last pixel, 100 x 93 in 100 x 100: above nine of the ten limits.
+    images = Annotated([objects([(0, 0, 100, 100)], [0])], ("a",))
+    scores = evaluate(images, [detected([(0, 0, 100, 93)], [0.9], [0])])  # type: ignore[arg-type]
+    assert scores.box == pytest.approx({"AP": 90, "AP50": 100, "AP75": 100})
+    scores = evaluate(images, [detected([(0, 0, 100, 75)], [0.9], [0])])  # type: ignore[arg-type]
+    assert scores.box == pytest.approx({"AP": 50, "AP50": 100, "AP75": 0})  # at 0.75 it is not above
+
+
 def test_without_detections_it_is_0_and_without_objects_not_defined() -> None:
     images = Annotated([objects([A], [0]), objects([(B)], [1], [True])], ("a", "b", "c"))
     nothing = [detected([], [], []), detected([], [], [])]
