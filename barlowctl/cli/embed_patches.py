@@ -89,8 +89,9 @@ def write_patches(
     identity = identify(opened, {split: source.fingerprint}, {"patches": result}).as_dict()
     if picture is not None:
         check_own([picture], identity["key"], FLAG)
+    name = f" ({result['layer_name']})" if result["layer_name"] else ""
     console.say(
-        f"maps of layer {result['layer']} of {result['layers']} ({result['layer_name']}): {result['channels']} numbers "
+        f"maps of layer {result['layer']}{name} of 0 to {result['layers'] - 1}: {result['channels']} numbers "
         f"every {result['stride']} pixels; images resized to {result['image_size']} pixels on the shorter side"
         + ("" if result["whole_images"] else ", their centre cut out: the network takes squares of that size only")
     )

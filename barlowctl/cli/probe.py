@@ -79,7 +79,7 @@ def probe(
         typer.Option(
             "--semi",
             metavar="1|10",
-            help="Fine-tune on this percentage of the labels, the paper's schedule. Repeatable.",
+            help="Fine-tune on this percentage of the labels. Repeatable.",
             autocompletion=completion.percentages,
             rich_help_panel=MEASURES,
         ),

@@ -35,6 +35,7 @@ CONVNEXT = (
             (1, "blocks.{}.mlp.fc2.{}", "{}.block.5.{}"),
             (1, "blocks.{}.gamma", "{}.layer_scale"),
         )
+        if odd or stage  # the first stage follows the stem: features.0 is that
     ),
     ("head.norm.{}", "classifier.0.{}"),
 )

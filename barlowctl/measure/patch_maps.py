@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def extract_maps(
 ) -> list[PatchImage]:
     """Write the map of every image to `out`, one at a time; return `drawn` of them, evenly spread.
 
+    Those of them that cannot be read are not replaced, unless that is all of them: then one other is returned.
+
     The file has `maps/NAME` float32 `(F, h, w)` for each image, `names` (UTF-8, a name a line), `labels` int32 and
     `sizes` int32 `(N, 2)` (height and width of what the network got), these three in one order; and `metadata`.
 
@@ -63,6 +66,9 @@ def extract_maps(
                 file.add(features.names[image.position], image.map)
                 written_rows.append((image.position, image.pixels.shape[:2]))
             advance()
+        if drawn and not returned and features.unreadable:  # none of those that were chosen: then any other one
+            others = [position for position, _ in written_rows[:1]] if file else sorted({*range(count)} - {*chosen})
+            returned += islice(features.each(others), 1)
         if not written_rows and not returned and features.unreadable:
             first = features.unreadable[0]
             reason = f"{first.reason}; no other one of the images can be read either"

@@ -173,6 +173,20 @@ def test_unreadable_images_are_left_out_and_named(photos: Path, recipe: Path, ca
         assert "maps/dark/square.png" not in file.keys()  # noqa: SIM118
 
 
+@pytest.mark.parametrize("files", [["m.png"], ["m.png", "m.safetensors"]])
+def test_another_image_is_drawn_where_none_of_those_chosen_can_be_read(
+    photos: Path, recipe: Path, capsys: Captured, files: list[str]
+) -> None:
+    (photos / "dark" / "square.png").write_bytes(b"no image")  # the first, which one drawn image would be
+    words = ["resnet10t", str(photos), "--image-size", "32", "--layer", "1", "--patches-images", "1"]
+    paths = [word for file in files for word in ("--patches", file)]
+    embed([*words, *paths, "--on-unreadable", "skip"], capsys)
+    (photos / "dark" / "square.png").unlink()
+    embed([*words, "--patches", "without.png"], capsys)
+    with Image.open("m.png") as drawn, Image.open("without.png") as without:
+        assert np.array_equal(np.array(drawn), np.array(without))  # the first that can be read
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -104,9 +104,13 @@ def test_what_is_of_neither_family_is_left_alone() -> None:
     [
         ({**VIT, "global_pool": "avg"}, "take the class token, and this one's features are pooled by 'avg'"),
         ({**VIT, "reg_tokens": 2}, "does not fit torchvision's vit_tiny_patch16_224"),
+        ({**VIT, "qkv_bias": False}, r"it lacks encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_bias, "),
+        ({**VIT, "no_embed_class": True}, "and this one has none for the class token"),
+        ({**VIT, "pos_embed": "none"}, "for the class token and the patches, and this one has none$"),
         ({**VIT, "in_chans": 1}, "take 3 channels and this one takes 1"),
         ({**VIT, "act_layer": "relu"}, "gives other features"),
-        ({**CONVNEXT, "patch_size": 2}, "does not fit torchvision's convnext_atto"),
+        ({**CONVNEXT, "patch_size": 2}, r"it has stages\.0\.downsample\.0\.weight, .*, unknown to the network; "),
+        ({**CONVNEXT, "conv_bias": False}, r"it lacks features\.0\.0\.bias, features\.1\.0\.block\.0\.bias"),
     ],
 )
 def test_what_torchvision_has_not(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:

@@ -31,6 +31,7 @@ class TorchvisionFile:
 
     def check(self, model: ExportedModel) -> None:
         from barlowctl.export.formats.torchvision_network import network_of
+        from barlowctl.export.keys import describe_difference
 
         if model.stem != "default":
             raise UserError(
@@ -40,15 +41,12 @@ class TorchvisionFile:
         network = network_of(model)
         if (channels := model.preprocessing.channels) != 3:
             raise UserError(f"torchvision's models take 3 channels and this one takes {channels}", next=_INSTEAD)
-        target = network.state()
-        own = network.weights(model)
-        for key, value in own.items():
-            if key not in target or target[key].shape != value.shape:
-                raise UserError(
-                    f"{key} of shape {tuple(value.shape)} does not fit torchvision's {model.architecture}: the "
-                    f"backbone was built with {dict(model.timm_args)}",
-                    next=_INSTEAD,
-                )
+        if difference := describe_difference(network.backbone_state(), network.weights(model)):
+            raise UserError(
+                f"the backbone, built with {dict(model.timm_args)}, does not fit torchvision's {model.architecture}: "
+                f"it {difference}",
+                next=_INSTEAD,
+            )
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         import torch

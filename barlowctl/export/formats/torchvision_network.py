@@ -57,6 +57,11 @@ class TorchvisionNetwork:
             network = eval(self.construct, {"torchvision": torchvision})
         return cast(Mapping[str, Tensor], network.state_dict())
 
+    def backbone_state(self) -> Mapping[str, Tensor]:
+        """The same without the classifier."""
+        classifier = self.classifier.replace("[", ".").replace("]", "")
+        return {key: value for key, value in self.state().items() if not key.startswith(f"{classifier}.")}
+
     def weights(self, model: ExportedModel) -> dict[str, Tensor]:
         """The backbone's weights under this network's keys."""
         own = state_dict(model.backbone)
@@ -94,6 +99,12 @@ def described(model: ExportedModel) -> ExportedModel:
 
 def _transformer(backbone: VisionTransformer, side: int) -> TorchvisionNetwork:
     network = cast(Any, backbone)  # timm annotates these attributes more narrowly than it uses them
+    if network.pos_embed is None or network.no_embed_class:
+        raise UserError(
+            "torchvision's vision transformers have position embeddings for the class token and the patches, and this "
+            "one has none" + (" for the class token" if network.no_embed_class else ""),
+            next=_INSTEAD,
+        )
     if network.global_pool != "token":
         raise UserError(
             f"torchvision's vision transformers take the class token, and this one's features are pooled by "
