@@ -124,7 +124,7 @@ def train(
     clock = progress.clock
     return {
         **progress.last,
-        **progress.selection.result(),
+        **progress.selection.result(early=progress.step < settings.total_steps),
         "epochs": progress.step / settings.steps_per_epoch if run.ended else settings.epochs,
         "steps": progress.step,
         "images_per_second": clock.images / clock.wall if clock.wall else 0.0,

@@ -91,16 +91,17 @@ class Selection:
         """Whether the measure has not improved for long enough."""
         return self.stop is not None and self.watched.since >= self.patience
 
-    def result(self) -> dict[str, Any]:
-        """What a run's result says of it."""
+    def result(self, *, early: bool) -> dict[str, Any]:
+        """What a run's result says of it. `early`: it has ended before its last step."""
         values: dict[str, Any] = {}
         if self.keep is not None and self.best.step >= 0:
             best = self.best
             values["best"] = {"by": self.keep.name, "value": best.value, "step": best.step, "epoch": best.epoch + 1}
-        if self.stop is not None and self.is_over:
+        if early and self.stop is not None and self.is_over:
             best = self.watched
+            evaluations = f"{best.since} evaluation{'s' * (best.since > 1)}"
             values["stopped_early"] = (
-                f"{self.stop.name} has not improved for {best.since} evaluations; the best, {best.value:.5g}, was "
+                f"{self.stop.name} has not improved for {evaluations}; the best, {best.value:.5g}, was "
                 f"after epoch {best.epoch + 1} (step {best.step})"
             )
         return values

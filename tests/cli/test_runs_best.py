@@ -94,7 +94,7 @@ def test_a_run_that_keeps_its_best_state_and_stops_early(
     result = json.loads(capsys.readouterr().out)
     assert (result["steps"], result["epochs"]) == (30, 3)
     assert result["best"] == {"by": "alpha", "value": 0.9, "step": 20, "epoch": 2}
-    assert result["stopped_early"].startswith("alpha has not improved for 1 evaluations; the best, 0.9, was after")
+    assert result["stopped_early"].startswith("alpha has not improved for 1 evaluation; the best, 0.9, was after")
     assert barlowctl(["export", "runs/x", "--best", "--json"]) == 0
     assert Path(json.loads(capsys.readouterr().out)["path"]).name == "x-step-00000020-timm.safetensors"
     assert barlowctl(["runs", "show", "runs/x"]) == 0

@@ -74,6 +74,14 @@ def test_a_run_ends_when_its_measure_improves_no_more(tmp_path: Path) -> None:
     assert whole["epochs"] == 8
 
 
+def test_a_run_that_has_made_all_its_steps_has_not_stopped_early(tmp_path: Path) -> None:
+    """The measure has not improved for long enough when the last evaluation says so: nothing was left to stop."""
+    settings = replace(LONG, epochs=3, keep_best="off", stop="knn", stop_after=2)
+    result, _ = train(tmp_path, settings=settings, evaluate=measured(50, 40, 30))
+    assert (result["steps"], result["epochs"]) == (3 * BATCHES, 3)
+    assert "stopped_early" not in result
+
+
 def test_alpha_improves_towards_1_and_what_lacks_the_measure_does_not_count() -> None:
     recorder = Recorder()
     selection = Selection.of("off", "alpha", 2)
