@@ -9,8 +9,11 @@ from barlowctl import shell
 from barlowctl.assemble import run_images
 from barlowctl.assemble.data import ImageSet, open_recipe_images
 from barlowctl.assemble.labelled import check_comparable, check_labelled
+from barlowctl.criteria import CRITERIA
 from barlowctl.errors import UserError, one_line
 from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import history
+from barlowctl.runs.best import choose
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,18 @@ def next_commands(run: Path, recipe: Recipe, source: ImageSet) -> NextCommands:
     export = shell.line("barlowctl", "export", run, *best, "--format", "timm")
     why_not = _no_probe(run, recipe, source)
     if why_not is None:
-        return NextCommands((shell.line("barlowctl", "probe", run), export), None)
+        return NextCommands((shell.line("barlowctl", "probe", _state(run, recipe)), export), None)
     images = run_images.dataset_of(run, recipe)
-    embed = shell.line("barlowctl", "embed", run, "--data", images, "--out", run / "features.npz")
+    embed = shell.line("barlowctl", "embed", _state(run, recipe), "--data", images, "--out", run / "features.npz")
     return NextCommands((shell.line("barlowctl", "report", run), embed, export), why_not)
+
+
+def _state(run: Path, recipe: Recipe) -> Path:
+    """The state that is exported: the best one where the run keeps it, else the run's newest."""
+    if recipe.train.keep_best == "off":
+        return run
+    choice = choose(history.read(run), CRITERIA[recipe.train.keep_best])
+    return (choice and choice.subject) or run
 
 
 def _no_probe(run: Path, recipe: Recipe, source: ImageSet) -> str | None:

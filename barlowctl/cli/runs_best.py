@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -108,9 +108,10 @@ def _listed(runs: list[History]) -> str:
 def _weights(choice: Choice) -> str:
     if choice.weights is not None:
         return choice.weights.name
+    where = "not there" if choice.start is None else f"its start, {choice.start}"
     if choice.stored is None or choice.stored_value is None:
-        return "not there"
-    return f"not there; best of those that are: {choice.stored.name} ({choice.stored_value:.5g})"
+        return where
+    return f"{where}; best of its checkpoints: {choice.stored.name} ({choice.stored_value:.5g})"
 
 
 def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) -> list[str]:
@@ -128,7 +129,12 @@ def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) 
     for key, values in differences(choices).items():
         pairs = ", ".join(f"{choice.run.name} {value}" for choice, value in zip(choices, values, strict=True))
         notes.append(f"the values are not on one scale, {key} differs: {pairs}")
-    if best.weights is None:
+    if best.start is not None:
+        notes.append(
+            f"{best.run.name} was best before its first step: the weights are those it began with, {best.start}; no "
+            "state that it trained is better"
+        )
+    elif best.weights is None:
         notes.append(
             f"the weights of {best.run.name} at step {best.step} are not there: a run keeps its newest "
             f'checkpoints, and the best one too with train.keep_best = "{criterion.name}"'
@@ -138,10 +144,7 @@ def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) 
 
 def _next(choices: list[Choice]) -> list[str]:
     """What to do with the best weights that are there: of the best run that has any."""
-    choice: Any = next((choice for choice in choices if choice.stored is not None), None)
-    if choice is None:
+    subject = next((subject for choice in choices if (subject := choice.subject) is not None), None)
+    if subject is None:
         return [shell.line("barlowctl", "runs", "show", choices[0].run.path)]
-    state = choice.weights or choice.stored
-    newest = max((choice.run.path / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name))
-    subject = choice.run.path if state.name == newest.name else state
     return [shell.line("barlowctl", "export", subject), shell.line("barlowctl", "probe", subject)]

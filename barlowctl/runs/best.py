@@ -42,6 +42,25 @@ class Choice:
         """The checkpoint of the best evaluation that has one."""
         return None if self.stored_step is None else checkpoint_of(self.run.path, self.stored_step)
 
+    @property
+    def subject(self) -> Path | None:
+        """What `export` and `probe` are told: the run where that is its newest state, else the checkpoint.
+
+        None: no evaluation has its checkpoint.
+        """
+        state = self.weights or self.stored
+        if state is None:
+            return None
+        newest = max(state.parent.glob("step-*"), key=lambda path: (len(path.name), path.name))
+        return self.run.path if state.name == newest.name else state
+
+    @property
+    def start(self) -> str | None:
+        """The weights that the run began with, where they are what is best and no checkpoint has them."""
+        if self.step > 0 or self.weights is not None:
+            return None
+        return self.run.about.get("recipe", {}).get("init", {}).get("weights") or None
+
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it."""
         return {
@@ -53,6 +72,7 @@ class Choice:
             self.criterion.name: self.value,
             "ties": list(self.ties),
             "weights": None if self.weights is None else str(self.weights),
+            "start": self.start,
             "best_stored": None
             if self.stored is None
             else {"step": self.stored_step, self.criterion.name: self.stored_value, "weights": str(self.stored)},

@@ -95,10 +95,24 @@ def test_a_run_that_keeps_its_best_state_and_stops_early(
     assert (result["steps"], result["epochs"]) == (30, 3)
     assert result["best"] == {"by": "alpha", "value": 0.9, "step": 20, "epoch": 2}
     assert result["stopped_early"].startswith("alpha has not improved for 1 evaluation; the best, 0.9, was after")
+    assert probed_next(Path("runs/x")) == str(Path("runs/x/checkpoints/step-00000020"))  # what `export --best` takes
     assert barlowctl(["export", "runs/x", "--best", "--json"]) == 0
     assert Path(json.loads(capsys.readouterr().out)["path"]).name == "x-step-00000020-timm.safetensors"
     assert barlowctl(["runs", "show", "runs/x"]) == 0
     assert "finished early, step 30 of 40: alpha has not improved" in " ".join(capsys.readouterr().out.split())
+
+
+def probed_next(run: Path) -> str:
+    """What a finished run says to measure next."""
+    from barlowctl.assemble.data import open_recipe_images
+    from barlowctl.assemble.next_commands import next_commands
+    from barlowctl.assemble.run_images import dataset_to_measure
+    from barlowctl.assemble.run_recipe import recipe_of
+
+    recipe = recipe_of(run)
+    command = next_commands(run, recipe, open_recipe_images(recipe, "train", dataset_to_measure(run, recipe))).commands
+    assert command[0].startswith("barlowctl probe ")
+    return command[0].removeprefix("barlowctl probe ")
 
 
 def test_a_run_that_keeps_no_best_state_names_what_does(home: Path, capsys: Captured) -> None:
@@ -134,6 +148,29 @@ def test_ties_missing_measures_and_missing_weights_are_said(home: Path, capsys: 
     write(home / "b", knn=[80.0, 80.0])
     shutil.rmtree(home / "b" / "checkpoints" / "step-00000010")
     assert (document(capsys, "b")["best"]["step"], document(capsys, "b")["best"]["ties"]) == (20, [10])
+
+
+def test_weights_that_were_better_before_training_are_named(home: Path, capsys: Captured) -> None:
+    """The evaluation of step 0 is of what a run started from; no checkpoint has that, and none is promised."""
+    write(home / "a", knn=[60.0, 70.0])
+    metrics = home / "a" / "metrics.jsonl"
+    start = {"event": "evaluation", "step": 0, "epoch": -1, "knn": 80.0}
+    metrics.write_text(json.dumps(start) + "\n" + metrics.read_text())
+    about = json.loads((home / "a" / "run.json").read_text())
+    about["recipe"]["init"] = {"weights": "runs/source"}
+    (home / "a" / "run.json").write_text(json.dumps(about))
+    result = document(capsys, "a")
+    best = result["best"]
+    assert (best["step"], best["epoch"], best["weights"], best["start"]) == (0, 0, None, "runs/source")
+    assert best["best_stored"]["step"] == 20
+    assert result["notes"] == [
+        "a was best before its first step: the weights are those it began with, runs/source; no state that it trained "
+        "is better"
+    ]
+    assert result["next"][0] == f"barlowctl export {home / 'a'}"  # the best of what it trained, its newest state
+    assert barlowctl(["runs", "best", "a"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "its start, runs/source; best of its checkpoints: step-00000020 (70)" in shown
 
 
 def test_values_that_are_not_on_one_scale_are_said(home: Path, capsys: Captured) -> None:

@@ -58,6 +58,21 @@ def test_the_best_state_is_saved_where_no_checkpoint_is_due(tmp_path: Path) -> N
     assert checkpoint.load(tmp_path / "checkpoints" / "step-00000015").state.step == 15
 
 
+def test_a_start_that_stays_the_best_is_kept_and_resumed_from(tmp_path: Path) -> None:
+    settings = replace(LONG, epochs=3, keep_checkpoints=1, evaluate_start=True)
+    result, recorder = train(tmp_path / "whole", settings=settings, evaluate=measured(90, 10, 20, 30))
+    assert steps(tmp_path / "whole") == [0, 15]
+    assert result["best"] == {"by": "knn", "value": 90, "step": 0, "epoch": 0}
+    assert [event.epoch for event in recorder.of(Evaluated)] == [-1, 0, 1, 2]
+    parts = tmp_path / "parts"
+    with pytest.raises(RunStopped):
+        train(parts, settings=settings, evaluate=measured(90), stop_at=3)
+    assert steps(parts) == [0, 3]
+    resumed, _ = train(parts, settings=settings, evaluate=measured(10, 20, 30), resume=True)
+    assert (steps(parts), resumed["best"]) == ([0, 15], result["best"])
+    assert final_bytes(parts) == final_bytes(tmp_path / "whole")
+
+
 def test_a_run_ends_when_its_measure_improves_no_more(tmp_path: Path) -> None:
     settings = replace(LONG, keep_best="off", stop="knn", stop_after=2)
     result, recorder = train(tmp_path, settings=settings, evaluate=measured(50, 60, 60, 59, 99))
