@@ -32,8 +32,8 @@ def rankme(method: Method, features: Tensor, device: torch.device) -> float | No
     if projector is None:
         return None
     with in_mode(method, training=False), torch.inference_mode():
-        embeddings = [projector(rows.to(device)).to("cpu", torch.float32) for rows in features.split(1024)]
-    return diagnostics.effective_rank(torch.cat(embeddings))
+        embeddings = (projector(rows.to(device)).to(torch.float32) for rows in features.split(1024))
+        return diagnostics.effective_rank_in_parts(embeddings, len(features))
 
 
 def measure_lidar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ from barlowctl.errors import UserError
 
 class NotFinite(UserError):
     """There is nothing to compute: the features, or embeddings, contain NaN or infinity."""
+
+
+_NOT_FINITE = "diagnostics: the features contain NaN or infinity"
 
 
 class CorrelationSummary(NamedTuple):
@@ -41,7 +45,29 @@ def effective_rank(features: Tensor, *, epsilon: float = 1e-7) -> float:
     of the features as they are (not centred). Between 1 (one direction) and min(N, F) (all alike). All
     zeros have rank 0.
     """
-    sigma = _singular_values(features)
+    return _rank(_singular_values(features), epsilon)
+
+
+@torch.inference_mode()
+def effective_rank_in_parts(batches: Iterable[Tensor], rows: int, *, epsilon: float = 1e-7) -> float:
+    """`effective_rank` of features `(rows, F)` that come a batch of rows at a time, and are not held for rows >= F.
+
+    The Gram matrix `(F, F)` is summed in float64 where the batches are; its eigenvalues are found on the CPU.
+    """
+    gram: Tensor | None = None
+    few = []
+    for batch in batches:
+        if not batch.isfinite().all():
+            raise NotFinite(_NOT_FINITE)
+        if rows < batch.shape[1]:
+            few.append(batch.cpu())
+            continue
+        x = batch.double()
+        gram = x.t() @ x if gram is None else gram.addmm_(x.t(), x)
+    return effective_rank(torch.cat(few), epsilon=epsilon) if gram is None else _rank(_roots(gram.cpu()), epsilon)
+
+
+def _rank(sigma: Tensor, epsilon: float) -> float:
     total = sigma.sum()
     if total == 0.0:
         return 0.0
@@ -53,9 +79,12 @@ def effective_rank(features: Tensor, *, epsilon: float = 1e-7) -> float:
 def spectrum_decay(features: Tensor) -> float:
     """alpha of a power law `lambda_k ~ k^-alpha` through the eigenvalues of the features' covariance.
 
-    Least squares in log-log over the eigenvalues above 1e-10 of the largest, all with the same weight
-    (alpha-ReQ, Agrawal et al. 2022, fits a middle range by hand: Deviation, so that nobody has to
-    choose). 0: flat; large: few directions carry the variance. NaN with fewer than two eigenvalues.
+    Least squares in log-log over the eigenvalues above 1e-10 of the largest, all with the same weight (alpha-ReQ,
+    Agrawal et al. 2022). 0: flat; large: few directions carry the variance. NaN with fewer than two eigenvalues.
+
+    Deviation: the authors' code (`fastssl/utils/powerlaw.py`, called by its `train_model.py`) fits eigenvalues 4 to
+    100 alone, weighted by 1 / k, which narrow features do not have; the steep end of the spectrum counts here too, so
+    that values are larger than theirs.
     """
     features = _checked(features)
     eigenvalues = _singular_values(features - features.mean(dim=0)).square()
@@ -167,7 +196,10 @@ def _singular_values(features: Tensor) -> Tensor:
     seconds less than a decomposition of the features.
     """
     x = _checked(features)
-    gram = x.t() @ x if x.shape[0] >= x.shape[1] else x @ x.t()
+    return _roots(x.t() @ x if x.shape[0] >= x.shape[1] else x @ x.t())
+
+
+def _roots(gram: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(gram).clamp_min(0.0).flip(0).sqrt()
 
 
@@ -178,5 +210,5 @@ def _checked(features: Tensor) -> Tensor:
             allowed="a matrix (samples, features) with at least 2 samples",
         )
     if not features.isfinite().all():
-        raise NotFinite("diagnostics: the features contain NaN or infinity")
+        raise NotFinite(_NOT_FINITE)
     return features.detach().cpu().double()

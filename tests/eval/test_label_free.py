@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from barlowctl.errors import UserError
-from barlowctl.eval.diagnostics import NotFinite, effective_rank, spectrum_decay
+from barlowctl.eval.diagnostics import NotFinite, effective_rank, effective_rank_in_parts, spectrum_decay
 from barlowctl.eval.lidar import lidar
 from tests.oracles import label_free
 
@@ -54,4 +54,8 @@ def test_lidar_refuses_what_has_no_classes() -> None:
 def test_rankme_and_alpha_are_their_formulas(n: int, d: int) -> None:
     x = views(n, 1, d)[:, 0]
     assert effective_rank(torch.tensor(x)) == pytest.approx(label_free.rankme(x), rel=1e-6)
+    parts = torch.tensor(x).split(7)
+    assert effective_rank_in_parts(parts, n) == pytest.approx(label_free.rankme(x), rel=1e-6)
+    with pytest.raises(NotFinite):
+        effective_rank_in_parts([*parts, torch.full((2, d), float("nan"))], n + 2)
     assert spectrum_decay(torch.tensor(x)) == pytest.approx(label_free.alpha(x), rel=1e-5)
