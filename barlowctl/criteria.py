@@ -84,6 +84,11 @@ def best(criterion: Criterion, evaluations: Iterable[Mapping[str, Any]]) -> Best
     return Best(int(first["step"]), int(first["epoch"]), _value(first, criterion), ties)
 
 
+def when(epoch: int) -> str:
+    """When an evaluation is made, for people: after an epoch, counted from 0, or, of epoch -1, before the first."""
+    return f"after epoch {epoch + 1}" if epoch >= 0 else "before the first step"
+
+
 def _value(record: Mapping[str, Any], criterion: Criterion) -> float:
     value = record.get(criterion.name)
     return math.nan if value is None else float(value)

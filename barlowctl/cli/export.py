@@ -128,7 +128,7 @@ def _best_of(run: Path, console: Console) -> Path:
         UserError: it keeps none, or has not evaluated yet; a checkpoint was named.
     """
     from barlowctl.assemble.run_recipe import recipe_of
-    from barlowctl.criteria import CRITERIA
+    from barlowctl.criteria import CRITERIA, when
     from barlowctl.runs import rundir
     from barlowctl.runs.best import choose
     from barlowctl.runs.history import read
@@ -149,7 +149,7 @@ def _best_of(run: Path, console: Console) -> Path:
             f"the best state of '{run}' by {measure} is not there: {why}",
             next=shell.line("barlowctl", "runs", "show", run),
         )
-    console.say(f"the best by {measure}: {choice.value:.5g} after epoch {choice.epoch} (step {choice.step})")
+    console.say(f"the best by {measure}: {choice.value:.5g} {when(choice.epoch - 1)} (step {choice.step})")
     return choice.weights
 
 

@@ -24,6 +24,10 @@ def lidar(clusters: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-7) -> fl
     `S_w^(-1/2) S_b S_w^(-1/2)`: RankMe's entropy, of the matrix of a linear discriminant analysis. At most
     min(n - 1, D), but for what `epsilon` adds. Images whose means are all the same have 0.
 
+    The paper names no values for its small constants. `delta` is that of stable-pretraining's callback (other public
+    code has 1e-3 to 1e-6), `epsilon` that of RankMe. Since `delta` is absolute, embeddings that distortions move by
+    less than 0.01 or so in a direction are measured by how far their means spread there.
+
     Computed in float64 from the smaller of two equal problems: `S_w` is D x D, or for D > n q, an nq x nq matrix by
     Woodbury's identity.
 

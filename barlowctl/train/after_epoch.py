@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from barlowctl.criteria import when
 from barlowctl.errors import one_line
 from barlowctl.methods import Trainable
 from barlowctl.signals import urgent
@@ -63,18 +64,13 @@ class AfterEpoch:
                 values = dict(self.online())
         except KeyboardInterrupt:
             interrupted = True
-            say(Notice(f"the evaluation {_when(epoch)} was broken off: --resume makes it"))
+            say(Notice(f"the evaluation {when(epoch)} was broken off: --resume makes it"))
         except Exception as error:
             self.method.train()
-            say(Notice(f"no evaluation {_when(epoch)}: {one_line(error)}; training goes on"))
+            say(Notice(f"no evaluation {when(epoch)}: {one_line(error)}; training goes on"))
         else:
             say(Evaluated(self.progress.step, epoch, values))
             self.note(epoch, values, say)
         finally:
             restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
         return interrupted
-
-
-def _when(epoch: int) -> str:
-    """When an evaluation was due, for people."""
-    return f"after epoch {epoch + 1}" if epoch >= 0 else "of the start"

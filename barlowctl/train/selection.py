@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from barlowctl.criteria import CRITERIA, Criterion
+from barlowctl.criteria import CRITERIA, Criterion, when
 from barlowctl.train.events import Event, Notice
 
 KEEP, END = 1, 2
@@ -102,7 +102,7 @@ class Selection:
             evaluations = f"{best.since} evaluation{'s' * (best.since > 1)}"
             values["stopped_early"] = (
                 f"{self.stop.name} has not improved for {evaluations}; the best, {best.value:.5g}, was "
-                f"after epoch {best.epoch + 1} (step {best.step})"
+                f"{when(best.epoch)} (step {best.step})"
             )
         return values
 
@@ -121,5 +121,5 @@ class Selection:
             return True
         if key not in self._lacking:
             self._lacking.add(key)
-            say(Notice(f"{key} is {criterion.name}, which the evaluation after epoch {epoch + 1} lacks: not counted"))
+            say(Notice(f"{key} is {criterion.name}, which the evaluation {when(epoch)} lacks: not counted"))
         return False

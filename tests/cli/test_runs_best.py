@@ -169,8 +169,8 @@ def test_weights_that_were_better_before_training_are_named(home: Path, capsys: 
     ]
     assert result["next"][0] == f"barlowctl export {home / 'a'}"  # the best of what it trained, its newest state
     assert barlowctl(["runs", "best", "a"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "its start, runs/source; best of its checkpoints: step-00000020 (70)" in shown
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "its start, runs/source; best of its checkpoints: step-00000020 (70)" in printed
 
 
 def test_values_that_are_not_on_one_scale_are_said(home: Path, capsys: Captured) -> None:

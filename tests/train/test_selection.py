@@ -112,6 +112,19 @@ def test_alpha_improves_towards_1_and_what_lacks_the_measure_does_not_count() ->
     ]
 
 
+def test_the_start_is_named_as_what_it_is() -> None:
+    recorder = Recorder()
+    selection = Selection.of("lidar", "knn", 2)
+    decisions = [selection.decide(5 * n, n - 1, {"knn": 90.0 - n}, recorder) for n in range(3)]
+    assert decisions == [0, 0, END]
+    assert selection.result(early=True)["stopped_early"] == (
+        "knn has not improved for 2 evaluations; the best, 90, was before the first step (step 0)"
+    )
+    assert [notice.text for notice in recorder.of(Notice)] == [
+        "train.keep_best is lidar, which the evaluation before the first step lacks: not counted"
+    ]
+
+
 def test_an_evaluation_that_is_made_again_counts_once() -> None:
     selection = Selection.of("knn", "knn", 2)
     assert selection.decide(5, 0, {"knn": 9.0}, Recorder()) == KEEP
