@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.scores import DetectionScores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import RunDiverged, RunStopped, UserError
-from barlowctl.model import Preprocessing, in_mode, synchronize_batch_norm
+from barlowctl.model import Preprocessing, in_mode, own_generator, synchronize_batch_norm
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.gradient import autocast
@@ -158,7 +158,11 @@ class DetectionJob:
         record = sinks.json_lines(folder / "metrics.jsonl", start_step=start) if self.ranks.first else None
         protocol = self.settings.protocol
         try:
-            with self.loader(self.seed, self.interval) as loader, memory_explained(self._less_memory()):
+            with (
+                self.loader(self.seed, self.interval) as loader,
+                memory_explained(self._less_memory()),
+                self._drawing(self.seed),
+            ):
                 values = engine.train(
                     self.detector,
                     loader,
@@ -191,7 +195,8 @@ class DetectionJob:
         """Let batch norm's running statistics be those of the weights as they are now (PreciseBN)."""
         count = self.settings.protocol.statistics
         if count:
-            with self.loader(self.seed + STATISTICS_SEED, count) as loader, self._computing():
+            seed = self.seed + STATISTICS_SEED
+            with self.loader(seed, count) as loader, self._computing(), self._drawing(seed):
                 precise_bn.recompute(self.detector, self._pieces(loader.epoch(0)), self.ranks)
 
     def _pieces(self, batches: Iterator[DetectionBatch]) -> Iterator[DetectionBatch]:
@@ -260,6 +265,10 @@ class DetectionJob:
     def _computing(self) -> Iterator[None]:
         with autocast(self.device, self.settings.protocol.precision), memory_explained(self._less_memory()):
             yield
+
+    def _drawing(self, seed: int) -> AbstractContextManager[None]:
+        """What a backbone draws in training, as drop path does, is of a seed and differs between ranks."""
+        return own_generator(seed + (self.ranks.rank << 32), self.device)
 
     def _note(self, problems: Any, split: str) -> None:
         self.problems += [Problem(problem.name, problem.reason, split) for problem in problems]

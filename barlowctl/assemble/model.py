@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from barlowctl.model import (
     choose_attention,
     frozen_modules,
     frozen_parameters,
+    own_generator,
     recompute_activations,
     takes_any_size,
 )
@@ -112,21 +112,6 @@ def begin_method(recipe: Recipe, context: Context | None = None) -> Method:
     """
     torch.manual_seed(recipe.seed)
     return draw_method(recipe, context)
-
-
-@contextmanager
-def own_generator(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
-    """What is drawn inside changes nothing outside: torch's generators are afterwards as they were.
-
-    Args:
-        seed: of torch's CPU generator inside, by which weights are drawn; None: it goes on from where it is.
-        device: the generator of this GPU is kept too; None: nothing is drawn on one.
-    """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-        yield
 
 
 def draw_method(recipe: Recipe, context: Context | None = None) -> Method:

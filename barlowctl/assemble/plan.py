@@ -13,14 +13,14 @@ from barlowctl.assemble.first_lines import describe_images, describe_start, firs
 from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import build_method, move_to_device, own_generator
+from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
-from barlowctl.model import Footprint, estimate_memory
+from barlowctl.model import Footprint, estimate_memory, own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 

@@ -22,6 +22,7 @@ import torch
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, operations
 from barlowctl.locks import holding
+from barlowctl.model import own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 
@@ -63,7 +64,7 @@ def choose(
         return Precision(requested, requested)
     if earlier is not None and earlier.requested == requested:
         return earlier
-    with torch.random.fork_rng(devices=[]), one_thread():
+    with own_generator(), one_thread():
         return time_steps()
 
 

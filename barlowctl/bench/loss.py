@@ -29,6 +29,7 @@ from barlowctl.bench.channel import serve_answers
 from barlowctl.bench.loss_contests import check_rows, contest_of
 from barlowctl.bench.loss_libraries import PACKAGES, Loss
 from barlowctl.errors import UserError
+from barlowctl.model import own_generator
 from barlowctl.objective import choose_form
 from barlowctl.recipe.objectives import DEFAULT
 
@@ -47,8 +48,7 @@ def loss_named(name: str, method: str = DEFAULT) -> Loss:
 def checked_value(name: str, method: str = DEFAULT) -> float:
     """A row's loss of inputs that are the same for all, in float64, by the method's factor the published one."""
     contest, before = contest_of(method), torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+    with own_generator(seed=1):
         inputs = contest.inputs(*CHECKED, torch.device("cpu"), torch.float64)
         torch.set_default_dtype(torch.float64)  # of what a loss makes in itself, such as a batch norm
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, cast, get_args
 
-import torch
 from torch import nn
 
 from barlowctl.datasets import IMAGENET
@@ -20,6 +19,7 @@ from barlowctl.detect.rpn import ProposalNetwork
 from barlowctl.detect.settings import PAPER, Head, ModelSettings
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
+from barlowctl.model import own_generator
 
 
 def build(
@@ -50,8 +50,7 @@ def build(
         raise UserError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}", allowed=", ".join(get_args(Head)))
     if masks:
         pycocotools_mask()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_generator(seed):
         settings = settings.of_head(cast(Head, head))
         parts = (_c4 if head == "c4" else _fpn)(backbone, num_classes, masks, settings)
     return Detection(

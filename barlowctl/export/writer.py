@@ -17,6 +17,7 @@ from barlowctl.export.exported import ExportedModel, ExportReport
 from barlowctl.export.formats import Format, format_named
 from barlowctl.export.weights import state_dict
 from barlowctl.files import atomic_write
+from barlowctl.model import own_generator
 from barlowctl.output_paths import check_folder, free
 
 # Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
@@ -133,7 +134,7 @@ def _projector_path(path: Path, format: Format) -> Path:
 def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
     """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    with torch.random.fork_rng(devices=[]):  # the fresh model draws weights before it has those of the file
+    with own_generator():  # the fresh model draws weights before it has those of the file
         exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded: nn.Module = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
@@ -156,7 +157,7 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
 def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
     """The line for a new classifier, if it works on what was loaded; a few of timm's models refuse a new one."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), own_generator():
             exec(compile(line, "<fine-tuning>", "exec"), namespace)
             scores = namespace["model"](images)
     except Exception:  # whatever that model raises: the export holds what it promises without the line

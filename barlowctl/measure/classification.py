@@ -22,7 +22,6 @@ from barlowctl.assemble.data import build_loader
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.labelled import Labelled
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.data.images.unreadable import OnMeasuring, Problem
 from barlowctl.data.loaders.base import ViewLoader
@@ -33,7 +32,7 @@ from barlowctl.measure.drop_path import with_drop_path
 from barlowctl.measure.protocol import classifier, optimizer, training_view
 from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
-from barlowctl.model import Preprocessing, feature_width
+from barlowctl.model import Preprocessing, feature_width, own_generator
 from barlowctl.recipe.protocol import Protocol
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
@@ -148,7 +147,7 @@ class _Fit:
         except (SafetensorError, KeyError, UserError) as damaged:
             self.emit(Notice(f"'{folder}' is damaged ({one_line(damaged)}): its test images are scored again"))
         folder.mkdir(parents=True, exist_ok=True)
-        with rundir.lock(folder), own_generator(device=self.device):
+        with rundir.lock(folder), own_generator(self.seed, self.device):
             method = self._build()
             chosen = self._precision(method, precision.recorded_by(folder))
             about = {**identity, "precision": precision.record(chosen, self.device)}
@@ -174,7 +173,6 @@ class _Fit:
     def _build(self) -> Classifier:
         drop_path = 0.0 if self.protocol.frozen else self.protocol.drop_path
         backbone = with_drop_path(self.subject, drop_path).to(self.device)
-        torch.manual_seed(self.seed)
         try:
             width = feature_width(backbone)
         except AttributeError:  # no timm model: what it returns for one image says it

@@ -7,9 +7,9 @@ import copy
 from timm.layers.drop import DropPath
 from torch import nn
 
-from barlowctl.assemble.model import own_generator
 from barlowctl.errors import UserError
 from barlowctl.measure.subjects import Subject
+from barlowctl.model import own_generator
 
 
 def with_drop_path(subject: Subject, rate: float) -> nn.Module:

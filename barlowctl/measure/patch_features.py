@@ -16,11 +16,10 @@ from torch import nn
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import own_generator
 from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.errors import UserError
 from barlowctl.measure.subjects import Subject
-from barlowctl.model import Preprocessing
+from barlowctl.model import Preprocessing, own_generator
 from barlowctl.model.feature_maps import FeatureMaps
 
 PIXELS = 16 * 224**2  # of a batch

@@ -15,13 +15,13 @@ from torch import nn
 
 from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
-from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, own_generator, preprocessing_of
+from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
 from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.export import ExportedModel, read_export, read_official
-from barlowctl.model import Preprocessing, check_input, pooled_otherwise
+from barlowctl.model import Preprocessing, check_input, own_generator, pooled_otherwise
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe

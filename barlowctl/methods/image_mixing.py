@@ -28,6 +28,9 @@ class ImageMixing(nn.Module):
     Args:
         mixup, cutmix: parameters of the distributions; 0: not that one. One of them is above 0.
         probability: of a batch being mixed. cutmix_share: of CutMix where both are above 0.
+
+    Raises:
+        ValueError: none of them is above 0.
     """
 
     mixup_shares: Tensor
@@ -35,7 +38,8 @@ class ImageMixing(nn.Module):
 
     def __init__(self, mixup: float, cutmix: float, probability: float = 1.0, cutmix_share: float = 0.5) -> None:
         super().__init__()
-        assert mixup > 0.0 or cutmix > 0.0
+        if not (mixup > 0.0 or cutmix > 0.0):
+            raise ValueError(f"mixup {mixup:g} and cutmix {cutmix:g}: one of them is above 0")
         self.probability = probability
         self.cutmix_share = cutmix_share if mixup and cutmix else float(cutmix > 0.0)
         for name, alpha in (("mixup_shares", mixup), ("cutmix_shares", cutmix)):

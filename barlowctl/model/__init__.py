@@ -17,6 +17,7 @@ from barlowctl.model.backbone import (
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
+from barlowctl.model.generators import own_generator
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
@@ -52,6 +53,7 @@ __all__ = [
     "frozen_parameters",
     "in_mode",
     "last_map_shape",
+    "own_generator",
     "pooled_otherwise",
     "recompute_activations",
     "split_batch_norm",

@@ -19,12 +19,12 @@ from typing import Literal, get_args
 
 from barlowctl.assemble.job import optimizer_of, prepare
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import own_generator
 from barlowctl.assemble.resolve import steps_per_epoch
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import write_text
 from barlowctl.locks import holding
+from barlowctl.model import own_generator
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import not_writable, read_record

@@ -23,7 +23,7 @@ from barlowctl.assemble.data import (
 from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.labelled import check_labelled
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.assemble.model import build_method, move_to_device, own_generator
+from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, operations
@@ -32,7 +32,7 @@ from barlowctl.data.views.spec import Spec
 from barlowctl.datasets import DATASETS, training_images
 from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
-from barlowctl.model import feature_width
+from barlowctl.model import feature_width, own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import Cell
 

@@ -14,6 +14,7 @@ from barlowctl.errors import RunStopped
 from barlowctl.train import checkpoint
 from tests.detect import jobs
 from tests.detect.conftest import Shapes
+from tests.detect.detectors import narrow_resnet
 from tests.dist import gang
 
 pytest.importorskip("pycocotools.mask")
@@ -61,6 +62,24 @@ def test_a_test_between_two_steps_changes_nothing(shapes: Shapes, tmp_path: Path
     )
     tested.take_statistics()
     assert measured[-1] == named(tested.scores(tested.test()))
+
+
+def test_branches_are_left_out_by_the_seed_alone(shapes: Shapes, tmp_path: Path) -> None:
+    """Neither what was drawn before nor a test between two steps changes it, and nothing outside is changed."""
+
+    def losses(past: int, *overrides: str) -> list[float]:
+        made = jobs.job(str(shapes.coco), jobs.settings("coco", *overrides))
+        made.backbone = narrow_resnet(drop_path_rate=0.5)
+        torch.manual_seed(past)
+        before = torch.get_rng_state()
+        taken, _ = jobs.train(made, tmp_path / f"{past}")
+        made.take_statistics()
+        assert torch.equal(torch.get_rng_state(), before)
+        return taken
+
+    first = losses(1)
+    assert losses(2) == first == losses(3, "test_every=3")
+    assert first != jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "whole")[0]
 
 
 def test_micro_batches_take_fewer_images_at_once_and_train_on_all(shapes: Shapes, tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def test_shares_have_the_distribution_they_are_named_for(alpha: float) -> None:
     expected = beta.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, alpha, alpha)
     for mixing in (ImageMixing(alpha, 0.0).mixup_shares, ImageMixing(0.0, alpha).cutmix_shares):
         np.testing.assert_allclose(mixing.numpy(), expected, atol=5e-7)
+    with pytest.raises(ValueError, match="one of them is above 0"):
+        ImageMixing(0.0, 0.0)
 
 
 def test_how_often_a_batch_is_mixed_and_by_which_of_the_two() -> None:
