@@ -16,11 +16,14 @@ from barlowctl.train.gradient_sync import GradientSync
 from tests.detect import detectors
 
 SIZES = [(64, 96), (64, 80), (48, 96)]
+Case = tuple[str, ModelSettings, int]
+"""Head, settings, images of a batch."""
 
 
-def whole_batch() -> DetectionBatch:
-    """Three images, of which the first has no object: the first of two ranks has no foreground."""
-    batch = replace(detectors.batch(SIZES), canvas=(64, 96))
+def whole_batch(images: int) -> DetectionBatch:
+    """Of the images the first has no object: where it is alone on a rank, that has no foreground."""
+    sizes = [SIZES[number % len(SIZES)] for number in range(images)]
+    batch = replace(detectors.batch(sizes), canvas=(64, 96))
     batch.targets[0] = DetectionTarget(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), ())
     targets = [replace(of_image, boxes=of_image.boxes.double()) for of_image in batch.targets]
     return replace(batch, targets=targets)
@@ -38,17 +41,17 @@ def share(batch: DetectionBatch, ranks: Ranks) -> DetectionBatch:
     )
 
 
-def steps(ranks: Ranks, cases: list[tuple[str, ModelSettings]]) -> list[tuple[list[float], dict[str, np.ndarray]]]:
-    """`step` of each head and settings."""
-    return [step(ranks, head, settings) for head, settings in cases]
+def steps(ranks: Ranks, cases: list[Case]) -> list[tuple[list[float], dict[str, np.ndarray]]]:
+    """`step` of each case."""
+    return [step(ranks, *case) for case in cases]
 
 
-def step(ranks: Ranks, head: str, settings: ModelSettings) -> tuple[list[float], dict[str, np.ndarray]]:
+def step(ranks: Ranks, head: str, settings: ModelSettings, images: int) -> tuple[list[float], dict[str, np.ndarray]]:
     """Terms, gradients and running statistics of a step, and statistics of PreciseBN, in float64."""
     model = detectors.detector(settings=settings, ranks=ranks, head=head).double().train()
     synchronize_batch_norm(model, ranks, torch.device("cpu"))
     sync = GradientSync(ranks, list(model.parameters()))
-    own = share(whole_batch(), ranks)
+    own = share(whole_batch(images), ranks)
     terms = model(own)
     sync.start()
     terms.loss.backward()

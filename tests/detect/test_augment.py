@@ -90,11 +90,12 @@ def test_a_flip_mirrors_pixels_boxes_and_outlines_alike() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_boxes_are_scaled_by_what_the_rounded_size_comes_to(flip: bool) -> None:
+    """333 x 500 becomes 480 x 720.72..., which is 721: the two sides have factors of their own."""
     objects = annotation((10.5, 20, 100, 50.25), polygons=[[[10.5, 20, 100, 20, 50, 50.25]]])
-    boxes, _, polygons = distort_objects(objects, (375, 500), Distortion(480, 640, flip))
-    x = np.array([10.5, 100, 50]) * 640 / 500
-    x = 640 - x if flip else x
-    y = np.array([20, 50.25]) * 480 / 375
+    boxes, _, polygons = distort_objects(objects, (333, 500), Distortion(*resized_size(333, 500, 480, 1333), flip))
+    x = np.array([10.5, 100, 50]) * 721 / 500
+    x = 721 - x if flip else x
+    y = np.array([20, 50.25]) * 480 / 333
     np.testing.assert_allclose(boxes, [[x[:2].min(), y[0], x[:2].max(), y[1]]], rtol=1e-6)
     assert polygons is not None
     np.testing.assert_allclose(polygons[0][0], np.stack([x, y[[0, 0, 1]]], axis=1), rtol=1e-6)

@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("pycocotools")
 
+from barlowctl.detect.coco import CocoImages
+from barlowctl.detect.coco_json import read_document
 from barlowctl.detect.coco_metric import NAMES, evaluate, evaluate_results
 from barlowctl.detect.coco_results import write_results
 from barlowctl.detect.detections import Detections
@@ -115,6 +117,41 @@ def test_many_random_cases_agree_with_pycocotools() -> None:
 def test_faster_coco_eval_agrees_too() -> None:
     pytest.importorskip("faster_coco_eval")
     assert compare(range(100), "faster_coco_eval") > 1300
+
+
+def compare_files(seeds: range, folder: Path) -> int:
+    """The twelve numbers of an annotation file and of the file of results that is written, which pycocotools opens."""
+    defined = 0
+    for seed in seeds:
+        images, predictions, truth, results = case_of(seed)
+        if not results or not truth["annotations"]:
+            continue
+        truth["categories"].reverse()  # labels follow the numbers, not the file
+        file = folder / f"{seed}.json"
+        file.write_text(json.dumps(truth))
+        for image in truth["images"]:
+            (folder / image["file_name"]).touch()
+        opened = CocoImages(folder, "test", read_document(file), folder)
+        assert (opened.classes, opened.category_ids) == (images.classes, images.category_ids)
+        scores = evaluate(opened, predictions)
+        write_results(folder / "results.json", opened, predictions)
+        entries = json.loads((folder / "results.json").read_text())
+        for kind, computed in (("bbox", scores.box), ("segm", scores.mask)):
+            assert computed is not None
+            expected = called_directly("pycocotools.coco", json.loads(file.read_text()), entries, kind)
+            for name, value in zip(NAMES, expected.stats.tolist(), strict=True):
+                assert math.isnan(computed[name]) if value == -1 else abs(computed[name] / 100 - value) <= 1e-12
+                defined += value not in (-1, 0, 1)
+    return defined
+
+
+def test_files_are_measured_as_pycocotools_measures_them(tmp_path: Path) -> None:
+    assert compare_files(range(400, 410), tmp_path) > 100
+
+
+@pytest.mark.slow
+def test_many_files_are_measured_as_pycocotools_measures_them(tmp_path: Path) -> None:
+    assert compare_files(range(410, 610), tmp_path) > 2500
 
 
 def test_random_cases_have_what_they_promise() -> None:

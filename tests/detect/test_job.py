@@ -24,21 +24,30 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
     return dict(checkpoint.load_latest(folder / "checkpoints").state.model)
 
 
-def test_it_goes_on_bit_for_bit(shapes: Shapes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stops", [(3,), *(pytest.param(stops, marks=pytest.mark.slow) for stops in ((1,), (2,), (4,), (5,), (1, 2, 4)))]
+)
+def test_it_goes_on_bit_for_bit(shapes: Shapes, tmp_path: Path, stops: tuple[int, ...]) -> None:
+    """Stopped after any step, once or more often."""
     whole, _ = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "whole")
     assert len(whole) == jobs.ITERATIONS
-    with pytest.raises(RunStopped):
-        jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "parts", lambda steps: steps == 3)
+    before = 0
+    for stop in stops:
+        count = stop - before
+        with pytest.raises(RunStopped):
+            jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "parts", count.__eq__)
+        before = stop
     rest, _ = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "parts")
-    assert rest == whole[3:]
+    assert rest == whole[before:]
     expected, resumed = state(tmp_path / "whole"), state(tmp_path / "parts")
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
 
 
-def test_two_ranks_train_and_detect_what_one_does(shapes: Shapes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_ranks_train_and_detect_what_one_does(shapes: Shapes, tmp_path: Path, size: int) -> None:
     """In float64; images of a batch, of PreciseBN's and of the test are shared by the ranks."""
     expected = jobs.everything(ALONE, str(shapes.coco), str(tmp_path / "alone"))
-    for rank in gang.together(jobs.everything, 2, str(shapes.coco), str(tmp_path / "together")):
+    for rank in gang.together(jobs.everything, size, str(shapes.coco), str(tmp_path / "together")):
         np.testing.assert_allclose(rank["losses"], expected["losses"], rtol=1e-6)
         for part in ("trained", "tested"):
             for name, value in expected[part].items():

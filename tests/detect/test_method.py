@@ -8,10 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from barlowctl.datasets import IMAGENET
+from barlowctl.detect.batch import DetectionTarget
+from barlowctl.detect.losses import DetectionTerms
 from barlowctl.detect.method import Detection
+from barlowctl.distributed import ALONE
+from barlowctl.methods import Targets
+from barlowctl.train.gradient import Gradient
 from tests.detect import detectors
 from tests.oracles import detection as oracle
 
@@ -45,6 +50,33 @@ def test_the_proposal_networks_losses_are_divided_by_the_anchors_that_a_sample_h
         sampled += sum(label >= 0 for label in labels)
     assert 300 < sampled < 2 * len(anchors)
     assert model(batch).objectness.item() == pytest.approx(math.log(2) * sampled / 2000, rel=1e-6)
+
+
+def test_micro_batches_have_the_whole_batchs_losses_and_gradients_but_for_batch_norm_and_masks() -> None:
+    """Without batch norm. Masks are divided part by part, as detectron2 divides them on each GPU."""
+
+    def step(micro_batch: int) -> tuple[DetectionTerms, list[Tensor]]:
+        backbone = detectors.narrow_resnet(norm_layer=lambda channels, **_: nn.GroupNorm(1, channels))
+        settings = replace(detectors.SMALL, extra_norm=False)
+        model = detectors.detector(backbone=backbone, settings=settings).double().train()
+        gradient = Gradient(
+            model, to_input=None, device=torch.device("cpu"), precision="fp32", ranks=ALONE, micro_batch=micro_batch,
+            scaler=torch.amp.GradScaler("cpu", enabled=False),
+        )  # fmt: skip
+        whole = detectors.batch([(64, 96), (64, 80), (48, 96)])
+        targets = [replace(of_image, boxes=of_image.boxes.double()) for of_image in whole.targets]
+        targets[0] = DetectionTarget(torch.zeros(0, 4).double(), torch.zeros(0, dtype=torch.int64), ())
+        batch = replace(whole, targets=targets, canvas=(64, 96))
+        terms = gradient(batch, Targets.unlabelled(len(batch), torch.device("cpu")))
+        rpn = [p.grad for p in model.rpn.parameters() if p.grad is not None]
+        return terms, rpn  # type: ignore[return-value]
+
+    (whole, of_whole), (parts, of_parts) = step(0), step(1)
+    for name in ("objectness", "rpn_box", "classification", "box"):
+        assert getattr(parts, name).item() == pytest.approx(getattr(whole, name).item(), rel=1e-12)
+    for one, other in zip(of_whole, of_parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert parts.mask.item() == pytest.approx(whole.mask.item() * 2 / 3, rel=1e-3)  # one of three has no foreground
 
 
 def test_an_image_without_outlines_trains_its_boxes() -> None:

@@ -1,4 +1,4 @@
-"""Two ranks are one: terms, gradients, statistics, with unequally many RoIs and no foreground on one of them."""
+"""Several ranks are one: terms, gradients, statistics, with unequally many RoIs and no foreground on one of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tests.dist.gang import together
 pytest.importorskip("pycocotools.mask")
 
 
-def test_two_ranks_are_one() -> None:
+@pytest.mark.parametrize(("size", "images"), [(2, 3), pytest.param(4, 5, marks=pytest.mark.slow)])
+def test_several_ranks_are_one(size: int, images: int) -> None:
     small = replace(detectors.SMALL, box_features=16, before_nms=detectors.SMALL.proposals)
-    cases = [("c4", small), ("c4", replace(small, recompute=True)), ("fpn", small)]
-    alone, of_ranks = ranks.steps(ALONE, cases), together(ranks.steps, 2, cases)
+    cases = [("c4", small, images), ("c4", replace(small, recompute=True), images), ("fpn", small, images)]
+    alone, of_ranks = ranks.steps(ALONE, cases), together(ranks.steps, size, cases)
     for number, (terms, values) in enumerate(alone):
         assert min(terms) > 0
         for own_terms, own_values in (results[number] for results in of_ranks):
