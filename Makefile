@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST
 
 study-adaptation: data ## weights of half of the classes adapted to the other half; half an hour of a core, goes on when stopped
 	$(BIN)/python docs/study/adaptation.py studies/adaptation --results docs/study/adaptation
+
+study-recipes: data ## each small recipe as it ships against its random backbone; 5 CPU-hours, goes on when stopped
+	$(BIN)/python docs/study/recipes.py studies/recipes --results docs/study/recipes
 
 colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,500 tiles with classes, packed
 	@[ -d studies/colour-tiles-pictures ] || $(BIN)/python docs/study/colour_tiles.py studies/colour-tiles-pictures
