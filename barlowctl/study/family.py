@@ -15,11 +15,20 @@ from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.recipe import catalog, load, objectives
 from barlowctl.recipe.schema import Recipe
 
-NAMES = (*objectives.METHODS, "multicrop-barlow-twins")
-"""What can be compared: the methods, and Barlow Twins with small views, which has a recipe of its own in a family."""
+MULTI_CROP = {"barlow-twins": "multicrop-barlow-twins", "swav": "swav-multicrop"}
+"""Methods that take small views beside the first two -> what they are called with them."""
+
+NAMES = (*objectives.METHODS, *MULTI_CROP.values())
+"""What can be compared: the methods, and those with small views, which have recipes of their own in a family."""
 
 SMALL = 64
 """Pixels: views of at most this side take the settings for small images."""
+
+
+def name_of(recipe: Recipe) -> str:
+    """Which of `NAMES` a recipe is of."""
+    method = recipe.objective.name
+    return MULTI_CROP.get(method, method) if recipe.views.small.count else method
 
 
 def shipped() -> list[str]:

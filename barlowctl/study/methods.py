@@ -15,7 +15,7 @@ from typing import Any
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe import load, objectives
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.family import NAMES, Family
+from barlowctl.study.family import NAMES, Family, name_of
 from barlowctl.study.length import scaled, within_training
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Override, Settings, Variant, overridden
@@ -29,9 +29,10 @@ TABLE_1: Mapping[str, tuple[float | None, float | None]] = {
     "simsiam": (71.3, None),
     "swav": (71.8, None),
     "byol": (74.3, 91.6),
+    "swav-multicrop": (75.3, None),
     "barlow-twins": (73.2, 91.0),
 }
-"""Linear top-1 and top-5 of ResNet-50 on ImageNet, as Table 1 prints them (SwAV: without multi-crop)."""
+"""Linear top-1 and top-5 of ResNet-50 on ImageNet, as Table 1 prints them."""
 
 STUDIES = ("drop-aug", "batch-size", "projector")
 """Studies that any method can have: the others change what only Barlow Twins has."""
@@ -68,12 +69,12 @@ def parse(text: str, family: Family) -> list[str]:
 def settings_of(method: str, base: Recipe, family: Family) -> Settings | None:
     """What turns the base recipe into one of that method: the method's own settings in its family.
 
-    None for the base recipe's own method, which stays as it is.
+    None for the base recipe's own method (without or with small views), which stays as it is.
 
     Raises:
         UserError: the family has no recipe of the method, or one of another method under its name.
     """
-    if method == base.objective.name:
+    if method == name_of(base):
         return None
     name = family.find(method)
     own, reference = load.load(name), family.reference(base)
@@ -110,7 +111,7 @@ def toml(value: Any) -> str:
 
 def compare(names: Sequence[str], base: Recipe, family: Family) -> Study:
     """Table 1: the chosen methods on the base recipe; they are compared with its own method."""
-    own = base.objective.name
+    own = name_of(base)
     chosen = names if own in names else [own, *names]
     settings = {name: settings_of(name, base, family) for name in chosen}
     variants = [
@@ -130,7 +131,7 @@ def across(build: Callable[[Recipe], Study], names: Sequence[str], base: Recipe,
     A variant's changes are those of the study built for the method's recipe (its learning rates, its projector), and
     come after what makes it that method. Variants of the base recipe's own method keep their names.
     """
-    own = base.objective.name
+    own = name_of(base)
     order = [own] * (own in names) + [name for name in names if name != own]
     variants: list[Variant] = []
     studies: list[Study] = []

@@ -16,7 +16,7 @@ from barlowctl.recipe import load
 from barlowctl.study import methods, studies
 from barlowctl.study.cells import write_results
 from barlowctl.study.directory import Cell, StudyDirectory
-from barlowctl.study.family import Family, fitting
+from barlowctl.study.family import Family, fitting, name_of
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_make_names_studies_of_methods_that_can_be_run(checkout: Path, target: s
             else methods.compare(names, base, family)
         )
         cells = StudyDirectory(Path("nowhere"), base, (study,), (0,)).cells
-        assert {cell.recipe.objective.name for cell in cells} == {name.removeprefix("multicrop-") for name in names}
+        assert {name_of(cell.recipe) for cell in cells} == set(names)
 
 
 def test_a_method_without_a_matrix_c_has_no_number_there(generator: Any, checkout: Path, tmp_path: Path) -> None:

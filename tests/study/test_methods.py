@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
+from barlowctl.eval import published
 from barlowctl.recipe import catalog, load, objectives
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study import budget, figure, methods, studies, table
@@ -311,3 +312,31 @@ def test_small_views_are_compared_beside_two_views(base: Recipe) -> None:
     assert recipe.objective.name == "barlow-twins"
     assert recipe.views.small == load.load("fashion-mnist-multicrop-barlow-twins").views.small
     assert recipe.views.small.count > 0
+
+
+def test_every_row_of_table_1_is_a_method_that_can_be_compared(base: Recipe) -> None:
+    assert sorted(methods.TABLE_1.values(), key=str) == sorted((row.values for row in published.LINEAR.rows), key=str)
+    names = methods.parse("all", Family("fashion-mnist"))
+    rows = {variant.name: variant for variant in methods.compare(names, base, Family("fashion-mnist")).variants}
+    assert {name: rows[name].published for name in methods.TABLE_1} == methods.TABLE_1
+    assert set(rows) == set(methods.parse("all", Family("resnet50"))) == set(NAMES)
+    with_small_views = rows["swav-multicrop"].recipe(base)
+    assert (rows["swav"].published[0], rows["swav-multicrop"].published[0]) == (71.8, 75.3)
+    assert with_small_views.views.small == load.load("fashion-mnist-swav-multicrop").views.small
+    assert (with_small_views.objective.name, with_small_views.views.small.count) == ("swav", 2)
+
+
+@pytest.mark.parametrize("method", ["swav", "barlow-twins"])
+def test_a_base_with_small_views_stands_beside_the_same_method_without(method: str) -> None:
+    family = Family("fashion-mnist")
+    name = {"swav": "swav-multicrop", "barlow-twins": "multicrop-barlow-twins"}[method]
+    base = load.load(family.find(name))
+    study = methods.compare([method], base, family)
+    assert [(variant.name, variant.published[0]) for variant in study.variants] == [
+        (name, methods.TABLE_1.get(name, (None,))[0]),
+        (method, methods.TABLE_1[method][0]),
+    ]
+    plain, own = study.variants[1].recipe(base), load.load(family.find(method))
+    assert study.variants[0].recipe(base) == base
+    assert (plain.objective.name, plain.optimizer, plain.views.first) == (method, own.optimizer, own.views.first)
+    assert plain.views.small.count == 0
