@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from barlowctl.export.keys import without_classifier
-from barlowctl.export.torchvision_keys import from_torchvision
+from barlowctl.export.torchvision_keys import from_torchvision, with_sides_of_one
 
 Shape = tuple[int, ...]
 COUNTERS = "num_batches_tracked"
@@ -57,20 +57,29 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
     expected = network.state_dict()
     prefix, own = _within(expected, weights)
     outside = [key for key in weights if not key.startswith(prefix)]
+    own = with_sides_of_one(own, expected)
+    theirs = from_torchvision(own, expected)
+    if theirs and _fitting(expected, theirs) > _fitting(expected, own):
+        own = theirs
+    shapes = {key: value.shape for key, value in own.items()}
     if converted := _converted(network, expected, own, weights):
         own = converted
     selected = without_classifier(expected, own)
     outside += [prefix + key for key in own if key not in selected]
     taken: dict[str, Tensor] = {}
+    reshaped: dict[str, tuple[Shape, Shape]] = {}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
     for key, target in expected.items():
         if key not in selected:
             continue
         value = selected[key]
+        before = shapes.get(key, value.shape)
         if value.shape != target.shape and key in _first_layer(network, expected):
             value = _other_channels(value, target, channels)
         if value.shape == target.shape:
             taken[key] = value
+            if before != target.shape:
+                reshaped[key] = (tuple(before), tuple(target.shape))
         else:
             misshapen[key] = (tuple(value.shape), tuple(target.shape))
     parts = {key.partition(".")[0] for key in expected}
@@ -78,11 +87,7 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
     outside += [prefix + key for key in strangers if key.partition(".")[0] not in parts]
     return Match(
         taken,
-        {
-            key: (tuple(before.shape), tuple(value.shape))
-            for key, value in taken.items()
-            if (before := weights.get(prefix + key)) is not None and before.shape != value.shape
-        },
+        reshaped,
         tuple(key for key in expected if key not in taken),
         misshapen,
         tuple(prefix + key for key in strangers if key.partition(".")[0] in parts),
@@ -117,19 +122,17 @@ def _converted(
 ) -> dict[str, Tensor] | None:
     """The weights under timm's names and for the network's image size; None: no better.
 
-    torchvision's names are known here. The rest is timm's own reader of a family, which it keeps as
-    `checkpoint_filter_fn` beside the network's class. That is written for files of a few known kinds, and may raise
-    anything on others.
+    By timm's own reader of a family, which it keeps as `checkpoint_filter_fn` beside the network's class. That is
+    written for files of a few known kinds, and may raise anything on others.
     """
     before = _fitting(expected, own)
     if before == (len(expected), len(expected)):
         return None
-    best = from_torchvision(own, expected)
-    before = max(before, _fitting(expected, best or {}))
     convert = getattr(sys.modules.get(type(network).__module__), "checkpoint_filter_fn", None)
     if convert is None:
-        return best
-    for candidate in (best or own, weights):
+        return None
+    best = None
+    for candidate in (own, weights):
         try:
             made = {str(key): value for key, value in convert(dict(candidate), network).items()}
         except Exception:

@@ -224,21 +224,32 @@ def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
     )
 
 
-KNOWN_NETWORKS = (
-    *OFFICIAL_NAMES, "resnext50_32x4d", "wide_resnet101_2", "vit_tiny_patch16_224", "vit_small_patch16_224",
-    "vit_base_patch16_224", "vit_large_patch16_224", "convnext_tiny", "convnext_small", "convnext_base",
-)  # fmt: skip
-"""Whose weights are recognised where a file does not say which network it holds."""
+_SIZES = ("small", "base", "large")
+KNOWN_NETWORKS: Mapping[tuple[str, ...], Sequence[str]] = {
+    ("layer1.0.",): (*OFFICIAL_NAMES, "resnext50_32x4d", "wide_resnet101_2"),
+    ("cls_token", "class_token"): (
+        *(f"vit_{size}_patch16_224" for size in ("tiny", *_SIZES)), "vit_base_patch32_224",
+        *(f"deit_{size}_distilled_patch16_224" for size in ("tiny", "small", "base")),
+        *(f"vit_{size}_patch14{registers}_dinov2" for registers in ("", "_reg4") for size in _SIZES),
+    ),
+    ("stem.0.", "downsample_layers.0.0.", "features.0.0."): ("convnext_tiny", "convnext_small", "convnext_base"),
+}  # fmt: skip
+"""Whose weights are recognised where a file does not say which network it holds, by what stands in keys of theirs."""
 
 
 def _recognised(weights: Weights) -> Network | None:
     """The usual network that the weights are all of; None: it is another one."""
-    for name in KNOWN_NETWORKS:
-        with torch.device("meta"):
-            network = build_backbone(name, in_chans=3)
-        on_meta = {key: value.to("meta") for key, value in weights.backbone.items()}
-        if match(network, on_meta).complete:
-            return Network(name, "default", {})
+    on_meta = {key: value.to("meta") for key, value in weights.backbone.items()}
+    for parts, names in KNOWN_NETWORKS.items():
+        if not any(part in key for part in parts for key in on_meta):
+            continue
+        for name in names:
+            with torch.device("meta"):
+                network = build_backbone(name, in_chans=3)
+            matched = match(network, on_meta)
+            filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]
+            if matched.complete and all(before[2:] == after[2:] for before, after in filters):  # 14 x 14 are not 16 x 16
+                return Network(name, "default", {})
     return None
 
 

@@ -135,7 +135,8 @@ def _read(path: Path, what: str) -> Weights:
             next="download it, and name the file with --init",
         )
     if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
-        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
+        why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"
+        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")
     return _of_timm(what)
 
 

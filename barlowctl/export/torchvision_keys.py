@@ -49,7 +49,7 @@ def to_torchvision(weights: Mapping[str, Tensor], names: Names, expected: Mappin
     Args:
         expected: of these shapes, where they differ in sides of 1 only: a layer scale, a convolution of 1 x 1.
     """
-    return _shaped({_renamed(key, names): value for key, value in weights.items()}, expected)
+    return with_sides_of_one({_renamed(key, names): value for key, value in weights.items()}, expected)
 
 
 def from_torchvision(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -61,10 +61,11 @@ def from_torchvision(weights: Mapping[str, Tensor], expected: Mapping[str, Tenso
     if not ({"class_token", "features.0.0.weight"} & weights.keys() and names[-1][1].format("weight") in weights):
         return None
     back = tuple((theirs, ours) for ours, theirs in names)
-    return _shaped({_renamed(key, back): value for key, value in weights.items()}, expected)
+    return with_sides_of_one({_renamed(key, back): value for key, value in weights.items()}, expected)
 
 
-def _shaped(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_sides_of_one(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, those that differ from `expected` in sides of 1 only in its shapes: a linear layer, as a 1 x 1."""
     shapes = {key: value.shape for key, value in expected.items()}
     return {
         key: value.reshape(shapes[key]) if key in shapes and _sides(value.shape) == _sides(shapes[key]) else value

@@ -104,7 +104,9 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}{key} is {value!r}. Allowed: a section with keys of its own, as in [{key}]."
         case "tuple_type" | "list_type":
-            return f"{where}{key} is {value!r}. Allowed: a list, e.g. [{value!r}]."
+            like_one = isinstance(value, str) and value.startswith("[")
+            example = "[0.5, 1.0] or ['a', 'b']: TOML, with a digit before the point" if like_one else f"[{value!r}]"
+            return f"{where}{key} is {value!r}. Allowed: a list, e.g. {example}."
         case _:
             message = problem["msg"].removeprefix("Input should be ")
             return f"{where}{key} is {value!r}. Allowed: {message}."

@@ -80,7 +80,7 @@ def test_batch_norms_counters_may_be_missing_as_in_files_of_early_versions() -> 
     assert match(resnet(), weights).complete
 
 
-@pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 3), (3, 5)])
+@pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 3), (3, 4), (3, 5)])
 def test_the_first_layer_is_made_for_other_channels_as_timm_does(old: int, new: int) -> None:
     weights = resnet(1, old).state_dict()
     matched = match(resnet(0, new), weights, channels=old)
@@ -89,6 +89,16 @@ def test_the_first_layer_is_made_for_other_channels_as_timm_does(old: int, new: 
     torch.testing.assert_close(matched.taken["conv1.0.weight"], expected)
     shapes = (tuple(weights["conv1.0.weight"].shape), tuple(expected.shape))
     assert dict(matched.reshaped) == ({} if old == new else {"conv1.0.weight": shapes})
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 1), (4, 3), (1, 3), (1, 4)])
+def test_the_first_layer_of_other_channels_is_summed_or_repeated_and_scaled(old: int, new: int) -> None:
+    """timm's rule, for old numbers of channels that its function does not take."""
+    weights = resnet(1, old).state_dict()
+    filters = weights["conv1.0.weight"]
+    columns = [filters[:, number % old] for number in range(new)]
+    expected = filters.sum(1, keepdim=True) if new == 1 else torch.stack(columns, 1) * old / new
+    torch.testing.assert_close(match(resnet(0, new), weights).taken["conv1.0.weight"], expected)
 
 
 def test_grey_weights_give_on_grey_pictures_in_colour_what_they_gave() -> None:
@@ -128,9 +138,43 @@ def test_the_authors_convnext_is_read_by_timms_converter() -> None:
     state = network.state_dict()
     theirs = {_of_the_authors(key): value for key, value in state.items()}
     assert theirs.keys() != state.keys()
-    matched = match(build_backbone("convnext_atto", in_chans=3, **arguments), theirs)
+    matched = match(build_backbone("convnext_atto", in_chans=1, **arguments), theirs)
     assert len(matched.taken) > 0.8 * len(state)
     assert torch.equal(matched.taken["stages.1.blocks.0.mlp.fc1.weight"], state["stages.1.blocks.0.mlp.fc1.weight"])
+    assert dict(matched.reshaped) == {"stem.0.weight": ((4, 3, 4, 4), (4, 1, 4, 4))}  # under timm's name
+
+
+def test_a_linear_layer_is_a_convolution_of_one_pixel_and_back() -> None:
+    """timm builds the small ConvNeXts with the one (conv_mlp), all others have the other."""
+    arguments = {"depths": [1, 1, 1, 1], "dims": [4, 8, 8, 8]}
+    linear = build_backbone("convnext_atto", in_chans=3, **arguments, conv_mlp=False).eval()
+    convolutions = build_backbone("convnext_atto", in_chans=3, **arguments).eval()
+    for one, other in ((linear, convolutions), (convolutions, linear)):
+        matched = match(one, other.state_dict())
+        assert matched.complete
+        assert not matched.reshaped  # the same numbers in the same order
+        one.load_state_dict(dict(matched.taken))
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(linear(images), convolutions(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [56, 84])
+def test_registers_of_dinov2_are_read_though_its_class_token_has_a_position(side: int) -> None:
+    """The authors' files and transformers': timm's network has that position within the class token."""
+    small = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    network = build_backbone("vit_small_patch14_reg4_dinov2", in_chans=3, img_size=side, **small)
+    state = build_backbone("vit_small_patch14_reg4_dinov2", in_chans=3, img_size=56, **small).state_dict()
+    position, mask = torch.randn(1, 1, 16), torch.zeros(1, 16)
+    theirs = {**state, "pos_embed": torch.cat([position, state["pos_embed"]], 1), "mask_token": mask}
+    theirs["register_tokens"] = theirs.pop("reg_token")
+    matched = match(network, theirs)
+    assert matched.complete
+    assert torch.equal(matched.taken["reg_token"], state["reg_token"])
+    torch.testing.assert_close(matched.taken["cls_token"], state["cls_token"] + position)
+    grid = [side // 14] * 2
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], grid, num_prefix_tokens=0)
+    torch.testing.assert_close(matched.taken["pos_embed"], expected)
+    assert matched.reshaped["pos_embed"][0] == (1, 17, 16)
 
 
 def _of_the_authors(key: str) -> str:
@@ -156,6 +200,9 @@ def test_torchvisions_transformer_is_read_also_for_another_image_size(side: int)
     matched = match(own, theirs.state_dict())
     assert matched.complete
     assert set(matched.beside) == {"heads.head.weight", "heads.head.bias"}
+    assert dict(matched.reshaped) == ({} if side == 32 else {"pos_embed": ((1, 17, 16), (1, 37, 16))})
+    expected = timm.layers.resample_abs_pos_embed(theirs.encoder.pos_embedding.data, [side // 8] * 2)
+    torch.testing.assert_close(matched.taken["pos_embed"], expected)
     own.load_state_dict(dict(matched.taken))
     if side == 32:
         theirs.heads = nn.Identity()  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import Tensor
 
+from barlowctl.assemble import start as start_module
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_backbone, build_method, preprocessing_of
 from barlowctl.assemble.start import begin
@@ -297,6 +298,7 @@ def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
     [
         ("gone.pth", None, "does not exist"),
         ("folder/gone.safetensors", None, "does not exist"),
+        ("/dev/null", None, "is no file or folder"),
         ("empty.pth", b"", "the file is empty"),
         ("page.pth", b"<html>", "it is a web page"),
         ("cut.safetensors", b"1234", "cannot be read"),
@@ -373,6 +375,26 @@ def test_the_network_of_a_plain_state_dict_is_recognised(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"the recipe's network, resnet34: it is resnet18\.") as caught:
         started(load.load("resnet50", ["model.backbone=resnet34", "model.projector=[8,8]"]), tmp_path / "resnet18.pth")
     assert "--set model.backbone=resnet18" in str(caught.value.next).splitlines()[0]
+
+
+@pytest.mark.parametrize(("side", "name"), [(16, "vit_tiny_patch16_224"), (8, None)])
+def test_patches_of_another_size_are_another_network(
+    side: int, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though timm would resample them, and position embeddings for images of another size are no difference."""
+    monkeypatch.setattr(start_module, "KNOWN_NETWORKS", {("cls_token",): ("vit_tiny_patch16_224",)})
+    with torch.device("meta"):
+        shapes = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, patch_size=side).state_dict()
+    torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, tmp_path / "vit.pth")
+    network = start_module._recognised(read_weights(str(tmp_path / "vit.pth")))
+    assert (network.architecture if network else None) == name
+
+
+def test_every_network_that_is_recognised_is_named_by_its_keys() -> None:
+    for parts, names in start_module.KNOWN_NETWORKS.items():
+        with torch.device("meta"):
+            keys = timm.create_model(names[-1], num_classes=0).state_dict()
+        assert any(part in key for part in parts for key in keys), names
 
 
 def test_a_name_that_a_run_and_a_model_share_is_said_where_the_model_cannot_be_had(
