@@ -31,7 +31,7 @@ _BLOCK = r"(?:encoder\.layer|layers)\.(\d+)\."
 _VIT = (
     (r"embeddings\.cls_token", "cls_token"),
     (r"embeddings\.distillation_token", "dist_token"),
-    (r"embeddings\.register_tokens", "register_tokens"),  # as the authors of DINOv2: timm's reader of theirs does the rest
+    (r"embeddings\.register_tokens", "register_tokens"),  # the authors' name: timm's reader does the rest
     (r"embeddings\.mask_token", "mask_token"),
     (r"embeddings\.position_embeddings", "pos_embed"),
     (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
