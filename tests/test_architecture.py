@@ -27,7 +27,7 @@ DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "da
 MAY_IMPORT = {
     "cli": {
         "assemble", "bench", "data", "data.beton", "data.images", "data.sources", "data.tree", "distributed", "doctor",
-        "eval", "export", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
+        "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
     "study": {"assemble", "data", "data.views", "eval", "measure", "model", "plots", "recipe", "runs", "train"},
     "bench": {
@@ -35,17 +35,17 @@ MAY_IMPORT = {
         "recipe", "train",
     },  # what is measured is a run, put together
     "measure": DATA | {
-        "assemble", "data.names", "detect", "distributed", "eval", "export", "methods", "model", "plots", "recipe",
+        "assemble", "data.names", "detect", "distributed", "eval", "exports", "methods", "model", "plots", "recipe",
         "report", "runs", "train",
     },
     "assemble": DATA | {
-        "detect", "distributed", "eval", "export", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
+        "detect", "distributed", "eval", "exports", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
     },
     "train": {"distributed", "methods", "runs"},
     "methods": {"distributed", "objective"},
     "objective": {"distributed"},
     "model": {"distributed"},
-    "export": {"model"},
+    "exports": {"model"},
     "eval": {"data.images", "data.names", "model"},
     "detect": {
         "data.images", "data.loaders", "data.names", "data.tree", "data.views", "distributed", "methods", "model",

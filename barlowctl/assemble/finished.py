@@ -12,7 +12,7 @@ from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
 from barlowctl.assemble.run_recipe import note_edited, recipe_of
 from barlowctl.errors import UserError
-from barlowctl.export.keys import describe_difference
+from barlowctl.exports.keys import describe_difference
 from barlowctl.methods import Method
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from barlowctl.export.keys import without_classifier
-from barlowctl.export.torchvision_keys import from_torchvision, with_sides_of_one
+from barlowctl.exports.keys import without_classifier
+from barlowctl.exports.torchvision_keys import from_torchvision, with_sides_of_one
 
 Shape = tuple[int, ...]
 COUNTERS = "num_batches_tracked"

@@ -16,7 +16,7 @@ from torch import nn
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.export.keys import one_line
+from barlowctl.exports.keys import one_line
 from barlowctl.model import build_backbone
 from barlowctl.runs import rundir
 

@@ -14,8 +14,8 @@ from barlowctl.assemble.matching import COUNTERS, Match, match
 from barlowctl.assemble.weights import Network, Weights, read_weights
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.export.keys import describe_difference
-from barlowctl.export.official import OFFICIAL_NAMES
+from barlowctl.exports.keys import describe_difference
+from barlowctl.exports.official import OFFICIAL_NAMES
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.recipe.initial import for_channels

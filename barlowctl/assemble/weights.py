@@ -19,11 +19,11 @@ from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.published import HUB, locate, published, tags_of, untrained
 from barlowctl.errors import UserError, add_note
-from barlowctl.export import ExportedModel, read_export, read_official
-from barlowctl.export.keys import one_line
-from barlowctl.export.model_folder import read_config, read_model_folder
-from barlowctl.export.reader import read_projector
-from barlowctl.export.state_dicts import is_official, is_safetensors, read_state_dict
+from barlowctl.exports import ExportedModel, read_export, read_official
+from barlowctl.exports.keys import one_line
+from barlowctl.exports.model_folder import read_config, read_model_folder
+from barlowctl.exports.reader import read_projector
+from barlowctl.exports.state_dicts import is_official, is_safetensors, read_state_dict
 from barlowctl.model import Preprocessing, own_generator
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir

@@ -12,10 +12,10 @@ from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
-from barlowctl.export.formats import FORMATS
+from barlowctl.exports.formats import FORMATS
 
 if TYPE_CHECKING:
-    from barlowctl.export import ExportedModel
+    from barlowctl.exports import ExportedModel
 
     Format = str
 else:
@@ -77,7 +77,7 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
-    from barlowctl.export import export as write
+    from barlowctl.exports import export as write
     from barlowctl.runs import rundir
 
     launcher.refuse_several("export")
@@ -87,7 +87,7 @@ def export(
     if best and from_official is not None:
         raise UserError("--best is of a run, and --from-official of a file", next="without --best")
     if from_official is not None:
-        from barlowctl.export import read_official
+        from barlowctl.exports import read_official
 
         model, name, folder = read_official(from_official), from_official.stem, Path()
     else:
@@ -156,7 +156,7 @@ def _best_of(run: Path, console: Console) -> Path:
 def _model_of(run: Path, console: Console) -> ExportedModel:
     from barlowctl.assemble.finished import open_run
     from barlowctl.assemble.model import arguments_of, preprocessing_of
-    from barlowctl.export import ExportedModel
+    from barlowctl.exports import ExportedModel
     from barlowctl.recipe import load
     from barlowctl.recipe.caution import cautions
 

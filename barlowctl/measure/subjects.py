@@ -20,7 +20,7 @@ from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
-from barlowctl.export import ExportedModel, read_export, read_official
+from barlowctl.exports import ExportedModel, read_export, read_official
 from barlowctl.model import Preprocessing, check_input, own_generator, pooled_otherwise
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry

@@ -23,7 +23,7 @@ from barlowctl.assemble.start import begin
 from barlowctl.assemble.weights import read_weights
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
-from barlowctl.export import ExportedModel, export
+from barlowctl.exports import ExportedModel, export
 from barlowctl.methods import Method
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.recipe import load, objectives
@@ -137,7 +137,7 @@ def test_every_format_that_is_exported_is_a_way_in(format: str, tmp_path: Path) 
 
 
 def test_exports_written_by_earlier_versions_are_ways_in() -> None:
-    folder = Path(__file__).parents[1] / "export" / "written_before"
+    folder = Path(__file__).parents[1] / "exports" / "written_before"
     for path in (folder / "backbone.safetensors", folder / "hub"):
         weights = read_weights(str(path))
         assert weights.kind == "export"

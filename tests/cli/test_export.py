@@ -118,7 +118,7 @@ def test_what_does_not_read_back_as_written_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if broken == "safetensors":
-        from barlowctl.export import writer
+        from barlowctl.exports import writer
 
         real = writer.load_file
         monkeypatch.setattr(writer, "load_file", lambda path: {key: value + 1 for key, value in real(path).items()})

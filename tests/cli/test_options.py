@@ -85,7 +85,7 @@ def test_a_help_that_lists_words_to_choose_from_is_a_choice() -> None:
 def test_the_choices_are_those_of_the_code() -> None:
     from barlowctl.data.tree.splits import SPLITS
     from barlowctl.datasets import DETECTION
-    from barlowctl.export import FORMATS
+    from barlowctl.exports import FORMATS
     from barlowctl.measure.transfer import TASKS
 
     allowed = {name: choices(ones[0][1]) for name, ones in by_name().items()}

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from barlowctl.export import ExportedModel, export
+from barlowctl.exports import ExportedModel, export
 from barlowctl.model import Preprocessing, build_backbone
 
 NEEDS = {"transformers"}  # libraries that only some machines have

@@ -42,7 +42,7 @@ def not_the_same(format: str) -> Callable[[Patch], None]:
     """A format whose files are loaded as another network."""
 
     def prepare(patch: Patch) -> None:
-        from barlowctl.export import writer
+        from barlowctl.exports import writer
 
         real, verified = writer._verify, list[str]()
 
@@ -64,7 +64,7 @@ def official(patch: Patch) -> None:
     from barlowctl.cli.console import Console
 
     model = replace(export._model_of(Path("runs/done"), Console(quiet=True)), projector=None)
-    patch.setattr("barlowctl.export.read_official", lambda path: model)
+    patch.setattr("barlowctl.exports.read_official", lambda path: model)
 
 
 def best_state_gone(patch: Patch) -> None:

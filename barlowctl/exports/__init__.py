@@ -11,11 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from barlowctl.export.exported import ExportedModel, ExportReport
-    from barlowctl.export.formats import FORMATS
-    from barlowctl.export.official import read_official
-    from barlowctl.export.reader import read_export
-    from barlowctl.export.writer import export
+    from barlowctl.exports.exported import ExportedModel, ExportReport
+    from barlowctl.exports.formats import FORMATS
+    from barlowctl.exports.official import read_official
+    from barlowctl.exports.reader import read_export
+    from barlowctl.exports.writer import export
 
 __all__ = ["FORMATS", "ExportReport", "ExportedModel", "export", "read_export", "read_official"]
 

@@ -14,9 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from barlowctl.errors import UserError
-from barlowctl.export.exported import ExportedModel
-from barlowctl.export.torchvision_keys import CONVNEXT, VISION_TRANSFORMER, Names, to_torchvision
-from barlowctl.export.weights import state_dict
+from barlowctl.exports.exported import ExportedModel
+from barlowctl.exports.torchvision_keys import CONVNEXT, VISION_TRANSFORMER, Names, to_torchvision
+from barlowctl.exports.weights import state_dict
 
 # Models that timm and torchvision build alike, under one name and with the same keys.
 SAME_KEYS = (

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from barlowctl.errors import UserError
-from barlowctl.export import ExportedModel, export, read_export
+from barlowctl.exports import ExportedModel, export, read_export
 from barlowctl.model import Preprocessing
 
 FILES = Path(__file__).parent / "written_before"

@@ -16,7 +16,7 @@ from barlowctl.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from barlowctl.export.exported import ExportedModel
+    from barlowctl.exports.exported import ExportedModel
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class HubFolder:
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         from safetensors.torch import save_file
 
-        from barlowctl.export.formats.timm_loader import LOADER_NAME, loader_source
-        from barlowctl.export.weights import state_dict
+        from barlowctl.exports.formats.timm_loader import LOADER_NAME, loader_source
+        from barlowctl.exports.weights import state_dict
 
         path.mkdir()
         config, weights = path / "config.json", path / "model.safetensors"
@@ -46,7 +46,7 @@ class HubFolder:
         return (config, weights, path / LOADER_NAME)
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:
-        from barlowctl.export.formats.timm_loader import LOADER_NAME
+        from barlowctl.exports.formats.timm_loader import LOADER_NAME
 
         create = f"model = timm.create_model({f'local-dir:{path}'!r}, pretrained=True).eval()"
         if model.stem == "default":
@@ -77,7 +77,7 @@ class HubFolder:
                 )
 
     def notes(self, model: ExportedModel) -> tuple[str, ...]:
-        from barlowctl.export.formats.timm_loader import LOADER_NAME
+        from barlowctl.exports.formats.timm_loader import LOADER_NAME
 
         taught = (
             f"timm has no argument for the stem {model.stem!r}: {LOADER_NAME} in the folder teaches it to timm, and "
@@ -88,7 +88,7 @@ class HubFolder:
 
 def _config(model: ExportedModel) -> dict[str, Any]:
     """The content of config.json."""
-    from barlowctl.export.formats.timm_loader import registered_name
+    from barlowctl.exports.formats.timm_loader import registered_name
     from barlowctl.model import feature_width
 
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))

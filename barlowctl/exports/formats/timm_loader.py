@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from barlowctl.export.exported import ExportedModel
+from barlowctl.exports.exported import ExportedModel
 from barlowctl.model.backbone import STEMS
 
 LOADER_NAME = "register_with_timm.py"

@@ -11,7 +11,7 @@ from barlowctl.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from barlowctl.export.exported import ExportedModel
+    from barlowctl.exports.exported import ExportedModel
 
 _INSTEAD = "--format timm"
 
@@ -30,8 +30,8 @@ class TorchvisionFile:
     zero_classifier: bool = False
 
     def check(self, model: ExportedModel) -> None:
-        from barlowctl.export.formats.torchvision_network import network_of
-        from barlowctl.export.keys import describe_difference
+        from barlowctl.exports.formats.torchvision_network import network_of
+        from barlowctl.exports.keys import describe_difference
 
         if model.stem != "default":
             raise UserError(
@@ -52,7 +52,7 @@ class TorchvisionFile:
         import torch
         from safetensors.torch import save_file
 
-        from barlowctl.export.formats.torchvision_network import described, network_of
+        from barlowctl.exports.formats.torchvision_network import described, network_of
 
         network = network_of(model)
         weights = network.weights(model)
@@ -63,7 +63,7 @@ class TorchvisionFile:
         return (path,)
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:
-        from barlowctl.export.formats.torchvision_network import network_of
+        from barlowctl.exports.formats.torchvision_network import network_of
 
         network = network_of(model)
         load = f"model.load_state_dict(load_file({str(path)!r}))"
@@ -77,7 +77,7 @@ class TorchvisionFile:
         return "\n".join(lines)
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
-        from barlowctl.export.formats.torchvision_network import network_of
+        from barlowctl.exports.formats.torchvision_network import network_of
         from barlowctl.model import feature_width
 
         width = feature_width(model.backbone)

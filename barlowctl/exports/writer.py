@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.export.exported import ExportedModel, ExportReport
-from barlowctl.export.formats import Format, format_named
-from barlowctl.export.weights import state_dict
+from barlowctl.exports.exported import ExportedModel, ExportReport
+from barlowctl.exports.formats import Format, format_named
+from barlowctl.exports.weights import state_dict
 from barlowctl.files import atomic_write
 from barlowctl.model import own_generator
 from barlowctl.output_paths import check_folder, free

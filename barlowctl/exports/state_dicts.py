@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from barlowctl.errors import UserError
-from barlowctl.export.keys import one_line
-from barlowctl.export.torch_file import torch_load
+from barlowctl.exports.keys import one_line
+from barlowctl.exports.torch_file import torch_load
 
 KINDS = (
     "a state dict of tensors, or a checkpoint that holds one under 'state_dict', 'model' or another of its usual names"

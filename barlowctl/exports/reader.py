@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from barlowctl.errors import UserError
-from barlowctl.export.exported import ExportedModel
-from barlowctl.export.keys import describe_difference, one_line, without_classifier
-from barlowctl.export.torchvision_keys import from_torchvision
+from barlowctl.exports.exported import ExportedModel
+from barlowctl.exports.keys import describe_difference, one_line, without_classifier
+from barlowctl.exports.torchvision_keys import from_torchvision
 from barlowctl.model import Preprocessing, build_backbone
 from barlowctl.model.preprocessing import interpolation_of
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.errors import UserError
-from barlowctl.export.keys import one_line
+from barlowctl.exports.keys import one_line
 
 
 def exclude_bias_and_norm(parameter: Tensor) -> bool:

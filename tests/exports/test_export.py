@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import FORMATS, ExportedModel, export, read_export
-from barlowctl.export.formats import format_named
-from barlowctl.export.formats.torchvision_network import SAME_KEYS
+from barlowctl.exports import FORMATS, ExportedModel, export, read_export
+from barlowctl.exports.formats import format_named
+from barlowctl.exports.formats.torchvision_network import SAME_KEYS
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 

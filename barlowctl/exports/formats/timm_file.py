@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from torch import nn
 
-    from barlowctl.export.exported import ExportedModel
+    from barlowctl.exports.exported import ExportedModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TimmFile:
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         from safetensors.torch import save_file
 
-        from barlowctl.export.weights import state_dict
+        from barlowctl.exports.weights import state_dict
 
         save_file(state_dict(model.backbone), path, metadata=model.metadata())
         return (path,)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
-from barlowctl.export.official import read_official
+from barlowctl.exports.official import read_official
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\xe2\x01\x7fweights", b"\x89PNG\r\n\x1a\n"])

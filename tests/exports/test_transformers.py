@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import ExportedModel, export, read_export
-from barlowctl.export.formats.torchvision_network import CONVNEXTS, TRANSFORMERS
-from barlowctl.export.torchvision_keys import from_torchvision
-from tests.export.test_export import assert_same_features, exported, images, run_snippet
+from barlowctl.exports import ExportedModel, export, read_export
+from barlowctl.exports.formats.torchvision_network import CONVNEXTS, TRANSFORMERS
+from barlowctl.exports.torchvision_keys import from_torchvision
+from tests.exports.test_export import assert_same_features, exported, images, run_snippet
 
 VIT: dict[str, Any] = {
     "name": "vit_tiny_patch16_224", "img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2,

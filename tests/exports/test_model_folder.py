@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from barlowctl.assemble.matching import match
 from barlowctl.assemble.weights import read_weights
 from barlowctl.errors import UserError
-from barlowctl.export.model_folder import read_model_folder
-from barlowctl.export.transformers_keys import in_timms_words
+from barlowctl.exports.model_folder import read_model_folder
+from barlowctl.exports.transformers_keys import in_timms_words
 
 NARROW = {"channels": [4, 8, 8, 8], "stem_width": 4}
 # A layer of each family as transformers' published files name it (facebook/dinov2-small, google/vit-base-patch16-224,

@@ -12,9 +12,9 @@ import timm
 from torch import Tensor
 
 from barlowctl.errors import UserError
-from barlowctl.export.keys import one_line
-from barlowctl.export.state_dicts import read_state_dict
-from barlowctl.export.transformers_keys import FAMILIES, in_timms_words
+from barlowctl.exports.keys import one_line
+from barlowctl.exports.state_dicts import read_state_dict
+from barlowctl.exports.transformers_keys import FAMILIES, in_timms_words
 from barlowctl.model import Preprocessing
 from barlowctl.model.backbone import RESERVED_ARGS
 from barlowctl.model.preprocessing import interpolation_of

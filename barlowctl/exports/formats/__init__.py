@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.export.formats.hub_folder import HubFolder
-from barlowctl.export.formats.timm_file import TimmFile
-from barlowctl.export.formats.torchvision_file import TorchvisionFile
+from barlowctl.exports.formats.hub_folder import HubFolder
+from barlowctl.exports.formats.timm_file import TimmFile
+from barlowctl.exports.formats.torchvision_file import TorchvisionFile
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from barlowctl.export.exported import ExportedModel
+    from barlowctl.exports.exported import ExportedModel
 
 
 class Format(Protocol):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from barlowctl.datasets import IMAGENET
 from barlowctl.errors import UserError
-from barlowctl.export.exported import ExportedModel
-from barlowctl.export.keys import describe_difference, without_classifier
-from barlowctl.export.torch_file import torch_load
+from barlowctl.exports.exported import ExportedModel
+from barlowctl.exports.keys import describe_difference, without_classifier
+from barlowctl.exports.torch_file import torch_load
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 # The authors published a ResNet-50; the others are what their code builds with one word changed.

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from barlowctl.errors import UserError
-from barlowctl.export import FORMATS, export, official, read_official
+from barlowctl.exports import FORMATS, export, official, read_official
 
 
 class AuthorsModel(nn.Module):
