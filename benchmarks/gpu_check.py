@@ -90,7 +90,9 @@ def machine() -> list[str]:
     """What it runs on."""
     import torch
 
-    lines = [f"- Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores"]
+    from barlowctl.cores import usable_cores
+
+    lines = [f"- Python {platform.python_version()}, torch {torch.__version__}, {usable_cores()} cores"]
     if torch.cuda.is_available():
         of = torch.cuda.get_device_properties(0)
         lines.append(f"- {of.name}, {of.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")

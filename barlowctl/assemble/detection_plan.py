@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.detection_settings import DetectionSettings
+from barlowctl.assemble.synthetic_steps import timed
 from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.build import build
 from barlowctl.detect.parameter_groups import parameter_groups
@@ -113,6 +113,7 @@ def _step(
     ).to(device)
     detector.train()
     batch = random_batch(settings, classes, images).to(device)
+    targets = Targets.unlabelled(images, device)
     groups = parameter_groups(detector, lr=1e-6, weight_decay=0.0)
     step = TrainingStep(
         detector,
@@ -124,24 +125,16 @@ def _step(
     )
     weights = sum(p.numel() * p.element_size() for p in detector.parameters())
     with _saved() as saved:
-        seconds = _take(step, batch, device)
+        seconds = timed(step, batch, targets)
     own = {p.untyped_storage()._cdata for p in detector.parameters()}
     activations = sum(size for place, size in saved.items() if place not in own)
     peak = 3 * weights + activations
     if device.type == "cuda":  # the first step chose kernels
         torch.cuda.reset_peak_memory_stats(device)
-        seconds = min(_take(step, batch, device) for _ in range(3))
+        seconds = min(timed(step, batch, targets) for _ in range(3))
         peak = torch.cuda.max_memory_allocated(device)
     how = f"a step of {images} image{'s' if images > 1 else ''} taken now"
     return StepCost(images, seconds, activations, weights, peak, how)
-
-
-def _take(step: TrainingStep, batch: DetectionBatch, device: torch.device) -> float:
-    start = time.perf_counter()
-    step.update(step.compute(batch, Targets.unlabelled(len(batch), device)))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,25 +45,29 @@ class SyntheticSteps:
 
     def take(self, precision: str) -> float:
         """Take one step in that precision; the seconds it took."""
-        start = time.perf_counter()
         if precision not in self.steps:
             self.steps[precision] = TrainingStep(
                 self.method, self.optimizer, to_input=self.to_input, device=self.device, precision=precision
             )
-        step = self.steps[precision]
-        computed = step.compute(self.pixels, self.targets)
-        if self.optimizer is not None:
-            step.update(computed)
-        computed.terms = None  # and with it the graph
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - start
+        return timed(self.steps[precision], self.pixels, self.targets)
 
     def cpu_seconds(self, precision: str) -> float:
         """Take one step in that precision; the CPU time it took."""
         start = time.process_time()
         self.take(precision)
         return time.process_time() - start
+
+
+def timed(step: TrainingStep, inputs: Any, targets: Targets) -> float:
+    """Take a step; the seconds until its device is done with it."""
+    start = time.perf_counter()
+    computed = step.compute(inputs, targets)
+    if step.optimizer is not None:
+        step.update(computed)
+    computed.terms = None  # and with it the graph
+    if step.device.type == "cuda":
+        torch.cuda.synchronize(step.device)
+    return time.perf_counter() - start
 
 
 def batch_of_pixels(recipe: Recipe, pixels: int) -> int:

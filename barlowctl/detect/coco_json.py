@@ -15,7 +15,7 @@ import numpy as np
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.detect.left_out import BEYOND, LeftOut, box_fault, first, reaches_beyond
 from barlowctl.detect.objects import Object
-from barlowctl.detect.regions import is_region, outline_of_region, run_lengths
+from barlowctl.detect.regions import is_region, lengths_of, outline_of_region
 from barlowctl.errors import UserError
 
 LAYOUT = "JSON of COCO's instances: lists of images, annotations and categories"
@@ -211,7 +211,7 @@ def _area(
         return float(area)
     if parts:
         return sum(_shoelace(part.astype(np.float64)) for part in parts)
-    if region is not None and (lengths := run_lengths(region["counts"])):
+    if region is not None and (lengths := lengths_of(region["counts"])):
         return float(sum(lengths[1::2]))
     return (box[2] - box[0]) * (box[3] - box[1])
 

@@ -25,7 +25,7 @@ def pycocotools_mask() -> Any:
     return mask
 
 
-def run_lengths(counts: Any) -> list[int] | None:
+def lengths_of(counts: Any) -> list[int] | None:
     """The lengths of runs outside and inside in turns, from numbers or COCO's text of them; None: they are neither.
 
     Text: each length in groups of five bits with a sixth that says whether more follow, from character 48 on; from the
@@ -55,7 +55,7 @@ def is_region(region: Any, height: int, width: int) -> bool:
     """Whether these are run lengths that cover an image exactly: pycocotools does not look before it writes."""
     if not isinstance(region, dict) or region.get("size") != [height, width]:
         return False
-    lengths = run_lengths(region.get("counts"))
+    lengths = lengths_of(region.get("counts"))
     return lengths is not None and sum(lengths) == height * width
 
 

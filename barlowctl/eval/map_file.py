@@ -50,7 +50,8 @@ class MapFile:
         for key, values in tensors.items():
             self._add(key, values)
         header = json.dumps({"__metadata__": dict(metadata), **self._entries}, separators=(",", ":")).encode()
-        assert len(header) <= self._header_length
+        if len(header) > self._header_length:
+            raise ValueError(f"a header of {len(header)} bytes in the place for {self._header_length}")
         self._stream.seek(0)
         self._stream.write(struct.pack("<Q", self._header_length) + header.ljust(self._header_length))
 

@@ -37,6 +37,7 @@ from barlowctl.data.beton.writer import BetonWriter
 from barlowctl.data.home import resolve
 from barlowctl.eval import knn
 from barlowctl.eval.linear import linear_probe
+from barlowctl.files import write_text
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.table import quantile
@@ -133,7 +134,7 @@ def cell(folder: Path, name: str, seed: int, changes: Sequence[str], halves: Map
     if not out.is_file():
         seconds = json.loads((path / "result.json").read_text())["cpu_seconds"]
         values = {"cell": name, "seed": seed, "cpu_seconds": seconds, **measure(path, halves)}
-        out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(values, indent=2) + "\n")
         print(json.dumps(values), flush=True)
     return path
 

@@ -25,6 +25,8 @@ from pathlib import Path
 
 from PIL import Image, ImageStat
 
+from barlowctl.files import atomic_write
+
 PACKAGES = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds")
 IN_PACKAGES = (
     *(f"backgrounds/{name}.jpg" for name in (
@@ -66,12 +68,10 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.folder.exists():
         raise SystemExit(f"'{options.folder}' exists already and is left as it is")
-    partial = options.folder.with_name(f".{options.folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as temporary:
+    options.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, atomic_write(options.folder, new=True, durable=False) as partial:
         pictures = options.pictures or fetch(Path(temporary))
         counts = [write_tiles(path, partial) for path in find(pictures)]
-    partial.rename(options.folder)
     training, test = (sum(column) for column in zip(*counts, strict=True))
     print(f"{options.folder}: {len(counts)} classes, {training} training tiles, {test} test tiles of {TILE} x {TILE}")
 

@@ -27,6 +27,7 @@ from barlowctl.assemble.labelled import Labelled, open_labelled
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import RunStopped
+from barlowctl.files import write_text
 from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import baseline, of_run
 from barlowctl.measure.tasks import Tasks
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
         result["after"] = after(cell, steps, labelled, runtime)
         if cell.variant.name == study.baseline:
             result["before"] = before(cell.recipe, labelled, runtime)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(result, indent=2) + "\n")
         print(f"{cell.label}: {result['after']}", flush=True)
 
 

@@ -144,6 +144,8 @@ def read(file: Path) -> list[Row]:
 
 def measure(studies: Sequence[Path], file: Path) -> None:
     """Add the cells of the studies to a file, one at a time."""
+    from barlowctl.files import atomic_write
+
     rows = read(file)
     known = {(row["study"], row["variant"], row["seed"]) for row in rows}
     for study in studies:
@@ -155,7 +157,7 @@ def measure(studies: Sequence[Path], file: Path) -> None:
                 continue
             known.add(key)
             rows.append({**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(record.parent, measures)})
-            with file.open("w", encoding="utf-8", newline="") as stream:
+            with atomic_write(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows(sorted(rows, key=lambda row: (row["study"], row["variant"], int(row["seed"]))))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.detect.coco import open_coco
-from barlowctl.detect.regions import decoded, is_region, region_of_outline, run_lengths
+from barlowctl.detect.regions import decoded, is_region, lengths_of, region_of_outline
 from barlowctl.errors import UserError
 from tests.detect.conftest import Shapes
 
@@ -201,7 +201,7 @@ def test_run_lengths_are_read_from_text_as_pycocotools_writes_them(seed: int) ->
     lengths = mask_functions.encode(np.asfortranarray(mask.astype(np.uint8)))
     flat = np.concatenate([[False], mask.ravel(order="F")])
     expected = np.diff(np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]])).tolist()
-    assert run_lengths(lengths["counts"].decode()) == expected
+    assert lengths_of(lengths["counts"].decode()) == expected
     assert is_region({"size": [30, 400], "counts": lengths["counts"].decode()}, 30, 400)
     assert not is_region({"size": [30, 400], "counts": lengths["counts"].decode()[:-1]}, 30, 400)
     assert not is_region({"size": [30, 400], "counts": [*expected, 1]}, 30, 400)
