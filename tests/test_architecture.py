@@ -133,6 +133,10 @@ NOT_NAMES = {"asked", "found", "kept", "said", "shown", "told", "wanted"}
 NOT_MODULE_NAMES = {"utils", "util", "misc", "helpers", "helper", "common"}
 
 
+NOT_PARTS = {"advice", "dist", "docs", "gpu"}
+"""Folders of tests that are of no part: advice of errors, several processes, pages and scripts, a CUDA device."""
+
+
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -155,9 +159,11 @@ def part_of(module: str) -> str:
 
 
 def is_module(name: str) -> bool:
-    """Whether a full name is one of this package's modules."""
+    """Whether a full name is one of this package's modules, or of its tests'."""
     path = CHECKOUT.joinpath(*name.split("."))
-    return name.startswith("barlowctl.") and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
+    return name.startswith(("barlowctl.", "tests.")) and (
+        path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    )
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -357,6 +363,42 @@ def written_again(source: str, module: str) -> list[str]:
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_what_many_need_is_written_once(path: Path) -> None:
     assert written_again(path.read_text(), dotted(path)) == []
+
+
+def folders_of_tests() -> dict[str, set[Path]]:
+    """Test files by the part in whose folder they are: tests/data/beton/test_reader.py is of "data.beton"."""
+    folders: dict[str, set[Path]] = {}
+    for path in (CHECKOUT / "tests").rglob("test_*.py"):
+        parts = path.parent.relative_to(CHECKOUT / "tests").parts
+        if parts and parts[0] not in NOT_PARTS:
+            folders.setdefault(".".join(parts), set()).add(path)
+    return folders
+
+
+def parts_reached(path: Path) -> set[str]:
+    """Parts of the package that a test's file imports, by itself or through other files of tests."""
+    pending, seen, parts = [path], set[Path](), set[str]()
+    while pending:
+        path = pending.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        for name, _ in imports(ast.parse(path.read_text())):
+            root, _, rest = name.partition(".")
+            if root == "barlowctl" and rest:
+                parts.add(part_of(rest))
+            elif root == "tests":
+                pending.append(CHECKOUT.joinpath(*name.split(".")).with_suffix(".py"))
+    return parts
+
+
+def test_tests_mirror_the_package() -> None:
+    """A folder of the package that is a part has its folder of tests, and what is in it tests that part."""
+    folders = folders_of_tests()
+    assert folders.keys() == {part for part in MAY_IMPORT if PACKAGE.joinpath(*part.split(".")).is_dir()}
+    for part, paths in folders.items():
+        for path in paths:
+            assert any(f"{reached}.".startswith(f"{part}.") for reached in parts_reached(path)), path
 
 
 def test_what_is_written_again_is_seen() -> None:

@@ -17,8 +17,6 @@ import pytest
 from barlowctl.cli import completion
 from barlowctl.cli.advice import completed
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.errors import UserError
-from barlowctl.runs import rundir
 from tests.cli.tree import ROOT
 
 Captured = pytest.CaptureFixture[str]
@@ -52,24 +50,9 @@ def test_every_command_that_takes_a_run_takes_its_name(home: Path, capsys: Captu
     assert (home / "half" / "result.json").is_file()
 
 
-def test_the_newest_finished_run_is_the_one_that_says_so(home: Path) -> None:
-    """By the time that it noted, since a copy has a date of its own; a run of an earlier version has only that."""
-
-    def finish(name: str, noted: str | None, date: float) -> None:
-        file = home / name / "result.json"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"steps": 20} | ({"finished": noted} if noted else {})))
-        os.utime(file, (date, date))
-
+def test_a_finished_run_notes_when(home: Path) -> None:
     noted = json.loads((home / "first" / "result.json").read_text())["finished"]
     assert 0 <= time.time() - datetime.fromisoformat(noted).timestamp() < 3600
-    finish("first", "2026-11-26T12:00:00.250+00:00", 2e9)
-    finish("half", "2026-11-26T13:00:00.500+02:00", 3e9)
-    assert rundir.newest_finished() == home / "first"
-    finish("old", None, 1.9e9)  # 2030
-    assert rundir.newest_finished() == home / "old"
-    finish("old", None, 1.7e9)  # 2023
-    assert rundir.newest_finished() == home / "first"
 
 
 def test_a_run_without_its_recipe_has_its_name_too(home: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -101,16 +84,6 @@ def test_a_name_that_is_no_run_is_said_with_the_nearest(command: list[str], home
     assert "'frist'" in err
     assert "did you mean 'first'?" in err
     assert "next: " in err
-
-
-def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path, trained: Path) -> None:
-    assert rundir.find("first") == home / "first"
-    shutil.copytree(trained, tmp_path / "first")
-    assert rundir.find("first") == Path("first")
-    assert rundir.find(str(home / "half")) == home / "half"
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="it has no recipe"):
-        rundir.find("empty")
 
 
 def test_a_model_of_timm_keeps_its_name(home: Path, capsys: Captured) -> None:

@@ -1,0 +1,60 @@
+"""A run's directory: found by its place or its name, and the newest one that is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from barlowctl.errors import UserError
+from barlowctl.runs import rundir
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs home with the runs `first` and `half`, in a folder that the test is in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path / "runs"))
+    for name in ("first", "half"):
+        make(tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def make(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for file in ("recipe.toml", "run.json"):
+        (folder / file).write_text("{}")
+
+
+def test_the_newest_finished_run_is_the_one_that_says_so(home: Path) -> None:
+    """By the time that it noted, since a copy has a date of its own; a run of an earlier version has only that."""
+
+    def finish(name: str, noted: str | None, date: float) -> None:
+        file = home / name / "result.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"steps": 20} | ({"finished": noted} if noted else {})))
+        os.utime(file, (date, date))
+
+    with pytest.raises(UserError, match="no finished run"):
+        rundir.newest_finished()
+    finish("first", "2026-11-26T12:00:00.250+00:00", 2e9)
+    finish("half", "2026-11-26T13:00:00.500+02:00", 3e9)
+    assert rundir.newest_finished() == home / "first"
+    finish("old", None, 1.9e9)  # 2030
+    assert rundir.newest_finished() == home / "old"
+    finish("old", None, 1.7e9)  # 2023
+    assert rundir.newest_finished() == home / "first"
+
+
+def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path) -> None:
+    assert rundir.find("first") == home / "first"
+    make(tmp_path / "first")
+    assert rundir.find("first") == Path("first")
+    assert rundir.find(str(home / "half")) == home / "half"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="it has no recipe"):
+        rundir.find("empty")
+    with pytest.raises(UserError, match="did you mean 'half'"):
+        rundir.find("hafl")
