@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from barlowctl.errors import UserError
-from barlowctl.runs import rundir
 
 
 def overrides_with_init(overrides: list[str] | None, init: str | None, resume: str | None) -> list[str] | None:
@@ -27,6 +26,8 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
         )
     if not init.strip():
         raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
+    from barlowctl.runs import rundir
+
     path = Path(init).expanduser()
     is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
     is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
