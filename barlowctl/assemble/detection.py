@@ -30,7 +30,7 @@ from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.model import Preprocessing, in_mode, own_generator, synchronize_batch_norm
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
-from barlowctl.train.gradient import autocast
+from barlowctl.train.gradient import autocast, buffers_kept
 from barlowctl.train.schedule import warmup_drops
 
 INTERVAL = 1000
@@ -47,7 +47,8 @@ class DetectionJob:
         backbone: stays as it is; the detector has a copy.
         on_unreadable: "skip": another image stands in for one that cannot be trained on, and nothing is detected in one
             that cannot be tested on.
-        stop: whether to stop training or testing; asked after every step, and after every image of the test.
+        stop: whether to stop training or testing, if on one rank on all of them; asked after every step, and after
+            every image of the test.
         problems: images that could not be read.
     """
 
@@ -154,9 +155,13 @@ class DetectionJob:
             RunStopped: `stop()` became true; the state is saved.
             UserError: the loss is not finite, or memory ran out.
         """
-        start, has_checkpoint = self.ranks.from_first(newest_step(folder) if self.ranks.first else None)
-        record = sinks.json_lines(folder / "metrics.jsonl", start_step=start) if self.ranks.first else None
-        protocol = self.settings.protocol
+        protocol, file = self.settings.protocol, folder / "metrics.jsonl"
+        record, newest, evaluated = None, None, None
+        if self.ranks.first:
+            newest = newest_step(folder)
+            evaluated = sinks.evaluation_at(file, newest) if newest is not None else None
+            record = sinks.json_lines(file, start_step=newest or 0)
+        newest, evaluated = self.ranks.from_first((newest, evaluated))
         try:
             with (
                 self.loader(self.seed, self.interval) as loader,
@@ -174,9 +179,10 @@ class DetectionJob:
                     checkpoints=folder / "checkpoints",
                     recipe_digest=digest,
                     evaluate=self.test_meanwhile if protocol.test_every else None,
-                    evaluated=sinks.evaluation_at(folder / "metrics.jsonl", start) if has_checkpoint else None,
+                    evaluated=evaluated,
+                    evaluate_together=True,
                     stop=self.stop,
-                    resume=has_checkpoint,
+                    resume=newest is not None,
                     ranks=self.ranks,
                     go_on="barlowctl ...",
                 )
@@ -204,8 +210,9 @@ class DetectionJob:
         for batch in batches:
             at_a_time = self.settings.micro_batch or len(batch)
             for piece in batch.parts(-(-len(batch) // at_a_time)):
+                if any(map(any, self.ranks.all_gather_ints([self.stop()]))):  # batch norm needs all of them or none
+                    raise _stopped()
                 yield piece.to(self.device)
-                self._obey()
 
     def test(self) -> list[Detections]:
         """What is detected in the test images, in their order, on every rank; each rank looks at its share of them."""
@@ -215,10 +222,12 @@ class DetectionJob:
         gathered: dict[int, Detections] = {}
         for share in self.ranks.objects(detected):
             gathered |= share
+        if len(gathered) < len(self.tested_on):
+            raise _stopped()
         return [gathered[position] for position in range(len(self.tested_on))]
 
     def _detected(self, positions: Sequence[int]) -> Iterator[tuple[int, Detections]]:
-        """Positions of test images and what is detected there."""
+        """Positions of test images and what is detected there, until it is to stop."""
         protocol, remaining = self.settings.protocol, list(positions)
         workers = self.runtime.workers or (0 if self.device.type == "cpu" else 2)
         while remaining:
@@ -231,7 +240,8 @@ class DetectionJob:
             )
             try:
                 for image, size in images:
-                    self._obey()
+                    if self.stop():
+                        return
                     on_device = image.to(self.device, non_blocking=True)
                     yield remaining.pop(0), self.detector.predict([on_device], [size])[0]
             except UnreadableImage as error:
@@ -241,25 +251,18 @@ class DetectionJob:
                 yield remaining.pop(0), nothing()
 
     def test_meanwhile(self) -> Mapping[str, float]:
-        """Scores while training goes on, with statistics taken for it and put back afterwards."""
-        buffers = [buffer.clone() for buffer in self.detector.buffers()]
-        self.take_statistics()
-        scores = self.scores(self.test())
-        with torch.no_grad():
-            for buffer, before in zip(self.detector.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        return named(scores)
+        """Scores while training goes on, the same on every rank, with statistics that are taken for them alone."""
+        with buffers_kept(self.detector):
+            self.take_statistics()
+            detections = self.test()
+        scores: Mapping[str, float] = self.ranks.from_first(named(self.scores(detections)) if self.ranks.first else {})
+        return scores
 
     def scores(self, detections: Sequence[Detections]) -> DetectionScores:
         """Average precision by the task's metric."""
         metric = {"voc0712": voc_metric, "coco": coco_metric}[self.settings.protocol.name]
         scores: DetectionScores = metric.evaluate(self.tested_on, detections)
         return scores
-
-    def _obey(self) -> None:
-        """Stop between two images of a test, or of what precedes it, where that was asked for."""
-        if self.stop():
-            raise RunStopped("stopped before the test was finished; what was trained is saved", next="barlowctl ...")
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -274,6 +277,10 @@ class DetectionJob:
         self.problems += [Problem(problem.name, problem.reason, split) for problem in problems]
 
 
+def _stopped() -> RunStopped:
+    return RunStopped("stopped before the test was finished; what was trained is saved", next="barlowctl ...")
+
+
 def nothing() -> Detections:
     """No detection."""
     return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), [])
@@ -286,8 +293,8 @@ def named(scores: DetectionScores) -> dict[str, float]:
     return values | ({f"mask {name}": scores.mask[name] for name in names} if scores.mask is not None else {})
 
 
-def newest_step(folder: Path) -> tuple[int, bool]:
-    """The step of the newest checkpoint, and whether there is one."""
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint that can be read; None: there are none."""
     if not checkpoint.list_checkpoints(folder / "checkpoints"):
-        return 0, False
-    return checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step, True
+        return None
+    return checkpoint.load_latest(folder / "checkpoints", model_only=True).state.step

@@ -24,7 +24,6 @@ from barlowctl.detect.coco_results import write_results
 from barlowctl.detect.detections import Detections
 from barlowctl.detect.pictures import save_pictures
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.eval.published import DETECTION
 from barlowctl.files import write_text
@@ -108,11 +107,6 @@ class _Measuring:
         self.device = device_of_rank(runtime.device, ranks)
         self.threads = set_threads(runtime, ranks=ranks)
         self.images, self.tested_on = detection_images.open_images(task.name, task.data)
-        if ranks.size > 1 and task.settings.protocol.test_every:
-            raise UserError(
-                f"--set test_every={task.settings.protocol.test_every}: several devices test in the end only",
-                next=f"--set test_every=0 without --set=test_every={task.settings.protocol.test_every}",
-            )
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
         self.settings = self._settings()
@@ -258,9 +252,8 @@ class _Measuring:
             "devices": f"{size} x {self.device.type}, {per_device} images on each{passes or ''}",
             "computes in": protocol.precision,
         }
-        start, _ = newest_step(folder)
         return RunStarted(
-            folder, lines, settings.epochs, settings.steps_per_epoch, settings.total_steps, start,
+            folder, lines, settings.epochs, settings.steps_per_epoch, settings.total_steps, newest_step(folder) or 0,
             tuple(term for term in job.detector.terms if term != "mask" or protocol.masks), iterations=True,
         )  # fmt: skip
 

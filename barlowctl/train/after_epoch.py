@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from barlowctl.criteria import when
-from barlowctl.errors import one_line
+from barlowctl.errors import RunStopped, one_line
 from barlowctl.methods import Trainable
 from barlowctl.signals import urgent
 from barlowctl.train.events import Evaluated, Event, Notice
@@ -26,6 +27,7 @@ class AfterEpoch:
     progress: Progress
     settings: Settings
     online: Callable[[], Mapping[str, float]] | None
+    together: bool = False  # every rank evaluates at the same time: nothing may end it on one of them alone
     measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
     alarmed: bool = False  # what the method sees to be wrong was said
     decision: int = 0  # what the newest evaluation asks for (see `Selection.decide`), until it was done
@@ -52,6 +54,10 @@ class AfterEpoch:
 
         Returns:
             Whether KeyboardInterrupt came.
+
+        Raises:
+            RunStopped: by the evaluation itself.
+            BaseException: whatever ended it, where ranks measure together: the others cannot go on without this one.
         """
         if self.online is None:
             return False
@@ -60,12 +66,18 @@ class AfterEpoch:
         self.progress.last = {key: last[key] for key in last if key not in self.measured}  # that is of an earlier epoch
         interrupted = False
         try:
-            with urgent():
+            with nullcontext() if self.together else urgent():
                 values = dict(self.online())
         except KeyboardInterrupt:
+            if self.together:
+                raise
             interrupted = True
-            say(Notice(f"the evaluation {when(epoch)} was broken off: --resume makes it"))
+            say(Notice(f"the evaluation {when(epoch)} was broken off: it is made when training goes on"))
+        except RunStopped:
+            raise
         except Exception as error:
+            if self.together:
+                raise
             self.method.train()
             say(Notice(f"no evaluation {when(epoch)}: {one_line(error)}; training goes on"))
         else:

@@ -44,6 +44,7 @@ def train(
     recipe_digest: str,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluated: Mapping[str, float] | None = None,
+    evaluate_together: bool = False,
     probe: OnlineProbe | None = None,
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
@@ -53,8 +54,9 @@ def train(
     """Train to the end of `settings`, or until `stop()`; resume continues exactly where a checkpoint was.
 
     Over several ranks every one of them makes this call, with its own share of each batch from its loader.
-    Rank 0 alone evaluates, reads and writes checkpoints; `stop()`, an error of the loader or of a sink on any rank
-    stops all at the same step, with the state saved. So does any other error of a process that trains alone.
+    Rank 0 alone reads and writes checkpoints, and evaluates unless it is said otherwise; `stop()`, an error of the
+    loader or of a sink on any rank stops all at the same step, with the state saved. So does any other error of a
+    process that trains alone.
 
     Args:
         method: a batch -> loss and terms; its whole state is saved.
@@ -65,6 +67,8 @@ def train(
         evaluate: online evaluation; must leave the method's state and mode as they were. One that fails is said,
             and training goes on.
         evaluated: what was measured at the step resumed from; None: that evaluation, where one is due, is made first.
+        evaluate_together: every rank calls `evaluate` at the same time, for it needs the others. An error of it ends
+            the training of all, and it raises RunStopped, on all ranks, where `stop()` became true.
         probe: learns from this rank's features and labels beside the method, which is trained as it is without.
         go_on: the command that continues a run that was stopped.
 
@@ -115,7 +119,7 @@ def train(
         device=device,
         emit=emit,
         saver=Saver(trained, progress, settings, checkpoints, recipe_digest, ranks, progress.step if resume else None),
-        after_epoch=AfterEpoch(method, progress, settings, evaluate),
+        after_epoch=AfterEpoch(method, progress, settings, evaluate, together=evaluate_together and ranks.size > 1),
         stop=stop,
         ranks=ranks,
         go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),

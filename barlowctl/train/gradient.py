@@ -128,7 +128,7 @@ class Gradient:
         arranged = self._two_pass_method.arrange(views, targets)
         parts = list(zip(*(view.tensor_split(pieces) for view in arranged), strict=True))
         random = random_state(self.device)
-        with torch.no_grad(), _buffers_kept(self.method):
+        with torch.no_grad(), buffers_kept(self.method):
             embedded = [self._first_pass(part) for part in parts]
         whole = [torch.cat(rows).requires_grad_() for rows in zip(*embedded, strict=True)]
         with autocast(self.device, self.precision):
@@ -152,15 +152,17 @@ class Gradient:
             return self._embed(part)
 
     def _backward(self) -> AbstractContextManager[None]:
-        return _buffers_kept(self.method) if self.recomputes else nullcontext()
+        return buffers_kept(self.method) if self.recomputes else nullcontext()
 
 
 @contextmanager
-def _buffers_kept(method: nn.Module) -> Iterator[None]:
+def buffers_kept(method: nn.Module) -> Iterator[None]:
     """Put every buffer (running statistics) back as it was."""
     buffers = list(method.buffers())
     before = [buffer.clone() for buffer in buffers]
-    yield
-    with torch.no_grad():
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)

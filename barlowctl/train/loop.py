@@ -212,8 +212,10 @@ class Loop:
         self._agree(finished=final)
 
     def _evaluate(self, epoch: int) -> None:
-        """Measure on rank 0."""
-        if self.ranks.first and not self._must_tell():
+        """Measure on rank 0, or on all ranks: then none begins what another does not."""
+        if self.after_epoch.together:
+            self._agree(finished=self.progress.step == self.settings.total_steps)
+        if (self.ranks.first or self.after_epoch.together) and not self._must_tell():
             self.interrupted = self.after_epoch.evaluate(epoch, self._say) or self.interrupted
 
     def _say(self, event: Event) -> None:

@@ -162,8 +162,7 @@ HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
-    ("assemble/detection.py _obey", "barlowctl ..."): DETECTOR,
-    ("measure/detection.py __init__", f"--set test_every=0 without --set=test_every={VALUE}"): DETECTOR,
+    ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
     ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,

@@ -45,10 +45,13 @@ def test_it_goes_on_bit_for_bit(shapes: Shapes, tmp_path: Path, stops: tuple[int
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_ranks_train_and_detect_what_one_does(shapes: Shapes, tmp_path: Path, size: int) -> None:
-    """In float64; images of a batch, of PreciseBN's and of the test are shared by the ranks."""
+    """In float64; images of a batch, of PreciseBN's and of the tests, meanwhile and after, are shared by the ranks."""
     expected = jobs.everything(ALONE, str(shapes.coco), str(tmp_path / "alone"))
     for rank in gang.together(jobs.everything, size, str(shapes.coco), str(tmp_path / "together")):
         np.testing.assert_allclose(rank["losses"], expected["losses"], rtol=1e-6)
+        assert len(rank["measured"]) == len(expected["measured"]) == 2
+        for scores, own_scores in zip(expected["measured"], rank["measured"], strict=True):
+            assert own_scores == pytest.approx(scores, abs=0.1)
         for part in ("trained", "tested"):
             for name, value in expected[part].items():
                 np.testing.assert_allclose(rank[part][name], value, rtol=1e-5, atol=1e-7, err_msg=f"{part}: {name}")
@@ -71,6 +74,32 @@ def test_a_test_between_two_steps_changes_nothing(shapes: Shapes, tmp_path: Path
     )
     tested.take_statistics()
     assert measured[-1] == named(tested.scores(tested.test()))
+
+
+def test_a_test_that_fails_changes_nothing_but_its_record(shapes: Shapes, tmp_path: Path) -> None:
+    made = jobs.job(str(shapes.coco), jobs.settings("coco", "test_every=3", "statistics=1"))
+    statistics = {name: value.clone() for name, value in made.detector.named_buffers()}
+    made.test = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(ZeroDivisionError):
+        made.test_meanwhile()
+    assert all(torch.equal(value, statistics[name]) for name, value in made.detector.named_buffers())
+    assert made.detector.training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_request_to_one_rank_stops_the_test_of_all_and_training_goes_on(
+    shapes: Shapes, tmp_path: Path, size: int
+) -> None:
+    whole, _ = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "whole")
+    if size == 1:
+        results = [jobs.stopped_in_a_test(ALONE, str(shapes.coco), str(tmp_path / "parts"))]
+    else:
+        results = gang.together(jobs.stopped_in_a_test, size, str(shapes.coco), str(tmp_path / "parts"))
+    for raised, saved, losses in results:
+        assert (raised, saved) == ("RunStopped", 3)
+        assert len(losses) == 3
+        assert losses[0] == pytest.approx(whole[3], rel=1e-4)  # what follows draws from proposals, which jump
 
 
 def test_branches_are_left_out_by_the_seed_alone(shapes: Shapes, tmp_path: Path) -> None:

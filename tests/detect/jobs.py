@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from barlowctl.assemble.detection import DetectionJob
+from barlowctl.assemble.detection import DetectionJob, newest_step
 from barlowctl.assemble.detection_images import open_images
 from barlowctl.assemble.detection_settings import DetectionSettings, detection_settings
 from barlowctl.assemble.machine import Runtime
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import RunStopped
 from barlowctl.model import Preprocessing
 from barlowctl.train.events import Evaluated, StepDone
 from tests.detect.detectors import narrow_resnet
@@ -72,16 +73,41 @@ def train(
 
 
 def everything(ranks: Ranks, shapes: str, folder: str) -> dict[str, Any]:
-    """A training in float64, its state, the statistics taken for the test, and what is detected."""
-    made = job(shapes, settings(), ranks, double=True)
-    losses, _ = train(made, Path(folder))
+    """A training in float64 with a test in its middle, its state, the statistics taken for a test, what is detected."""
+    made = job(shapes, settings("coco", "test_every=3"), ranks, double=True)
+    losses, measured = train(made, Path(folder))
     trained = {name: value.numpy().copy() for name, value in made.detector.state_dict().items()}
     made.take_statistics()
     detections = made.test()
     return {
         "losses": np.array(losses),
+        "measured": measured,
         "trained": trained,
         "tested": {name: value.numpy().copy() for name, value in made.detector.named_buffers()},
         "boxes": [of_image.boxes.numpy() for of_image in detections],
         "scores": [of_image.scores.numpy() for of_image in detections],
     }
+
+
+def stopped_in_a_test(ranks: Ranks, shapes: str, folder: str) -> tuple[str, int | None, list[float]]:
+    """The last rank is asked to stop in the test in the middle; then training goes on.
+
+    Returns:
+        What was raised, the step that was saved, and the losses of the rest.
+    """
+    made = job(shapes, settings("coco", "test_every=3"), ranks)
+    take_statistics, begun = made.take_statistics, []
+
+    def take() -> None:
+        begun.append(True)
+        take_statistics()
+
+    made.take_statistics = take  # type: ignore[method-assign]
+    raised = "nothing"
+    try:
+        train(made, Path(folder), lambda steps: bool(begun) and ranks.rank == ranks.size - 1)
+    except RunStopped:
+        raised = "RunStopped"
+    saved = ranks.from_first(newest_step(Path(folder)) if ranks.first else None)
+    losses, _ = train(job(shapes, settings("coco", "test_every=3"), ranks), Path(folder))
+    return raised, saved, losses
