@@ -60,3 +60,18 @@ def test_a_part_without_anything_in_it_is_no_tile(colour_tiles: ModuleType, tmp_
 def test_a_picture_that_is_missing_is_named(colour_tiles: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"Bridge_by_Sander_Klootwijk.*lomiri-wallpapers-16\.04"):
         colour_tiles.find(tmp_path)
+
+
+def test_the_folder_appears_whole(colour_tiles: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = tmp_path / "sky.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(picture)
+    folder = tmp_path / "new" / "tiles"
+    monkeypatch.setattr(colour_tiles, "TRAINING_TILES", 12)
+    monkeypatch.setattr(colour_tiles, "TEST_TILES", 4)
+    monkeypatch.setattr(colour_tiles, "find", lambda pictures: [picture, tmp_path / "none.png"])
+    with pytest.raises(FileNotFoundError):
+        colour_tiles.main([str(folder), "--pictures", str(tmp_path)])
+    assert list(folder.parent.iterdir()) == []
+    monkeypatch.setattr(colour_tiles, "find", lambda pictures: [picture])
+    colour_tiles.main([str(folder), "--pictures", str(tmp_path)])
+    assert len(list((folder / "train" / "sky").iterdir())) == 12
