@@ -18,6 +18,7 @@ from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.keys import describe_difference, one_line, without_classifier
 from barlowctl.exports.torchvision_keys import from_torchvision
 from barlowctl.model import Preprocessing, build_backbone
+from barlowctl.model.backbone import RESERVED_ARGS
 from barlowctl.model.preprocessing import interpolation_of
 
 KINDS = "a .safetensors file that `barlowctl export` wrote, or a folder with config.json and model.safetensors"
@@ -103,6 +104,7 @@ def _read_hub(path: Path) -> ExportedModel:
             f"of {preprocessing.channels}",
             allowed="as many numbers as channels",
         )
+    arguments = {key: value for key, value in arguments.items() if key not in RESERVED_ARGS}  # timm notes num_classes
     noted = {**config.get("provenance", {}), **({"barlowctl": own["version"]} if "version" in own else {})}
     return _build(path, weights, architecture, arguments, str(own.get("stem", "default")), preprocessing, noted)
 

@@ -24,6 +24,11 @@ def of_random_weights(recipe: Recipe) -> list[str]:
     if recipe.init.weights:
         return []
     advice = "name weights to start from with --init"
+    of_weights = ("heads", "partial", "normalization", "sha256")
+    idle = [key for key in of_weights if getattr(recipe.init, key) != type(recipe.init).model_fields[key].default]
+    if idle:
+        keys, change = " and ".join(f"init.{key}" for key in idle), "changes" if len(idle) == 1 else "change"
+        return [f"{keys} {change} nothing without weights; {advice}"]
     if train.freeze not in ("none", *FROZEN_AT_RANDOM):
         return [f"train.freeze = '{train.freeze}' keeps random weights as they are; {advice}"]
     if train.freeze_backbone_epochs:

@@ -103,6 +103,8 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             return f"{origin.of_named(key, message)}: {f'{key}.' if is_named and names else ''}{message}."
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{where}{key} is {value!r}. Allowed: a section with keys of its own, as in [{key}]."
+        case "bool_parsing" | "bool_type":
+            return f"{where}{key} is {value!r}. Allowed: true or false."
         case "tuple_type" | "list_type":
             like_one = isinstance(value, str) and value.startswith("[")
             example = "[0.5, 1.0] or ['a', 'b']: TOML, with a digit before the point" if like_one else f"[{value!r}]"

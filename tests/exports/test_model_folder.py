@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from barlowctl.assemble.matching import match
 from barlowctl.assemble.weights import read_weights
 from barlowctl.errors import UserError
+from barlowctl.exports import read_export
 from barlowctl.exports.model_folder import read_model_folder
 from barlowctl.exports.transformers_keys import in_timms_words
 
@@ -114,6 +115,15 @@ def test_timms_folder_is_a_way_in(timms: tuple[Path, nn.Module]) -> None:
     assert matched.complete
     assert set(matched.beside) == {"fc.weight", "fc.bias"}
     assert torch.equal(matched.taken["conv1.0.weight"], model.state_dict()["conv1.0.weight"])
+
+
+def test_timms_folder_is_read_whole_with_what_timm_notes_of_its_classifier(tmp_path: Path) -> None:
+    """What probe, transfer and embed read; timm notes num_classes and in_chans among its arguments."""
+    torch.manual_seed(1)
+    model = timm.create_model("resnet10t", num_classes=0, **NARROW).eval()
+    save_for_hf(model, tmp_path / "folder", model_args={**NARROW, "num_classes": 0}, safe_serialization=True)
+    images = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(read_export(tmp_path / "folder").backbone(images), model(images))
 
 
 def test_weights_of_torch_save_are_read_where_a_folder_has_no_others(timms: tuple[Path, nn.Module]) -> None:

@@ -273,6 +273,7 @@ def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
     [
         ("views.small=4", r"views\.small is 4\. Allowed: a section with keys of its own, as in \[views\.small\]"),
         ("objective=simclr", r"objective is 'simclr'\. Allowed: a section with keys of its own, as in \[objective\]"),
+        ("init.heads=maybe", r"init\.heads is 'maybe'\. Allowed: true or false\."),
         ("model.projector=256", r"model\.projector is 256\. Allowed: a list, e\.g\. \[256\]"),
         ("views.mean=[.5]", r"views\.mean is '\[\.5\]'\. Allowed: a list, .* TOML, with a digit before the point"),
         ("train.epochs=0.05", r"train\.warmup_epochs is 0\.5 but the run has 0\.05 epochs"),

@@ -176,3 +176,9 @@ def test_adapt_is_careful_and_its_header_says_why() -> None:
         load.load("adapt", overrides_in(overrides))
     (caution,) = cautions(recipe)
     assert "--init" in caution
+
+
+def test_what_is_said_of_weights_without_any_is_cautioned_against() -> None:
+    (caution,) = cautions(load.load("resnet50", ["init.partial=true", "init.heads=false"]))
+    assert caution.startswith("init.heads and init.partial change nothing without weights; name weights")
+    assert cautions(load.load("resnet50", ["init.partial=true", "init.weights=A"])) == []
