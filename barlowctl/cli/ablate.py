@@ -14,9 +14,11 @@ from barlowctl import shell
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.init_weights import from_anywhere
 from barlowctl.cli.study_budget import limit_studies
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_plan import print_array_script, show_plan
+from barlowctl.cli.study_recipe import base_recipe
 from barlowctl.cli.study_results import show_results
 from barlowctl.cli.study_run import run_cells
 from barlowctl.errors import UserError, did_you_mean
@@ -31,6 +33,7 @@ EPILOG = examples(
     "barlowctl ablate drop-aug --methods byol,simclr --recipe quickstart",
     "barlowctl ablate --methods all --recipe quickstart --budget cpu-seconds=120",
     "barlowctl ablate projector --only last-64,last-256 --recipe quickstart",
+    "barlowctl ablate --grid mine.toml --recipe adapt --init runs/mine",
     "barlowctl ablate --loss --data IMAGENET --print-sbatch > array.sh",
 )
 
@@ -117,6 +120,10 @@ def ablate(
     seeds: Annotated[int, options.seeds("Runs of each variant, with seeds 0, 1, ...", STUDIES)] = 1,
     recipe: Annotated[str | None, options.recipe("The base recipe. Default: resnet50-300ep.")] = None,
     overrides: options.Overrides = None,
+    init: Annotated[
+        str | None,
+        options.init("Weights that every variant starts from (see pretrain), with fresh heads."),
+    ] = None,
     data: options.Data = None,
     dry_run: Annotated[bool, options.dry_run("Show the plan and what it costs; train nothing.", CELLS)] = False,
     show: Annotated[
@@ -176,7 +183,7 @@ def ablate(
     if ALL_METHODS in (named or []):
         named, methods = [name for name in named or [] if name != ALL_METHODS], methods or "all"
     chosen = _chosen(console, flags, named or [], grid, methods)
-    base = _base_recipe(recipe, overrides or [])
+    base = base_recipe(recipe or DEFAULT_RECIPE, overrides or [], init)
     whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
     selected = studies.select(whole, _names(only), _names(without))
     out = out or Path("studies") / base.name
@@ -198,6 +205,7 @@ def ablate(
         "--grid": str(grid) if grid else None,
         "--only": only,
         "--without": without,
+        "--init": None if init is None else from_anywhere(init),
     }
     selection = [*chosen, *(part for flag, value in by_flag.items() if value for part in (flag, value))]
     again = command.arguments_of_a_cell(selection, recipe, overrides or [])
@@ -240,24 +248,6 @@ def _chosen(
         )
         chosen = [console.choose("Which study?", list(flags), missing=missing)]
     return chosen
-
-
-def _base_recipe(recipe: str | None, overrides: list[str]) -> Recipe:
-    """The recipe that all variants change.
-
-    Raises:
-        UserError: a seed of its own: a study's seeds are --seeds.
-    """
-    from barlowctl.recipe import load
-
-    base = load.load(recipe or DEFAULT_RECIPE, overrides)
-    if base.seed != load.load(recipe or DEFAULT_RECIPE).seed:
-        raise UserError(
-            "--set seed is not for studies",
-            allowed="--seeds N: seeds 0 to N - 1",
-            next=f"without --set=seed={base.seed}",
-        )
-    return base
 
 
 def _studies(

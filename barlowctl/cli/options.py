@@ -54,6 +54,11 @@ def overrides(help: str, panel: str = RECIPE) -> Any:
     return typer.Option("--set", metavar="KEY=VALUE", help=f"{help} Repeatable.", rich_help_panel=panel)
 
 
+def init(help: str) -> Any:
+    """--init: weights that training starts from."""
+    return typer.Option("--init", metavar="WEIGHTS", help=help, autocompletion=completion.runs, rich_help_panel=RECIPE)
+
+
 def out(help: str) -> Any:
     """--out: where the result is written."""
     return typer.Option("--out", "-o", metavar="PATH", help=help, rich_help_panel=OUTPUT)

@@ -11,8 +11,8 @@ from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.init_weights import overrides_with_init
 from barlowctl.cli.live import binary_size, duration, show
-from barlowctl.cli.pretrain_init import overrides_with_init
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
 from barlowctl.cli.pretrain_resume import run_to_resume
@@ -53,14 +53,7 @@ def pretrain(
     overrides: options.Overrides = None,
     data: options.Data = None,
     init: Annotated[
-        str | None,
-        typer.Option(
-            "--init",
-            metavar="WEIGHTS",
-            help="Start from these: a run, an export, a file or folder of weights, a timm name.",
-            autocompletion=completion.runs,
-            rich_help_panel=options.RECIPE,
-        ),
+        str | None, options.init("Start from these: a run, an export, a file or folder of weights, a timm name.")
     ] = None,
     resume: Annotated[
         str | None,

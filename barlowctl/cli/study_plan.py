@@ -41,6 +41,8 @@ def show_plan(command: StudyCommand) -> None:
         if study.note:
             console.say(f"Note: {study.note}.")
         documents.append({"study": study.name, "note": study.note, "variants": variants})
+    if weights := directory.base.init.weights:
+        console.say(f"start: every variant from {weights}")
     for source in dict.fromkeys(cost.source for cost in estimated.costs.values()):
         console.say(f"estimate: {source}")
     finished = len(directory.cells) - len(open_cells)
@@ -55,6 +57,7 @@ def show_plan(command: StudyCommand) -> None:
     console.result(
         {
             "recipe_name": directory.base.name,
+            "start": weights or None,
             "seeds": list(directory.seeds),
             "studies": documents,
             "cells": len(directory.cells),

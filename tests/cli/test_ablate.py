@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from barlowctl.cli.app import run as barlowctl
 
@@ -145,6 +147,52 @@ def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: 
             assert ("before" in document) == (variant == "baseline")
     with pytest.raises(SystemExit, match=f"ended after {steps} steps"):
         early(["study", str(steps + 1)])
+
+
+def test_all_variants_start_from_weights(
+    recipe: Path, grid: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """As `pretrain --init` starts from them, but for heads, which would fit some variants and not others."""
+    source = tmp_path / "source"
+    shutil.copytree(trained, source)
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]
+    command += ["--only", "narrow", "--init", "source"]
+    assert barlowctl([*command, "--dry-run", "--json"]) == 0
+    plan = document(capsys)
+    assert (plan["cells"], plan["start"]) == (2, str(source))
+    assert barlowctl([*command, "--print-sbatch"]) == 0
+    assert f"--init {source} " in capsys.readouterr().out  # a task may be started in another folder
+    assert barlowctl([*command, "--cell", "1", "--set", "train.freeze=backbone", "--out", "frozen"]) == 0
+    (run,) = (tmp_path / "frozen" / "cells").glob("narrow-*/seed-0")
+    start = read(run / "run.json")["start"]
+    assert (start["weights"], start["fresh"], start["heads"]) == (str(source), [], {"projector": "init.heads is false"})
+    backbones = [
+        {key: value for key, value in load_file(newest / "model.safetensors").items() if key.startswith("backbone.")}
+        for newest in (sorted((of / "checkpoints").glob("step-*"))[-1] for of in (source, run))
+    ]
+    assert all(torch.equal(value, backbones[1][key]) for key, value in backbones[0].items())
+    # the study's own recipe goes on without the weights; other weights in their place are another study
+    assert start["sha256"] in (tmp_path / "study" / "recipe.toml").read_text()
+    again = ["ablate", "--grid", str(grid), "--recipe", "study/recipe.toml", "--out", "study", "--threads", "1"]
+    newest = sorted((source / "checkpoints").glob("step-*"))[-1]
+    shutil.rmtree(newest)
+    capsys.readouterr()
+    assert barlowctl([*again, "--only", "narrow", "--dry-run", "--json"]) == 0
+    assert document(capsys)["cells"] == 2
+
+
+def test_weights_of_a_study_that_have_changed_are_another_study(
+    recipe: Path, grid: Path, trained: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT, "--init"]
+    for scale in (1.0, 2.0):
+        weights = load_file(sorted((trained / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
+        own = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
+        save_file({key: value * scale for key, value in own.items() if value.ndim}, tmp_path / "w.safetensors")
+        assert barlowctl([*command, "w.safetensors", "--print-sbatch"]) == (0 if scale == 1.0 else 2)
+    assert "holds a study of another recipe" in capsys.readouterr().err
+    assert barlowctl([*command, " "]) == 2
+    assert "--init names nothing" in capsys.readouterr().err
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The option `--init` of pretrain: the weights that a new run starts from, as a value of its recipe."""
+"""The option `--init`: the weights that a new run starts from, as a value of its recipe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from barlowctl.errors import UserError
 
 
-def overrides_with_init(overrides: list[str] | None, init: str | None, resume: str | None) -> list[str] | None:
-    """What `--set` and `--init` say of the recipe; a path is made absolute, for whoever reads the recipe elsewhere.
+def overrides_with_init(overrides: list[str] | None, init: str | None, resume: str | None = None) -> list[str] | None:
+    """What `--set` and `--init` say of the recipe.
 
     Raises:
         UserError: nothing is named, or a run is to go on, which has weights of its own.
@@ -24,6 +24,15 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
             allowed="one of them; a new run from the weights of that one: --recipe RECIPE --init RUN",
             next="without --init",
         )
+    return [*(overrides or ()), f"init.weights={json.dumps(from_anywhere(init))}"]
+
+
+def from_anywhere(init: str) -> str:
+    """What `--init` names; a path is made absolute, for whoever reads the recipe elsewhere.
+
+    Raises:
+        UserError: nothing is named.
+    """
     if not init.strip():
         raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
     from barlowctl.runs import rundir
@@ -31,4 +40,4 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
     path = Path(init).expanduser()
     is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
     is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
-    return [*(overrides or ()), f"init.weights={json.dumps(os.path.abspath(path) if is_path else init)}"]
+    return os.path.abspath(path) if is_path else init
