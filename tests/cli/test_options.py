@@ -45,7 +45,11 @@ def test_an_option_is_spelled_once() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option":
                 for name in (one.value for one in node.args if isinstance(one, ast.Constant)):
                     spelled[name].append(str(file.relative_to(folder)))
-    assert (spelled["--gpus"], spelled["--init"]) == (["options.py"], ["pretrain.py"])
+    assert (spelled["--gpus"], spelled["--init"], spelled["--resume"]) == (
+        ["options.py"],
+        ["options.py"],
+        ["pretrain.py"],
+    )
     assert {name: files for name, files in spelled.items() if len(files) > 1} == {}
 
 
