@@ -12,7 +12,7 @@ from barlowctl.assemble.data import ImageSet, describe_labels
 from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
 from barlowctl.methods import Method
-from barlowctl.model import NOTHING, WHOLE, frozen_parameters
+from barlowctl.model import NOTHING, WHOLE, frozen_modules, frozen_parameters
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.views import Patches
@@ -92,7 +92,9 @@ def describe_adaptation(recipe: Recipe, method: Method) -> dict[str, str]:
     if train.freeze != NOTHING:
         part = "the whole backbone" if train.freeze == WHOLE else f"the backbone up to {train.freeze}"
         count = sum(p.numel() for p in frozen_parameters(method.backbone, train.freeze))
-        still.append(f"{part}: {count:,} of its {_count(method.backbone):,} parameters, and its batch norm")
+        buffers = [name for m in frozen_modules(method.backbone, train.freeze) for name, _ in m.named_buffers()]
+        norm = ", and its batch norm" if any(name.endswith("running_mean") for name in buffers) else ""
+        still.append(f"{part}: {count:,} of its {_count(method.backbone):,} parameters{norm}")
     if train.freeze_backbone_epochs and train.freeze != WHOLE:
         epochs = "epoch" if train.freeze_backbone_epochs == 1 else f"{train.freeze_backbone_epochs:g} epochs"
         still.append(f"all of the backbone for the first {epochs}, while the heads learn")

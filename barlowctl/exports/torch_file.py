@@ -1,7 +1,12 @@
-"""Files of torch.save (.pth, .pt, .bin), read without trusting them: weights only, no code is run."""
+"""Files of torch.save (.pth, .pt, .bin), read without trusting them: weights only, no code is run.
+
+Beside what torch takes, the options of a training as `argparse` has them (timm, DINO and others keep theirs) are taken:
+names and values.
+"""
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 from pathlib import Path
@@ -32,7 +37,7 @@ def torch_load(path: Path, *, allowed: str, next: str) -> Any:
         raise UserError(f"'{path}' is a folder, not a file", allowed=allowed, next=next)
     if not path.is_file():
         raise UserError(f"there is no file {path}", allowed=allowed, next=next)
-    harmless = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm")]
+    harmless = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm"), argparse.Namespace]
     try:
         with torch.serialization.safe_globals(harmless):  # type: ignore[arg-type]
             return torch.load(path, map_location="cpu", weights_only=True)

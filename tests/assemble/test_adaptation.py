@@ -122,6 +122,15 @@ def test_the_first_lines_say_what_stays_and_how_rates_fall(changes: list[str], s
     assert describe_adaptation(recipe, method) == expected
 
 
+def test_a_part_without_batch_norm_has_none_that_stays() -> None:
+    small = "model.backbone_args={embed_dim=8, depth=1, num_heads=2}"
+    vit = ["model.backbone=vit_tiny_patch16_224", small, "model.image_size=32"]
+    recipe = recipe_of(*vit, "train.freeze=patch_embed")
+    (line,) = describe_adaptation(recipe, build_method(recipe)).values()
+    assert line.startswith("the backbone up to patch_embed: 6,152 of its ")  # 8 filters of 3 x 16 x 16, and biases
+    assert line.endswith(" parameters")
+
+
 def test_a_step_that_is_timed_trains_all_that_is_trained() -> None:
     """The first steps of such a run cost less than most."""
     method = method_of(*RESNET, "train.epochs=40", "train.freeze_backbone_epochs=10").train()

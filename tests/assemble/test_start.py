@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -161,6 +162,15 @@ def test_state_dicts_are_ways_in(suffix: str, wrapped: str | None, tmp_path: Pat
     assert (record["kind"], record["within"]) == ("state dict", "module.")
     assert settled.views.mean == tiny().views.mean
     assert "the weights do not say theirs" in record["normalization"]
+
+
+def test_a_checkpoint_that_keeps_its_options_is_a_way_in(tmp_path: Path) -> None:
+    """As timm's and DINO's trainings write theirs."""
+    method = build_method(tiny(seed=7), CONTEXT)
+    args = argparse.Namespace(lr=0.1, betas=(0.9, 0.99), output="out", nested=argparse.Namespace(a=None))
+    torch.save({"arch": "x", "args": args, "state_dict": method.backbone.state_dict()}, tmp_path / "last.pth.tar")
+    _, filled, _ = started(tiny(), tmp_path / "last.pth.tar")
+    assert same(filled.backbone.state_dict(), method.backbone.state_dict())
 
 
 def test_the_authors_checkpoint_gives_its_projector_too(tmp_path: Path) -> None:
