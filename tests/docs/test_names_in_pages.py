@@ -15,6 +15,7 @@ from barlowctl.recipe import load
 from barlowctl.recipe.catalog import shipped
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.schema import Recipe
+from tests.cli.tree import ROOT
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OF_THE_CODE = ("CONTRIBUTING.md", "docs/glossary.md")
@@ -58,6 +59,14 @@ def test_files_and_names_are_there(page: str) -> None:
         assert len(PATH.findall(words)) > 30
         assert len(NAME_IN_PATH.findall(words)) > 10
     assert list(missing(words)) == []
+
+
+def test_the_readme_has_every_command() -> None:
+    rows = dict(re.findall(r"^\| `barlowctl (\w+)` \| (.*) \|$", text("README.md"), re.MULTILINE))
+    assert rows.keys() == ROOT.commands.keys()
+    for name, command in ROOT.commands.items():
+        inner: set[str] = set(getattr(command, "commands", {}))
+        assert inner <= set(re.findall(r"`([a-z]+)`", rows[name])), name
 
 
 KEY = re.compile(r"(?<![\w./-])((?:data|views|model|objective|optimizer|train|eval)(?:\.[a-z_]+){1,2})(?=`| ?=|\s)")
