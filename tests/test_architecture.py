@@ -505,6 +505,15 @@ def test_names_of_tests_docs_and_benchmarks_say_what_they_hold() -> None:
     assert {path: of_file for path, of_file in names.items() if of_file} == {}
 
 
+def test_pages_and_recipes_say_except() -> None:
+    """`but for` must be read twice."""
+    pages = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md"]
+    pages += [path for folder in ("docs", "recipes") for path in (CHECKOUT / folder).rglob("*.*")]
+    texts = [path for path in (*modules(), *pages) if path.suffix in {".py", ".md", ".toml"}]
+    assert len(texts) > len(modules()) + 60
+    assert [path for path in texts if re.search(r"\bbut for\b", path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize(
     "source",
     [

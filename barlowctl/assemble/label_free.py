@@ -26,7 +26,7 @@ def rankme(method: Method, features: Tensor, device: torch.device) -> float | No
     """RankMe of the embeddings: the effective rank of what the projector makes of features `(N, F)`.
 
     As its authors measure it: of the network that is trained, projector included, on images that are not distorted.
-    The `effective_rank` of the features is the same formula a floor below. None: the method has no projector.
+    The `effective_rank` of the features is the same formula one storey below. None: the method has no projector.
     """
     projector = method.heads().get("projector")
     if projector is None:

@@ -124,7 +124,7 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     return estimate_memory(
         _Loss(method),
         lambda: tuple(torch.zeros(shape) for shape in shapes),
-        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, but for its few biases
+        optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, except for its few biases
         autocast=gradient.AUTOCAST[precision],
         copies=2 * method.taken_back(),  # of two steps, see `TrainingStep`
     )

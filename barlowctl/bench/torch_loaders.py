@@ -116,7 +116,7 @@ def torchvision_v2(task: LoaderTask) -> Round:
 
 
 def lightly(task: LoaderTask) -> Round:
-    """Its BYOLTransform, which its documentation gives for Barlow Twins too, at its defaults but for the size."""
+    """Its BYOLTransform, which its documentation gives for Barlow Twins too, at its defaults except for the size."""
     return data_loader(lightly_images(task), task)
 
 

@@ -75,7 +75,7 @@ def seeds(help: str, panel: str) -> Any:
 
 
 def random_init(help: str, panel: str) -> Any:
-    """--random-init: the same of untrained weights, as a floor."""
+    """--random-init: the same of untrained weights, as a baseline."""
     return typer.Option("--random-init", help=help, rich_help_panel=panel)
 
 

@@ -107,7 +107,7 @@ def show_detection(console: Console, name: str, result: dict[str, Any]) -> None:
     """A table of the network, its untrained twin and the paper's rows; the classes; what the numbers are of."""
     columns = [column for column in COLUMNS if column in result["scores"]]
     rows = [(name, *_cells(result, columns))]
-    rows += [(floor["name"], *_cells(floor, columns)) for floor in result.get("floors", ())]
+    rows += [(baseline["name"], *_cells(baseline, columns)) for baseline in result.get("floors", ())]
     rows += [
         (f"{method} (paper, ImageNet ResNet-50)", *(f"{values[column]:.1f}" for column in columns))
         for method, values in result["published"].items()

@@ -22,7 +22,7 @@ def lidar(clusters: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-7) -> fl
 
     it is `exp(-sum_k p_k log p_k)`, `p_k = lambda_k / sum(lambda) + epsilon`, over the D eigenvalues of
     `S_w^(-1/2) S_b S_w^(-1/2)`: RankMe's entropy, of the matrix of a linear discriminant analysis. At most
-    min(n - 1, D), but for what `epsilon` adds. Images whose means are all the same have 0.
+    min(n - 1, D), except for what `epsilon` adds. Images whose means are all the same have 0.
 
     The paper names no values for its small constants. `delta` is that of stable-pretraining's callback (other public
     code has 1e-3 to 1e-6), `epsilon` that of RankMe. Since `delta` is absolute, embeddings that distortions move by

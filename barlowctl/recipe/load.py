@@ -117,7 +117,7 @@ def _other_channels(values: dict[str, Any]) -> None:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """A recipe like `recipe` but for `key=value` overrides, validated again.
+    """A recipe like `recipe` except for `key=value` overrides, validated again.
 
     `objective.name` of another method begins its keys anew, from their defaults.
 

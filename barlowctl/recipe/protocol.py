@@ -148,7 +148,7 @@ PROTOCOLS = {
 
 
 def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
-    """A protocol like `protocol` but for `key=value` overrides, validated again.
+    """A protocol like `protocol` except for `key=value` overrides, validated again.
 
     With fewer or more epochs, drops and a warm-up that were not given move in proportion.
 

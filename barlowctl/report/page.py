@@ -35,7 +35,7 @@ CURVES = {
     ),
     "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
     "rankme": ("RankMe", "effective rank of the embeddings, projector included; healthy: high and rising", False),
-    "lidar": ("LiDAR", "directions of the embeddings that tell images apart but for their distortions", False),
+    "lidar": ("LiDAR", "directions of the embeddings that tell images apart, whatever their distortions", False),
     "feature_lidar": ("LiDAR of the features", "the same of what the backbone gives", False),
     "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
     "embedding_spread": ("Embedding spread", "1: directions spread evenly, 0: collapsed", False),

@@ -19,7 +19,7 @@ from barlowctl.train.random_state import restore_random_state
 from barlowctl.train.selection import Selection
 
 CHANGED_RANKS = (
-    "the order of images and every batch stay the same; results agree up to rounding, but for batch norm "
+    "the order of images and every batch stay the same; results agree up to rounding, except for batch norm "
     "that is not synchronised (train.sync_batch_norm) and for dropout"
 )
 DECAYED = (

@@ -6,7 +6,7 @@ weights. What happens to a loss that is not finite depends on whether reading it
 - on a CPU, where reading costs nothing, the caller reads the loss between the halves and does not begin the second;
 - on a CUDA device (`deferred`) nothing is read. The check is a number on the device, by which the optimizer changes
   nothing from that step on, and the caller reads a loss one step later: everything is then still what it was before
-  the step whose loss was not finite, but for what `undo` puts back.
+  the step whose loss was not finite, except for what `undo` puts back.
 
 Where shapes stay the same, a deferred step can be captured once and replayed as one CUDA graph.
 """

@@ -3,7 +3,7 @@
     python docs/study/early.py studies/fashion-mnist [STEPS]
 
 A finished cell is begun again with its own recipe and seed, so it takes the same first STEPS steps (default 120),
-and is measured there as the study measures at the end, but for the linear classifier. Results go into the folder of
+and is measured there as the study measures at the end, except for the linear classifier. Results go into the folder of
 the cell, `early.json`, and are not computed twice; seeds that only some variants have are left out. `generate.py`
 makes the tables.
 """

@@ -152,7 +152,7 @@ def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: 
 def test_all_variants_start_from_weights(
     recipe: Path, grid: Path, trained: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    """As `pretrain --init` starts from them, but for heads, which would fit some variants and not others."""
+    """As `pretrain --init` starts from them, except for heads, which would fit some variants and not others."""
     source = tmp_path / "source"
     shutil.copytree(trained, source)
     command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]

@@ -59,7 +59,7 @@ def test_every_family_has_four_levels_and_all_of_it_is_trained(name: str) -> Non
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
     state = model.state_dict()
     remaining = {key: value for key, value in backbone.state_dict().items() if f"features.network.model.{key}" in state}
-    assert len(remaining) >= len(backbone.state_dict()) - 4  # but for what stands behind the last map
+    assert len(remaining) >= len(backbone.state_dict()) - 4  # except for what stands behind the last map
     for detections in model.eval().predict(detectors.images([(64, 96), (96, 64)]), [(128, 192), (96, 64)]):
         assert len(detections.masks) == len(detections)
 

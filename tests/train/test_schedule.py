@@ -94,7 +94,7 @@ def test_a_cosine_by_epoch_and_drops_are_mocos() -> None:
 
 
 def test_a_warm_up_may_begin_above_zero_and_its_end_does_not_depend_on_what_follows() -> None:
-    """SwAV's 0.3 -> 4.8 -> 0.0048: `np.linspace` and its cosine, but for linspace's last step (see `warmup_cosine`)."""
+    """SwAV's 0.3 -> 4.8 -> 0.0048: `np.linspace` and its cosine, except its last step (see `warmup_cosine`)."""
     import numpy as np
 
     epochs, warmup, steps = 20, 10, 8

@@ -20,7 +20,7 @@ it is left out of its batch (while measuring)."""
 
 
 class ViewLoader(abc.ABC):
-    """Epochs of batches. Every sample exactly once per epoch over all ranks (but for `drop_last`).
+    """Epochs of batches. Every sample exactly once per epoch over all ranks (except for `drop_last`).
 
     Attributes:
         name: "fast" or "plain".

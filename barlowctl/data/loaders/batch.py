@@ -24,7 +24,7 @@ class ViewBatch:
             batch is asked for; clone them to keep them, or `hold` them until a copy has finished.
         labels: int64 (N,), -1 where unlabelled.
         indices: int64 (N,), positions in the source.
-        keys: int64 (N,), whose random numbers were used: `indices` but for samples that stand in for unreadable ones.
+        keys: int64 (N,), whose random numbers were used: `indices`, except where one stands in for an unreadable one.
     """
 
     views: tuple[torch.Tensor, ...]

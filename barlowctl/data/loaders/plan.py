@@ -11,7 +11,7 @@ from barlowctl.errors import UserError
 
 
 class Sharing(TypedDict, total=False):
-    """How an epoch is cut up, for a loader: the arguments of an `EpochPlan` but for what it is of.
+    """How an epoch is cut up, for a loader: the arguments of an `EpochPlan` except for what it is of.
 
     batch_size: over all ranks. seed: of order and pixels. subset: source indices to read. shuffle: False keeps their
     order (evaluation). drop_last: without the last, smaller batch. rank of world_size: whose share.

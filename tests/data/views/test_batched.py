@@ -56,7 +56,7 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_compiled_chain_is_met(images: np.ndarray, name: str, channels: int) -> None:
-    """To a hundredth of a grey level, but for pixels at solarisation's threshold and at ties of hue's branches."""
+    """To a hundredth of a grey level, except for pixels at solarisation's threshold and at ties of hue's branches."""
     some, keys = images[..., :channels], np.arange(1000, 1000 + COUNT)
     expected = one_by_one(some, SPECS[name], 3, 5, keys, 1)
     actual = at_once(some, SPECS[name], 3, 5, keys, 1)
