@@ -23,6 +23,7 @@ class Match:
     Attributes:
         taken: key of the network -> tensor of its shape.
         reshaped: those of `taken` that had another shape: key -> shape in the file and in the network.
+        renamed: the last norm, where it stands on the other side of the pooling: its name in the network -> theirs.
         fresh: keys of the network that stay as they were drawn. misshapen: those that the weights have in another
             shape: key -> both shapes.
         unknown: keys of the weights within parts that the network has too, without a place in it.
@@ -32,6 +33,7 @@ class Match:
 
     taken: Mapping[str, Tensor]
     reshaped: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     misshapen: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
     shapes = {key: value.shape for key, value in own.items()}
     if converted := _converted(network, expected, own, weights):
         own = converted
+    own, renamed = _with_last_norm(own, expected)
     selected = without_classifier(expected, own)
     outside += [prefix + key for key in own if key not in selected]
     taken: dict[str, Tensor] = {}
@@ -88,6 +91,7 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
     return Match(
         taken,
         reshaped,
+        renamed,
         tuple(key for key in expected if key not in taken),
         misshapen,
         tuple(prefix + key for key in strangers if key.partition(".")[0] in parts),
@@ -141,6 +145,23 @@ def _converted(
         if (fitting := _fitting(expected, made)) > before:
             best, before = made, fitting
     return best
+
+
+def _with_last_norm(
+    own: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+    """A transformer's last norm under its name with the network's pooling, and both names where they differ.
+
+    With its class token a timm transformer norms every token (`norm`); with the mean of the patches it norms that
+    (`fc_norm`), by as many numbers. Another pooling is a recipe's choice, and the norm is what there is for it.
+    """
+    for ours, theirs in (("fc_norm", "norm"), ("norm", "fc_norm")):
+        needed = {key for key in expected if key.startswith(f"{ours}.")}
+        has_other = any(key.startswith(f"{theirs}.") for key in expected)
+        moved = {key: f"{ours}.{key.removeprefix(f'{theirs}.')}" for key in own if key.startswith(f"{theirs}.")}
+        if needed and not has_other and needed <= set(moved.values()) - own.keys():
+            return {moved.get(key, key): value for key, value in own.items()}, {ours: theirs}
+    return own, {}
 
 
 def _first_layer(network: nn.Module, expected: Mapping[str, Tensor]) -> tuple[str, ...]:

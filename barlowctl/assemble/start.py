@@ -101,6 +101,7 @@ class Start:
             "within": matched.within,
             "taken": list(matched.taken),
             "reshaped": {key: [list(shape) for shape in shapes] for key, shapes in matched.reshaped.items()},
+            "renamed": dict(matched.renamed),
             "fresh": list(matched.fresh),
             "misshapen": {key: [list(shape) for shape in shapes] for key, shapes in matched.misshapen.items()},
             "left": [*matched.unknown, *matched.beside],
@@ -178,6 +179,7 @@ def _taken(matched: Match) -> str:
         text += f" under '{matched.within}'"
     if matched.reshaped:
         text += f", reshaped: {_listed([_reshaped(key, shapes) for key, shapes in matched.reshaped.items()])}"
+    text += "".join(f", {theirs} as {ours} (for the recipe's pooling)" for ours, theirs in matched.renamed.items())
     if not matched.complete:
         kinds = ((missing, "not in the weights"), (list(matched.misshapen), "of another shape"))
         text += "".join(f", {len(keys)} fresh ({why}: {_listed(keys)})" for keys, why in kinds if keys)

@@ -208,3 +208,16 @@ def test_torchvisions_transformer_is_read_also_for_another_image_size(side: int)
         theirs.heads = nn.Identity()  # type: ignore[assignment]
         images = torch.randn(2, 3, 32, 32)
         torch.testing.assert_close(own(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("before", "after"), [("token", "avg"), ("avg", "token")])
+def test_the_last_norm_follows_the_pooling(before: str, after: str) -> None:
+    weights = vit(1, global_pool=before).state_dict()
+    names = {"token": "norm", "avg": "fc_norm"}
+    assert f"{names[before]}.weight" in weights
+    weights[f"{names[before]}.weight"].normal_()
+    matched = match(vit(global_pool=after), weights)
+    assert matched.complete
+    assert dict(matched.renamed) == {names[after]: names[before]}
+    assert torch.equal(matched.taken[f"{names[after]}.weight"], weights[f"{names[before]}.weight"])
+    assert not match(vit(global_pool=before), weights).renamed

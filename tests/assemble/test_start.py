@@ -271,6 +271,7 @@ def test_image_size_and_pooling_are_the_recipes_on_the_network_of_the_weights(tm
     """Of timm's folder, which has sides as pairs and may have arguments that say nothing."""
     keys = {"embed_dim": 12, "depth": 1, "num_heads": 2, "patch_size": (16, 16)}
     network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, **keys)  # type: ignore[arg-type]
+    torch.nn.init.normal_(network.state_dict()["norm.weight"])
     save_for_hf(network, tmp_path / "vit", model_args={**keys, "img_size": [64, 64], "act_layer": None})
     sizes = ["views.size=32", "eval.crop=32", "eval.resize=32", "model.image_size=32"]
     settled, _, record = started(load.load("adapt", [*sizes, "model.projector=[8]"]), tmp_path / "vit")
@@ -284,6 +285,10 @@ def test_image_size_and_pooling_are_the_recipes_on_the_network_of_the_weights(tm
         )
         == settled
     )
+    mean = load.load("adapt", [*sizes, "model.projector=[8]", "model.pooling=avg"])
+    _, filled, record = started(mean, tmp_path / "vit")
+    assert (record["renamed"], record["fresh"]) == ({"fc_norm": "norm"}, [])
+    assert torch.equal(filled.backbone.state_dict()["fc_norm.weight"], network.state_dict()["norm.weight"])
     other = load.load("resnet50", ["model.backbone=resnet18", "model.drop_path=0.1"])
     with pytest.raises(UserError, match="it is vit_tiny_patch16_224") as caught:
         started(other, tmp_path / "vit")
