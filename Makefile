@@ -32,6 +32,8 @@ STUDY := --loss --asymmetry --drop-aug --batch-size --projector-width --lambd --
 	--out studies/fashion-mnist --seeds $(SEEDS)
 # Every difference is one to the baseline, so that has more seeds.
 BASELINE := --loss --only baseline --recipe docs/study/recipe.toml --out studies/fashion-mnist --seeds 8
+# Whose runs show how measures without labels rank them.
+LABEL_FREE := docs/study/cells.csv docs/study/methods/label-free.csv
 
 study-plan: data ## what `make study` would run, and what it costs on this machine
 	$(BARLOWCTL) ablate $(STUDY) --parallel $(PARALLEL) --dry-run
@@ -41,6 +43,7 @@ study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, c
 	$(BARLOWCTL) ablate $(BASELINE) --parallel $(PARALLEL)
 	$(BIN)/python docs/study/early.py studies/fashion-mnist
 	$(BIN)/python docs/study/generate.py studies/fashion-mnist
+	$(BIN)/python docs/study/label_free.py correlate $(LABEL_FREE)
 
 # The compared methods at one budget of CPU time; Figure 3 with three of them, on grey clothes and on colour tiles.
 METHODS := --methods all --recipe docs/study/recipe.toml --budget cpu-seconds=60 --out studies/methods --seeds $(SEEDS)
@@ -49,6 +52,8 @@ FIGURE_3 := --drop-aug --methods barlow-twins,byol,simclr --seeds $(SEEDS)
 study-methods: data ## all methods on Fashion-MNIST at 60 CPU-seconds each; an hour of two cores, goes on when stopped
 	$(BARLOWCTL) ablate $(METHODS) --parallel $(PARALLEL)
 	$(BIN)/python docs/study/generate.py studies/methods docs/study/methods
+	$(BIN)/python docs/study/label_free.py measure studies/methods --csv docs/study/methods/label-free.csv
+	$(BIN)/python docs/study/label_free.py correlate $(LABEL_FREE)
 
 study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST and on colour tiles; goes on when stopped
 	$(BARLOWCTL) ablate $(FIGURE_3) --recipe docs/study/recipe.toml --budget steps=700 --out studies/figure-3 \

@@ -170,7 +170,7 @@ def _cells(source: Path) -> str:
     """Every cell's measures, a line each."""
     cells = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("cells/*/*/cell.json")]
     cells.sort(key=lambda cell: (cell["seed"], cell["variant"]))
-    names = list(next((cell["measures"] for cell in cells if "measures" in cell), {}))
+    names = list(dict.fromkeys(name for cell in cells for name in cell.get("measures", {})))
     lines = [",".join(["variant", "seed", *names, "train_cpu_seconds", "overrides"])]
     for cell in cells:
         measures = cell.get("measures", {})  # None: a method that has no such thing

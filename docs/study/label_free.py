@@ -3,9 +3,10 @@
     python docs/study/label_free.py measure STUDY... --csv docs/study/methods/label-free.csv
     python docs/study/label_free.py correlate docs/study/cells.csv docs/study/methods/label-free.csv
 
-`measure` adds a row for every finished cell of the studies (folders that `barlowctl ablate` wrote) that still has its
-weights and is not in the file yet: RankMe, LiDAR and alpha beside the accuracies in its cell.json. `correlate` takes
-files with the columns variant, seed, knn, linear_top1 and any of the measures, and writes label-free.md beside itself.
+`measure` makes a row for every finished cell of the studies (folders that `barlowctl ablate` wrote) that still has its
+weights, unless the file has that of the same accuracies: RankMe, LiDAR and alpha beside the accuracies in its
+cell.json. `correlate` takes files with the columns variant, seed, knn, linear_top1 and any of the measures, and writes
+label-free.md beside itself and the table of choosing.md. `make study` and `make study-methods` end with them.
 
 The interval is a bootstrap's, of whole variants: seeds of one recipe are not independent of one another.
 """
@@ -16,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,11 @@ MEASURES = {
 }
 ACCURACIES = {"linear_top1": "linear", "knn": "kNN"}
 PAGE = Path(__file__).resolve().with_name("label-free.md")
+CHOOSING = PAGE.parent.parent / "choosing.md"
+SHORT = ("lidar", "feature_lidar", "rankme", "effective_rank", "alpha", "feature_spread", "mean_diagonal")
+TABLE = re.compile(r"^\| measure \| \d+ runs (?:.*\n)*?(?=\n)", re.MULTILINE)
+OF = {"cells.csv": "one method", "methods/label-free.csv": "methods at one budget"}
+"""What the runs of a file are of, in the table of choosing.md."""
 OPENING = """# Measures without labels against accuracy
 
 Generated from the files that are named (label_free.py); do not edit. What it says: [choosing.md](../choosing.md).
@@ -131,36 +138,74 @@ def page(files: Sequence[Path], resamples: int = RESAMPLES) -> str:
         rows = read(file)
         best = max(float(row["linear_top1"]) for row in rows)
         near = [row for row in rows if float(row["linear_top1"]) > best - NEAR]
-        lines += [f"## {Path(os.path.relpath(file.resolve(), PAGE.parent)).as_posix()}\n", table(rows, resamples), ""]
+        lines += [f"## {_name(file)}\n", table(rows, resamples), ""]
         if len(near) < len(rows):
             lines += [f"Of the {len(near)} runs within {NEAR:g} points of the best by linear accuracy:\n"]
             lines += [table(near, resamples), ""]
     return "\n".join(lines)
 
 
+def short_table(files: Sequence[Path], resamples: int = RESAMPLES) -> str:
+    """The table of choosing.md: Spearman's correlation with linear accuracy, a column a file."""
+    heads, columns = [], []
+    for file in files:
+        rows = read(file)
+        heads.append(
+            f"{len(rows)} runs of {OF.get(_name(file), _name(file))}, {len({r['variant'] for r in rows})} variants"
+        )
+        columns.append({cells[0]: cells[3] for cells in correlations(rows, resamples) if cells[1] == "linear"})
+    lines = [f"| measure | {' | '.join(heads)} |", "|---|" + "---:|" * len(files)]
+    for measure in SHORT:
+        cells = [column.get(MEASURES[measure], "not measured") for column in columns]
+        lines.append(f"| `{measure}`{', nearness to 1' * (measure == 'alpha')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _name(file: Path) -> str:
+    return Path(os.path.relpath(file.resolve(), PAGE.parent)).as_posix()
+
+
 def read(file: Path) -> list[Row]:
-    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.is_file() else []
+    """The runs of a file that were measured, each with the numbers that it has."""
+    if not file.is_file():
+        return []
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    known = [{key: value for key, value in row.items() if value not in ("", "nan")} for row in rows]
+    return [row for row in known if all(accuracy in row for accuracy in ACCURACIES)]
+
+
+def write(files: Sequence[Path], resamples: int = RESAMPLES) -> None:
+    """label-free.md, and the table of choosing.md."""
+    PAGE.write_text(page(files, resamples), encoding="utf-8")
+    text = CHOOSING.read_text(encoding="utf-8")
+    text, found = TABLE.subn(lambda _: f"{short_table(files, resamples)}\n", text)
+    if found != 1:
+        raise SystemExit(f"'{CHOOSING}' has {found} tables that begin '| measure | N runs'")
+    CHOOSING.write_text(text, encoding="utf-8")
 
 
 def measure(studies: Sequence[Path], file: Path) -> None:
     """Add the cells of the studies to a file, one at a time."""
     from barlowctl.files import atomic_write
 
-    rows = read(file)
-    known = {(row["study"], row["variant"], row["seed"]) for row in rows}
+    rows = {(row["study"], row["variant"], row["seed"]): row for row in read(file)}
     for study in studies:
         for record in sorted(study.glob("cells/*/seed-*/cell.json")):
             cell = json.loads(record.read_text(encoding="utf-8"))
             key = (study.name, cell["variant"], str(cell["seed"]))
             measures = cell.get("measures", {})
-            if key in known or measures.get("knn") is None or not any(record.parent.glob("checkpoints/step-*")):
+            if any(measures.get(name) is None for name in ACCURACIES) or not any(
+                record.parent.glob("checkpoints/step-*")
+            ):
                 continue
-            known.add(key)
-            rows.append({**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(record.parent, measures)})
+            of_accuracy = {name: _number(measures[name]) for name in ACCURACIES}
+            if rows.get(key, {}).items() >= of_accuracy.items():
+                continue
+            rows[key] = {**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(record.parent, measures)}
             with atomic_write(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()
-                writer.writerows(sorted(rows, key=lambda row: (row["study"], row["variant"], int(row["seed"]))))
+                writer.writerows(rows[key] for key in sorted(rows, key=lambda key: (*key[:2], int(key[2]))))
             print(*key, flush=True)
 
 
@@ -188,7 +233,11 @@ def _measured(run: Path, measures: Mapping[str, float | None]) -> dict[str, str]
         values["alpha"] = diagnostics.spectrum_decay(features)
         images, views = label_free.LIDAR_IMAGES, label_free.LIDAR_VIEWS
         values |= label_free.measure_lidar(method, source, recipe, runtime, cpu, images=images, views=views)
-    return {key: f"{value:.6g}" for key in (*ACCURACIES, *MEASURES) if (value := values.get(key)) is not None}
+    return {key: _number(value) for key in (*ACCURACIES, *MEASURES) if (value := values.get(key)) is not None}
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -203,7 +252,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.command == "measure":
         measure(options.studies, options.csv)
         return
-    PAGE.write_text(page(options.files), encoding="utf-8")
+    write(options.files)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -56,3 +57,57 @@ def test_the_page_is_of_its_files(script: ModuleType) -> None:
         return re.sub(r" \([+-].*?\)", "", text)
 
     assert without_brackets(script.page(files, 2)) == without_brackets(script.PAGE.read_text(encoding="utf-8"))
+    (table,) = script.TABLE.findall(script.CHOOSING.read_text(encoding="utf-8"))
+    assert without_brackets(script.short_table(files, 2)) == without_brackets(table).rstrip()
+
+
+def test_a_study_that_is_finished_is_in_the_tables_at_once(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make study` ends: from the cells that `ablate` measured, of which some failed and some have no projector."""
+    spec = importlib.util.spec_from_file_location("generate_study", STUDY / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    for number, name in enumerate("abcdef"):
+        cell = tmp_path / "s" / "cells" / f"{name}-0" / "seed-0"
+        cell.mkdir(parents=True)
+        accuracies = {"knn": 80.0 + number, "linear_top1": 85.0 + number}
+        ranks = {} if name == "a" else {"lidar": None if name == "b" else 9.0 - number, "alpha": 1.0 + number}
+        record = {"variant": name, "seed": 0, "overrides": [], "seconds": {}, "measures": {**accuracies, **ranks}}
+        (cell / "cell.json").write_text(json.dumps(record))
+    failed = {"variant": "g", "seed": 0, "overrides": [], "seconds": {}, "failed": "the loss is not finite"}
+    (tmp_path / "s" / "cells" / "a-0" / "seed-1").mkdir()
+    (tmp_path / "s" / "cells" / "a-0" / "seed-1" / "cell.json").write_text(json.dumps(failed))
+    (tmp_path / "cells.csv").write_text(generator._cells(tmp_path / "s"))
+    monkeypatch.setattr(script, "PAGE", tmp_path / "label-free.md")
+    monkeypatch.setattr(script, "CHOOSING", tmp_path / "choosing.md")
+    (tmp_path / "choosing.md").write_text("before\n\n| measure | 95 runs of others |\n|---|---:|\n| a | 1 |\n\nafter\n")
+    script.write([tmp_path / "cells.csv"], 4)
+    text = (tmp_path / "choosing.md").read_text()
+    assert text.startswith("before\n\n| measure | 6 runs of one method, 6 variants |\n|---|---:|\n| `lidar` | -1.00 (")
+    assert text.endswith("\n\nafter\n")
+    assert "| `rankme` | not measured |" in text
+    assert re.search(r"^\| `alpha`, nearness to 1 \| -1\.00 \(", text, re.MULTILINE)
+    assert "| LiDAR | linear | 4 runs, 4 variants | -1.00 (" in (tmp_path / "label-free.md").read_text()
+
+
+def test_a_cell_that_was_trained_again_is_measured_again(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "s" / "cells" / "a-0" / "seed-0"
+    (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    measured = []
+
+    def measure(path: Path, values: dict[str, float]) -> dict[str, str]:
+        measured.append(values["knn"])
+        return {key: f"{value:.6g}" for key, value in values.items()}
+
+    monkeypatch.setattr(script, "_measured", measure)
+    for value in (80.0, 80.0, 81.0):
+        cell = {"variant": "a", "seed": 0, "measures": {"knn": value, "linear_top1": 90.0, "lidar": 7.0}}
+        (run / "cell.json").write_text(json.dumps(cell))
+        script.main(["measure", str(tmp_path / "s"), "--csv", str(tmp_path / "file.csv")])
+    assert measured == [80.0, 81.0]
+    assert [(row["knn"], row["lidar"]) for row in script.read(tmp_path / "file.csv")] == [("81", "7")]
