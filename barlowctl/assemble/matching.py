@@ -147,9 +147,7 @@ def _converted(
     return best
 
 
-def _with_last_norm(
-    own: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+def _with_last_norm(own: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A transformer's last norm under its name with the network's pooling, and both names where they differ.
 
     With its class token a timm transformer norms every token (`norm`); with the mean of the patches it norms that

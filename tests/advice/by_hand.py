@@ -201,6 +201,7 @@ NOT_FOLLOWED = {
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
     ("exports/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,
     ("exports/formats/torchvision_network.py _transformer", "--format timm"): MINUTES,
+    ("exports/formats/torchvision_network.py _transformer#2", "--format timm"): MINUTES,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
     ("measure/classification.py _train", "barlowctl ..."): HANDED_ON,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,
