@@ -20,7 +20,7 @@ from barlowctl.cli.embed_files import (
 )
 from barlowctl.cli.embed_patches import PatchOptions, write_patches
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import images_of, open_named, say_unreadable
+from barlowctl.cli.subject import open_named, say_unreadable
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
 
@@ -212,6 +212,7 @@ def _open_images(console: Console, opened: Subject, data: str | None, split: str
     """
     from barlowctl.assemble.data import choices_of, open_images
     from barlowctl.assemble.run_images import changed_since_training
+    from barlowctl.measure.subjects import images_of
 
     source = open_images(images_of(opened, data), split, choices_of(opened.preprocessing))
     notes = changed_since_training(opened.folder, source)

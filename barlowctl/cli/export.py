@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from barlowctl import launcher, shell
+from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -77,6 +77,7 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
+    from barlowctl.assemble.exporting import default_target
     from barlowctl.exports import export as write
     from barlowctl.runs import rundir
 
@@ -89,15 +90,13 @@ def export(
     if from_official is not None:
         from barlowctl.exports import read_official
 
-        model, name, folder = read_official(from_official), from_official.stem, Path()
+        model = read_official(from_official)
+        target = Path(f"{from_official.stem}-{format}{FORMATS[format].suffix}")
     else:
         state = options.newest_finished(console) if run is None else rundir.find_state(run)
         state = _best_of(state, console) if best else state
-        folder = rundir.run_of_checkpoint(state) or state
-        name = folder.resolve().name if folder == state else f"{folder.resolve().name}-{state.name}"
-        model = _model_of(state, console)
-    target = out or folder / f"{name}-{format}{FORMATS[format].suffix}"
-    report = write(model, target, format, with_projector=with_projector, zero_classifier=zero_classifier)
+        model, target = _model_of(state, console), default_target(state, format)
+    report = write(model, out or target, format, with_projector=with_projector, zero_classifier=zero_classifier)
     for note in report.notes:
         console.say(f"note: {note}")
     console.say(
@@ -122,61 +121,22 @@ def export(
 
 
 def _best_of(run: Path, console: Console) -> Path:
-    """The checkpoint that a run keeps as its best.
+    """The checkpoint that a run keeps as its best; says why it is that."""
+    from barlowctl.assemble.exporting import best_state
+    from barlowctl.criteria import when
 
-    Raises:
-        UserError: it keeps none, or has not evaluated yet; a checkpoint was named.
-    """
-    from barlowctl.assemble.run_recipe import recipe_of
-    from barlowctl.criteria import CRITERIA, when
-    from barlowctl.runs import rundir
-    from barlowctl.runs.best import choose
-    from barlowctl.runs.history import read
-
-    if rundir.run_of_checkpoint(run) is not None:
-        raise UserError(f"'{run}' is one state of a run, and --best is another", next="without --best")
-    measure = recipe_of(run).train.keep_best
-    if measure == "off":
-        raise UserError(
-            f"'{run}' keeps no best state: its train.keep_best is off",
-            allowed="a checkpoint that is there; `runs best` names the best of them",
-            next=shell.line("barlowctl", "runs", "best", run),
-        )
-    choice = choose(read(run), CRITERIA[measure])
-    if choice is None or choice.weights is None:
-        why = "no evaluation has measured it" if choice is None else f"the checkpoint of step {choice.step} is gone"
-        raise UserError(
-            f"the best state of '{run}' by {measure} is not there: {why}",
-            next=shell.line("barlowctl", "runs", "show", run),
-        )
+    choice, weights = best_state(run)
+    measure = choice.criterion.name
     console.say(f"the best by {measure}: {choice.value:.5g} {when(choice.epoch - 1)} (step {choice.step})")
-    return choice.weights
+    return weights
 
 
-def _model_of(run: Path, console: Console) -> ExportedModel:
+def _model_of(state: Path, console: Console) -> ExportedModel:
+    from barlowctl.assemble.exporting import model_of
     from barlowctl.assemble.finished import open_run
-    from barlowctl.assemble.model import arguments_of, preprocessing_of
-    from barlowctl.exports import ExportedModel
-    from barlowctl.recipe import load
     from barlowctl.recipe.caution import cautions
 
-    opened = open_run(run)
+    opened = open_run(state)
     for note in (*opened.notes, *cautions(opened.recipe)):
         console.say(f"note: {note}")
-    recipe = opened.recipe
-    return ExportedModel(
-        backbone=opened.method.backbone,
-        architecture=recipe.model.backbone,
-        timm_args=arguments_of(recipe, opened.method.backbone),
-        stem=recipe.model.stem,
-        preprocessing=preprocessing_of(recipe),
-        projector=opened.method.heads().get("projector"),
-        provenance={
-            "recipe": recipe.name,
-            "recipe_digest": load.digest(recipe),
-            "method": recipe.objective.name,
-            "run": run.resolve().name,
-            "step": str(opened.step),
-            **({"init": recipe.init.weights, "init_sha256": recipe.init.sha256} if recipe.init.weights else {}),
-        },
-    )
+    return model_of(opened)

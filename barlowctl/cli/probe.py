@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,11 +11,10 @@ from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.probe_result import show_result, write_result
-from barlowctl.cli.subject import images_of, open_named, say_unreadable
+from barlowctl.cli.probe_result import show_result
+from barlowctl.cli.subject import open_named, say_unreadable
 from barlowctl.cli.training_lines import report_training
 from barlowctl.errors import UserError
-from barlowctl.output_paths import Outputs, check_file
 
 if TYPE_CHECKING:
     from barlowctl.assemble.labelled import Labelled
@@ -127,13 +126,9 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    from barlowctl.assemble.data import choices_of
-    from barlowctl.assemble.labelled import open_labelled
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.assemble.run_images import changed_since_training
     from barlowctl.data.images.unreadable import Problem
-    from barlowctl.measure.identity import identify, reserve, result_file, stem_of
-    from barlowctl.measure.probing import probe as probe_subject
+    from barlowctl.measure.measurement import begin_measurement
 
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
@@ -141,51 +136,28 @@ def probe(
     tasks = _tasks(knn, linear, lidar, layers, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
-    data = images_of(opened, data)
-    labelled = open_labelled(data, choices_of(opened.preprocessing))
-    _say_images(console, labelled)
-    notes = [*labelled.notes, *changed_since_training(opened.folder, labelled.opened or labelled.train)]
-    identity = identify(opened, labelled.fingerprints, tasks.departures()).as_dict()
-    file, note_on_file = result_file(out or opened.folder, f"probe-{stem_of(data)}", identity)
-    check_file(file)
-    tasks.check(labelled)
-    folder = reserve(file, identity) if tasks.trained else file.with_suffix("")
+    measurement = begin_measurement(name, opened, data, tasks, out)
+    _say_images(console, measurement.labelled)
     _say_preprocessing(console, opened)
     baselines = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
-    measured = []
+    rows = []
     with options.advise_skipping(policy), console.progress("probing", 1 + len(baselines)) as progress:
-        for row_name, values in probe_subject(
-            opened,
-            labelled,
+        for row in measurement.rows(
             Runtime(device, threads, workers, loader),
-            tasks=tasks,
             baselines=baselines,
-            folder=folder,
             emit=report_training(console),
             on_unreadable=policy,
         ):
             progress.advance()
-            measured.append({"name": row_name, **values})
-    outputs = Outputs(problems=[problem for row in measured for problem in row.pop("not_written", ())])
-    result: dict[str, Any] = {
-        "subject": name,
-        "kind": opened.kind,
-        **opened.metadata,
-        "data": labelled.as_dict(),
-        "identity": identity,
-        "notes": notes,
-        **measured[0],
-        "floors": measured[1:],
-    }
-    with outputs.writing(file):
-        write_result(file, result)
-    show_result(console, opened, result, measured, labelled.test.num_samples)
-    for note in (*notes, *([note_on_file] if note_on_file else [])):
+            rows.append(row)
+    result = measurement.keep(rows)
+    show_result(console, opened, result, rows, measurement.labelled.test.num_samples)
+    for note in (*measurement.notes, *([measurement.note_on_file] if measurement.note_on_file else [])):
         console.say(f"note: {note}")
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
-    if str(file) in outputs.files:
-        console.say(f"written to {file}; by class and confusion: {folder}")
-    console.conclude({**result, "file": str(file) if str(file) in outputs.files else None}, outputs)
+    if result["file"]:
+        console.say(f"written to {measurement.file}; by class and confusion: {measurement.folder}")
+    console.conclude(result, measurement.outputs)
 
 
 def _say_images(console: Console, labelled: Labelled) -> None:

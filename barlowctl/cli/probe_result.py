@@ -1,9 +1,8 @@
-"""The result of `barlowctl probe`: its file, which several commands may add to, and its table."""
+"""The result of `barlowctl probe` as a table, and what is said of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl.cli.console import Console
@@ -20,21 +19,6 @@ TRAINED = {
     "finetune": "fine-tuned",
     "finetune_modern": "fine-tuned (modern)",
 }
-
-
-def write_result(file: Path, result: dict[str, Any]) -> None:
-    """The result as JSON; what an earlier command measured of the same thing stays in it."""
-    from barlowctl.runs import rundir
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    before = rundir.read_json(file) if file.is_file() else {}
-    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", "layers", *TRAINED)
-    earlier = {key: before[key] for key in earlier_keys if key in before and key not in result}
-    baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
-    for baseline in result["floors"]:
-        name = baseline["name"]
-        baselines[name] = {**baselines.get(name, {}), **baseline}
-    rundir.write_json(file, {**result, **earlier, "floors": list(baselines.values())})
 
 
 def show_result(

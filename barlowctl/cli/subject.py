@@ -30,19 +30,6 @@ def open_named(console: Console, subject: str | None, geometry: list[str]) -> tu
     return name, opened
 
 
-def images_of(opened: Subject, data: str | None) -> str:
-    """The images that were named, else those of the run.
-
-    Raises:
-        UserError: none were named and there is no run, or the run's images are gone or changed.
-    """
-    from barlowctl.assemble.run_images import require
-
-    if data is None and opened.run is not None:
-        require(opened.run.path, opened.run.recipe)
-    return opened.measured_on(data)
-
-
 def say_unreadable(console: Console, problems: list[Problem]) -> None:
     """The images that could not be read, by name."""
     from barlowctl.data.images.unreadable import listed

@@ -17,7 +17,7 @@ from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
 from barlowctl.assemble.published import locate, published, tags_of, untrained
-from barlowctl.assemble.run_images import dataset_to_measure
+from barlowctl.assemble.run_images import dataset_to_measure, require
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
@@ -128,6 +128,17 @@ def _opened(path: Path, what: str) -> Subject:
     if len(path.parts) > 1:
         raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
     return _of_timm(what)
+
+
+def images_of(subject: Subject, data: str | None) -> str:
+    """The images that were named, else those of the run.
+
+    Raises:
+        UserError: none were named and there is no run, or the run's images are gone or changed.
+    """
+    if data is None and subject.run is not None:
+        require(subject.run.path, subject.run.recipe)
+    return subject.measured_on(data)
 
 
 PREPARED_BY = ("eval.resize", "eval.crop", "data.range", "data.background", "data.bands", "model.pooling")

@@ -1,0 +1,123 @@
+"""A measurement on labelled images from its beginning to the file of its result, which several of them may add to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from barlowctl.assemble.data import choices_of
+from barlowctl.assemble.labelled import Labelled, open_labelled
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.run_images import changed_since_training
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.measure.identity import identify, reserve, result_file, stem_of
+from barlowctl.measure.probing import probe
+from barlowctl.measure.subjects import Subject, images_of
+from barlowctl.measure.tasks import Tasks
+from barlowctl.output_paths import Outputs, check_file
+from barlowctl.recipe.protocol import PROTOCOLS
+from barlowctl.runs import rundir
+from barlowctl.train.events import Sink
+
+
+@dataclass
+class Measurement:
+    """What is measured, and where its result goes: everything that can be refused has been, and nothing is computed.
+
+    Attributes:
+        name: of the subject, as it was given. labelled: the images.
+        identity: `Identity.as_dict()` of the result. notes: what should be known of it.
+        file: of the result. note_on_file: why it is not called after the images alone; None: it is.
+        folder: of tables by class, pictures, and what is trained.
+    """
+
+    name: str
+    subject: Subject
+    labelled: Labelled
+    tasks: Tasks
+    identity: dict[str, Any]
+    notes: list[str]
+    file: Path
+    note_on_file: str | None
+    outputs: Outputs = field(default_factory=Outputs)
+
+    @property
+    def folder(self) -> Path:
+        return self.file.with_suffix("")
+
+    def rows(
+        self,
+        runtime: Runtime,
+        *,
+        baselines: Sequence[str] = (),
+        emit: Callable[[str], Sink] = lambda task: lambda event: None,
+        on_unreadable: OnMeasuring,
+    ) -> Iterator[dict[str, Any]]:
+        """Measure the subject, then each of `baselines`: the name and the numbers of each. See `probing.probe`."""
+        if self.tasks.trained:
+            reserve(self.file, self.identity)
+        for name, values in probe(
+            self.subject,
+            self.labelled,
+            runtime,
+            tasks=self.tasks,
+            baselines=tuple(baselines),
+            folder=self.folder,
+            emit=emit,
+            on_unreadable=on_unreadable,
+        ):
+            self.outputs.problems += values.pop("not_written", ())
+            yield {"name": name, **values}
+
+    def keep(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The result of all rows, once it is in its file; `outputs` says where that could not be."""
+        result: dict[str, Any] = {
+            "subject": self.name,
+            "kind": self.subject.kind,
+            **self.subject.metadata,
+            "data": self.labelled.as_dict(),
+            "identity": self.identity,
+            "notes": self.notes,
+            **rows[0],
+            "floors": list(rows[1:]),
+        }
+        with self.outputs.writing(self.file):
+            write_result(self.file, result)
+        return {**result, "file": str(self.file) if str(self.file) in self.outputs.files else None}
+
+
+def begin_measurement(
+    name: str, subject: Subject, data: str | None, tasks: Tasks, out: Path | None = None
+) -> Measurement:
+    """Open the images, and find out where the result goes.
+
+    Args:
+        data: the images; None: the subject's own. out: the folder of the result; None: the subject's.
+
+    Raises:
+        UserError: no such images, or not fit to be measured on; a file that could not be written in the end; tasks
+            that these images do not have.
+    """
+    data = images_of(subject, data)
+    labelled = open_labelled(data, choices_of(subject.preprocessing))
+    notes = [*labelled.notes, *changed_since_training(subject.folder, labelled.opened or labelled.train)]
+    identity = identify(subject, labelled.fingerprints, tasks.departures()).as_dict()
+    file, note_on_file = result_file(out or subject.folder, f"probe-{stem_of(data)}", identity)
+    check_file(file)
+    tasks.check(labelled)
+    return Measurement(name, subject, labelled, tasks, identity, notes, file, note_on_file)
+
+
+def write_result(file: Path, result: dict[str, Any]) -> None:
+    """The result as JSON; what an earlier measurement of the same thing found stays in it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = rundir.read_json(file) if file.is_file() else {}
+    trained = [protocol.key for protocol in PROTOCOLS.values()]
+    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", "layers", *trained)
+    earlier = {key: before[key] for key in earlier_keys if key in before and key not in result}
+    baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
+    for baseline in result["floors"]:
+        baselines[baseline["name"]] = {**baselines.get(baseline["name"], {}), **baseline}
+    rundir.write_json(file, {**result, **earlier, "floors": list(baselines.values())})
