@@ -3,13 +3,18 @@
 The first one is obeyed after the step in progress. Another Ctrl-C does not wait for it, and an `urgent` block
 does not wait for any: they raise KeyboardInterrupt where they arrive, but in a `shielded` block (the weights are
 changed, or written) at its end. That happens once: whoever goes on pressing does not disturb the saving.
+
+That is how a command handles them. Within `left_alone` nothing is installed: Ctrl-C is Python's own, which raises
+KeyboardInterrupt wherever it arrives but in a `shielded` block, and the other signals are whoever's they are.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -46,8 +51,9 @@ def noted() -> Iterator[Callable[[], bool]]:
 
 @dataclass
 class Requests:
-    """What has arrived; true (`()`) when something has."""
+    """What has arrived; true (`()`) when something has. `handles`: whether a handler brings it here."""
 
+    handles: bool = False
     received: list[int] = field(default_factory=list)
     shields: int = 0
     urgent: bool = False
@@ -71,37 +77,71 @@ class Requests:
             raise KeyboardInterrupt
 
 
-_requests = Requests()
+_requests: ContextVar[Requests] = ContextVar("requests")
+_left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """No handler is installed for what the block does: it belongs to a program that has its own, or to a thread."""
+    token = _left_alone.set(True)
+    try:
+        yield
+    finally:
+        _left_alone.reset(token)
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Let signals ask for a stop of what the block does (see above); yields whether one has."""
-    global _requests
-    outer, _requests = _requests, Requests()
+    requests = Requests(handles=not _left_alone.get())
+    token = _requests.set(requests)
     try:
-        with handled(_requests.handle):
-            yield _requests
+        with handled(requests.handle) if requests.handles else nullcontext():
+            yield requests
     finally:
-        _requests = outer
+        _requests.reset(token)
+
+
+def _own() -> Requests:
+    """Of what is being done here; where nobody has begun any, nothing arrives."""
+    return _requests.get(None) or Requests()
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
     """No signal breaks into the block; one that would have raises at its end."""
-    own = _requests
+    own = _own()
     own.shields += 1
     try:
-        yield
+        with nullcontext() if own.handles else _interrupt_held_back():
+            yield
     finally:
         own.shields -= 1
     own.interrupt()
 
 
 @contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Whoever handles Ctrl-C is told of one at the end of the block. It reaches the main thread only."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(signal.SIGINT, came[0])
+
+
+@contextmanager
 def urgent() -> Iterator[None]:
     """The first signal ends the block by KeyboardInterrupt, and one that came before does not let it begin."""
-    own = _requests
+    own = _own()
     own.urgent = True
     try:
         if own.received:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
 
-from barlowctl.signals import handled, noted, shielded, signals_to_handle, stop_requests, urgent
+from barlowctl.signals import handled, left_alone, noted, shielded, signals_to_handle, stop_requests, urgent
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +98,40 @@ def test_nohup_is_respected() -> None:
             assert not stop()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_nothing_is_installed_where_signals_are_left_alone() -> None:
+    before = {number: signal.getsignal(number) for number in signals_to_handle()}
+    with left_alone(), stop_requests() as stop:
+        assert {number: signal.getsignal(number) for number in before} == before
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not stop()
+    with stop_requests():
+        assert signal.getsignal(signal.SIGINT) != before[signal.SIGINT]
+
+
+def test_an_interrupt_that_is_not_ours_waits_for_the_end_of_a_shielded_block() -> None:
+    with left_alone(), stop_requests():
+        assert raised_in(shielded(), signal.SIGINT) == ["begun", "done", "interrupted"]
+        assert raised_in(shielded(), None) == ["begun", "done", "after"]
+        with shielded():
+            assert raised_in(shielded(), None) == ["begun", "done", "after"]
+    assert raised_in(shielded(), signal.SIGINT) == ["begun", "done", "interrupted"]
+
+
+def test_whoever_handles_interrupts_is_told_of_one_that_was_held_back() -> None:
+    with noted() as come, left_alone(), stop_requests():
+        with shielded():
+            signal.raise_signal(signal.SIGINT)
+            assert not come()
+        assert come()
+
+
+def test_a_thread_has_no_signals() -> None:
+    def work() -> list[str]:
+        with left_alone(), stop_requests():
+            return raised_in(shielded(), None)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == ["begun", "done", "after"]

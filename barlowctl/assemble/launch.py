@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ def launch(
     *,
     resume: bool = False,
     monitors: Sequence[Monitor] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train a job to its end and write the result.
 
@@ -44,11 +45,12 @@ def launch(
         run: the run directory: new (None: named by recipe and date), or the one to resume.
         show: shows events to whoever watches.
         monitors: what else records the run (TensorBoard, W&B).
+        stop: asked before every step whether to end here, with the state saved; so do signals (see `signals`).
 
     Over several ranks all of them make this call; rank 0 alone touches the directory and shows and records.
 
     Returns:
-        The values of result.json (on rank 0).
+        The values of result.json; on ranks other than 0 the run alone.
 
     Raises:
         UserError: the directory exists already, or is in use, or holds a run of other images; a monitor cannot work;
@@ -66,7 +68,7 @@ def launch(
     if job.ranks.first:
         _check_room(job, run)
     digest, ranks = load.digest(job.recipe), job.ranks
-    with stop_requests() as stop, ExitStack() as held:
+    with stop_requests() as signalled, ExitStack() as held:
         emit: Sink = _ignore
         has_checkpoint, evaluated = False, None
         if ranks.first:
@@ -74,9 +76,12 @@ def launch(
             has_checkpoint = start is not None
         run, has_checkpoint = ranks.from_first((run, has_checkpoint))
         with memory_explained(_less_memory(job.recipe.train)), compiling_explained():
-            values = pretrain(job, run, emit, digest=digest, stop=stop, resume=has_checkpoint, evaluated=evaluated)
+            values = pretrain(
+                job, run, emit, digest=digest, stop=lambda: signalled() or stop(), resume=has_checkpoint,
+                evaluated=evaluated,
+            )  # fmt: skip
         if not ranks.first:
-            return {}
+            return {"run": str(run)}
         result = {"run": str(run), "finished": rundir.now(), **values, **since_start(run)}
         rundir.write_json(run / "result.json", result)
         emit(RunFinished(run, result))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 from barlowctl.errors import UserError
 
@@ -35,9 +33,6 @@ def from_anywhere(init: str) -> str:
     """
     if not init.strip():
         raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
-    from barlowctl.runs import rundir
+    from barlowctl.assemble.published import named_from_anywhere
 
-    path = Path(init).expanduser()
-    is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
-    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
-    return os.path.abspath(path) if is_path else init
+    return named_from_anywhere(init)

@@ -15,11 +15,11 @@ from barlowctl.cli.init_weights import overrides_with_init
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
-from barlowctl.cli.pretrain_resume import run_to_resume
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.assemble.resumed import ResumedRun
     from barlowctl.recipe.schema import Recipe
 
 EPILOG = examples(
@@ -135,7 +135,7 @@ def pretrain(
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
     overrides = overrides_with_init(overrides, init, resume)
-    resumed = None if resume is None else run_to_resume(resume, recipe, overrides, out)
+    resumed = None if resume is None else _resumed(resume, recipe, overrides, out)
     value = _named_recipe(console, recipe, overrides) if resumed is None else resumed.recipe
     data = resumed.dataset() if resumed is not None and data is None else data
     directory = out if resumed is None else resumed.directory
@@ -172,6 +172,13 @@ def pretrain(
     )  # fmt: skip
 
 
+def _resumed(name: str, recipe: str | None, overrides: list[str] | None, out: Path | None) -> ResumedRun:
+    """The run of --resume."""
+    from barlowctl.assemble.resumed import run_to_resume
+
+    return run_to_resume(name, recipe, overrides or (), out)
+
+
 def _named_recipe(console: Console, recipe: str | None, overrides: list[str] | None) -> Recipe:
     """The recipe of a new run; asked for where none was named."""
     from barlowctl.recipe import catalog, load
@@ -198,28 +205,27 @@ def _train(
     Args:
         directory: of the run; None: a new one, named by recipe and date.
     """
-    from barlowctl.assemble.job import prepare
-    from barlowctl.assemble.launch import launch
-    from barlowctl.assemble.machine import choose_device
     from barlowctl.assemble.next_commands import next_commands
-    from barlowctl.distributed import joined
-    from barlowctl.train.monitors import Monitor, TensorBoard, Wandb
+    from barlowctl.assemble.training import train
 
-    monitors: list[Monitor] = [TensorBoard()] if tensorboard else []
-    with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
-        if not ranks.first:
-            console = Console(quiet=True)
-        job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
-        monitors += [Wandb(job.recipe.model_dump(mode="json"))] if wandb else []
-        with show(console) as display:
-            result = launch(job, directory, display, resume=resume, monitors=monitors)
-    if ranks.first:
+    trained = train(
+        recipe,
+        runtime,
+        data,
+        directory,
+        show=lambda first: show(console if first else Console(quiet=True)),
+        resume=resume,
+        rank_timeout=rank_timeout,
+        monitors=[name for name, is_set in (("tensorboard", tensorboard), ("wandb", wandb)) if is_set],
+    )
+    if trained.first:
+        result = trained.result
         console.table("", ("result", "value"), [(key, result[key]) for key in SUMMARY if key in result])
         if "since_start" in result:
             console.say(f"since the start: {result['since_start']}")
         console.say(f"run: {result['run']}")
         if not console.quiet:
-            then = next_commands(Path(result["run"]), recipe, job.source)
+            then = next_commands(trained.run, recipe, trained.job.source)
             if then.no_probe:
                 console.say(f"note: `probe` cannot measure on the images of this run: {then.no_probe}")
             console.next(*then.commands)

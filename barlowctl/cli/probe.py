@@ -209,8 +209,6 @@ def _tasks(
                 allowed="1 or 10 (percent of the labels), as in the paper",
                 next="--semi 1 --semi 10",
             )
-    if semi_list is not None and len(semi or []) != 1:
-        raise UserError("--semi-list is the list of one subset", next="--semi 1")
     if finetune_protocol is not None and not (semi or finetune):
         raise UserError(
             f"--finetune-protocol {finetune_protocol} is of what is fine-tuned, and nothing is",
@@ -221,15 +219,16 @@ def _tasks(
     trained = ["linear"] if protocol in ("paper", "both") else []
     fine_tuned = [*(f"semi-{percent}" for percent in dict.fromkeys(semi or [])), *(["finetune"] if finetune else [])]
     trained += [f"{name}-modern" if finetune_protocol == "modern" else name for name in fine_tuned]
-    tasks = Tasks(
-        knn=knn or not named,
-        linear=(linear and protocol != "paper") or protocol in ("fast", "both") or not named,
-        lidar=lidar or not named,
-        layers=layers,
-        trained=tuple(trained),
+    measures = {
+        "knn": knn or not named,
+        "linear": (linear and protocol != "paper") or protocol in ("fast", "both") or not named,
+        "lidar": lidar or not named,
+        "layers": layers,
+    }
+    return Tasks.named(
+        [measure for measure, is_named in measures.items() if is_named],
+        trained,
         seeds=seeds,
         subset=semi_list,
         overrides=tuple(overrides),
     )
-    tasks.protocols()  # refused before a network is opened
-    return tasks

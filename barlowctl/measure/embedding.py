@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from barlowctl.assemble.data import ImageSet
-from barlowctl.assemble.evaluation import extract, extract_readable
+from barlowctl.assemble.evaluation import EVALUATION_BATCH, extract, extract_readable
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.data.images.conversion import Conversion
@@ -21,6 +21,7 @@ from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.names import written
 from barlowctl.data.sources.benchmarks import ListedFiles
 from barlowctl.errors import UserError
+from barlowctl.eval import features
 from barlowctl.eval.embeddings import Embeddings, nearest
 from barlowctl.eval.projection import project
 from barlowctl.files import write_text
@@ -73,6 +74,38 @@ def embed(
         extracted.positions,
         extracted.unreadable,
     )
+
+
+def is_input(images: object) -> bool:
+    """Whether images are a network's input already: a floating point tensor."""
+    return isinstance(images, torch.Tensor) and images.is_floating_point()
+
+
+def embed_input(subject: Subject, images: torch.Tensor, runtime: Runtime) -> Embeddings:
+    """Features of what is a network's input already, (N, C, H, W), normalised.
+
+    Raises:
+        UserError: another shape.
+    """
+    channels = subject.preprocessing.channels
+    if images.ndim != 4 or images.shape[1] != channels or not len(images):
+        raise UserError(f"a tensor of shape {tuple(images.shape)}", allowed=f"(N, {channels}, height, width)")
+    device = choose_device(runtime.device)
+    set_threads(runtime)
+    backbone = subject.backbone.to(device).eval()
+    labels = torch.full((len(images),), -1)
+    batches = (
+        _InputBatch((part,), of_part)
+        for part, of_part in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+    )
+    extracted, _ = features.extract(backbone, batches, lambda part: part.float(), device)
+    names = [f"images[{index}]" for index in range(len(images))]
+    return Embeddings(extracted.numpy(), names, labels.numpy(), [], {"network": subject.name})
+
+
+class _InputBatch(NamedTuple):
+    views: tuple[torch.Tensor]
+    labels: torch.Tensor
 
 
 def find_neighbours(

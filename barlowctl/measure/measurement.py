@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,42 @@ from barlowctl.output_paths import Outputs, check_file
 from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.runs import rundir
 from barlowctl.train.events import Sink
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was measured of a network.
+
+    Attributes:
+        values: the result as its file has it, accuracies in percent: `values["knn"]["top1"]`.
+        file: that it is in; None: it could not be written. folder: accuracy by class, confusion, pictures.
+        notes: what should be known of the numbers. problems: what could not be written, a sentence each.
+    """
+
+    values: Mapping[str, Any]
+    file: Path | None
+    folder: Path
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def knn(self) -> float | None:
+        """Top-1 of the test images with 20 neighbours, in percent; None: not measured, or it means nothing."""
+        return self._top1("knn")
+
+    @property
+    def linear(self) -> float | None:
+        """Top-1 of the linear classifier in the fast protocol, in percent; None as in `knn`."""
+        return self._top1("linear")
+
+    @property
+    def baselines(self) -> Mapping[str, Mapping[str, Any]]:
+        """The same numbers of what has learned nothing, by name ("raw pixels", "random backbone")."""
+        return {row["name"]: row for row in self.values["floors"]}
+
+    def _top1(self, key: str) -> float | None:
+        measured = self.values.get(key)
+        return None if measured is None else measured["top1"]
 
 
 @dataclass
@@ -70,6 +106,21 @@ class Measurement:
         ):
             self.outputs.problems += values.pop("not_written", ())
             yield {"name": name, **values}
+
+    def measure(
+        self,
+        runtime: Runtime,
+        *,
+        baselines: Sequence[str] = (),
+        emit: Callable[[str], Sink] = lambda task: lambda event: None,
+        on_unreadable: OnMeasuring,
+    ) -> Probed:
+        """All of it: measured, kept, returned. See `rows`."""
+        rows = list(self.rows(runtime, baselines=baselines, emit=emit, on_unreadable=on_unreadable))
+        result = self.keep(rows)
+        notes = [*self.notes, *([self.note_on_file] if self.note_on_file else [])]
+        file = None if result["file"] is None else self.file
+        return Probed(result, file, self.folder, tuple(notes), tuple(self.outputs.problems))
 
     def keep(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The result of all rows, once it is in its file; `outputs` says where that could not be."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from barlowctl.assemble.labelled import Labelled, image_names
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval import subsets
-from barlowctl.recipe.protocol import PROTOCOLS, Protocol, override, refuse_idle
+from barlowctl.recipe.protocol import FINE_TUNED, PROTOCOLS, Protocol, override, refuse_idle
+
+MEASURES = ("knn", "linear", "lidar", "layers")
+"""What is measured of frozen features, as `Tasks` has it."""
+TRAINABLE = ("linear", *(f"{name}{kind}" for name in FINE_TUNED for kind in ("", "-modern")))
+"""What is trained, as `PROTOCOLS` has it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,34 @@ class Tasks:
     seeds: int = 1
     subset: Path | None = None
     overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def named(cls, measures: Collection[str], trained: Sequence[str] = (), **others: Any) -> Tasks:
+        """Tasks by their names. others: `seeds`, `subset`, `overrides`.
+
+        Raises:
+            UserError: a name that is none, or see `protocols`.
+        """
+        for name, names, allowed in (("measures", measures, MEASURES), ("trained", trained, TRAINABLE)):
+            for value in names:
+                if value not in allowed:
+                    raise UserError(
+                        f"{name} has '{value}'{did_you_mean(value, allowed)}",
+                        allowed=", ".join(allowed),
+                        next="name one of them",
+                    )
+        tasks = cls(
+            knn="knn" in measures,
+            linear="linear" in measures,
+            lidar="lidar" in measures,
+            layers="layers" in measures,
+            trained=tuple(dict.fromkeys(trained)),
+            **others,
+        )
+        if tasks.subset is not None and len([name for name in tasks.trained if name.startswith("semi-")]) != 1:
+            raise UserError("--semi-list is the list of one subset", next="--semi 1")
+        tasks.protocols()  # refused before a network is opened
+        return tasks
 
     def protocols(self) -> dict[str, Protocol]:
         """The protocols of `trained`, with the overrides.

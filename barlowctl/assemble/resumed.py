@@ -1,16 +1,18 @@
-"""The option `--resume` of pretrain: the run that goes on, with the recipe and the images it was started with."""
+"""A run that goes on, with the recipe and the images it was started with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from barlowctl import shell
+from barlowctl.assemble.run_images import require
+from barlowctl.assemble.run_recipe import check_recipe, recipe_of
 from barlowctl.errors import UserError
-
-if TYPE_CHECKING:
-    from barlowctl.recipe.schema import Recipe
+from barlowctl.recipe import load
+from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import rundir
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,17 @@ class ResumedRun:
 
     def dataset(self) -> str:
         """The images it was started with."""
-        from barlowctl.assemble.run_images import require
-
         return require(self.directory, self.recipe)
 
 
-def run_to_resume(name: str, recipe: str | None, overrides: list[str] | None, out: Path | None) -> ResumedRun:
+def run_to_resume(
+    name: str | Path, recipe: str | None = None, overrides: Sequence[str] = (), out: Path | None = None
+) -> ResumedRun:
     """The run of a name or directory. A recipe that is given again must be the same.
 
     Raises:
         UserError: not a run, finished already, a recipe that differs, or was edited since the run began.
     """
-    from barlowctl.assemble.run_recipe import check_recipe, recipe_of
-    from barlowctl.recipe import load
-    from barlowctl.runs import rundir
-
     directory = rundir.find(name)
     saved = recipe_of(directory)
     if out is not None:
@@ -44,7 +42,7 @@ def run_to_resume(name: str, recipe: str | None, overrides: list[str] | None, ou
     if (directory / "result.json").exists():
         raise UserError(f"'{directory}' is finished", next=shell.line("barlowctl", "report", directory))
     if recipe is not None or overrides:
-        named = load.load(recipe or str(directory / "recipe.toml"), overrides or ())
+        named = load.load(recipe or str(directory / "recipe.toml"), overrides)
         named = load.as_begun(named, saved)
         changes = [change for change in load.diff(saved, named) if change[0] not in ("name", "description")]
         if changes:
