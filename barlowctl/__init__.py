@@ -1,6 +1,74 @@
-"""barlowctl: Barlow Twins pre-training, evaluation and export from the command line.
+"""barlowctl: Barlow Twins pre-training, evaluation and export, from the command line and from Python (docs/python.md).
 
-Importing this package is cheap: nothing here imports torch.
+    run = barlowctl.pretrain("quickstart", data="photos")
+    run.features(images); run.probe(); run.export()
+
+Importing this package is cheap: what it offers is imported when it is first used, and torch with it.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from barlowctl import losses, methods
+    from barlowctl.api.building import build_method
+    from barlowctl.api.functions import export, features, load, open_network, probe
+    from barlowctl.api.network import Network, Run
+    from barlowctl.api.training import pretrain, pretrain_events
+    from barlowctl.errors import RunDiverged, RunStopped, UserError
+    from barlowctl.train import events
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Network",
+    "Run",
+    "RunDiverged",
+    "RunStopped",
+    "UserError",
+    "build_method",
+    "events",
+    "export",
+    "features",
+    "load",
+    "losses",
+    "methods",
+    "open_network",
+    "pretrain",
+    "pretrain_events",
+    "probe",
+]
+
+_MODULES = {
+    "Network": "api.network",
+    "Run": "api.network",
+    "RunDiverged": "errors",
+    "RunStopped": "errors",
+    "UserError": "errors",
+    "build_method": "api.building",
+    "events": "train.events",
+    "export": "api.functions",
+    "features": "api.functions",
+    "load": "api.functions",
+    "losses": "losses",
+    "methods": "methods",
+    "open_network": "api.functions",
+    "pretrain": "api.training",
+    "pretrain_events": "api.training",
+    "probe": "api.functions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    value = module if _MODULES[name].rpartition(".")[2] == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -42,6 +42,12 @@ class Embeddings:
     positions: np.ndarray | None = None
     unreadable: list[Problem] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.features, dtype=dtype, copy=copy)
+
     def with_rows_of_all(self, names: Sequence[str], labels: np.ndarray) -> Embeddings:
         """A row for every image of the source, NaN for those that cannot be read: row i is image i.
 

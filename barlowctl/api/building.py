@@ -1,0 +1,75 @@
+"""A recipe's method as a module, on a backbone of its own or of the recipe's, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from barlowctl.api.process import as_a_command
+from barlowctl.api.recipes import Overrides, RecipeLike, open_recipe
+from barlowctl.assemble.methods import Context, check_views, choose
+from barlowctl.assemble.model import build_method as build_recipe_method
+from barlowctl.assemble.model import preprocessing_of
+from barlowctl.errors import UserError
+from barlowctl.methods import Method
+from barlowctl.model import in_mode, own_generator
+from barlowctl.recipe.schema import Recipe
+
+
+def build_method(
+    recipe: RecipeLike,
+    *,
+    backbone: nn.Module | None = None,
+    overrides: Overrides | None = None,
+    images: int = 65536,
+    classes: int = 1000,
+) -> Method:
+    """The method of a recipe as a module: `forward([view, view, ...])` -> a named tuple with `loss` and its terms.
+
+    Views are `(N, C, H, W)` float32, normalised, as many as `method.views`. A training loop of one's own calls, for
+    each step, `method.before_step(progress)`, forward, backward, the optimizer, `method.after_step(progress)`, where
+    progress is a 0-dimensional tensor: the share of steps that are done (momentum encoders and queues live by it).
+    Gradients of `method.withheld(float(progress))` are set to None before the optimizer (SwAV's prototypes).
+
+    Args:
+        recipe: see `pretrain`; of it the sections model and objective are used, and train.epochs by SwAV.
+        backbone: images -> features `(N, F)`, in place of the recipe's; not copied.
+        images: of the training set, for a method with a memory of each (PIRL): `Targets.indices` are below it.
+        classes: for objective.name = "supervised".
+
+    Returns:
+        backbone and heads, trainable, weights of the heads drawn by the recipe's seed.
+
+    Raises:
+        UserError: a recipe that cannot be, or a backbone without one vector of features for each image.
+    """
+    with as_a_command(several=True):
+        chosen, context = open_recipe(recipe, overrides), Context(images=images, classes=classes)
+        if backbone is None:
+            return build_recipe_method(chosen, context)
+        check_views(chosen)
+        if not isinstance(getattr(backbone, "num_features", None), int):  # timm's have it
+            cast(Any, backbone).num_features = _width(backbone, chosen)
+        with own_generator(chosen.seed):
+            return choose(chosen, backbone, context)
+
+
+def _width(backbone: nn.Module, recipe: Recipe) -> int:
+    """How many features a backbone has.
+
+    Raises:
+        UserError: it does not take the recipe's images, or gives no vector for each.
+    """
+    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, preprocessing_of(recipe).channels, recipe.views.size, recipe.views.size, device=device)
+    try:
+        with torch.no_grad(), in_mode(backbone, training=False):
+            features = backbone(images)
+    except RuntimeError as error:
+        raise UserError(f"the backbone does not take images of shape {tuple(images.shape)}: {error}") from error
+    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != len(images):
+        what = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise UserError(f"the backbone returned {what} for 2 images", allowed="one feature vector per image, (N, F)")
+    return features.shape[1]

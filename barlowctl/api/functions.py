@@ -1,0 +1,80 @@
+"""What is one call on a network that is named: opened, asked, forgotten."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Unpack
+
+from barlowctl.api.network import Network, Run
+from barlowctl.api.options import Extracting, Probing, Showing
+from barlowctl.api.process import as_a_command
+from barlowctl.eval.embeddings import Embeddings
+from barlowctl.exports import ExportReport, read_official
+from barlowctl.exports import export as write_export
+from barlowctl.measure.measurement import Probed
+from barlowctl.runs import rundir
+
+Named = str | PathLike[str] | Network
+
+
+def load(run: str | PathLike[str] | None = None) -> Run:
+    """A run by name, directory or checkpoint; None: the newest finished one. See `Run`.
+
+    Raises:
+        UserError: not a run, or none is finished.
+    """
+    with as_a_command(several=True):
+        return Run(rundir.newest_finished() if run is None else run)
+
+
+def open_network(what: str | PathLike[str], **options: Unpack[Showing]) -> Network:
+    """Anything that can be measured: a run, an export, the authors' files or a timm model. See `Network`."""
+    return Network(fspath(what), **options)
+
+
+def features(network: Named, images: Any, **options: Unpack[Extracting]) -> Embeddings:
+    """Features of images by a network that is named, or opened already. See `Network.features`."""
+    return _opened(network).features(images, **options)
+
+
+def probe(network: Named, data: str | PathLike[str] | None = None, **options: Unpack[Probing]) -> Probed:
+    """A network that is named, or opened already, measured on labelled images. See `Network.probe`."""
+    return _opened(network).probe(data, **options)
+
+
+def export(
+    run: str | PathLike[str] | Run | None = None,
+    format: str = "timm",
+    out: str | PathLike[str] | None = None,
+    *,
+    with_projector: bool = False,
+    zero_classifier: bool = False,
+) -> ExportReport:
+    """A run's backbone written for other libraries; or a checkpoint that the authors published (.pth) converted.
+
+    See `Run.export`; of the authors' file `out` must be named.
+    """
+    if isinstance(run, str | PathLike) and Path(run).suffix == ".pth":
+        with as_a_command():
+            target = Path(out) if out is not None else Path(f"{Path(run).stem}-{format}")
+            return write_export(
+                read_official(Path(run)),
+                target,
+                format,
+                with_projector=with_projector,
+                zero_classifier=zero_classifier,
+            )
+    opened = run if isinstance(run, Run) else load(run)
+    return opened.export(format, out, with_projector=with_projector, zero_classifier=zero_classifier)
+
+
+def _opened(network: Named) -> Network:
+    if isinstance(network, Network):
+        return network
+    name = fspath(network)
+    with as_a_command():
+        is_run = any(
+            rundir.is_run(path) or rundir.run_of_checkpoint(path) for path in (Path(name), rundir.runs_home() / name)
+        )
+    return Run(name) if is_run else Network(name)

@@ -1,0 +1,293 @@
+"""Networks and runs as Python has them: what they are, features of images, measurements, exports."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from barlowctl.api.pictures import open_pictures
+from barlowctl.api.process import as_a_command
+from barlowctl.api.recipes import Overrides, override_texts
+from barlowctl.assemble.data import choices_of
+from barlowctl.assemble.exporting import best_state, default_target, model_of
+from barlowctl.assemble.finished import FinishedRun
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.run_recipe import recipe_of
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.eval.embeddings import Embeddings
+from barlowctl.exports import ExportReport
+from barlowctl.exports import export as write_export
+from barlowctl.measure.embedding import embed, embed_input, is_input
+from barlowctl.measure.measurement import Probed, begin_measurement
+from barlowctl.measure.subjects import Subject, open_subject
+from barlowctl.measure.tasks import Tasks
+from barlowctl.methods import Method
+from barlowctl.model import Preprocessing
+from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import history, rundir
+from barlowctl.train.events import Event, Sink
+
+OnEvent = Callable[[Event], object]
+
+
+class Network:
+    """A frozen network and how images are shown to it.
+
+    Args:
+        what: a run's name or directory, one of its checkpoints, a file or folder that `export` wrote, the authors'
+            .pth files, or a timm model name, as `barlowctl probe` takes it.
+        overrides: of how images are shown to it: {"eval.resize": 256, "eval.crop": 224}, "data.range", "data.bands",
+            "data.background", and "model.pooling".
+
+    Raises:
+        UserError: nothing of that name, or it cannot be read.
+    """
+
+    def __init__(self, what: str | PathLike[str], *, overrides: Overrides | None = None) -> None:
+        self.name = str(what)
+        with as_a_command():
+            self._subject: Subject = open_subject(self.name, overrides=override_texts(overrides or {}))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def subject(self) -> Subject:
+        """The network as the commands have it. Its modules are not copies: leave them as they are."""
+        return self._subject
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From an image to the network's input: sizes in pixels, mean and std of pixels in [0, 1]."""
+        return self.subject.preprocessing
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of it: a run that is not finished, weights that are random, ..."""
+        return self.subject.notes
+
+    def backbone(self) -> nn.Module:
+        """A copy of the network: images (N, C, H, W) float32, normalised -> features (N, F).
+
+        On the CPU, in evaluation mode, every parameter trainable; what is done to it leaves this one alone.
+        """
+        own = copy.deepcopy(self.subject.backbone).cpu().eval()
+        return own.requires_grad_(True)
+
+    def features(
+        self,
+        images: Any,
+        *,
+        split: str = "train",
+        on_unreadable: OnMeasuring = "raise",
+        device: str = "auto",
+        threads: int | None = None,
+        workers: int | None = None,
+        loader: Literal["auto", "fast", "plain"] = "auto",
+    ) -> Embeddings:
+        """Features of images: the numbers that `barlowctl embed` writes.
+
+        Args:
+            images: a folder, a packed file, or a data set by name; paths of image files; Pillow's images; arrays of
+                pixels, (H, W), (H, W, 3) or (N, H, W, C); a uint8 tensor (N, C, H, W) of pixels. They are resized and
+                cropped as `preprocessing` says. A floating point tensor (N, C, H, W) is the network's input already.
+            split: of a data set. on_unreadable: "skip": an image that cannot be read has no row.
+            device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the cores.
+
+        Returns:
+            features (N, F) float32, on the CPU, with names and labels, in the order of the images. numpy.asarray of it
+            is the features.
+
+        Raises:
+            UserError: no such images, or one that cannot be read.
+        """
+        runtime = Runtime(device, threads, workers, loader)
+        with as_a_command():
+            if is_input(images):
+                return embed_input(self.subject, images, runtime)
+            source = open_pictures(images, split, choices_of(self.preprocessing))
+            return embed(self.subject, source, split, runtime, on_unreadable=on_unreadable)
+
+    def probe(
+        self,
+        data: str | PathLike[str] | None = None,
+        *,
+        measures: Sequence[str] = ("knn", "linear", "lidar"),
+        trained: Sequence[str] = (),
+        baselines: Sequence[str] = (),
+        seeds: int = 1,
+        semi_list: str | PathLike[str] | None = None,
+        overrides: Overrides | None = None,
+        out: str | PathLike[str] | None = None,
+        on_unreadable: OnMeasuring | None = None,
+        on_event: OnEvent | None = None,
+        handle_signals: bool = False,
+        device: str = "auto",
+        threads: int | None = None,
+        workers: int | None = None,
+        loader: Literal["auto", "fast", "plain"] = "auto",
+    ) -> Probed:
+        """Measure the network on labelled images, as `barlowctl probe` does, with the same numbers and files.
+
+        Args:
+            data: a data set with a training and a test split; None: the run's own images.
+            measures: on frozen features: "knn", "linear" (fast protocol), "lidar" (of a run), "layers".
+            trained: what is trained, in the paper's or a modern protocol: "linear", "semi-1", "semi-10", "finetune",
+                "semi-1-modern", "semi-10-modern", "finetune-modern". Broken off, the same call goes on.
+            baselines: measured beside it: "pixels", "random-init".
+            seeds: how often what depends on chance is repeated: mean and spread.
+            semi_list: SimCLR's list of labelled files, of one of "semi-..."; None: a balanced draw by the seed.
+            overrides: of the protocols of `trained`: {"epochs": 10}.
+            out: the folder of the result; None: the run, else runs/probes/NAME.
+            on_unreadable: "raise" or "skip"; None: as the run did while it was trained.
+            on_event: called with what happens in trainings (`barlowctl.events`).
+            handle_signals: let signals stop a training after a step, as in a command.
+
+        Raises:
+            UserError: before anything is measured: what cannot be measured on these images.
+        """
+        with as_a_command(handle_signals=handle_signals):
+            tasks = _tasks(measures, trained, seeds, semi_list, overrides)
+            policy = on_unreadable or self.subject.on_unreadable
+            measurement = begin_measurement(
+                self.name, self.subject, None if data is None else str(data), tasks, None if out is None else Path(out)
+            )
+            return measurement.measure(
+                Runtime(device, threads, workers, loader),
+                baselines=baselines,
+                emit=lambda task: _sink(on_event),
+                on_unreadable=policy,
+            )
+
+
+class Run(Network):
+    """A run that `pretrain` made, finished or not; read when something of it is asked for.
+
+    Args:
+        run: its name or directory, or one of its checkpoints (RUN/checkpoints/step-00000123).
+
+    Raises:
+        UserError: not a run.
+    """
+
+    def __init__(self, run: str | PathLike[str]) -> None:
+        with as_a_command(several=True):
+            self.state = rundir.find_state(Path(run))
+        self.path = rundir.run_of_checkpoint(self.state) or self.state
+        self.name = str(run)
+
+    @cached_property
+    def _of_run(self) -> Subject:
+        with as_a_command():
+            return open_subject(str(self.state))
+
+    @property
+    def subject(self) -> Subject:
+        return self._of_run
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end; otherwise `pretrain(resume=run)` goes on."""
+        return (self.path / "result.json").is_file()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The complete recipe, every default included."""
+        with as_a_command():
+            return recipe_of(self.path)
+
+    @property
+    def step(self) -> int:
+        """The optimizer step of its weights."""
+        return self._run.step
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The values of result.json: `loss`, `knn`, `steps`, ...; empty until the run is finished."""
+        return history.read(self.path).result
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, oldest first: "event" (step, epoch or evaluation), "step", "epoch", values."""
+        return [dict(record) for record in history.read(self.path).records]
+
+    def method(self) -> Method:
+        """A copy of the method with backbone and heads as they were trained, on the CPU, in evaluation mode."""
+        return copy.deepcopy(self._run.method).cpu().eval()
+
+    def best(self) -> Run:
+        """The state that a run with train.keep_best keeps as its best.
+
+        Raises:
+            UserError: it keeps none.
+        """
+        with as_a_command():
+            return Run(best_state(self.state)[1])
+
+    def export(
+        self,
+        format: str = "timm",
+        out: str | PathLike[str] | None = None,
+        *,
+        with_projector: bool = False,
+        zero_classifier: bool = False,
+    ) -> ExportReport:
+        """Write the backbone for other libraries, loaded back and compared, as `barlowctl export` does.
+
+        Args:
+            format: "timm", "torchvision" or "hub". out: the file (or folder), new; None: in the run.
+            with_projector: write the projector's weights too. zero_classifier: of "torchvision": see the command.
+
+        Raises:
+            UserError: the format cannot hold the network, or there is something at `out`.
+        """
+        with as_a_command():
+            target = default_target(self.state, format) if out is None else Path(out)
+            return write_export(
+                model_of(self._run),
+                target,
+                format,
+                with_projector=with_projector,
+                zero_classifier=zero_classifier,
+            )
+
+    @property
+    def _run(self) -> FinishedRun:
+        run = self.subject.run
+        assert run is not None
+        return run
+
+
+def _tasks(
+    measures: Sequence[str],
+    trained: Sequence[str],
+    seeds: int,
+    semi_list: str | PathLike[str] | None,
+    overrides: Overrides | None,
+) -> Tasks:
+    """What is measured.
+
+    Raises:
+        UserError: a name that nothing has.
+    """
+    return Tasks.named(
+        measures,
+        trained,
+        seeds=seeds,
+        subset=None if semi_list is None else Path(semi_list),
+        overrides=tuple(override_texts(overrides or {})),
+    )
+
+
+def _sink(on_event: OnEvent | None) -> Sink:
+    def sink(event: Event) -> None:
+        if on_event is not None:
+            on_event(event)
+
+    return sink

@@ -1,0 +1,76 @@
+"""The options that functions share, spelled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from barlowctl.api.recipes import Overrides
+from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.train.events import Event
+
+if TYPE_CHECKING:
+    from barlowctl.api.network import Run
+
+
+class Machine(TypedDict, total=False):
+    """Of the machine.
+
+    device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the recipe's, else the cores.
+    workers: threads or processes that read images. loader: "auto", "fast" or "plain".
+    """
+
+    device: str
+    threads: int | None
+    workers: int | None
+    loader: Literal["auto", "fast", "plain"]
+
+
+class Showing(TypedDict, total=False):
+    """How images are shown to a network: see `Network`."""
+
+    overrides: Overrides | None
+
+
+class Extracting(Machine, total=False):
+    """Of `Network.features`."""
+
+    split: str
+    on_unreadable: OnMeasuring
+
+
+class Probing(Machine, total=False):
+    """Of `Network.probe`."""
+
+    measures: Sequence[str]
+    trained: Sequence[str]
+    baselines: Sequence[str]
+    seeds: int
+    semi_list: str | PathLike[str] | None
+    overrides: Overrides | None
+    out: str | PathLike[str] | None
+    on_unreadable: OnMeasuring | None
+    on_event: Callable[[Event], object] | None
+    handle_signals: bool
+
+
+class Training(Machine, total=False):
+    """Of a training.
+
+    data: images in place of the recipe's: a folder, a .beton file or a data set's name; or a list of image files, which
+        a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
+    overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
+    init: weights to start from: a run, an export, a file or folder of weights, a timm name.
+    resume: the run that goes on, exactly where it was; recipe, overrides and init are then its own.
+    out: the run directory, new; None: runs/NAME-DATE.
+    tensorboard, wandb: what else records the run.
+    """
+
+    data: str | PathLike[str] | Sequence[str | PathLike[str]] | None
+    overrides: Overrides | None
+    init: str | PathLike[str] | None
+    resume: str | PathLike[str] | Run | None
+    out: str | PathLike[str] | None
+    tensorboard: bool
+    wandb: bool

@@ -1,0 +1,74 @@
+"""A recipe as Python gives it: a name, a file, a value or tables, and overrides as a dictionary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel
+
+from barlowctl.errors import UserError
+from barlowctl.recipe import catalog, load
+from barlowctl.recipe.schema import Recipe
+
+Overrides = Mapping[str, Any]
+RecipeLike = str | Path | Recipe | Mapping[str, Any]
+
+
+def open_recipe(recipe: RecipeLike | None, overrides: Overrides | None = None) -> Recipe:
+    """A complete recipe.
+
+    Args:
+        recipe: a shipped recipe's name, a TOML file, a `Recipe`, or its tables as a dictionary
+            (`{"data": {"dataset": "photos"}, "train": {"epochs": 10}}`; "name" may be left out).
+        overrides: values in place of the recipe's: `{"train.epochs": 5}`, or nested, `{"train": {"epochs": 5}}`.
+
+    Raises:
+        UserError: no such recipe, an unknown key, a value that is not allowed.
+    """
+    if recipe is None:
+        raise UserError("no recipe was named", allowed=", ".join(catalog.shipped()), next="name one of them")
+    texts = override_texts(overrides or {})
+    if isinstance(recipe, Recipe):
+        return load.parse(load.dump(recipe), texts)
+    if isinstance(recipe, Mapping):
+        tables = json.loads(json.dumps({"name": "recipe", **recipe}, default=str))
+        return load.parse(tomli_w.dumps(tables), texts)
+    return load.load(str(recipe), texts)
+
+
+def override_texts(overrides: Overrides) -> list[str]:
+    """Overrides as `--set` takes them: key=value, the value as TOML writes it."""
+    return [f"{key}={_toml(value)}" for key, value in _leaves(overrides, Recipe)]
+
+
+def _leaves(values: Overrides, schema: type[BaseModel] | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values. A dictionary that is a value of the schema, and no section of it, stays one."""
+    for key, value in values.items():
+        section = _section(schema, key)
+        if isinstance(value, Mapping) and section is not None:
+            yield from _leaves(value, section, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _section(schema: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
+    """The schema of a section; None: the key is a value, or more than one key."""
+    field = None if schema is None else schema.model_fields.get(key)
+    if field is None:
+        return None
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return field.annotation
+    return BaseModel if isinstance(field.default, BaseModel) else None  # one of several: the objective's
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it, in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)

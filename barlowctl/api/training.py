@@ -1,0 +1,190 @@
+"""A run from Python: trained where it is called, or in a thread whose events somebody reads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Unpack
+
+from barlowctl.api.network import OnEvent, Run
+from barlowctl.api.options import Training
+from barlowctl.api.pictures import folder_of
+from barlowctl.api.process import as_a_command
+from barlowctl.api.recipes import RecipeLike, open_recipe
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.published import named_from_anywhere
+from barlowctl.assemble.resumed import run_to_resume
+from barlowctl.assemble.training import train
+from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.train.events import Event, Sink
+
+WAITING = 1000
+"""Events that a training may be ahead of whoever reads them; then it waits."""
+
+
+def pretrain(
+    recipe: RecipeLike | None = None,
+    *,
+    on_event: OnEvent | None = None,
+    stop: Callable[[], bool] | None = None,
+    handle_signals: bool = False,
+    **options: Unpack[Training],
+) -> Run:
+    """Train a recipe, as `barlowctl pretrain` does: the same numbers, and the same run directory.
+
+    Nothing is printed. Ctrl-C (KeyboardInterrupt) ends it after the step in progress with the state saved; so does
+    an error that `on_event` raises. `pretrain(resume=run)` goes on.
+
+    Args:
+        recipe: a shipped recipe's name, a TOML file, a `Recipe`, or its tables as a dictionary.
+        on_event: called with every event (`barlowctl.events`), in this thread, between steps: be quick.
+        stop: asked before every step; True ends the run with its state saved, and returns it.
+        handle_signals: let SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after a step, as in a command (main
+            thread only). False: signals are the program's own.
+        options: see `Training`.
+
+    Returns:
+        The run: finished, or stopped where `stop` said so.
+
+    Raises:
+        UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
+        RunStopped: a signal came; the state is saved. RunDiverged: the loss is not finite.
+        KeyboardInterrupt: with a note of what became of the state.
+    """
+    watch = _Watch(on_event, stop)
+    try:
+        with as_a_command(handle_signals=handle_signals, several=True):
+            run = Run(_train(recipe, watch, **options))
+    except RunStopped as stopped:
+        if isinstance(stopped, RunDiverged):
+            raise
+        if watch.error is not None:
+            watch.error.add_note(str(stopped))
+            raise watch.error from None
+        if watch.stopped and watch.run is not None:
+            return Run(watch.run)
+        if handle_signals:
+            raise
+        raise KeyboardInterrupt(str(stopped)) from stopped
+    if watch.error is not None:  # of the last event
+        raise watch.error
+    return run
+
+
+def pretrain_events(
+    recipe: RecipeLike | None = None, *, stop: Callable[[], bool] | None = None, **options: Unpack[Training]
+) -> Iterator[Event]:
+    """As `pretrain`, as an iterator over the events of the run, which trains in a thread of its own.
+
+    `events.RunStarted` names the run first, `events.RunFinished` last. Leaving the loop stops the run after the step
+    in progress, and waits until its state is saved. A training waits for a reader who is 1000 events behind.
+
+    Raises:
+        UserError, RunDiverged: as `pretrain`, where the next event is asked for.
+    """
+    events: queue.Queue[Event | None] = queue.Queue(WAITING)
+    leaving, errors = threading.Event(), list[BaseException]()
+
+    def put(event: Event | None) -> None:
+        while not leaving.is_set():
+            try:
+                events.put(event, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            pretrain(recipe, on_event=put, stop=lambda: leaving.is_set() or (stop is not None and stop()), **options)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            put(None)
+
+    thread = threading.Thread(target=work, name="barlowctl pretrain")
+    thread.start()
+    try:
+        while (event := events.get()) is not None:
+            yield event
+    finally:
+        leaving.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+class _Watch:
+    """Who looks on: told of events, and asked whether to stop. What the caller's function raises ends the run."""
+
+    def __init__(self, on_event: OnEvent | None, stop: Callable[[], bool] | None) -> None:
+        self._on_event, self._stop = on_event, stop
+        self.error: Exception | None = None
+        self.stopped = False
+        self.run: Path | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.run = self.run or getattr(event, "run", None)
+        if self._on_event is None or self.error is not None:
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:
+            self.error = error
+
+    def stop(self) -> bool:
+        """Whether the run is to end."""
+        self.stopped = self.stopped or (self._stop is not None and self._stop())
+        return self.stopped or self.error is not None
+
+
+def _train(recipe: RecipeLike | None, watch: _Watch, **options: Unpack[Training]) -> Path:
+    """Train as this process's rank; returns the run's directory.
+
+    Raises:
+        UserError: also, what only a new run takes, beside `resume`.
+    """
+    out, resume = options.get("out"), options.get("resume")
+    data, overrides = _images(options.get("data")), dict(options.get("overrides") or {})
+    if init := options.get("init"):
+        overrides["init.weights"] = named_from_anywhere(fspath(init))
+    directory = None if out is None else Path(out)
+    if resume is None:
+        chosen = open_recipe(recipe, overrides)
+    else:
+        if recipe is not None or overrides:
+            raise UserError(
+                "a run that goes on keeps its recipe, and another one is named beside `resume`",
+                allowed="resume alone, or a new run: recipe, overrides, init",
+                next="without recipe, overrides and init",
+            )
+        resumed = run_to_resume(resume.path if isinstance(resume, Run) else fspath(resume), out=directory)
+        chosen, directory = resumed.recipe, resumed.directory
+        data = resumed.dataset() if data is None else data
+    trained = train(
+        chosen,
+        Runtime(
+            options.get("device", "auto"), options.get("threads"), options.get("workers"), options.get("loader", "auto")
+        ),
+        data,
+        directory,
+        show=lambda first: _watching(watch),
+        resume=resume is not None,
+        monitors=[name for name in ("tensorboard", "wandb") if options.get(name)],
+        stop=watch.stop,
+    )
+    return trained.run
+
+
+def _watching(watch: _Watch) -> AbstractContextManager[Sink]:
+    return nullcontext(watch)
+
+
+def _images(data: Any) -> str | None:
+    """Images as `--data` takes them."""
+    if data is None or isinstance(data, str | PathLike):
+        return None if data is None else fspath(data)
+    return folder_of(list(data))

@@ -1,0 +1,84 @@
+"""Errors as Python reads them: a flag of the command line is an argument, and what helps is in the traceback."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from barlowctl.errors import UserError
+
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
+_SET = re.compile(r"(?<![\w-])--set (?:'([\w.]+)=([^']*)'|([\w.]+)=(\S+?)(?=[:;,.]?(?:\s|$)))")
+_NAMES = {"set": "overrides"}
+"""Flags whose argument in Python has another name."""
+
+
+@contextmanager
+def reworded() -> Iterator[None]:
+    """A `UserError` of the block speaks of arguments; what is allowed and what to do next are notes of it."""
+    try:
+        yield
+    except UserError as error:
+        if not getattr(error, "__notes__", None):
+            error.message = in_python(error.message)
+            error.args = (error.message,)
+            if error.allowed:
+                error.add_note(f"allowed: {in_python(error.allowed)}")
+            for line in (error.next or "").splitlines():
+                error.add_note(f"next: {advice(line)}")
+        raise
+
+
+def in_python(text: str) -> str:
+    """A sentence with arguments in the place of flags: `--device is 'tpu'` is `device is 'tpu'`."""
+    return _FLAG.sub(lambda match: _argument(match[1]), _SET.sub(_override, text))
+
+
+def advice(line: str) -> str:
+    """What to do next: arguments where it is flags, a call where there is one, else the command line that it is."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # words, with an apostrophe
+        return in_python(line)
+    if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
+        return f"barlowctl.pretrain(resume={words[3]!r})"
+    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "apt-get"):
+        return f"on the command line: {line}"
+    if line.startswith("--"):
+        return ", ".join(_arguments(words))
+    return in_python(line)
+
+
+def _arguments(words: list[str]) -> list[str]:
+    """Flags and their values as arguments of a call; overrides in one dictionary."""
+    arguments: dict[str, str] = {}
+    overrides: list[str] = []
+    while words:
+        flag = words.pop(0)
+        value = words.pop(0) if words and not words[0].startswith("--") else None
+        if flag == "--set" and value is not None:
+            key, _, new = value.partition("=")
+            overrides.append(f"{key!r}: {_literal(new)}")
+        else:
+            arguments[_argument(flag.lstrip("-"))] = "True" if value is None else _literal(value)
+    if overrides:
+        arguments["overrides"] = "{" + ", ".join(overrides) + "}"
+    return [f"{name}={value}" for name, value in arguments.items()]
+
+
+def _override(match: re.Match[str]) -> str:
+    key, value = (match[1], match[2]) if match[1] else (match[3], match[4])
+    return f"overrides={{{key!r}: {_literal(value)}}}"
+
+
+def _argument(flag: str) -> str:
+    return _NAMES.get(flag, flag.replace("-", "_"))
+
+
+def _literal(text: str) -> str:
+    """A value of a command line as Python writes it."""
+    if text in ("true", "false"):
+        return text.capitalize()
+    return text if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text) else repr(text)

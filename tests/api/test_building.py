@@ -1,0 +1,108 @@
+"""Every method as a module: in a loop of one's own it does what the engine's step does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import barlowctl
+from barlowctl.api.recipes import open_recipe
+from barlowctl.methods import Method, Targets
+from barlowctl.train.step import TrainingStep
+
+NAMES = (
+    "barlow-twins", "mixed-barlow-twins", "vicreg", "simclr", "moco", "moco-v2", "byol", "simsiam", "swav", "pirl",
+)  # fmt: skip
+PATCHES = {"views.patches.grid": 2, "views.patches.cell": 16, "views.patches.window": 16}
+
+
+def overrides(name: str) -> dict[str, object]:
+    """Keys of a method with which it takes 8 images of 16 pixels."""
+    small: dict[str, dict[str, object]] = {
+        "moco": {"objective.queue": 16},
+        "moco-v2": {"objective.queue": 16},
+        "pirl": {
+            "objective.negatives": 4,
+            "views.patches.grid": 2,
+            "views.patches.cell": 16,
+            "views.patches.window": 16,
+        },
+        "swav": {"objective.prototypes": 8},
+    }
+    return {"objective.name": name, "model.projector": [32, 16], "train.batch_size": 8, **small.get(name, {})}
+
+
+def network() -> nn.Module:
+    """A backbone that is not of timm: 1 x S x S -> 12 features."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3, stride=2), nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+def batches(sizes: list[int]) -> list[list[Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    return [[torch.randn(8, 1, size, size, generator=generator) for size in sizes] for _ in range(3)]
+
+
+def trained_here(method: Method, steps: list[list[Tensor]]) -> list[float]:
+    """The loop of docs/python.md; returns its losses."""
+    optimizer, losses = torch.optim.SGD(method.parameters(), lr=0.1), []
+    method.train()
+    for step, views in enumerate(steps):
+        progress = torch.tensor(step / len(steps))
+        method.before_step(progress)
+        terms = method(views, Targets(torch.full((8,), -1), torch.arange(8), None, progress))
+        optimizer.zero_grad()
+        terms.loss.backward()
+        for parameter in method.withheld(float(progress)):
+            parameter.grad = None
+        optimizer.step()
+        method.after_step(progress)
+        losses.append(terms.loss.item())
+    return losses
+
+
+def trained_by_the_engine(method: Method, steps: list[list[Tensor]]) -> list[float]:
+    """The same by the step of a run."""
+    optimizer, losses = torch.optim.SGD(method.parameters(), lr=0.1), []
+    method.train()
+    step = TrainingStep(method, optimizer, to_input=None, device=torch.device("cpu"), precision="fp32")
+    for number, views in enumerate(steps):
+        targets = step.targets(torch.full((8,), -1), torch.arange(8), [8], number / len(steps))
+        computed = step.compute(views, targets)
+        losses.append(computed.loss())
+        step.update(computed)
+    return losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loop_of_ones_own_trains_as_the_engine_does(recipe: Path, name: str) -> None:
+    sizes = open_recipe(recipe, overrides(name)).sizes
+    methods = [
+        barlowctl.build_method(recipe, backbone=network(), overrides=overrides(name), images=8) for _ in range(2)
+    ]
+    assert methods[0].views <= len(sizes)
+    here, there = trained_here(methods[0], batches(sizes)), trained_by_the_engine(methods[1], batches(sizes))
+    assert here == there
+    assert len(set(here)) == 3
+    for (key, value), other in zip(methods[0].state_dict().items(), methods[1].state_dict().values(), strict=True):
+        assert torch.equal(value, other), key
+
+
+def test_without_a_backbone_it_is_the_recipes(recipe: Path) -> None:
+    before = torch.get_rng_state()
+    first, again = (barlowctl.build_method(recipe) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.eval().backbone(torch.zeros(2, 1, 16, 16)).shape == (2, 32)
+    assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
+
+
+def test_a_backbone_must_give_features(recipe: Path) -> None:
+    with pytest.raises(barlowctl.UserError, match=r"returned \(2, 4, 14, 14\) for 2 images"):
+        barlowctl.build_method(recipe, backbone=nn.Conv2d(1, 4, 3))
+    with pytest.raises(barlowctl.UserError, match=r"does not take images of shape \(2, 1, 16, 16\)"):
+        barlowctl.build_method(recipe, backbone=nn.Conv2d(3, 4, 3))

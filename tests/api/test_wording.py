@@ -1,0 +1,65 @@
+"""Errors as they read in Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import barlowctl
+from barlowctl.api.wording import advice, in_python
+
+
+@pytest.mark.parametrize(
+    ("flags", "arguments"),
+    [
+        ("--device is 'tpu'", "device is 'tpu'"),
+        ("--set train.epochs=x: 'x' is no number", "overrides={'train.epochs': 'x'}: 'x' is no number"),
+        ("no measure --on-unreadable has", "no measure on_unreadable has"),
+        ("a-b -- c --", "a-b -- c --"),
+    ],
+)
+def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
+    assert in_python(flags) == arguments
+
+
+@pytest.mark.parametrize(
+    ("line", "said_in_python"),
+    [
+        ("--device auto", "device='auto'"),
+        ("--set train.epochs=5 --set data.holdout=0.5", "overrides={'train.epochs': 5, 'data.holdout': 0.5}"),
+        ("--set train.compile=false --knn", "knn=True, overrides={'train.compile': False}"),
+        ("barlowctl pretrain --resume 'my runs/a'", "barlowctl.pretrain(resume='my runs/a')"),
+        ("barlowctl data get cifar10", "on the command line: barlowctl data get cifar10"),
+        ("without --init", "without init"),
+        ("name another place with --out", "name another place with out"),
+        ("don't", "don't"),
+    ],
+)
+def test_advice_is_a_call_or_a_command_line(line: str, said_in_python: str) -> None:
+    assert advice(line) == said_in_python
+
+
+def test_a_traceback_says_what_is_allowed_and_what_to_do() -> None:
+    with pytest.raises(barlowctl.UserError) as raised:
+        barlowctl.pretrain("quickstart", overrides={"train": {"batch_size": 1}}, data="nothing of that name")
+    assert str(raised.value).startswith("overrides={'train.batch_size': 1}")
+    with pytest.raises(barlowctl.UserError) as raised:
+        barlowctl.pretrain("quickstart", data="nothing of that name")
+    assert raised.value.__notes__[-1].startswith("next: on the command line: barlowctl data pack")
+
+
+def test_importing_is_cheap_and_names_are_there(checkout: Path) -> None:
+    script = (
+        "import sys, barlowctl; assert not {'torch', 'numba', 'pydantic', 'numpy', 'typer'} & sys.modules.keys();"
+        "assert set(barlowctl.__all__) <= set(dir(barlowctl));"
+        "barlowctl.UserError, barlowctl.events.StepDone; assert not {'torch', 'numba', 'typer'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    values = {name: getattr(barlowctl, name) for name in barlowctl.__all__}
+    assert all(callable(value) for name, value in values.items() if name not in ("events", "losses", "methods"))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        barlowctl.nothing  # noqa: B018

@@ -1,0 +1,92 @@
+"""The Python of docs/python.md, block by block: it runs as it stands, and every loop comes to the same weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import barlowctl
+from barlowctl.methods import Method
+from tests.cli.conftest import digits, few_images_for_lidar, recipe  # noqa: F401 - fixtures
+
+OTHERS = ("lightning", "accelerate")
+"""Libraries that only some machines have: their blocks are run there."""
+
+
+def blocks(checkout: Path) -> list[str]:
+    text = (checkout / "docs" / "python.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def library_of(block: str) -> str | None:
+    """The library that a block needs beside ours."""
+    return next((name for name in OTHERS if f"import {name}\n" in block), None)
+
+
+@pytest.fixture
+def place(recipe: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A folder with mine.toml, and `my-photos` in the data home."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "my-photos").symlink_to(digits / "digits")
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
+    monkeypatch.setattr("barlowctl.assemble.machine.usable_cores", lambda: 1)
+    text = recipe.read_text().replace("epochs = 2", "epochs = 1").replace('dataset = "digits"', 'dataset = "my-photos"')
+    (tmp_path / "mine.toml").write_text(text)
+
+
+def run_block(block: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "page"}
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        if library_of(block):  # what they warn of is theirs
+            warnings.simplefilter("ignore")
+        exec(compile(block, "docs/python.md", "exec"), namespace)
+    return namespace
+
+
+def weights(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Of the method that a block trained."""
+    method = namespace["method"] if "method" in namespace else namespace["module"].method
+    assert isinstance(method, Method)
+    return {name: value.cpu() for name, value in method.state_dict().items()}
+
+
+@pytest.mark.usefixtures("place")
+def test_every_block_runs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespaces = [run_block(block) for block in blocks(checkout) if library_of(block) is None]
+    first, looking, left, of_loss, own = namespaces
+    assert 0 < first["probed"].knn <= 100
+    assert first["embeddings"].features.shape == (1400, 32)
+    assert Path("my-model/model.safetensors").is_file()
+    assert "after epoch 1" in capsys.readouterr().out
+    assert looking["run"].finished
+    assert left["run"].finished
+    assert of_loss["z1"].grad.abs().sum() > 0
+    assert own["terms"].loss.isfinite()
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("library", OTHERS)
+def test_loops_of_other_libraries_come_to_the_weights_of_the_plain_one(checkout: Path, library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    plain = weights(
+        run_block(next(block for block in blocks(checkout) if "for step, views in enumerate(batches)" in block))
+    )
+    other = weights(run_block(next(block for block in blocks(checkout) if library_of(block) == library)))
+    assert plain.keys() == other.keys()
+    for name, value in plain.items():
+        assert torch.equal(other[name], value), name
+
+
+def test_the_table_names_what_there_is(checkout: Path) -> None:
+    text = (checkout / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in set(barlowctl.__all__) - {"RunStopped"}:
+        assert re.search(rf"\b{name}\b", text), name
