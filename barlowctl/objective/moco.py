@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.batch_statistics import full_precision, wide_dtype
-from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
+from barlowctl.objective.similarity import agreed_shares, check_pair, in_one_block, row_blocks, unit_rows
 from barlowctl.objective.spread import direction_spread
 
 TEMPERATURE = 0.07
@@ -83,7 +83,7 @@ class _InfoNCE(torch.autograd.Function):
 
     dL/dq_i = 1 / (N tau) [sum_j P_ij m_j + (exp(q_i · k_i / tau - lse_i) - 1) k_i].
 
-    The similarities are formed again in the backward pass, a block of rows at a time.
+    Similarities are formed a block of rows at a time, and again in the backward pass where there are several blocks.
     """
 
     @staticmethod
@@ -92,16 +92,17 @@ class _InfoNCE(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         with full_precision(q):
             positives = (q * k).sum(dim=1).div_(temperature)
-            lse, largest = torch.empty_like(positives), torch.empty_like(positives)
+            lse, largest, table = torch.empty_like(positives), torch.empty_like(positives), None
             for rows in row_blocks(len(q), len(queue)):
                 negatives = (q[rows] @ queue.t()).div_(temperature)
                 lse[rows], largest[rows] = negatives.logsumexp(dim=1), negatives.amax(dim=1)
+                table = negatives if in_one_block(len(q), len(queue)) else None
             lse = torch.logaddexp(lse, positives)
         correct, wide = positives > largest, wide_dtype(q)
         sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), correct.sum(dtype=wide)])
         means = ranks.add(sums).div_(total).to(q.dtype)
         loss, similarity, accuracy = means[0], means[1] * temperature, means[2]
-        ctx.save_for_backward(q, k, queue, positives, lse)
+        ctx.save_for_backward(q, k, queue, positives, lse, table)
         ctx.temperature, ctx.total = temperature, total
         ctx.mark_non_differentiable(similarity, accuracy)
         return loss, similarity, accuracy
@@ -109,10 +110,11 @@ class _InfoNCE(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        q, k, queue, positives, lse = ctx.saved_tensors
+        q, k, queue, positives, lse, table = ctx.saved_tensors
         with full_precision(q):
             gradient = k * (positives - lse).expm1()[:, None]
             for rows in row_blocks(len(q), len(queue)):
-                weights = (q[rows] @ queue.t()).div_(ctx.temperature).sub_(lse[rows, None]).exp_()
+                negatives = (q[rows] @ queue.t()).div_(ctx.temperature) if table is None else table
+                weights = (negatives - lse[rows, None]).exp_()
                 gradient[rows].addmm_(weights, queue)
         return gradient.mul_(grad / (ctx.total * ctx.temperature)), None, None, None, None, None

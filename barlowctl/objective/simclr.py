@@ -8,8 +8,8 @@ here. The published recipe writes that factor out (`objective.scale`).
 
 Over several ranks N is the global batch, and every row is a negative of every other one, with its gradient. What that
 costs on a rank with n rows: an all-gather of 2 N D numbers, one of 2 N, all-reduces of 3 and of 2 D + 1, all in the
-forward pass; 3 (2 n) (2 N) D multiply-adds, as many as a table that is kept needs, but memory for `ENTRIES_AT_ONCE`
-entries of it.
+forward pass; 3 (2 n) (2 N) D multiply-adds, but memory for `ENTRIES_AT_ONCE` entries of the table at a time. One that
+is no larger is kept for the backward pass, which saves a third of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.objective.batch_statistics import full_precision, wide_dtype
-from barlowctl.objective.similarity import agreed_shares, check_pair, row_blocks, unit_rows
+from barlowctl.objective.similarity import agreed_shares, check_pair, in_one_block, row_blocks, unit_rows
 from barlowctl.objective.spread import direction_spread
 
 TEMPERATURE = 0.1
@@ -82,7 +82,8 @@ class _NTXent(torch.autograd.Function):
     dL/dz_i = 1 / (2 N tau) sum_{j != i} (P_ij + P_ji - 2 [j = p(i)]) z_j.
 
     P_ji = exp(S_ij - lse_j): own rows of S and everyone's `lse` are all it takes, so that what a row is to the others'
-    rows, on this rank or on another, needs no second exchange. The blocks of S are formed again in the backward pass.
+    rows, on this rank or on another, needs no second exchange. The blocks of S, where there are several, are formed
+    again in the backward pass.
     """
 
     @staticmethod
@@ -95,14 +96,14 @@ class _NTXent(torch.autograd.Function):
             every = torch.cat(pairs.chunk(2, dim=1))  # (2 N, D): all first views, then all second ones
             own = torch.arange(offset, offset + n, device=z1.device)
             itself = torch.cat([own, own + total])  # where own rows are in `every`
-            lse, positives, correct = _rows(every, itself, temperature)
+            lse, positives, correct, table = _rows(every, itself, temperature)
         wide = wide_dtype(z1)
         sums = torch.stack([(lse - positives).sum(dtype=wide), positives.sum(dtype=wide), correct.sum(dtype=wide)])
         means = ranks.add(sums).div_(2 * total).to(z1.dtype)
         loss, similarity, accuracy = means[0], means[1] * temperature, means[2]
         if any(ctx.needs_input_grad):
             every_lse = ranks.gather(torch.stack(lse.chunk(2), dim=1), shares).t().reshape(-1)
-            ctx.save_for_backward(every, itself, every_lse)
+            ctx.save_for_backward(every, itself, every_lse, table)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(similarity, accuracy)
         return loss, similarity, accuracy
@@ -110,11 +111,11 @@ class _NTXent(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        every, itself, lse = ctx.saved_tensors
+        every, itself, lse, table = ctx.saved_tensors
         gradient = torch.empty(len(itself), every.shape[1], dtype=every.dtype, device=every.device)
         with full_precision(every):
             for rows in row_blocks(len(itself), len(every)):
-                similarities, positive = _block(every, itself[rows], ctx.temperature)
+                similarities, positive = _block(every, itself[rows], ctx.temperature, table)
                 weights = (similarities - lse[itself[rows], None]).exp_()
                 weights += (similarities - lse).exp_()
                 weights.scatter_add_(1, positive, weights.new_full((1, 1), -2.0).expand_as(positive))
@@ -124,20 +125,32 @@ class _NTXent(torch.autograd.Function):
         return grad1, grad2, None, None, None
 
 
-def _block(every: Tensor, itself: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Rows `itself` of S, -inf where a row meets itself, and the column of each row's positive, `(b, 1)`."""
+def _block(every: Tensor, itself: Tensor, temperature: float, table: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Rows `itself` of S, -inf where a row meets itself, and the column of each row's positive, `(b, 1)`.
+
+    Args:
+        table: those rows, where they were kept.
+    """
+    positive = ((itself + len(every) // 2) % len(every))[:, None]
+    if table is not None:
+        return table, positive
     similarities = (every[itself] @ every.t()).div_(temperature)
-    similarities.scatter_(1, itself[:, None], -torch.inf)
-    return similarities, ((itself + len(every) // 2) % len(every))[:, None]
+    return similarities.scatter_(1, itself[:, None], -torch.inf), positive
 
 
-def _rows(every: Tensor, itself: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of own rows: log sum over the others, S at the positive, and whether that is above all others (1 or 0)."""
+def _rows(every: Tensor, itself: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Of own rows: log sum over the others, S at the positive, and whether that is above all others (1 or 0).
+
+    Then their rows of S, where that is one block.
+    """
     blocks: list[tuple[Tensor, Tensor, Tensor]] = []
+    table = None
     for rows in row_blocks(len(itself), len(every)):
         similarities, positive = _block(every, itself[rows], temperature)
-        lse, at_positive = similarities.logsumexp(dim=1), similarities.gather(1, positive)[:, 0]
+        lse, at_positive = similarities.logsumexp(dim=1), similarities.gather(1, positive)
         others = similarities.scatter_(1, positive, -torch.inf).amax(dim=1)
-        blocks.append((lse, at_positive, (at_positive > others).to(every.dtype)))
+        if in_one_block(len(itself), len(every)):
+            table = similarities.scatter_(1, positive, at_positive)
+        blocks.append((lse, at_positive[:, 0], (at_positive[:, 0] > others).to(every.dtype)))
     lse, at_positive, above = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    return lse, at_positive, above
+    return lse, at_positive, above, table

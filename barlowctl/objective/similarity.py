@@ -25,6 +25,11 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
     return (slice(begin, min(begin + step, rows)) for begin in range(0, rows, step))
 
 
+def in_one_block(rows: int, columns: int) -> bool:
+    """Whether a table is made at once, and so may as well be kept from a forward for its backward pass."""
+    return len(list(row_blocks(rows, columns))) == 1
+
+
 def agreed_shares(z: Tensor, ranks: Ranks, shares: Sequence[int] | None) -> Sequence[int]:
     """How many rows each rank has: as told, or asked for."""
     return ranks.shares(len(z)) if shares is None else shares

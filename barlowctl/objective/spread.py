@@ -16,9 +16,9 @@ def direction_spread(unit: Tensor, ranks: Ranks = ALONE) -> Tensor:
     About 1: directions are spread evenly; 0: all rows are the same, the collapse of SimSiam's Figure 2 (Chen and He
     2021, arXiv 2011.10566), which shows the same number without the factor. No gradient.
     """
-    wide = unit.detach().to(wide_dtype(unit))
-    rows = wide.new_full((1,), float(len(wide)))
-    sums = ranks.add(torch.cat([rows, wide.sum(dim=0), wide.square().sum(dim=0)]))
+    wide = unit.detach().to(wide_dtype(unit), copy=True)
+    rows, total = wide.new_full((1,), float(len(wide))), wide.sum(dim=0)
+    sums = ranks.add(torch.cat([rows, total, wide.square_().sum(dim=0)]))
     mean, squares = (sums[1:] / sums[0]).chunk(2)
     deviations = (squares - mean.square()).clamp_min(0.0).sqrt()
     return (deviations.mean() * unit.shape[1] ** 0.5).to(unit.dtype)

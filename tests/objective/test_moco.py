@@ -55,6 +55,20 @@ def test_the_gradient_is_the_formulas_and_goes_to_queries_alone(entries: int, mo
     )
 
 
+@pytest.mark.parametrize("one_block", [True, False])
+def test_similarities_of_one_block_are_kept_and_left_as_they_are(
+    one_block: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, queue = given()
+    monkeypatch.setattr(similarity, "ENTRIES_AT_ONCE", len(q) * len(queue) - (not one_block))
+    loss = info_nce(q.requires_grad_(), k, queue, temperature=0.2).loss
+    assert loss.grad_fn is not None
+    *_, table = loss.grad_fn.saved_tensors  # type: ignore[attr-defined]
+    assert (table is not None) == one_block
+    first, second = (torch.autograd.grad(loss, q, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
 def test_gradcheck() -> None:
     q, k, queue = given()
     assert torch.autograd.gradcheck(lambda z: info_nce(z, k, queue, temperature=0.5).loss, (q.requires_grad_(),))

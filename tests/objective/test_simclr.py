@@ -54,6 +54,18 @@ def test_the_gradient_is_the_formulas(entries: int, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose([t.item() for t in terms], oracle.nt_xent(z1.numpy(), z2.numpy(), 0.2), rtol=1e-12)
 
 
+@pytest.mark.parametrize("entries", [(2 * N) ** 2 - 1, (2 * N) ** 2])
+def test_a_table_of_one_block_is_kept_and_left_as_it_is(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "ENTRIES_AT_ONCE", entries)
+    z1, z2 = (z.requires_grad_() for z in embeddings())
+    loss = nt_xent(z1, z2, temperature=0.2).loss
+    assert loss.grad_fn is not None
+    *_, table = loss.grad_fn.saved_tensors  # type: ignore[attr-defined]
+    assert (table is not None) == (entries == (2 * N) ** 2)
+    first, second = (torch.autograd.grad(loss, (z1, z2), retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_gradcheck() -> None:
     z1, z2 = (z.requires_grad_() for z in embeddings(4, 3))
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, temperature=0.5).loss, (z1, z2))
