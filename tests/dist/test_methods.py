@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from barlowctl.recipe.objectives import METHODS
 from tests.dist import gang, methods, work
 from tests.dist.test_ranks import distance
+from tests.methods import siamese_networks
 
 pytestmark = pytest.mark.dist
 
@@ -36,6 +38,12 @@ def test_ten_steps_of_every_method_are_those_of_one_process(tmp_path: Path, size
             for values in ranked:
                 assert distance(values, alone[key]) <= 1e-9, (name, key)
         assert np.abs(alone["path"][-1] - alone["path"][0]).max() > 1e-2  # something was trained
+
+
+def test_every_method_of_a_recipe_is_trained_over_ranks() -> None:
+    """Here, or in test_siamese.py. MoCo v2 is MoCo with another head."""
+    trained = {name.partition(",")[0] for name in (*methods.MAKERS, *siamese_networks.MAKE)}
+    assert trained == set(METHODS) - {"moco-v2"} | {"multi-crop"}
 
 
 def test_micro_batches_of_every_method_over_ranks(tmp_path: Path) -> None:
