@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -108,7 +108,9 @@ class FastLoader(ViewLoader):
         self._index = FileIndex(source, self.plan.members)
         self._specs = np.stack([draws.encode(spec) for spec in views])
         self._slots: list[Slot] | None = None
-        self._make_slots = lambda: [Slot(self.plan.share, views, channels, pin_memory) for _ in range(max(2, buffers))]
+        self._make_slots: Callable[[], list[Slot]] = lambda: [
+            Slot(self.plan.share, views, channels, pin_memory) for _ in range(max(2, buffers))
+        ]
         self._tasks = _Tasks()
         self._threads: list[threading.Thread] = []
         self._run: EpochInFlight | None = None
