@@ -413,6 +413,13 @@ def test_what_is_written_again_is_seen() -> None:
     assert written_again("with torch.random.fork_rng():\n    pass", "files") == ["torch.random.fork_rng"]
 
 
+def test_results_that_a_study_reads_back_appear_whole() -> None:
+    """A study's script that is killed goes on: half a measurement would count as one."""
+    studies = sorted((CHECKOUT / "docs" / "study").glob("*.py"))
+    assert len(studies) > 5
+    assert [path.name for path in studies if ".write_text(json." in path.read_text(encoding="utf-8")] == []
+
+
 def method_questions(source: str) -> list[int]:
     """Lines that ask which method a recipe names: matches of an objective, its name or `method`, and comparisons of
     one with a name that is written there (with another recipe's method is no such question)."""

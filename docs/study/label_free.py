@@ -178,9 +178,9 @@ def write(files: Sequence[Path], resamples: int = RESAMPLES) -> None:
     """label-free.md, and the table of choosing.md."""
     PAGE.write_text(page(files, resamples), encoding="utf-8")
     text = CHOOSING.read_text(encoding="utf-8")
-    text, found = TABLE.subn(lambda _: f"{short_table(files, resamples)}\n", text)
-    if found != 1:
-        raise SystemExit(f"'{CHOOSING}' has {found} tables that begin '| measure | N runs'")
+    text, count = TABLE.subn(lambda _: f"{short_table(files, resamples)}\n", text)
+    if count != 1:
+        raise SystemExit(f"'{CHOOSING}' has {count} tables that begin '| measure | N runs'")
     CHOOSING.write_text(text, encoding="utf-8")
 
 

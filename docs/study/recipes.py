@@ -28,6 +28,7 @@ from barlowctl.assemble.labelled import open_labelled
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cli.app import run
+from barlowctl.files import write_text
 from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import of_run
 from barlowctl.measure.tasks import Tasks
@@ -92,7 +93,7 @@ def study(folder: Path, seeds: Iterable[int], recipes: Sequence[str]) -> None:
             train(recipe, seed, path)
             spent = json.loads((path / "result.json").read_text(encoding="utf-8"))["cpu_seconds"]
             cell = {"recipe": name, "seed": seed, "train_cpu_seconds": spent, **measure(path)}
-            out.write_text(json.dumps(cell, indent=2) + "\n", encoding="utf-8")
+            write_text(out, json.dumps(cell, indent=2) + "\n")
             print(json.dumps(cell), flush=True)
 
 
