@@ -193,7 +193,7 @@ class DetectionJob:
 
     def _less_memory(self) -> str:
         """What to type where memory ran out."""
-        at_a_time = self.settings.micro_batch or self.settings.protocol.batch_size // self.ranks.size
+        at_a_time = self.settings.micro_batch or self.settings.images_per_device(self.ranks.size)
         fewer = f"--micro-batch {at_a_time // 2}" if at_a_time > 1 else "--device cpu"
         return fewer if self.settings.model.recompute else f"--recompute\n{fewer}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from barlowctl.data import home
 from barlowctl.datasets import DATASETS
 from barlowctl.detect.annotations import DetectionImages
-from barlowctl.detect.layouts import Layout, open_detection
+from barlowctl.detect.layouts import Layout, check_layout, open_detection
 from barlowctl.detect.regions import pycocotools_mask
 from barlowctl.errors import UserError
 
@@ -24,7 +24,7 @@ def open_images(task: str, data: str | None) -> tuple[DetectionImages, Detection
         data: the folder; None: the one of the task's name in the data home.
 
     Raises:
-        UserError: no such folder, another layout, or annotations that cannot be used.
+        UserError: no such folder, another layout, annotations that cannot be used, or nothing to train on.
     """
     path = Path(data).expanduser() if data is not None else home.data_home() / task
     if not path.is_dir():
@@ -35,7 +35,21 @@ def open_images(task: str, data: str | None) -> tuple[DetectionImages, Detection
         )
     if task == "coco":
         pycocotools_mask()  # what outlines and the metric need is missed before anything is trained
-    return open_detection(LAYOUTS[task], path)
+    layout = LAYOUTS[task]
+    if (actual := check_layout(layout, path)) != layout:
+        other = next(name for name, of in LAYOUTS.items() if of == actual)
+        raise UserError(
+            f"{path} is in {actual.upper()}'s layout, and the task {task} reads {layout.upper()}'s",
+            next=f"--task {other}",
+        )
+    training, test = open_detection(layout, path)
+    if not len(training.trainable):
+        raise UserError(
+            f"{training.path}: none of the {len(training):,} training images has an object to train on",
+            allowed="objects that are no crowds",
+            next="annotate the objects of the training images",
+        )
+    return training, test
 
 
 def are_published(task: str, images: DetectionImages, tested_on: DetectionImages) -> bool:

@@ -187,7 +187,7 @@ def schedules(settings: DetectionSettings, devices: int, cost: StepCost) -> list
 
 def _row(settings: DetectionSettings, devices: int, micro_batch: int, cost: StepCost) -> dict[str, Any]:
     protocol = settings.protocol
-    share = protocol.batch_size // devices
+    share = settings.images_per_device(devices)
     at_a_time = min(micro_batch or share, share)
     seconds = cost.seconds / cost.images * share * protocol.iterations
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,6 +13,7 @@ from barlowctl import shell
 from barlowctl.detect.settings import ModelSettings
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, changed
+from barlowctl.recipe.protocol import nearest_override
 
 MODEL_KEYS = tuple(field.name for field in fields(ModelSettings) if field.name != "recompute")
 PROTOCOL_KEYS = tuple(name for name in DetectionProtocol.model_fields if name != "name")
@@ -38,6 +38,21 @@ class DetectionSettings:
         model = {key: value for key, value in asdict(self.model).items() if key != "recompute"}
         values = {"protocol": self.protocol.model_dump(mode="json"), "model": model, "head": self.head}
         return values | ({"micro_batch": self.micro_batch} if self.micro_batch else {})
+
+    def images_per_device(self, devices: int) -> int:
+        """Of a batch.
+
+        Raises:
+            UserError: it cannot be shared equally.
+        """
+        images = self.protocol.batch_size
+        if images % devices:
+            raise UserError(
+                f"a batch of {images} images cannot be shared equally by {devices} devices",
+                allowed=f"a multiple of {devices}",
+                next=f"--batch {max(1, round(images / devices)) * devices}",
+            )
+        return images // devices
 
 
 def detection_settings(
@@ -89,7 +104,7 @@ def _read(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f"--set {text}: unknown value of detection '{key}'{did_you_mean(key, keys)}",
                 allowed=", ".join(keys),
-                next=_instead(text, keys),
+                next=nearest_override(text, keys),
             )
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
@@ -112,11 +127,3 @@ def _refused(error: ValidationError, values: Mapping[str, Any]) -> UserError:
 
 def _without(key: str, value: Any) -> str:
     return shell.line("without", f"--set={key}={value}")
-
-
-def _instead(text: str, keys: Sequence[str]) -> str:
-    """The same command with the nearest value that there is, else without this one."""
-    key, _, value = text.partition("=")
-    without = shell.line("without", f"--set={text}")
-    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.4)
-    return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without

@@ -158,6 +158,7 @@ def dry_run(
         return
     settings = flags.settings(task)
     devices = max(process.size, ranks)
+    share = settings.images_per_device(devices)
     name, opened = open_named(console, subject, [])
     lines = {"network": name, "schedule": settings.protocol.describe()}
     try:
@@ -172,7 +173,6 @@ def dry_run(
         lines["images"] = f"not here ({error.message}); published: {published.images['train']:,} to train on"
     device = choose_device(runtime.device)
     set_threads(runtime)
-    share = max(1, settings.protocol.batch_size // devices)
     at_a_time = min(flags.micro_batch or share, share) if device.type == "cuda" else 1
     cost = time_step(opened.backbone, opened.preprocessing, settings, classes, device, at_a_time)
     images_of_step = f"{cost.images} image{'s' if cost.images > 1 else ''}"

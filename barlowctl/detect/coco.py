@@ -7,6 +7,7 @@ height, 0-based and continuous. Class numbers need not be contiguous: labels are
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,18 +115,22 @@ def open_coco(path: Path, split: str) -> CocoImages:
     path = path.expanduser()
     if not path.is_dir():
         raise UserError(f"'{path}' is no folder", next="name the benchmark's folder with --data")
-    for name in _SPLITS[split]:
-        for place in _FILES:
-            file = path / place.format(name)
-            if file.is_file():
-                document = read_document(file)
-                return CocoImages(path, split, document, _image_folder(path, name, document))
+    for name, file in annotation_files(path, split):
+        document = read_document(file)
+        return CocoImages(path, split, document, _image_folder(path, name, document))
     names = " or ".join(_SPLITS[split])
     raise UserError(
         f"{path} has no annotations of its {'training' if split == 'train' else 'test'} images in COCO's layout",
         allowed=f"{', '.join(place.format('NAME') for place in _FILES)}, where NAME is {names}",
-        next="unpack annotations_trainval2017.zip, train2017.zip and val2017.zip into one folder",
+        next="name the folder that has them with --data\n"
+        "unpack annotations_trainval2017.zip, train2017.zip and val2017.zip into one folder",
     )
+
+
+def annotation_files(path: Path, split: str) -> Iterator[tuple[str, Path]]:
+    """The files in which a folder may have a split's annotations, the first to be taken first; names of the split."""
+    files = ((name, path / place.format(name)) for name in _SPLITS[split] for place in _FILES)
+    return ((name, file) for name, file in files if file.is_file())
 
 
 def _distinct(categories: dict[int, str]) -> tuple[str, ...]:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from barlowctl.detect.annotations import DetectionImages
-from barlowctl.detect.coco import CocoImages, open_coco
+from barlowctl.detect.coco import CocoImages, annotation_files, open_coco
 from barlowctl.detect.left_out import first
-from barlowctl.detect.voc import VocImages, open_voc
+from barlowctl.detect.voc import VocImages, is_voc, open_voc
 from barlowctl.errors import UserError
 
 Layout = Literal["voc", "coco"]
+
+
+def check_layout(layout: Layout, path: Path) -> Layout:
+    """The layout of a folder's training images, as far as names of files say: `layout` where that is not another.
+
+    Raises:
+        UserError: it is YOLO's, which is not read.
+    """
+    is_there = {"voc": is_voc(path), "coco": any(annotation_files(path, "train"))}
+    if not any(is_there.values()) and (labels := next(_yolo_labels(path), None)):
+        raise UserError(
+            f"{path} has boxes in YOLO's layout ({labels.relative_to(path)}), which is not read",
+            allowed="COCO's layout or VOC's (docs/detection.md)",
+            next="write them as annotations/instances_train.json: bbox is left, top, width and height in pixels",
+        )
+    others: list[Layout] = [other for other in get_args(Layout) if is_there[other]]
+    return layout if is_there[layout] or not others else others[0]
+
+
+def _yolo_labels(path: Path) -> Iterator[Path]:
+    """Text files in a folder `labels`, by itself, by split, or within a split's folder."""
+    return chain.from_iterable(path.glob(place) for place in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt"))
 
 
 def open_detection(layout: Layout, path: Path) -> tuple[VocImages, VocImages] | tuple[CocoImages, CocoImages]:

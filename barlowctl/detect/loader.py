@@ -71,7 +71,7 @@ class DetectionLoader:
         problems: position -> (name, why) of the images that were replaced.
 
     Raises:
-        UserError: nothing to train on, or a batch that cannot be shared by the ranks.
+        UserError: nothing to train on.
     """
 
     name = "detection"
@@ -93,11 +93,7 @@ class DetectionLoader:
         pin_memory: bool = False,
         on_unreadable: str = "raise",
     ) -> None:
-        if batch_size % world_size:
-            raise UserError(
-                f"a batch of {batch_size} images cannot be shared equally by {world_size} devices",
-                allowed=f"a multiple of {world_size}",
-            )
+        assert batch_size % world_size == 0, "shares of a batch are equal"
         if on_unreadable not in ("raise", "replace"):
             raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise or replace")
         self.images, self.seed, self.interval = images, seed, interval

@@ -171,15 +171,13 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
     for name in _SPLIT_FOLDERS[split]:
         if any((path / name).glob("*.xml")):
             return VocImages(path, split, _beside(path / name), classes)
-    devkit = next(
-        (place for place in (path, path / "VOCdevkit") if any((place / year).is_dir() for year in YEARS)), None
-    )
+    devkit = _devkit(path)
     if devkit is None:
         raise UserError(
             f"{path} is not in VOC's layout" if path.is_dir() else f"'{path}' is no folder",
             allowed="VOCdevkit with VOC2007 and VOC2012; a folder with Annotations/*.xml, JPEGImages/ and "
             "ImageSets/Main/train.txt and test.txt; or one with train/ and test/, each with images and XML files",
-            next="name the benchmark's folder with --data",
+            next="name the folder that has them with --data",
         )
     years = YEARS if split == "train" else YEARS[:1]
     images: list[VocImage] = []
@@ -194,6 +192,17 @@ def open_voc(path: Path, split: str, classes: Sequence[str] | None = None) -> Vo
             )
         images += _listed(devkit / year, file)
     return VocImages(path, split, images, classes)
+
+
+def is_voc(path: Path) -> bool:
+    """Whether the images to train on are in VOC's layout, as far as names of files say."""
+    beside = any(any((path / name).glob("*.xml")) for name in _SPLIT_FOLDERS["train"])
+    return beside or (path / "Annotations").is_dir() or _devkit(path) is not None
+
+
+def _devkit(path: Path) -> Path | None:
+    places = (path, path / "VOCdevkit")
+    return next((place for place in places if any((place / year).is_dir() for year in YEARS)), None)
 
 
 _ARCHIVES = {

@@ -106,6 +106,7 @@ class _Measuring:
         self.folder = folder / f"detection-{task.name}"
         self.device = device_of_rank(runtime.device, ranks)
         self.threads = set_threads(runtime, ranks=ranks)
+        self.per_device = task.settings.images_per_device(ranks.size)
         self.images, self.tested_on = detection_images.open_images(task.name, task.data)
         self.of_benchmark = detection_images.are_published(task.name, self.images, self.tested_on)
         self.notes = [*self.images.notices, *self.tested_on.notices]
@@ -166,10 +167,10 @@ class _Measuring:
     def _departures(self) -> list[str]:
         """What is not the paper's, in sentences."""
         settings, notes = self.settings, []
-        per_pass = settings.micro_batch or settings.protocol.batch_size // self.ranks.size
+        per_pass = settings.micro_batch or self.per_device
         if settings.head != "c4":
             notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
-        if settings.micro_batch and settings.micro_batch < settings.protocol.batch_size // self.ranks.size:
+        if settings.micro_batch and settings.micro_batch < self.per_device:
             images = per_pass * self.ranks.size
             seen = f"{images} image{'s' if images > 1 else ''}"
             notes.append(f"batch norm saw {seen} at a time, not the batch of {settings.protocol.batch_size}")
@@ -242,14 +243,13 @@ class _Measuring:
     def _started(self, job: DetectionJob, subject: Subject, seed: int, folder: Path) -> RunStarted:
         settings = job.engine_settings()
         protocol, size = self.settings.protocol, self.ranks.size
-        per_device = protocol.batch_size // size
         passes = self.settings.micro_batch and f", {self.settings.micro_batch} at a time"
         lines = {
             "network": f"{subject.name}, seed {seed}",
             "detector": job.detector.describe(protocol.batch_size, size),
             "images": f"{len(self.images.trainable):,} to train on, {len(self.tested_on):,} to test on",
             "schedule": protocol.describe(),
-            "devices": f"{size} x {self.device.type}, {per_device} images on each{passes or ''}",
+            "devices": f"{size} x {self.device.type}, {self.per_device} images on each{passes or ''}",
             "computes in": protocol.precision,
         }
         return RunStarted(

@@ -163,7 +163,7 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
             raise UserError(
                 f"--set {text}: unknown protocol value '{key}'{did_you_mean(key, keys)}",
                 allowed=", ".join(keys) + "; and eval.resize, eval.crop",
-                next=_instead(text, keys),
+                next=nearest_override(text, keys),
             )
         try:
             changed[key] = tomllib.loads(f"value = {value}")["value"]
@@ -231,9 +231,9 @@ def _why_idle(protocol: Protocol, key: str) -> str | None:
     return None
 
 
-def _instead(text: str, keys: Sequence[str]) -> str:
-    """The same command with the nearest value that there is, else without this one."""
+def nearest_override(text: str, keys: Sequence[str]) -> str:
+    """Advice for `--set` with a key that is not there: the same with the nearest one, else without it."""
     key, _, value = text.partition("=")
     without = shell.line("without", f"--set={text}")
-    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.5)
     return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without

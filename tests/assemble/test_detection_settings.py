@@ -73,9 +73,18 @@ def test_values_of_the_model() -> None:
     assert usual.as_dict() != detection_settings("coco", micro_batch=2).as_dict()
 
 
+def test_devices_have_equally_many_images() -> None:
+    settings = detection_settings("voc0712")
+    assert [settings.images_per_device(devices) for devices in (1, 2, 8)] == [16, 8, 2]
+    with pytest.raises(UserError, match="a batch of 16 images cannot be shared equally by 3 devices") as caught:
+        settings.images_per_device(3)
+    assert (caught.value.allowed, caught.value.next) == ("a multiple of 3", "--batch 15")
+
+
 @pytest.mark.parametrize(
     ("options", "message", "next"),
     [
+        ({"overrides": ["learning_rate=1"]}, "unknown value of detection", "without --set=learning_rate=1"),
         ({"overrides": ["rois_per_imag=3"]}, "did you mean 'rois_per_image'", "--set rois_per_image=3"),
         ({"overrides": ["lr"]}, "unknown value of detection 'lr'", "without --set=lr"),
         ({"overrides": ["lr=fast"]}, "--set lr=fast", "without --set=lr=fast"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ TINY = [
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, train=8, test=6, seed=5)
+    shutil.copytree(folder / "coco", folder / "crowds")
+    file = folder / "crowds" / "annotations" / "instances_train2017.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "annotations": [{**e, "iscrowd": 1} for e in document["annotations"]]}))
     return folder
 
 
@@ -164,14 +169,19 @@ def test_the_papers_rows() -> None:
         (["--task", "folder", "--head", "fpn"], "--head has no meaning for the task folder", "--task folder\n"),
         (["--task", "voc07", "--gpus", "2"], "--gpus has no meaning for the task voc07", "--task voc07\n"),
         (["--task", "coco", "--data", "nowhere"], "'nowhere' is no folder", "--data FOLDER"),
+        (["--task", "coco", "--data", "SHAPES/VOCdevkit"], "is in VOC's layout, and the task coco", "--task voc0712"),
+        (["--task", "voc0712", "--data", "SHAPES/coco"], "is in COCO's layout, and the task voc0712", "--task coco"),
+        (["--task", "coco", "--data", "SHAPES/crowds"], "none of the 8 training images has an object", "annotate"),
+        (["--task", "coco", "--gpus", "3", "--dry-run"], "cannot be shared equally by 3 devices", "--batch 15"),
         (["--task", "coco", "--set", "momentun=0.8"], "did you mean 'momentum'", "momentum=0.8"),
     ],
 )
 def test_what_is_refused(
-    trained: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
-    message: str, next: str,
+    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], message: str, next: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    arguments = [argument.replace("SHAPES", str(shapes)) for argument in arguments]
     assert barlowctl(["transfer", str(trained), *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err

@@ -313,6 +313,7 @@ def test_another_layout_is_refused_with_what_is_looked_for(shapes: Shapes, tmp_p
     with pytest.raises(UserError, match="no annotations of its training images in COCO's layout") as caught:
         open_coco(shapes.voc, "train")
     assert "annotations/instances_NAME.json" in str(caught.value.allowed)
+    assert str(caught.value.next).splitlines()[0] == "name the folder that has them with --data"
     with pytest.raises(UserError, match="is no folder"):
         open_coco(tmp_path / "nowhere", "train")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from barlowctl.detect.layouts import open_detection
+from barlowctl.detect.layouts import check_layout, open_detection
 from barlowctl.errors import UserError
 from tests.detect.conftest import Shapes
 
@@ -48,3 +48,22 @@ def test_test_images_that_are_trained_on_are_counted(shapes: Shapes, tmp_path: P
         (folder / "train.json").write_text(json.dumps({**document, "images": document["images"][3:4]}))
     _, test = open_detection(layout, folder)  # type: ignore[arg-type]
     assert test.notices == [f"{folder}: 1 of the 16 test images are trained on: test_00003.jpg"]
+
+
+def test_a_folder_has_the_layout_that_it_is_asked_for_or_another(shapes: Shapes, tmp_path: Path) -> None:
+    assert [check_layout("voc", shapes.voc), check_layout("coco", shapes.voc)] == ["voc", "voc"]
+    assert [check_layout("voc", shapes.coco), check_layout("coco", shapes.coco)] == ["coco", "coco"]
+    assert check_layout("voc", tmp_path) == "voc"  # neither: its reader says what it looks for
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.xml").write_text("")
+    assert check_layout("coco", tmp_path) == "voc"
+    (tmp_path / "train.json").write_text("")
+    assert [check_layout("voc", tmp_path), check_layout("coco", tmp_path)] == ["voc", "coco"]  # both
+
+
+@pytest.mark.parametrize("labels", ["labels/train", "train/labels", "labels"])
+def test_labels_of_yolo_are_refused_by_name(tmp_path: Path, labels: str) -> None:
+    (tmp_path / labels).mkdir(parents=True)
+    (tmp_path / labels / "a.txt").write_text("0 0.5 0.5 0.2 0.2")
+    with pytest.raises(UserError, match=rf"in YOLO's layout \({labels}/a\.txt\), which is not read"):
+        check_layout("coco", tmp_path)
