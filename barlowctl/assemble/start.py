@@ -250,9 +250,8 @@ def _recognised(weights: Weights) -> Network | None:
                 network = build_backbone(name, in_chans=3)
             matched = match(network, on_meta)
             filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]
-            if matched.complete and all(
-                before[2:] == after[2:] for before, after in filters
-            ):  # patches of 14 are not of 16
+            same_sides = all(before[2:] == after[2:] for before, after in filters)  # patches of 14 are not of 16
+            if matched.complete and same_sides:
                 return Network(name, "default", {})
     return None
 

@@ -94,6 +94,20 @@ def test_at_its_own_size_a_transformer_gives_what_it_gives_without_resampling(ph
     assert torch.equal(torch.from_numpy(image.map).flatten(1).T, tokens[0, 1:])
 
 
+def test_what_is_drawn_comes_in_the_order_of_the_images(photos: Path, recipe: Path) -> None:
+    """Though those of one size are computed together."""
+    from barlowctl.assemble.data import open_images
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.measure.patch_maps import extract_maps
+
+    source = open_images(str(photos))
+    features = open_patch_features(open_subject("resnet10t"), source, "train", Runtime("cpu", 1), image_size=32)
+    computed = [image.position for image in features.each(range(6))]
+    assert computed != sorted(computed)
+    drawn = extract_maps(features, None, drawn=6, metadata={}, advance=lambda: None)
+    assert [image.position for image in drawn] == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_network_of_one_size_gets_the_centre(photos: Path, recipe: Path, capsys: Captured) -> None:
     code = barlowctl(
         ["embed", "maxvit_nano_rw_256", str(photos), "--patches", "p.png", "--patches-images", "1", "--threads", "1"]
