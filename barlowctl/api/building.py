@@ -45,7 +45,7 @@ def build_method(
     Raises:
         UserError: a recipe that cannot be, or a backbone without one vector of features for each image.
     """
-    with as_a_command(several=True):
+    with as_a_command():
         chosen, context = open_recipe(recipe, overrides), Context(images=images, classes=classes)
         if backbone is None:
             return build_recipe_method(chosen, context)

@@ -24,7 +24,7 @@ def load(run: str | PathLike[str] | None = None) -> Run:
     Raises:
         UserError: not a run, or none is finished.
     """
-    with as_a_command(several=True):
+    with as_a_command():
         return Run(rundir.newest_finished() if run is None else run)
 
 

@@ -177,7 +177,7 @@ class Run(Network):
     """
 
     def __init__(self, run: str | PathLike[str]) -> None:
-        with as_a_command(several=True):
+        with as_a_command():
             self.state = rundir.find_state(Path(run))
         self.path = rundir.run_of_checkpoint(self.state) or self.state
         self.name = str(run)

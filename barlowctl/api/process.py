@@ -7,14 +7,13 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from barlowctl import launcher
 from barlowctl.api.wording import reworded
 from barlowctl.model import own_generator
 from barlowctl.signals import left_alone
 
 
 @contextmanager
-def as_a_command(*, handle_signals: bool = False, several: bool = False) -> Iterator[None]:
+def as_a_command(*, handle_signals: bool = False) -> Iterator[None]:
     """What the block computes is what a command would, and the process is afterwards as it was.
 
     Inside: gradients are recorded, numbers are float32 by default, tensors are made on the CPU by default, and nothing
@@ -24,15 +23,12 @@ def as_a_command(*, handle_signals: bool = False, several: bool = False) -> Iter
     Args:
         handle_signals: let SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop, as they do of a command; in the main
             thread only. False: they stay whoever's they are.
-        several: whether ranks that a launcher started may make this call together.
 
     Raises:
         UserError: in Python's words (see `wording`).
     """
     with ExitStack() as stack:
         stack.enter_context(reworded())
-        if not several:
-            launcher.refuse_several("a script that measures or exports")
         if not handle_signals:
             stack.enter_context(left_alone())
         stack.enter_context(_as_before())

@@ -57,7 +57,7 @@ def pretrain(
     """
     watch = _Watch(on_event, stop)
     try:
-        with as_a_command(handle_signals=handle_signals, several=True):
+        with as_a_command(handle_signals=handle_signals):
             run = Run(_train(recipe, watch, **options))
     except RunStopped as stopped:
         if isinstance(stopped, RunDiverged):
