@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from barlowctl.api.network import Network, Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
+    from barlowctl.eval.embeddings import Embeddings
+    from barlowctl.exports import ExportReport
+    from barlowctl.measure.measurement import Probed
     from barlowctl.train import events
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Embeddings",
+    "ExportReport",
     "Network",
+    "Probed",
     "Run",
     "RunDiverged",
     "RunStopped",
@@ -42,7 +48,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Embeddings": "eval.embeddings",
+    "ExportReport": "exports",
     "Network": "api.network",
+    "Probed": "measure.measurement",
     "Run": "api.network",
     "RunDiverged": "errors",
     "RunStopped": "errors",

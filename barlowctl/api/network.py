@@ -20,6 +20,7 @@ from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.errors import RunStopped
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.exports import ExportReport
 from barlowctl.exports import export as write_export
@@ -151,6 +152,7 @@ class Network:
 
         Raises:
             UserError: before anything is measured: what cannot be measured on these images.
+            KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
         with as_a_command(handle_signals=handle_signals):
             tasks = _tasks(measures, trained, seeds, semi_list, overrides)
@@ -158,12 +160,17 @@ class Network:
             measurement = begin_measurement(
                 self.name, self.subject, None if data is None else str(data), tasks, None if out is None else Path(out)
             )
-            return measurement.measure(
-                Runtime(device, threads, workers, loader),
-                baselines=baselines,
-                emit=lambda task: _sink(on_event),
-                on_unreadable=policy,
-            )
+            try:
+                return measurement.measure(
+                    Runtime(device, threads, workers, loader),
+                    baselines=baselines,
+                    emit=lambda task: _sink(on_event),
+                    on_unreadable=policy,
+                )
+            except RunStopped as stopped:
+                if handle_signals:
+                    raise
+                raise KeyboardInterrupt(str(stopped)) from stopped
 
 
 class Run(Network):

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import barlowctl
+from barlowctl import Probed, events
 from barlowctl.api.network import Network, Run
 from barlowctl.api.options import Extracting, Probing, Showing
 from barlowctl.cli.app import run as command
@@ -138,6 +139,27 @@ def without_places(values: Any) -> Any:
         left_out = ("cpu_seconds", "files", "file", "per_class", "lists", "folder")
         return {key: without_places(value) for key, value in values.items() if key not in left_out}
     return [without_places(value) for value in values] if isinstance(values, list) else values
+
+
+def test_what_is_trained_can_be_interrupted_and_goes_on(opened: Run, tmp_path: Path) -> None:
+    steps = list[int]()
+
+    def interrupt(event: events.Event) -> None:
+        if isinstance(event, events.StepDone):
+            steps.append(event.step)
+            if event.step == 2 and steps == [1, 2]:
+                raise KeyboardInterrupt
+
+    def measured() -> Probed:
+        return opened.probe(
+            "digits", measures=[], trained=["linear"], overrides={"epochs": 1}, out=tmp_path, on_event=interrupt
+        )
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 2 of \d+; the state is saved"):
+        measured()
+    assert measured().values["linear_paper"]["top1"] > 0
+    assert steps[:3] == [1, 2, 3]
+    assert len(steps) == len(set(steps))
 
 
 def test_names_of_measures_are_checked(opened: Run) -> None:
