@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import torch
 from timm.optim import param_groups_layer_decay
 
 from barlowctl.assemble.first_lines import describe_adaptation
-from barlowctl.assemble.job import optimizer_of
+from barlowctl.assemble.job import Job, optimizer_of
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
+from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing, build_backbone
+from barlowctl.model.batch_norm import GlobalBatchNorm
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.optim import OPTIMIZERS
 
+CPU = torch.device("cpu")
 SMALL = ["model.projector=[16,16]", "train.batch_size=256"]
 RESNET = [*SMALL, "model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,16],stem_width=4}"]
 VIT = [
@@ -73,6 +81,20 @@ def test_frozen_parts_are_those_of_every_network(objective: str, networks: int) 
     below = ("conv1", "bn1", "layer1", "layer2")
     trained = {name for name, p in method.backbone.named_parameters() if p.requires_grad}
     assert trained == {name for name, _ in method.backbone.named_parameters() if not name.startswith(below)}
+
+
+def test_batch_norm_of_a_frozen_part_stays_its_own_over_several_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It evaluates whatever the ranks do; one put in its place would count batches again."""
+    recipe = recipe_of(*RESNET, "train.freeze=layer2", "train.sync_batch_norm=true")
+    job = Job(recipe, Runtime(), None, cast(Any, None), cast(Any, SimpleNamespace(device=CPU)), Ranks(0, 2))
+    monkeypatch.setattr(Job, "context", Context(ranks=Ranks(0, 2)))
+    method = job.method.train()
+    norms = {name: module for name, module in method.named_modules() if name.endswith(("bn1", "bn2", "bn3"))}
+    below = {name for name in norms if name.startswith(("backbone.bn1", "backbone.layer1.", "backbone.layer2."))}
+    assert {name for name, module in norms.items() if isinstance(module, GlobalBatchNorm)} == norms.keys() - below
+    assert {name for name, module in norms.items() if not module.training} == below
+    assert below
+    assert norms.keys() > below
 
 
 def test_all_but_the_heads_and_a_backbone_that_waits() -> None:
