@@ -51,14 +51,16 @@ def batch(indices: list[int]) -> tuple[list[Tensor], Targets]:
 
 
 def test_the_loss_is_the_mean_of_both_halves_against_the_banks_old_rows() -> None:
-    for criterion in ("nce", "cross_entropy"):
+    """Negatives are drawn anew at each step, by its number."""
+    for criterion, step in (("nce", 0), ("nce", 3), ("cross_entropy", 3)):
         ours = method(criterion=criterion)
+        ours.step.fill_(step)
         views, targets = batch([4, 9, 17, 2, 25, 11])
         bank = ours.bank.clone()
         z = [t.detach().numpy() for t in ours.embeddings(ours.arrange(views, targets))]
         terms = ours(views, targets)
         assert torch.equal(ours.bank, bank)  # neither half moved it
-        drawn = keyed.integers(0, torch.tensor(0), NEGATIVES, 12, IMAGES)
+        drawn = keyed.integers(0, torch.tensor(step), NEGATIVES, 12, IMAGES)
         rest = bank[targets.indices].numpy(), bank[drawn].numpy(), 0.4
         if criterion == "nce":
             halves = [oracle.nce(v, *rest, IMAGES, oracle.partition(v, *rest, IMAGES)) for v in z]
