@@ -108,12 +108,14 @@ def _verdicts(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
             if not row["published_difference"]:
                 continue
             base = of_variant[row.get("baseline", document["baseline"])]  # a method's own
+            is_base = row.get("same_as") == base["variant"]
             ours, margin = row.get("linear_top1_difference"), row.get("linear_top1_margin")
             counts = [len(row["finished"]), len(base["finished"])]
             pooled = None
-            if freedom and all(counts) and ours is not None and abs(ours) < NEAR:
+            if freedom and all(counts) and ours is not None and abs(ours) < NEAR and not is_base:
                 pooled = quantile(freedom) * spread * sum(1 / n for n in counts) ** 0.5
-            verdict = row["verdict"] or ("missing" if ours is None else "needs two seeds")
+            reason = "missing" if ours is None else "the baseline's recipe" if is_base else "needs two seeds"
+            verdict = row["verdict"] or reason
             lines.append(
                 f"| {document['source']} | {row['variant']} | {_number(ours, '+')} | {_number(margin)} "
                 f"| {_number(pooled)} | {row['published_difference']:+.1f} | {verdict} |"

@@ -136,3 +136,15 @@ def test_a_method_without_a_matrix_c_has_no_number_there(generator: Any, checkou
     rows = list(csv.DictReader((tmp_path / "cells.csv").read_text().splitlines()))
     assert [row["mean_diagonal"] for row in rows] == ["0.9", "nan"]
     assert 'objective.name="supervised"' in rows[1]["overrides"]
+
+
+def test_a_row_that_is_the_baseline_is_not_compared_with_it(generator: Any, checkout: Path, tmp_path: Path) -> None:
+    """Grey images are grey already: without grayscale a recipe is the same one."""
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    drop = methods.across(partial(studies.build, "drop-aug"), ["barlow-twins", "byol"], base, Family("fashion-mnist"))
+    for cell in StudyDirectory(tmp_path / "s", base, (drop,), (0, 1)).cells:
+        cell.finish(record(cell) | {"measures": {"linear_top1": 80.0 + cell.seed}, "seconds": {"train_cpu": 6.0}})
+    write_results(StudyDirectory(tmp_path / "s", base, (drop,), (0, 1)))
+    text = generator.generate(tmp_path / "s", tmp_path)
+    assert "| Figure 3 | byol.no-grayscale | +0.00 | - | - | -2.2 | the baseline's recipe |" in text
+    assert "| Figure 3 | byol.no-color | +0.00 | 3.04 | 1.73 | -9.1 | not resolved |" in text
