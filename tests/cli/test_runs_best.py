@@ -171,11 +171,11 @@ def test_weights_that_were_better_before_training_are_named(home: Path, capsys: 
     assert barlowctl(["runs", "best", "a"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "its start, runs/source; best of its checkpoints: step-00000020 (70)" in printed
-    kept = home / "a" / "checkpoints" / "step-00000000"  # with train.keep_best
-    shutil.copytree(kept.with_name("step-00000010"), kept)
+    saved = home / "a" / "checkpoints" / "step-00000000"  # with train.keep_best
+    shutil.copytree(saved.with_name("step-00000010"), saved)
     again = document(capsys, "a")
-    assert (again["best"]["weights"], again["best"]["start"], again["notes"]) == (str(kept), None, [])
-    assert again["next"][0] == f"barlowctl export {kept}"
+    assert (again["best"]["weights"], again["best"]["start"], again["notes"]) == (str(saved), None, [])
+    assert again["next"][0] == f"barlowctl export {saved}"
 
 
 def test_values_that_are_not_on_one_scale_are_said(home: Path, capsys: Captured) -> None:
