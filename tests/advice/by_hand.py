@@ -132,6 +132,8 @@ REASONS = {
     "check which layers are frozen": PYTHON,
     "use sparse=False in the embedding": PYTHON,
     "try smaller learning rates": PYTHON,
+    "name one of them": PYTHON,
+    "without recipe, overrides and init": PYTHON,
     "lower train.warmup_epochs or raise train.epochs": CHOICE,
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "
     f"`barlowctl data preview` shows whether the images are sound; before it: {VALUE}/metrics.jsonl": CHOICE,
