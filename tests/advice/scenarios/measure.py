@@ -112,7 +112,9 @@ SCENARIOS = {
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
     "no test images": Scenario([*PROBE, "--data", "./one folder"]),
-    "no such protocol value": Scenario([*PROBE, "--set", "lr_heads=3"], then="changes a protocol that is not asked for"),
+    "no such protocol value": Scenario(
+        [*PROBE, "--set", "lr_heads=3"], then="changes a protocol that is not asked for"
+    ),
     "no protocol value at all": Scenario([*PROBE, "--set", "xyz=3"]),
     "packed training images alone": Scenario([*PROBE, "--data", "./training"], training_alone),
     "protocol not asked for": Scenario([*PROBE, *TRAINED]),
