@@ -42,6 +42,7 @@ class Overfit:
     warmup: int = 50
     seed: int = 0
     settings: ModelSettings = SETTINGS
+    momentum: float = 0.1  # of batch norm's running statistics, which training does not read
 
     def __post_init__(self) -> None:
         write_shapes(self.folder, train=IMAGES, test=1, seed=1)
@@ -77,6 +78,9 @@ class Overfit:
             settings=self.settings,
             seed=self.seed,
         ).train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = self.momentum
         optimizer = torch.optim.SGD(parameter_groups(model, lr=self.lr, weight_decay=1e-4), momentum=0.9)
         for step, batch in enumerate(self.loader(self.seed).epoch(0)):
             for group in optimizer.param_groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +74,7 @@ def test_the_papers_sizes(mask_rcnn: Detection) -> None:
     heads = mask_rcnn.heads
     assert (heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.05, 0.5, 100)
     assert heads.box_coder.weights == (10.0, 10.0, 5.0, 5.0)
+    assert heads.box_coder.bbox_xform_clip == mask_rcnn.rpn.box_coder.bbox_xform_clip == math.log(1000 / 16)
     assert mask_rcnn.multiple == 16
 
 
@@ -270,14 +272,17 @@ def test_a_box_is_moved_by_the_deltas_of_its_own_class() -> None:
     assert scores.item() > 0.99
 
 
-def test_a_detections_mask_is_the_probability_of_its_own_class() -> None:
+def test_a_detections_mask_is_the_probability_of_its_own_class_in_the_box_that_was_detected() -> None:
     model = detectors.detector().eval()
     with torch.no_grad():
+        model.heads.box_predictor.bbox_pred.weight.zero_()
+        model.heads.box_predictor.bbox_pred.bias.view(3, 4)[1, 0] = 5.0  # half a width to the right of the proposal
+        model.heads.mask_head[2].weight.mul_(100)
         model.heads.box_predictor.cls_score.bias[1 + 1] = 20.0
         model.heads.mask_head[2].bias.copy_(torch.tensor([-3.0, 1.0, 3.0]))
     features, sizes = {"res4": torch.randn(1, 64, 4, 6)}, [(64, 96)]
     ((boxes, _, labels, masks),) = model.heads.detect(features, [torch.tensor([[10.0, 10, 30, 50]])], sizes)
-    assert labels.tolist() == [1]
+    assert (labels.tolist(), boxes.tolist()) == ([1], [[20, 10, 40, 50]])
     logits = model.heads.mask_head(model.heads.regions(features, [boxes], sizes))
     torch.testing.assert_close(masks, logits[:, 1].sigmoid())
 

@@ -197,3 +197,14 @@ def test_images_to_test_on_are_in_order_and_undistorted(shapes: Shapes, workers:
         assert min(image.shape[1:]) == 80
         assert image.shape[2] == pytest.approx(image.shape[1] * width / height, abs=1)
         assert abs(float(image.float().mean()) - images.image(index).mean()) < 1
+
+
+def test_a_square_image_is_not_wider_than_high() -> None:
+    class Sizes:
+        trainable = np.arange(3)
+
+        def size(self, index: int) -> tuple[int, int]:
+            return ((10, 20), (20, 10), (10, 10))[index]
+
+    loader = DetectionLoader(Sizes(), **SETTINGS)  # type: ignore[arg-type]
+    assert loader.sampler.wide.tolist() == [True, False, False]

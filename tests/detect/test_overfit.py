@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from barlowctl.detect.method import Detection
 from tests.detect.overfitting import Overfit
 
 pytest.importorskip("pycocotools.mask")
@@ -24,39 +21,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def with_other_weights(model: Detection) -> Detection:
-    """A copy that is the same in training mode: every convolution ahead of a batch norm is four times as large.
-
-    Its running statistics are those of the weights before, as they are a little in every training.
-    """
-    lagging = copy.deepcopy(model)
-    with torch.no_grad():
-        for part in (lagging.features, lagging.heads.box_head):
-            for module in part.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.weight.mul_(4.0)
-    return lagging
-
-
 @pytest.mark.slow
 def test_sixteen_images_are_learned_by_heart(tmp_path: Path, one_thread: None) -> None:
-    """500 steps of 4 images, 80 seconds of a core: AP50 of boxes and masks was 99.7 when it was written."""
+    """500 steps of 4 images, 80 seconds of a core: AP50 of boxes and masks was 99.7 when it was written.
+
+    Running statistics of momentum 0.002 are means over about 500 steps. Without PreciseBN the test fails by them: AP50
+    of both was 36.1. (By torch's momentum, 0.1, they lag behind by ten steps, and it passes in the end.)
+    """
     from barlowctl.detect import coco_metric
 
-    overfit = Overfit(tmp_path)
+    overfit = Overfit(tmp_path, momentum=0.002)
     model = overfit.train()
-    lagging = with_other_weights(model)
-    scores = [
-        coco_metric.evaluate(overfit.images, overfit.detections(each))
-        for each in (
-            overfit.with_precise_statistics(model),
-            overfit.with_precise_statistics(lagging),
-            lagging,
-        )
-    ]
-    precise, again, without = scores
-    assert precise.box["AP50"] > 90
+    precise = coco_metric.evaluate(overfit.images, overfit.detections(overfit.with_precise_statistics(model)))
     assert precise.mask is not None
+    assert precise.box["AP50"] > 90
     assert precise.mask["AP50"] > 80
-    assert again.box["AP50"] == pytest.approx(precise.box["AP50"], abs=2)
+    without = coco_metric.evaluate(overfit.images, overfit.detections(model))
+    assert without.mask is not None
     assert without.box["AP50"] < 50
+    assert without.mask["AP50"] < 50
