@@ -4,10 +4,10 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs release-check clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## .venv with pinned packages and ffcv; installs missing system packages through apt
 	@.ci/setup '$(PYTHON)'
@@ -101,6 +101,9 @@ format: setup ## rewrite the code in the house's format
 docs: setup ## docs/cli.md from the commands' own help, the tree of docs/architecture.md
 	$(BIN)/python docs/generate_cli_reference.py
 	$(BIN)/python docs/generate_tree.py
+
+release-check: setup ## before the tag: version, changelog, wheel and source distribution; writes nothing here
+	@$(BIN)/python .ci/release.py --untagged
 
 clean: ## .venv and caches; runs and data stay
 	rm -rf .venv build dist gpu-wheels .mypy_cache .pytest_cache .ruff_cache
