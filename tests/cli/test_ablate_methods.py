@@ -188,6 +188,6 @@ def test_costs_that_cannot_be_read_are_said(study: list[str], capsys: Captured) 
 
 def test_names_are_completed() -> None:
     assert completion.methods("barlow-twins,sims") == ["barlow-twins,simsiam"]
-    assert completion.methods("swa") == ["swav"]
+    assert completion.methods("swa") == ["swav", "swav-multicrop"]
     assert completion.families("") == ["fashion-mnist", "resnet50"]
     assert "methods" in completion.studies("")
