@@ -36,8 +36,8 @@ def _asked_for_gpu(words: list[str]) -> bool:
 if not _asked_for_gpu(sys.argv) and "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-# A suite that nohup, a service or a shell's background starts ignores SIGHUP or SIGINT, and so would the runs in it: they
-# are tested as on a terminal.
+# A suite that nohup, a service or a shell's background starts ignores SIGHUP or SIGINT, and so would the runs in it:
+# they are tested as on a terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
