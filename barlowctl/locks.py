@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+with suppress(ImportError):  # on Windows, where `barlowctl doctor` works and little else
+    import fcntl
 
 _POLL_SECONDS = 0.02
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of some mounts of Lustre and NFS

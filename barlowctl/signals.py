@@ -18,15 +18,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# By name: Windows, where `barlowctl doctor` works and little else, has two of them.
+STOPPING: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
+)
 
 
 def signals_to_handle() -> tuple[signal.Signals, ...]:
     """The signals to act on. SIGHUP stays ignored where it is: `nohup` asks for that."""
     return tuple(
-        number
-        for number in STOPPING
-        if number != signal.SIGHUP or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        number for number in STOPPING if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN
     )
 
 

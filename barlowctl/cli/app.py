@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from platform import system
 from typing import Annotated, Any
 
 import typer
@@ -75,9 +76,11 @@ def _version(is_set: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    pass
+    if system() == "Windows" and context.invoked_subcommand != "doctor":
+        raise UserError("barlowctl does not run on Windows", allowed="Linux, macOS, WSL 2", next="barlowctl doctor")
 
 
 def main(arguments: list[str] | None = None) -> None:

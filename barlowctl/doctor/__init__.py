@@ -11,7 +11,7 @@ from pathlib import Path
 
 import barlowctl
 from barlowctl import cores
-from barlowctl.doctor import folders, hardware, software
+from barlowctl.doctor import folders, hardware, software, system
 from barlowctl.doctor.check import REINSTALL, Check
 
 
@@ -23,6 +23,7 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         runs: the folder that holds runs; need not exist yet.
     """
     planned: list[tuple[str, Callable[[], Check]]] = [
+        ("system", system.check_system),
         ("python", software.check_python),
         ("torch", software.check_torch),
         ("torchvision", software.check_torchvision),

@@ -10,6 +10,7 @@ import sys
 from importlib import metadata, util
 
 from barlowctl.doctor.check import REINSTALL, Check
+from barlowctl.doctor.system import compiler_advice, fast_loader_advice
 
 OLDEST_PYTHON = (3, 11)
 OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}
@@ -78,7 +79,7 @@ def check_loader() -> Check:
         "loader",
         "warn",
         f"plain (torchvision): {where}",
-        "the plain loader is about 5 times slower; for the fast one run `make setup` in a checkout",
+        fast_loader_advice(),
     )
 
 
@@ -102,7 +103,7 @@ def check_compiler() -> Check:
     if path := shutil.which(name):
         return Check("compiler", "ok", path)
     missing = f"no {name}" + (", which CXX names" if os.environ.get("CXX") else "")
-    return Check("compiler", "warn", missing, "recipes with train.compile need one: apt-get install g++")
+    return Check("compiler", "warn", missing, f"recipes with train.compile need one: {compiler_advice()}")
 
 
 def check_optional(name: str, purpose: str) -> Check:

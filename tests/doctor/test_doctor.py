@@ -17,8 +17,8 @@ from barlowctl.doctor.check import Check
 def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
     checks = doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
     assert [check.name for check in checks] == [
-        "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba", "numba cache",
-        "compiler", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
+        "system", "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba",
+        "numba cache", "compiler", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
     ]  # fmt: skip
     for check in checks:
         assert check.value

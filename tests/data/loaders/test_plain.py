@@ -143,6 +143,18 @@ def test_worker_processes_give_the_same() -> None:
         assert differences(read(here, 1, 1), read(there, 1)[1:]).max() == 0
 
 
+@pytest.mark.slow
+def test_worker_processes_that_are_started_afresh_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, where processes are not forked."""
+    afresh = torch.multiprocessing.get_context("spawn")
+    source = MemoryBeton(noise_images(11))
+    with PlainLoader(source, **SHARED) as here:
+        expected = read(here)
+    monkeypatch.setattr("torch.utils.data.dataloader.multiprocessing", afresh)
+    with PlainLoader(source, threads=1, **SHARED) as there:
+        assert differences(expected, read(there)).max() == 0
+
+
 def test_ranks_share_every_batch() -> None:
     source = MemoryBeton(noise_images(11))
     arguments = {**SHARED, "batch_size": 4}

@@ -1,0 +1,112 @@
+"""The Dockerfile as far as it can be read without Docker: it parses, and what it names exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.test_release import release
+
+INSTRUCTIONS = {"ARG", "FROM", "RUN", "COPY", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}
+COMPILERS = re.compile(r"\b(gcc|g\+\+|clang|build-essential|cmake|python3-dev|ffcv)\b")
+
+
+@dataclass
+class Stage:
+    base: str
+    name: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def of(self, instruction: str) -> list[str]:
+        return [value for name, value in self.steps if name == instruction]
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """Name and value of each instruction: lines that end in a backslash go on, lines of # are comments."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", "", "\n".join(lines))
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def text(checkout: Path) -> str:
+    return (checkout / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def stages(text: str) -> list[Stage]:
+    stages: list[Stage] = []
+    for name, value in instructions(text):
+        assert name in INSTRUCTIONS
+        if name == "FROM":
+            base, as_, stage = value.split()
+            assert as_ == "AS"
+            stages.append(Stage(base, stage))
+        elif stages:
+            stages[-1].steps.append((name, value))
+    return stages
+
+
+def copied(stages: list[Stage]) -> list[str]:
+    """Paths of the checkout that are copied."""
+    copies = [value.split() for stage in stages for value in stage.of("COPY")]
+    return [path for words in copies if not words[0].startswith("--from") for path in words[:-1]]
+
+
+def test_stages_begin_with_the_base_or_with_one_before(stages: list[Stage]) -> None:
+    names = [stage.name for stage in stages]
+    assert [stage.base for stage in stages] == ["${BASE}", "python", "python"]
+    assert names == ["python", "build", "final"]
+    sources = [value.split()[0] for stage in stages for value in stage.of("COPY") if value.startswith("--from")]
+    assert sources == ["--from=build"]
+
+
+def test_commands_are_of_the_shell(stages: list[Stage]) -> None:
+    for stage in stages:
+        for command in stage.of("RUN"):
+            subprocess.run(["sh", "-n", "-c", command], check=True)
+
+
+def test_what_is_copied_exists_and_is_not_ignored(stages: list[Stage], checkout: Path) -> None:
+    ignored = (checkout / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in ignored
+    assert {line[1:] for line in ignored if line.startswith("!")} == set(copied(stages))
+    assert [path for path in copied(stages) if not (checkout / path).exists()] == []
+
+
+def test_the_wheel_is_built_from_what_is_copied_alone(stages: list[Stage], checkout: Path, tmp_path: Path) -> None:
+    for path in copied(stages):
+        target = tmp_path / "source" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (checkout / path).is_dir():
+            shutil.copytree(checkout / path, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(checkout / path, target)
+    wheel, _ = release.built(tmp_path / "source", tmp_path / "built")
+    assert release.wheel_faults(wheel, checkout) == []
+
+
+def test_the_last_stage_has_no_compiler_and_no_root(stages: list[Stage]) -> None:
+    last = stages[-1]
+    assert [command for stage in (stages[0], last) for command in stage.of("RUN") if COMPILERS.search(command)] == []
+    assert last.of("USER") == ["10001"]
+    order = [name for name, _ in last.steps]
+    assert order.index("USER") > max(index for index, name in enumerate(order) if name == "RUN")
+    assert json.loads(last.of("ENTRYPOINT")[0]) == ["barlowctl"]
+    assert json.loads(last.of("CMD")[0]) == ["doctor"]
+
+
+def test_arguments_of_the_build_are_documented(text: str, checkout: Path) -> None:
+    arguments = dict(value.split("=", 1) for name, value in instructions(text) if name == "ARG")
+    page = (checkout / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", page, re.MULTILINE))
+    assert rows == {name: f"`{value}`" if value else "empty" for name, value in arguments.items()}
+    extras = (checkout / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{extra} = \[", extras, re.MULTILINE) for extra in arguments["EXTRAS"].split(","))
+    assert "never built" in " ".join(page.split())
