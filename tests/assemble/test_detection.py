@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from barlowctl.assemble.detection import DetectionJob, named
+from barlowctl.detect.annotations import DetectionImages
+from barlowctl.detect.masks import rasterize
 from barlowctl.distributed import ALONE
 from barlowctl.errors import RunStopped
 from barlowctl.train import checkpoint
@@ -84,6 +87,50 @@ def test_a_test_that_fails_changes_nothing_but_its_record(shapes: Shapes, tmp_pa
         made.test_meanwhile()
     assert all(torch.equal(value, statistics[name]) for name, value in made.detector.named_buffers())
     assert made.detector.training
+
+
+class Knowing(nn.Module):
+    """Heads that detect the objects of test images, in the resized image, moved inwards by a share of their width."""
+
+    def __init__(self, images: DetectionImages, shift: float) -> None:
+        super().__init__()
+        self.images, self.shift, self.seen = images, shift, 0
+        self.mask_head = nn.Identity()
+
+    def detect(self, maps: object, proposals: object, sizes: list[tuple[int, int]]) -> list[tuple[object, ...]]:
+        ((height, width),) = sizes
+        annotation, original = self.images.annotation(self.seen), self.images.size(self.seen)
+        self.seen += 1
+        numbers = np.flatnonzero(~annotation.crowd)
+        boxes = annotation.boxes[numbers].copy()
+        masks = None
+        if annotation.polygons is not None:
+            drawn = [rasterize(annotation.polygons[n], annotation.boxes[n], 56) for n in numbers]
+            masks = torch.from_numpy(np.array(drawn, dtype=np.float32).reshape(-1, 56, 56))
+        inwards = np.where(boxes[:, [0, 2]].mean(axis=1) < original[1] / 2, self.shift, -self.shift)
+        boxes[:, [0, 2]] += (inwards * (boxes[:, 2] - boxes[:, 0]))[:, None]
+        boxes *= np.array([width / original[1], height / original[0]] * 2, dtype=np.float32)
+        labels, scores = torch.from_numpy(annotation.labels[numbers]), torch.linspace(0.9, 0.5, len(numbers))
+        return [(torch.from_numpy(boxes), scores, labels, masks)]
+
+
+@pytest.mark.parametrize("task", ["coco", "voc0712"])
+def test_a_detector_that_knows_the_objects_has_100_and_one_that_is_off_has_ap50_alone(
+    shapes: Shapes, task: str
+) -> None:
+    """Through the whole test: resized images, scaled back, the metric's files and numbers."""
+    made = jobs.job(str(shapes.coco if task == "coco" else shapes.voc), jobs.settings(task))
+
+    def scores(shift: float) -> dict[str, float]:
+        made.detector.heads = Knowing(made.tested_on, shift)
+        return named(made.scores(made.test()))
+
+    perfect = scores(0.0)
+    assert [perfect[name] for name in ("AP", "AP50", "AP75")] == pytest.approx([100] * 3)
+    if task == "coco":
+        assert perfect["mask AP50"] == perfect["mask AP75"] == pytest.approx(100)
+    shifted = scores(0.25)  # an IoU of 0.6
+    assert (shifted["AP50"], shifted["AP75"]) == (pytest.approx(100), 0)
 
 
 @pytest.mark.slow

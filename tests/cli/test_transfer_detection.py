@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from barlowctl.assemble.detection import DetectionJob
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.eval.published import DETECTION
 from barlowctl.measure import detection
@@ -97,12 +98,32 @@ def test_coco_from_a_run_with_trials_and_a_baseline(
     assert "random backbone" in text
 
 
+def recorded(patch: pytest.MonkeyPatch, *names: str) -> list[str]:
+    """Methods of a job, of these, in the order in which they are called."""
+    calls: list[str] = []
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        method = getattr(DetectionJob, name)
+
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return method(*arguments)
+
+        return call
+
+    for name in names:
+        patch.setattr(DetectionJob, name, wrapped(name))
+    return calls
+
+
 def test_voc_in_micro_batches_says_what_batch_norm_saw(
-    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured
+    trained: Path, shapes: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = recorded(monkeypatch, "train", "take_statistics", "test")
     result = transfer(
         capsys, trained, "--task", "voc0712", "--data", shapes / "VOCdevkit", "--out", tmp_path, "--micro-batch", 1
     )
+    assert calls == ["train", "take_statistics", "test"]
     assert result["data"]["classes"] == ["ellipse", "rectangle", "triangle"]
     assert "mask AP" not in result["scores"]
     assert result["settings"]["micro_batch"] == 1
