@@ -146,11 +146,13 @@ def test_worker_processes_give_the_same() -> None:
 @pytest.mark.slow
 def test_worker_processes_that_are_started_afresh_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, where processes are not forked."""
-    afresh = torch.multiprocessing.get_context("spawn")
     source = MemoryBeton(noise_images(11))
     with PlainLoader(source, **SHARED) as here:
         expected = read(here)
-    monkeypatch.setattr("torch.utils.data.dataloader.multiprocessing", afresh)
+    made = torch.utils.data.DataLoader
+    monkeypatch.setattr(
+        torch.utils.data, "DataLoader", lambda *rows, **given: made(*rows, multiprocessing_context="spawn", **given)
+    )
     with PlainLoader(source, threads=1, **SHARED) as there:
         assert differences(expected, read(there)).max() == 0
 
