@@ -12,6 +12,7 @@ from barlowctl.api.process import as_a_command
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.exports import ExportReport, read_official
 from barlowctl.exports import export as write_export
+from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
 from barlowctl.runs import rundir
 
@@ -49,7 +50,7 @@ def export(
     out: str | PathLike[str] | None = None,
     *,
     with_projector: bool = False,
-    zero_classifier: bool = False,
+    **options: Unpack[FormatOptions],
 ) -> ExportReport:
     """A run's backbone written for other libraries; or a checkpoint that the authors published (.pth) converted.
 
@@ -58,15 +59,9 @@ def export(
     if isinstance(run, str | PathLike) and Path(run).suffix == ".pth":
         with as_a_command():
             target = Path(out) if out is not None else Path(f"{Path(run).stem}-{format}")
-            return write_export(
-                read_official(Path(run)),
-                target,
-                format,
-                with_projector=with_projector,
-                zero_classifier=zero_classifier,
-            )
+            return write_export(read_official(Path(run)), target, format, with_projector=with_projector, **options)
     opened = run if isinstance(run, Run) else load(run)
-    return opened.export(format, out, with_projector=with_projector, zero_classifier=zero_classifier)
+    return opened.export(format, out, with_projector=with_projector, **options)
 
 
 def _opened(network: Named) -> Network:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from torch import nn
 
@@ -24,6 +24,7 @@ from barlowctl.errors import RunStopped
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.exports import ExportReport
 from barlowctl.exports import export as write_export
+from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.embedding import embed, embed_input, is_input
 from barlowctl.measure.measurement import Probed, begin_measurement
 from barlowctl.measure.subjects import Subject, open_subject
@@ -243,26 +244,22 @@ class Run(Network):
         out: str | PathLike[str] | None = None,
         *,
         with_projector: bool = False,
-        zero_classifier: bool = False,
+        **options: Unpack[FormatOptions],
     ) -> ExportReport:
         """Write the backbone for other libraries, loaded back and compared, as `barlowctl export` does.
 
         Args:
-            format: "timm", "torchvision" or "hub". out: the file (or folder), new; None: in the run.
-            with_projector: write the projector's weights too. zero_classifier: of "torchvision": see the command.
+            format: "timm", "torchvision", "hub" or "onnx". out: the file (or folder), new; None: in the run.
+            with_projector: write the projector's weights too.
+            options: of the format: zero_classifier of "torchvision", with_preprocessing and precision of "onnx"; see
+                the command.
 
         Raises:
             UserError: the format cannot hold the network, or there is something at `out`.
         """
         with as_a_command():
             target = default_target(self.state, format) if out is None else Path(out)
-            return write_export(
-                model_of(self._run),
-                target,
-                format,
-                with_projector=with_projector,
-                zero_classifier=zero_classifier,
-            )
+            return write_export(model_of(self._run), target, format, with_projector=with_projector, **options)
 
     @property
     def _run(self) -> FinishedRun:

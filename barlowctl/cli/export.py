@@ -13,6 +13,7 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
 from barlowctl.exports.formats import FORMATS
+from barlowctl.exports.formats.options import FormatOptions, Precision
 
 if TYPE_CHECKING:
     from barlowctl.exports import ExportedModel
@@ -24,6 +25,7 @@ else:
 EPILOG = examples(
     "barlowctl export",
     "barlowctl export runs/NAME --format hub --out my-model",
+    "barlowctl export runs/NAME --format onnx --with-preprocessing",
     "barlowctl export runs/NAME --best",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
@@ -61,6 +63,22 @@ def export(
             rich_help_panel=FORMAT,
         ),
     ] = False,
+    with_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--with-preprocessing",
+            help="onnx: the graph takes uint8 images (N, crop, crop, channels) and normalises them itself; resizing "
+            "and cropping stay outside. Without it: normalised float32 (N, channels, crop, crop).",
+            rich_help_panel=FORMAT,
+        ),
+    ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="onnx: of the weights and of what is computed with them; the features are float32 in both.",
+            rich_help_panel=FORMAT,
+        ),
+    ] = "fp32",
     from_official: Annotated[
         Path | None,
         typer.Option(
@@ -72,7 +90,7 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export the backbone as safetensors for timm, torchvision or the Hugging Face Hub.
+    """Export the backbone as safetensors for timm, torchvision or the Hugging Face Hub, or as ONNX.
 
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
@@ -96,7 +114,12 @@ def export(
         state = options.newest_finished(console) if run is None else rundir.find_state(run)
         state = _best_of(state, console) if best else state
         model, target = _model_of(state, console), default_target(state, format)
-    report = write(model, out or target, format, with_projector=with_projector, zero_classifier=zero_classifier)
+    of_format: FormatOptions = {
+        "zero_classifier": zero_classifier,
+        "with_preprocessing": with_preprocessing,
+        "precision": precision,
+    }
+    report = write(model, out or target, format, with_projector=with_projector, **of_format)
     for note in report.notes:
         console.say(f"note: {note}")
     console.say(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import barlowctl
 from barlowctl.model import Preprocessing
@@ -36,6 +36,10 @@ class ExportedModel:
     projector: nn.Module | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
 
+    def input_of(self, pixels: Tensor) -> Tensor:
+        """The backbone's input, float32 (N, channels, crop, crop), of uint8 pixels (N, crop, crop, channels)."""
+        return self.preprocessing.normalization()(pixels).contiguous()
+
     def metadata(self) -> dict[str, str]:
         """Metadata of the safetensors files: strings only, as the format wants."""
         preprocessing = self.preprocessing
@@ -62,9 +66,9 @@ class ExportReport:
 
     Attributes:
         path: the weights file, or the folder of format "hub".
-        format: "timm", "torchvision" or "hub".
+        format: one of `FORMATS`.
         max_abs_diff: largest difference between features of the loaded file and of the source, on a fixed
-            batch of random images, float32, evaluation mode.
+            batch of random images, evaluation mode; the source in float32.
         python_line: Python that loads it; the last lines leave a feature extractor in `model`.
         fine_tuning_line: Python to follow it: a new classifier of 10 classes in `model`; empty where the network
             takes none.

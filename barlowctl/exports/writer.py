@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.exports.exported import ExportedModel, ExportReport
 from barlowctl.exports.formats import Format, format_named
+from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.weights import state_dict
 from barlowctl.files import atomic_write
 from barlowctl.model import own_generator
 from barlowctl.output_paths import check_folder, free
 
-# Largest difference accepted, relative to the largest feature (at least 1): float32 summed in another order.
-TOLERANCE = 1e-5
 _IMAGES = 2
 _CLASSES = 10  # of the example of fine-tuning
 
@@ -32,8 +31,8 @@ def export(
     format: str,
     *,
     with_projector: bool = False,
-    zero_classifier: bool = False,
     overwrite: bool = False,
+    **options: Unpack[FormatOptions],
 ) -> ExportReport:
     """Write a model in a format that others load, and prove that they can.
 
@@ -43,18 +42,18 @@ def export(
 
     Args:
         model: the trained model and its preprocessing; left as it is.
-        path: the file (".safetensors" is added when there is no suffix), or the folder where the
+        path: the file (the format's suffix is added when there is none), or the folder where the
             format is one.
         format: one of `FORMATS`.
         with_projector: write the projector too, beside a file as STEM.projector.safetensors, in a folder as
             projector.safetensors.
-        zero_classifier: of "torchvision": a classifier of zeros for 1,000 classes, for tools that want every key.
         overwrite: replace what is at `path`.
+        options: of the format, see `FormatOptions`.
 
     Raises:
         UserError: the format cannot hold the model, the path is taken or not writable, or features differ.
     """
-    chosen = format_named(format, zero_classifier=zero_classifier)
+    chosen = format_named(format, **options)
     chosen.check(model)
     path = _checked_path(Path(path), chosen, overwrite)
     projector_path = _checked_projector_path(model, path, chosen, overwrite) if with_projector else None
@@ -136,15 +135,16 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
     namespace: dict[str, Any] = {}
     with own_generator():  # the fresh model draws weights before it has those of the file
         exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
-    loaded: nn.Module = namespace["model"]
+    loaded = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     preprocessing = model.preprocessing
-    size = (_IMAGES, preprocessing.channels, preprocessing.crop, preprocessing.crop)
-    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    size = (_IMAGES, preprocessing.crop, preprocessing.crop, preprocessing.channels)
+    pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = model.input_of(pixels)
     with torch.no_grad():
-        expected, features = source(images), loaded(images)
+        expected, features = source(images), format.features(model, loaded, pixels)
     difference = _max_abs_diff(expected, features)
-    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):  # also false for NaN
+    if not difference <= format.tolerance * max(1.0, float(expected.abs().max())):  # also false for NaN
         raise UserError(
             f"loaded back by format '{format.name}', {model.architecture} with arguments {dict(model.timm_args)} "
             f"gives other features than the run's: they differ by up to {difference:g}; nothing was written",
@@ -156,6 +156,8 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
 
 def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
     """The line for a new classifier, if it works on what was loaded; a few of timm's models refuse a new one."""
+    if not line:
+        return ""
     try:
         with torch.no_grad(), own_generator():
             exec(compile(line, "<fine-tuning>", "exec"), namespace)

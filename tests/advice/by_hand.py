@@ -163,6 +163,9 @@ HANDED_ON = "handed on, and shown by the loop of the training"
 MINUTES = "takes minutes"
 SHIPPED = "where no recipe is shipped to copy: all methods have one"
 OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_export.py fakes one"
+GIANT = "wants weights of 2 GiB: tests/exports/test_onnx.py has them without memory"
+HALF = "wants ONNX Runtime and weights beyond float16: tests/exports/test_onnx.py"
+OPERATIONS = "wants a network that ONNX has no operations for"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
@@ -207,6 +210,10 @@ NOT_FOLLOWED = {
     ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
     ("exports/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,
+    ("exports/formats/onnx_file.py check#2", "--precision fp16"): GIANT,
+    ("exports/formats/onnx_file.py check#2", "--format timm"): GIANT,
+    ("exports/formats/onnx_file.py features", "--precision fp32"): HALF,
+    ("exports/formats/onnx_file.py write", "--format timm"): OPERATIONS,
     ("exports/formats/torchvision_network.py _transformer", "--format timm"): MINUTES,
     ("exports/formats/torchvision_network.py _transformer#2", "--format timm"): MINUTES,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,

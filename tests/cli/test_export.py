@@ -6,10 +6,12 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
@@ -34,6 +36,27 @@ def test_the_printed_python_loads_the_runs_features(
     torch.testing.assert_close(loaded["model"].eval()(images), expected)
 
 
+def test_a_graph_for_onnx_runtime(recipe: Path, tmp_path: Path, trained: Path, capsys: Captured) -> None:
+    from barlowctl.assemble.finished import open_run
+
+    pytest.importorskip("onnxruntime")
+    arguments = ["--format", "onnx", "--with-preprocessing", "--precision", "fp16", "--out", str(tmp_path / "m.onnx")]
+    assert barlowctl(["export", str(trained), *arguments, "--json"]) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert (result["path"], result["fine_tuning"]) == (str(tmp_path / "m.onnx"), "")
+    assert 1e-6 < result["max_abs_diff"] < 2e-2, "float16 is not float32"
+    assert "opset 18, fp16" in output.err
+    loaded: dict[str, Any] = {}
+    exec(result["python"], loaded)
+    run = open_run(trained)
+    pixels = torch.randint(0, 256, (3, 16, 16, 1), dtype=torch.uint8)
+    expected = run.method.backbone.eval()(preprocessing_of(run.recipe).normalization()(pixels))
+    torch.testing.assert_close(torch.from_numpy(loaded["model"](pixels.numpy())), expected, rtol=0, atol=2e-2)
+    facts = loaded["session"].get_modelmeta().custom_metadata_map
+    assert (facts["run"], facts["precision"]) == (trained.name, "fp16")
+
+
 def test_the_projector_comes_along_when_asked_for(
     recipe: Path, tmp_path: Path, trained: Path, capsys: Captured
 ) -> None:
@@ -51,6 +74,8 @@ def test_the_projector_comes_along_when_asked_for(
     [
         (["--format", "tim"], "did you mean 'timm'"),
         (["--format", "torchvision"], "resnet50"),
+        (["--precision", "fp16"], "--precision with --format onnx"),
+        (["--format", "hub", "--with-preprocessing"], "--with-preprocessing with --format onnx"),
         (["--from-official", "x.pth"], "exclude each other"),
     ],
 )

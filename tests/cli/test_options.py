@@ -15,7 +15,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
 from tests.cli.tree import ROOT, contexts, options
 
-NARROWER = {"--protocol"}  # a command may let choose from a part of what another one has
+NARROWER = {"--precision", "--protocol"}  # a command may let choose from a part of what another one has
 
 
 def by_name() -> dict[str, list[tuple[str, Any]]]:

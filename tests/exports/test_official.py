@@ -84,7 +84,7 @@ def test_conversion_to_every_format(tmp_path: Path) -> None:
     source = authors()
     torch.save(full_checkpoint(source), tmp_path / "checkpoint.pth")
     model = read_official(tmp_path / "checkpoint.pth")
-    for format in FORMATS:
+    for format in FORMATS.keys() - {"onnx"}:  # which is of any model, and takes ten seconds
         report = export(model, tmp_path / format, format, with_projector=True)
         assert report.max_abs_diff < 1e-4
         assert len(report.files) == 3 if format == "hub" else 2

@@ -6,16 +6,19 @@ the command line reads the names and summaries in `FORMATS` for its help.
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Unpack
 
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.exports.formats.hub_folder import HubFolder
+from barlowctl.exports.formats.onnx_file import OnnxFile
+from barlowctl.exports.formats.options import OPTIONS, FormatOptions, chosen
 from barlowctl.exports.formats.timm_file import TimmFile
 from barlowctl.exports.formats.torchvision_file import TorchvisionFile
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from barlowctl.exports.exported import ExportedModel
 
@@ -23,15 +26,21 @@ if TYPE_CHECKING:
 class Format(Protocol):
     """Files that one library loads, and how.
 
+    A format with options (see `formats.options`) has them as the fields of a dataclass.
+
     Attributes:
         name: as in `--format`.
         summary: what is written, for people: a noun phrase.
         suffix: how the name of the file ends; empty where the format is a folder.
+        tolerance: largest difference of features that is accepted, relative to the largest feature (at least 1).
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     suffix: ClassVar[str]
+
+    @property
+    def tolerance(self) -> float: ...
 
     def check(self, model: ExportedModel) -> None:
         """Refuse a model that the format cannot express.
@@ -49,21 +58,24 @@ class Format(Protocol):
         `model(images)` gives features in evaluation mode. The lines are executed before they are shown.
         """
 
-    def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
-        """What to type after `load_lines` for a new classifier in `model`."""
+    def features(self, model: ExportedModel, loaded: Any, pixels: Tensor) -> Tensor:
+        """What `loaded`, the `model` of `load_lines`, computes of uint8 pixels (N, crop, crop, channels)."""
 
-    def check_loaded(self, model: ExportedModel, loaded: nn.Module) -> None:
+    def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
+        """What to type after `load_lines` for a new classifier in `model`; empty where the format has none."""
+
+    def check_loaded(self, model: ExportedModel, loaded: Any) -> None:
         """Assert what `loaded`, made by `load_lines`, must keep beside the features, which are compared elsewhere."""
 
     def notes(self, model: ExportedModel) -> tuple[str, ...]:
         """What the user of these files should know, beside the images that the network expects."""
 
 
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (TimmFile, TorchvisionFile, HubFolder)}
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (TimmFile, TorchvisionFile, HubFolder, OnnxFile)}
 """Every format by its name; the first is the default."""
 
 
-def format_named(name: str, *, zero_classifier: bool = False) -> Format:
+def format_named(name: str, **options: Unpack[FormatOptions]) -> Format:
     """The format of that name, with its options.
 
     Raises:
@@ -71,12 +83,17 @@ def format_named(name: str, *, zero_classifier: bool = False) -> Format:
     """
     if name not in FORMATS:
         raise UserError(f"unknown export format '{name}'{did_you_mean(name, FORMATS)}", allowed=", ".join(FORMATS))
-    if not zero_classifier:
-        return FORMATS[name]()
-    if name != TorchvisionFile.name:
-        raise UserError(
-            f"format '{name}' has no classifier to fill with zeros",
-            allowed=f"--zero-classifier with --format {TorchvisionFile.name}",
-            next="without --zero-classifier",
-        )
-    return TorchvisionFile(zero_classifier=True)
+    named = chosen(options)
+    for key in named:
+        if key not in _options_of(FORMATS[name]):
+            option, having = OPTIONS[key], [other for other, kind in FORMATS.items() if key in _options_of(kind)]
+            raise UserError(
+                f"format '{name}' has {option.lacks}",
+                allowed=f"{option.flag} with --format {', '.join(having)}",
+                next=f"without {option.flag}",
+            )
+    return FORMATS[name](**named)
+
+
+def _options_of(kind: type[Format]) -> set[str]:
+    return {field.name for field in fields(kind)} if is_dataclass(kind) else set()

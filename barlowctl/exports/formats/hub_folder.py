@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import barlowctl
 from barlowctl.errors import UserError
+from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from barlowctl.exports.exported import ExportedModel
 
@@ -26,6 +27,7 @@ class HubFolder:
     name: ClassVar[str] = "hub"
     summary: ClassVar[str] = "a folder as on the Hugging Face Hub"
     suffix: ClassVar[str] = ""
+    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     def check(self, model: ExportedModel) -> None:
         """Every model fits: what timm has no argument for is taught to it by a file of the folder."""
@@ -52,6 +54,10 @@ class HubFolder:
         if model.stem == "default":
             return f"import timm\n{create}"
         return f"import runpy, timm\nrunpy.run_path({str(path / LOADER_NAME)!r})\n{create}"
+
+    def features(self, model: ExportedModel, loaded: nn.Module, pixels: Tensor) -> Tensor:
+        features: Tensor = loaded(model.input_of(pixels))
+        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         return f"model.reset_classifier({classes})"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from barlowctl.exports.exported import ExportedModel
 
@@ -19,6 +21,7 @@ class TimmFile:
     name: ClassVar[str] = "timm"
     summary: ClassVar[str] = "a file with timm's keys"
     suffix: ClassVar[str] = ".safetensors"
+    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     def check(self, model: ExportedModel) -> None:
         """Every model is one of timm's."""
@@ -37,6 +40,10 @@ class TimmFile:
         else:
             lines = _lines_with_stem(model, path)
         return "\n".join(lines)
+
+    def features(self, model: ExportedModel, loaded: nn.Module, pixels: Tensor) -> Tensor:
+        features: Tensor = loaded(model.input_of(pixels))
+        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         return f"model.reset_classifier({classes})"

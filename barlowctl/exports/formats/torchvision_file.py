@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from barlowctl.errors import UserError
+from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from barlowctl.exports.exported import ExportedModel
 
@@ -26,6 +27,7 @@ class TorchvisionFile:
     name: ClassVar[str] = "torchvision"
     summary: ClassVar[str] = "a file with torchvision's keys"
     suffix: ClassVar[str] = ".safetensors"
+    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     zero_classifier: bool = False
 
@@ -75,6 +77,10 @@ class TorchvisionFile:
             *((load, drop) if self.zero_classifier else (drop, load)),
         ]
         return "\n".join(lines)
+
+    def features(self, model: ExportedModel, loaded: nn.Module, pixels: Tensor) -> Tensor:
+        features: Tensor = loaded(model.input_of(pixels))
+        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         from barlowctl.exports.formats.torchvision_network import network_of

@@ -1,0 +1,167 @@
+"""Format "onnx": one .onnx file, a graph that runtimes without torch compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from barlowctl.errors import UserError
+from barlowctl.exports.formats.options import Precision
+from barlowctl.exports.formats.tolerance import HALF_PRECISION, OTHER_KERNELS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from barlowctl.exports.exported import ExportedModel
+
+OPSET = 18
+"""Version of ONNX's operators: the one that torch's exporter writes without converting."""
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+LARGEST = 2**31 - 2**20
+"""Bytes of weights that fit into one file: protobuf ends at 2 GiB, and the graph takes some of it."""
+_BYTES = {"fp32": 4, "fp16": 2}
+_INSTEAD = "--format timm"
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A graph with the weights in it, for batches of any size of images as large as the run's crop.
+
+    Attributes:
+        with_preprocessing: "images" are uint8 (N, crop, crop, channels), as they come from a decoder, and the graph
+            normalises them; else they are normalised float32 (N, channels, crop, crop). Resizing and cropping are
+            outside.
+        precision: of the weights and of what is computed with them. With "fp16" too, "images" are as above and
+            "features" float32, and the normalisation is computed in float32.
+    """
+
+    name: ClassVar[str] = "onnx"
+    summary: ClassVar[str] = "a file for ONNX Runtime and others, which need no torch"
+    suffix: ClassVar[str] = ".onnx"
+
+    with_preprocessing: bool = False
+    precision: Precision = "fp32"
+
+    @property
+    def tolerance(self) -> float:
+        return HALF_PRECISION if self.precision == "fp16" else OTHER_KERNELS
+
+    def check(self, model: ExportedModel) -> None:
+        if self.precision not in _BYTES:
+            raise UserError(f"unknown precision '{self.precision}' of an export", allowed=", ".join(_BYTES))
+        if missing := [name for name in PACKAGES if util.find_spec(name) is None]:
+            raise UserError(
+                f"format 'onnx' needs the packages {', '.join(PACKAGES)}; not installed: {', '.join(missing)}",
+                next="pip install 'barlowctl[onnx]'",
+            )
+        numbers = sum(value.numel() for value in model.backbone.state_dict().values())
+        if numbers * _BYTES[self.precision] > LARGEST:
+            fits = self.precision == "fp32" and numbers * _BYTES["fp16"] <= LARGEST
+            raise UserError(
+                f"an ONNX file holds 2 GiB, and the weights of {model.architecture} in {self.precision} are "
+                f"{numbers * _BYTES[self.precision] / 2**30:.1f} GiB",
+                next="--precision fp16" if fits else _INSTEAD,
+            )
+
+    def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
+        import onnx
+        import torch
+        from torch.onnx import OnnxExporterError
+
+        from barlowctl.exports.formats.onnx_network import OnnxNetwork
+        from barlowctl.exports.keys import one_line
+
+        network = OnnxNetwork(model, self.with_preprocessing, self.precision)
+        try:
+            program = torch.onnx.export(
+                network,
+                (network.example(),),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["features"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except OnnxExporterError as error:
+            raise UserError(
+                f"torch cannot write {model.architecture} as ONNX: {one_line(error)}", next=_INSTEAD
+            ) from error
+        assert program is not None
+        proto = program.model_proto
+        _forget_sources(proto)
+        onnx.helper.set_model_props(proto, self._metadata(model))
+        onnx.checker.check_model(proto)
+        onnx.save(proto, path)
+        return (path,)
+
+    def load_lines(self, model: ExportedModel, path: Path) -> str:
+        return "\n".join(
+            [
+                "import onnxruntime",
+                f'session = onnxruntime.InferenceSession({str(path)!r}, providers=["CPUExecutionProvider"])',
+                f"# images: {self._images(model)}, as a numpy array",
+                'model = lambda images: session.run(["features"], {"images": images})[0]',
+            ]
+        )
+
+    def features(self, model: ExportedModel, loaded: Any, pixels: Tensor) -> Tensor:
+        import torch
+
+        images = pixels if self.with_preprocessing else model.input_of(pixels)
+        features = torch.from_numpy(loaded(images.numpy()))
+        if self.precision == "fp16" and not features.isfinite().all():
+            raise UserError(
+                f"in fp16 {model.architecture} computes numbers above 65504, the largest there is: its features "
+                "are not finite; nothing was written",
+                next="--precision fp32",
+            )
+        return features
+
+    def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
+        """A graph for inference is not trained further."""
+        return ""
+
+    def check_loaded(self, model: ExportedModel, loaded: Any) -> None:
+        """What the file says of itself is read back by the tests; the features are compared elsewhere."""
+
+    def notes(self, model: ExportedModel) -> tuple[str, ...]:
+        inside = "are normalised inside" if self.with_preprocessing else "are normalised by whoever calls it"
+        return (
+            f"ONNX opset {OPSET}, {self.precision}, a batch of any size: images are {self._images(model)}, and "
+            f"{inside}; resizing and cropping are outside the file",
+        )
+
+    def _images(self, model: ExportedModel) -> str:
+        crop, channels = model.preprocessing.crop, model.preprocessing.channels
+        if self.with_preprocessing:
+            return f"uint8 (N, {crop}, {crop}, {channels})"
+        return f"float32 (N, {channels}, {crop}, {crop})"
+
+    def _metadata(self, model: ExportedModel) -> dict[str, str]:
+        """The file's metadata_props: those of the safetensors files, and what only a graph has."""
+        return {
+            **model.metadata(),
+            "format": "onnx",
+            "opset": str(OPSET),
+            "precision": self.precision,
+            "images": self._images(model),
+            "normalised_inside": json.dumps(self.with_preprocessing),
+            "tolerance": repr(self.tolerance),
+        }
+
+
+def _forget_sources(proto: Any) -> None:
+    """Take out what torch notes of where each operation was in Python: lines and paths of this machine."""
+    parts: Sequence[Any] = (proto.graph, *proto.functions)
+    for part in parts:
+        del part.metadata_props[:]
+        for listed in ("node", "value_info", "input", "output", "initializer"):
+            for entry in getattr(part, listed, ()):
+                if hasattr(entry, "metadata_props"):
+                    del entry.metadata_props[:]
+                entry.doc_string = ""

@@ -1,0 +1,43 @@
+"""A backbone as format "onnx" holds it: with what comes before it and after it in the graph."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.exports.exported import ExportedModel
+from barlowctl.exports.formats.options import Precision
+
+_EXAMPLES = 2  # images; torch would take a batch of one for a constant
+
+
+class OnnxNetwork(nn.Module):
+    """Images to float32 features (N, F), on the CPU, in evaluation mode; the model is copied.
+
+    Args:
+        with_preprocessing: images are uint8 (N, crop, crop, channels); else normalised float32 (N, channels, crop,
+            crop).
+        precision: of the backbone; "fp16": float16.
+    """
+
+    def __init__(self, model: ExportedModel, with_preprocessing: bool, precision: Precision) -> None:
+        super().__init__()
+        preprocessing = model.preprocessing
+        self.normalization = preprocessing.normalization() if with_preprocessing else nn.Identity()
+        self.backbone = copy.deepcopy(model.backbone).cpu().to(memory_format=torch.contiguous_format)
+        self.backbone.to(torch.float16 if precision == "fp16" else torch.float32)
+        self.dtype = torch.float16 if precision == "fp16" else torch.float32
+        self.shape = (_EXAMPLES, preprocessing.channels, preprocessing.crop, preprocessing.crop)
+        self.pixels = with_preprocessing
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(self.normalization(images).to(self.dtype))
+        return features.float()
+
+    def example(self) -> Tensor:
+        """A batch of zeros in the shape and type that the network takes."""
+        images, channels, *sides = self.shape
+        return torch.zeros(images, *sides, channels, dtype=torch.uint8) if self.pixels else torch.zeros(self.shape)
