@@ -46,13 +46,13 @@ AS_OTHERS: Mapping[str, tuple[str, ...]] = {
     "barlow-twins": ("objective.scale=1.0",),
     "vicreg": ("objective.scale=1.0",),
     "simclr": ("objective.scale=1.0",),
-    "moco": ("objective.symmetric=false", "objective.batch_norm_groups=0"),
-    "moco-v2": ("objective.symmetric=false", "objective.batch_norm_groups=0"),
+    "moco": ("objective.symmetric=false", "objective.batch_norm_groups=0", "data.drop_last=true"),
+    "moco-v2": ("objective.symmetric=false", "objective.batch_norm_groups=0", "data.drop_last=true"),
     "byol": (),
     "simsiam": ("objective.stop_gradient=true", "objective.predictor=true"),
     "swav": ("objective.queue=0", "objective.freeze_prototypes_epochs=0.0"),
 }
-"""What a recipe of each method is given, so that its step is the one that others have."""
+"""What a recipe of each method is given, so that its step is the one that others have. All batches here are whole."""
 ROUNDING = 1e-3
 """Relative difference of two float32 losses that is rounding."""
 

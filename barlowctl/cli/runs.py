@@ -67,13 +67,13 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     first_lines = opened.about.get("facts", {})
     rows = [("run", str(opened.path)), ("state", _state(opened)), *first_lines.items()]
     keys = [key for key in _metrics(opened) if key in opened.last]
-    rows += [(key, f"{opened.last[key]:.5g}") for key in keys]
+    rows += [(key, _reading(opened, key)) for key in keys]
     rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
     rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(opened)) or "none yet")]
     console.table("", ("", "value"), rows)
-    for key in ("loss", "knn"):
+    for key in ("loss", *opened.terms, "knn"):
         if points := opened.curve(key):
-            for line in chart(key, {opened.name: points}):
+            for line in chart(key, {opened.name: points}, height=6 if key in opened.terms else 12):
                 console.say(line)
     _say_how_to_go_on(console, opened)
     values = {key: opened.last[key] for key in keys}
@@ -195,6 +195,14 @@ def _say_how_to_go_on(console: Console, run: History) -> None:
 def _metrics(run: History) -> tuple[str, ...]:
     """The metrics that are shown of a run."""
     return ("loss", *run.terms, *MEASURED)
+
+
+def _reading(run: History, key: str) -> str:
+    """The newest value, and what it says: terms are of the step that was logged last, the loss may be an epoch's."""
+    value = f"{run.last[key]:.5g}"
+    if key == "loss" and next(record for record in reversed(run.records) if key in record)["event"] == "epoch":
+        return f"{value} (mean of an epoch)"
+    return f"{value} ({run.terms[key]})" if key in run.terms else value
 
 
 def _screen(run: History) -> list[str]:

@@ -108,7 +108,7 @@ class StudyDirectory:
 
     def seeds_of(self, study: Study, variant: Variant) -> list[int]:
         """The seeds of which the variant has a finished cell, and those that are requested of it."""
-        folder = self._variants[study.name, variant.name][1]
+        folder = self.folder_of(study, variant)
         there = {int(file.parent.name.removeprefix("seed-")) for file in folder.glob("seed-*/cell.json")}
         all_seeds = self.requested is None or (study.name, variant.name) in self.requested
         return sorted(there | set(self.seeds if all_seeds else ()))
@@ -143,10 +143,14 @@ class StudyDirectory:
         recipe, folder = self._variants[study.name, variant.name]
         return Cell(variant, seed, load.override(recipe, [f"seed={seed}"]), folder / f"seed-{seed}")
 
+    def folder_of(self, study: Study, variant: Variant) -> Path:
+        """Where the cells of the variant are, one folder a seed; equal recipes have the same one."""
+        return self._variants[study.name, variant.name][1]
+
     def same_as(self, study: Study, variant: Variant) -> str | None:
         """The earlier variant of the study whose recipe this one's is, if there is one."""
-        folder = self._variants[study.name, variant.name][1]
-        first = next(other.name for other in study.variants if self._variants[study.name, other.name][1] == folder)
+        folder = self.folder_of(study, variant)
+        first = next(other.name for other in study.variants if self.folder_of(study, other) == folder)
         return None if first == variant.name else first
 
     @cached_property

@@ -43,7 +43,8 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
     `<column>_difference` to the baseline's mean, `<column>_margin`: half the 95 % interval of that difference
     (Welch), None with one seed. Then `finished` and `missing` seeds, `failed` ones with the reason, `notes` that change
     what the numbers mean, `published_top1`,
-    `published_top5`, `published_difference`, and `same_as`: an earlier variant that is the same recipe.
+    `published_top5`, `published_difference`, `same_as`: an earlier variant that is the same recipe, and `cells`: the
+    name of the folder of its cells.
     """
     measured = {variant.name: _measured(directory, study, variant.name) for variant in study.variants}
     published = {variant.name: variant.published[0] for variant in study.variants}
@@ -64,6 +65,7 @@ def rows(directory: StudyDirectory, study: Study) -> list[Row]:
                 dict.fromkeys(note for record in records.values() for note in (record or {}).get("notes", ()))
             ),
             "same_as": directory.same_as(study, variant),
+            "cells": directory.folder_of(study, variant).name,
         }
         base = measured[row["baseline"]]
         for column in COLUMNS:

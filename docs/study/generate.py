@@ -13,11 +13,15 @@ import os
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from barlowctl.study.recorded import recorded_cells
 from barlowctl.study.table import quantile
+
+Cell = dict[str, Any]  # what cell.json holds
 
 NEAR = 5.0  # points: variants that are further from the baseline vary more between seeds
 ORDER = ("methods", "loss", "asymmetry", "drop-aug", "batch-size", "projector", "projector-width", "depth", "lambd")
@@ -37,12 +41,14 @@ def generate(source: Path, folder: Path) -> str:
 
     Raises:
         SystemExit: there is no study in `source`.
+        UserError: its tables are of an earlier version: see `recorded_cells`.
     """
     documents = _documents(source)
     if not documents:
         raise SystemExit(f"no study in '{source}': run `make study` first, for as long as you like")
     readme = Path(os.path.relpath(Path(__file__).resolve().parent / "README.md", folder.resolve())).as_posix()
-    lines = [OPENING.format(readme=readme), *_progress(source, documents)]
+    cells = _cells_of(source)
+    lines = [OPENING.format(readme=readme), *_progress(cells, documents)]
     for document in documents:
         name = document["study"]
         lines += [f"\n## {document['title']} ({document['source']})\n"]
@@ -54,19 +60,28 @@ def generate(source: Path, folder: Path) -> str:
         else:
             lines += ["No figure yet: nothing of it is measured.\n"]
         lines += [(source / f"{name}.md").read_text(encoding="utf-8").rstrip()]
-    lines += ["\n## Against the paper, row by row\n", *_verdicts(source, documents)]
+    lines += ["\n## Against the paper, row by row\n", *_verdicts(cells, documents)]
     lines += _early(source, documents)
-    (folder / "cells.csv").write_text(_cells(source), encoding="utf-8")
+    (folder / "cells.csv").write_text(_csv(cells), encoding="utf-8")
     return "\n".join(lines) + "\n"
 
 
 def _documents(source: Path) -> list[dict[str, Any]]:
-    documents = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("*.json") if file.stem != "study"]
+    documents = [_read(file) for file in source.glob("*.json") if file.stem != "study"]
     studies = [document for document in documents if "rows" in document]
     return sorted(studies, key=lambda one: (ORDER.index(one["study"]) if one["study"] in ORDER else 99, one["study"]))
 
 
-def _progress(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
+def _cells_of(source: Path) -> dict[str, list[Cell]]:
+    """Folder of a variant's cells -> what was recorded of each seed, of the variants that have a row."""
+    return {name: [_read(folder / "cell.json") for folder in of] for name, of in recorded_cells(source).items()}
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _progress(cells: Mapping[str, Sequence[Cell]], documents: Sequence[dict[str, Any]]) -> list[str]:
     """How much of it is there, by rows and seeds, and what it took."""
     rows = [row for document in documents for row in document["rows"]]
     done = sum(len(row["finished"]) for row in rows)
@@ -76,8 +91,8 @@ def _progress(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     text += f", {failed} failed" if failed else ""
     text += f". **{missing} are missing: this is a study in progress.**" if missing else "."
     spent: dict[str, float] = {}
-    for file in source.glob("cells/*/*/cell.json"):
-        for key, value in json.loads(file.read_text(encoding="utf-8"))["seconds"].items():
+    for cell in chain.from_iterable(cells.values()):
+        for key, value in cell["seconds"].items():
             spent[key] = spent.get(key, 0.0) + value
     if spent:
         hours = {key: value / 3600 for key, value in spent.items()}
@@ -89,8 +104,8 @@ def _progress(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     return [text]
 
 
-def _verdicts(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
-    spread, freedom = _pooled(source, documents)
+def _verdicts(cells: Mapping[str, Sequence[Cell]], documents: Sequence[dict[str, Any]]) -> list[str]:
+    spread, freedom = _pooled(cells, documents)
     lines = []
     if freedom:
         lines += [
@@ -123,14 +138,13 @@ def _verdicts(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _pooled(source: Path, documents: Sequence[dict[str, Any]]) -> tuple[float, int]:
+def _pooled(cells: Mapping[str, Sequence[Cell]], documents: Sequence[dict[str, Any]]) -> tuple[float, int]:
     """Standard deviation of the linear top-1 between seeds, pooled over variants, and its degrees of freedom."""
     rows = [row for one in documents for row in one["rows"] if row["variant"] == one["baseline"]]
     base = rows[0].get("linear_top1", 0.0)
     squares, freedom = 0.0, 0
-    for folder in source.glob("cells/*"):
-        cells = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/cell.json")]
-        values = [cell["measures"]["linear_top1"] for cell in cells if "measures" in cell]
+    for of_variant in cells.values():
+        values = [cell["measures"]["linear_top1"] for cell in of_variant if "measures" in cell]
         if len(values) > 1 and abs(statistics.mean(values) - base) < NEAR:
             squares += statistics.variance(values) * (len(values) - 1)
             freedom += len(values) - 1
@@ -143,8 +157,8 @@ def _early(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     measured: dict[str, list[dict[str, Any]]] = {}
     starts: list[dict[str, float]] = []
     steps = 0
-    for file in sorted(source.glob("cells/*/*/early.json")):
-        document = json.loads(file.read_text(encoding="utf-8"))
+    folders = chain.from_iterable(recorded_cells(source).values())
+    for document in (_read(folder / "early.json") for folder in folders if (folder / "early.json").is_file()):
         measured.setdefault(document["variant"], []).append(document["after"])
         steps = document["steps"]
         starts += [document["before"]] if "before" in document else []
@@ -168,10 +182,9 @@ def _early(source: Path, documents: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _cells(source: Path) -> str:
+def _csv(of_variants: Mapping[str, Sequence[Cell]]) -> str:
     """Every cell's measures, a line each."""
-    cells = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("cells/*/*/cell.json")]
-    cells.sort(key=lambda cell: (cell["seed"], cell["variant"]))
+    cells = sorted(chain.from_iterable(of_variants.values()), key=lambda cell: (cell["seed"], cell["variant"]))
     names = list(dict.fromkeys(name for cell in cells for name in cell.get("measures", {})))
     lines = [",".join(["variant", "seed", *names, "train_cpu_seconds", "overrides"])]
     for cell in cells:

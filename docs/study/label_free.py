@@ -20,6 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -187,21 +188,20 @@ def write(files: Sequence[Path], resamples: int = RESAMPLES) -> None:
 def measure(studies: Sequence[Path], file: Path) -> None:
     """Add the cells of the studies to a file, one at a time."""
     from barlowctl.files import atomic_write
+    from barlowctl.study.recorded import recorded_cells
 
     rows = {(row["study"], row["variant"], row["seed"]): row for row in read(file)}
     for study in studies:
-        for record in sorted(study.glob("cells/*/seed-*/cell.json")):
-            cell = json.loads(record.read_text(encoding="utf-8"))
+        for folder in chain.from_iterable(recorded_cells(study).values()):
+            cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
             key = (study.name, cell["variant"], str(cell["seed"]))
             measures = cell.get("measures", {})
-            if any(measures.get(name) is None for name in ACCURACIES) or not any(
-                record.parent.glob("checkpoints/step-*")
-            ):
+            if any(measures.get(name) is None for name in ACCURACIES) or not any(folder.glob("checkpoints/step-*")):
                 continue
             of_accuracy = {name: _number(measures[name]) for name in ACCURACIES}
             if rows.get(key, {}).items() >= of_accuracy.items():
                 continue
-            rows[key] = {**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(record.parent, measures)}
+            rows[key] = {**dict(zip(COLUMNS[:3], key, strict=True)), **_measured(folder, measures)}
             with atomic_write(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()

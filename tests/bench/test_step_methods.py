@@ -19,6 +19,7 @@ from barlowctl.bench.compared import COMPARED
 from barlowctl.bench.step_lightly import EXAMPLES, LightlyStep
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.cli.bench.step import _of_method
 from barlowctl.errors import UserError
 from barlowctl.methods import MoCo
 from barlowctl.recipe import load
@@ -198,6 +199,15 @@ def test_other_implementations_are_left_out_with_the_reason(monkeypatch: pytest.
     assert left_out["authors"] == "of its steps only that of Barlow Twins is written out here, not byol's"
     with pytest.raises(UserError, match="of the rows authors none has byol"):
         step.choose_rows(["authors"], "byol")
+
+
+@pytest.mark.parametrize("method", EXAMPLES)
+def test_every_method_takes_the_default_recipe_and_any_batch(method: str) -> None:
+    """As `--method NAME --batch N` makes it: MoCo's queue takes whole batches, and all of a benchmark are."""
+    backbone = [change for change in TINY if "projector" not in change]
+    recipe = step.base_recipe(load.load("resnet50", [*_of_method(method, "resnet50"), *backbone]))
+    assert recipe.objective.name == method
+    build_method(recipe)
 
 
 def test_lightly_at_our_settings_has_the_optimizer_of_the_recipe() -> None:

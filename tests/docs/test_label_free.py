@@ -80,7 +80,8 @@ def test_a_study_that_is_finished_is_in_the_tables_at_once(
     failed = {"variant": "g", "seed": 0, "overrides": [], "seconds": {}, "failed": "the loss is not finite"}
     (tmp_path / "s" / "cells" / "a-0" / "seed-1").mkdir()
     (tmp_path / "s" / "cells" / "a-0" / "seed-1" / "cell.json").write_text(json.dumps(failed))
-    (tmp_path / "cells.csv").write_text(generator._cells(tmp_path / "s"))
+    (tmp_path / "s" / "loss.json").write_text(json.dumps({"rows": [{"cells": f"{name}-0"} for name in "abcdef"]}))
+    (tmp_path / "cells.csv").write_text(generator._csv(generator._cells_of(tmp_path / "s")))
     monkeypatch.setattr(script, "PAGE", tmp_path / "label-free.md")
     monkeypatch.setattr(script, "CHOOSING", tmp_path / "choosing.md")
     (tmp_path / "choosing.md").write_text("before\n\n| measure | 95 runs of others |\n|---|---:|\n| a | 1 |\n\nafter\n")
@@ -98,6 +99,7 @@ def test_a_cell_that_was_trained_again_is_measured_again(
 ) -> None:
     run = tmp_path / "s" / "cells" / "a-0" / "seed-0"
     (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (tmp_path / "s" / "loss.json").write_text(json.dumps({"rows": [{"cells": "a-0"}]}))
     measured = []
 
     def measure(path: Path, values: dict[str, float]) -> dict[str, str]:
@@ -108,6 +110,11 @@ def test_a_cell_that_was_trained_again_is_measured_again(
     for value in (80.0, 80.0, 81.0):
         cell = {"variant": "a", "seed": 0, "measures": {"knn": value, "linear_top1": 90.0, "lidar": 7.0}}
         (run / "cell.json").write_text(json.dumps(cell))
+        of_an_earlier_recipe = run.parent.with_name("a-1") / "seed-0"
+        (of_an_earlier_recipe / "checkpoints" / "step-00000001").mkdir(parents=True, exist_ok=True)
+        (of_an_earlier_recipe / "cell.json").write_text(
+            json.dumps(cell | {"measures": {"knn": 1.0, "linear_top1": 1.0}})
+        )
         script.main(["measure", str(tmp_path / "s"), "--csv", str(tmp_path / "file.csv")])
     assert measured == [80.0, 81.0]
     assert [(row["knn"], row["lidar"]) for row in script.read(tmp_path / "file.csv")] == [("81", "7")]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.study import methods, studies
 from barlowctl.study.cells import write_results
@@ -62,6 +63,34 @@ def test_the_page_is_made_from_what_is_there_and_says_what_is_missing(
     assert rows[1:3] == ['baseline,0,90,90,1800.0,""', 'only-invariance,0,80,80,1800.0,"objective.terms=invariance"']
     for link in re.findall(r"!\[.*?\]\((.*?)\)", text):
         assert (tmp_path / "page" / link).is_file()
+
+
+def test_cells_of_an_earlier_recipe_are_not_counted(generator: Any, checkout: Path, tmp_path: Path) -> None:
+    """A variant whose settings changed has a new folder beside the old one, which no row of the study is of."""
+    base = load.load(str(checkout / "docs" / "study" / "recipe.toml"))
+    out, family = tmp_path / "s", Family("fashion-mnist")
+    directory = StudyDirectory(out, base, (methods.compare(["barlow-twins", "supervised"], base, family),), (0, 1))
+    for cell in directory.cells:
+        measures = {"linear_top1": 90.0 + 0.2 * cell.seed}
+        cell.finish(record(cell) | {"measures": measures, "seconds": {"train": 3600.0, "train_cpu": 1800.0}})
+        earlier = cell.path.parent.with_name(f"{cell.variant.name}-00000000") / cell.path.name
+        earlier.mkdir(parents=True)
+        old = record(cell) | {"measures": {"linear_top1": 90.0 + 3 * cell.seed}, "seconds": {"train": 7200.0}}
+        (earlier / "cell.json").write_text(json.dumps(old))
+        (earlier / "early.json").write_text(json.dumps({"variant": "baseline", "steps": 120, "after": {}}))
+    write_results(directory)
+    text = generator.generate(out, tmp_path)
+    assert "Training took 4.0 hours" in text
+    assert "linear top-1 is 0.14 (2 degrees of freedom)" in text  # 0.2 / sqrt(2)
+    assert "after 120 steps" not in text
+    rows = list(csv.DictReader((tmp_path / "cells.csv").read_text().splitlines()))
+    names, values = ["barlow-twins", "supervised"] * 2, ["90", "90", "90.2", "90.2"]
+    assert [row["variant"] for row in rows] == names
+    assert [row["linear_top1"] for row in rows] == values
+    table = out / "methods.json"
+    table.write_text(table.read_text().replace('"cells": ', '"before": '))
+    with pytest.raises(UserError, match="do not name their cells"):
+        generator.generate(out, tmp_path)
 
 
 def test_make_study_names_a_study_that_can_be_run(checkout: Path) -> None:

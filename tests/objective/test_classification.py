@@ -9,7 +9,7 @@ import torch
 
 from barlowctl.distributed import Ranks
 from barlowctl.objective.batch_mean import batch_mean
-from barlowctl.objective.classification import classification_loss
+from barlowctl.objective.classification import classification_loss, mixed_classification_loss
 
 
 def test_the_loss_is_the_formula_and_its_gradient_is_softmax_minus_one_hot() -> None:
@@ -47,3 +47,13 @@ def test_the_mean_over_ranks_counts_every_row_once() -> None:
     mean.backward()
     assert rows.grad.tolist() == pytest.approx([1 / 5, 1 / 5])
     assert batch_mean(rows).item() == 1.5
+
+
+def test_the_accuracy_over_ranks_is_the_whole_batchs() -> None:
+    """Two rows here of which one is right, and 30 of the other rank's three that say they are, as `Two` has it."""
+    logits, labels = torch.eye(2, 4), torch.tensor([0, 2])
+    plain = classification_loss(logits, labels, ranks=Two(0, 2), shares=(2, 3))
+    mixed = mixed_classification_loss(logits, labels, labels, torch.ones(2), ranks=Two(0, 2), shares=(2, 3))
+    assert plain.accuracy.item() == mixed.accuracy.item() == pytest.approx((1 + 30) / 5)
+    rows = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    assert plain.loss.item() == pytest.approx((rows.item() + 30) / 5)
