@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from barlowctl.detect.coco import open_coco
 from benchmarks.detection_shapes import CLASSES, overlap, scene
 from tests.detect.conftest import Shapes
 
@@ -42,6 +43,7 @@ def test_cocos_file_has_gaps_a_crowd_an_empty_image_and_an_object_in_parts(shape
     numbers = [entry["id"] for entry in document["categories"]]
     assert numbers != sorted(numbers)
     assert max(numbers) > len(numbers)
+    assert open_coco(shapes.coco, "train").category_ids == tuple(sorted(numbers))
     ids = [entry["id"] for entry in document["images"]]
     assert np.diff(ids).min() > 1
     assert set(ids) - {entry["image_id"] for entry in document["annotations"]}
