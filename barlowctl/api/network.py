@@ -249,7 +249,8 @@ class Run(Network):
         """Write the backbone for other libraries, loaded back and compared, as `barlowctl export` does.
 
         Args:
-            format: "timm", "torchvision", "hub" or "onnx". out: the file (or folder), new; None: in the run.
+            format: "timm", "torchvision", "hub", "transformers" or "onnx". out: the file (or folder), new;
+                None: in the run.
             with_projector: write the projector's weights too.
             options: of the format: zero_classifier of "torchvision", with_preprocessing and precision of "onnx"; see
                 the command.

@@ -90,7 +90,7 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export the backbone as safetensors for timm, torchvision or the Hugging Face Hub, or as ONNX.
+    """Export the backbone as safetensors for timm, torchvision, transformers or the Hub, or as ONNX.
 
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.

@@ -65,7 +65,7 @@ class ExportReport:
     """An export that was loaded back and compared.
 
     Attributes:
-        path: the weights file, or the folder of format "hub".
+        path: the weights file, or the folder where the format is one.
         format: one of `FORMATS`.
         max_abs_diff: largest difference between features of the loaded file and of the source, on a fixed
             batch of random images, evaluation mode; the source in float32.

@@ -133,7 +133,7 @@ def _projector_path(path: Path, format: Format) -> Path:
 def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
     """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    with own_generator():  # the fresh model draws weights before it has those of the file
+    with own_generator(), format.quietly():  # the fresh model draws weights before it has those of the file
         exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
     loaded = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
@@ -151,20 +151,21 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
             next="--format timm" if format.name != "timm" else "barlowctl doctor",
         )
     format.check_loaded(model, loaded)
-    return difference, _fine_tuning(format.fine_tuning_line(model, _CLASSES), namespace, images)
+    return difference, _fine_tuning(model, format, namespace, pixels)
 
 
-def _fine_tuning(line: str, namespace: dict[str, Any], images: Tensor) -> str:
+def _fine_tuning(model: ExportedModel, format: Format, namespace: dict[str, Any], pixels: Tensor) -> str:
     """The line for a new classifier, if it works on what was loaded; a few of timm's models refuse a new one."""
+    line = format.fine_tuning_line(model, _CLASSES)
     if not line:
         return ""
     try:
-        with torch.no_grad(), own_generator():
+        with torch.no_grad(), own_generator(), format.quietly():
             exec(compile(line, "<fine-tuning>", "exec"), namespace)
-            scores = namespace["model"](images)
+            scores = format.features(model, namespace["model"], pixels)
     except Exception:  # whatever that model raises: the export holds what it promises without the line
         return ""
-    return line if scores.shape == (len(images), _CLASSES) else ""
+    return line if scores.shape == (len(pixels), _CLASSES) else ""
 
 
 def _max_abs_diff(expected: Tensor, features: Tensor) -> float:

@@ -209,7 +209,7 @@ NOT_FOLLOWED = {
     ("data/sources/read_options.py __post_init__", EITHER_WORD): BEFORE,
     ("distributed.py joined", "torchrun --standalone --nproc-per-node 2 -m barlowctl ..."): MINUTES,
     ("eval/projection.py check_projection", EITHER_WORD): BEFORE,
-    ("exports/formats/hub_folder.py check_loaded", "--format timm"): OTHER_TIMM,
+    ("exports/formats/folder_config.py check_data_config", "--format timm"): OTHER_TIMM,
     ("exports/formats/onnx_file.py check#2", "--precision fp16"): GIANT,
     ("exports/formats/onnx_file.py check#2", "--format timm"): GIANT,
     ("exports/formats/onnx_file.py features", "--precision fp32"): HALF,

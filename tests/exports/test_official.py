@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,11 @@ def test_conversion_to_every_format(tmp_path: Path) -> None:
     torch.save(full_checkpoint(source), tmp_path / "checkpoint.pth")
     model = read_official(tmp_path / "checkpoint.pth")
     for format in FORMATS.keys() - {"onnx"}:  # which is of any model, and takes ten seconds
+        if format == "transformers" and find_spec("transformers") is None:
+            continue
         report = export(model, tmp_path / format, format, with_projector=True)
         assert report.max_abs_diff < 1e-4
-        assert len(report.files) == 3 if format == "hub" else 2
+        assert len(report.files) == (4 if format in ("hub", "transformers") else 2)
     loaded = torchvision.models.resnet18()
     loaded.fc = nn.Identity()
     loaded.load_state_dict(load_file(tmp_path / "torchvision.safetensors"))

@@ -6,6 +6,7 @@ the command line reads the names and summaries in `FORMATS` for its help.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Unpack
@@ -16,6 +17,7 @@ from barlowctl.exports.formats.onnx_file import OnnxFile
 from barlowctl.exports.formats.options import OPTIONS, FormatOptions, chosen
 from barlowctl.exports.formats.timm_file import TimmFile
 from barlowctl.exports.formats.torchvision_file import TorchvisionFile
+from barlowctl.exports.formats.transformers_folder import TransformersFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,11 +57,17 @@ class Format(Protocol):
     def load_lines(self, model: ExportedModel, path: Path) -> str:
         """Python that loads the files at `path`: imports, and lines that leave the feature extractor in `model`.
 
-        `model(images)` gives features in evaluation mode. The lines are executed before they are shown.
+        It is in evaluation mode. The lines are executed before they are shown.
         """
 
     def features(self, model: ExportedModel, loaded: Any, pixels: Tensor) -> Tensor:
-        """What `loaded`, the `model` of `load_lines`, computes of uint8 pixels (N, crop, crop, channels)."""
+        """What `loaded`, the `model` of `load_lines`, computes of uint8 pixels (N, crop, crop, channels).
+
+        After `fine_tuning_line`: the scores of the classes.
+        """
+
+    def quietly(self) -> AbstractContextManager[None]:
+        """While the lines are executed to check them: without what the library says on the way."""
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         """What to type after `load_lines` for a new classifier in `model`; empty where the format has none."""
@@ -71,7 +79,8 @@ class Format(Protocol):
         """What the user of these files should know, beside the images that the network expects."""
 
 
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (TimmFile, TorchvisionFile, HubFolder, OnnxFile)}
+_KINDS: tuple[type[Format], ...] = (TimmFile, TorchvisionFile, HubFolder, TransformersFolder, OnnxFile)
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in _KINDS}
 """Every format by its name; the first is the default."""
 
 

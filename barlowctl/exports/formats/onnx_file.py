@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from barlowctl.errors import UserError
 from barlowctl.exports.formats.options import Precision
+from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.tolerance import HALF_PRECISION, OTHER_KERNELS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _INSTEAD = "--format timm"
 
 
 @dataclass(frozen=True)
-class OnnxFile:
+class OnnxFile(Silent):
     """A graph with the weights in it, for batches of any size of images as large as the run's crop.
 
     Attributes:

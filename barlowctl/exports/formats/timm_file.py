@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TimmFile:
+class TimmFile(Silent):
     """A file that `timm.create_model` takes as `checkpoint_path`; holds every model there is."""
 
     name: ClassVar[str] = "timm"

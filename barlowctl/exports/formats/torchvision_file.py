@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from barlowctl.errors import UserError
+from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _INSTEAD = "--format timm"
 
 
 @dataclass(frozen=True)
-class TorchvisionFile:
+class TorchvisionFile(Silent):
     """A file for `load_state_dict` of torchvision's model.
 
     zero_classifier: with a classifier of zeros for 1,000 classes, for tools that want every key; else without one.
