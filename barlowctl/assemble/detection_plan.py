@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from barlowctl.assemble.allocations import Allocations
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.synthetic_steps import timed
 from barlowctl.detect.batch import DetectionBatch, DetectionTarget
 from barlowctl.detect.build import build
+from barlowctl.detect.method import Detection
 from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.methods import Targets
 from barlowctl.model import Preprocessing
-from barlowctl.recipe.detection import DETECTION_PROTOCOLS, changed
+from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, changed
+from barlowctl.train.gradient import autocast
 from barlowctl.train.step import TrainingStep
 
 OBJECTS = 8
@@ -35,10 +36,11 @@ LARGE_SIDE = 320
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of a step of `images` images on one device: seconds, bytes that the backward pass needs, bytes at the peak.
+    """Of a step of `images` images on one device: seconds at the median size, bytes at the largest.
 
-    peak: of a CUDA device, as it says; of a CPU what weights, gradients, momenta and activations come to.
-    how: in words, where from.
+    activations: what is held at the peak beside weights, gradients and momenta: activations and their gradients.
+    peak: of a CUDA device, as it says; of a CPU all of that, without Python and what kernels need for themselves.
+    testing: bytes of the test of one image. how: in words, where from.
     """
 
     images: int
@@ -46,6 +48,7 @@ class StepCost:
     activations: int
     weights: int
     peak: int
+    testing: int
     how: str
 
     def memory(self, images: int) -> int:
@@ -61,36 +64,61 @@ def time_step(
     device: torch.device,
     images: int,
 ) -> StepCost:
-    """What a step costs: taken on random pixels, of images at the median size of the protocol.
+    """What a step costs: taken on random pixels, of images at the median size of the protocol; memory at the largest.
 
     A CPU takes two small steps instead, which need little memory and time: of one image at half the size, with few
     RoIs and with twice as many. What the image costs goes with its pixels, the rest with the RoIs.
     """
-    rois = settings.model.rois_per_image
+    rois, testing = settings.model.rois_per_image, _testing(backbone, preprocessing, settings, classes, device)
     if device.type == "cuda" or rois <= 2 * FEW_ROIS:
-        return _step(backbone, preprocessing, settings, classes, device, images)
+        return replace(_step(backbone, preprocessing, settings, classes, device, images), testing=testing)
     few, more = (
         _step(backbone, preprocessing, _small(settings, count), classes, device, 1)
         for count in (FEW_ROIS, 2 * FEW_ROIS)
     )
-    pixels = 4 if int(np.median(settings.protocol.short_sides)) > LARGE_SIDE else 1
+    side, largest = _sides(settings.protocol)
+    small = _small_side(side)
 
-    def whole(few: float, more: float) -> float:
+    def whole(few: float, more: float, side: int) -> float:
         of_roi = max(more - few, 0.0) / FEW_ROIS
-        return max(few - of_roi * FEW_ROIS, 0.0) * pixels + of_roi * rois
+        return max(few - of_roi * FEW_ROIS, 0.0) * (side / small) ** 2 + of_roi * rois
 
-    activations = int(whole(few.activations, more.activations))
-    how = f"from steps of one image{' at half the size' if pixels > 1 else ''} with {FEW_ROIS} and {2 * FEW_ROIS} RoIs"
-    seconds = whole(few.seconds, more.seconds)
-    return StepCost(1, seconds, activations, few.weights, 3 * few.weights + activations, how)
+    activations = int(whole(few.activations, more.activations, largest))
+    half = " at half the size" if small < side else ""
+    how = f"from steps of one image{half} with {FEW_ROIS} and {2 * FEW_ROIS} RoIs"
+    seconds = whole(few.seconds, more.seconds, side)
+    return StepCost(1, seconds, activations, few.weights, 3 * few.weights + activations, testing, how)
+
+
+def _sides(protocol: DetectionProtocol) -> tuple[int, int]:
+    """Median and largest short side of images to train on."""
+    return int(np.median(protocol.short_sides)), max(protocol.short_sides)
+
+
+def _small_side(side: int) -> int:
+    return side // 2 if side > LARGE_SIDE else side
 
 
 def _small(settings: DetectionSettings, rois: int) -> DetectionSettings:
     """With few RoIs, and images of half the size where they are large."""
-    protocol, side = settings.protocol, int(np.median(settings.protocol.short_sides))
-    if side > LARGE_SIDE:
-        protocol = protocol.model_copy(update={"short_sides": (side // 2,), "longest": protocol.longest // 2})
+    protocol, (side, _) = settings.protocol, _sides(settings.protocol)
+    small = _small_side(side)
+    protocol = protocol.model_copy(update={"short_sides": (small,), "longest": protocol.longest * small // side})
     return replace(settings, protocol=protocol, model=replace(settings.model, rois_per_image=rois))
+
+
+def _detector(
+    backbone: nn.Module, preprocessing: Preprocessing, settings: DetectionSettings, classes: int, device: torch.device
+) -> Detection:
+    return build(
+        backbone,
+        num_classes=classes,
+        head=settings.head,
+        masks=settings.protocol.masks,
+        settings=settings.model,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    ).to(device)
 
 
 def _step(
@@ -101,18 +129,8 @@ def _step(
     device: torch.device,
     images: int,
 ) -> StepCost:
-    """A step that is taken."""
-    detector = build(
-        backbone,
-        num_classes=classes,
-        head=settings.head,
-        masks=settings.protocol.masks,
-        settings=settings.model,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    ).to(device)
-    detector.train()
-    batch = random_batch(settings, classes, images).to(device)
+    """A step that is taken: its time at the median size, its memory at the largest."""
+    detector = _detector(backbone, preprocessing, settings, classes, device).train()
     targets = Targets.unlabelled(images, device)
     groups = parameter_groups(detector, lr=1e-6, weight_decay=0.0)
     step = TrainingStep(
@@ -123,38 +141,58 @@ def _step(
         precision=settings.protocol.precision,
         recomputes=settings.model.recompute,
     )
-    weights = sum(p.numel() * p.element_size() for p in detector.parameters())
-    with _saved() as saved:
+    weights = _bytes(detector)
+    side, largest = _sides(settings.protocol)
+    batch, large = (random_batch(settings, classes, images, height).to(device) for height in (side, largest))
+    with Allocations() as counted:
         seconds = timed(step, batch, targets)
-    own = {p.untyped_storage()._cdata for p in detector.parameters()}
-    activations = sum(size for place, size in saved.items() if place not in own)
-    peak = 3 * weights + activations
     if device.type == "cuda":  # the first step chose kernels
-        torch.cuda.reset_peak_memory_stats(device)
         seconds = min(timed(step, batch, targets) for _ in range(3))
+        torch.cuda.reset_peak_memory_stats(device)
+        timed(step, large, targets)
         peak = torch.cuda.max_memory_allocated(device)
+        activations = max(0, peak - 3 * weights)
+    else:
+        activations = int(counted.peak * (largest / side) ** 2)
+        peak = 3 * weights + activations
     how = f"a step of {images} image{'s' if images > 1 else ''} taken now"
-    return StepCost(images, seconds, activations, weights, peak, how)
+    return StepCost(images, seconds, activations, weights, peak, 0, how)
 
 
-@contextmanager
-def _saved() -> Iterator[dict[int, int]]:
-    """Bytes of every piece of memory that a backward pass needs, by its identity."""
-    saved: dict[int, int] = {}
-
-    def remember(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage._cdata] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        yield saved
+def _bytes(detector: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in detector.parameters())
 
 
-def random_batch(settings: DetectionSettings, classes: int, images: int) -> DetectionBatch:
-    """Random pixels of the protocol's median size, 4 : 3, with objects at random places."""
+@torch.no_grad()
+def _testing(
+    backbone: nn.Module, preprocessing: Preprocessing, settings: DetectionSettings, classes: int, device: torch.device
+) -> int:
+    """Bytes of the test of one image while weights, gradients and momenta are held.
+
+    On a CPU the larger of what a small image needs, by its pixels, and of what a few RoIs need, by their number.
+    """
+    protocol, detector = settings.protocol, _detector(backbone, preprocessing, settings, classes, device).eval()
+    side, rois, held = protocol.test_short_side, detector.rpn.post_nms_top_n(), 3 * _bytes(detector)
+    small = side if device.type == "cuda" else _small_side(side)
+    size = (small, small * 4 // 3)
+    padded = [-(-pixels // detector.multiple) * detector.multiple for pixels in size]
+    with autocast(device, protocol.precision):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            detector.predict([torch.zeros(3, *size, dtype=torch.uint8, device=device)], [size])
+            return held + torch.cuda.max_memory_allocated(device) - before
+        with Allocations() as of_image:
+            maps = detector.features(torch.zeros(1, len(detector.mean), *padded))
+        boxes = torch.tensor([[0.0, 0.0, small / 2, small / 2]]).repeat(FEW_ROIS, 1)
+        with Allocations() as of_rois:
+            detector.heads.vectors(detector.heads.regions(maps, [boxes], [size]))
+    return held + int(max(of_image.peak * (side / small) ** 2, of_rois.peak * rois / FEW_ROIS))
+
+
+def random_batch(settings: DetectionSettings, classes: int, images: int, height: int) -> DetectionBatch:
+    """Random pixels of a height, 4 : 3, with objects at random places."""
     protocol, random = settings.protocol, np.random.default_rng(0)
-    height = int(np.median(protocol.short_sides))
     width = min(protocol.longest, height * 4 // 3)
     pixels, targets = [], []
     for _ in range(images):

@@ -177,11 +177,17 @@ def dry_run(
     cost = time_step(opened.backbone, opened.preprocessing, settings, classes, device, at_a_time)
     images_of_step = f"{cost.images} image{'s' if cost.images > 1 else ''}"
     lines["time"] = f"{cost.seconds:.2f} s for {images_of_step} on this {device.type} ({cost.how})"
-    lines["memory"] = f"{binary_size(cost.peak)} for them, of which activations {binary_size(cost.activations)}"
+    lines["memory"] = (
+        f"{binary_size(cost.peak)} for training on them at the largest size, of which activations and their gradients "
+        f"{binary_size(cost.activations)}; {binary_size(cost.testing)} for testing an image"
+    )
     rows = schedules(settings, devices, cost)
     console.table("What would be trained", ("", "resolved"), list(lines.items()))
     console.table("Schedules", SCHEDULE, [_schedule(row) for row in rows])
-    console.say("(*) is the paper's. Time and memory are in proportion to that step; loading and the test not counted")
+    console.say(
+        "(*) is the paper's. Time and memory are in proportion to that step; loading and the test's time not counted,"
+    )
+    console.say("nor what Python, its libraries and kernels need for themselves, about 1 GiB")
     if flags.seeds > 1:
         console.say(f"{flags.seeds} trials take {flags.seeds} times as long")
     console.say("nothing was trained; without --dry-run the training starts")
