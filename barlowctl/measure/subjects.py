@@ -126,7 +126,8 @@ def _opened(path: Path, what: str) -> Subject:
     if path.suffix in (".pth", ".pt", ".tar"):
         return _of_export(path, read_official(path), "official")
     if len(path.parts) > 1:
-        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
+        why = "is a file of another kind" if path.is_file() else "does not exist"
+        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")
     return _of_timm(what)
 
 

@@ -240,3 +240,9 @@ def test_an_empty_class_and_a_foreign_file(folder: Path, recipe: Path, tmp_path:
     save_file({"weight": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     assert barlowctl(["probe", str(tmp_path / "foreign.safetensors"), "--data", str(folder)]) == 2
     assert "does not say which network" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "graph.onnx").touch()
+    assert barlowctl(["probe", str(tmp_path / "graph.onnx"), "--data", "fashion-mnist"]) == 2
+    assert "graph.onnx' is a file of another kind" in capsys.readouterr().err
