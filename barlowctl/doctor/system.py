@@ -25,9 +25,9 @@ def check_system() -> Check:
         return Check("system", "fail", f"{value}: not supported", f"{WHY_NOT_WINDOWS}: {WSL}")
     if system == "Darwin":
         return Check(
-            "system", "warn", f"macOS {platform.machine()}: {_apple_gpu()}", "barlowctl is tested on Linux only"
+            "system", "warn", f"macOS {platform.machine()}: {_apple_gpu()}", "tests run on Linux only"
         )
-    return Check("system", "warn", value, "barlowctl is tested on Linux only")
+    return Check("system", "warn", value, "tests run on Linux only")
 
 
 def _apple_gpu() -> str:

@@ -121,6 +121,7 @@ REASONS = {
     "unset PYTHON_EXEC": "the variable is of the person's shell, which no command of ours can change",
     "create the folder, or check access": MACHINE,
     "check access": MACHINE,
+    "tests run on Linux only": MACHINE,
     "check access, or download it again": MACHINE,
     "make it writable, or start a run elsewhere": MACHINE,
     "free space or make it writable, then continue the run with --resume": MACHINE,
@@ -170,6 +171,7 @@ HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
+    ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py says that it is Windows, and types it",
     ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,

@@ -84,6 +84,7 @@ SCENARIOS = {
     "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
     "no torchvision model": Scenario([*EXPORT, "--format", "torchvision"]),
     "no torchvision stem": Scenario([*EXPORT, "--format", "torchvision"], of(stem="cifar"), slow=True),
+    "no transformers stem": Scenario([*EXPORT, "--format", "transformers"], of(stem="cifar")),
     "no torchvision channels": Scenario([*EXPORT, "--format", "torchvision"], of(in_chans=1), slow=True),
     "no torchvision widths": Scenario([*EXPORT, "--format", "torchvision"], of(channels=[8, 16, 16, 32])),
     "export there": Scenario(
