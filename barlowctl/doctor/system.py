@@ -24,9 +24,7 @@ def check_system() -> Check:
     if is_windows():
         return Check("system", "fail", f"{value}: not supported", f"{WHY_NOT_WINDOWS}: {WSL}")
     if system == "Darwin":
-        return Check(
-            "system", "warn", f"macOS {platform.machine()}: {_apple_gpu()}", "tests run on Linux only"
-        )
+        return Check("system", "warn", f"macOS {platform.machine()}: {_apple_gpu()}", "tests run on Linux only")
     return Check("system", "warn", value, "tests run on Linux only")
 
 

@@ -171,7 +171,7 @@ HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
-    ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py says that it is Windows, and types it",
+    ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
     ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
