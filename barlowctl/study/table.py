@@ -107,16 +107,17 @@ def _statistics(column: str, values: Sequence[float], base: Sequence[float]) -> 
     }
 
 
-def margin(values: Sequence[float], base: Sequence[float]) -> float | None:
-    """Half the 95 % interval of the difference of two means (Welch); None where one has a single value or no spread."""
-    if min(len(values), len(base)) < 2:
+def margin(*samples: Sequence[float]) -> float | None:
+    """Half the 95 % interval of a sum or difference of the samples' means (Welch's t, Satterthwaite's freedom).
+
+    None where one has a single value, or none has a spread.
+    """
+    if min(map(len, samples)) < 2:
         return None
-    parts = [statistics.variance(sample) / len(sample) for sample in (values, base)]
+    parts = [statistics.variance(sample) / len(sample) for sample in samples]
     if sum(parts) == 0.0:  # a chance of the rounding: it says nothing about other seeds
         return None
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(sample) - 1) for part, sample in zip(parts, (values, base), strict=True)
-    )
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
     return quantile(freedom) * math.sqrt(sum(parts))
 
 

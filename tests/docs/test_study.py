@@ -6,7 +6,9 @@ import csv
 import importlib.util
 import json
 import re
+import statistics
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from barlowctl.study import methods, studies
 from barlowctl.study.cells import write_results
 from barlowctl.study.directory import Cell, StudyDirectory
 from barlowctl.study.family import Family, fitting, name_of
+from barlowctl.study.table import margin
 
 
 @pytest.fixture
@@ -177,3 +180,37 @@ def test_a_row_that_is_the_baseline_is_not_compared_with_it(generator: Any, chec
     text = generator.generate(tmp_path / "s", tmp_path)
     assert "| Figure 3 | byol.no-grayscale | +0.00 | - | - | -2.2 | the baseline's recipe |" in text
     assert "| Figure 3 | byol.no-color | +0.00 | 3.04 | 1.73 | -9.1 | not resolved |" in text
+
+
+def test_figure_3_of_the_page_is_of_its_cells(checkout: Path) -> None:
+    """Every number of the table, and by how much less BYOL loses than the others do."""
+    folder = checkout / "docs" / "study"
+    page = (folder / "README.md").read_text().partition("## Figure 3 with three methods")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    variants = (
+        ("baseline", "no-color", "crop-only"),
+        ("baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only"),
+    )
+    expected = []
+    for study, names in zip(("figure-3", "colour"), variants, strict=True):
+        values: dict[str, list[float]] = {}
+        for cell in csv.DictReader((folder / study / "cells.csv").read_text().splitlines()):
+            values.setdefault(cell["variant"], []).append(float(cell["linear_top1"]))
+        of = [{name: values[method + name] for name in names} for method in ("", "byol.", "simclr.")]
+        expected.append([f"{statistics.mean(v['baseline']):.2f} ± {statistics.stdev(v['baseline']):.2f}" for v in of])
+        expected += [[f"{gain(v[name], v['baseline']):+.1f} ± {half(v, name):.1f}" for v in of] for name in names[1:]]
+        if study == "figure-3":
+            for name, other in product(("no-color", "crop-only"), (of[0], of[2])):
+                less = gain(of[1][name], of[1]["baseline"]) - gain(other[name], other["baseline"])
+                assert f"{less:.2f} ± {half(of[1], name, other):.2f}" in page
+    assert [row[1:] for row in rows[1:9]] == expected
+
+
+def gain(values: list[float], base: list[float]) -> float:
+    return statistics.mean(values) - statistics.mean(base)
+
+
+def half(values: dict[str, list[float]], name: str, *others: dict[str, list[float]]) -> float:
+    interval = margin(*(of[variant] for of in (values, *others) for variant in (name, "baseline")))
+    assert interval is not None
+    return interval

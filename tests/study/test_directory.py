@@ -198,6 +198,12 @@ def test_margins_of_equal_spreads_are_students(seeds: int, freedom: int) -> None
     assert table.margin([80.0, 80.0], [80.01, 80.01]) is None  # no spread: nothing is known of other seeds
 
 
+def test_a_difference_of_differences_is_of_four_samples() -> None:
+    values = [80.0, 81.0]
+    error = (4 * statistics.variance(values) / 2) ** 0.5
+    assert table.margin(values, values, values, values) == pytest.approx(STUDENT[4] * error, rel=2e-3)
+
+
 def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path) -> None:
     directory = study_directory(tmp_path, "loss")
     fill(directory, but=("cross-entropy", "only-redundancy"))
