@@ -26,8 +26,6 @@ OBJECTS = 8
 """Of each image of a timed step; COCO's have 7 on average."""
 SMALL_BATCH = 2
 """Images of a batch that one small device takes: those that each of the paper's eight had."""
-
-
 FEW_ROIS = 32
 """Of a small step on a CPU, and twice as many of the second one."""
 LARGE_SIDE = 320
@@ -56,26 +54,40 @@ class StepCost:
         return 3 * self.weights + (self.peak - 3 * self.weights) * images // self.images
 
 
-def time_step(
-    backbone: nn.Module,
-    preprocessing: Preprocessing,
-    settings: DetectionSettings,
-    classes: int,
-    device: torch.device,
-    images: int,
-) -> StepCost:
+@dataclass(frozen=True)
+class Candidate:
+    """A detector that may be trained, as `build` takes it, and the device that tries it."""
+
+    backbone: nn.Module
+    preprocessing: Preprocessing
+    settings: DetectionSettings
+    classes: int
+    device: torch.device
+
+    def detector(self) -> Detection:
+        """A new one, on the device."""
+        return build(
+            self.backbone,
+            num_classes=self.classes,
+            head=self.settings.head,
+            masks=self.settings.protocol.masks,
+            settings=self.settings.model,
+            mean=self.preprocessing.mean,
+            std=self.preprocessing.std,
+        ).to(self.device)
+
+
+def time_step(candidate: Candidate, images: int) -> StepCost:
     """What a step costs: taken on random pixels, of images at the median size of the protocol; memory at the largest.
 
     A CPU takes two small steps instead, which need little memory and time: of one image at half the size, with few
     RoIs and with twice as many. What the image costs goes with its pixels, the rest with the RoIs.
     """
-    rois, testing = settings.model.rois_per_image, _testing(backbone, preprocessing, settings, classes, device)
-    if device.type == "cuda" or rois <= 2 * FEW_ROIS:
-        return replace(_step(backbone, preprocessing, settings, classes, device, images), testing=testing)
-    few, more = (
-        _step(backbone, preprocessing, _small(settings, count), classes, device, 1)
-        for count in (FEW_ROIS, 2 * FEW_ROIS)
-    )
+    settings, testing = candidate.settings, _testing(candidate)
+    rois = settings.model.rois_per_image
+    if candidate.device.type == "cuda" or rois <= 2 * FEW_ROIS:
+        return replace(_step(candidate, images), testing=testing)
+    few, more = (_step(replace(candidate, settings=_small(settings, count)), 1) for count in (FEW_ROIS, 2 * FEW_ROIS))
     side, largest = _sides(settings.protocol)
     small = _small_side(side)
 
@@ -107,30 +119,10 @@ def _small(settings: DetectionSettings, rois: int) -> DetectionSettings:
     return replace(settings, protocol=protocol, model=replace(settings.model, rois_per_image=rois))
 
 
-def _detector(
-    backbone: nn.Module, preprocessing: Preprocessing, settings: DetectionSettings, classes: int, device: torch.device
-) -> Detection:
-    return build(
-        backbone,
-        num_classes=classes,
-        head=settings.head,
-        masks=settings.protocol.masks,
-        settings=settings.model,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    ).to(device)
-
-
-def _step(
-    backbone: nn.Module,
-    preprocessing: Preprocessing,
-    settings: DetectionSettings,
-    classes: int,
-    device: torch.device,
-    images: int,
-) -> StepCost:
+def _step(candidate: Candidate, images: int) -> StepCost:
     """A step that is taken: its time at the median size, its memory at the largest."""
-    detector = _detector(backbone, preprocessing, settings, classes, device).train()
+    settings, device = candidate.settings, candidate.device
+    detector = candidate.detector().train()
     targets = Targets.unlabelled(images, device)
     groups = parameter_groups(detector, lr=1e-6, weight_decay=0.0)
     step = TrainingStep(
@@ -143,7 +135,7 @@ def _step(
     )
     weights = _bytes(detector)
     side, largest = _sides(settings.protocol)
-    batch, large = (random_batch(settings, classes, images, height).to(device) for height in (side, largest))
+    batch, large = (random_batch(settings, candidate.classes, images, height).to(device) for height in (side, largest))
     with Allocations() as counted:
         seconds = timed(step, batch, targets)
     if device.type == "cuda":  # the first step chose kernels
@@ -164,14 +156,12 @@ def _bytes(detector: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _testing(
-    backbone: nn.Module, preprocessing: Preprocessing, settings: DetectionSettings, classes: int, device: torch.device
-) -> int:
+def _testing(candidate: Candidate) -> int:
     """Bytes of the test of one image while weights, gradients and momenta are held.
 
     On a CPU the larger of what a small image needs, by its pixels, and of what a few RoIs need, by their number.
     """
-    protocol, detector = settings.protocol, _detector(backbone, preprocessing, settings, classes, device).eval()
+    protocol, device, detector = candidate.settings.protocol, candidate.device, candidate.detector().eval()
     side, rois, held = protocol.test_short_side, detector.rpn.post_nms_top_n(), 3 * _bytes(detector)
     small = side if device.type == "cuda" else _small_side(side)
     size = (small, small * 4 // 3)
@@ -215,18 +205,19 @@ def schedules(settings: DetectionSettings, devices: int, cost: StepCost) -> list
     protocol, rows = settings.protocol, []
     for count in sorted({8, 1, devices}, reverse=True):
         if protocol.batch_size % count == 0:
-            rows.append(_row(settings, count, settings.micro_batch, cost))
+            rows.append(_row(settings, count, cost))
     if protocol.batch_size > SMALL_BATCH:
-        rows.append(_row(replace(settings, micro_batch=SMALL_BATCH), 1, SMALL_BATCH, cost))
+        if settings.micro_batch != SMALL_BATCH:
+            rows.append(_row(replace(settings, micro_batch=SMALL_BATCH), 1, cost))
         small = changed(protocol, {"batch_size": SMALL_BATCH})
-        rows.append(_row(replace(settings, protocol=small, micro_batch=0), 1, 0, cost))
+        rows.append(_row(replace(settings, protocol=small, micro_batch=0), 1, cost))
     return rows
 
 
-def _row(settings: DetectionSettings, devices: int, micro_batch: int, cost: StepCost) -> dict[str, Any]:
+def _row(settings: DetectionSettings, devices: int, cost: StepCost) -> dict[str, Any]:
     protocol = settings.protocol
     share = settings.images_per_device(devices)
-    at_a_time = min(micro_batch or share, share)
+    at_a_time = min(settings.micro_batch or share, share)
     seconds = cost.seconds / cost.images * share * protocol.iterations
     return {
         "devices": devices,

@@ -108,7 +108,8 @@ def transfer(
         Literal["c4", "fpn"],
         typer.Option(
             "--head",
-            help="c4, the paper's, on a ResNet; fpn, a feature pyramid, on any network with maps of several sizes.",
+            help="c4, the paper's, on a ResNet; fpn, a feature pyramid, also on other networks such as vision "
+            "transformers.",
             rich_help_panel=DETECTOR,
         ),
     ] = "c4",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from barlowctl import launcher
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
-from barlowctl.cli.live import binary_size, show
+from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.subject import open_named
 from barlowctl.cli.transfer_result import conclude
 from barlowctl.datasets import DATASETS
@@ -150,7 +150,7 @@ def dry_run(
 ) -> None:
     """Show what would be trained, in which schedules, with the memory and the hours of a step that is taken here."""
     from barlowctl.assemble.detection_images import open_images
-    from barlowctl.assemble.detection_plan import schedules, time_step
+    from barlowctl.assemble.detection_plan import Candidate, schedules, time_step
     from barlowctl.assemble.machine import choose_device, set_threads
 
     process = launcher.detect()
@@ -174,7 +174,7 @@ def dry_run(
     device = choose_device(runtime.device)
     set_threads(runtime)
     at_a_time = min(flags.micro_batch or share, share) if device.type == "cuda" else 1
-    cost = time_step(opened.backbone, opened.preprocessing, settings, classes, device, at_a_time)
+    cost = time_step(Candidate(opened.backbone, opened.preprocessing, settings, classes, device), at_a_time)
     images_of_step = f"{cost.images} image{'s' if cost.images > 1 else ''}"
     lines["time"] = f"{cost.seconds:.2f} s for {images_of_step} on this {device.type} ({cost.how})"
     lines["memory"] = (
@@ -195,7 +195,7 @@ def dry_run(
 
 
 SCHEDULE = (
-    "devices", "batch", "on each", "at a time", "lr", "iterations", "drops at", "memory", "hours", "device-hours",
+    "devices", "batch", "on each", "at a time", "lr", "iterations", "drops at", "memory", "time", "device time",
 )  # fmt: skip
 
 
@@ -209,6 +209,6 @@ def _schedule(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['iterations']:,}",
         ", ".join(f"{drop:,}" for drop in row["drops"]) or "-",
         binary_size(row["memory"]),
-        f"{row['hours']:,.1f}",
-        f"{row['device_hours']:,.1f}",
+        duration(3600 * row["hours"]),
+        duration(3600 * row["device_hours"]),
     )

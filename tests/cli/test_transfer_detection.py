@@ -174,6 +174,9 @@ def test_the_dry_run_has_schedules_of_eight_devices_and_of_one(trained: Path, sh
     assert all(row["device_hours"] == pytest.approx(rows[0]["device_hours"]) for row in rows)
     assert rows[0]["memory"] == rows[2]["memory"] < rows[1]["memory"]
     assert not list(trained.glob("detection-*"))
+    assert barlowctl(["transfer", *arguments, *TINY]) == 0
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("1 ")]
+    assert row[-4:] == ["0", "s", "0", "s"]  # four iterations are no 0.0 hours
 
 
 def test_the_papers_rows() -> None:
