@@ -11,13 +11,14 @@ Within DistributedDataParallel each process has the loss of its own rows, and th
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Literal, Unpack
 
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
-from barlowctl.objective.barlow_twins import LossOptions, LossTerms, check_options
+from barlowctl.objective.barlow_twins import LossOptions, LossTerms, barlow_twins_loss, check_options
 from barlowctl.objective.byol import ByolTerms, byol_loss
 from barlowctl.objective.multi_crop import multi_crop_loss
 from barlowctl.objective.simclr import TEMPERATURE, SimCLRTerms, nt_xent
@@ -36,19 +37,16 @@ class BarlowTwins(nn.Module):
             normalization, criterion, temperature, ranks: see `barlowctl.objective.barlow_twins_loss`.
 
     Raises:
-        UserError: an unknown option; in `forward`, shapes that differ or fewer than two samples.
+        UserError: a value that an option has not; in `forward`, shapes that differ or fewer than two samples.
+        TypeError: an unknown option.
     """
 
     def __init__(self, *, scale: float = 1.0, **options: Unpack[LossOptions]) -> None:
         super().__init__()
-        check_options(
-            options.get("form", "auto"),
-            options.get("terms", "both"),
-            options.get("normalization", "batch"),
-            options.get("criterion", "cross-correlation"),
-            options.get("temperature", 0.1),
-            width=2,
-        )
+        settings = signature(barlow_twins_loss).bind((), (), **options)
+        settings.apply_defaults()
+        checked = ("form", "terms", "normalization", "criterion", "temperature")
+        check_options(*(settings.arguments[name] for name in checked), width=2)
         self.scale, self.options = scale, options
 
     def forward(self, *embeddings: Tensor) -> LossTerms:

@@ -19,7 +19,7 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.published import named_from_anywhere
 from barlowctl.assemble.resumed import run_to_resume
 from barlowctl.assemble.training import train
-from barlowctl.errors import RunDiverged, RunStopped, UserError
+from barlowctl.errors import RunDiverged, RunStopped, UserError, did_you_mean
 from barlowctl.train.events import Event, Sink
 
 WAITING = 1000
@@ -54,7 +54,11 @@ def pretrain(
         UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
         RunStopped: a signal came; the state is saved. RunDiverged: the loss is not finite.
         KeyboardInterrupt: with a note of what became of the state.
+        TypeError: an argument that there is not.
     """
+    for name in options.keys() - Training.__annotations__.keys():
+        meant = did_you_mean(name, Training.__annotations__)
+        raise TypeError(f"pretrain() got an unexpected keyword argument '{name}'{meant}")
     watch = _Watch(on_event, stop)
     try:
         with as_a_command(handle_signals=handle_signals):

@@ -141,6 +141,13 @@ def test_events_can_be_iterated_and_left(recipe: Path, tmp_path: Path) -> None:
     assert barlowctl.pretrain(resume=left, threads=1).result["knn"] == barlowctl.load(tmp_path / "whole").result["knn"]
 
 
+def test_an_argument_that_there_is_not_is_refused(recipe: Path) -> None:
+    with pytest.raises(TypeError, match="argument 'override', did you mean 'overrides'"):
+        barlowctl.pretrain(recipe, override=SHORT)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="argument 'date', did you mean 'data'"):
+        list(barlowctl.pretrain_events(recipe, date="photos"))  # type: ignore[call-arg]
+
+
 def test_an_error_reaches_whoever_iterates(recipe: Path) -> None:
     with pytest.raises(barlowctl.UserError, match=r"train\.epochs"):
         list(barlowctl.pretrain_events(recipe, overrides={"train.epochs": -1}))
