@@ -44,7 +44,7 @@ def advice(line: str) -> str:
         return in_python(line)
     if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
         return f"barlowctl.pretrain(resume={words[3]!r})"
-    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "apt-get"):
+    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "apt-get", "xcode-select"):
         return f"on the command line: {line}"
     if line.startswith("--"):
         return ", ".join(_arguments(words))

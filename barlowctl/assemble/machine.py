@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from barlowctl import compilers
 from barlowctl.cores import bound_to, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
@@ -144,7 +145,7 @@ def check_compiler(device: torch.device) -> None:
             f"train.compile needs a {kind} compiler, and there is no {' or '.join(candidates)}"
             + (f" ({variable} names it)" if named else ""),
             allowed=f"{variable} not set, or the path of a compiler that is there" if named else None,
-            next="--set train.compile=false" if named else "apt-get install g++\n--set train.compile=false",
+            next="--set train.compile=false" if named else f"{compilers.installation()}\n--set train.compile=false",
         )
 
 

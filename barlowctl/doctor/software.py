@@ -9,8 +9,9 @@ import shutil
 import sys
 from importlib import metadata, util
 
+from barlowctl import compilers
 from barlowctl.doctor.check import REINSTALL, Check
-from barlowctl.doctor.system import compiler_advice, fast_loader_advice
+from barlowctl.doctor.system import fast_loader_advice
 
 OLDEST_PYTHON = (3, 11)
 OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}
@@ -103,7 +104,7 @@ def check_compiler() -> Check:
     if path := shutil.which(name):
         return Check("compiler", "ok", path)
     missing = f"no {name}" + (", which CXX names" if os.environ.get("CXX") else "")
-    return Check("compiler", "warn", missing, f"recipes with train.compile need one: `{compiler_advice()}`")
+    return Check("compiler", "warn", missing, f"recipes with train.compile need one: `{compilers.installation()}`")
 
 
 def check_optional(name: str, purpose: str) -> Check:

@@ -34,11 +34,6 @@ def _apple_gpu() -> str:
     return "the CPU is used, and Apple's GPU (MPS) is not" if torch.backends.mps.is_available() else "the CPU is used"
 
 
-def compiler_advice() -> str:
-    """How to get a C++ compiler here."""
-    return "xcode-select --install" if platform.system() == "Darwin" else "apt-get install g++"
-
-
 def fast_loader_advice() -> str:
     """How to get the fast loader here."""
     slower = "the plain loader is about 10 times slower for JPEGs"

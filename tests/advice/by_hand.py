@@ -150,7 +150,6 @@ NOT_TYPED = {
     f"pip install {VALUE}": NETWORK,
     f"barlowctl data get {VALUE}": NETWORK,
     f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
-    "apt-get install g++": MACHINE,
     "wandb login": ACCOUNT,
 }
 """Texts of commands, wherever they are given."""

@@ -33,6 +33,7 @@ def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
         ("--set train.compile=false --knn", "knn=True, overrides={'train.compile': False}"),
         ("barlowctl pretrain --resume 'my runs/a'", "barlowctl.pretrain(resume='my runs/a')"),
         ("barlowctl data get cifar10", "on the command line: barlowctl data get cifar10"),
+        ("xcode-select --install", "on the command line: xcode-select --install"),
         ("without --init", "without init"),
         ("name another place with --out", "name another place with out"),
         ("don't", "don't"),

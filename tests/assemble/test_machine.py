@@ -108,3 +108,12 @@ def test_a_compiler_that_is_named_and_not_there_is_not_answered_with_another(mon
     with pytest.raises(UserError, match=r"no g\+\+$") as raised:
         check_compiler(torch.device("cpu"))
     assert (raised.value.next or "").splitlines() == ["apt-get install g++", "--set train.compile=false"]
+
+
+def test_a_mac_without_a_compiler_is_not_sent_to_apt_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError) as raised:
+        check_compiler(torch.device("cpu"))
+    assert (raised.value.next or "").splitlines() == ["xcode-select --install", "--set train.compile=false"]
