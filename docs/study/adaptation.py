@@ -13,17 +13,16 @@ of their own. FOLDER gets results.md and cells.csv. Nothing was tuned: the setti
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import study_script
 import torch
+from study_script import mean_and_spread
 
 from barlowctl.assemble.data import open_images
 from barlowctl.assemble.evaluation import extract
@@ -139,13 +138,13 @@ def cell(folder: Path, name: str, seed: int, changes: Sequence[str], halves: Map
     return path
 
 
-def study(folder: Path, seeds: Sequence[int], only: Sequence[str] = ()) -> None:
+def study(folder: Path, seeds: Iterable[int], arms: Iterable[str]) -> None:
     """Every cell that is not there yet, seed by seed."""
     halves = split_classes(folder)
     for seed in seeds:
         changes = [f"data.dataset={halves['source']}", f"train.epochs={SOURCE_EPOCHS}"]
         source = cell(folder, "source", seed, changes, halves)
-        for name in only or ARMS:
+        for name in arms:
             of_source = [text.format(source=source) for text in ARMS[name]]
             length = [f"train.epochs={TARGET_EPOCHS}", "train.warmup_epochs=0.25"]  # the base recipe's share of it
             changes = [f"data.dataset={halves['target']}", *length, *of_source]
@@ -172,14 +171,7 @@ def results(folder: Path) -> tuple[str, str]:
     for base in ("not adapted", "scratch"):
         if base in by_arm:
             lines += ["", *_differences(by_arm, arms, base)]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ["cell", "seed", *METRICS, "cpu_seconds"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: round(value, 2) if isinstance(value, float) else value for key, value in values.items()}
-        for values in cells
-    )
-    return "# " + "\n".join(lines) + "\n", table.getvalue()
+    return "# " + "\n".join(lines) + "\n", study_script.as_csv(["cell", "seed", *METRICS, "cpu_seconds"], cells)
 
 
 def _levels(by_arm: Mapping[str, Mapping[int, Any]], arms: Sequence[str]) -> list[str]:
@@ -188,7 +180,7 @@ def _levels(by_arm: Mapping[str, Mapping[int, Any]], arms: Sequence[str]) -> lis
     lines += ["|---|---|---:|" + "---:|" * (len(METRICS) + 1)]
     for name in arms:
         of_seeds = list(by_arm[name].values())
-        columns = [_spread([values[key] for values in of_seeds]) for key in METRICS]
+        columns = [mean_and_spread([values[key] for values in of_seeds], 2) for key in METRICS]
         seconds = statistics.mean(values["cpu_seconds"] for values in of_seeds)
         lines.append(f"| {name} | {WHAT[name]} | {len(of_seeds)} | {' | '.join(columns)} | {seconds:.0f} |")
     return lines
@@ -210,11 +202,6 @@ def _differences(by_arm: Mapping[str, Mapping[int, Any]], arms: Sequence[str], b
     return lines
 
 
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
-
-
 def _paired(differences: Sequence[float]) -> str:
     mean = statistics.mean(differences)
     if len(differences) < 2:
@@ -225,23 +212,7 @@ def _paired(differences: Sequence[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where runs and measurements go, and stay")
-    parser.add_argument("--seeds", default="0,1,2", help="which, e.g. 0,1,2")
-    parser.add_argument("--only", default="", help=f"some of the arms: {', '.join(ARMS)}")
-    parser.add_argument("--results", type=Path, help="write results.md and cells.csv here")
-    options = parser.parse_args(arguments)
-    study(
-        options.folder.resolve(),
-        [int(seed) for seed in options.seeds.split(",")],
-        options.only.split(",") if options.only else (),
-    )
-    text, table = results(options.folder.resolve())
-    print(text)
-    if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / "results.md").write_text(text, encoding="utf-8")
-        (options.results / "cells.csv").write_text(table, encoding="utf-8")
+    study_script.run(__doc__, "arms", tuple(ARMS), study, results, arguments)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ and cells.csv. A recipe of your own (a .toml file) may be among RECIPE.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import study_script
+from study_script import mean_and_spread
 
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.finished import open_run
@@ -111,15 +111,9 @@ def results(folder: Path) -> tuple[str, str]:
         lines += [_row(name, of_recipe, metric) for name, of_recipe in by_recipe.items()]
     lines += ["", "## CPU seconds", "", "| recipe | training | measuring both |", "|---|---:|---:|"]
     for name, of_recipe in by_recipe.items():
-        spent = (_mean_and_spread([cell[key] for cell in of_recipe], 0) for key in SECONDS)
+        spent = (mean_and_spread([cell[key] for cell in of_recipe], 0) for key in SECONDS)
         lines.append(f"| {name} | {' | '.join(spent)} |")
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [*COLUMNS, *SECONDS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: round(value, 2) if isinstance(value, float) else value for key, value in cell.items()} for cell in cells
-    )
-    return "\n".join(lines) + "\n", table.getvalue()
+    return "\n".join(lines) + "\n", study_script.as_csv([*COLUMNS, *SECONDS], cells)
 
 
 def _row(name: str, cells: Sequence[Cell], metric: str) -> str:
@@ -129,8 +123,8 @@ def _row(name: str, cells: Sequence[Cell], metric: str) -> str:
     spread = max(statistics.stdev(trained), statistics.stdev(random)) if len(cells) > 1 else None
     columns = [
         str(len(cells)),
-        _mean_and_spread(trained, 2),
-        _mean_and_spread(random, 2),
+        mean_and_spread(trained, 2),
+        mean_and_spread(random, 2),
         f"{difference:+.2f}" + ("" if half is None else f" ± {half:.2f}"),
         f"{difference / spread:.1f}" if spread else "-",
         "needs two seeds" if spread is None else "yes" if difference > spread else "no",
@@ -138,28 +132,9 @@ def _row(name: str, cells: Sequence[Cell], metric: str) -> str:
     return f"| {name} | {' | '.join(columns)} |"
 
 
-def _mean_and_spread(values: Sequence[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where runs and measurements go, and stay")
-    parser.add_argument("--seeds", default="0,1,2", help="which, e.g. 0,1,2")
-    parser.add_argument("--only", default="", help=f"some of the recipes, or files: {', '.join(small_recipes())}")
-    parser.add_argument("--results", type=Path, help="write results.md and cells.csv here")
-    options = parser.parse_args(arguments)
-    folder = options.folder.resolve()
-    recipes = options.only.split(",") if options.only else small_recipes()
-    study(folder, [int(seed) for seed in options.seeds.split(",")], recipes)
-    text, table = results(folder)
-    print(text)
-    if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / "results.md").write_text(text, encoding="utf-8")
-        (options.results / "cells.csv").write_text(table, encoding="utf-8")
+    study_script.run(__doc__, "recipes", small_recipes(), study, results, arguments)
 
 
 if __name__ == "__main__":

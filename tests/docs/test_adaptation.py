@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,13 +16,8 @@ from barlowctl.recipe import load
 
 
 @pytest.fixture
-def script(checkout: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("adaptation", checkout / "docs" / "study" / "adaptation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(script_of: Callable[[str], ModuleType]) -> Any:
+    return script_of("study/adaptation.py")
 
 
 def test_halves_are_all_classes_and_arms_differ_by_what_they_say(script: Any) -> None:

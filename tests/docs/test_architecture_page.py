@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +11,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def generator(checkout: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_tree", checkout / "docs" / "generate_tree.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generator(script_of: Callable[[str], ModuleType]) -> ModuleType:
+    return script_of("generate_tree.py")
 
 
 def test_the_tree_is_fresh(generator: ModuleType) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,14 +25,8 @@ EXPECTED_COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def generator(checkout: Path) -> ModuleType:
-    path = checkout / "docs" / "generate_cli_reference.py"
-    spec = importlib.util.spec_from_file_location("generate_cli_reference", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generator(script_of: Callable[[str], ModuleType]) -> ModuleType:
+    return script_of("generate_cli_reference.py")
 
 
 def test_the_reference_is_fresh(generator: ModuleType) -> None:

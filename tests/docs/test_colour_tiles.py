@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "study" / "colour_tiles.py"
-
 
 @pytest.fixture(scope="module")
-def colour_tiles() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("colour_tiles", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def colour_tiles(script_of: Callable[[str], ModuleType]) -> ModuleType:
+    return script_of("study/colour_tiles.py")
 
 
 def corners(folder: Path) -> set[tuple[int, int]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,13 +17,8 @@ STUDY = Path(__file__).resolve().parent.parent.parent / "docs" / "study"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("label_free_study", STUDY / "label_free.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(script_of: Callable[[str], ModuleType]) -> ModuleType:
+    return script_of("study/label_free.py")
 
 
 def test_correlations_are_those_of_their_definitions(script: ModuleType) -> None:
@@ -62,14 +57,10 @@ def test_the_page_is_of_its_files(script: ModuleType) -> None:
 
 
 def test_a_study_that_is_finished_is_in_the_tables_at_once(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, script_of: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `make study` ends: from the cells that `ablate` measured, of which some failed and some have no projector."""
-    spec = importlib.util.spec_from_file_location("generate_study", STUDY / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    generator = script_of("study/generate.py")
     for number, name in enumerate("abcdef"):
         cell = tmp_path / "s" / "cells" / f"{name}-0" / "seed-0"
         cell.mkdir(parents=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,13 +18,8 @@ from barlowctl.study.table import quantile
 
 
 @pytest.fixture
-def script(checkout: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("recipes_study", checkout / "docs" / "study" / "recipes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(script_of: Callable[[str], ModuleType]) -> Any:
+    return script_of("study/recipes.py")
 
 
 def test_every_method_has_a_small_recipe_in_it(script: Any) -> None:
@@ -58,6 +54,29 @@ def test_a_stopped_cell_goes_on_and_a_finished_one_stays(script: Any, tmp_path: 
         ["pretrain", "--recipe", "fashion-mnist-byol", "--set", "seed=4", "--out", path, "--quiet"],
         ["pretrain", "--resume", path, "--quiet"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("study/recipes.py", "fashion-mnist-byl"), ("study/adaptation.py", "adaptd")]
+)
+def test_a_name_or_seed_that_is_none_is_refused_before_anything_is_made(
+    script_of: Callable[[str], ModuleType], path: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in (["--only", name], ["--seeds", "0,one"]):
+        with pytest.raises(SystemExit, match="2"):
+            script_of(path).main([str(tmp_path / "out"), *wrong])
+        assert wrong[1] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_pages_are_written_when_all_is_made(script: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    made: list[tuple[Path, list[int], list[str]]] = []
+    monkeypatch.setattr(script, "study", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr(script, "results", lambda folder: (f"{len(made)} of {folder.name}\n", "recipe,seed\n"))
+    script.main([str(tmp_path / "s"), "--only", "fashion-mnist", "--results", str(tmp_path / "page")])
+    assert made == [(tmp_path / "s", [0, 1, 2], ["fashion-mnist"])]
+    assert (tmp_path / "page" / "results.md").read_text() == "1 of s\n"
+    assert (tmp_path / "page" / "cells.csv").read_text() == "recipe,seed\n"
 
 
 def test_a_recipe_beats_its_random_backbone_by_more_than_the_larger_spread(script: Any, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import re
 import statistics
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,13 +25,8 @@ from barlowctl.study.table import margin
 
 
 @pytest.fixture
-def generator(checkout: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("generate_study", checkout / "docs" / "study" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generator(script_of: Callable[[str], ModuleType]) -> Any:
+    return script_of("study/generate.py")
 
 
 def record(cell: Cell) -> dict[str, Any]:
