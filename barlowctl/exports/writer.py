@@ -51,7 +51,8 @@ def export(
         options: of the format, see `FormatOptions`.
 
     Raises:
-        UserError: the format cannot hold the model, the path is taken or not writable, or features differ.
+        UserError: the format cannot hold the model, the path is taken or not writable, or features differ or are not
+            finite.
     """
     chosen = format_named(format, **options)
     chosen.check(model)
@@ -142,7 +143,14 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
     pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = model.input_of(pixels)
     with torch.no_grad():
-        expected, features = source(images), format.features(model, loaded, pixels)
+        expected = source(images)
+        if not expected.isfinite().all():
+            raise UserError(
+                f"the features of this {model.architecture} are infinite or not a number; nothing was written",
+                allowed="weights of a training that did not diverge",
+                next="export another run or checkpoint",
+            )
+        features = format.features(model, loaded, pixels)
     difference = _max_abs_diff(expected, features)
     if not difference <= format.tolerance * max(1.0, float(expected.abs().max())):  # also false for NaN
         raise UserError(

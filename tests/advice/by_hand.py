@@ -30,6 +30,7 @@ REASONS = {
     "choose another folder": PLACE,
     "choose another name": PLACE,
     "name one that is there": PLACE,
+    "export another run or checkpoint": PLACE,
     "choose another --out": PLACE,
     "give a file name, e.g. images.beton": PLACE,
     f"name it {VALUE}.beton": PLACE,

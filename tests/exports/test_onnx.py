@@ -206,6 +206,16 @@ def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_features_that_are_not_finite_in_float32_are_not_blamed_on_float16(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = SMALL["vit"].model()
+    with torch.no_grad():
+        model.backbone.norm.weight.fill_(float("inf"))
+    with pytest.raises(UserError, match="are infinite or not a number"):
+        export(model, tmp_path / "out.onnx", "onnx", precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_its_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = util.find_spec
     monkeypatch.setattr(onnx_file.util, "find_spec", lambda name: None if name == "onnxruntime" else there(name))
