@@ -65,7 +65,7 @@ study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST
 study-adaptation: data ## weights of half of the classes adapted to the other half; half an hour of a core, goes on when stopped
 	$(BIN)/python docs/study/adaptation.py studies/adaptation --results docs/study/adaptation
 
-study-recipes: data ## each small recipe as it ships against its random backbone; 5 CPU-hours, goes on when stopped
+study-recipes: data ## each small recipe as it ships against its random backbone; 4 to 5 CPU-hours, goes on when stopped
 	$(BIN)/python docs/study/recipes.py studies/recipes --results docs/study/recipes
 
 colour-tiles: setup ## 37 pictures from Debian and Python packages, cut into 18,500 tiles with classes, packed
