@@ -46,7 +46,7 @@ class BarlowTwins(nn.Module):
         settings = signature(barlow_twins_loss).bind((), (), **options)
         settings.apply_defaults()
         checked = ("form", "terms", "normalization", "criterion", "temperature")
-        check_options(*(settings.arguments[name] for name in checked), width=2)
+        check_options(**{name: settings.arguments[name] for name in checked}, width=2)
         self.scale, self.options = scale, options
 
     def forward(self, *embeddings: Tensor) -> LossTerms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -19,7 +19,7 @@ from barlowctl.assemble.exporting import best_state, default_target, model_of
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.run_recipe import recipe_of
-from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.data.images.unreadable import OnMeasuring, advise_skipping
 from barlowctl.errors import RunStopped
 from barlowctl.eval.embeddings import Embeddings
 from barlowctl.exports import ExportReport
@@ -28,7 +28,7 @@ from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.embedding import embed, embed_input, is_input
 from barlowctl.measure.measurement import Probed, begin_measurement
 from barlowctl.measure.subjects import Subject, open_subject
-from barlowctl.measure.tasks import Tasks
+from barlowctl.measure.tasks import BASELINES, Tasks, check_names
 from barlowctl.methods import Method
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
@@ -52,12 +52,16 @@ class Network:
     """
 
     def __init__(self, what: str | PathLike[str], *, overrides: Overrides | None = None) -> None:
-        self.name = str(what)
+        self.name = fspath(what)
         with as_a_command():
             self._subject: Subject = open_subject(self.name, overrides=override_texts(overrides or {}))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+    def __fspath__(self) -> str:
+        """Its name, wherever one is taken: `pretrain(init=network)`."""
+        return self.name
 
     @property
     def subject(self) -> Subject:
@@ -114,7 +118,8 @@ class Network:
             if is_input(images):
                 return embed_input(self.subject, images, runtime)
             source = open_pictures(images, split, choices_of(self.preprocessing))
-            return embed(self.subject, source, split, runtime, on_unreadable=on_unreadable)
+            with advise_skipping(on_unreadable):
+                return embed(self.subject, source, split, runtime, on_unreadable=on_unreadable)
 
     def probe(
         self,
@@ -156,18 +161,19 @@ class Network:
             KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
         with as_a_command(handle_signals=handle_signals):
-            tasks = _tasks(measures, trained, seeds, semi_list, overrides)
+            subset, changes = None if semi_list is None else Path(semi_list), tuple(override_texts(overrides or {}))
+            tasks = Tasks.named(measures, trained, seeds=seeds, subset=subset, overrides=changes)
+            check_names("baselines", baselines, BASELINES)
             policy = on_unreadable or self.subject.on_unreadable
             measurement = begin_measurement(
                 self.name, self.subject, None if data is None else str(data), tasks, None if out is None else Path(out)
             )
+            runtime, emit = Runtime(device, threads, workers, loader), _sink(on_event)
             try:
-                return measurement.measure(
-                    Runtime(device, threads, workers, loader),
-                    baselines=baselines,
-                    emit=lambda task: _sink(on_event),
-                    on_unreadable=policy,
-                )
+                with advise_skipping(policy):
+                    return measurement.measure(
+                        runtime, baselines=baselines, emit=lambda task: emit, on_unreadable=policy
+                    )
             except RunStopped as stopped:
                 if handle_signals:
                     raise
@@ -189,6 +195,9 @@ class Run(Network):
             self.state = rundir.find_state(Path(run))
         self.path = rundir.run_of_checkpoint(self.state) or self.state
         self.name = str(run)
+
+    def __fspath__(self) -> str:
+        return str(self.state)
 
     @cached_property
     def _of_run(self) -> Subject:
@@ -267,27 +276,6 @@ class Run(Network):
         run = self.subject.run
         assert run is not None
         return run
-
-
-def _tasks(
-    measures: Sequence[str],
-    trained: Sequence[str],
-    seeds: int,
-    semi_list: str | PathLike[str] | None,
-    overrides: Overrides | None,
-) -> Tasks:
-    """What is measured.
-
-    Raises:
-        UserError: a name that nothing has.
-    """
-    return Tasks.named(
-        measures,
-        trained,
-        seeds=seeds,
-        subset=None if semi_list is None else Path(semi_list),
-        overrides=tuple(override_texts(overrides or {})),
-    )
 
 
 def _sink(on_event: OnEvent | None) -> Sink:

@@ -61,7 +61,7 @@ class Training(Machine, total=False):
     data: images in place of the recipe's: a folder, a .beton file or a data set's name; or a list of image files, which
         a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
     overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
-    init: weights to start from: a run, an export, a file or folder of weights, a timm name.
+    init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
     resume: the run that goes on, exactly where it was; recipe, overrides and init are then its own.
     out: the run directory, new; None: runs/NAME-DATE.
     tensorboard, wandb: what else records the run.

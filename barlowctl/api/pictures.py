@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ ALLOWED = (
     "a folder, a packed file or data set by name; image files; Pillow's images; arrays (H, W), (H, W, 3) or "
     "(N, H, W, C) of pixels; tensors (N, C, H, W), uint8 of pixels or floating point of a network's input"
 )
+TRAINED_ON = "a folder, a packed file or data set by name; a list of paths of image files"
 _IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 """Modes of Pillow that a PNG holds as they are."""
 
@@ -83,6 +85,8 @@ def _listed(images: Any) -> Sequence[Any]:
         images = images.permute(0, 2, 3, 1).cpu().numpy()
     if isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
+    if not isinstance(images, Iterable):
+        raise UserError(f"images are a {type(images).__name__}", allowed=ALLOWED)
     if not isinstance(images, Sequence | np.ndarray):
         images = list(images)
     if not len(images):
@@ -120,13 +124,17 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def folder_of(paths: Sequence[str | os.PathLike[str]]) -> str:
+def folder_of(paths: Iterable[str | os.PathLike[str]]) -> str:
     """A folder of links to image files, to be trained on and found again: in the data home, named after the list.
 
     Raises:
         UserError: no files, or one that is not there.
     """
-    files = [Path(path).expanduser().absolute() for path in paths]
+    listed = list(paths) if isinstance(paths, Iterable) else [paths]
+    for path in listed:
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(f"data has a {type(path).__name__}", allowed=TRAINED_ON)
+    files = [Path(path).expanduser().absolute() for path in listed]
     if not files:
         raise UserError("the list of images is empty", allowed="paths of image files")
     for file in files:
@@ -137,7 +145,7 @@ def folder_of(paths: Sequence[str | os.PathLike[str]]) -> str:
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         width = len(str(len(files) - 1))
-        with atomic_write(folder, new=True, durable=False) as temporary:
+        with suppress(FileExistsError), atomic_write(folder, new=True, durable=False) as temporary:  # another rank's
             temporary.mkdir()
             for number, file in enumerate(files):
                 (temporary / f"{number:0{width}}-{file.name}").symlink_to(file)

@@ -191,4 +191,4 @@ def _images(data: Any) -> str | None:
     """Images as `--data` takes them."""
     if data is None or isinstance(data, str | PathLike):
         return None if data is None else fspath(data)
-    return folder_of(list(data))
+    return folder_of(data)

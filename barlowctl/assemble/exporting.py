@@ -10,7 +10,8 @@ from barlowctl.assemble.model import arguments_of, preprocessing_of
 from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.criteria import CRITERIA
 from barlowctl.errors import UserError
-from barlowctl.exports import FORMATS, ExportedModel
+from barlowctl.exports import ExportedModel
+from barlowctl.exports.formats import format_named
 from barlowctl.recipe import load
 from barlowctl.runs import rundir
 from barlowctl.runs.best import Choice, choose
@@ -39,10 +40,14 @@ def model_of(run: FinishedRun) -> ExportedModel:
 
 
 def default_target(state: Path, format: str) -> Path:
-    """Where the export of a run, or of one of its checkpoints, goes: into the run, under a name of its own."""
+    """Where the export of a run, or of one of its checkpoints, goes: into the run, under a name of its own.
+
+    Raises:
+        UserError: no format has this name.
+    """
     run = rundir.run_of_checkpoint(state) or state
     name = run.resolve().name if run == state else f"{run.resolve().name}-{state.name}"
-    return run / f"{name}-{format}{FORMATS[format].suffix}"
+    return run / f"{name}-{format}{format_named(format).suffix}"
 
 
 def best_state(run: Path) -> tuple[Choice, Path]:

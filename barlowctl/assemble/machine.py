@@ -33,6 +33,11 @@ class Runtime:
     workers: int | None = None  # threads (fast) or processes (plain) of the loader; None: 1 on a CPU, else the cores
     loader: str = "auto"
 
+    def __post_init__(self) -> None:
+        for name, number in (("threads", self.threads), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise UserError(f"--{name} is {number}", allowed="1 or more")
+
 
 def choose_device(name: str) -> torch.device:
     """The torch device of `auto`, `cpu`, `cuda` or `cuda:N`, which also becomes the current one.

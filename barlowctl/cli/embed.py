@@ -135,7 +135,7 @@ def embed(
     for --patches they are whole, with their own aspect, where the network takes that.
     """
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.data.images.unreadable import Problem
+    from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure import embedding
     from barlowctl.measure.identity import identify
 
@@ -166,7 +166,7 @@ def embed(
         "identity": identity,
         "notes": notes,
     }
-    with options.advise_skipping(on_bad):
+    with advise_skipping(on_bad):
         if of_patches:
             result["patches"], unreadable = write_patches(
                 console, outputs, of_patches, opened, source, split, runtime, on_bad

@@ -7,8 +7,6 @@ their help text. What an option was called before is in `renamed`.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -261,18 +259,3 @@ def newest_finished(console: Console) -> Path:
     run = rundir.newest_finished()
     console.say(f"no run was named: taking the newest finished one, {run}")
     return run
-
-
-@contextlib.contextmanager
-def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
-    """At an image that cannot be read, the next command is this one again with what it lacks, or with
-    `--on-unreadable skip`.
-    """
-    from barlowctl.data.images.unreadable import UnreadableImage
-
-    try:
-        yield
-    except UnreadableImage as error:
-        if chosen == "raise":
-            error.next = "\n".join(filter(None, [error.setting, "--on-unreadable skip"]))
-        raise

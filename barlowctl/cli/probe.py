@@ -127,7 +127,7 @@ def probe(
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
     from barlowctl.assemble.machine import Runtime
-    from barlowctl.data.images.unreadable import Problem
+    from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.measurement import begin_measurement
 
     launcher.refuse_several("probe")
@@ -141,7 +141,7 @@ def probe(
     _say_preprocessing(console, opened)
     baselines = (("pixels",) if pixels else ()) + (("random-init",) if random_init else ())
     rows = []
-    with options.advise_skipping(policy), console.progress("probing", 1 + len(baselines)) as progress:
+    with advise_skipping(policy), console.progress("probing", 1 + len(baselines)) as progress:
         for row in measurement.rows(
             Runtime(device, threads, workers, loader),
             baselines=baselines,

@@ -172,6 +172,7 @@ def transfer(
     Detectors: the same command goes on where it was stopped, and reads back trials that are finished.
     """
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm
     from barlowctl.measure.tasks import Tasks
     from barlowctl.measure.transfer import transfer as measure_transfer
@@ -205,7 +206,7 @@ def transfer(
     policy = policy or opened.on_unreadable
     folder = out or opened.folder
     check_folder(folder)
-    with options.advise_skipping(policy):
+    with advise_skipping(policy):
         measured = measure_transfer(
             opened,
             task,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import launcher
-from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.subject import open_named
@@ -80,6 +79,7 @@ def detect(
 ) -> None:
     """Train and test as this process's rank; rank 0 shows how far it is, writes the result and shows it."""
     from barlowctl.assemble.machine import choose_device
+    from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.distributed import joined
     from barlowctl.measure.detection import Task, measure_detection
 
@@ -92,7 +92,7 @@ def detect(
         folder = out or opened.folder
         check_folder(folder)
         measured_task = Task(task, settings, data, flags.seeds, flags.random_init, policy)
-        with options.advise_skipping(policy), show(console) as display:
+        with advise_skipping(policy), show(console) as display:
             measured = measure_detection(opened, measured_task, runtime, folder=folder, emit=display, ranks=ranks)
     if not ranks.first:
         return

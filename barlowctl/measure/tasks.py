@@ -17,6 +17,23 @@ MEASURES = ("knn", "linear", "lidar", "layers")
 """What is measured of frozen features, as `Tasks` has it."""
 TRAINABLE = ("linear", *(f"{name}{kind}" for name in FINE_TUNED for kind in ("", "-modern")))
 """What is trained, as `PROTOCOLS` has it."""
+BASELINES = ("pixels", "random-init")
+"""What is measured beside a network, as `subjects.baseline` has it."""
+
+
+def check_names(what: str, names: Collection[str], allowed: Collection[str]) -> None:
+    """Refuse names that nothing has.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in names:
+        if name not in allowed:
+            raise UserError(
+                f"{what} has '{name}'{did_you_mean(name, allowed)}",
+                allowed=", ".join(allowed),
+                next="name one of them",
+            )
 
 
 @dataclass(frozen=True)
@@ -46,16 +63,10 @@ class Tasks:
         """Tasks by their names. others: `seeds`, `subset`, `overrides`.
 
         Raises:
-            UserError: a name that is none, or see `protocols`.
+            UserError: a name that is none, no seed, or see `protocols`.
         """
-        for name, names, allowed in (("measures", measures, MEASURES), ("trained", trained, TRAINABLE)):
-            for value in names:
-                if value not in allowed:
-                    raise UserError(
-                        f"{name} has '{value}'{did_you_mean(value, allowed)}",
-                        allowed=", ".join(allowed),
-                        next="name one of them",
-                    )
+        check_names("measures", measures, MEASURES)
+        check_names("trained", trained, TRAINABLE)
         tasks = cls(
             knn="knn" in measures,
             linear="linear" in measures,
@@ -66,6 +77,8 @@ class Tasks:
         )
         if tasks.subset is not None and len([name for name in tasks.trained if name.startswith("semi-")]) != 1:
             raise UserError("--semi-list is the list of one subset", next="--semi 1")
+        if tasks.seeds < 1:
+            raise UserError(f"--seeds is {tasks.seeds}", allowed="1 or more")
         tasks.protocols()  # refused before a network is opened
         return tasks
 

@@ -233,3 +233,33 @@ def test_a_function_takes_what_its_method_takes(method: Callable[..., object], o
         parameter.name: parameter.annotation for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY
     }
     assert named.keys() == options.__annotations__.keys()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.probe("digits", baselines=["pixel"]), "baselines has 'pixel', did you mean 'pixels'"),
+        (lambda run: run.probe("digits", seeds=0), "seeds is 0"),
+        (lambda run: run.probe("digits", threads=0), "threads is 0"),
+        (lambda run: run.features("digits", workers=-1), "workers is -1"),
+        (lambda run: run.export("hubb"), "unknown export format 'hubb', did you mean 'hub'"),
+    ],
+)
+def test_what_the_command_line_refuses_is_refused_here(
+    opened: Run, call: Callable[[Run], object], message: str
+) -> None:
+    with pytest.raises(barlowctl.UserError, match=message):
+        call(opened)
+
+
+def test_at_an_image_that_cannot_be_read_the_advice_is_the_functions(opened: Run, tmp_path: Path) -> None:
+    with pytest.raises(barlowctl.UserError, match="cannot be read") as raised:
+        opened.features([tmp_path / "gone.png"])
+    assert raised.value.__notes__ == ["next: on_unreadable='skip'"]
+
+
+def test_a_run_is_taken_where_its_name_is(opened: Run, recipe: Path, tmp_path: Path) -> None:
+    assert barlowctl.open_network(opened).subject.run is not None
+    overrides = {"train.epochs": 1, "eval.bank": 200}
+    begun = barlowctl.pretrain(recipe, init=opened, overrides=overrides, threads=1, out=tmp_path / "begun")
+    assert Path(begun.recipe.init.weights).resolve() == opened.path.resolve()

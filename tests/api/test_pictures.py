@@ -39,6 +39,8 @@ def test_what_is_no_image_is_refused() -> None:
         np.array(["a"]),
         np.zeros((0, 4, 4, 3)),
         torch.zeros(1, 2, 4, 4, dtype=torch.uint8),
+        5,
+        None,
     ):
         with pytest.raises(barlowctl.UserError):
             pixels(wrong)
@@ -61,6 +63,15 @@ def test_a_list_of_files_is_a_folder_in_its_order(tmp_path: Path) -> None:
     ]
     assert folder_of([str(file) for file in files]) == folder
     assert folder_of(files[:2]) != folder
-    for wrong in ([], [*files, tmp_path / "gone.png"]):
+    for wrong in ([], [*files, tmp_path / "gone.png"], [Image.new("L", (4, 4))], np.zeros((2, 4, 4)), 5):
         with pytest.raises(barlowctl.UserError):
-            folder_of(wrong)
+            folder_of(wrong)  # type: ignore[arg-type]
+
+
+def test_a_list_of_files_may_become_a_folder_twice_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    folder = folder_of([tmp_path / "a.png"])
+    is_folder = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) != folder and is_folder(path))  # as a rank a moment ago
+    assert folder_of([tmp_path / "a.png"]) == folder
+    assert [path.name for path in Path(folder).parent.iterdir()] == [Path(folder).name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +64,19 @@ class UnreadableImage(UserError):
 
     def __reduce__(self) -> Any:  # it comes out of worker processes
         return type(self), (self.path, self.name, self.reason), self.__dict__
+
+
+@contextmanager
+def advise_skipping(chosen: OnMeasuring) -> Iterator[None]:
+    """At an image that cannot be measured, what to do next is the same again with what it lacks, or with
+    `--on-unreadable skip`.
+    """
+    try:
+        yield
+    except UnreadableImage as error:
+        if chosen == "raise":
+            error.next = "\n".join(filter(None, [error.setting, "--on-unreadable skip"]))
+        raise
 
 
 def reason_of(error: Unreadable | OSError) -> str:
