@@ -1,7 +1,7 @@
 """Is this checkout a release? Builds wheel and source distribution in a temporary folder and checks them.
 
 Usage: python .ci/release.py [--untagged] [--out FOLDER]
---untagged     before the tag is set: all but the tag is checked, and the commands that set it are printed
+--untagged     before the tag is set: all but the tag is checked, and the command that sets it is printed
 --out FOLDER   the two files are put there when nothing is wrong
 Needs hatchling. Exit codes: 0 a release; 1 something is wrong (every fault is a line).
 """

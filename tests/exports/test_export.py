@@ -26,16 +26,21 @@ from barlowctl.exports.formats.torchvision_network import SAME_KEYS
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 
-def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem: str = "default", **timm_args):
-    torch.manual_seed(0)
-    backbone = build_backbone(name, in_chans=in_chans, stem=stem, zero_init_last=False, **timm_args)
-    with torch.no_grad():  # as after training: statistics that are not zero and one
+def as_after_training(backbone: nn.Module) -> nn.Module:
+    """The backbone with statistics that are not zero and one, in torch's order of memory for images."""
+    with torch.no_grad():
         for part in backbone.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.normal_(0, 0.1)
                 part.running_var.uniform_(0.5, 1.5)
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def exported(name: str = "resnet18", *, size: int = 32, in_chans: int = 3, stem: str = "default", **timm_args):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, in_chans=in_chans, stem=stem, zero_init_last=False, **timm_args)
     return ExportedModel(
-        backbone=backbone.to(memory_format=torch.channels_last),
+        backbone=as_after_training(backbone),
         architecture=name,
         timm_args=timm_args,
         stem=stem,

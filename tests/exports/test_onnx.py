@@ -22,6 +22,7 @@ from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, export
 from barlowctl.exports.formats import format_named, onnx_file
 from barlowctl.model import Preprocessing, build_backbone
+from tests.exports.test_export import as_after_training
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of the largest feature, as docs/guide.md says
@@ -45,13 +46,8 @@ class Case:
         torch.manual_seed(0)
         args = json.loads(self.timm_args)
         backbone = build_backbone(self.name, in_chans=self.channels, stem=self.stem, zero_init_last=False, **args)
-        with torch.no_grad():  # as after training: statistics that are not zero and one
-            for part in backbone.modules():
-                if isinstance(part, nn.BatchNorm2d):
-                    part.running_mean.normal_(0, 0.1)
-                    part.running_var.uniform_(0.5, 1.5)
         return ExportedModel(
-            backbone=backbone.to(memory_format=torch.channels_last),
+            backbone=as_after_training(backbone),
             architecture=self.name,
             timm_args=args,
             stem=self.stem,

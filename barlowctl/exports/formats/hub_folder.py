@@ -10,26 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barlowctl.exports.formats.folder_lines import timm_lines
-from barlowctl.exports.formats.silent import Silent
-from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
+from barlowctl.exports.formats.torch_module import TorchModule
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from barlowctl.exports.exported import ExportedModel
 
 
 @dataclass(frozen=True)
-class HubFolder(Silent):
+class HubFolder(TorchModule):
     """A folder that timm loads by its name, with the preprocessing of evaluation images."""
 
     name: ClassVar[str] = "hub"
     summary: ClassVar[str] = "a folder as on the Hugging Face Hub"
     suffix: ClassVar[str] = ""
-
-    @property
-    def tolerance(self) -> float:
-        return SUMMED_IN_ANOTHER_ORDER
 
     def check(self, model: ExportedModel) -> None:
         """Every model fits: what timm has no argument for is taught to it by a file of the folder."""
@@ -47,10 +40,6 @@ class HubFolder(Silent):
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:
         return timm_lines(model, path)
-
-    def features(self, model: ExportedModel, loaded: Any, pixels: Tensor) -> Tensor:
-        features: Tensor = loaded(model.input_of(pixels))
-        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         return f"model.reset_classifier({classes})"

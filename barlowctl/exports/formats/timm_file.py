@@ -6,23 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from barlowctl.exports.formats.silent import Silent
-from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
+from barlowctl.exports.formats.torch_module import TorchModule
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from barlowctl.exports.exported import ExportedModel
 
 
 @dataclass(frozen=True)
-class TimmFile(Silent):
+class TimmFile(TorchModule):
     """A file that `timm.create_model` takes as `checkpoint_path`; holds every model there is."""
 
     name: ClassVar[str] = "timm"
     summary: ClassVar[str] = "a file with timm's keys"
     suffix: ClassVar[str] = ".safetensors"
-    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     def check(self, model: ExportedModel) -> None:
         """Every model is one of timm's."""
@@ -41,10 +39,6 @@ class TimmFile(Silent):
         else:
             lines = _lines_with_stem(model, path)
         return "\n".join(lines)
-
-    def features(self, model: ExportedModel, loaded: nn.Module, pixels: Tensor) -> Tensor:
-        features: Tensor = loaded(model.input_of(pixels))
-        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         return f"model.reset_classifier({classes})"

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from barlowctl.errors import UserError
-from barlowctl.exports.formats.silent import Silent
-from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
+from barlowctl.exports.formats.torch_module import TorchModule
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from barlowctl.exports.exported import ExportedModel
 
@@ -19,7 +18,7 @@ _INSTEAD = "--format timm"
 
 
 @dataclass(frozen=True)
-class TorchvisionFile(Silent):
+class TorchvisionFile(TorchModule):
     """A file for `load_state_dict` of torchvision's model.
 
     zero_classifier: with a classifier of zeros for 1,000 classes, for tools that want every key; else without one.
@@ -28,7 +27,6 @@ class TorchvisionFile(Silent):
     name: ClassVar[str] = "torchvision"
     summary: ClassVar[str] = "a file with torchvision's keys"
     suffix: ClassVar[str] = ".safetensors"
-    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     zero_classifier: bool = False
 
@@ -78,10 +76,6 @@ class TorchvisionFile(Silent):
             *((load, drop) if self.zero_classifier else (drop, load)),
         ]
         return "\n".join(lines)
-
-    def features(self, model: ExportedModel, loaded: nn.Module, pixels: Tensor) -> Tensor:
-        features: Tensor = loaded(model.input_of(pixels))
-        return features
 
     def fine_tuning_line(self, model: ExportedModel, classes: int) -> str:
         from barlowctl.exports.formats.torchvision_network import network_of

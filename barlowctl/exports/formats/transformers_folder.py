@@ -30,10 +30,7 @@ class TransformersFolder:
     name: ClassVar[str] = "transformers"
     summary: ClassVar[str] = "a folder for transformers' AutoModel, AutoImageProcessor and pipelines"
     suffix: ClassVar[str] = ""
-
-    @property
-    def tolerance(self) -> float:
-        return SUMMED_IN_ANOTHER_ORDER
+    tolerance: ClassVar[float] = SUMMED_IN_ANOTHER_ORDER
 
     def check(self, model: ExportedModel) -> None:
         if model.stem != "default":
