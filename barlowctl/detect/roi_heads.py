@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class HeadLosses(NamedTuple):
     mask: LossSum
 
 
-class SecondStage(RoIHeads):
+class SecondStage(RoIHeads, ABC):
     """torchvision's RoI heads, in which boxes and masks may share features; what those are, subclasses say.
 
     RoIs are positive from IoU 0.5 on, negative below; boxes of objects are among them. Deltas are weighted by 10, 10,
@@ -94,19 +95,19 @@ class SecondStage(RoIHeads):
         )
         self.fg_bg_sampler = KeyedSampler(settings.rois_per_image, settings.foreground_rois, stream=ROI_DRAWS)
 
+    @abstractmethod
     def regions(self, features: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
         """What is computed of boxes `(n_i, 4)` of each image, row by row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vectors(self, regions: Tensor) -> Tensor:
         """Of those the features `(R, width)` that the predictor takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mask_regions(
         self, features: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes, regions: Tensor | None
     ) -> Tensor:
         """What the mask head takes for boxes; `regions`: theirs, where they are known."""
-        raise NotImplementedError
 
     def losses(
         self, features: Mapping[str, Tensor], proposals: list[Tensor], sizes: Sizes, objects: Sequence[Objects]

@@ -7,6 +7,7 @@ itself, so nothing else knows any of them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
@@ -59,7 +60,7 @@ class Targets:
         return cls(labels, torch.arange(rows, device=device), None, torch.zeros((), device=device))
 
 
-class Trainable(nn.Module):
+class Trainable(nn.Module, ABC):
     """What the engine asks of what it trains.
 
     Attributes:
@@ -68,12 +69,12 @@ class Trainable(nn.Module):
 
     terms: ClassVar[Mapping[str, str]]
 
+    @abstractmethod
     def forward(self, batch: Any, targets: Targets) -> Terms:
         """A batch of this rank, on the device -> the loss and its terms, which are the same number on every rank.
 
         They are those of the batch of all ranks, with the gradient that `distributed` states: of a rank's own rows.
         """
-        raise NotImplementedError
 
     def parts(self, batch: Any, count: int) -> Sequence[Any] | None:
         """A batch cut into so many parts (as `Targets.parts`), where the loss is a mean over rows, so that it adds up.
@@ -156,21 +157,21 @@ class Method(Trainable):
         """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""
         return views
 
+    @abstractmethod
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Arranged views of some images of a batch -> what `compare` takes, row by row (micro-batches: in parts)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Terms:
         """Embeddings of the whole batch, each `(N, D)` -> the loss and its terms. It has no parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heads(self) -> Mapping[str, nn.Module]:
         """What is trained beside the backbone and left behind when that is used, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, batch: int, ranks: int = 1) -> str:
         """The objective at a batch of so many images over all ranks, for people."""
-        raise NotImplementedError
 
     def project(self, images: Tensor) -> Tensor | None:
         """Images `(N, C, H, W)` -> the embeddings `(N, D)` that views are compared by; None: it compares no pair."""
