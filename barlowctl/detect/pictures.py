@@ -57,7 +57,7 @@ def save_pictures(
         size = images.size(position)
         sides = [
             (f"{Path(images.name(position)).name}, annotated", annotated_marks(annotation, images.classes, size)),
-            (f"detected, score from {score:g} on", detected_marks(detections, images.classes, score)),
+            (detected_caption(detections, score), detected_marks(detections, images.classes, score)),
         ]
         path = folder / f"{position}-{images.file(position).stem}.jpg"
         save_image(beside_one_another(pixels, sides, len(images.classes)), path, quality=92)
@@ -78,6 +78,14 @@ def annotated_marks(annotation: Annotation, classes: Sequence[str], size: tuple[
             mask = decoded(region)
         marks.append(Mark((left, top, right, bottom), label, ", ".join([classes[label], *notes]), mask))
     return marks
+
+
+def detected_caption(detections: Detections, score: float = SCORE) -> str:
+    """From which score on they are drawn; where none is, how near the best one came."""
+    best = max(detections.scores.tolist(), default=0.0)
+    if best >= score:
+        return f"detected, score from {score:g} on"
+    return f"none detected, best score {best:.2g} of {score:g}" if best else "none detected"
 
 
 def detected_marks(detections: Detections, classes: Sequence[str], score: float = SCORE) -> list[Mark]:

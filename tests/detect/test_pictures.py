@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.detect.layouts import open_detection
-from barlowctl.detect.pictures import Mark, annotated_marks, detected_marks, draw_marks, save_pictures
+from barlowctl.detect.pictures import Mark, annotated_marks, detected_caption, detected_marks, draw_marks, save_pictures
 from barlowctl.plots.style import class_color
 from tests.detect.conftest import Shapes
 from tests.detect.predicted import detected, oracle
@@ -40,6 +40,13 @@ def test_the_best_detection_is_drawn_last_and_weak_ones_are_not() -> None:
     marks = detected_marks(detections, ("a", "b"))
     assert [mark.text for mark in marks] == ["b 0.70", "a 0.90"]
     assert [mark.text for mark in detected_marks(detections, ("a", "b"), 0.0)] == ["b 0.49", "b 0.70", "a 0.90"]
+
+
+def test_a_picture_without_detections_says_how_near_the_best_one_came() -> None:
+    detections = detected([(0, 0, 5, 5), (1, 1, 6, 6)], [0.3141, 0.25], [0, 1])
+    assert detected_caption(detections) == "none detected, best score 0.31 of 0.5"
+    assert detected_caption(detections, 0.3) == "detected, score from 0.3 on"
+    assert detected_caption(detected([], [], [])) == "none detected"
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco"])
