@@ -51,7 +51,7 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: half the time to start, and the same everywhere
+    rich_markup_mode=None,  # `help` draws the pages, with Rich on a terminal, and errors are a line
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("pretrain", cls=Command, epilog=pretrain.EPILOG, rich_help_panel=TRAIN)(pretrain.pretrain)
