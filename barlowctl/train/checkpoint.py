@@ -80,11 +80,16 @@ def save(directory: Path, state: TrainingState, *, keep: int, protected: int | N
 
     Checkpoints of later steps are of a future the run has left (it fell back to an older one): they go too.
 
+    Args:
+        keep: how many stay, the one that is written among them; at least 1.
+        protected: a step whose checkpoint stays beside those, if it is there; None: no other one.
+
     Raises:
+        ValueError: `keep` is less than 1; nothing is written.
         UserError: it could not be written; the checkpoints that were there are untouched.
     """
     if keep < 1:
-        raise ValueError(f"keep is {keep}: the checkpoint that is written is one")
+        raise ValueError(f"keep is {keep}, not at least 1: the checkpoint that is written stays")
     directory = Path(directory)
     final = directory / f"step-{state.step:08d}"
     try:

@@ -207,6 +207,13 @@ def test_the_last_k_are_kept(tmp_path: Path) -> None:
     assert load_latest(tmp_path).state.step == 100_000_000
 
 
+def test_to_keep_none_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    save(tmp_path, small_state(5), keep=1)
+    with pytest.raises(ValueError, match="keep is 0, not at least 1"):
+        save(tmp_path, small_state(10), keep=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
+
+
 def test_a_left_future_is_removed_and_a_step_can_be_saved_again(tmp_path: Path) -> None:
     for step in (5, 10, 15):
         save(tmp_path, small_state(step), keep=3)
