@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -174,7 +175,7 @@ def _download(
                 DOWNLOADS[name].torchvision(Path(folder))
         except Exception as error:  # torchvision, urllib, tarfile and the disk each raise their own
             steps = [shell.line("barlowctl", "data", "get", name, "--from", "FOLDER")]  # its files, fetched elsewhere
-            if package:
+            if package and shutil.which("apt-get"):
                 steps.insert(0, f"apt-get install {package[0]}")
             tried = f"looked for {package[1]}, then " if package else ""
             raise UserError(
