@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from importlib import metadata, util
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
         assert check.advice or check.status == "ok", f"{check.name}: {check.status} without advice"
     required = ("python", "torch", "torchvision", "timm", "numba", "jpeg")
     assert {check.name: check.status for check in checks if check.name in required} == dict.fromkeys(required, "ok")
+
+
+def test_the_oldest_versions_are_those_that_are_installed_with_the_package(checkout: Path) -> None:
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest = dict(line.split(">=") for line in project["dependencies"])
+    assert {name: ".".join(map(str, version)) for name, version in software.OLDEST.items()} == {
+        name: oldest[name] for name in software.OLDEST
+    }
+    assert project["requires-python"] == f">={'.'.join(map(str, software.OLDEST_PYTHON))}"
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
