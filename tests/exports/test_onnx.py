@@ -188,7 +188,7 @@ def test_the_notes_say_what_it_takes() -> None:
         "calls it; resizing and cropping are outside the file",
     )
     (inside,) = format_named("onnx", with_preprocessing=True).notes(model)
-    assert "images are uint8 (N, 64, 64, 1), and are normalised inside;" in inside
+    assert "images are uint8 (N, 64, 64, 1), and are normalised inside: give it pixels as they are;" in inside
 
 
 def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:

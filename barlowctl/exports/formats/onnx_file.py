@@ -131,10 +131,10 @@ class OnnxFile(Silent):
         """What the file says of itself is read back by the tests; the features are compared elsewhere."""
 
     def notes(self, model: ExportedModel) -> tuple[str, ...]:
-        inside = "are normalised inside" if self.with_preprocessing else "are normalised by whoever calls it"
+        normalised = "inside: give it pixels as they are" if self.with_preprocessing else "by whoever calls it"
         return (
             f"ONNX opset {OPSET}, {self.precision}, a batch of any size: images are {self._images(model)}, and "
-            f"{inside}; resizing and cropping are outside the file",
+            f"are normalised {normalised}; resizing and cropping are outside the file",
         )
 
     def _images(self, model: ExportedModel) -> str:
