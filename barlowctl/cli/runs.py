@@ -60,7 +60,7 @@ def list_runs(json: options.Json = False, quiet: options.Quiet = False) -> None:
 @app.command("show", cls=Command, epilog="barlowctl runs show quickstart-20261125-101500")
 def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """One run: what it is, how far it is, its newest numbers and its curves."""
-    from barlowctl.runs import history
+    from barlowctl.runs import history, rundir
 
     console = Console(json=json, quiet=quiet)
     opened = history.read(history.find(run))
@@ -69,7 +69,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     keys = [key for key in _metrics(opened) if key in opened.last]
     rows += [(key, _reading(opened, key)) for key in keys]
     rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
-    rows += [("checkpoints", ", ".join(path.name for path in _checkpoints(opened)) or "none yet")]
+    rows += [("checkpoints", ", ".join(path.name for path in rundir.checkpoints_of(opened.path)) or "none yet")]
     console.table("", ("", "value"), rows)
     for key in ("loss", *opened.terms, "knn"):
         if points := opened.curve(key):
@@ -274,10 +274,6 @@ def _titles(runs: list[History]) -> dict[str, History]:
     """Runs by name; by path where names repeat."""
     names = [run.name for run in runs]
     return {run.name if names.count(run.name) == 1 else str(run.path): run for run in runs}
-
-
-def _checkpoints(run: History) -> list[Path]:
-    return sorted(path for path in (run.path / "checkpoints").glob("step-*") if path.is_dir())
 
 
 def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:

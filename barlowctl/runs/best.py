@@ -9,7 +9,7 @@ from typing import Any
 
 from barlowctl.criteria import CRITERIA, Criterion, best
 from barlowctl.runs.history import History
-from barlowctl.runs.rundir import checkpoint_of
+from barlowctl.runs.rundir import checkpoint_of, checkpoints_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Choice:
         state = self.weights or self.stored
         if state is None:
             return None
-        newest = max(state.parent.glob("step-*"), key=lambda path: (len(path.name), path.name))
-        return self.run.path if state.name == newest.name else state
+        return self.run.path if state == checkpoints_of(self.run.path)[-1] else state
 
     @property
     def start(self) -> str | None:

@@ -149,11 +149,20 @@ def checkpoint_of(run: Path, step: int) -> Path | None:
     return path if path.is_dir() else None
 
 
+def checkpoints_of(run: Path) -> list[Path]:
+    """A run's checkpoints, oldest first (step 100,000,000 has a longer name); empty where it has none."""
+    states = [path for path in (run / "checkpoints").glob("step-*") if _is_checkpoint(path)]
+    return sorted(states, key=lambda path: (len(path.name), path.name))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return bool(re.fullmatch(r"step-\d{8,}", path.name)) and path.parent.name == "checkpoints" and path.is_dir()
+
+
 def run_of_checkpoint(path: Path) -> Path | None:
     """The run that `RUN/checkpoints/step-00000123` is a state of; None: it is no such path."""
     run = path.parent.parent
-    is_state = re.fullmatch(r"step-\d{8,}", path.name) and path.parent.name == "checkpoints" and path.is_dir()
-    return run if is_state and is_run(run) else None
+    return run if _is_checkpoint(path) and is_run(run) else None
 
 
 def find_state(name: str | Path) -> Path:

@@ -48,6 +48,17 @@ def test_the_newest_finished_run_is_the_one_that_says_so(home: Path) -> None:
     assert rundir.newest_finished() == home / "first"
 
 
+def test_checkpoints_are_in_the_order_of_their_steps(home: Path) -> None:
+    assert rundir.checkpoints_of(home / "first") == []
+    names = ["step-00000005", "step-99999999", "step-100000000"]
+    for name in (*reversed(names), "step-00000010.part", "step-7"):
+        (home / "first" / "checkpoints" / name).mkdir(parents=True)
+    (home / "first" / "checkpoints" / "step-00000020").touch()
+    assert [path.name for path in rundir.checkpoints_of(home / "first")] == names
+    assert rundir.run_of_checkpoint(home / "first" / "checkpoints" / names[0]) == home / "first"
+    assert rundir.run_of_checkpoint(home / "first" / "checkpoints" / "step-7") is None
+
+
 def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path) -> None:
     assert rundir.find("first") == home / "first"
     make(tmp_path / "first")
