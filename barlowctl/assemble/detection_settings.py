@@ -16,6 +16,10 @@ from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, c
 from barlowctl.recipe.protocol import nearest_override
 
 MODEL_KEYS = tuple(field.name for field in fields(ModelSettings) if field.name != "recompute")
+EXAMPLES = {"tuple_type": "a list, e.g. [480, 512]", "too_short": "a list with at least one number"} | dict.fromkeys(
+    ("dataclass_type", "missing", "unexpected_keyword_argument"), "two numbers, e.g. {train = 2000, test = 1000}"
+)
+"""What is allowed where pydantic's words, by type of its problem, are about its own."""
 PROTOCOL_KEYS = tuple(name for name in DetectionProtocol.model_fields if name != "name")
 
 
@@ -79,19 +83,10 @@ def detection_settings(
     of_protocol = {key: value for key, value in values.items() if key not in MODEL_KEYS}
     try:
         protocol = changed(DETECTION_PROTOCOLS[task], of_protocol)
-        model = _model(of_model, recompute)
+        model = TypeAdapter(ModelSettings).validate_python({"recompute": recompute, **of_model})
     except ValidationError as error:
-        raise _refused(error, values) from None
+        raise _refused(error, values, overrides) from None
     return DetectionSettings(protocol, model, head, micro_batch)
-
-
-def _model(values: Mapping[str, Any], recompute: bool) -> ModelSettings:
-    model = TypeAdapter(ModelSettings).validate_python({"recompute": recompute, **values})
-    for key, value in values.items():
-        numbers = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if not numbers or any(isinstance(number, int | float) and number < 0 for number in numbers):
-            raise UserError(f"--set {key}={value}", allowed="numbers that are not negative", next=_without(key, value))
-    return model
 
 
 def _read(overrides: Sequence[str]) -> dict[str, Any]:
@@ -113,17 +108,16 @@ def _read(overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _refused(error: ValidationError, values: Mapping[str, Any]) -> UserError:
+def _refused(error: ValidationError, values: Mapping[str, Any], overrides: Sequence[str]) -> UserError:
     """A value that is not allowed, under the name that it was given by."""
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else "warmup_iterations"
     value = values.get(key, first.get("input"))
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    allowed = EXAMPLES.get(first["type"], message)
     if key in ("iterations", "batch_size"):
         flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
-        return UserError(f"{flag} is {value}", allowed=message, next=f"without {flag}")
-    return UserError(f"--set {key}={value}", allowed=message, next=_without(key, value))
-
-
-def _without(key: str, value: Any) -> str:
-    return shell.line("without", f"--set={key}={value}")
+        return UserError(f"{flag} is {value}", allowed=allowed, next=f"without {flag}")
+    typed = [text for text in overrides if text.partition("=")[0].strip() == key]
+    text = typed[-1] if typed else f"{key}={value}"
+    return UserError(f"--set {text}", allowed=allowed, next=shell.line("without", f"--set={text}"))

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 Head = Literal["c4", "fpn"]
+# What values may be, for who validates those that a person named.
+Count = Annotated[int, Field(ge=1)]
+Cells = Annotated[int, Field(ge=2)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Sides = Annotated[tuple[Annotated[float, Field(ge=1.0, le=1e6)], ...], Field(min_length=1)]
+Ratios = Annotated[tuple[Annotated[float, Field(ge=1e-3, le=1e3)], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class TrainTest:
     """A number that differs between training and testing."""
 
-    train: int
-    test: int
+    train: Count
+    test: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +48,22 @@ class ModelSettings:
         recompute: activations of body and head are computed again in the backward pass instead of being kept.
     """
 
-    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    anchors_per_image: int = 256
-    positive_anchors: float = 0.5
+    anchor_sizes: Sides = (32.0, 64.0, 128.0, 256.0, 512.0)
+    aspect_ratios: Ratios = (0.5, 1.0, 2.0)
+    anchors_per_image: Count = 256
+    positive_anchors: Share = 0.5
     before_nms: TrainTest | None = None
     proposals: TrainTest | None = None
-    proposal_nms: float = 0.7
-    rois_per_image: int = 512
-    foreground_rois: float = 0.25
-    pooled: int = 14
-    mask_channels: int = 256
-    box_features: int = 1024
+    proposal_nms: Share = 0.7
+    rois_per_image: Count = 512
+    foreground_rois: Share = 0.25
+    pooled: Cells = 14
+    mask_channels: Count = 256
+    box_features: Count = 1024
     extra_norm: bool = True
-    score: float = 0.05
-    nms: float = 0.5
-    detections: int = 100
+    score: Share = 0.05
+    nms: Share = 0.5
+    detections: Count = 100
     recompute: bool = False
 
     def of_head(self, head: Head) -> ModelSettings:

@@ -92,6 +92,21 @@ def test_devices_have_equally_many_images() -> None:
         ({"overrides": ["rois_per_image=-3"]}, "--set rois_per_image=-3", "without --set=rois_per_image=-3"),
         ({"overrides": ["proposals=7"]}, "--set proposals=7", "without --set=proposals=7"),
         ({"overrides": ["short_sides=[]"]}, "--set short_sides=[]", "without '--set=short_sides=[]'"),
+        *(
+            ({"overrides": [text]}, f"--set {text}", f"--set={text}")
+            for text in (
+                "rois_per_image=0",
+                "pooled=1",
+                "foreground_rois=2",
+                "score=nan",
+                "nms=1.5",
+                "detections=0",
+                "anchor_sizes=[]",
+                "aspect_ratios=[0]",
+                "before_nms={train=5}",
+                "proposals={train=0,test=9}",
+            )
+        ),
         ({"iterations": 5, "overrides": ["warmup_iterations=9"]}, "warmup_iterations=9", "--set=warmup_iterations=9"),
     ],
 )
@@ -101,3 +116,18 @@ def test_what_is_refused(options: dict[str, Any], message: str, next: str) -> No
     assert message in refused.value.message
     assert refused.value.next is not None
     assert next in refused.value.next
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("short_sides=big", "a list, e.g. [480, 512]"),
+        ("short_sides=[]", "a list with at least one number"),
+        ("proposals=7", "two numbers, e.g. {train = 2000, test = 1000}"),
+        ("before_nms={train=5}", "two numbers, e.g. {train = 2000, test = 1000}"),
+    ],
+)
+def test_what_is_allowed_is_said_as_it_is_typed(text: str, allowed: str) -> None:
+    with pytest.raises(UserError) as refused:
+        detection_settings("coco", overrides=[text])
+    assert (refused.value.message, refused.value.allowed) == (f"--set {text}", allowed)
