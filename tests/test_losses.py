@@ -52,6 +52,8 @@ def test_wrong_settings_and_too_few_views_are_refused() -> None:
         losses.BarlowTwins(criterion="cross-entropy", form="gram")
     with pytest.raises(TypeError, match="unexpected keyword argument 'lamdb'"):
         losses.BarlowTwins(lamdb=0.1)  # type: ignore[call-arg]
+    with pytest.raises(UserError, match="unknown form 'gramm', did you mean 'gram'"):
+        losses.VICReg(form="gramm")(*embeddings(2))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="of 1 view"):
         losses.BarlowTwins()(embeddings(1)[0])
     assert repr(losses.BarlowTwins(lambd=0.1)) == "BarlowTwins(scale=1.0, lambd=0.1)"

@@ -43,7 +43,8 @@ def build_method(
         backbone and heads, trainable, weights of the heads drawn by the recipe's seed.
 
     Raises:
-        UserError: a recipe that cannot be, or a backbone without one vector of features for each image.
+        UserError: a recipe that cannot be, or a backbone without one vector of features for each image, or of timm
+            with its classifier.
     """
     with as_a_command():
         chosen, context = open_recipe(recipe, overrides), Context(images=images, classes=classes)
@@ -52,6 +53,11 @@ def build_method(
         check_views(chosen)
         if not isinstance(getattr(backbone, "num_features", None), int):  # timm's have it
             cast(Any, backbone).num_features = _width(backbone, chosen)
+        elif getattr(backbone, "num_classes", 0) and hasattr(backbone, "reset_classifier"):
+            raise UserError(
+                f"the backbone ends in a classifier of {backbone.num_classes} classes",
+                allowed="one of features: timm.create_model(..., num_classes=0), or backbone.reset_classifier(0)",
+            )
         with own_generator(chosen.seed):
             return choose(chosen, backbone, context)
 

@@ -54,7 +54,7 @@ def export(
 ) -> ExportReport:
     """A run's backbone written for other libraries; or a checkpoint that the authors published (.pth) converted.
 
-    See `Run.export`; of the authors' file `out` must be named.
+    See `Run.export`. out: None: in the run; of an authors' file NAME.pth, NAME-FORMAT in the working directory.
     """
     if isinstance(run, str | PathLike) and Path(run).suffix == ".pth":
         with as_a_command():

@@ -85,16 +85,20 @@ def pretrain_events(
     """As `pretrain`, as an iterator over the events of the run, which trains in a thread of its own.
 
     `events.RunStarted` names the run first, `events.RunFinished` last. Leaving the loop stops the run after the step
-    in progress, and waits until its state is saved. A training waits for a reader who is 1000 events behind.
+    in progress, and waits until its state is saved; so does the end of the program. A training waits for a reader who
+    is 1000 events behind.
 
     Raises:
         UserError, RunDiverged: as `pretrain`, where the next event is asked for.
     """
     events: queue.Queue[Event | None] = queue.Queue(WAITING)
-    leaving, errors = threading.Event(), list[BaseException]()
+    left, errors = threading.Event(), list[BaseException]()
+
+    def leaving() -> bool:  # at its end the interpreter waits for threads before it closes a generator
+        return left.is_set() or not threading.main_thread().is_alive()
 
     def put(event: Event | None) -> None:
-        while not leaving.is_set():
+        while not leaving():
             try:
                 events.put(event, timeout=0.1)
             except queue.Full:
@@ -103,7 +107,7 @@ def pretrain_events(
 
     def work() -> None:
         try:
-            pretrain(recipe, on_event=put, stop=lambda: leaving.is_set() or (stop is not None and stop()), **options)
+            pretrain(recipe, on_event=put, stop=lambda: leaving() or (stop is not None and stop()), **options)
         except BaseException as error:
             errors.append(error)
         finally:
@@ -115,7 +119,7 @@ def pretrain_events(
         while (event := events.get()) is not None:
             yield event
     finally:
-        leaving.set()
+        left.set()
         thread.join()
     if errors:
         raise errors[0]

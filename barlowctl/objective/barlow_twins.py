@@ -176,19 +176,10 @@ def check_options(form: str, terms: str, normalization: str, criterion: str, tem
     Raises:
         UserError: an unknown option, or options that exclude one another.
     """
-    for name, value, kind in (
-        ("form", form, Form),
-        ("terms", terms, Terms),
-        ("normalization", normalization, Normalization),
-        ("criterion", criterion, Criterion),
-    ):
-        allowed = get_args(kind)
-        if value not in allowed:
-            raise UserError(
-                f"unknown {name} '{value}'{did_you_mean(str(value), allowed)}",
-                allowed=", ".join(allowed),
-                next=f"set objective.{name} to one of them",
-            )
+    check_option("form", form, get_args(Form))
+    check_option("terms", terms, get_args(Terms))
+    check_option("normalization", normalization, get_args(Normalization))
+    check_option("criterion", criterion, get_args(Criterion))
     if not temperature > 0.0:
         raise UserError(f"temperature is {temperature}, but must be positive", allowed="a number above 0")
     if criterion == "cross-entropy" and (form == "gram" or width == 1):
@@ -196,6 +187,20 @@ def check_options(form: str, terms: str, normalization: str, criterion: str, tem
         raise UserError(
             f"the cross-entropy criterion needs the primal form and at least 2 dimensions, but {reason}",
             next="use form 'auto' and a wider projector",
+        )
+
+
+def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that an option of a loss has not.
+
+    Raises:
+        UserError: it is not one of those allowed.
+    """
+    if value not in allowed:
+        raise UserError(
+            f"unknown {name} '{value}'{did_you_mean(str(value), allowed)}",
+            allowed=", ".join(allowed),
+            next=f"set objective.{name} to one of them",
         )
 
 

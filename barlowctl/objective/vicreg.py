@@ -19,14 +19,14 @@ the covariance by the nominal batch size minus one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.objective.barlow_twins import check_embeddings, choose_form
+from barlowctl.objective.barlow_twins import Form, check_embeddings, check_option, choose_form
 from barlowctl.objective.batch_statistics import center, full_precision, wide_dtype
 from barlowctl.objective.correlation import symmetric_gram
 
@@ -50,7 +50,7 @@ def vicreg_loss(
     invariance: float = 25.0,
     variance: float = 25.0,
     covariance: float = 1.0,
-    form: Literal["auto", "primal", "gram"] = "auto",
+    form: Form = "auto",
     ranks: Ranks = ALONE,
     shares: Sequence[int] | None = None,
 ) -> VICRegTerms:
@@ -67,8 +67,9 @@ def vicreg_loss(
         shares: how many rows each rank has; None: they ask one another.
 
     Raises:
-        UserError: fewer than two samples, or shapes that differ.
+        UserError: fewer than two samples, shapes that differ, or an unknown form.
     """
+    check_option("form", form, get_args(Form))
     check_embeddings(z1, z2, ranks)
     shares = ranks.shares(len(z1)) if shares is None else shares
     n, d = sum(shares), z1.shape[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,21 @@ def test_an_argument_that_there_is_not_is_refused(recipe: Path) -> None:
 def test_an_error_reaches_whoever_iterates(recipe: Path) -> None:
     with pytest.raises(barlowctl.UserError, match=r"train\.epochs"):
         list(barlowctl.pretrain_events(recipe, overrides={"train.epochs": -1}))
+
+
+def test_a_program_that_ends_does_not_wait_for_a_training_that_nobody_reads(checkout: Path) -> None:
+    script = """
+import barlowctl
+from barlowctl.api import training
+def endless(recipe, *, on_event, stop, **options):
+    number = 0
+    while not stop():
+        on_event(number)
+        number += 1
+    print("stopped")
+training.pretrain = endless
+stream = barlowctl.pretrain_events("quickstart")
+assert next(stream) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=checkout, timeout=120)
+    assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,23 @@ def test_a_traceback_says_what_is_allowed_and_what_to_do() -> None:
     with pytest.raises(barlowctl.UserError) as raised:
         barlowctl.pretrain("quickstart", data="nothing of that name")
     assert raised.value.__notes__[-1].startswith("next: on the command line: barlowctl data pack")
+
+
+def test_what_is_offered_is_listed_for_readers_for_checkers_and_for_imports(checkout: Path) -> None:
+    tree = ast.parse((checkout / "barlowctl" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    modules = {
+        name.name: node.module if node.module == "barlowctl" else str(node.module).removeprefix("barlowctl.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    own = {name for name, module in barlowctl._MODULES.items() if module.rpartition(".")[2] == name}
+    assert own == {"events", "losses", "methods"}
+    assert {name: modules[name] for name in modules.keys() - own} == {
+        name: module for name, module in barlowctl._MODULES.items() if name not in own
+    }
+    assert sorted(modules) == barlowctl.__all__ == sorted(barlowctl._MODULES)
 
 
 def test_importing_is_cheap_and_names_are_there(checkout: Path) -> None:
