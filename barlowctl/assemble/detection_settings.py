@@ -112,12 +112,11 @@ def _refused(error: ValidationError, values: Mapping[str, Any], overrides: Seque
     """A value that is not allowed, under the name that it was given by."""
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else "warmup_iterations"
-    value = values.get(key, first.get("input"))
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     allowed = EXAMPLES.get(first["type"], message)
-    if key in ("iterations", "batch_size"):
-        flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
-        return UserError(f"{flag} is {value}", allowed=allowed, next=f"without {flag}")
     typed = [text for text in overrides if text.partition("=")[0].strip() == key]
-    text = typed[-1] if typed else f"{key}={value}"
+    if not typed:
+        flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
+        return UserError(f"{flag} is {values[key]}", allowed=allowed, next=f"without {flag}")
+    text = typed[-1]  # it counts
     return UserError(f"--set {text}", allowed=allowed, next=shell.line("without", f"--set={text}"))

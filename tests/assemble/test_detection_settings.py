@@ -101,6 +101,7 @@ def test_devices_have_equally_many_images() -> None:
                 "score=nan",
                 "nms=1.5",
                 "detections=0",
+                "batch_size=0",
                 "anchor_sizes=[]",
                 "aspect_ratios=[0]",
                 "before_nms={train=5}",
