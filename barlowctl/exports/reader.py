@@ -52,16 +52,23 @@ def read_export(path: Path) -> ExportedModel:
             allowed=KINDS,
             next="put it into a hub folder: config.json with its timm 'architecture', and model.safetensors",
         )
-    preprocessing = Preprocessing(
-        resize=int(metadata["resize"]),
-        crop=int(metadata["input_size"]),
-        interpolation=interpolation_of(metadata["interpolation"]),
-        mean=tuple(json.loads(metadata["mean"])),
-        std=tuple(json.loads(metadata["std"])),
-        **_added({key: json.loads(metadata[key]) for key in ADDED_LATER if key in metadata}),
-    )
-    arguments = json.loads(metadata["timm_args"])
-    return _build(path, weights, metadata["architecture"], arguments, metadata["stem"], preprocessing, metadata)
+    try:
+        preprocessing = Preprocessing(
+            resize=int(metadata["resize"]),
+            crop=int(metadata["input_size"]),
+            interpolation=interpolation_of(metadata["interpolation"]),
+            mean=tuple(json.loads(metadata["mean"])),
+            std=tuple(json.loads(metadata["std"])),
+            **_added({key: json.loads(metadata[key]) for key in ADDED_LATER if key in metadata}),
+        )
+        arguments, stem = json.loads(metadata["timm_args"]), metadata["stem"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"the metadata of '{path}' are not those of an export: {one_line(error)}",
+            allowed=KINDS,
+            next="name a file that `barlowctl export` wrote",
+        ) from error
+    return _build(path, weights, metadata["architecture"], arguments, stem, preprocessing, metadata)
 
 
 def read_projector(path: Path) -> dict[str, Tensor] | None:
@@ -89,15 +96,15 @@ def _read_hub(path: Path) -> ExportedModel:
         weights = load_file(path / "model.safetensors")
         own = dict(config.get("barlowctl", {}))  # what we write beside timm's keys
         architecture = str(own.get("architecture", config["architecture"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        timm_config = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
+        preprocessing = replace(Preprocessing.of_timm(timm_config), **_added(own))
+        arguments = dict(config.get("model_args", {}))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"'{path}' is not a model folder: {one_line(error)}",
             allowed=KINDS,
             next="name a file that `barlowctl export` wrote",
         ) from error
-    timm_config = {**_timm_preprocessing(architecture), **config.get("pretrained_cfg", {})}
-    preprocessing = replace(Preprocessing.of_timm(timm_config), **_added(own))
-    arguments = dict(config.get("model_args", {}))
     if (taken := arguments.pop("in_chans", preprocessing.channels)) != preprocessing.channels:
         raise UserError(
             f"'{path / 'config.json'}' says that the network takes {taken} channels (in_chans), and has mean and std "

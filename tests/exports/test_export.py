@@ -15,7 +15,7 @@ import timm
 import torch
 import torchvision
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from barlowctl.errors import UserError
@@ -328,6 +328,24 @@ def test_metadata_says_where_the_weights_come_from(tmp_path: Path) -> None:
     assert metadata["recipe"] == "tiny"
     assert metadata["recipe_digest"] == "0123"
     assert metadata["barlowctl"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("resize", None), ("mean", "x"), ("mean", "5"), ("timm_args", None)])
+def test_metadata_that_are_not_an_exports_are_refused(tmp_path: Path, key: str, value: str | None) -> None:
+    path, model = tmp_path / "out.safetensors", exported(channels=[8, 8, 8, 8])
+    metadata = {name: text for name, text in model.metadata().items() if name != key}
+    save_file({"x": torch.zeros(1)}, path, metadata=metadata | ({key: value} if value else {}))
+    with pytest.raises(UserError, match=r"the metadata of '.*' are not those of an export"):
+        read_export(path)
+
+
+@pytest.mark.parametrize("changed", [[], {"pretrained_cfg": {"mean": 5}}, {"model_args": 3}, {"pretrained_cfg": 3}])
+def test_a_config_that_is_no_models_is_refused(tmp_path: Path, changed: Any) -> None:
+    export(exported(channels=[8, 8, 8, 8]), tmp_path / "folder", "hub")
+    config = tmp_path / "folder" / "config.json"
+    config.write_text(json.dumps(changed and {**json.loads(config.read_text()), **changed}))
+    with pytest.raises(UserError, match="is not a model folder"):
+        read_export(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("format", ["timm", "hub"])
