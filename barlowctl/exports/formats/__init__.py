@@ -79,8 +79,8 @@ class Format(Protocol):
         """What the user of these files should know, beside the images that the network expects."""
 
 
-_KINDS: tuple[type[Format], ...] = (TimmFile, TorchvisionFile, HubFolder, TransformersFolder, OnnxFile)
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in _KINDS}
+KINDS: tuple[type[Format], ...] = (TimmFile, TorchvisionFile, HubFolder, TransformersFolder, OnnxFile)
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in KINDS}
 """Every format by its name; the first is the default."""
 
 
