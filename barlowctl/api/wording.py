@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from barlowctl import compilers
 from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
@@ -44,7 +45,7 @@ def advice(line: str) -> str:
         return in_python(line)
     if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
         return f"barlowctl.pretrain(resume={words[3]!r})"
-    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "apt-get", "xcode-select"):
+    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "xcode-select", *compilers.INSTALLATIONS):
         return f"on the command line: {line}"
     if line.startswith("--"):
         return ", ".join(_arguments(words))

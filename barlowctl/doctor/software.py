@@ -104,7 +104,7 @@ def check_compiler() -> Check:
     if path := shutil.which(name):
         return Check("compiler", "ok", path)
     missing = f"no {name}" + (", which CXX names" if os.environ.get("CXX") else "")
-    return Check("compiler", "warn", missing, f"recipes with train.compile need one: `{compilers.installation()}`")
+    return Check("compiler", "warn", missing, f"recipes with train.compile need one: {compilers.installation()}")
 
 
 def check_optional(name: str, purpose: str) -> Check:

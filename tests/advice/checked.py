@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from barlowctl import compilers
 from barlowctl.cli import app
 from barlowctl.recipe import catalog, detection, protocol
 from barlowctl.recipe.objectives import METHODS
@@ -33,7 +34,7 @@ PROGRAMS = {
     "squeue",
     "tail",
     "tar",
-    "apt-get",
+    *compilers.INSTALLATIONS,
     "wandb",
     "env",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from barlowctl import compilers
 from barlowctl.assemble import machine
 from barlowctl.assemble.machine import (
     Runtime,
@@ -107,7 +109,29 @@ def test_a_compiler_that_is_named_and_not_there_is_not_answered_with_another(mon
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"no g\+\+$") as raised:
         check_compiler(torch.device("cpu"))
-    assert (raised.value.next or "").splitlines() == ["apt-get install g++", "--set train.compile=false"]
+    assert (raised.value.next or "").splitlines() == [
+        "install g++ with the package manager of this system",
+        "--set train.compile=false",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "advised"),
+    [
+        (["apt-get"], "apt-get install g++"),
+        (["dnf", "conda"], "dnf install gcc-c++"),
+        (["conda"], "conda install --channel conda-forge cxx-compiler"),
+    ],
+)
+def test_a_compiler_is_installed_with_what_the_system_has(
+    there: list[str], advised: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    for name in there:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compilers.installation() == advised
 
 
 def test_a_mac_without_a_compiler_is_not_sent_to_apt_get(monkeypatch: pytest.MonkeyPatch) -> None:
