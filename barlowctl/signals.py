@@ -43,6 +43,18 @@ def handled(handler: Callable[[int, FrameType | None], object], *, leaving: Cont
 
 
 @contextmanager
+def handlers_put_back() -> Iterator[None]:
+    """The block may install handlers and leave them (torchrun's agent does); after it they are as they were."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            if former is not None and signal.getsignal(number) is not former:  # None: not a handler of Python's
+                signal.signal(number, former)
+
+
+@contextmanager
 def noted() -> Iterator[Callable[[], bool]]:
     """Only note the signals in the block, whichever and how often; yields whether one has come."""
     received: list[int] = []

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -17,7 +18,7 @@ from torch.distributed.run import config_from_args, parse_args
 
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
-from barlowctl.signals import signals_to_handle
+from barlowctl.signals import handlers_put_back, signals_to_handle
 
 # What `torchrun --standalone` means.
 STANDALONE = (
@@ -40,26 +41,33 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     if (other := os.environ.get("PYTHON_EXEC", sys.executable)) != sys.executable:  # torchrun's variable
         raise UserError(f"PYTHON_EXEC is '{other}'; ranks run in {sys.executable}", next="unset PYTHON_EXEC")
     passed_on = ",".join(number.name for number in (*signals_to_handle(), signal.SIGQUIT))
-    config, command, command_arguments = config_from_args(
-        parse_args(
-            [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
-        )
-    )
+    torchrun = [*STANDALONE, "--signals-to-handle", passed_on, "--nproc-per-node", str(count), *COMMAND, *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[EXIT_CODES_FOLDER] = folder
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; `--threads` is what counts
-        logging.disable(logging.CRITICAL)  # the ranks say what went wrong
         otherwise = EXIT_RANK_LOST
         try:
-            elastic_launch(config, command)(*command_arguments)
+            with handlers_put_back(), _surroundings(folder):
+                config, command, command_arguments = config_from_args(parse_args(torchrun))
+                elastic_launch(config, command)(*command_arguments)
             return 0
         except ChildFailedError:
             pass
         except SignalException as signaled:
             otherwise = 128 + signaled.sigval  # as a shell says it: before training began there is no state to save
-        finally:
-            logging.disable(logging.NOTSET)
-            del os.environ[EXIT_CODES_FOLDER]
         codes = [int(file.read_text() or otherwise) for file in sorted(Path(folder).iterdir())]
     own = [code for code in codes if code not in (0, EXIT_RANK_LOST)]  # not only because another one was lost
     return own[0] if own else otherwise
+
+
+@contextmanager
+def _surroundings(folder: str) -> Iterator[None]:
+    """What the ranks find in their environment; this process has its own again after the block."""
+    before = dict(os.environ)
+    os.environ[EXIT_CODES_FOLDER] = folder
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; `--threads` is what counts
+    logging.disable(logging.CRITICAL)  # the ranks say what went wrong
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        os.environ.clear()
+        os.environ.update(before)
