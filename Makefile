@@ -4,7 +4,7 @@ BIN := .venv/bin
 BARLOWCTL := PYTHONUNBUFFERED=1 $(BIN)/barlowctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs release-check clean
+.PHONY: help setup data quickstart study study-plan study-methods study-colour study-adaptation study-recipes colour-tiles test test-slow gpu-wheels gpu-check lint format docs docs-site release-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,9 +98,16 @@ format: setup ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: setup ## docs/cli.md from the commands' own help, the tree of docs/architecture.md
+docs: setup ## docs/cli.md from the commands' own help, docs/recipe.md from the schema, the tree of docs/architecture.md
 	$(BIN)/python docs/generate_cli_reference.py
+	$(BIN)/python docs/generate_recipe_reference.py
 	$(BIN)/python docs/generate_tree.py
+
+docs-site: setup ## the documentation as a site, into build/site; works without a network, and from a folder
+	@$(BIN)/python -c 'import furo, myst_nb, sphinx' 2>/dev/null || $(BIN)/python -m pip \
+		--disable-pip-version-check install -q -c .ci/constraints.txt --no-build-isolation --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/site-doctrees docs build/site
+	@echo "build/site/index.html"
 
 release-check: setup ## before the tag: version, changelog, wheel and source distribution; writes nothing here
 	@$(BIN)/python .ci/release.py --untagged

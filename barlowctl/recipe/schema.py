@@ -40,7 +40,7 @@ from barlowctl.recipe.views import View, Views
 class Optimizer(Section):
     """Learning rates are per 256 images: the peak is lr x batch_size / 256."""
 
-    name: Literal["lars", "sgd", "adamw", "muon"] = "lars"
+    name: Literal["lars", "sgd", "adamw", "muon"] = Field("lars", description="which optimizer")
     lr: Positive = Field(0.2, description="of weights, per 256 images")
     lr_biases: Positive = Field(0.0048, description="of biases and norm parameters, per 256 images")
     momentum: Decay = Field(0.9, description="LARS, SGD and Muon")
@@ -113,7 +113,7 @@ class Train(Section):
     freeze_backbone_epochs: EpochsWithin = Field(
         0.0, description="at the beginning the whole backbone stays as it is, while the heads learn"
     )
-    channels_last: bool = True
+    channels_last: bool = Field(True, description="images and filters lie in memory with their channels last")
     cpu_threads: CountOrZero = Field(
         0, description="threads of the mathematics on a CPU, which bit-identical results depend on; 0: the cores"
     )
@@ -138,8 +138,8 @@ class Train(Section):
     activation_checkpointing: bool = Field(
         False, description="compute the backbone's activations again in the backward pass instead of keeping them"
     )
-    log_every_steps: Count = 10
-    checkpoint_every_epochs: Count = 1
+    log_every_steps: Count = Field(10, description="steps from one record of metrics.jsonl to the next")
+    checkpoint_every_epochs: Count = Field(1, description="epochs from one checkpoint to the next")
     checkpoint_every_steps: CountOrZero = Field(0, description="also within an epoch; 0: at its end only")
     keep_checkpoints: Count = Field(2, description="the newest ones")
     keep_best: criteria.OrOff = Field(
@@ -148,7 +148,7 @@ class Train(Section):
     stop: criteria.OrOff = Field(
         "off", description="the measure that ends the run when it has not improved for stop_after online evaluations"
     )
-    stop_after: Count = 5
+    stop_after: Count = Field(5, description="online evaluations, see stop")
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Train:
@@ -194,9 +194,11 @@ class Measuring(Section):
 class Recipe(Section):
     """A complete run."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    name: Annotated[
+        str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100, description="what its runs are called")
+    ]
+    description: str = Field("", description="a line for `barlowctl recipes list`")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="of every random number of the run")
     data: Data
     views: Views = Views()
     model: Model = Model()

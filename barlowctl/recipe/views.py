@@ -102,7 +102,7 @@ class Views(Section):
     """The distorted views of each image: two, and small ones or patches beside them where there are any."""
 
     size: Side = Field(224, description="side of the first two views, in pixels")
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear"] = Field("bicubic", description="how crops are resized, antialiased")
     mean: tuple[Mean, ...] = Field(IMAGENET.mean, description="per channel, of pixels in [0, 1]")
     std: tuple[Divisor, ...] = Field(IMAGENET.std, description="per channel, of pixels in [0, 1]")
     first: View = View()

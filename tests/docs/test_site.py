@@ -1,0 +1,95 @@
+"""The pages as a site: every page is in the navigation, links lead somewhere, nothing comes from another host."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DOCS = CHECKOUT / "docs"
+PAGES = sorted(page.relative_to(DOCS).with_suffix("") for kind in ("md", "ipynb") for page in DOCS.rglob(f"*.{kind}"))
+MARKDOWN = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md"), *(CHECKOUT / ".github").rglob("*.md")])
+FENCED = re.compile(r"^( *)(```+|~~~+).*?^\1\2 *$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
+
+
+def listed() -> list[Path]:
+    """The pages of the navigation, in its order."""
+    names = []
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL):
+        for line in (line for line in block.splitlines() if line and not line.startswith(":")):
+            pages = [page for page in PAGES if page.match(line)] if "*" in line else [Path(line)]
+            assert pages, f"docs/index.md: {line} names no page"
+            names += pages
+    return names
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings, of `#` in a link."""
+    headings = re.findall(r"^#+ +(.+?) *$", FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "") for heading in headings]
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain]
+    counts = Counter(slugs)
+    return {slug if n == 0 else f"{slug}-{n}" for slug in counts for n in range(counts[slug])}
+
+
+def dead(page: Path) -> Iterator[str]:
+    """Links of a page that lead to no file, or to no heading of one."""
+    text = re.sub(r"`[^`\n]+`", "", FENCED.sub("", page.read_text(encoding="utf-8")))
+    for target in LINK.findall(text):
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            yield target
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    assert Counter(listed()) == Counter(page for page in PAGES if page != Path("index"))
+    assert len(PAGES) > 25
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert list(dead(page)) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A `b`, c\n[a](#a-b-c) [b](#b) [c](page.md#a-b-c) [d](page.md#d) [e](e.md) [f](https://f.org)\n")
+    assert list(dead(page)) == ["#b", "page.md#d", "e.md"]
+
+
+ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+FETCHED = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host(tmp_path: Path) -> None:
+    for package in ("sphinx", "furo", "myst_nb"):
+        pytest.importorskip(package, reason="pip install '.[docs]' brings what builds the site")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
+    done = subprocess.run([*command, str(DOCS), str(site)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [page for page in PAGES if not (site / page).with_suffix(".html").is_file()] == []
+    built = "".join(file.read_text(encoding="utf-8") for file in site.rglob("*.html"))
+    assert ELSEWHERE.findall(built) == []
+    assert FETCHED.findall("".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))) == []
+    reference = (site / "api.html").read_text(encoding="utf-8")
+    assert 'id="barlowctl.pretrain"' in reference
+    assert "Raises" in reference
+
+
+def test_what_comes_from_another_host_is_seen() -> None:
+    page = '<link rel="x" href="https://fonts.org/f.css"><img src=//c.org/a.png><a href="//x.org"><img src="a.png">'
+    assert ELSEWHERE.findall(page) == ["https://fonts.org/f.css", "//c.org/a.png"]
+    assert FETCHED.findall('@import "https://a.org/b.css"; a { background: url(c.png) url(https://d.org/e) }') == [
+        "https://a.org/b.css",
+        "https://d.org/e",
+    ]
