@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from barlowctl import losses, methods
     from barlowctl.api.building import build_method
-    from barlowctl.api.functions import export, features, load, open_network, probe
-    from barlowctl.api.network import Network, Run
+    from barlowctl.api.functions import export, export_all, features, load, open_network, probe
+    from barlowctl.api.network import Network
+    from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
     from barlowctl.errors import RunDiverged, RunStopped, UserError
     from barlowctl.eval.embeddings import Embeddings
-    from barlowctl.exports import ExportReport
+    from barlowctl.exports import ExportedFolder, ExportReport
     from barlowctl.measure.measurement import Probed
     from barlowctl.train import events
 
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Embeddings",
     "ExportReport",
+    "ExportedFolder",
     "Network",
     "Probed",
     "Run",
@@ -37,6 +39,7 @@ __all__ = [
     "build_method",
     "events",
     "export",
+    "export_all",
     "features",
     "load",
     "losses",
@@ -50,15 +53,17 @@ __all__ = [
 _MODULES = {
     "Embeddings": "eval.embeddings",
     "ExportReport": "exports",
+    "ExportedFolder": "exports",
     "Network": "api.network",
     "Probed": "measure.measurement",
-    "Run": "api.network",
+    "Run": "api.run",
     "RunDiverged": "errors",
     "RunStopped": "errors",
     "UserError": "errors",
     "build_method": "api.building",
     "events": "train.events",
     "export": "api.functions",
+    "export_all": "api.functions",
     "features": "api.functions",
     "load": "api.functions",
     "losses": "losses",

@@ -6,12 +6,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
-from barlowctl.api.network import Network, Run
+from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Showing
 from barlowctl.api.process import as_a_command
+from barlowctl.api.run import Run
 from barlowctl.eval.embeddings import Embeddings
-from barlowctl.exports import ExportReport, read_official
+from barlowctl.exports import ExportedFolder, ExportReport, read_official
 from barlowctl.exports import export as write_export
+from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
 from barlowctl.runs import rundir
@@ -62,6 +64,25 @@ def export(
             return write_export(read_official(Path(run)), target, format, with_projector=with_projector, **options)
     opened = run if isinstance(run, Run) else load(run)
     return opened.export(format, out, with_projector=with_projector, **options)
+
+
+def export_all(
+    run: str | PathLike[str] | Run | None = None,
+    out: str | PathLike[str] | None = None,
+    *,
+    with_projector: bool = False,
+    **options: Unpack[FormatOptions],
+) -> ExportedFolder:
+    """A run's backbone in every format that holds it, in one folder; or a checkpoint that the authors published (.pth).
+
+    See `Run.export_all`. out: None: in the run; of an authors' file NAME.pth, NAME-all in the working directory.
+    """
+    if isinstance(run, str | PathLike) and (file := Path(run)).suffix == ".pth":
+        with as_a_command():
+            folder = Path(out) if out is not None else Path(f"{file.stem}-all")
+            return write_all(read_official(file), folder, file.stem, with_projector=with_projector, **options)
+    opened = run if isinstance(run, Run) else load(run)
+    return opened.export_all(out, with_projector=with_projector, **options)
 
 
 def _opened(network: Named) -> Network:

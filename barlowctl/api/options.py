@@ -11,7 +11,7 @@ from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.train.events import Event
 
 if TYPE_CHECKING:
-    from barlowctl.api.network import Run
+    from barlowctl.api.run import Run
 
 
 class Machine(TypedDict, total=False):

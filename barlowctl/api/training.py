@@ -10,11 +10,12 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
-from barlowctl.api.network import OnEvent, Run
+from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
 from barlowctl.api.pictures import folder_of
 from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import RecipeLike, open_recipe
+from barlowctl.api.run import Run
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.published import named_from_anywhere
 from barlowctl.assemble.resumed import run_to_resume

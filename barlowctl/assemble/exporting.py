@@ -39,15 +39,28 @@ def model_of(run: FinishedRun) -> ExportedModel:
     )
 
 
+def name_of(state: Path) -> str:
+    """What the exports of a run, or of one of its checkpoints, are called after: RUN, or RUN-step-00000123."""
+    run = rundir.run_of_checkpoint(state)
+    return state.resolve().name if run is None else f"{run.resolve().name}-{state.name}"
+
+
 def default_target(state: Path, format: str) -> Path:
     """Where the export of a run, or of one of its checkpoints, goes: into the run, under a name of its own.
 
     Raises:
         UserError: no format has this name.
     """
-    run = rundir.run_of_checkpoint(state) or state
-    name = run.resolve().name if run == state else f"{run.resolve().name}-{state.name}"
-    return run / f"{name}-{format}{format_named(format).suffix}"
+    return _run_of(state) / f"{name_of(state)}-{format}{format_named(format).suffix}"
+
+
+def default_folder(state: Path) -> Path:
+    """Where all formats go together: into the run too."""
+    return _run_of(state) / f"{name_of(state)}-all"
+
+
+def _run_of(state: Path) -> Path:
+    return rundir.run_of_checkpoint(state) or state
 
 
 def best_state(run: Path) -> tuple[Choice, Path]:

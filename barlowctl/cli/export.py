@@ -27,9 +27,11 @@ EPILOG = examples(
     "barlowctl export runs/NAME --format hub --out my-model",
     "barlowctl export runs/NAME --format onnx --with-preprocessing",
     "barlowctl export runs/NAME --best",
+    "barlowctl export runs/NAME --all --out my-model",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
 WEIGHTS, FORMAT = "Weights", "Format"  # panels of the help
+DEFAULT = next(iter(FORMATS))
 FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
 
@@ -49,7 +51,18 @@ def export(
             rich_help_panel=WEIGHTS,
         ),
     ] = False,
-    format: Annotated[Format, typer.Option("--format", "-f", help=f"{FORMAT_HELP}.", rich_help_panel=FORMAT)] = "timm",
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help=f"{FORMAT_HELP}. Default: {DEFAULT}.", rich_help_panel=FORMAT),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every format that holds the network, in one folder; says of the others why they do not.",
+            rich_help_panel=FORMAT,
+        ),
+    ] = False,
     out: Annotated[Path | None, options.out("File (or folder) to write, new. Default: in the run.")] = None,
     with_projector: Annotated[
         bool, typer.Option("--with-projector", help="Write the projector's weights too.", rich_help_panel=WEIGHTS)
@@ -95,8 +108,10 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
-    from barlowctl.assemble.exporting import default_target
+    from barlowctl.assemble.exporting import default_folder, default_target, name_of
+    from barlowctl.cli.export_result import show_export, show_folder
     from barlowctl.exports import export as write
+    from barlowctl.exports import export_all
     from barlowctl.runs import rundir
 
     launcher.refuse_several("export")
@@ -105,42 +120,28 @@ def export(
         raise UserError("a run and --from-official exclude each other", next="without --from-official")
     if best and from_official is not None:
         raise UserError("--best is of a run, and --from-official of a file", next="without --best")
+    if every and format is not None:
+        raise UserError(f"--all writes every format, and --format {format} one of them", next="without --format")
+    format = format or DEFAULT
     if from_official is not None:
         from barlowctl.exports import read_official
 
-        model = read_official(from_official)
-        target = Path(f"{from_official.stem}-{format}{FORMATS[format].suffix}")
+        model, name = read_official(from_official), from_official.stem
+        target = Path(f"{name}-all" if every else f"{name}-{format}{FORMATS[format].suffix}")
     else:
         state = options.newest_finished(console) if run is None else rundir.find_state(run)
         state = _best_of(state, console) if best else state
-        model, target = _model_of(state, console), default_target(state, format)
+        model, name = _model_of(state, console), name_of(state)
+        target = default_folder(state) if every else default_target(state, format)
     of_format: FormatOptions = {
         "zero_classifier": zero_classifier,
         "with_preprocessing": with_preprocessing,
         "precision": precision,
     }
-    report = write(model, out or target, format, with_projector=with_projector, **of_format)
-    for note in report.notes:
-        console.say(f"note: {note}")
-    console.say(
-        f"exported to {report.path} (format {report.format}); loaded back by its library, largest difference "
-        f"of features {report.max_abs_diff:.2g}"
-    )
-    console.say("load it in Python with:")
-    console.paste(report.python_line)
-    if report.fine_tuning_line:  # a comment: whatever follows the heading can be pasted as a whole
-        console.paste(f"# to fine-tune it on 10 classes: {report.fine_tuning_line}")
-    console.result(
-        {
-            "path": str(report.path),
-            "format": report.format,
-            "max_abs_diff": report.max_abs_diff,
-            "python": report.python_line,
-            "fine_tuning": report.fine_tuning_line,
-            "files": [str(file) for file in report.files],
-            "notes": list(report.notes),
-        }
-    )
+    if every:
+        show_folder(console, export_all(model, out or target, name, with_projector=with_projector, **of_format))
+    else:
+        show_export(console, write(model, out or target, format, with_projector=with_projector, **of_format))
 
 
 def _best_of(run: Path, console: Console) -> Path:

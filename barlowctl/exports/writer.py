@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,6 +18,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.exports.exported import ExportedModel, ExportReport
 from barlowctl.exports.formats import Format, format_named
+from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.weights import state_dict
 from barlowctl.files import atomic_write
@@ -58,31 +62,51 @@ def export(
     chosen.check(model)
     path = _checked_path(Path(path), chosen, overwrite)
     projector_path = _checked_projector_path(model, path, chosen, overwrite) if with_projector else None
+    with written_whole(path, overwrite=overwrite) as temporary:
+        report = write_compared(model, chosen, temporary, path)
+        if projector_path is not None and chosen.suffix:
+            with atomic_write(projector_path, new=not overwrite) as beside:
+                write_projector(model, beside)
+        elif projector_path is not None:
+            write_projector(model, temporary / projector_path.name)
+    return report if projector_path is None else replace(report, files=(*report.files, projector_path))
+
+
+@contextmanager
+def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """`atomic_write`, in a folder that is made where it is not there.
+
+    Raises:
+        UserError: the disk refuses; nothing is left behind.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, new=not overwrite) as temporary:
-            written = chosen.write(model, temporary)
-            files = [path / file.relative_to(temporary) for file in written]
-            difference, fine_tuning = _verify(model, temporary, chosen)
-            if projector_path is not None and chosen.suffix:
-                with atomic_write(projector_path, new=not overwrite) as beside:
-                    _write_projector(model, beside)
-            elif projector_path is not None:
-                _write_projector(model, temporary / projector_path.name)
-            files += [projector_path] if projector_path is not None else []
+            yield temporary
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"the export could not be written to {path}: {error}",
             next="free space or choose another --out",
         ) from error
+
+
+def write_compared(model: ExportedModel, format: Format, temporary: Path, path: Path) -> ExportReport:
+    """Write the files of a format under a temporary name, load them back and compare; the report says `path`.
+
+    Raises:
+        Misfit: the format cannot hold the model after all. UserError: the model is at fault.
+        OSError, SafetensorError: the disk is.
+    """
+    written = format.write(model, temporary)
+    difference, fine_tuning = _verify(model, temporary, format)
     return ExportReport(
         path,
-        chosen.name,
+        format.name,
         difference,
-        chosen.load_lines(model, path),
+        format.load_lines(model, path),
         fine_tuning,
-        tuple(files),
-        (f"images it expects: {model.preprocessing}", *chosen.notes(model)),
+        tuple(path / file.relative_to(temporary) for file in written),
+        (f"images it expects: {model.preprocessing}", *format.notes(model)),
     )
 
 
@@ -109,26 +133,37 @@ def _checked_path(path: Path, format: Format, overwrite: bool) -> Path:
     elif path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
         raise UserError(f"{path} is not empty and not an export", next="choose another folder")
     if path.exists() and not overwrite:
-        raise _taken(path)
+        raise taken(path)
     check_folder(path.parent, named=path)
     return path
 
 
 def _checked_projector_path(model: ExportedModel, path: Path, format: Format, overwrite: bool) -> Path:
-    if model.projector is None:
-        raise UserError("there is no projector to export with the backbone", next="without --with-projector")
-    projector_path = _projector_path(path, format)
+    check_projector(model)
+    projector_path = projector_of(path, format.suffix)
     if projector_path.exists() and not overwrite:
-        raise _taken(projector_path)
+        raise taken(projector_path)
     return projector_path
 
 
-def _taken(path: Path) -> UserError:
+def check_projector(model: ExportedModel) -> None:
+    """Refuse to export a projector where there is none.
+
+    Raises:
+        UserError: there is none.
+    """
+    if model.projector is None:
+        raise UserError("there is no projector to export with the backbone", next="without --with-projector")
+
+
+def taken(path: Path) -> UserError:
+    """There is something where an export is to be."""
     return UserError(f"{path} exists", next=shell.line("--out", free(path)))
 
 
-def _projector_path(path: Path, format: Format) -> Path:
-    return path.with_suffix(".projector.safetensors") if format.suffix else path / "projector.safetensors"
+def projector_of(path: Path, suffix: str) -> Path:
+    """Where the projector of an export at `path` is, as `reader.read_projector` looks for it; suffix: its format's."""
+    return path.with_suffix(".projector.safetensors") if suffix else path / "projector.safetensors"
 
 
 def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
@@ -153,7 +188,7 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
         features = format.features(model, loaded, pixels)
     difference = _max_abs_diff(expected, features)
     if not difference <= format.tolerance * max(1.0, float(expected.abs().max())):  # also false for NaN
-        raise UserError(
+        raise Misfit(
             f"loaded back by format '{format.name}', {model.architecture} with arguments {dict(model.timm_args)} "
             f"gives other features than the run's: they differ by up to {difference:g}; nothing was written",
             next="--format timm" if format.name != "timm" else "barlowctl doctor",
@@ -182,7 +217,12 @@ def _max_abs_diff(expected: Tensor, features: Tensor) -> float:
     return float((expected - features).abs().max())
 
 
-def _write_projector(model: ExportedModel, path: Path) -> None:
+def write_projector(model: ExportedModel, path: Path) -> None:
+    """Write the projector's weights, and read them back.
+
+    Raises:
+        UserError: they read back as others.
+    """
     assert model.projector is not None
     weights = state_dict(model.projector)
     save_file(weights, path, metadata={**model.metadata(), "part": "projector"})

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 import barlowctl
 from barlowctl import Probed, events
-from barlowctl.api.network import Network, Run
+from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Showing
+from barlowctl.api.run import Run
 from barlowctl.cli.app import run as command
 
 
@@ -188,6 +189,21 @@ def test_an_export_is_the_commands_and_can_be_opened(
     with pytest.raises(barlowctl.UserError, match="exists"):
         opened.export(out=file)
     assert barlowctl.export(trained).path.parent == trained
+
+
+def test_all_formats_are_the_single_ones(
+    opened: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("barlowctl.exports.formats.onnx_file.PACKAGES", ("a_package_that_nobody_has",))
+    folder = opened.export_all(tmp_path / "all")
+    assert {"torchvision", "onnx"} <= folder.left_out.keys()
+    paths = [report.path for report in folder.reports][:2]
+    assert paths == [folder.path / f"{trained.name}-timm.safetensors", folder.path / f"{trained.name}-hub"]
+    weights, same = load_file(paths[0]), load_file(opened.export("timm", tmp_path / "single.safetensors").path)
+    assert weights.keys() == same.keys()
+    assert all(torch.equal(weights[key], same[key]) for key in weights)
+    with pytest.raises(barlowctl.UserError, match="all exists"):
+        barlowctl.export_all(trained, tmp_path / "all")
 
 
 def test_the_newest_run_is_taken_where_none_is_named(

@@ -17,7 +17,7 @@ import torch
 
 import barlowctl
 from barlowctl import events
-from barlowctl.api.network import Run
+from barlowctl.api.run import Run
 from barlowctl.cli.app import run as command
 
 TIMES = {"images_per_second", "data_wait", "cpu_seconds", "wall_seconds", "finished", "run"}

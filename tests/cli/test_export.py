@@ -57,6 +57,30 @@ def test_a_graph_for_onnx_runtime(recipe: Path, tmp_path: Path, trained: Path, c
     assert (facts["run"], facts["precision"]) == (trained.name, "fp16")
 
 
+def test_all_formats_go_into_one_folder_and_the_others_say_why(
+    recipe: Path, tmp_path: Path, trained: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("barlowctl.exports.formats.onnx_file.PACKAGES", ("a_package_that_nobody_has",))
+    assert barlowctl(["export", str(trained), "--all", "--out", "all", "--json"]) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["path"] == "all"
+    assert [entry["format"] for entry in result["formats"]][:2] == ["timm", "hub"]
+    assert "no model with the keys of 'resnet10t'" in result["left_out"]["torchvision"]
+    assert "not installed: a_package_that_nobody_has" in result["left_out"]["onnx"]
+    assert "  onnx: not written: format 'onnx' needs the packages" in output.err
+    assert {Path(file).parts[0] for entry in result["formats"] for file in entry["files"]} == {"all"}
+    images = torch.rand(3, 1, 16, 16)
+    features = []
+    for entry in result["formats"][:2]:
+        loaded: dict[str, Any] = {}
+        exec(entry["python"], loaded)
+        features.append(loaded["model"](images))
+    torch.testing.assert_close(*features)
+    assert barlowctl(["export", str(trained), "--all", "--out", "all"]) == 2
+    assert "next: barlowctl export" in capsys.readouterr().err
+
+
 def test_the_projector_comes_along_when_asked_for(
     recipe: Path, tmp_path: Path, trained: Path, capsys: Captured
 ) -> None:
@@ -77,6 +101,7 @@ def test_the_projector_comes_along_when_asked_for(
         (["--precision", "fp16"], "--precision with --format onnx"),
         (["--format", "hub", "--with-preprocessing"], "--with-preprocessing with --format onnx"),
         (["--from-official", "x.pth"], "exclude each other"),
+        (["--all", "--format", "hub"], "--all writes every format"),
     ],
 )
 def test_bad_input_is_refused(

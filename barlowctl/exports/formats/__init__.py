@@ -48,7 +48,7 @@ class Format(Protocol):
         """Refuse a model that the format cannot express.
 
         Raises:
-            UserError: naming the reason, and a format that can.
+            Misfit: naming the reason, and a format that can.
         """
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
@@ -102,6 +102,12 @@ def format_named(name: str, **options: Unpack[FormatOptions]) -> Format:
                 next=f"without {option.flag}",
             )
     return FORMATS[name](**named)
+
+
+def every_format(**options: Unpack[FormatOptions]) -> tuple[Format, ...]:
+    """All formats, each with those of the options that it has."""
+    named = chosen(options)
+    return tuple(kind(**{key: named[key] for key in named.keys() & _options_of(kind)}) for kind in KINDS)
 
 
 def _options_of(kind: type[Format]) -> set[str]:

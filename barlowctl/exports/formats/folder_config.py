@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import barlowctl
-from barlowctl.errors import UserError
+from barlowctl.exports.formats.misfit import Misfit
 
 if TYPE_CHECKING:
     from barlowctl.exports.exported import ExportedModel
@@ -69,7 +69,7 @@ def check_data_config(data_config: Mapping[str, Any], preprocessing: Preprocessi
     """A library's reading of config.json must be the preprocessing that the run was evaluated with.
 
     Raises:
-        UserError: it is another one.
+        Misfit: it is another one.
     """
     expected = {
         "input_size": (preprocessing.channels, preprocessing.crop, preprocessing.crop),
@@ -81,7 +81,7 @@ def check_data_config(data_config: Mapping[str, Any], preprocessing: Preprocessi
     for key, value in expected.items():
         read = tuple(data_config[key]) if isinstance(value, tuple) else data_config[key]
         if read != value:
-            raise UserError(
+            raise Misfit(
                 f"{library} reads {key} = {read} from config.json, written was {value}; nothing was written",
                 next="--format timm",
             )

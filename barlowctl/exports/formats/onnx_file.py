@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barlowctl.errors import UserError
+from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import Precision
 from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.tolerance import HALF_PRECISION, OTHER_KERNELS
@@ -55,14 +56,14 @@ class OnnxFile(Silent):
         if self.precision not in _BYTES:
             raise UserError(f"unknown precision '{self.precision}' of an export", allowed=", ".join(_BYTES))
         if missing := [name for name in PACKAGES if util.find_spec(name) is None]:
-            raise UserError(
+            raise Misfit(
                 f"format 'onnx' needs the packages {', '.join(PACKAGES)}; not installed: {', '.join(missing)}",
                 next="pip install 'barlowctl[onnx]'",
             )
         numbers = sum(value.numel() for value in model.backbone.state_dict().values())
         if numbers * _BYTES[self.precision] > LARGEST:
             fits = self.precision == "fp32" and numbers * _BYTES["fp16"] <= LARGEST
-            raise UserError(
+            raise Misfit(
                 f"an ONNX file holds 2 GiB, and the weights of {model.architecture} in {self.precision} are "
                 f"{numbers * _BYTES[self.precision] / 2**30:.1f} GiB",
                 next="--precision fp16" if fits else _INSTEAD,
@@ -89,7 +90,7 @@ class OnnxFile(Silent):
                 verbose=False,
             )
         except OnnxExporterError as error:
-            raise UserError(
+            raise Misfit(
                 f"torch cannot write {model.architecture} as ONNX: {one_line(error)}", next=_INSTEAD
             ) from error
         assert program is not None
@@ -116,7 +117,7 @@ class OnnxFile(Silent):
         images = pixels if self.with_preprocessing else model.input_of(pixels)
         features = torch.from_numpy(loaded(images.numpy()))
         if self.precision == "fp16" and not features.isfinite().all():
-            raise UserError(
+            raise Misfit(
                 f"in fp16 {model.architecture} computes numbers above 65504, the largest there is: its features "
                 "are not finite; nothing was written",
                 next="--precision fp32",

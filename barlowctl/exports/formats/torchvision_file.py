@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from barlowctl.errors import UserError
+from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.torch_module import TorchModule
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ class TorchvisionFile(TorchModule):
         from barlowctl.exports.keys import describe_difference
 
         if model.stem != "default":
-            raise UserError(
+            raise Misfit(
                 f"the stem {model.stem!r} is not torchvision's: its models begin with a 7x7 convolution and a max-pool",
                 next=_INSTEAD,
             )
         network = network_of(model)
         if (channels := model.preprocessing.channels) != 3:
-            raise UserError(f"torchvision's models take 3 channels and this one takes {channels}", next=_INSTEAD)
+            raise Misfit(f"torchvision's models take 3 channels and this one takes {channels}", next=_INSTEAD)
         if difference := describe_difference(network.backbone_state(), network.weights(model)):
-            raise UserError(
+            raise Misfit(
                 f"the backbone, built with {dict(model.timm_args)}, does not fit torchvision's {model.architecture}: "
                 f"it {difference}",
                 next=_INSTEAD,

@@ -13,8 +13,8 @@ from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from barlowctl.errors import UserError
 from barlowctl.exports.exported import ExportedModel
+from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.torchvision_keys import CONVNEXT, VISION_TRANSFORMER, Names, to_torchvision
 from barlowctl.exports.weights import state_dict
 
@@ -74,7 +74,7 @@ def network_of(model: ExportedModel) -> TorchvisionNetwork:
     """The network of torchvision's that computes the model's features.
 
     Raises:
-        UserError: there is none; with a format that holds the model.
+        Misfit: there is none; with a format that holds the model.
     """
     if model.architecture in SAME_KEYS:
         classifier = "classifier" if model.architecture.startswith("densenet") else "fc"
@@ -83,7 +83,7 @@ def network_of(model: ExportedModel) -> TorchvisionNetwork:
         return _transformer(model.backbone, model.preprocessing.crop)
     if isinstance(model.backbone, ConvNeXt):
         return _convnext(model.backbone)
-    raise UserError(
+    raise Misfit(
         f"torchvision has no model with the keys of {model.architecture!r}",
         allowed=f"{', '.join(SAME_KEYS)}, vision transformers with a class token, and ConvNeXts",
         next=_INSTEAD,
@@ -100,13 +100,13 @@ def described(model: ExportedModel) -> ExportedModel:
 def _transformer(backbone: VisionTransformer, side: int) -> TorchvisionNetwork:
     network = cast(Any, backbone)  # timm annotates these attributes more narrowly than it uses them
     if network.pos_embed is None or network.no_embed_class:
-        raise UserError(
+        raise Misfit(
             "torchvision's vision transformers have position embeddings for the class token and the patches, and this "
             "one has none" + (" for the class token" if network.no_embed_class else ""),
             next=_INSTEAD,
         )
     if network.global_pool != "token":
-        raise UserError(
+        raise Misfit(
             f"torchvision's vision transformers take the class token, and this one's features are pooled by "
             f"'{network.global_pool}'",
             allowed="pooling 'token'",

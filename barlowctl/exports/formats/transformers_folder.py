@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from barlowctl.errors import UserError
 from barlowctl.exports.formats.folder_lines import limits_of, transformers_lines
+from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ class TransformersFolder:
 
     def check(self, model: ExportedModel) -> None:
         if model.stem != "default":
-            raise UserError(
+            raise Misfit(
                 f"transformers asks timm for the network, which has no argument for the stem {model.stem!r}",
                 allowed="the stem 'default'",
                 next="--format hub",
             )
         if find_spec("transformers") is None:
-            raise UserError(
+            raise Misfit(
                 "format 'transformers' is loaded back by the package transformers, which is not installed",
                 next="pip install 'barlowctl[transformers]'",
             )

@@ -81,6 +81,7 @@ SCENARIOS = {
     "best of a state": Scenario(["export", "runs/done/checkpoints/step-00000020", "--best"]),
     "best of a file": Scenario(["export", "--from-official", "none.pth", "--best"], then="none.pth"),
     "best state gone": Scenario([*EXPORT, "--best"], best_state_gone),
+    "one format of all": Scenario([*EXPORT, "--all", "--format", "timm"]),
     "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
     "no torchvision model": Scenario([*EXPORT, "--format", "torchvision"]),
     "no torchvision stem": Scenario([*EXPORT, "--format", "torchvision"], of(stem="cifar"), slow=True),

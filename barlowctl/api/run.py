@@ -1,0 +1,138 @@
+"""A run as Python has it: its recipe, its records, the state it keeps as its best, its exports."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Unpack
+
+from barlowctl.api.network import Network
+from barlowctl.api.process import as_a_command
+from barlowctl.assemble.exporting import best_state, default_folder, default_target, model_of, name_of
+from barlowctl.assemble.finished import FinishedRun
+from barlowctl.assemble.run_recipe import recipe_of
+from barlowctl.exports import ExportedFolder, ExportReport
+from barlowctl.exports import export as write_export
+from barlowctl.exports import export_all as write_all
+from barlowctl.exports.formats.options import FormatOptions
+from barlowctl.measure.subjects import Subject, open_subject
+from barlowctl.methods import Method
+from barlowctl.recipe.schema import Recipe
+from barlowctl.runs import history, rundir
+
+
+class Run(Network):
+    """A run that `pretrain` made, finished or not; read when something of it is asked for.
+
+    Args:
+        run: its name or directory, or one of its checkpoints (RUN/checkpoints/step-00000123).
+
+    Raises:
+        UserError: not a run.
+    """
+
+    def __init__(self, run: str | PathLike[str]) -> None:
+        with as_a_command():
+            self.state = rundir.find_state(Path(run))
+        self.path = rundir.run_of_checkpoint(self.state) or self.state
+        self.name = str(run)
+
+    def __fspath__(self) -> str:
+        return str(self.state)
+
+    @cached_property
+    def _of_run(self) -> Subject:
+        with as_a_command():
+            return open_subject(str(self.state))
+
+    @property
+    def subject(self) -> Subject:
+        return self._of_run
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end; otherwise `pretrain(resume=run)` goes on."""
+        return (self.path / "result.json").is_file()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The complete recipe, every default included."""
+        with as_a_command():
+            return recipe_of(self.path)
+
+    @property
+    def step(self) -> int:
+        """The optimizer step of its weights."""
+        return self._run.step
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The values of result.json: `loss`, `knn`, `steps`, ...; empty until the run is finished."""
+        return history.read(self.path).result
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, oldest first: "event" (step, epoch or evaluation), "step", "epoch", values."""
+        return [dict(record) for record in history.read(self.path).records]
+
+    def method(self) -> Method:
+        """A copy of the method with backbone and heads as they were trained, on the CPU, in evaluation mode."""
+        return copy.deepcopy(self._run.method).cpu().eval()
+
+    def best(self) -> Run:
+        """The state that a run with train.keep_best keeps as its best.
+
+        Raises:
+            UserError: it keeps none.
+        """
+        with as_a_command():
+            return Run(best_state(self.state)[1])
+
+    def export(
+        self,
+        format: str = "timm",
+        out: str | PathLike[str] | None = None,
+        *,
+        with_projector: bool = False,
+        **options: Unpack[FormatOptions],
+    ) -> ExportReport:
+        """Write the backbone for other libraries, loaded back and compared, as `barlowctl export` does.
+
+        Args:
+            format: "timm", "torchvision", "hub", "transformers" or "onnx". out: the file (or folder), new;
+                None: in the run.
+            with_projector: write the projector's weights too.
+            options: of the format: zero_classifier of "torchvision", with_preprocessing and precision of "onnx"; see
+                the command.
+
+        Raises:
+            UserError: the format cannot hold the network, or there is something at `out`.
+        """
+        with as_a_command():
+            target = default_target(self.state, format) if out is None else Path(out)
+            return write_export(model_of(self._run), target, format, with_projector=with_projector, **options)
+
+    def export_all(
+        self, out: str | PathLike[str] | None = None, *, with_projector: bool = False, **options: Unpack[FormatOptions]
+    ) -> ExportedFolder:
+        """Write every format that holds the network into one folder, as `barlowctl export --all` does.
+
+        Args:
+            out: the folder, new; None: in the run. with_projector: write the projector's weights too, once.
+            options: of the formats that have them, as of `export`.
+
+        Raises:
+            UserError: no format holds the network, or there is something at `out`.
+        """
+        with as_a_command():
+            folder, name = default_folder(self.state) if out is None else Path(out), name_of(self.state)
+            return write_all(model_of(self._run), folder, name, with_projector=with_projector, **options)
+
+    @property
+    def _run(self) -> FinishedRun:
+        run = self.subject.run
+        assert run is not None
+        return run
