@@ -93,7 +93,7 @@ LOW_MEETS_HIGH = {("data.images", "data.beton")}
 """Arrows that run back up, each with its reason in the table."""
 # Modules that may use nothing outside the standard library but what is named here, and LEAVES.
 LIGHT = {
-    "recipe": {"pydantic", "tomli_w"},
+    "recipe": {"pydantic", "pydantic_core", "tomli_w"},
     "runs": set(),
     "data.names": set(),
     "train.events": {"pydantic"},

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from barlowctl import shell
 from barlowctl.detect.settings import ModelSettings
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError
 from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, changed
-from barlowctl.recipe.protocol import nearest_override
+from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
 
 MODEL_KEYS = tuple(field.name for field in fields(ModelSettings) if field.name != "recompute")
-EXAMPLES = {"tuple_type": "a list, e.g. [480, 512]", "too_short": "a list with at least one number"} | dict.fromkeys(
+WORDS = {"tuple_type": "a list, e.g. [480, 512]"} | dict.fromkeys(
     ("dataclass_type", "missing", "unexpected_keyword_argument"), "two numbers, e.g. {train = 2000, test = 1000}"
 )
-"""What is allowed where pydantic's words, by type of its problem, are about its own."""
+"""What is allowed, by type of pydantic's problem."""
 PROTOCOL_KEYS = tuple(name for name in DetectionProtocol.model_fields if name != "name")
 
 
@@ -78,7 +76,8 @@ def detection_settings(
         UserError: an unknown key, or a value that is not allowed.
     """
     named = {"iterations": iterations, "batch_size": batch_size}
-    values = {key: value for key, value in named.items() if value is not None} | _read(overrides)
+    values = {key: value for key, value in named.items() if value is not None}
+    values |= read(overrides, [*PROTOCOL_KEYS, *MODEL_KEYS], what="detection")
     of_model = {key: value for key, value in values.items() if key in MODEL_KEYS}
     of_protocol = {key: value for key, value in values.items() if key not in MODEL_KEYS}
     try:
@@ -89,34 +88,12 @@ def detection_settings(
     return DetectionSettings(protocol, model, head, micro_batch)
 
 
-def _read(overrides: Sequence[str]) -> dict[str, Any]:
-    """Values by key, as TOML has them; a word as it is."""
-    values: dict[str, Any] = {}
-    keys = [*PROTOCOL_KEYS, *MODEL_KEYS]
-    for text in overrides:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or key not in keys:
-            raise UserError(
-                f"--set {text}: unknown value of detection '{key}'{did_you_mean(key, keys)}",
-                allowed=", ".join(keys),
-                next=nearest_override(text, keys),
-            )
-        try:
-            values[key] = tomllib.loads(f"value = {value}")["value"]
-        except (ValueError, RecursionError):
-            values[key] = value
-    return values
-
-
 def _refused(error: ValidationError, values: Mapping[str, Any], overrides: Sequence[str]) -> UserError:
     """A value that is not allowed, under the name that it was given by."""
-    first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else "warmup_iterations"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    allowed = EXAMPLES.get(first["type"], message)
-    typed = [text for text in overrides if text.partition("=")[0].strip() == key]
-    if not typed:
-        flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
-        return UserError(f"{flag} is {values[key]}", allowed=allowed, next=f"without {flag}")
-    text = typed[-1]  # it counts
-    return UserError(f"--set {text}", allowed=allowed, next=shell.line("without", f"--set={text}"))
+    location = error.errors()[0]["loc"]
+    key = str(location[0]) if location else "warmup_iterations"
+    text, allowed = typed(key, overrides), allowed_instead(error, WORDS)
+    if text is not None:
+        return refused(text, allowed)
+    flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
+    return UserError(f"{flag} is {values[key]}", allowed=allowed, next=f"without {flag}")

@@ -6,18 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from barlowctl import shell
-from barlowctl.assemble.matching import COUNTERS, Match, match
+from barlowctl.assemble.matching import Match, match
+from barlowctl.assemble.misfit import described, differences, listed, recognised, reshaped
 from barlowctl.assemble.weights import Network, Weights, read_weights
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.exports.keys import describe_difference
-from barlowctl.exports.official import OFFICIAL_NAMES
 from barlowctl.methods import Method
-from barlowctl.model import Preprocessing, build_backbone
+from barlowctl.model import Preprocessing
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.network import TIMM_NAMES, Model
 from barlowctl.recipe.schema import Recipe
@@ -111,6 +110,22 @@ class Start:
         }
 
 
+def read_same(what: str, ranks: Ranks) -> Weights:
+    """Weights that every rank reads itself.
+
+    Raises:
+        UserError: they cannot be read, or are not the same everywhere.
+    """
+    weights = read_weights(what)
+    if len(set(ranks.objects(weights.sha256))) > 1:
+        raise UserError(
+            f"'{what}' is not the same on all {ranks.size} ranks",
+            allowed="one file that all of them read, or copies of it; a run that is not being trained",
+            next="copy the same weights to every machine",
+        )
+    return weights
+
+
 def begin(recipe: Recipe, ranks: Ranks = ALONE) -> tuple[Recipe, Start | None]:
     """What a new training of a recipe starts from, read; and the recipe with what follows from it.
 
@@ -126,13 +141,7 @@ def begin(recipe: Recipe, ranks: Ranks = ALONE) -> tuple[Recipe, Start | None]:
     init = recipe.init
     if not init.weights:
         return recipe, None
-    weights = read_weights(init.weights)
-    if len(set(ranks.objects(weights.sha256))) > 1:
-        raise UserError(
-            f"'{init.weights}' is not the same on all {ranks.size} ranks",
-            allowed="one file that all of them read, or copies of it; a run that is not being trained",
-            next="copy the same weights to every machine",
-        )
+    weights = read_same(init.weights, ranks)
     if init.sha256 not in ("", weights.sha256):
         raise UserError(
             f"'{init.weights}' holds other weights than the recipe says: their sha256 is {weights.sha256}, and "
@@ -178,90 +187,31 @@ def _taken(matched: Match) -> str:
     if matched.within:
         text += f" under '{matched.within}'"
     if matched.reshaped:
-        text += f", reshaped: {_listed([_reshaped(key, shapes) for key, shapes in matched.reshaped.items()])}"
+        text += f", reshaped: {listed([reshaped(key, shapes) for key, shapes in matched.reshaped.items()])}"
     text += "".join(f", {theirs} as {ours} (for the recipe's pooling)" for ours, theirs in matched.renamed.items())
     if not matched.complete:
         kinds = ((missing, "not in the weights"), (list(matched.misshapen), "of another shape"))
-        text += "".join(f", {len(keys)} fresh ({why}: {_listed(keys)})" for keys, why in kinds if keys)
+        text += "".join(f", {len(keys)} fresh ({why}: {listed(keys)})" for keys, why in kinds if keys)
     if left := [*matched.unknown, *matched.beside]:
-        text += f"; {len(left)} left ({_listed(left)})"
+        text += f"; {len(left)} left ({listed(left)})"
     return text
-
-
-def _reshaped(key: str, shapes: tuple[Sequence[int], Sequence[int]]) -> str:
-    before, after = ("x".join(map(str, shape)) for shape in shapes)
-    return f"{key} {before} to {after}"
-
-
-def _listed(texts: Sequence[str], most: int = 2) -> str:
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def _misfit(weights: Weights, recipe: Recipe, matched: Match) -> UserError:
     """Weights that are not those of the recipe's network: how they differ, and what to set."""
-    model, theirs = recipe.model, weights.network or _recognised(weights)
+    model, theirs = recipe.model, weights.network or recognised(weights)
     own = Network(model.backbone, model.stem, model.network_args)
     differs = theirs is not None and theirs != own
-    parts = []
-    missing = [key for key in matched.fresh if key not in matched.misshapen and not key.endswith(COUNTERS)]
-    if missing:
-        parts.append(f"lacks {_listed(missing, 3)}")
-    if matched.misshapen:
-        listed = [_reshaped(key, shapes) for key, shapes in matched.misshapen.items()]
-        parts.append(f"has other shapes (theirs to the network's): {_listed(listed, 3)}")
-    if matched.unknown:
-        parts.append(f"has {_listed(matched.unknown, 3)}, unknown to the network")
-    if not (matched.taken or matched.misshapen):
-        parts = [f"has none of its keys, but {_listed(list(weights.backbone), 3)}"]
     advice = [_flags(theirs, model)] if theirs is not None and differs else []
     advice += ["--set init.partial=true"] if matched.taken else []
-    share = f"{len(matched.taken):,} of the network's {len(matched.taken) + len(matched.fresh):,} tensors fit"
     return UserError(
-        f"'{weights.name}' does not fit the recipe's network, {_described(own)}"
-        + (f": it is {_described(theirs)}" if theirs is not None and differs else "")
-        + f". It {'; it '.join(parts)} ({share})",
+        f"'{weights.name}' does not fit the recipe's network, {described(own)}"
+        + (f": it is {described(theirs)}" if theirs is not None and differs else "")
+        + f". {differences(weights, matched)}",
         allowed="weights of the same network"
         + (", or on purpose what fits of them (init.partial)" if matched.taken else ""),
         next="\n".join(advice) or "name another one with --init",
     )
-
-
-_SIZES = ("small", "base", "large")
-KNOWN_NETWORKS: Mapping[tuple[str, ...], Sequence[str]] = {
-    ("layer1.0.",): (*OFFICIAL_NAMES, "resnext50_32x4d", "wide_resnet101_2"),
-    ("cls_token", "class_token"): (
-        *(f"vit_{size}_patch16_224" for size in ("tiny", *_SIZES)), "vit_base_patch32_224",
-        *(f"deit_{size}_distilled_patch16_224" for size in ("tiny", "small", "base")),
-        *(f"vit_{size}_patch14{registers}_dinov2" for registers in ("", "_reg4") for size in _SIZES),
-    ),
-    ("stem.0.", "downsample_layers.0.0.", "features.0.0."): ("convnext_tiny", "convnext_small", "convnext_base"),
-}  # fmt: skip
-"""Whose weights are recognised where a file does not say which network it holds, by what stands in keys of theirs."""
-
-
-def _recognised(weights: Weights) -> Network | None:
-    """The usual network that the weights are all of; None: it is another one."""
-    on_meta = {key: value.to("meta") for key, value in weights.backbone.items()}
-    for parts, names in KNOWN_NETWORKS.items():
-        if not any(part in key for part in parts for key in on_meta):
-            continue
-        for name in names:
-            with torch.device("meta"):
-                network = build_backbone(name, in_chans=3)
-            matched = match(network, on_meta)
-            filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]
-            same_sides = all(before[2:] == after[2:] for before, after in filters)  # patches of 14 are not of 16
-            if matched.complete and same_sides:
-                return Network(name, "default", {})
-    return None
-
-
-def _described(network: Network) -> str:
-    """A network in a few words."""
-    stem = [f"stem '{network.stem}'"] if network.stem != "default" else []
-    arguments = [f"{key} {value}" for key, value in network.arguments.items()]
-    details = ", ".join([*stem, *arguments])
-    return network.architecture + (f" ({details})" if details else "")
 
 
 def _flags(network: Network, model: Model) -> str:

@@ -170,8 +170,13 @@ def _of_folder(path: Path, what: str) -> Weights:
         f"'{what}' is a folder, and neither a run (no recipe.toml) nor a model (no config.json)"
         + (f"; it has {', '.join(files[:3])}" if files else ""),
         allowed=WHAT,
-        next=shell.line("--init", path / files[0]) if files else "barlowctl runs list",
+        next=_instead(what, path / files[0]) if files else "barlowctl runs list",
     )
+
+
+def _instead(what: str, path: Path) -> str:
+    """Advice to name that path; `--init` may be there several times."""
+    return f"{shell.line('--init', path)} {shell.line('without', f'--init={what}')}"
 
 
 def _of_model_folder(path: Path, what: str) -> Weights:
@@ -201,7 +206,7 @@ def _of_safetensors(path: Path, what: str) -> Weights:
         raise UserError(
             f"'{what}' is the projector alone",
             allowed="the export that it lies with: its projector is taken with it",
-            next=shell.line("--init", path.parent if alone else path.with_name(path.name.replace(".projector", ""))),
+            next=_instead(what, path.parent if alone else path.with_name(path.name.replace(".projector", ""))),
         )
     return _of_export(path, what) if "architecture" in metadata else _of_state_dict(path, what)
 

@@ -3,7 +3,8 @@
 Below the command line nobody knows what was typed. So advice may be
 - a command line, shown as it is;
 - flags alone, `--set train.epochs=5`: the same command with them;
-- `without --verify`: the same command without these flags (`without --set=lr=3`: without that value);
+- `without --verify`: the same command without these flags (`without --set=lr=3`, of one that may be repeated: without
+  that value);
 - `--recipe r.toml without --set`: the same command with the former and without the latter;
 - a line that ends in `barlowctl ...`: the same arguments again, started as it says;
 - words, shown as they are.
@@ -24,6 +25,8 @@ from barlowctl.cli import options as shared
 from barlowctl.errors import UserError
 
 REPEATED = "barlowctl ..."
+KEYED = ("--set", "--slurm-option")
+"""Options that are repeated as KEY=VALUE: a later one of the same key counts."""
 WITHOUT = "without --"
 
 
@@ -86,7 +89,8 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
 
     Args:
         command: the click command, which knows what takes a value and what is another name of it.
-        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag.
+        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag, unless it
+            may be repeated.
     """
     options = options_of(command)
     changed = pairs(flags, options)
@@ -133,9 +137,12 @@ def pairs(words: Sequence[str], options: Mapping[str, Any]) -> list[tuple[str, t
 
 
 def _identity(flag: str, value: tuple[str, ...], options: Mapping[str, Any]) -> tuple[str, str]:
-    """What a later flag replaces: the same one under any of its names, and of `--set` the same key."""
-    name = options[flag].opts[0] if flag in options else flag
-    return (name, value[0].partition("=")[0] if name == "--set" and value else "")
+    """What a later flag replaces: the same under any of its names; of one that is repeated the same key or value."""
+    option = options.get(flag)
+    name = option.opts[0] if option else flag
+    if not (value and option and getattr(option, "multiple", False)):
+        return name, ""
+    return name, value[0].partition("=")[0] if name in KEYED else value[0]
 
 
 def _started_by_another() -> bool:

@@ -1,4 +1,4 @@
-"""The option `--init`: the weights that a new run starts from, as a value of its recipe."""
+"""The option `--init`: weights to start from, those of a new run as a value of its recipe."""
 
 from __future__ import annotations
 
@@ -31,8 +31,17 @@ def from_anywhere(init: str) -> str:
     Raises:
         UserError: nothing is named.
     """
-    if not init.strip():
-        raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")
+    check_named(init)
     from barlowctl.assemble.published import named_from_anywhere
 
     return named_from_anywhere(init)
+
+
+def check_named(init: str) -> None:
+    """Refuse `--init` without a name.
+
+    Raises:
+        UserError: nothing is named.
+    """
+    if not init.strip():
+        raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")

@@ -52,9 +52,9 @@ def overrides(help: str, panel: str = RECIPE) -> Any:
     return typer.Option("--set", metavar="KEY=VALUE", help=f"{help} Repeatable.", rich_help_panel=panel)
 
 
-def init(help: str) -> Any:
+def init(help: str, panel: str = RECIPE) -> Any:
     """--init: weights that training starts from."""
-    return typer.Option("--init", metavar="WEIGHTS", help=help, autocompletion=completion.runs, rich_help_panel=RECIPE)
+    return typer.Option("--init", metavar="WEIGHTS", help=help, autocompletion=completion.runs, rich_help_panel=panel)
 
 
 def out(help: str) -> Any:

@@ -28,6 +28,7 @@ EPILOG = examples(
     "barlowctl transfer runs/NAME --task folder --data ~/flowers",
     "barlowctl transfer runs/NAME --task voc0712 --data VOCdevkit --gpus 8",
     "barlowctl transfer runs/NAME --task coco --data mine --iterations 5000",
+    "barlowctl transfer runs/NAME --task voc0712 --init resnet50.tv_in1k",
     "barlowctl transfer resnet50.tv_in1k --task coco --dry-run",
 )
 
@@ -148,7 +149,15 @@ def transfer(
             rich_help_panel=DETECTOR,
         ),
     ] = False,
-    random_init: Annotated[bool, options.random_init("Train from the untrained backbone too.", DETECTOR)] = False,
+    init: Annotated[
+        list[str] | None,
+        options.init(
+            "Train the same network from these weights too, as `pretrain --init` reads them: a timm name, an export, "
+            "a .pth or .safetensors file, a run. Repeatable.",
+            DETECTOR,
+        ),
+    ] = None,
+    random_init: Annotated[bool, options.random_init("Train it from untrained weights too.", DETECTOR)] = False,
     dry_run: Annotated[
         bool,
         options.dry_run("Take one step, and show schedules, memory and hours; train nothing.", DETECTOR),
@@ -181,8 +190,8 @@ def transfer(
     console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     flags = DetectionFlags(
-        head, iterations, batch_size, micro_batch, recompute, random_init, seeds, tuple(changes)
-    )  # fmt: skip
+        head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, tuple(changes)
+    )
     only_voc07 = {"--low-shot": low_shot, "--cost": bool(cost), "--pooling": pooling is not None}
     only_one_label = {"--protocol fast": protocol == "fast"}
     not_voc07 = {"--seeds": seeds > 1, f"--set {' '.join(changes)}": bool(changes)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import launcher
 from barlowctl.cli.console import Console
+from barlowctl.cli.init_weights import check_named
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.subject import open_named
 from barlowctl.cli.transfer_result import conclude
@@ -32,6 +34,7 @@ class DetectionFlags:
     batch_size: int | None
     micro_batch: int
     recompute: bool
+    init: tuple[str, ...]
     random_init: bool
     seeds: int
     overrides: tuple[str, ...]
@@ -44,6 +47,7 @@ class DetectionFlags:
             "--batch": self.batch_size is not None,
             "--micro-batch": self.micro_batch > 0,
             "--recompute": self.recompute,
+            "--init": bool(self.init),
             "--random-init": self.random_init,
         }
 
@@ -55,6 +59,8 @@ class DetectionFlags:
         """
         from barlowctl.assemble.detection_settings import detection_settings
 
+        for init in self.init:
+            check_named(init)
         return detection_settings(
             task,
             head=self.head,
@@ -91,7 +97,7 @@ def detect(
         policy = policy or opened.on_unreadable
         folder = out or opened.folder
         check_folder(folder)
-        measured_task = Task(task, settings, data, flags.seeds, flags.random_init, policy)
+        measured_task = Task(task, settings, data, flags.seeds, flags.init, flags.random_init, policy)
         with advise_skipping(policy), show(console) as display:
             measured = measure_detection(opened, measured_task, runtime, folder=folder, emit=display, ranks=ranks)
     if not ranks.first:
@@ -107,7 +113,7 @@ def show_detection(console: Console, name: str, result: dict[str, Any]) -> None:
     """A table of the network, its untrained twin and the paper's rows; the classes; what the numbers are of."""
     columns = [column for column in COLUMNS if column in result["scores"]]
     rows = [(name, *_cells(result, columns))]
-    rows += [(baseline["name"], *_cells(baseline, columns)) for baseline in result.get("floors", ())]
+    rows += [(_start(baseline["name"], baseline), *_cells(baseline, columns)) for baseline in result.get("floors", ())]
     rows += [
         (f"{method} (paper, ImageNet ResNet-50)", *(f"{values[column]:.1f}" for column in columns))
         for method, values in result["published"].items()
@@ -124,7 +130,16 @@ def show_detection(console: Console, name: str, result: dict[str, Any]) -> None:
     console.say(f"protocol: {result['protocol']}")
     for note in result["notes"]:
         console.say(f"note: {note}")
+    for baseline in result.get("floors", ()):
+        for note in baseline["notes"]:
+            if note not in result["notes"]:
+                console.say(f"note: {baseline['name']}: {note}")
     console.say(f"detections, pictures and a table by class: {result['trials'][0]['folder']}")
+
+
+def _start(name: str, about: Mapping[str, Any]) -> str:
+    """What a network beside the measured one starts from."""
+    return f"{name} ({about['init']['kind']})" if "init" in about else name
 
 
 def _cells(result: dict[str, Any], columns: list[str]) -> list[str]:
@@ -152,6 +167,7 @@ def dry_run(
     from barlowctl.assemble.detection_images import open_images
     from barlowctl.assemble.detection_plan import Candidate, schedules, time_step
     from barlowctl.assemble.machine import choose_device, set_threads
+    from barlowctl.measure.detection import Task, baselines
 
     process = launcher.detect()
     if process.rank != 0:
@@ -160,7 +176,10 @@ def dry_run(
     devices = max(process.size, ranks)
     share = settings.images_per_device(devices)
     name, opened = open_named(console, subject, [])
+    beside = baselines(opened, Task(task, settings, init=flags.init, random_init=flags.random_init))
     lines = {"network": name, "schedule": settings.protocol.describe()}
+    if beside:
+        lines["beside it"] = ", ".join(_start(other.name, other.metadata) for other in beside)
     try:
         images, tested_on = open_images(task, data)
         classes = len(images.classes)
@@ -188,8 +207,10 @@ def dry_run(
         "(*) is the paper's. Time and memory are in proportion to that step; loading and the test's time not counted,"
     )
     console.say("nor what Python, its libraries and kernels need for themselves, about 1 GiB")
-    if flags.seeds > 1:
-        console.say(f"{flags.seeds} trials take {flags.seeds} times as long")
+    counted = [f"{1 + len(beside)} networks"] if beside else []
+    counted += [f"{flags.seeds} seeds"] if flags.seeds > 1 else []
+    if (trainings := flags.seeds * (1 + len(beside))) > 1:
+        console.say(f"{trainings} trainings ({' x '.join(counted)}) take {trainings} times as long")
     console.say("nothing was trained; without --dry-run the training starts")
     console.result({"task": task, "facts": lines, "settings": settings.as_dict(), "schedules": rows})
 

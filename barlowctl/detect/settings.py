@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 Head = Literal["c4", "fpn"]
-# What values may be, for who validates those that a person named.
-Count = Annotated[int, Field(ge=1)]
-Cells = Annotated[int, Field(ge=2)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Sides = Annotated[tuple[Annotated[float, Field(ge=1.0, le=1e6)], ...], Field(min_length=1)]
-Ratios = Annotated[tuple[Annotated[float, Field(ge=1e-3, le=1e3)], ...], Field(min_length=1)]
+# What values may be, for who validates those that a person named. Strict: true is no number.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Cells = Annotated[int, Field(ge=2, strict=True)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Sides = Annotated[tuple[Annotated[float, Field(ge=1.0, le=1e6, strict=True)], ...], Field(min_length=1)]
+Ratios = Annotated[tuple[Annotated[float, Field(ge=1e-3, le=1e3, strict=True)], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class TrainTest:
     """A number that differs between training and testing."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     train: Count
     test: Count

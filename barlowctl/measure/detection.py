@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +14,7 @@ from barlowctl.assemble import detection_images
 from barlowctl.assemble.detection import DetectionJob, named, newest_step
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads
+from barlowctl.assemble.start import read_same
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.coco_results import write_results
@@ -25,10 +22,11 @@ from barlowctl.detect.detections import Detections
 from barlowctl.detect.pictures import save_pictures
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.eval.features import backbone_digest
-from barlowctl.eval.published import DETECTION
 from barlowctl.files import write_text
+from barlowctl.measure.baselines import baseline, from_weights
 from barlowctl.measure.identity import Identity
-from barlowctl.measure.subjects import Subject, baseline
+from barlowctl.measure.subjects import Subject
+from barlowctl.measure.trials import by_class, over_trials, published, rounded
 from barlowctl.output_paths import Outputs
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
@@ -45,13 +43,15 @@ class Task:
     Attributes:
         name: "voc0712" or "coco". data: the images' folder; None: in the data home.
         seeds: how many trials: seeds 0, 1, ...; one trial has the network's own seed.
-        random_init: train from the network's untrained weights too.
+        init: other weights to train the network from too, as `read_weights` takes them.
+        random_init: train from its untrained weights too.
     """
 
     name: str
     settings: DetectionSettings
     data: str | None = None
     seeds: int = 1
+    init: tuple[str, ...] = ()
     random_init: bool = False
     on_unreadable: OnMeasuring = "raise"
 
@@ -81,27 +81,36 @@ def measure_detection(
         UserError: a network that cannot be a detector's, images in another layout, or a loss that is not finite.
         RunStopped: it was asked to stop; the state is saved.
     """
-    measuring = _Measuring(task, runtime, folder, emit, ranks)
+    beside = baselines(subject, task, ranks)  # what does not fit is refused before anything is trained
+    measuring = _Measuring(task, runtime, folder, emit, ranks, normalization=_normalization(subject))
     result = measuring.of(subject)
-    if task.random_init:
-        fresh = baseline(subject, "random-init")
-        result["floors"] = [{"name": fresh.name, **measuring.of(fresh)}]
+    if beside:
+        result["floors"] = [{"name": other.name, **other.metadata, **measuring.of(other)} for other in beside]
     return {"task": task.name, **result, "published": published(task.name) if measuring.of_benchmark else {}}
 
 
-def published(task: str) -> dict[str, dict[str, float]]:
-    """Method -> AP, AP50, AP75 of boxes and, for COCO, of masks, as the paper has them."""
-    columns = [column for column in DETECTION.columns if column.startswith(f"{task} ")]
-    return {
-        row.method: {column.removeprefix(f"{task} "): dict(DETECTION.column(column))[row.method] for column in columns}
-        for row in DETECTION.rows
-    }
+def baselines(subject: Subject, task: Task, ranks: Ranks = ALONE) -> list[Subject]:
+    """The same network from the other weights that the task names.
+
+    Raises:
+        UserError: they cannot be read, differ between ranks, or are of another network.
+    """
+    others = [from_weights(subject, read_same(what, ranks)) for what in dict.fromkeys(task.init)]
+    return others + ([baseline(subject, "random-init")] if task.random_init else [])
+
+
+def _normalization(subject: Subject) -> dict[str, list[float]]:
+    return {"mean": list(subject.preprocessing.mean), "std": list(subject.preprocessing.std)}
 
 
 class _Measuring:
-    """One call of `measure_detection`, whose arguments these are."""
+    """One call of `measure_detection`, whose arguments these are. normalization: of the network that is measured."""
 
-    def __init__(self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks) -> None:
+    def __init__(
+        self, task: Task, runtime: Runtime, folder: Path, emit: Sink, ranks: Ranks,
+        normalization: Mapping[str, Sequence[float]],
+    ) -> None:  # fmt: skip
+        self.normalization = normalization
         self.task, self.runtime, self.emit, self.ranks = task, runtime, emit, ranks
         self.folder = folder / f"detection-{task.name}"
         self.device = device_of_rank(runtime.device, ranks)
@@ -140,11 +149,10 @@ class _Measuring:
 
     def of(self, subject: Subject) -> dict[str, Any]:
         """The trials of a network, and their mean."""
-        normalized = {"mean": list(subject.preprocessing.mean), "std": list(subject.preprocessing.std)}
         protocol = {**self.settings.as_dict(), "seeds": self.task.seeds}
         if self.task.on_unreadable == "skip":
             protocol["on_unreadable"] = "skip"
-        identity = Identity(backbone_digest(subject.backbone), self.prints, normalized, protocol)
+        identity = Identity(backbone_digest(subject.backbone), self.prints, _normalization(subject), protocol)
         seeds = [subject.seed] if self.task.seeds == 1 else list(range(self.task.seeds))
         trials = [self.trial(subject, seed) for seed in seeds]
         return {
@@ -158,7 +166,7 @@ class _Measuring:
                 "classes": list(self.images.classes),
             },
             "identity": identity.as_dict(),
-            "notes": [*self.notes, *self._departures()],
+            "notes": [*self.notes, *self._departures()] + ([*subject.notes] if "init" in subject.metadata else []),
             "trials": trials,
             "unreadable": [problem for trial in trials for problem in trial["unreadable"]],
             "ranks": self.ranks.size,
@@ -183,6 +191,8 @@ class _Measuring:
             "weights": backbone_digest(subject.backbone), "seed": seed, "images": self.prints,
             "settings": self.settings.as_dict(),
         }  # fmt: skip
+        if (normalization := _normalization(subject)) != self.normalization:
+            trial["normalization"] = normalization  # of other weights; the network's own goes with its weights
         digest = hashlib.sha256(json.dumps(trial, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / f"seed{seed}-{digest[:8]}"
         finished = None
@@ -209,12 +219,12 @@ class _Measuring:
             result = None
             if self.ranks.first:
                 scores = job.scores(detections)
-                per_class = {name: _rounded(row) for name, row in scores.per_class.items()}
+                per_class = {name: rounded(row) for name, row in scores.per_class.items()}
                 result = {
                     "seed": seed,
-                    **_rounded(named(scores)),
-                    "box": _rounded(scores.box),
-                    "mask": None if scores.mask is None else _rounded(scores.mask),
+                    **rounded(named(scores)),
+                    "box": rounded(scores.box),
+                    "mask": None if scores.mask is None else rounded(scores.mask),
                     "per_class": per_class,
                     "unreadable": [problem.as_dict() for problem in left_out],
                     "training": values,
@@ -260,33 +270,3 @@ class _Measuring:
 
 def _described(images: DetectionImages) -> dict[str, Any]:
     return {"path": str(images.path), "images": len(images), "objects": images.objects}
-
-
-def over_trials(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over trials of AP, AP50 and AP75, and with several trials their sample standard deviations.
-
-    `value` and `sd` are those of AP, `None` where it is not defined.
-    """
-    names = [name for name in ("AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75") if name in trials[0]]
-    columns = {name: [trial[name] for trial in trials] for name in names}
-    means = {name: None if None in values else statistics.fmean(values) for name, values in columns.items()}
-    result: dict[str, Any] = {"value": means["AP"], "scores": means}
-    if len(trials) > 1:
-        spread = {name: None if None in values else statistics.stdev(values) for name, values in columns.items()}
-        result |= {"scores_sd": spread} | ({"sd": spread["AP"]} if spread["AP"] is not None else {})
-    return result
-
-
-def by_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A CSV table: a row for each class; what is not defined is empty."""
-    names = list(next(iter(per_class.values()), {}))
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["class", *names])
-    rows.writerows([name, *("" if row[key] is None else row[key] for key in names)] for name, row in per_class.items())
-    return table.getvalue()
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Percent as a result has it; None where it is not defined."""
-    return {name: None if math.isnan(value) else round(value, 4) for name, value in values.items()}

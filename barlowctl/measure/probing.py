@@ -24,11 +24,12 @@ from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.eval import diagnostics, features, knn, linear, meaning, subsets
 from barlowctl.measure.accuracy import by_class, over_seeds, percent, without_certain_top5
+from barlowctl.measure.baselines import Pixels, baseline
 from barlowctl.measure.classification import fit
 from barlowctl.measure.context import ProbeContext
 from barlowctl.measure.layers import measure_layers
 from barlowctl.measure.protocol import check_trainable
-from barlowctl.measure.subjects import Pixels, Subject, baseline, of_run
+from barlowctl.measure.subjects import Subject, of_run
 from barlowctl.measure.tasks import Tasks
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.protocol import Protocol

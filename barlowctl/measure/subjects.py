@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.data.config import resolve_data_config
 from torch import nn
 
@@ -32,13 +31,6 @@ WHAT = (
     "`barlowctl export` wrote, the authors' .pth files, or a timm model name (resnet50: random weights; "
     "resnet50.a1_in1k: timm's published ones)"
 )
-
-
-class Pixels(nn.Module):
-    """The pixels themselves as features, in [0, 1] and not normalised: the baseline that needs no network."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.flatten(1).float() / 255
 
 
 @dataclass(frozen=True)
@@ -181,20 +173,6 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
     return replace(subject, preprocessing=preprocessing)
-
-
-def baseline(subject: Subject, name: str) -> Subject:
-    """The baseline `name` ("pixels", "random-init") of a subject: shown the same images, with nothing learned."""
-    match name:
-        case "pixels":
-            same = replace(subject, name="raw pixels", kind="pixels", backbone=Pixels(), untrained=None)
-        case "random-init" if subject.untrained is not None:
-            with own_generator(subject.seed):
-                fresh = subject.untrained()
-            same = replace(subject, name="random backbone", kind="random", backbone=fresh.eval())
-        case _:
-            raise AssertionError(name)
-    return replace(same, run=None, metadata={}, notes=())
 
 
 def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:

@@ -86,14 +86,12 @@ def changed(protocol: DetectionProtocol, values: Mapping[str, Any]) -> Detection
         pydantic.ValidationError: a value that is not allowed.
     """
     own = protocol.model_dump()
-    batch_size = values.get("batch_size", protocol.batch_size)
-    if isinstance(batch_size, int) and batch_size > 0:
-        k = protocol.batch_size / batch_size
-        own["lr"] = protocol.lr / k
-        own["iterations"] = max(1, round(protocol.iterations * k))
-        iterations = values.get("iterations", own["iterations"])
-        if isinstance(iterations, int) and iterations > 0:
-            longer = iterations / protocol.iterations
-            own["drops"] = tuple(round(drop * longer) for drop in protocol.drops)
-            own["warmup_iterations"] = round(protocol.warmup_iterations * min(longer, k))
+    # Values as they are validated, and the fit of the warm-up, which is not known yet, left for the end.
+    given = DetectionProtocol.model_validate({**own, **values, "warmup_iterations": 0})
+    k = protocol.batch_size / given.batch_size
+    own |= {"lr": protocol.lr / k, "iterations": max(1, round(protocol.iterations * k))}
+    iterations = given.iterations if "iterations" in values else own["iterations"]
+    longer = iterations / protocol.iterations
+    own["drops"] = tuple(round(drop * longer) for drop in protocol.drops)
+    own["warmup_iterations"] = round(protocol.warmup_iterations * min(longer, k))
     return DetectionProtocol.model_validate({**own, **values})

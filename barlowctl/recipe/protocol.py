@@ -6,15 +6,14 @@ Learning rates are those of the printed batch size and are not scaled with anoth
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from barlowctl import shell
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError
+from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
 from barlowctl.recipe.section import Count, CountOrZero, Decay, Factor, NonNegative, Positive, Probability, Section
 
 
@@ -155,38 +154,23 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
     Raises:
         UserError: an unknown key, a value that is not allowed, or a warm-up longer than the training.
     """
-    changed: dict[str, object] = {}
     keys = [name for name in Protocol.model_fields if name != "name"]
-    for text in overrides:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or key not in keys:
-            raise UserError(
-                f"--set {text}: unknown protocol value '{key}'{did_you_mean(key, keys)}",
-                allowed=", ".join(keys) + "; and eval.resize, eval.crop",
-                next=nearest_override(text, keys),
-            )
-        try:
-            changed[key] = tomllib.loads(f"value = {value}")["value"]
-        except (ValueError, RecursionError):
-            changed[key] = value
-    values = {**protocol.model_dump(), **changed}
-    if isinstance(epochs := changed.get("epochs"), int):
-        if "drops" not in changed:
-            values["drops"] = tuple(round(drop * epochs / protocol.epochs) for drop in protocol.drops)
-        if "warmup_epochs" not in changed and epochs > 0:
-            values["warmup_epochs"] = protocol.warmup_epochs * epochs / protocol.epochs
+    changed = read(overrides, keys, what="protocol", allowed="; and eval.resize, eval.crop")
     try:
-        result = Protocol.model_validate(values)
+        result = Protocol.model_validate({**protocol.model_dump(), **changed})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"--set {key}={first.get('input')!r}",
-            allowed=first["msg"].removeprefix("Input should be "),
-            next=shell.line("without", f"--set={key}={first.get('input')}"),
-        ) from None
+        text = typed(str(error.errors()[0]["loc"][0]), overrides)
+        assert text is not None, "the protocol's own values are allowed"
+        raise refused(text, allowed_instead(error)) from None
+    moved: dict[str, Any] = {}
+    if "drops" not in changed:
+        moved["drops"] = tuple(round(drop * result.epochs / protocol.epochs) for drop in protocol.drops)
+    if "warmup_epochs" not in changed:
+        moved["warmup_epochs"] = protocol.warmup_epochs * result.epochs / protocol.epochs
+    result = result.model_copy(update=moved)
     if result.warmup_epochs > result.epochs:
-        text = next(text for text in overrides if text.partition("=")[0].strip() == "warmup_epochs")
+        text = typed("warmup_epochs", overrides)
+        assert text is not None, "a protocol's own warm-up ends before it does"
         raise UserError(
             f"--set {text}: the warm-up is longer than the training",
             allowed=f"0 to {result.epochs} epochs",
@@ -229,11 +213,3 @@ def _why_idle(protocol: Protocol, key: str) -> str | None:
         case "mixup_switch_prob" if not (protocol.mixup and protocol.cutmix):
             return "mixup and cutmix are not both above 0"
     return None
-
-
-def nearest_override(text: str, keys: Sequence[str]) -> str:
-    """Advice for `--set` with a key that is not there: the same with the nearest one, else without it."""
-    key, _, value = text.partition("=")
-    without = shell.line("without", f"--set={text}")
-    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.5)
-    return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without

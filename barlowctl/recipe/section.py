@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 # Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
@@ -42,3 +53,27 @@ class Section(BaseModel):
     """A frozen table of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python, and with it pydantic, takes true for 1: `epochs = true` would be one epoch."""
+        items = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(item, bool) for item in items) and info.field_name is not None:
+            kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and bool not in kinds:
+                number = "numbers" if items is value else "a number"
+                raise PydanticCustomError("number_type", f"Input should be {number}, not true or false")
+        return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that a type is made of."""
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        yield from map(type, parts)
+    elif parts:
+        for part in parts:
+            yield from _kinds(part)
+    else:
+        yield annotation

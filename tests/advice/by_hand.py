@@ -177,6 +177,7 @@ NOT_FOLLOWED = {
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
     ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,
     ("assemble/detection_images.py open_images#2", f"--task {VALUE}"): DETECTOR,
+    ("measure/baselines.py from_weights", f"without --init={VALUE}"): DETECTOR,
     ("assemble/detection_settings.py images_per_device", f"--batch {VALUE}"): DETECTOR,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,
     ("assemble/data.py choose_loader", EITHER_WORD): BEFORE,

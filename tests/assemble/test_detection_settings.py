@@ -59,6 +59,12 @@ def test_what_is_named_stays_and_the_rest_moves_along() -> None:
     assert (named.lr, named.drops, named.iterations) == (0.02, (5,), 180_000)
 
 
+@pytest.mark.parametrize("text", ["iterations=900", "iterations=900.0", 'iterations="900"'])
+def test_a_number_counts_however_it_is_written(text: str) -> None:
+    """`iterations=900.0` left drops and warm-up where they were, and ended in a KeyError."""
+    assert detection_settings("coco", overrides=[text]) == detection_settings("coco", iterations=900)
+
+
 def test_values_of_the_model() -> None:
     settings = detection_settings(
         "coco", overrides=["rois_per_image=64", "proposals={train = 9, test = 8}", "extra_norm=false"]
@@ -84,9 +90,9 @@ def test_devices_have_equally_many_images() -> None:
 @pytest.mark.parametrize(
     ("options", "message", "next"),
     [
-        ({"overrides": ["learning_rate=1"]}, "unknown value of detection", "without --set=learning_rate=1"),
+        ({"overrides": ["learning_rate=1"]}, "unknown detection value", "without --set=learning_rate=1"),
         ({"overrides": ["rois_per_imag=3"]}, "did you mean 'rois_per_image'", "--set rois_per_image=3"),
-        ({"overrides": ["lr"]}, "unknown value of detection 'lr'", "without --set=lr"),
+        ({"overrides": ["lr"]}, "unknown detection value 'lr'", "without --set=lr"),
         ({"overrides": ["lr=fast"]}, "--set lr=fast", "without --set=lr=fast"),
         ({"overrides": ["lr=-1"]}, "--set lr=-1", "without --set=lr=-1"),
         ({"overrides": ["rois_per_image=-3"]}, "--set rois_per_image=-3", "without --set=rois_per_image=-3"),
@@ -126,6 +132,16 @@ def test_what_is_refused(options: dict[str, Any], message: str, next: str) -> No
         ("short_sides=[]", "a list with at least one number"),
         ("proposals=7", "two numbers, e.g. {train = 2000, test = 1000}"),
         ("before_nms={train=5}", "two numbers, e.g. {train = 2000, test = 1000}"),
+        ("proposals={train=5,test=6,x=1}", "two numbers, e.g. {train = 2000, test = 1000}"),
+        ("before_nms={train=true,test=6}", "a whole number"),
+        ("short_sides=[480,true]", "numbers, not true or false"),
+        ("drops=[true]", "numbers, not true or false"),
+        ("iterations=true", "a number, not true or false"),
+        ("batch_size=true", "a number, not true or false"),
+        ("rois_per_image=true", "a whole number"),
+        ("anchor_sizes=[32,true]", "a number"),
+        ("test_every=1.5", "a whole number"),
+        ("masks=7", "true or false"),
     ],
 )
 def test_what_is_allowed_is_said_as_it_is_typed(text: str, allowed: str) -> None:

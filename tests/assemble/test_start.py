@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import Tensor
 
-from barlowctl.assemble import start as start_module
+from barlowctl.assemble import misfit
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_backbone, build_method, preprocessing_of
 from barlowctl.assemble.start import begin
@@ -397,16 +397,16 @@ def test_patches_of_another_size_are_another_network(
     side: int, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though timm would resample them, and position embeddings for images of another size are no difference."""
-    monkeypatch.setattr(start_module, "KNOWN_NETWORKS", {("cls_token",): ("vit_tiny_patch16_224",)})
+    monkeypatch.setattr(misfit, "KNOWN_NETWORKS", {("cls_token",): ("vit_tiny_patch16_224",)})
     with torch.device("meta"):
         shapes = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, patch_size=side).state_dict()
     torch.save({key: torch.zeros(value.shape) for key, value in shapes.items()}, tmp_path / "vit.pth")
-    network = start_module._recognised(read_weights(str(tmp_path / "vit.pth")))
+    network = misfit.recognised(read_weights(str(tmp_path / "vit.pth")))
     assert (network.architecture if network else None) == name
 
 
 def test_every_network_that_is_recognised_is_named_by_its_keys() -> None:
-    for parts, names in start_module.KNOWN_NETWORKS.items():
+    for parts, names in misfit.KNOWN_NETWORKS.items():
         with torch.device("meta"):
             keys = timm.create_model(names[-1], num_classes=0).state_dict()
         assert any(part in key for part in parts for key in keys), names

@@ -30,6 +30,17 @@ ROOT = typer.main.get_command(app.app)
             "barlowctl probe a --set x=1 --set lr_head=3",
         ),
         ("probe a --set lr=3 --set x=1", "without --set=lr=3", "barlowctl probe a --set x=1"),
+        (
+            "transfer a --init b --init c --init=d",
+            "--init c/e without --init=c",
+            "barlowctl transfer a --init b --init d --init c/e",
+        ),
+        ("pretrain --init b", "--init c/e without --init=b", "barlowctl pretrain --init c/e"),
+        (
+            "pretrain --slurm-option partition=a --slurm-option time=1",
+            "--slurm-option partition=gpu",
+            "barlowctl pretrain --slurm-option time=1 --slurm-option partition=gpu",
+        ),
         ("ablate --print-sbatch", "--show without --print-sbatch", "barlowctl ablate --show"),
         ("probe 'a b' --knn", "barlowctl ...", "barlowctl probe 'a b' --knn"),
         ("pretrain -q", "torchrun -m barlowctl ...", "torchrun -m barlowctl pretrain -q"),

@@ -83,6 +83,11 @@ def test_overrides_are_typed_values() -> None:
         ("eval.queries=holdout", "data.holdout is 0"),
         ("train.epochs.x=1", "train.epochs"),
         ("optimizer.lr=nan", "finite"),
+        ("train.epochs=true", "a number, not true or false"),  # pydantic takes it for 1
+        ("train.milestones=[true, 5]", "numbers, not true or false"),
+        ("optimizer.betas=[0.9, false]", "numbers, not true or false"),
+        ("data.channels=true", "a number, not true or false"),
+        ("objective.lambd=true", "a number, not true or false"),
     ],
 )
 def test_wrong_overrides_are_refused_by_name(override: str, says: str) -> None:

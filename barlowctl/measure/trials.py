@@ -1,0 +1,51 @@
+"""Trials of a detector: their mean and spread, their scores by class, and the paper's beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from barlowctl.eval.published import DETECTION
+
+
+def published(task: str) -> dict[str, dict[str, float]]:
+    """Method -> AP, AP50, AP75 of boxes and, for COCO, of masks, as the paper has them."""
+    columns = [column for column in DETECTION.columns if column.startswith(f"{task} ")]
+    return {
+        row.method: {column.removeprefix(f"{task} "): dict(DETECTION.column(column))[row.method] for column in columns}
+        for row in DETECTION.rows
+    }
+
+
+def over_trials(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over trials of AP, AP50 and AP75, and with several trials their sample standard deviations.
+
+    `value` and `sd` are those of AP, `None` where it is not defined.
+    """
+    names = [name for name in ("AP", "AP50", "AP75", "mask AP", "mask AP50", "mask AP75") if name in trials[0]]
+    columns = {name: [trial[name] for trial in trials] for name in names}
+    means = {name: None if None in values else statistics.fmean(values) for name, values in columns.items()}
+    result: dict[str, Any] = {"value": means["AP"], "scores": means}
+    if len(trials) > 1:
+        spread = {name: None if None in values else statistics.stdev(values) for name, values in columns.items()}
+        result |= {"scores_sd": spread} | ({"sd": spread["AP"]} if spread["AP"] is not None else {})
+    return result
+
+
+def by_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A CSV table: a row for each class; what is not defined is empty."""
+    names = list(next(iter(per_class.values()), {}))
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["class", *names])
+    rows.writerows([name, *("" if row[key] is None else row[key] for key in names)] for name, row in per_class.items())
+    return table.getvalue()
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Percent as a result has it; None where it is not defined."""
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in values.items()}

@@ -1,0 +1,76 @@
+"""Values of a protocol that `--set` names: read as TOML has them, refused under what was typed."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from barlowctl import shell
+from barlowctl.errors import UserError, did_you_mean
+
+WORDS = {
+    "tuple_type": "a list, e.g. [12, 16]",
+    "missing": "two numbers, e.g. [0.9, 0.999]",
+    "too_long": "two numbers, e.g. [0.9, 0.999]",
+    "too_short": "a list with at least one number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+}
+"""What is allowed where pydantic's words, by type of its problem, are about its own."""
+
+
+def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, allowed: str = "") -> dict[str, Any]:
+    """Values by key; a word as it is. `what`: whose values these are; `allowed`: beside the keys.
+
+    Raises:
+        UserError: a key that is none, or no value.
+    """
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or key not in keys:
+            raise UserError(
+                f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, keys)}",
+                allowed=", ".join(keys) + allowed,
+                next=_nearest(text, keys),
+            )
+        try:
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):
+            values[key] = value
+    return values
+
+
+def typed(key: str, overrides: Sequence[str]) -> str | None:
+    """The override that gave a key its value, as it was typed: the last one; None: none did."""
+    texts = [text for text in overrides if text.partition("=")[0].strip() == key]
+    return texts[-1] if texts else None
+
+
+def allowed_instead(error: ValidationError, words: Mapping[str, str] | None = None) -> str:
+    """What is allowed in place of the first value that is not. `words`: for some types of problems, before `WORDS`."""
+    first = error.errors()[0]
+    return {**WORDS, **(words or {})}.get(
+        first["type"], first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    )
+
+
+def refused(text: str, allowed: str) -> UserError:
+    """An override whose value is not allowed."""
+    return UserError(f"--set {text}", allowed=allowed, next=shell.line("without", f"--set={text}"))
+
+
+def _nearest(text: str, keys: Sequence[str]) -> str:
+    """The same with the nearest key that there is, else without it."""
+    key, _, value = text.partition("=")
+    without = shell.line("without", f"--set={text}")
+    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.5)
+    return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without
