@@ -25,8 +25,9 @@ from PIL import Image
 
 from barlowctl.assemble.detection_settings import detection_settings
 from barlowctl.assemble.machine import Runtime
+from barlowctl.measure.baselines import baseline
 from barlowctl.measure.detection import Task, measure_detection
-from barlowctl.measure.subjects import baseline, open_subject
+from barlowctl.measure.subjects import open_subject
 from benchmarks.detection_shapes import draw, ellipse, ground, rectangle, triangle, write_shapes
 
 UNLABELLED, TRAINING, TEST = 4096, 100, 48

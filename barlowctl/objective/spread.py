@@ -16,9 +16,13 @@ def direction_spread(unit: Tensor, ranks: Ranks = ALONE) -> Tensor:
     About 1: directions are spread evenly; 0: all rows are the same, the collapse of SimSiam's Figure 2 (Chen and He
     2021, arXiv 2011.10566), which shows the same number without the factor. No gradient.
     """
-    wide = unit.detach().to(wide_dtype(unit), copy=True)
-    rows, total = wide.new_full((1,), float(len(wide))), wide.sum(dim=0)
-    sums = ranks.add(torch.cat([rows, total, wide.square_().sum(dim=0)]))
+    # Deviations from the rank's own mean: squares that lie close together lose nothing in the rows' own precision, and
+    # what ranks add up is D numbers, which are wide.
+    rows, mean = unit.detach(), unit.detach().mean(dim=0)
+    squares = (rows - mean).square_().sum(dim=0).to(wide_dtype(unit))
+    mean = mean.to(wide_dtype(unit))
+    count = mean.new_full((1,), float(len(rows)))
+    sums = ranks.add(torch.cat([count, count * mean, squares + count * mean.square()]))
     mean, squares = (sums[1:] / sums[0]).chunk(2)
     deviations = (squares - mean.square()).clamp_min(0.0).sqrt()
     return (deviations.mean() * unit.shape[1] ** 0.5).to(unit.dtype)

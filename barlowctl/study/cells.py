@@ -27,7 +27,7 @@ from barlowctl.files import write_text
 from barlowctl.measure.probing import KS, LABEL_FREE, MEASURED, probe_run
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs.history import steps_of
-from barlowctl.study import figure, studies, table
+from barlowctl.study import figure, starts, studies, table
 from barlowctl.study.directory import Cell, StudyDirectory
 from barlowctl.train.events import Sink
 
@@ -97,7 +97,8 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
         try:
             if not (cell.path / "result.json").is_file():
                 begun = (cell.path / "recipe.toml").is_file()
-                job = prepare(cell.recipe, runtime, data, resume=cell.path if begun else None)
+                recipe = cell.recipe if begun else starts.pinned(cell.path.parents[2], cell.recipe)
+                job = prepare(recipe, runtime, data, resume=cell.path if begun else None)
                 job.earlier_precision = precision.shared(cell.path.parents[2], cell.recipe, job.device)
                 with show(cell) as sink:
                     launch(job, cell.path, sink, resume=begun)

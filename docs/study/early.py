@@ -28,8 +28,9 @@ from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.errors import RunStopped
 from barlowctl.files import write_text
+from barlowctl.measure.baselines import baseline
 from barlowctl.measure.probing import probe
-from barlowctl.measure.subjects import baseline, of_run
+from barlowctl.measure.subjects import of_run
 from barlowctl.measure.tasks import Tasks
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe

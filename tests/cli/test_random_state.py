@@ -16,7 +16,8 @@ from barlowctl.assemble.model import begin_method, build_method
 from barlowctl.assemble.plan import footprint, plan
 from barlowctl.assemble.synthetic_steps import operations
 from barlowctl.cli.app import run
-from barlowctl.measure.subjects import baseline, open_subject
+from barlowctl.measure.baselines import baseline
+from barlowctl.measure.subjects import open_subject
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 

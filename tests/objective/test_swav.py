@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from barlowctl.errors import UserError
 from barlowctl.objective.swav import sinkhorn, swav_loss
@@ -21,14 +22,14 @@ def test_codes_are_those_of_the_authors_loops(n: int, k: int, iterations: int) -
     scores = scores_of(n, k, 2)
     expected = [oracle.sinkhorn(s, iterations=iterations) for s in scores]
     stacked = torch.tensor(np.stack(scores))
-    np.testing.assert_allclose(sinkhorn(stacked, iterations=iterations).numpy(), expected, rtol=1e-9, atol=1e-12)
-    single = sinkhorn(stacked.float(), iterations=iterations)
-    np.testing.assert_allclose(single.numpy(), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(sinkhorn(stacked, iterations=iterations).codes.numpy(), expected, rtol=1e-9, atol=1e-12)
+    single = sinkhorn(stacked.float(), iterations=iterations).codes
+    np.testing.assert_allclose(single.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_codes_end_on_samples() -> None:
     """Every code adds up to 1; prototypes get about the same, not exactly."""
-    codes = sinkhorn(torch.tensor(np.stack(scores_of(32, 6, 2))), iterations=20)
+    codes = sinkhorn(torch.tensor(np.stack(scores_of(32, 6, 2))), iterations=20).codes
     torch.testing.assert_close(codes.sum(dim=2), torch.ones(2, 32, dtype=torch.float64), rtol=1e-12, atol=0)
     share = codes.mean(dim=1) * 6
     assert 1e-9 < float((share - 1).abs().max()) < 0.1
@@ -40,9 +41,38 @@ def test_scores_at_plus_and_minus_one_neither_overflow_nor_vanish(epsilon: float
     random = np.random.default_rng(0)
     scores = random.choice([-1.0, 1.0], size=(16, 8))
     scores[:, 0] = -1.0  # a prototype that nobody is near
-    codes = sinkhorn(torch.tensor(scores, dtype=torch.float32)[None], epsilon=epsilon)[0]
+    codes = sinkhorn(torch.tensor(scores, dtype=torch.float32)[None], epsilon=epsilon).codes[0]
     assert bool(torch.isfinite(codes).all())
     np.testing.assert_allclose(codes.numpy(), oracle.sinkhorn(scores, epsilon), atol=2e-5)
+
+
+def in_logarithms(scores: np.ndarray, epsilon: float, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and their entropies: the authors' loops, of logarithms, where `exp` would overflow."""
+    logs, rows = scores / epsilon, np.zeros(len(scores))
+    for _ in range(iterations):
+        columns = -logsumexp(logs + rows[:, None], axis=0)
+        rows = -logsumexp(logs + columns, axis=1)
+    of_codes = logs + columns + rows[:, None]
+    return np.exp(of_codes), -(np.exp(of_codes) * of_codes).sum(axis=1)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.02, 0.001])
+@pytest.mark.parametrize("iterations", [3, 10, 200])
+@pytest.mark.parametrize("kind", ["cosines", "signs", "collapsed", "on one prototype", "no cosines"])
+def test_codes_in_single_precision_are_those_of_logarithms(kind: str, iterations: int, epsilon: float) -> None:
+    random = np.random.default_rng(3)
+    normal = random.normal(size=(48, 30))
+    scores = {
+        "cosines": np.clip(0.3 * normal, -1.0, 1.0),
+        "signs": np.sign(normal),
+        "collapsed": 0.3 * normal[:1] + 1e-6 * normal,
+        "on one prototype": np.eye(30)[[0] * 44 + [0, 1, 2, 3]],
+        "no cosines": 50.0 * normal,
+    }[kind].astype(np.float32)
+    expected, entropies = in_logarithms(scores.astype(np.float64), epsilon, iterations)
+    codes = sinkhorn(torch.tensor(scores)[None], epsilon=epsilon, iterations=iterations)
+    np.testing.assert_allclose(codes.codes[0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(codes.entropies[0].numpy(), entropies, atol=1e-5)
 
 
 @pytest.mark.parametrize("views", [2, 5])
