@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from barlowctl import losses, methods
     from barlowctl.api.building import build_method
-    from barlowctl.api.functions import export, export_all, features, load, open_network, probe
+    from barlowctl.api.functions import export, export_all, features, load, open_network, probe, push
     from barlowctl.api.network import Network
     from barlowctl.api.run import Run
     from barlowctl.api.training import pretrain, pretrain_events
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from barlowctl.eval.embeddings import Embeddings
     from barlowctl.exports import ExportedFolder, ExportReport
     from barlowctl.measure.measurement import Probed
+    from barlowctl.measure.publication import Publication
     from barlowctl.train import events
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "ExportedFolder",
     "Network",
     "Probed",
+    "Publication",
     "Run",
     "RunDiverged",
     "RunStopped",
@@ -48,6 +50,7 @@ __all__ = [
     "pretrain",
     "pretrain_events",
     "probe",
+    "push",
 ]
 
 _MODULES = {
@@ -56,6 +59,7 @@ _MODULES = {
     "ExportedFolder": "exports",
     "Network": "api.network",
     "Probed": "measure.measurement",
+    "Publication": "measure.publication",
     "Run": "api.run",
     "RunDiverged": "errors",
     "RunStopped": "errors",
@@ -72,6 +76,7 @@ _MODULES = {
     "pretrain": "api.training",
     "pretrain_events": "api.training",
     "probe": "api.functions",
+    "push": "api.functions",
 }
 
 

@@ -26,6 +26,7 @@ class Dataset:
         class_names: in the order of the labels; empty where the data set's own files name them.
         mean, std: per channel, of training pixels in [0, 1], as the field normalises with; empty where nothing here
             reads them.
+        hub: its identifier on the Hugging Face Hub; empty where nobody there is known to keep it as published.
         resize, crop: as the field evaluates: shorter side, then side of the central square, in pixels; 0 as above.
     """
 
@@ -37,6 +38,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    hub: str = ""
     resize: int = 0
     crop: int = 0
 
@@ -54,16 +56,19 @@ FASHION_MNIST = Dataset(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
     mean=(0.286,), std=(0.353,),
+    hub="zalando-datasets/fashion_mnist",
 )  # fmt: skip
 # Krizhevsky 2009, "Learning multiple layers of features from tiny images".
 CIFAR10 = Dataset(
     name="cifar10", title="CIFAR-10", access="download",
     images={"train": 50_000, "test": 10_000}, classes=10,
     mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616), resize=32, crop=32,
+    hub="uoft-cs/cifar10",
 )  # fmt: skip
 CIFAR100 = Dataset(
     name="cifar100", title="CIFAR-100", access="download",
     images={"train": 50_000, "test": 10_000}, classes=100,
+    hub="uoft-cs/cifar100",
 )  # fmt: skip
 # Coates et al. 2011, "An analysis of single-layer networks in unsupervised feature learning".
 STL10 = Dataset(
@@ -75,6 +80,7 @@ IMAGENETTE = Dataset(
     name="imagenette", title="Imagenette", access="download",
     images={"train": 9_469, "val": 3_925}, classes=10,
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),  # ImageNet's, of which it is a part
+    hub="frgfm/imagenette",
     class_names=(
         "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
         "gas pump", "golf ball", "parachute",
@@ -85,6 +91,7 @@ IMAGENET = Dataset(
     name="imagenet", title="ImageNet", access="own copy",
     images={"train": 1_281_167, "val": 50_000}, classes=1000,
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256, crop=224,
+    hub="ILSVRC/imagenet-1k",
 )  # fmt: skip
 # The 100 classes of Tian et al. 2019, arXiv 1906.05849.
 IMAGENET100 = Dataset(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from barlowctl.api.network import Network
-from barlowctl.api.options import Extracting, Probing, Showing
+from barlowctl.api.options import Extracting, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
 from barlowctl.api.run import Run
 from barlowctl.eval.embeddings import Embeddings
@@ -16,6 +16,7 @@ from barlowctl.exports import export as write_export
 from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.measure.measurement import Probed
+from barlowctl.measure.publication import Publication
 from barlowctl.runs import rundir
 
 Named = str | PathLike[str] | Network
@@ -83,6 +84,17 @@ def export_all(
             return write_all(read_official(file), folder, file.stem, with_projector=with_projector, **options)
     opened = run if isinstance(run, Run) else load(run)
     return opened.export_all(out, with_projector=with_projector, **options)
+
+
+def push(
+    run: str | PathLike[str] | Run | None,
+    repository: str,
+    license: str,
+    **options: Unpack[Pushing],
+) -> Publication:
+    """A run as a repository of the Hugging Face Hub: weights, a card, curves, recipe. See `Run.push`."""
+    opened = run if isinstance(run, Run) else load(run)
+    return opened.push(repository, license, **options)
 
 
 def _opened(network: Named) -> Network:

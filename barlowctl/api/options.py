@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from barlowctl.api.recipes import Overrides
 from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.train.events import Event
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ class Probing(Machine, total=False):
     on_unreadable: OnMeasuring | None
     on_event: Callable[[Event], object] | None
     handle_signals: bool
+
+
+class Pushing(FormatOptions, total=False):
+    """Of `Run.push`."""
+
+    license_file: str | PathLike[str] | None
+    public: bool
+    overwrite: bool
+    all_formats: bool
+    with_projector: bool
+    dry_run: bool
+    out: str | PathLike[str] | None
+    progress: bool
 
 
 class Training(Machine, total=False):

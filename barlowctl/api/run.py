@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
@@ -18,6 +19,7 @@ from barlowctl.exports import ExportedFolder, ExportReport
 from barlowctl.exports import export as write_export
 from barlowctl.exports import export_all as write_all
 from barlowctl.exports.formats.options import FormatOptions
+from barlowctl.measure.publication import Publication, Terms, prepare, push
 from barlowctl.measure.subjects import Subject, open_subject
 from barlowctl.methods import Method
 from barlowctl.recipe.schema import Recipe
@@ -130,6 +132,48 @@ class Run(Network):
         with as_a_command():
             folder, name = default_folder(self.state) if out is None else Path(out), name_of(self.state)
             return write_all(model_of(self._run), folder, name, with_projector=with_projector, **options)
+
+    def push(
+        self,
+        repository: str,
+        license: str,
+        *,
+        license_file: str | PathLike[str] | None = None,
+        public: bool = False,
+        overwrite: bool = False,
+        all_formats: bool = False,
+        with_projector: bool = False,
+        dry_run: bool = False,
+        out: str | PathLike[str] | None = None,
+        progress: bool = False,
+        **options: Unpack[FormatOptions],
+    ) -> Publication:
+        """Push a repository to the Hugging Face Hub, as `barlowctl export --push USER/NAME` does; nobody is asked.
+
+        Args:
+            repository: USER/NAME. license: of the weights, as the Hub calls it. license_file: its text.
+            public: anyone may see it; else it is private. overwrite: a repository that already holds something gets a
+                new commit. all_formats: torchvision's file and ONNX too, where they hold the network.
+            with_projector: the projector's weights too. dry_run: push nothing; needs no network.
+            out: a new folder that the files are written into and stay in; None: they are gone afterwards.
+            progress: let huggingface_hub draw bars on standard error.
+            options: of the formats of `all_formats`, as of `export`.
+
+        Returns:
+            files, the card, what was left out and why, and `commit` (None: it was not pushed).
+
+        Raises:
+            UserError: no such license or name, no token, no right, the repository holds something, no network.
+        """
+        text = None if license_file is None else Path(license_file)
+        terms = Terms(repository=repository, license=license, license_file=text, public=public, overwrite=overwrite)
+        with as_a_command(), tempfile.TemporaryDirectory(prefix="barlowctl-push-") as temporary:
+            folder = Path(temporary) / "repository" if out is None else Path(out)
+            terms.check()
+            prepared = prepare(
+                self._run, terms, folder, all_formats=all_formats, with_projector=with_projector, **options
+            )
+            return prepared if dry_run else push(prepared, terms, progress=progress)
 
     @property
     def _run(self) -> FinishedRun:

@@ -12,7 +12,7 @@ from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
 _SET = re.compile(r"(?<![\w-])--set (?:'([\w.]+)=([^']*)'|([\w.]+)=(\S+?)(?=[:;,.]?(?:\s|$)))")
-_NAMES = {"set": "overrides"}
+_NAMES = {"set": "overrides", "all": "all_formats"}
 """Flags whose argument in Python has another name."""
 
 
@@ -45,7 +45,7 @@ def advice(line: str) -> str:
         return in_python(line)
     if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
         return f"barlowctl.pretrain(resume={words[3]!r})"
-    if words and words[0] in ("barlowctl", "pip", "torchrun", "ls", "xcode-select", *compilers.INSTALLATIONS):
+    if words and words[0] in ("barlowctl", "pip", "torchrun", "hf", "ls", "xcode-select", *compilers.INSTALLATIONS):
         return f"on the command line: {line}"
     if line.startswith("--"):
         return ", ".join(_arguments(words))

@@ -29,6 +29,13 @@ def downloads(incomplete: str) -> list[str]:
     return _beginning(incomplete, DOWNLOADABLE)
 
 
+def licenses(incomplete: str) -> list[str]:
+    """Licenses as the Hugging Face Hub calls them."""
+    from barlowctl.exports.licenses import LICENSES
+
+    return _beginning(incomplete, LICENSES)
+
+
 def runs(incomplete: str) -> list[str]:
     """Runs of the runs home, newest first."""
     from barlowctl.runs import history, rundir

@@ -174,7 +174,7 @@ class Console:
         Raises:
             UserError: nobody can be asked, or there is nothing to choose from.
         """
-        if self.json or not choices or not (sys.stdin.isatty() and self.rich.is_terminal):
+        if not choices or not self.can_ask:
             raise missing
         from rich.prompt import IntPrompt
 
@@ -183,6 +183,17 @@ class Console:
         numbers = [str(number) for number in range(1, len(choices) + 1)]
         answer = IntPrompt.ask(question, console=self.rich, choices=numbers, show_choices=False, default=1)
         return choices[answer - 1]
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody sits at a terminal."""
+        return not self.json and sys.stdin.isatty() and self.rich.is_terminal
+
+    def confirm(self, question: str) -> bool:
+        """Ask whether to go on, where `can_ask`. Nothing typed is no."""
+        from rich.prompt import Confirm
+
+        return Confirm.ask(self.plain(question), console=self.rich, default=False)
 
 
 def show_error(error: UserError, *, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from barlowctl import launcher
-from barlowctl.cli import options
+from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -16,6 +16,7 @@ from barlowctl.exports.formats import FORMATS
 from barlowctl.exports.formats.options import FormatOptions, Precision
 
 if TYPE_CHECKING:
+    from barlowctl.assemble.finished import FinishedRun
     from barlowctl.exports import ExportedModel
 
     Format = str
@@ -28,9 +29,10 @@ EPILOG = examples(
     "barlowctl export runs/NAME --format onnx --with-preprocessing",
     "barlowctl export runs/NAME --best",
     "barlowctl export runs/NAME --all --out my-model",
+    "barlowctl export runs/NAME --push USER/NAME --license mit --dry-run",
     "barlowctl export --from-official resnet50.pth --format torchvision",
 )
-WEIGHTS, FORMAT = "Weights", "Format"  # panels of the help
+WEIGHTS, FORMAT, HUB = "Weights", "Format", "Hugging Face Hub"  # panels of the help
 DEFAULT = next(iter(FORMATS))
 FORMAT_HELP = "; ".join(f"{name}: {kind.summary}" for name, kind in FORMATS.items())
 
@@ -100,6 +102,40 @@ def export(
             rich_help_panel=WEIGHTS,
         ),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="USER/NAME",
+            help="Push a repository: weights, a card written from the run, curves, recipe; with --all torchvision's "
+            "file and ONNX too. Log in first: hf auth login.",
+            rich_help_panel=HUB,
+        ),
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="NAME",
+            help="Of the weights, as the Hub calls it: mit, apache-2.0, cc-by-4.0, ..., other.",
+            autocompletion=completion.licenses,
+            rich_help_panel=HUB,
+        ),
+    ] = None,
+    license_file: Annotated[
+        Path | None,
+        typer.Option("--license-file", help="The license's text, for the repository.", rich_help_panel=HUB),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Anyone may see it. Without it: private.", rich_help_panel=HUB)
+    ] = False,
+    overwrite: Annotated[
+        bool, options.overwrite("A new commit in a repository that already holds something.", HUB)
+    ] = False,
+    dry_run: Annotated[
+        bool, options.dry_run("Show files, sizes and the card; needs no network, pushes nothing.", HUB)
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Push without asking.", rich_help_panel=HUB)] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -112,16 +148,28 @@ def export(
     from barlowctl.cli.export_result import show_export, show_folder
     from barlowctl.exports import export as write
     from barlowctl.exports import export_all
-    from barlowctl.runs import rundir
 
     launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
-    if run is not None and from_official is not None:
-        raise UserError("a run and --from-official exclude each other", next="without --from-official")
-    if best and from_official is not None:
-        raise UserError("--best is of a run, and --from-official of a file", next="without --best")
-    if every and format is not None:
-        raise UserError(f"--all writes every format, and --format {format} one of them", next="without --format")
+    _check(run, best, format, every, from_official, push)
+    of_format: FormatOptions = {
+        "zero_classifier": zero_classifier,
+        "with_preprocessing": with_preprocessing,
+        "precision": precision,
+    }
+    if push is None:
+        _check_unused(license, license_file, public, overwrite, dry_run, yes)
+    else:
+        from barlowctl.cli.export_push import push_run
+        from barlowctl.measure.publication import Terms
+
+        terms = Terms(repository=push, license=license, license_file=license_file, public=public, overwrite=overwrite)
+        terms.check()
+        push_run(
+            console, _open(_state(run, best, console), console), terms, out=out, dry_run=dry_run, yes=yes,
+            all_formats=every, with_projector=with_projector, options=of_format,
+        )  # fmt: skip
+        return
     format = format or DEFAULT
     if from_official is not None:
         from barlowctl.exports import read_official
@@ -129,19 +177,50 @@ def export(
         model, name = read_official(from_official), from_official.stem
         target = Path(f"{name}-all" if every else f"{name}-{format}{FORMATS[format].suffix}")
     else:
-        state = options.newest_finished(console) if run is None else rundir.find_state(run)
-        state = _best_of(state, console) if best else state
+        state = _state(run, best, console)
         model, name = _model_of(state, console), name_of(state)
         target = default_folder(state) if every else default_target(state, format)
-    of_format: FormatOptions = {
-        "zero_classifier": zero_classifier,
-        "with_preprocessing": with_preprocessing,
-        "precision": precision,
-    }
     if every:
         show_folder(console, export_all(model, out or target, name, with_projector=with_projector, **of_format))
     else:
         show_export(console, write(model, out or target, format, with_projector=with_projector, **of_format))
+
+
+def _check(
+    run: str | None, best: bool, format: str | None, every: bool, from_official: Path | None, push: str | None
+) -> None:
+    """Refuse options that contradict one another."""
+    if run is not None and from_official is not None:
+        raise UserError("a run and --from-official exclude each other", next="without --from-official")
+    if best and from_official is not None:
+        raise UserError("--best is of a run, and --from-official of a file", next="without --best")
+    if push is not None and from_official is not None:
+        raise UserError("--push writes a card of a run, and --from-official names a file", next="without --push")
+    if every and format is not None:
+        raise UserError(f"--all writes every format, and --format {format} one of them", next="without --format")
+    if push is not None and format not in (None, "hub"):
+        raise UserError(f"--push pushes a hub folder, and no {format}", next="without --format")
+
+
+def _check_unused(
+    license: str | None, license_file: Path | None, public: bool, overwrite: bool, dry_run: bool, yes: bool
+) -> None:
+    """Refuse options of `--push` without it."""
+    given = {
+        "--license": license, "--license-file": license_file, "--public": public, "--overwrite": overwrite,
+        "--dry-run": dry_run, "--yes": yes,
+    }  # fmt: skip
+    for flag, value in given.items():
+        if value:
+            raise UserError(f"{flag} is of --push, which is not there", next=f"without {flag}")
+
+
+def _state(run: str | None, best: bool, console: Console) -> Path:
+    """The run, or the state of it, that is exported."""
+    from barlowctl.runs import rundir
+
+    state = options.newest_finished(console) if run is None else rundir.find_state(run)
+    return _best_of(state, console) if best else state
 
 
 def _best_of(run: Path, console: Console) -> Path:
@@ -157,10 +236,16 @@ def _best_of(run: Path, console: Console) -> Path:
 
 def _model_of(state: Path, console: Console) -> ExportedModel:
     from barlowctl.assemble.exporting import model_of
+
+    return model_of(_open(state, console))
+
+
+def _open(state: Path, console: Console) -> FinishedRun:
+    """The run read back; says what should be known of it."""
     from barlowctl.assemble.finished import open_run
     from barlowctl.recipe.caution import cautions
 
     opened = open_run(state)
     for note in (*opened.notes, *cautions(opened.recipe)):
         console.say(f"note: {note}")
-    return model_of(opened)
+    return opened

@@ -144,9 +144,9 @@ def protocol(help: str, panel: str) -> Any:
     return typer.Option("--protocol", help=help, rich_help_panel=panel)
 
 
-def overwrite(help: str) -> Any:
+def overwrite(help: str, panel: str = OUTPUT) -> Any:
     """--overwrite: what is there may be replaced."""
-    return typer.Option("--overwrite", help=help, rich_help_panel=OUTPUT)
+    return typer.Option("--overwrite", help=help, rich_help_panel=panel)
 
 
 def subject(help: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from barlowctl import files
 from barlowctl.exports.exported import ExportedModel, ExportReport
-from barlowctl.exports.formats import FORMATS, every_format
+from barlowctl.exports.formats import FORMATS, Format, every_format
 from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.writer import (
@@ -63,18 +63,10 @@ def export_all(
     check_folder(folder.parent, named=folder)
     if with_projector:
         check_projector(model)
-    reports: list[ExportReport] = []
-    misfits: dict[str, Misfit] = {}
     with written_whole(folder) as temporary:
         temporary.mkdir()
-        for format in every_format(**options):
-            file = f"{name}-{format.name}{format.suffix}"
-            try:
-                format.check(model)
-                reports.append(write_compared(model, format, temporary / file, folder / file))
-            except Misfit as misfit:
-                files.remove(temporary / file)
-                misfits[format.name] = misfit
+        named = {f"{name}-{format.name}{format.suffix}": format for format in every_format(**options)}
+        reports, misfits = write_those_that_fit(model, named, temporary, folder)
         if not reports:
             raise next(iter(misfits.values()))
         if with_projector:
@@ -82,3 +74,26 @@ def export_all(
             write_projector(model, temporary / projector.relative_to(folder))
             reports[0] = replace(reports[0], files=(*reports[0].files, projector))
     return ExportedFolder(folder, tuple(reports), {name: misfit.message for name, misfit in misfits.items()})
+
+
+def write_those_that_fit(
+    model: ExportedModel, named: Mapping[str, Format], temporary: Path, folder: Path
+) -> tuple[list[ExportReport], dict[str, Misfit]]:
+    """Write formats under these names into a folder; also returns why others of them do not hold the model.
+
+    Args:
+        temporary: where the folder is until it is whole; the reports say `folder`.
+
+    Raises:
+        UserError, OSError, SafetensorError: as `write_compared`, except of misfits.
+    """
+    reports: list[ExportReport] = []
+    misfits: dict[str, Misfit] = {}
+    for name, format in named.items():
+        try:
+            format.check(model)
+            reports.append(write_compared(model, format, temporary / name, folder / name))
+        except Misfit as misfit:
+            files.remove(temporary / name)
+            misfits[format.name] = misfit
+    return reports, misfits

@@ -10,6 +10,7 @@ MACHINE = "the machine has to be changed: space, rights, software"
 WAIT = "another process has to end first"
 PYTHON = "from the Python interface: no command line is at hand"
 CHOICE = "several values would do, and which is best is a matter of the training"
+OWNER = "which license, only who owns the weights knows"
 PASSED_ON = "made elsewhere: collected there, or from what was typed"
 
 REASONS = {
@@ -119,6 +120,13 @@ REASONS = {
     "write it again, best in UTF-8": EDIT,
     "save it as UTF-8": EDIT,
     "rename it": EDIT,
+    "give another name as USER/NAME": PLACE,
+    "name another file with --license-file": PLACE,
+    "name the file that has it with --license-file": PLACE,
+    "choose one with --license": OWNER,
+    "choose one of them with --license": OWNER,
+    "run the same command again": "it is the network that has to come back, or the Hub",
+    "unset HF_HUB_OFFLINE": "the variable is of the person's shell, which no command of ours can change",
     "unset PYTHON_EXEC": "the variable is of the person's shell, which no command of ours can change",
     "create the folder, or check access": MACHINE,
     "check access": MACHINE,
@@ -152,6 +160,7 @@ NOT_TYPED = {
     f"barlowctl data get {VALUE}": NETWORK,
     f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
     "wandb login": ACCOUNT,
+    "hf auth login": ACCOUNT,
 }
 """Texts of commands, wherever they are given."""
 
@@ -169,6 +178,7 @@ HALF = "wants ONNX Runtime and weights beyond float16: tests/exports/test_onnx.p
 OPERATIONS = "wants a network that ONNX has no operations for"
 HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
+HUB = "wants the Hub: tests/exports/test_hub.py and tests/cli/test_export_push.py have a stand-in"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
     ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
@@ -220,6 +230,9 @@ NOT_FOLLOWED = {
     ("exports/formats/onnx_file.py write", "--format timm"): OPERATIONS,
     ("exports/formats/torchvision_network.py _transformer", "--format timm"): MINUTES,
     ("exports/formats/torchvision_network.py _transformer#2", "--format timm"): MINUTES,
+    ("exports/hub.py _prepare", "--public"): HUB,
+    ("exports/hub.py _prepare#2", "--overwrite"): HUB,
+    ("cli/export_push.py push_run", "--yes"): HUB,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
     ("measure/classification.py _train", "barlowctl ..."): HANDED_ON,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,

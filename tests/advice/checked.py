@@ -35,6 +35,7 @@ PROGRAMS = {
     "tail",
     "tar",
     *compilers.INSTALLATIONS,
+    "hf",
     "wandb",
     "env",
 }

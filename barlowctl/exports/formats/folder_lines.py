@@ -22,13 +22,16 @@ def timm_lines(model: ExportedModel, path: Path) -> str:
     return f"import runpy, timm\nrunpy.run_path({str(path / LOADER_NAME)!r})\n{create}"
 
 
-def transformers_lines(model: ExportedModel, path: Path) -> str:
-    """Lines that leave a TimmWrapperModel in `model`, and its image processor in `processor`."""
+def transformers_lines(model: ExportedModel, place: Path | str) -> str:
+    """Lines that leave a TimmWrapperModel in `model`, and its image processor in `processor`.
+
+    place: a folder, or a repository of the Hub.
+    """
     channels = model.preprocessing.channels
     lines = [
         "from transformers import AutoImageProcessor, AutoModel",
-        f"processor = AutoImageProcessor.from_pretrained({str(path)!r})",
-        f"model = AutoModel.from_pretrained({str(path)!r}).eval()",
+        f"processor = AutoImageProcessor.from_pretrained({str(place)!r})",
+        f"model = AutoModel.from_pretrained({str(place)!r}).eval()",
     ]
     if channels in (1, 3):
         grey = '.convert("L")' if channels == 1 else ""

@@ -40,14 +40,30 @@ def card(model: ExportedModel, library: str) -> str:
         f"{model.preprocessing}.",
         *(["\n".join(["| where the weights come from | |", "|---|---|", *origin])] if origin else []),
         f"`{FOLDER}` is this folder.",
-        f"## timm\n\n{_python(_timm_lines(model))}",
-        f"## transformers\n\n{_transformers(model)}",
+        f"## timm\n\n{python_block(*_timm_lines(model))}",
+        f"## transformers\n\n{transformers_section(model, FOLDER)}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _python(lines: list[str]) -> str:
+def python_block(*lines: str) -> str:
+    """Lines of Python as Markdown."""
     return "\n".join(["```python", *lines, "```"])
+
+
+def transformers_section(model: ExportedModel, place: str) -> str:
+    """How transformers loads what lies at `place`, a folder or a repository of the Hub; or why it cannot."""
+    if model.stem != "default":
+        why = f"it asks timm for the network, which has no argument for the stem {model.stem!r}"
+        return f"transformers cannot load it: {why}."
+    lines = transformers_lines(model, place).splitlines()
+    if model.preprocessing.channels == 3:
+        lines += [
+            "",
+            "from transformers import pipeline",
+            f'features = pipeline("{TASK}", model="{place}")  # features("picture.jpg", pool=True)',
+        ]
+    return "\n\n".join([python_block(*lines), *(f"{limit[0].upper()}{limit[1:]}." for limit in limits_of(model))])
 
 
 def _timm_lines(model: ExportedModel) -> list[str]:
@@ -55,17 +71,3 @@ def _timm_lines(model: ExportedModel) -> list[str]:
         *timm_lines(model, Path(FOLDER)).splitlines(),
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
     ]
-
-
-def _transformers(model: ExportedModel) -> str:
-    if model.stem != "default":
-        why = f"it asks timm for the network, which has no argument for the stem {model.stem!r}"
-        return f"transformers cannot load it: {why}."
-    lines = transformers_lines(model, Path(FOLDER)).splitlines()
-    if model.preprocessing.channels == 3:
-        lines += [
-            "",
-            "from transformers import pipeline",
-            f'features = pipeline("{TASK}", model="{FOLDER}")  # features("picture.jpg", pool=True)',
-        ]
-    return "\n\n".join([_python(lines), *(f"{limit[0].upper()}{limit[1:]}." for limit in limits_of(model))])

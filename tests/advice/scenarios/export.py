@@ -82,6 +82,11 @@ SCENARIOS = {
     "best of a file": Scenario(["export", "--from-official", "none.pth", "--best"], then="none.pth"),
     "best state gone": Scenario([*EXPORT, "--best"], best_state_gone),
     "one format of all": Scenario([*EXPORT, "--all", "--format", "timm"]),
+    "push of a file": Scenario(["export", "--from-official", "none.pth", "--push", "me/x"], then="none.pth"),
+    "push of another format": Scenario(
+        [*EXPORT, "--push", "me/x", "--license", "mit", "--dry-run", "--format", "onnx"]
+    ),
+    "license without a push": Scenario([*EXPORT, "--license", "mit"]),
     "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
     "no torchvision model": Scenario([*EXPORT, "--format", "torchvision"]),
     "no torchvision stem": Scenario([*EXPORT, "--format", "torchvision"], of(stem="cifar"), slow=True),
