@@ -106,7 +106,7 @@ docs: setup ## docs/cli.md from the commands' own help, docs/recipe.md from the 
 docs-site: setup ## the documentation as a site, into build/site; works without a network, and from a folder
 	@$(BIN)/python -c 'import furo, myst_nb, sphinx' 2>/dev/null || $(BIN)/python -m pip \
 		--disable-pip-version-check install -q -c .ci/constraints.txt --no-build-isolation --editable '.[docs]'
-	$(BIN)/python -m sphinx -W --keep-going -q -d build/site-doctrees docs build/site
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -d build/site-doctrees docs build/site
 	@echo "build/site/index.html"
 
 release-check: setup ## before the tag: version, changelog, wheel and source distribution; writes nothing here

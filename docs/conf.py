@@ -33,7 +33,9 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # scripts that would come from
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+napoleon_use_rtype = False
 default_role = "code"
+highlight_language = "text"  # a block without a name is what a terminal shows
 nitpicky = False
 
 
@@ -54,3 +56,4 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 class Machine(TypedDict, total=False):
     """Of the machine.
 
-    device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the recipe's, else the cores.
-    workers: threads or processes that read images. loader: "auto", "fast" or "plain".
+    Attributes:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: of torch on a CPU; None: the recipe's, else the cores.
+        workers: threads or processes that read images.
+        loader: "auto", "fast" or "plain".
     """
 
     device: str
@@ -72,13 +75,14 @@ class Pushing(FormatOptions, total=False):
 class Training(Machine, total=False):
     """Of a training.
 
-    data: images in place of the recipe's: a folder, a .beton file or a data set's name; or a list of image files, which
-        a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
-    overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
-    init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
-    resume: the run that goes on, exactly where it was; recipe, overrides and init are then its own.
-    out: the run directory, new; None: runs/NAME-DATE.
-    tensorboard, wandb: what else records the run.
+    Attributes:
+        data: images in place of the recipe's: a folder, a .beton file or a data set's name; or a list of image files,
+            which a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
+        overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
+        init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
+        resume: the run that goes on, exactly where it was; recipe, overrides and init are then its own.
+        out: the run directory, new; None: runs/NAME-DATE.
+        tensorboard, wandb: what else records the run.
     """
 
     data: str | PathLike[str] | Sequence[str | PathLike[str]] | None

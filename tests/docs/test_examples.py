@@ -15,8 +15,10 @@ from tests.advice.checked import faults_of_arguments
 from tests.cli.tree import ROOT, parse
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WRITTEN = sorted(page for page in (CHECKOUT / "docs").glob("*.md") if page.name != "cli.md")  # that one is generated
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *WRITTEN, CHECKOUT / "docs" / "study" / "README.md"]
+DOCS = CHECKOUT / "docs"
+WRITTEN = sorted([*DOCS.glob("*.md"), *DOCS.glob("howto/*.md")])
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *WRITTEN, DOCS / "study" / "README.md"]
+PAGES.remove(DOCS / "cli.md")  # that one is generated
 
 
 def commands(text: str) -> Iterator[str]:

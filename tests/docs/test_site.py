@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import barlowctl
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
 PAGES = sorted(page.relative_to(DOCS).with_suffix("") for kind in ("md", "ipynb") for page in DOCS.rglob(f"*.{kind}"))
@@ -93,3 +95,9 @@ def test_what_comes_from_another_host_is_seen() -> None:
         "https://a.org/b.css",
         "https://d.org/e",
     ]
+
+
+def test_the_python_reference_has_all_that_is_public() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"auto\w+:: barlowctl\.(?:[a-z]+\.)*(\w+)$", page, re.MULTILINE))
+    assert set(barlowctl.__all__) <= named

@@ -8,34 +8,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.beton.layout import RAW
 from barlowctl.data.beton.writer import BetonWriter
+from tests.docs.newcomer import NARROW, SMALL, interrupt_the_first_run, newest, pictures, sets
 
 Captured = pytest.CaptureFixture[str]
-# Sizes that let a step take milliseconds; what the recipe is otherwise (stem, optimizer, views) stays.
-SMALL = (
-    *("train.batch_size=8", "train.epochs=1", "train.warmup_epochs=0", "data.holdout=8", "model.projector=[8,8]"),
-    *("eval.bank=16", "eval.max_queries=8", "views.size=16", "eval.resize=16", "eval.crop=16"),
-)
-NARROW = ("model.backbone=resnet10t", "model.backbone_args={channels=[8,8,8,8],stem_width=8}")
-
-
-def sets(*values: str) -> list[str]:
-    return [part for value in values for part in ("--set", value)]
-
-
 # The beginning of each line -> what is added to it to make it small; None: run as it is.
 TOUR: dict[str, list[str]] = {
     "doctor": [],
@@ -72,14 +57,6 @@ def tour(checkout: Path) -> list[list[str]]:
     return [line[1:] for line in lines if line[:1] == ["barlowctl"]]
 
 
-def pictures(folder: Path, count: int, seed: int) -> None:
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(seed)
-    for index in range(count):
-        pixels = np.clip(random.normal(40 + 60 * seed % 200, 40, (20, 24, 3)), 0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Path:
     """A home with photos and flowers, and stand-ins of fashion-mnist and cifar10 in the data home."""
@@ -110,10 +87,6 @@ def fill(path: Path, count: int) -> None:
         writer.finish(channels=1)
 
 
-def newest(recipe: str = "") -> str:
-    return max((str(run) for run in Path("runs").glob(f"{recipe}*-2*")), key=lambda run: Path(run).stat().st_mtime)
-
-
 def typed(arguments: list[str], home: Path) -> list[str]:
     """What a reader puts in place of the placeholders."""
     filled = []
@@ -126,19 +99,6 @@ def typed(arguments: list[str], home: Path) -> list[str]:
             argument = newest(argument[5:-4])
         filled.append(argument)
     return filled
-
-
-def interrupt_the_first_run() -> None:
-    """Ctrl-C, once the run has logged a step."""
-
-    def wait() -> None:
-        for _ in range(3000):
-            time.sleep(0.01)
-            if any(file.stat().st_size for file in Path("runs").glob("*/metrics.jsonl")):
-                signal.raise_signal(signal.SIGINT)
-                return
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def pasted(lines: str) -> Any:

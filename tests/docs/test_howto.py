@@ -1,0 +1,118 @@
+"""The pages for kinds of users, line by line, as they are typed: only sizes are smaller, weights our own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.exports import ExportedModel, export
+from barlowctl.model import Preprocessing, build_backbone
+from tests.docs.newcomer import NARROW, SMALL, interrupt_the_first_run, pictures, sets
+
+Captured = pytest.CaptureFixture[str]
+PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "howto").glob("*.md"))
+SIZES = sets(*SMALL, "data.holdout=0", "train.micro_batch=0", "train.precision=fp32")
+ADDED = {
+    "pretrain --resume": [],
+    "pretrain --recipe adapt": [*SIZES, *sets("train.freeze_backbone_epochs=0")],
+    "pretrain --recipe resnet50 --data my-images": [*SIZES, *sets("train.batch_size=64", *NARROW)],
+    "pretrain": [*SIZES, *sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")],
+    "data preview": sets("views.size=16"),
+    "ablate": [*SIZES, *sets(*NARROW)],
+    "transfer": [*sets("eval.resize=16", "eval.crop=16")],
+}
+"""The beginning of a line -> what makes it small; the longest that fits."""
+
+
+def lines(page: Path) -> Iterator[list[str]]:
+    """The words of each line of the page's blocks, a continued line as one."""
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if line.startswith("    "):
+            yield shlex.split(line, comments=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with what the pages' people have: photos, tiles of 13 bands, scans of 12 bits, and some with labels."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("BARLOWCTL_RUNS")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    pictures(home / "photos", 16, 1)
+    for split, count in (("train", 32), ("val", 4)):
+        for label, name in enumerate(("cat", "dog")):
+            pictures(home / "images" / split / name, count, 1 + label)
+    random = np.random.default_rng(0)
+    for name, shape, most in (("tiles", (20, 24, 13), 3000), ("xrays", (20, 24), 4095)):
+        folders = {"tiles": "land-use", "xrays": "findings"}
+        labelled = [home / folders[name] / split / label for split in ("train", "test") for label in ("a", "b")]
+        for folder in (home / name, *labelled):
+            folder.mkdir(parents=True)
+            for index in range(16 if folder.name == name else 6):
+                tile = random.integers(0, most, shape).astype(np.uint16)
+                if name == "xrays":
+                    Image.fromarray(tile).save(folder / f"{index}.png")
+                else:
+                    tifffile.imwrite(folder / f"{index}.tif", tile, photometric="minisblack", planarconfig="contig")
+    torch.manual_seed(0)
+    narrow = {"channels": [8, 8, 8, 8], "stem_width": 8}
+    preprocessing = Preprocessing(resize=16, crop=16, interpolation="bicubic", mean=(0.4,) * 3, std=(0.2,) * 3)
+    backbone = build_backbone("resnet10t", in_chans=3, stem="default", **narrow)
+    published = ExportedModel(
+        backbone=backbone, architecture="resnet10t", timm_args=narrow, stem="default", preprocessing=preprocessing
+    )
+    export(published, tmp_path / "published.safetensors", "timm")
+    return home
+
+
+def typed(words: list[str], home: Path) -> list[str]:
+    """What a reader puts in place of the placeholders; weights that would be downloaded lie beside the home."""
+    published = str(home.parent / "published.safetensors")
+    return [published if word == "resnet50.a1_in1k" else word.replace("~", str(home), 1) for word in words]
+
+
+def added(words: list[str]) -> list[str]:
+    text = " ".join(words)
+    return ADDED.get(max((key for key in ADDED if text.startswith(key)), key=len, default=""), [])
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page.stem != "photos"), id=page.stem) for page in PAGES]
+)
+def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    count = 0
+    for words in lines(page):
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            monkeypatch.setenv(name, value.replace("$HOME", str(home)))
+            continue
+        if words[0] == "torchrun":  # its ranks are those of tests/dist; here: what each of them is given
+            words = [*words[words.index("-m") + 1 :], "--dry-run"]
+        assert words[0] == "barlowctl"
+        words = typed(words[1:], home)
+        if ">" in words:
+            words, file = words[: words.index(">")], words[-1]
+        else:
+            file = ""
+        if stopped := words[-2:] == ["--out", "night"]:  # the next line resumes it
+            interrupt_the_first_run("night")
+        code = barlowctl([*words, *added(words), *sets(*["train.epochs=20"] * stopped)])
+        out, err = capsys.readouterr()
+        assert code == (3 if stopped else 0), f"barlowctl {' '.join(words)}: {err}"
+        if file:
+            assert out.startswith("#!/bin/bash")
+            assert f"barlowctl {words[0]}" in out
+        count += 1
+    assert count > 4
+    made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
+    assert made.get(page.stem, set()) <= set(os.listdir())
