@@ -15,7 +15,7 @@ from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
 from barlowctl.data import home, sources
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.loaders.base import ViewLoader
@@ -124,19 +124,21 @@ def choose_loader(source: ImageSet, requested: str) -> LoaderChoice:
             allowed="auto, fast, plain",
             next=instead("--loader", requested, ("auto", "fast", "plain")),
         )
-    decoder, reason = decode.available()
+    decoder = decoders.chosen()
     packed = isinstance(source, Beton)
     needs_decoder = isinstance(source, Beton) and bool((source.modes == decode.JPG).any())
     if packed and (decoder or not needs_decoder):
-        why = "ffcv's decoder" if needs_decoder else "uncompressed pixels"
+        why = f"{decoder.package}'s decoder" if decoder and needs_decoder else "uncompressed pixels"
         return (
             LoaderChoice("plain", "asked for") if requested == "plain" else LoaderChoice("fast", f"packed file, {why}")
         )
-    why = reason if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
+    why = (
+        decoders.why_none() if packed else "a folder of images; `barlowctl data pack` makes a file for the fast loader"
+    )
     if requested == "fast":
         raise UserError(
             f"--loader fast is not possible: {why}",
-            allowed="a packed file, and ffcv's decoder for the JPEGs in it",
+            allowed="a packed file, and a decoder for the JPEGs in it",
             next="barlowctl doctor\n--loader plain" if packed else "--loader plain",
         )
     return LoaderChoice("plain", why)

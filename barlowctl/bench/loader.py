@@ -16,8 +16,12 @@ from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 
 REFERENCE = "authors"
-ROWS = ("authors", "torchvision-v2", "ffcv-stock", "ours", "ours-geometric", "ours-multi-crop", "lightly", "dali")
-NEEDS = {"ffcv-stock": "ffcv", "lightly": "lightly", "dali": "nvidia.dali"}  # row -> module
+ROWS = (
+    "authors", "torchvision-v2", "ffcv-stock", "ours", "ours-simplejpeg", "ours-geometric", "ours-multi-crop",
+    "lightly", "dali",
+)  # fmt: skip
+NEEDS = {"ffcv-stock": "ffcv", "ours-simplejpeg": "simplejpeg", "lightly": "lightly", "dali": "nvidia.dali"}
+"""The module that a row is left out without."""
 PIPELINE = "barlowctl.bench.pipeline"
 
 

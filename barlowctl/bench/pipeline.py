@@ -14,6 +14,13 @@ def ours(task: LoaderTask) -> Round:
     return _fast(task, task.views())
 
 
+def ours_simplejpeg(task: LoaderTask) -> Round:
+    """The same where ffcv is not installed: simplejpeg decodes, between kernels; uint8 out."""
+    from barlowctl.data.beton import decoders
+
+    return _fast(task, task.views(), decoder=decoders.SimplejpegDecoder())
+
+
 def ours_geometric(task: LoaderTask) -> Round:
     """The part that is left to the CPU when a GPU distorts; uint8 out."""
     from barlowctl.data.views.batched import geometric
@@ -26,12 +33,12 @@ def ours_multi_crop(task: LoaderTask) -> Round:
     return _fast(task, [*task.views(), *task.small_views()])
 
 
-def _fast(task: LoaderTask, views: Any) -> Round:
+def _fast(task: LoaderTask, views: Any, **options: Any) -> Round:
     from barlowctl.data.beton.reader import Beton
     from barlowctl.data.loaders.fast import FastLoader
 
     source = Beton.open(task.packed)
-    loader = FastLoader(source, views=views, batch_size=task.batch, seed=0, threads=task.workers)
+    loader = FastLoader(source, views=views, batch_size=task.batch, seed=0, threads=task.workers, **options)
     batches = -(-task.images // task.batch)
 
     def run(number: int) -> int:
@@ -46,6 +53,7 @@ BUILDERS = {
     "torchvision-v2": torch_loaders.torchvision_v2,
     "ffcv-stock": ffcv_loader.ffcv_stock,
     "ours": ours,
+    "ours-simplejpeg": ours_simplejpeg,
     "ours-geometric": ours_geometric,
     "ours-multi-crop": ours_multi_crop,
     "lightly": torch_loaders.lightly,

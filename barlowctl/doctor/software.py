@@ -11,7 +11,6 @@ from importlib import metadata, util
 
 from barlowctl import compilers
 from barlowctl.doctor.check import REINSTALL, Check
-from barlowctl.doctor.system import fast_loader_advice
 
 OLDEST_PYTHON = (3, 11)
 OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}
@@ -70,22 +69,18 @@ def check_torchvision() -> Check:
 
 
 def check_loader() -> Check:
-    """Which data loader will be used, and why."""
-    from barlowctl.data.beton import decode
+    """Which data loader will be used, and what decodes JPEGs for it."""
+    from barlowctl.data.beton import decoders
 
-    available, where = decode.available()
-    if available:
-        return Check("loader", "ok", f"fast (ffcv {metadata.version('ffcv')})")
-    return Check(
-        "loader",
-        "warn",
-        f"plain (torchvision): {where}",
-        fast_loader_advice(),
-    )
+    decoder = decoders.chosen()
+    if decoder is not None:
+        return Check("loader", "ok", f"fast (JPEGs by {decoders.described(decoder)})")
+    slower = "the plain loader is about 10 times slower for JPEGs"
+    return Check("loader", "warn", f"plain (torchvision): {decoders.why_none()}", f"{slower}: pip install simplejpeg")
 
 
 def check_jpeg() -> Check:
-    """Pillow's JPEG codec: used where ffcv is not, and to check images while packing."""
+    """Pillow's JPEG codec: of folders that are read as they lie, and of JPEGs that are stored anew."""
     import PIL
     from PIL import features
 

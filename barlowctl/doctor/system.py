@@ -32,11 +32,3 @@ def _apple_gpu() -> str:
     import torch
 
     return "the CPU is used, and Apple's GPU (MPS) is not" if torch.backends.mps.is_available() else "the CPU is used"
-
-
-def fast_loader_advice() -> str:
-    """How to get the fast loader here."""
-    slower = "the plain loader is about 10 times slower for JPEGs"
-    if platform.system() == "Linux":
-        return f"{slower}; for the fast one run `make setup` in a checkout"
-    return f"{slower}; the fast one was built on Linux only so far"

@@ -31,7 +31,7 @@ from barlowctl.files import atomic_write
 from barlowctl.locks import holding
 from barlowctl.output_paths import free
 
-RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "safetensors")
+RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "simplejpeg", "safetensors")
 
 
 def runs_home() -> Path:

@@ -14,14 +14,11 @@ from barlowctl.bench.benchmark_process import Measured
 from barlowctl.bench.photographs import write_photographs
 from barlowctl.bench.process_tree import cpu_seconds, members, memory_bytes
 from barlowctl.cli.app import run
-from barlowctl.data.beton import decode
 from barlowctl.errors import UserError
 
-needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
 KEYS = {"name", "images_per_second", "cpu_ms_per_image", "ratio_cpu", "ratio_wall", "peak_mb", "n"}
 
 
-@needs_ffcv
 def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--samples", "24", "--per-round", "16", "--batch", "8", "--size", "48", "--rounds", "2", "--workers", "1"]
     assert run(["bench", "loader", "--rows", "ours,authors", "--json", *flags]) == 0
@@ -39,7 +36,6 @@ def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) ->
     assert document["round"] == {"images": 16, "batch": 8, "size": 48, "workers": 1}
 
 
-@needs_ffcv
 @pytest.mark.parametrize("layout", ["class folders", "a pile", "splits"])
 def test_own_images_and_no_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str) -> None:
     write_photographs(tmp_path / "made", 12)

@@ -13,7 +13,7 @@ from barlowctl import doctor
 from barlowctl.cli import app
 
 GOOD = doctor.Check("torch", "ok", "2.15.0")
-LESS = doctor.Check("loader", "warn", "plain (torchvision): ffcv is not installed", "run `make setup`")
+LESS = doctor.Check("loader", "warn", "plain (torchvision): simplejpeg is not installed", "pip install simplejpeg")
 BAD = doctor.Check("timm", "fail", "not installed", "pip install --upgrade barlowctl")
 
 
@@ -30,7 +30,7 @@ def test_a_ready_machine(results: list[doctor.Check], capsys: pytest.CaptureFixt
     assert app.run(["doctor"]) == 0
     output = capsys.readouterr().out
     assert "2.15.0" in output
-    assert "run `make setup`" in output
+    assert "pip install simplejpeg" in output
     assert "ready; works with less: loader" in output
 
 

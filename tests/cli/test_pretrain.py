@@ -262,13 +262,10 @@ def test_damaged_images_stop_the_run_or_are_replaced_as_the_recipe_says(
 ) -> None:
     from sklearn.datasets import load_digits
 
-    from barlowctl.data.beton import decode
     from barlowctl.data.beton.layout import JPEG
     from barlowctl.data.beton.writer import BetonWriter
     from tests.data.views_double import jpeg
 
-    if loader == "fast" and not decode.available()[0]:
-        pytest.skip(decode.available()[1])
     images = np.repeat((load_digits().images[:300] * 15.9).astype(np.uint8)[..., None], 3, axis=3)
     with BetonWriter(tmp_path / "damaged.beton", len(images)) as writer:
         for number, image in enumerate(images):

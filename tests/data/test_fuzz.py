@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.encode import Stored, encode
 from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.beton.reader import Beton
@@ -40,7 +40,7 @@ from barlowctl.errors import UserError
 from tests.data.views_double import jpeg, noise_images, photograph
 from tests.data.watch import watch
 
-needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
+by_each_decoder = pytest.mark.usefixtures("decoder")
 
 
 HANG = """
@@ -103,14 +103,14 @@ VIEWS = [CenterSpec(10, 10), ViewSpec(8), ViewSpec(8, solarize=0.5)]
 
 def refused(source: Beton) -> set[int]:
     """Samples whose JPEG the loader's decoder, asked directly, does not read or complains of."""
-    rows = set()
+    rows, decoder = set(), decoders.chosen()
+    assert decoder is not None
     for i in range(source.num_samples):
         if source.modes[i] == JPEG:
             shape = int(source.heights[i]), int(source.widths[i])
             target = np.empty(shape[0] * shape[1] * 3, np.uint8)
             place = int(source.pointers[i]), int(source.sizes[i])
-            call = decode.decoder_address(), decode.thread_handle(), np.asarray(source.bytes), *place, *shape, target
-            if decode.decode_jpeg(*call) != decode.OK:
+            if decoder.read(np.asarray(source.bytes), *place, *shape, target) != decode.OK:
                 rows.add(i)
     return rows
 
@@ -200,13 +200,13 @@ def fuzz_packed(
     return outcomes
 
 
-@needs_ffcv
+@by_each_decoder
 def test_damaged_packed_files(tmp_path: Path, packed: tuple[bytes, list[tuple[int, int]]], terminal: IO[str]) -> None:
     outcomes = fuzz_packed(tmp_path, packed, 400, seed=0, terminal=terminal)
     assert min(outcomes[kind] for kind in ("file", "sample", "replaced", "same", "changed")) > 10, outcomes
 
 
-@needs_ffcv
+@by_each_decoder
 @pytest.mark.slow
 def test_damaged_packed_files_at_length(
     tmp_path: Path, packed: tuple[bytes, list[tuple[int, int]]], terminal: IO[str]
@@ -259,11 +259,11 @@ def check_stored(stored: Stored, data: bytes, original: bytes, kind: str) -> str
         assert stored.payload == data
         assert stored.mode == JPEG
         pixels = np.empty(stored.height * stored.width * 3, np.uint8)
-        call = decode.decoder_address(), decode.thread_handle(), np.frombuffer(data, np.uint8), 0, len(data)
-        if decode.available()[0]:
-            assert decode.decode_jpeg(*call, stored.height, stored.width, pixels) == decode.OK
-            difference = np.abs(pixels.reshape(stored.height, stored.width, 3).astype(int) - pixels_of(data))
-            assert difference.max() <= 1
+        decoder, place = decoders.chosen(), (np.frombuffer(data, np.uint8), 0, len(data))
+        assert decoder is not None
+        assert decoder.read(*place, stored.height, stored.width, pixels) == decode.OK
+        difference = np.abs(pixels.reshape(stored.height, stored.width, 3).astype(int) - pixels_of(data))
+        assert difference.max() <= 1
         return "kept"
     assert isinstance(stored.payload, np.ndarray)
     assert np.array_equal(stored.payload, pixels_of(data))

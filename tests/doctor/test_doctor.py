@@ -6,11 +6,12 @@ import shutil
 import tomllib
 from importlib import metadata, util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from barlowctl import doctor
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decoders
 from barlowctl.doctor import folders, hardware, software
 from barlowctl.doctor.check import Check
 
@@ -84,13 +85,17 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "available", lambda: (False, "ffcv is not installed"))
+    monkeypatch.setattr(decoders, "by_package", lambda: ({}, "simplejpeg is not installed"))
     check = software.check_loader()
     assert check.status == "warn"
-    assert check.value == "plain (torchvision): ffcv is not installed"
-    monkeypatch.setattr(decode, "available", lambda: (True, "/somewhere/_libffcv.so"))
-    monkeypatch.setattr(metadata, "version", lambda name: "1.0.2")
-    assert software.check_loader() == Check("loader", "ok", "fast (ffcv 1.0.2)")
+    assert check.value == "plain (torchvision): simplejpeg is not installed"
+    assert check.advice.endswith("slower for JPEGs: pip install simplejpeg")
+    monkeypatch.setattr(metadata, "version", {"ffcv": "1.0.2", "simplejpeg": "1.9.0"}.__getitem__)
+    for package in ("ffcv", "simplejpeg"):
+        one = {package: SimpleNamespace(package=package)}
+        monkeypatch.setattr(decoders, "by_package", lambda one=one: (one, ""))
+        value = "fast (JPEGs by ffcv 1.0.2)" if package == "ffcv" else "fast (JPEGs by simplejpeg 1.9.0)"
+        assert software.check_loader() == Check("loader", "ok", value)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def loader(
     rows: Annotated[
         str,
         options.rows(
-            "Some of authors, torchvision-v2, ffcv-stock, ours, ours-geometric, ours-multi-crop, lightly, dali; "
-            "joined by commas.",
+            "Some of authors, torchvision-v2, ffcv-stock, ours, ours-simplejpeg, ours-geometric, ours-multi-crop, "
+            "lightly, dali; joined by commas.",
             COMPARISON,
         ),
     ] = "",
@@ -57,6 +57,7 @@ def loader(
     Every pipeline makes two views of each image with the paper's distortions, in its own process; the processes
     take turns, so that whatever else the machine does is spread over all. Ratios are to the authors' pipeline
     (PIL, ImageFolder, DataLoader), round by round: above 1 is better. lightly and DALI are measured when installed.
+    ours-simplejpeg decodes JPEGs as it is done without ffcv, which ours uses where it is installed;
     ours-geometric is what is left to the CPU when a GPU applies the photometric chain; ours-multi-crop makes six
     small views beside the two, 55 % more pixels.
     """

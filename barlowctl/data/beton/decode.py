@@ -2,8 +2,8 @@
 
 `import ffcv` compiles for seconds and its own bindings bake pointers into kernels, which then cannot be
 cached. Here the extension file is found and loaded with ctypes, and `tjDecompress2` is called through its
-address, a run-time argument: the kernels compile once, cache, and exist on machines without ffcv too,
-where the address is 0 and only raw pixels can be read.
+address, a run-time argument: the kernels compile once, cache, and exist on machines without ffcv too, where
+`decoders` has another decoder, which is called between kernels.
 
 libffcv's own `imdecode` asks for the fast inverse DCT, which is a grey level darker on average and up to 20 off. The
 accurate one costs a hundredth of the decoding and gives Pillow's pixels; so the library below is called directly.
@@ -31,12 +31,13 @@ PROBLEMS = {
     WRONG_SIZE: "another size than the file's index says",
     BROKEN_JPEG: "a broken JPEG image",
     BAD_LENGTH: "the wrong number of bytes",
-    NO_DECODER: "a JPEG image, and ffcv's decoder is not available",
+    NO_DECODER: "a JPEG image, and there is no decoder",
     BAD_MODE: "stored in a mode that is neither jpg nor raw",
 }
 
 JPG, RAW = 0, 1  # FFCV's numbers
 ACCURATE_DCT = 4096  # turbojpeg.h: TJFLAG_ACCURATEDCT
+DECODED = -1  # in the place of an address: the caller has decoded the image
 
 
 @functools.cache
@@ -153,10 +154,12 @@ def jpeg_size(data, begin, length):
 def decode_jpeg(address, handle, data, begin, length, height, width, target):
     """Decode data[begin : begin + length] into target, uint8 (>= height width 3,), rows of RGB.
 
-    address, handle: `decoder_address`, and the calling thread's `thread_handle`.
+    address, handle: `decoder_address`, and the calling thread's `thread_handle`; or DECODED and 0: it lies there.
 
     Returns OK or what is wrong. A header that lies about the size is refused before decoding.
     """
+    if address == DECODED:
+        return OK
     if address == 0:
         return NO_DECODER
     real_height, real_width = jpeg_size(data, begin, length)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.images import jpeg
 from barlowctl.data.images.brightness import look
@@ -97,7 +97,8 @@ def encode(
 
 def checked_with() -> str:
     """Which decoder vouches for JPEGs passed through, for the file's information block."""
-    return "ffcv" if decode.available()[0] else "Pillow"
+    decoder = decoders.chosen()
+    return "Pillow" if decoder is None else decoder.package
 
 
 # ---- JPEG as it is ---------------------------------------------------------------------------------------
@@ -135,14 +136,14 @@ def _read_cleanly(data: bytes, height: int, width: int) -> np.ndarray | None:
     """The pixels where the decoder that the loader will use reads every one without complaint; else None."""
     if jpeg.has_zero_step(data):
         return None
-    address = decode.decoder_address()
-    if not address:
+    decoder = decoders.chosen()
+    if decoder is None:
         pixels = decode_picture(data).pixels  # upright
         upright = (width, height) if jpeg.orientation(data) > 4 else (height, width)
         return pixels if pixels.shape[:2] == upright else None
     target = np.empty(height * width * 3, dtype=np.uint8)
     source = np.frombuffer(data, dtype=np.uint8)
-    done = decode.decode_jpeg(address, decode.thread_handle(), source, 0, len(source), height, width, target)
+    done = decoder.read(source, 0, len(source), height, width, target)
     return target.reshape(height, width, 3) if done == decode.OK else None
 
 

@@ -17,6 +17,7 @@ import torch
 
 from barlowctl.cores import usable_cores
 from barlowctl.data.beton import decode
+from barlowctl.data.beton.decoders import Decoder
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.loaders.base import SUBSTITUTES, OnUnreadable, ViewLoader, check_common
 from barlowctl.data.loaders.batch import ViewBatch
@@ -79,10 +80,11 @@ class FastLoader(ViewLoader):
         on_unreadable: "raise" an `UnreadableImage`; "replace" by another sample, drawn by (seed, epoch, sample); or
             "skip": its batch is smaller, maybe empty. The latter two are remembered in `problems`.
         buffers: batches in the ring, 2 or more.
+        decoder: of JPEGs; None: the one that `decoders` chooses here.
         sharing: batch_size, seed, rank, world_size, drop_last, shuffle, subset (see `plan.Sharing`).
 
     Raises:
-        UserError: bad arguments, or JPEGs where ffcv's decoder is not available.
+        UserError: bad arguments, or JPEGs where there is no decoder.
     """
 
     name = "fast"
@@ -97,6 +99,7 @@ class FastLoader(ViewLoader):
         pin_memory: bool = False,
         on_unreadable: OnUnreadable = "raise",
         buffers: int = BUFFERS,
+        decoder: Decoder | None = None,
         **sharing: Unpack[Sharing],
     ) -> None:
         check_common(views, channels, on_unreadable)
@@ -105,7 +108,7 @@ class FastLoader(ViewLoader):
         self.channels = channels
         self.threads = max(1, min(threads, usable_cores()))
         self.on_unreadable = on_unreadable
-        self._index = FileIndex(source, self.plan.members)
+        self._index = FileIndex(source, self.plan.members, decoder)
         self._specs = np.stack([draws.encode(spec) for spec in views])
         self._slots: list[Slot] | None = None
         self._make_slots: Callable[[], list[Slot]] = lambda: [
@@ -208,8 +211,19 @@ class FastLoader(ViewLoader):
                 self._unread(run, slot, row, scratch)
 
     def _call(self, run: EpochInFlight, slot: Slot, low: int, high: int, scratch: Scratch) -> None:
+        """Rows [low, high) in one call of the kernel; image by image where it cannot decode."""
         index = self._index
         scratch.grow(index.heights, index.widths, slot.indices[low:high])
+        if not index.decodes_first:
+            self._call_kernel(run, slot, low, high, scratch)
+            return
+        for row in range(low, high):
+            slot.status[row] = index.decode(int(slot.indices[row]), scratch)
+            if slot.status[row] == decode.OK:
+                self._call_kernel(run, slot, row, row + 1, scratch)
+
+    def _call_kernel(self, run: EpochInFlight, slot: Slot, low: int, high: int, scratch: Scratch) -> None:
+        index = self._index
         fill(
             index.data,
             index.pointers,
@@ -228,8 +242,8 @@ class FastLoader(ViewLoader):
             run.epoch,
             low,
             high,
-            index.decoder,
-            decode.thread_handle() if index.decoder else 0,
+            index.decoder.address if index.decoder else 0,
+            index.decoder.thread_handle() if index.decoder else 0,
             *scratch.arrays,
         )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.beton.layout import MAX_PIXELS
 from barlowctl.data.views import corruption, draws, photometric, resize, vector
@@ -42,17 +42,23 @@ if TYPE_CHECKING:
 class FileIndex:
     """A Beton's arrays in the types that the kernel was compiled for, checked once.
 
+    Args:
+        decoder: of its JPEGs; None: the one that is chosen here.
+
+    Attributes:
+        decodes_first: whether its JPEGs have to be decoded before kernels are called.
+
     Raises:
         UserError: an image too large, or JPEGs without a decoder.
     """
 
-    def __init__(self, source: Beton, members: np.ndarray) -> None:
+    def __init__(self, source: Beton, members: np.ndarray, decoder: decoders.Decoder | None = None) -> None:
         self.data = np.asarray(source.bytes).view(np.ndarray)
         self.data.flags.writeable = False
         self.pointers, self.sizes = _int64(source.pointers), _int64(source.sizes)
         self.heights, self.widths = _int64(source.heights), _int64(source.widths)
         self.modes, self.labels = _int64(source.modes), _int64(source.labels)
-        self.decoder = decode.decoder_address()
+        self.decoder = decoder or decoders.chosen()
         pixels = self.heights[members] * self.widths[members]
         worst = members[int(np.argmax(pixels))]
         if pixels.max() > MAX_PIXELS or pixels.min() < 1:
@@ -61,11 +67,21 @@ class FileIndex:
                 f"sample {worst} of {source.path} has {self.widths[worst]} x {self.heights[worst]} pixels",
                 allowed=f"1 to {MAX_PIXELS:,} pixels",
             )
-        if not self.decoder and (self.modes[members] == decode.JPG).any():
+        if self.decoder is None and (self.modes[members] == JPG).any():
             raise UserError(
-                f"{source.path} holds JPEG images and ffcv's decoder is not available: {decode.available()[1]}",
+                f"{source.path} holds JPEG images and there is no decoder for them: {decoders.why_none()}",
                 next="--loader plain",
             )
+        between = self.decoder is not None and self.decoder.address == decode.DECODED
+        self.decodes_first = between and bool((self.modes[members] == JPG).any())
+
+    def decode(self, sample: int, scratch: Scratch) -> int:
+        """Decode a sample into a thread's scratch, for a kernel that cannot; a raw one stays. Returns its status."""
+        if self.decoder is None or self.modes[sample] != JPG:
+            return OK
+        place = int(self.pointers[sample]), int(self.sizes[sample])
+        shape = int(self.heights[sample]), int(self.widths[sample])
+        return self.decoder.read(self.data, *place, *shape, scratch.arrays[0])
 
 
 def _int64(values: np.ndarray) -> np.ndarray:
@@ -209,7 +225,7 @@ def _keyed_fill(sources: int) -> Any:
             data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
             keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
             specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
-            decoder, handle: `decode.decoder_address`, `decode.thread_handle`. The rest: a `Scratch`'s arrays.
+            decoder, handle: a `Decoder`'s address and `thread_handle`. The rest: a `Scratch`'s arrays.
         """
         if sources == 0:
             return

@@ -1,4 +1,4 @@
-"""The plain loader: torchvision for pixels, the same draws as the fast one. No ffcv needed.
+"""The plain loader: torchvision for pixels, the same draws as the fast one. No decoder but Pillow.
 
 It reads a `.beton` file, or any `Source` as it lies (a folder of images), one image, one view at a time
 (`data.views.reference`), in float, rounded once at the end.

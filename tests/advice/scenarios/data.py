@@ -45,11 +45,11 @@ def changed(part: str) -> Callable[[Patch], None]:
     return prepare
 
 
-def without_ffcv(patch: Patch) -> None:
-    from barlowctl.data.beton import decode
+def without_decoder(patch: Patch) -> None:
+    from barlowctl.data.beton import decoders
 
     packed_jpegs(patch)
-    patch.setattr(decode, "available", lambda: (False, "ffcv is not installed"))
+    patch.setattr(decoders, "by_package", lambda: ({}, "simplejpeg is not installed"))
 
 
 def zipped(patch: Patch) -> None:
@@ -255,8 +255,8 @@ SCENARIOS = {
     "nothing to preview": Scenario(["data", "preview"], then="fashion-mnist"),
     "no picture to preview": Scenario(["data", "preview", "--data", "one folder", "--out", "sheet.gif"]),
     "preview there": Scenario(["data", "preview", "--data", "one folder", "--out", "one folder/0.png"]),
-    "fast loader without ffcv": Scenario(
-        ["data", "preview", "--data", "./photos.beton", "--loader", "fast"], without_ffcv
+    "fast loader without a decoder": Scenario(
+        ["data", "preview", "--data", "./photos.beton", "--loader", "fast"], without_decoder
     ),
     "fast loader of a folder": Scenario(["data", "preview", "--data", "one folder", "--loader", "fast"]),
     "not to be fetched": Scenario(["data", "get", "imagenet100"], person={"FOLDER": "my images"}),

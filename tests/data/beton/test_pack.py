@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from barlowctl.data.beton import decode, encode
+from barlowctl.data.beton import decode, decoders, encode
 from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.beton.pack import pack
 from barlowctl.data.beton.reader import Beton
@@ -59,12 +59,10 @@ def fast_pixels(beton: Beton, index: int) -> np.ndarray:
     height, width = int(beton.heights[index]), int(beton.widths[index])
     out = np.empty(height * width * 3, dtype=np.uint8)
     start, size = int(beton.pointers[index]), int(beton.sizes[index])
-    decoder = decode.decoder_address(), decode.thread_handle()
-    assert decode.decode_jpeg(*decoder, np.asarray(beton.bytes), start, size, height, width, out) == decode.OK
+    decoder = decoders.chosen()
+    assert decoder is not None
+    assert decoder.read(np.asarray(beton.bytes), start, size, height, width, out) == decode.OK
     return out.reshape(height, width, 3)
-
-
-needs_decoder = pytest.mark.skipif(not decode.available()[0], reason="ffcv is not installed (it is optional)")
 
 
 # ---- what is kept ----------------------------------------------------------------------------------------
@@ -93,16 +91,15 @@ def test_fitting_jpeg_is_kept_byte_for_byte(tmp_path, kind):
     assert report.channels == beton.channels == (1 if kind == "grey" else 3)
     expected = np.array(Image.open(io.BytesIO(FITTING[kind])).convert("RGB"))
     assert np.array_equal(beton.image(0), expected)
-    if decode.available()[0]:
-        assert np.abs(fast_pixels(beton, 0).astype(int) - expected).max() <= 1
+    assert np.abs(fast_pixels(beton, 0).astype(int) - expected).max() <= 1
 
 
-def test_what_is_trusted_when_ffcv_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "decoder_address", lambda: 0)
+def test_what_is_trusted_without_a_decoder(tmp_path, no_decoder):
     cut = FITTING["baseline"][:-400]
     report, beton = packed(tmp_path, {"a.jpg": FITTING["baseline"], "cut.jpg": cut})
     assert beton.stored(0).tobytes() == FITTING["baseline"]
     assert [name for name, _ in report.unreadable] == ["cut.jpg"]
+    assert encode.checked_with() == "Pillow"
 
 
 # ---- what is converted -----------------------------------------------------------------------------------
@@ -397,20 +394,19 @@ def test_nothing_readable(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["images"]
 
 
-@needs_decoder
-def test_flipped_bits_are_reported_as_damage(tmp_path):
+def test_flipped_bits_are_reported_as_damage(tmp_path, decoder):
     content = bytearray(FITTING["baseline"])
     middle = len(content) * 2 // 3
     content[middle : middle + 40] = bytes(40)
     report, beton = packed(tmp_path, {"a.jpg": FITTING["baseline"], "flipped.jpg": bytes(content)})
     assert report.damaged + [name for name, _ in report.unreadable] == ["flipped.jpg"]
+    assert encode.checked_with() == decoder.package
     for i in range(beton.num_samples):
         fast_pixels(beton, i)
 
 
-@needs_decoder
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_damage_is_reported_whatever_else_is_done(tmp_path, orientation):
+def test_damage_is_reported_whatever_else_is_done(tmp_path, orientation, decoder):
     content = bytearray(rotated(orientation))
     content[-3000:-2900] = bytes(range(100))
     report, _ = packed(tmp_path, {"a.jpg": rotated(orientation), "bad.jpg": bytes(content)})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from barlowctl.data.beton import decode
+from barlowctl.data.beton import decoders
 from barlowctl.data.loaders import fast as module
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.loaders.plain import PlainLoader
@@ -20,7 +20,7 @@ from barlowctl.data.views.vector import SLACK
 from barlowctl.errors import UserError
 from tests.data.views_double import MemoryBeton, jpeg, noise_images, photograph
 
-needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
+by_each_decoder = pytest.mark.usefixtures("decoder")
 VIEWS = [ViewSpec(16), ViewSpec(24, blur=0.1, solarize=0.2)]
 BROKEN = 5  # the sample that tests spoil
 
@@ -197,7 +197,7 @@ def test_a_rank_may_get_nothing_of_the_last_batch() -> None:
 # ---- faults reach the consumer ---------------------------------------------------------------------------
 
 
-@needs_ffcv
+@by_each_decoder
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_unreadable_sample_is_named(fault: str, threads: int) -> None:
@@ -209,7 +209,7 @@ def test_an_unreadable_sample_is_named(fault: str, threads: int) -> None:
     assert f"memory.beton: sample {BROKEN} cannot be read: " in str(caught.value)
 
 
-@needs_ffcv
+@by_each_decoder
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_unreadable_sample_is_replaced_by_key(fault: str) -> None:
     results = []
@@ -227,7 +227,7 @@ def test_an_unreadable_sample_is_replaced_by_key(fault: str) -> None:
     assert not torch.equal(*twins)  # the substitute is distorted by the missing sample's numbers
 
 
-@needs_ffcv
+@by_each_decoder
 @pytest.mark.parametrize("kind", [FastLoader, PlainLoader])
 def test_a_skipped_sample_is_in_no_batch_and_named(kind: type[FastLoader] | type[PlainLoader]) -> None:
     shared = {"views": VIEWS, "batch_size": 5, "seed": 3}
@@ -244,13 +244,13 @@ def test_a_skipped_sample_is_in_no_batch_and_named(kind: type[FastLoader] | type
     assert_same(by_sample(batches), expected)
 
 
-@needs_ffcv
+@by_each_decoder
 def test_an_epoch_of_nothing_readable_has_empty_batches() -> None:
     with make(spoiled("truncated"), subset=np.array([BROKEN] * 3), batch_size=3, on_unreadable="skip") as loader:
         assert [rows for rows, _, _ in read(loader)] == [[]]
 
 
-@needs_ffcv
+@by_each_decoder
 def test_replacing_gives_up_when_nothing_is_readable() -> None:
     source = spoiled("truncated")
     with (
@@ -311,10 +311,10 @@ def test_bad_positions(source: MemoryBeton, epoch: int, start: int) -> None:
         loader.epoch(epoch, start_batch=start)
 
 
-def test_jpegs_without_the_decoder_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "decoder_address", lambda: 0)
+@pytest.mark.usefixtures("no_decoder")
+def test_jpegs_without_a_decoder_are_refused_at_once() -> None:
     jpegs = MemoryBeton([jpeg(image) for image in noise_images(3)])
-    with pytest.raises(UserError, match="JPEG images and ffcv's decoder is not available"):
+    with pytest.raises(UserError, match="JPEG images and there is no decoder for them: simplejpeg is not installed"):
         make(jpegs)
 
 
@@ -457,7 +457,7 @@ def test_a_batch_held_over_the_end_of_an_epoch(source: MemoryBeton) -> None:
         assert not torch.equal(held.views[0], copies[0])
 
 
-@needs_ffcv
+@by_each_decoder
 def test_scratch_belongs_to_a_thread_and_fits_the_largest_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes mixed over threads give what one thread gives, and memory is that of one image per thread."""
     monkeypatch.setattr(module, "usable_cores", lambda: 4)
@@ -477,6 +477,34 @@ def test_scratch_belongs_to_a_thread_and_fits_the_largest_image(monkeypatch: pyt
     largest = int((mixed.heights * mixed.widths).max())
     assert all(scratch.pixels <= largest for scratch in made)
     assert made[0].arrays[0].size == 4 * largest + SLACK
+
+
+def test_views_are_the_same_whoever_decodes() -> None:
+    """Byte by byte: colour and grey, JPEG and raw in one file, several threads."""
+    there, lacking = decoders.by_package()
+    if len(there) < 2:
+        pytest.skip(lacking)
+    images = [photograph(height=40 + 7 * i, width=90 - 5 * i) for i in range(10)]
+    mixed = MemoryBeton([image if i % 3 == 0 else jpeg(image, 90) for i, image in enumerate(images)])
+    for channels in (1, 3):
+        results = []
+        for decoder in there.values():
+            with make(mixed, channels=channels, threads=2, batch_size=4, decoder=decoder) as loader:
+                results.append(by_sample(read(loader)))
+        assert_same(*results)
+
+
+def test_a_file_of_pixels_is_read_in_whole_chunks(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a decoder that has to be called image by image."""
+    pytest.importorskip("simplejpeg")
+    decoder = decoders.SimplejpegDecoder()
+    monkeypatch.setattr(decoder, "read", lambda *_: pytest.fail("nothing is to be decoded"))
+    calls = []
+    original = FastLoader._call_kernel
+    monkeypatch.setattr(FastLoader, "_call_kernel", lambda *a: (calls.append(a[3:5]), original(*a)))
+    with make(source, decoder=decoder, batch_size=16) as loader:
+        read(loader)
+    assert calls == [(0, 4), (4, 8), (8, 12), (12, 16), (0, 2), (2, 4), (4, 6), (6, 7)]
 
 
 def test_a_real_file(tmp_path) -> None:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from barlowctl.cores import usable_cores
-from barlowctl.data.beton import decode
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.loaders.plain import Pictures, PlainLoader
 from barlowctl.data.sources import open_source
@@ -18,7 +17,6 @@ from barlowctl.data.views.spec import CenterSpec, SquashSpec, ViewSpec
 from barlowctl.errors import UserError
 from tests.data.views_double import MemoryBeton, jpeg, noise_images, photograph
 
-needs_ffcv = pytest.mark.skipif(not decode.available()[0], reason=decode.available()[1])
 VIEWS = [ViewSpec(32), ViewSpec(24, blur=0.1, solarize=0.2)]
 SHARED = {"views": VIEWS, "batch_size": 5, "seed": 3}
 LARGE = [ViewSpec(32), ViewSpec(32, blur=0.1, solarize=0.2)]
@@ -96,7 +94,7 @@ def test_fast_equals_plain_on_a_list_of_sizes() -> None:
     assert (difference == 0).mean() > 0.99
 
 
-@needs_ffcv
+@pytest.mark.usefixtures("decoder")
 def test_fast_equals_plain_on_jpegs() -> None:
     source = MemoryBeton([jpeg(image, quality=90) for image in photographs()])
     with FastLoader(source, **SHARED) as fast:
@@ -183,7 +181,7 @@ def test_an_unreadable_image_is_named_or_replaced(tmp_path, threads: int) -> Non
     assert loader.unreadable == [3]
 
 
-@needs_ffcv
+@pytest.mark.usefixtures("decoder")
 def test_both_loaders_choose_the_same_substitute() -> None:
     source = MemoryBeton([jpeg(image) for image in noise_images(12)])
     source.bytes[source.pointers[5]] = 0
