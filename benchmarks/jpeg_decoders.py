@@ -64,7 +64,7 @@ def ways(beton: Beton) -> dict[str, Decode]:
         target[:] = np.asarray(Image.open(io.BytesIO(files[i])).convert("RGB")).reshape(-1)
         return target
 
-    found = {"ffcv": within, "simplejpeg": by_simplejpeg, "torchvision": by_torchvision, "pillow": by_pillow}
+    by_name = {"ffcv": within, "simplejpeg": by_simplejpeg, "torchvision": by_torchvision, "pillow": by_pillow}
     if importlib.util.find_spec("imagecodecs") is not None:
         import imagecodecs
 
@@ -73,8 +73,8 @@ def ways(beton: Beton) -> dict[str, Decode]:
             imagecodecs.jpeg8_decode(files[i].tobytes(), out=target.reshape(*shapes[i], 3))
             return target
 
-        found["imagecodecs"] = by_imagecodecs
-    return found
+        by_name["imagecodecs"] = by_imagecodecs
+    return by_name
 
 
 def in_turns(rounds: int, run: dict[str, Callable[[int], int]]) -> dict[str, list[float]]:
@@ -101,17 +101,17 @@ def show(title: str, times: dict[str, list[float]], same: dict[str, bool]) -> No
 
 def alone(beton: Beton, rounds: int) -> None:
     """The decoders by themselves, in one thread."""
-    found = ways(beton)
+    by_name = ways(beton)
 
     def all_of(one: Decode) -> Callable[[int], int]:
         return lambda _: sum(one(i).size > 0 for i in range(beton.num_samples))
 
     digests = {
         name: [hashlib.sha256(one(i).tobytes()).digest() for i in range(beton.num_samples)]
-        for name, one in found.items()
+        for name, one in by_name.items()
     }
     same = {name: digest == digests["ffcv"] for name, digest in digests.items()}
-    show("decoder", in_turns(rounds, {name: all_of(one) for name, one in found.items()}), same)
+    show("decoder", in_turns(rounds, {name: all_of(one) for name, one in by_name.items()}), same)
 
 
 def in_the_loader(beton: Beton, rounds: int, threads: int) -> None:
