@@ -77,7 +77,7 @@ def loading(model: ExportedModel, repository: str, folder: Path, *, pixels_insid
         sections.append(("torchvision", python_block(*_torchvision(model, repository))))
     if (folder / BESIDE["onnx"]).is_file():
         sections.append(("ONNX Runtime, without torch", python_block(*_onnx(model, repository, pixels_inside))))
-    weights = f"weights = load_file({_file(repository, WEIGHTS)})  # key -> tensor, timm's keys"
+    weights = f"weights = load_file({_file(repository, WEIGHTS)})  # timm's keys"
     lines = ["from huggingface_hub import hf_hub_download", "from safetensors.torch import load_file", "", weights]
     sections.append(("The weights alone", python_block(*lines)))
     if model.preprocessing.channels in (1, 3):
@@ -133,12 +133,15 @@ def _resized(model: ExportedModel) -> str:
 def _onnx(model: ExportedModel, repository: str, pixels_inside: bool) -> list[str]:
     preprocessing, name = model.preprocessing, BESIDE["onnx"]
     crop, channels = preprocessing.crop, preprocessing.channels
-    session = f'onnxruntime.InferenceSession({_file(repository, name)}, providers=["CPUExecutionProvider"])'
+    load = [
+        f"file = {_file(repository, name)}",
+        'session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])',
+    ]
     last = 'features = session.run(["features"], {"images": images})[0]'
     if channels not in (1, 3):
         imports = ["import onnxruntime", "from huggingface_hub import hf_hub_download"]
         shape = f"uint8 (N, {crop}, {crop}, {channels})" if pixels_inside else _input(model)
-        return [*imports, "", f"session = {session}", f"# images: {shape}, as a numpy array", last]
+        return [*imports, "", *load, f"# images: {shape}, as a numpy array", last]
     side, resampling = preprocessing.resize, f"Image.Resampling.{preprocessing.interpolation.upper()}"
     if preprocessing.squash:
         geometry = [f"picture = picture.resize([{crop}, {crop}], {resampling})"]
@@ -156,7 +159,7 @@ def _onnx(model: ExportedModel, repository: str, pixels_inside: bool) -> list[st
     width = feature_width(model.backbone)
     imports = ["import numpy as np", "import onnxruntime", "from huggingface_hub import hf_hub_download"]
     return [
-        *imports, "from PIL import Image", "", f"session = {session}", _picture(model), *geometry, *images,
+        *imports, "from PIL import Image", "", *load, _picture(model), *geometry, *images,
         f"{last}  # (1, {width})",
     ]  # fmt: skip
 
@@ -166,7 +169,7 @@ def _barlowctl(model: ExportedModel, repository: str) -> list[str]:
         "import barlowctl",
         "from huggingface_hub import snapshot_download",
         "",
-        f'folder = snapshot_download("{repository}")  # `barlowctl probe` and `pretrain --init` take it, too',
+        f'folder = snapshot_download("{repository}")  # probe and pretrain --init take it, too',
         "network = barlowctl.open_network(folder)",
         f'features = network.features(["picture.jpg"])  # or a folder of images; (N, {feature_width(model.backbone)})',
     ]

@@ -126,7 +126,7 @@ def prepare(
         card = model_card.text(_card(run, recipe, model, terms, temporary, measured, usage))
         (temporary / CARD).write_text(card, encoding="utf-8")
         sizes = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
-    others = [f"{name} is of other weights, and is not in the card" for name in measured.left_out]
+    others = [f"{name} does not say that it is of these weights: not in the card" for name in measured.left_out]
     return Publication(folder, sizes, card, written.left_out, (*written.notes, *others))
 
 

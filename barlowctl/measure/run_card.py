@@ -38,7 +38,7 @@ _SPLITS = ("test", "val", "validation")
 class Measurements:
     """results: of the weights that are published, and of baselines. without_labels: measure -> value.
 
-    left_out: files of results that are of other weights.
+    left_out: files of results that are of other weights, or do not say of which.
     """
 
     results: tuple[Result, ...]

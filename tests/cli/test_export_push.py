@@ -99,7 +99,7 @@ def test_the_card_says_what_was_measured_of_these_weights(
     assert f"digits: 1,400 images, fingerprint {about['data']['fingerprint']['digest']} (SHA-256)" in card
     assert about["facts"]["optimizer"] in card
     assert "2103.03230" in card
-    assert "note: probe-other.json is of other weights" in output.err
+    assert "note: probe-other.json does not say that it is of these weights" in output.err
 
 
 def test_without_numbers_the_card_says_so(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
