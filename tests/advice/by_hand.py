@@ -232,7 +232,6 @@ NOT_FOLLOWED = {
     ("exports/formats/torchvision_network.py _transformer#2", "--format timm"): MINUTES,
     ("exports/hub.py _prepare", "--public"): HUB,
     ("exports/hub.py _prepare#2", "--overwrite"): HUB,
-    ("cli/export_push.py push_run", "--yes"): HUB,
     ("launchers/pool.py run_all", "barlowctl ..."): SIGNAL,
     ("measure/classification.py _train", "barlowctl ..."): HANDED_ON,
     ("measure/transfer.py transfer", EITHER_WORD): BEFORE,

@@ -67,6 +67,14 @@ def official(patch: Patch) -> None:
     patch.setattr("barlowctl.exports.read_official", lambda path: model)
 
 
+def offline(patch: Patch) -> None:
+    """A push would end where huggingface_hub is offline, whatever token there is."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, "HF_HUB_OFFLINE", True)
+    patch.setenv("HF_TOKEN", "of_nobody")
+
+
 def best_state_gone(patch: Patch) -> None:
     """The run keeps its best state, and somebody deleted it."""
     recipe = Path("runs/done/recipe.toml")
@@ -85,6 +93,9 @@ SCENARIOS = {
     "push of a file": Scenario(["export", "--from-official", "none.pth", "--push", "me/x"], then="none.pth"),
     "push of another format": Scenario(
         [*EXPORT, "--push", "me/x", "--license", "mit", "--dry-run", "--format", "onnx"]
+    ),
+    "push with nobody to ask": Scenario(
+        [*EXPORT, "--push", "me/x", "--license", "mit"], offline, then="HF_HUB_OFFLINE is set"
     ),
     "license without a push": Scenario([*EXPORT, "--license", "mit"]),
     "two sources": Scenario([*EXPORT, "--from-official", "x.pth"]),
