@@ -18,6 +18,7 @@ from barlowctl.model import (
     check_backbone_args,
     check_input,
     choose_attention,
+    choose_convolutions,
     frozen_modules,
     frozen_parameters,
     own_generator,
@@ -139,11 +140,16 @@ def freeze(method: Method, recipe: Recipe) -> Method:
     return method
 
 
-def move_to_device(method: Method, recipe: Recipe, device: torch.device) -> Method:
-    """The method on its device, in the recipe's memory format, its attention as it is fastest there."""
+def move_to_device(method: Method, recipe: Recipe, device: torch.device, *, products: bool = True) -> Method:
+    """The method on its device, in the recipe's memory format, attention and convolutions as they are fastest there.
+
+    products: False: convolutions stay torch's own.
+    """
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     choose_attention(method, device)
+    if products:
+        choose_convolutions(method, device)
     return method.to(device)
 
 

@@ -203,7 +203,11 @@ def ablation_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
     """The rows of the ablation of our settings that can run here, and the others with the reason."""
     ablation, left_out = choose_ablation(common.recipe, common.device)
     rows = [
-        Row(row.name, replace(common, recipe=row.recipe(common.recipe), optimizer=row.optimizer)) for row in ablation
+        Row(
+            row.name,
+            replace(common, recipe=row.recipe(common.recipe), optimizer=row.optimizer, products=row.products),
+        )
+        for row in ablation
     ]
     return rows, left_out
 

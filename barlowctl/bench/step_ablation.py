@@ -15,12 +15,16 @@ from barlowctl.recipe.schema import Recipe
 
 @dataclass(frozen=True)
 class AblationRow:
-    """against: the row whose setting it changes. sets: the recipe's values that differ from the first row's."""
+    """against: the row whose setting it changes. sets: the recipe's values that differ from the first row's.
+
+    optimizer, products: see `StepSettings`.
+    """
 
     name: str
     against: str | None
     sets: tuple[str, ...] = field(default=())
     optimizer: str = "own"
+    products: bool = True
 
     def recipe(self, base: Recipe) -> Recipe:
         """The base recipe with all that this row sets."""
@@ -36,19 +40,21 @@ FIRST = (
     "train.cuda_graph=false",
 )
 CHANNELS, BF16, GRAM = "train.channels_last=true", "train.precision=bf16", "objective.form=auto"
+PRODUCTS = "convolutions as products"
 COMPILE, AGAIN, GRAPH = "train.compile=true", "train.activation_checkpointing=true", "train.cuda_graph=true"
 ABLATION = (
-    AblationRow("fp32, contiguous", None, optimizer="loop"),
-    AblationRow("channels_last", "fp32, contiguous", (CHANNELS,), "loop"),
-    AblationRow("fp16", "channels_last", (CHANNELS, "train.precision=fp16"), "loop"),
-    AblationRow("bf16", "channels_last", (CHANNELS, BF16), "loop"),
-    AblationRow("form chosen by size", "bf16", (CHANNELS, BF16, GRAM), "loop"),
-    AblationRow("multi-tensor optimizer", "form chosen by size", (CHANNELS, BF16, GRAM)),
-    AblationRow("train.compile", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, COMPILE)),
-    AblationRow("both views in one pass", "multi-tensor optimizer", (CHANNELS, BF16, GRAM)),
-    AblationRow("captured graph", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, GRAPH)),
+    AblationRow("fp32, contiguous", None, optimizer="loop", products=False),
+    AblationRow("channels_last", "fp32, contiguous", (CHANNELS,), "loop", products=False),
+    AblationRow("fp16", "channels_last", (CHANNELS, "train.precision=fp16"), "loop", products=False),
+    AblationRow("bf16", "channels_last", (CHANNELS, BF16), "loop", products=False),
+    AblationRow("form chosen by size", "bf16", (CHANNELS, BF16, GRAM), "loop", products=False),
+    AblationRow("multi-tensor optimizer", "form chosen by size", (CHANNELS, BF16, GRAM), products=False),
+    AblationRow(PRODUCTS, "multi-tensor optimizer", (CHANNELS, BF16, GRAM)),
+    AblationRow("train.compile", PRODUCTS, (CHANNELS, BF16, GRAM, COMPILE)),
+    AblationRow("both views in one pass", PRODUCTS, (CHANNELS, BF16, GRAM)),
+    AblationRow("captured graph", PRODUCTS, (CHANNELS, BF16, GRAM, GRAPH)),
     AblationRow("compiled and captured", "train.compile", (CHANNELS, BF16, GRAM, COMPILE, GRAPH)),
-    AblationRow("activation checkpointing", "multi-tensor optimizer", (CHANNELS, BF16, GRAM, AGAIN)),
+    AblationRow("activation checkpointing", PRODUCTS, (CHANNELS, BF16, GRAM, AGAIN)),
 )
 MISSING = {
     "both views in one pass": "batch norm sees one view at a time, and there is no pass with statistics of each yet",
@@ -62,6 +68,8 @@ def choose_ablation(recipe: Recipe, device: torch.device) -> tuple[list[Ablation
     if device.type == "cpu":
         left_out |= dict.fromkeys(("captured graph", "compiled and captured"), "CUDA graphs are of CUDA devices")
         left_out["fp16"] = "a CPU's fp16 convolutions are about a hundred times slower backward than its fp32 ones"
+    else:
+        left_out[PRODUCTS] = "of a CPU"
     if recipe.optimizer.name != "lars":
         left_out["multi-tensor optimizer"] = "only LARS is compared with a loop, and the recipe has another optimizer"
     try:

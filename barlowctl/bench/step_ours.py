@@ -55,7 +55,8 @@ class OurStep:
 
     def __init__(self, settings: StepSettings) -> None:
         self.settings, recipe = settings, settings.recipe
-        self.method = move_to_device(begin_method(recipe), recipe, settings.device)
+        method = begin_method(recipe)
+        self.method = move_to_device(method, recipe, settings.device, products=settings.products)
         images = STEPS * recipe.train.batch_size + recipe.data.holdout
         self.resolved = resolve(recipe, settings.device, torch.get_num_threads(), images)
         self.to_input = self.resolved.preprocessing.normalization().to(settings.device)

@@ -38,6 +38,7 @@ class StepSettings:
     kind: whose step it is (`step.KINDS`), or "peak".
     recipe: network, objective, batch, size, precision and memory format, as the row has them.
     optimizer: "own": the recipe's with us; of the others `documented` and `LARS` differ where their example has SGD.
+    products: whether our convolutions are products where a CPU computes those faster (`choose_convolutions`).
     loading: None: synthetic images that lie on the device.
     """
 
@@ -48,6 +49,7 @@ class StepSettings:
     warmup: int
     steps: int
     optimizer: str = "own"
+    products: bool = True
     loading: Images | None = None
 
     @property
@@ -59,7 +61,7 @@ class StepSettings:
     def to_json(self) -> dict[str, Any]:
         """For `BenchmarkProcess`."""
         loading = None if self.loading is None else {key: str(value) for key, value in asdict(self.loading).items()}
-        same = {key: getattr(self, key) for key in ("kind", "threads", "warmup", "steps", "optimizer")}
+        same = {key: getattr(self, key) for key in ("kind", "threads", "warmup", "steps", "optimizer", "products")}
         return {**same, "recipe": load.dump(self.recipe), "device": str(self.device), "loading": loading}
 
     @classmethod
@@ -70,7 +72,7 @@ class StepSettings:
             recipe=load.parse(values["recipe"]),
             device=torch.device(values["device"]),
             loading=images and Images(Path(images["folder"]), Path(images["packed"]), int(images["workers"])),
-            **{key: values[key] for key in ("kind", "threads", "warmup", "steps", "optimizer")},
+            **{key: values[key] for key in ("kind", "threads", "warmup", "steps", "optimizer", "products")},
         )
 
     def pixels(self, images: int) -> list[Tensor]:

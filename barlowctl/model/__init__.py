@@ -24,6 +24,7 @@ from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing
+from barlowctl.model.product_convolution import choose_convolutions
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
@@ -46,6 +47,7 @@ __all__ = [
     "check_backbone_args",
     "check_input",
     "choose_attention",
+    "choose_convolutions",
     "estimate_memory",
     "feature_width",
     "freezable",

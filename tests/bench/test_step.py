@@ -17,10 +17,12 @@ from barlowctl.assemble.synthetic_steps import forward_flops
 from barlowctl.bench import machine_peak, step, step_ablation, step_others, step_process, step_summary
 from barlowctl.bench.benchmark_process import Measured
 from barlowctl.bench.step_others import LoopLARS
+from barlowctl.bench.step_ours import OurStep
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
+from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from tests.oracles import lars
@@ -95,7 +97,9 @@ def test_all_rows_of_the_ablation_compute_the_same_loss() -> None:
     assert "captured graph" in left_out
     assert "fp16" in left_out
     for row in rows:
-        settings = replace(settings_of("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer)
+        settings = replace(
+            settings_of("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer, products=row.products
+        )
         assert step_process.build(settings).check() == pytest.approx(expected_loss(), rel=1e-4), row.name
 
 
@@ -247,6 +251,7 @@ def test_each_row_of_the_ablation_changes_one_thing() -> None:
         if row.against is not None:
             below = by_name[row.against]
             changed = len(set(row.sets) ^ set(below.sets)) + (row.optimizer != below.optimizer)
+            changed += row.products != below.products
             assert changed == (0 if row.name in step_ablation.MISSING else 1), row.name
 
 
@@ -343,3 +348,11 @@ def test_rows_as_json(more: list[str], capsys: Captured, tmp_path: Path) -> None
     assert theirs["ratio"] > 0
     assert document["peak"]["fp32"]["best"] > 1e9
     assert (ours["data_wait"] is not None) == bool(more)
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_a_row_has_products_or_torchs_convolutions(products: bool) -> None:
+    settings = replace(settings_of("ours"), products=products)
+    settings = StepSettings.from_json(json.loads(json.dumps(settings.to_json())))
+    kinds = {type(part) for part in OurStep(settings).method.modules()}
+    assert (ProductConvolution in kinds, torch.nn.Conv2d in kinds) == (products, not products)

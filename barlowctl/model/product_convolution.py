@@ -1,0 +1,159 @@
+"""Convolutions that a CPU computes faster as products of matrices.
+
+oneDNN's convolutions are near the machine's peak where maps are large. They are not where a 1 x 1 convolution has a
+stride (most of what the backward pass does is zeros), and where maps are so small that many taps of a 3 x 3
+kernel lie in the padding, of which each is multiplied. What was measured is in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SMALL_MAP = 8
+"""Side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
+SMALLEST_MAP = 4
+"""The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
+MANY_CHANNELS = 128
+
+
+class ProductConvolution(nn.Conv2d):
+    """A convolution that is computed as a product of matrices in training, where that is the faster way.
+
+    That is in bf16, of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller still, and
+    channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are. All else is
+    torch's own: fp32, whose products of matrices are slower than its convolutions on some processors, evaluation, and
+    a network that is compiled.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `nn.Conv2d`."""
+        if not self.training or torch.compiler.is_compiling() or not self._is_product(x):
+            return super().forward(x)
+        bf16 = torch.bfloat16
+        with torch.autocast("cpu", enabled=False):
+            out: Tensor = _Product.apply(x.to(bf16), self.weight.to(bf16), self.stride, self.padding)
+        return out
+
+    def _is_product(self, x: Tensor) -> bool:
+        in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        as_rows = x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        return in_bf16 and as_rows and self._is_faster(x)
+
+    def _is_faster(self, x: Tensor) -> bool:
+        side = max(self._map(x))
+        if self.kernel_size == (1, 1):
+            return max(self.stride) > 1 or side <= SMALL_MAP
+        return side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS
+
+    def _map(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the result."""
+        stride, padding = cast(tuple[int, int], self.stride), cast(tuple[int, int], self.padding)
+        return _map_of(x.shape[2:], self.kernel_size, stride, padding)
+
+
+class _Product(torch.autograd.Function):
+    """The convolution of x `(n, c, h, w)` in channels_last with weight `(d, c, k, l)`, without a bias.
+
+    Patches are cut out again in the backward pass instead of being kept. The gradient of x is oneDNN's where they
+    overlap: adding products up to it takes as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        kernel = weight.shape[2:]
+        out = x.new_empty((len(x), len(weight), *_map_of(x.shape[2:], kernel, stride, padding)))
+        out = out.contiguous(memory_format=torch.channels_last)
+        torch.mm(_patches(x, kernel, stride, padding), _matrix(weight).t(), out=_rows(out))
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, kernel = ctx.stride, ctx.padding, weight.shape[2:]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            if max(kernel) > 1:
+                of_x = _gradient_of_input(grad, x, weight, stride, padding)
+            else:
+                of_x = _spread(_rows(grad) @ _matrix(weight), x, stride)
+        if ctx.needs_input_grad[1]:
+            of_matrix = _rows(grad).t() @ _patches(x, kernel, stride, padding)
+            of_weight = of_matrix.view(len(weight), *kernel, -1).permute(0, 3, 1, 2)
+        return of_x, of_weight, None, None
+
+
+def _map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+    height, width = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+    return height, width
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """`(d, c, k, l)` as `(d, k l c)`, in the same memory where that is channels_last."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+def _patches(x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """What each pixel of the result sees, `(pixels, k l c)`; of a 1 x 1 kernel without a stride, x itself."""
+    images = x.permute(0, 2, 3, 1)
+    if max(padding):
+        images = nn.functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    n, *size, c = images.shape
+    height, width = _map_of(size, kernel, stride, (0, 0))
+    image, row, column, _ = images.stride()
+    strides = (image, row * stride[0], column * stride[1], row, column, 1)
+    return images.as_strided((n, height, width, *kernel, c), strides).reshape(n * height * width, -1)
+
+
+def _gradient_of_input(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    of_x: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, (True, False, False)
+    )[0]
+    return of_x
+
+
+def _spread(rows: Tensor, x: Tensor, stride: tuple[int, int]) -> Tensor:
+    """The gradient of x: what `rows` say of the pixels that a 1 x 1 kernel sees, and zero elsewhere."""
+    n, c, height, width = x.shape
+    if max(stride) == 1:
+        return rows.view(n, height, width, c).permute(0, 3, 1, 2)
+    of_x = torch.zeros_like(x)
+    seen = of_x[:, :, :: stride[0], :: stride[1]]
+    seen.copy_(rows.view(n, *seen.shape[2:], c).permute(0, 3, 1, 2))
+    return of_x
+
+
+def choose_convolutions(network: nn.Module, device: torch.device) -> None:
+    """Let convolutions be computed as products on a CPU where that is faster; names, parameters and hooks stay."""
+    if device.type != "cpu":
+        return
+    for part in network.modules():
+        if type(part) is nn.Conv2d and _is_plain(part):
+            part.__class__ = ProductConvolution
+
+
+def _is_plain(convolution: nn.Conv2d) -> bool:
+    """Whether it has nothing that a product would have to know of."""
+    return (
+        convolution.bias is None
+        and convolution.groups == 1
+        and convolution.dilation == (1, 1)
+        and convolution.padding_mode == "zeros"
+        and isinstance(convolution.padding, tuple)
+        and (convolution.kernel_size != (1, 1) or convolution.padding == (0, 0))
+    )

@@ -1,0 +1,139 @@
+"""Convolutions as products on a CPU: where, and that they compute the same."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
+
+CPU = torch.device("cpu")
+
+
+def convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    torch.manual_seed(0)
+    made = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
+    return made.to(memory_format=torch.channels_last)
+
+
+def images(channels: int, side: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    made = torch.randn(6, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+def results(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype | None) -> list[Tensor]:
+    """Output, gradient of x and gradient of the weight of a loss that weighs every value differently."""
+    layer.zero_grad()
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        out = layer(x)
+    weights = torch.linspace(-1.0, 1.0, out.numel()).bfloat16().double().view(out.shape)
+    (out.double() * weights).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    return [out.detach(), x.grad, layer.weight.grad]
+
+
+LAYERS = [
+    (16, 24, 1, 2, 7),
+    (16, 24, 1, 1, 4),
+    (16, 24, 1, 3, 9),
+    (128, 8, 3, 1, 3),
+    (128, 8, 3, 2, 5),
+    (128, 4, 5, 2, 6),
+]
+
+
+@pytest.mark.parametrize(("channels", "width", "kernel", "stride", "side"), LAYERS)
+def test_a_product_is_the_convolution_up_to_rounding(
+    channels: int, width: int, kernel: int, stride: int, side: int
+) -> None:
+    layer, x = convolution(channels, width, kernel, stride), images(channels, side)
+    rounded = copy.deepcopy(layer).double()
+    rounded.weight.data = layer.weight.data.bfloat16().double()
+    exact = results(rounded, x.bfloat16().double(), None)
+    before = results(layer, x, torch.bfloat16)
+    choose_convolutions(layer, CPU)
+    after = results(layer, x, torch.bfloat16)
+    for truth, torchs, ours in zip(exact, before, after, strict=True):
+        size = truth.abs().max()
+        assert ours.dtype == torchs.dtype
+        assert ours.stride() == torchs.stride()
+        assert (ours - truth).abs().max() <= 2**-8 * size
+        assert (ours - torchs).abs().max() <= 2**-7 * size
+
+
+def node(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> str:
+    """What autograd calls the operation."""
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        out = layer(x)
+    return type(out.grad_fn).__name__
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "side", "product"),
+    [
+        (16, 1, 2, 40, True),
+        (16, 1, 1, 8, True),
+        (16, 1, 1, 9, False),
+        (128, 3, 1, 4, True),
+        (128, 3, 2, 8, True),
+        (128, 3, 1, 5, False),
+        (64, 3, 1, 4, False),
+    ],
+)
+def test_only_those_are_products_that_were_measured_to_be_faster(
+    channels: int, kernel: int, stride: int, side: int, product: bool
+) -> None:
+    layer, x = convolution(channels, 8, kernel, stride), images(channels, side)
+    choose_convolutions(layer, CPU)
+    assert (node(layer, x, torch.bfloat16) == "_ProductBackward") == product
+    assert node(layer, x, torch.float32) == "ConvolutionBackward0"
+    assert node(layer, x.contiguous(), torch.bfloat16) == "ConvolutionBackward0"
+
+
+def test_evaluation_is_torchs_own_to_the_bit() -> None:
+    layer, x = convolution(16, 24, 1, 2).eval(), images(16, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = layer(x)
+        choose_convolutions(layer, CPU)
+        assert torch.equal(layer(x), before)
+    assert type(layer) is ProductConvolution
+
+
+def test_names_parameters_and_hooks_stay() -> None:
+    network = nn.Sequential(convolution(16, 24, 1, 2), nn.ReLU())
+    weight, seen = network[0].weight, []
+    network[0].register_forward_hook(lambda *_: seen.append(1))
+    choose_convolutions(network, CPU)
+    copied = copy.deepcopy(network)
+    network(images(16, 7))
+    assert list(network.state_dict()) == ["0.weight"]
+    assert network[0].weight is weight
+    assert seen == [1]
+    assert type(copied[0]) is ProductConvolution
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 1, 2, bias=True),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2, bias=False),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", bias=False),
+        nn.Conv2d(8, 8, 3, padding="same", bias=False),
+        nn.Conv2d(8, 8, 1, padding=1, bias=False),
+    ],
+)
+def test_others_stay_as_they_are(layer: nn.Conv2d) -> None:
+    choose_convolutions(layer, CPU)
+    assert type(layer) is nn.Conv2d
+
+
+def test_on_a_gpu_all_stay_as_they_are() -> None:
+    layer = convolution(16, 24, 1, 2)
+    choose_convolutions(layer, torch.device("cuda"))
+    assert type(layer) is nn.Conv2d
