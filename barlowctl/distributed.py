@@ -95,6 +95,18 @@ class Ranks:
                 dist.all_reduce(tensor)
         return tensor
 
+    def neighbours(self, size: int) -> Ranks | Neighbours:
+        """This rank's group of `size` that follow one another, of which there are several; 0, or all: the ranks.
+
+        Every rank makes this call. On a machine with as many ranks the group is the machine.
+        """
+        if size in (0, self.size) or self.size == 1:
+            return self
+        firsts = range(0, self.size, size)
+        with self.collective():
+            groups = [dist.new_group(list(range(first, first + size))) for first in firsts]
+        return Neighbours(self, groups[self.rank // size])
+
     def gather(self, rows: Tensor, shares: Sequence[int]) -> Tensor:
         """All ranks' rows `(n_r, ...)`, in the order of ranks: `(sum n_r, ...)`. No gradient: callers state theirs."""
         if self.size == 1:
@@ -199,6 +211,20 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Some of the ranks, this one among them (see `Ranks.neighbours`). group: torch's process group."""
+
+    whole: Ranks
+    group: Any
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum over them, in place. No gradient: callers state theirs."""
+        with self.whole.collective():
+            dist.all_reduce(tensor, group=self.group)
+        return tensor
 
 
 def is_closing() -> bool:

@@ -39,7 +39,8 @@ def moco(recipe: Recipe, keys: objectives.MoCo | objectives.MoCoV2, backbone: nn
         )
     groups = batch_norm_groups(recipe, keys, ranks.size)
     split_batch_norm(backbone, groups)
-    model = recipe.model
+    model, train = recipe.model, recipe.train
+    over_all = train.sync_batch_norm and train.batch_norm_ranks(ranks.size) == ranks.size
     projector = build_mlp(feature_width(backbone), model.projector, batch_norm=False, hidden_bias=True, last_bias=True)
     return MoCo(
         backbone,
@@ -50,7 +51,7 @@ def moco(recipe: Recipe, keys: objectives.MoCo | objectives.MoCoV2, backbone: nn
         momentum=keys.momentum,
         temperature=keys.temperature,
         symmetric=keys.symmetric,
-        shuffles=groups * ranks.size > 1 and not recipe.train.sync_batch_norm,
+        shuffles=groups * ranks.size > 1 and not over_all,
         ranks=ranks,
     )
 

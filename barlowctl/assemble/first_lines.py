@@ -147,7 +147,10 @@ def describe_ranks(resolved: Resolved) -> dict[str, str]:
     """How a run is spread and what its memory is spared, for people; only what applies."""
     train, ranks, lines = resolved.recipe.train, resolved.ranks, {}
     if ranks > 1:
-        norm = "over all ranks" if train.sync_batch_norm else "of each rank by itself (train.sync_batch_norm)"
+        size = train.batch_norm_ranks(ranks)
+        norm = {1: "of each rank by itself (train.sync_batch_norm)", ranks: "over all ranks"}.get(
+            size, f"over groups of {size} ranks"
+        )
         gradient = {
             "exact": "of the global batch's loss (exact)",
             "reference": f"1/{ranks} of the global batch's loss (reference)",

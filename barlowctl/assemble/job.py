@@ -107,8 +107,10 @@ class Job:
         method = begin_method(self.recipe, self.context)
         if self.start is not None:
             self.start.fill(method)
-        if self.recipe.train.sync_batch_norm and self.ranks.size > 1:
-            synchronize_batch_norm(method, self.ranks, self.device, frozen=method.frozen_modules)
+        train = self.recipe.train
+        if train.sync_batch_norm and self.ranks.size > 1:
+            over = self.ranks.neighbours(train.sync_batch_norm_ranks)
+            synchronize_batch_norm(method, over, self.device, frozen=method.frozen_modules)
         return move_to_device(method, self.recipe, self.device)
 
     @cached_property

@@ -275,6 +275,18 @@ def check_views(recipe: Recipe) -> None:
 
 
 def check_ranks(recipe: Recipe, ranks: int) -> None:
-    """Refuse ranks that cannot share a batch as the method takes it (`UserError`): see `batch_norm_groups`."""
+    """Refuse ranks that cannot share a batch as the recipe takes it.
+
+    Raises:
+        UserError: groups of ranks for batch norm that do not come out even, or see `batch_norm_groups`.
+    """
+    size = recipe.train.sync_batch_norm_ranks
+    if size and ranks > size and ranks % size:
+        even = [number for number in range(2, ranks + 1) if ranks % number == 0]
+        raise UserError(
+            f"train.sync_batch_norm_ranks is {size}, and {ranks} ranks cannot be cut into groups of so many",
+            allowed=f"0 (over all ranks), {', '.join(map(str, even))}",
+            next=f"--set train.sync_batch_norm_ranks={max((n for n in even if n < size), default=0)}",
+        )
     if isinstance(recipe.objective, objectives.QueueKeys):
         contrastive.batch_norm_groups(recipe, recipe.objective, ranks)

@@ -138,6 +138,10 @@ class Watched:
         while True:
             yield self.watch.next_batch(self.batches, self.ahead)
 
+    def shares(self, batch: int) -> list[int]:
+        """Nobody shares these batches."""
+        raise NotImplementedError
+
 
 def loop_lars(method: nn.Module, rates: Mapping[str, float], weight_decay: float) -> torch.optim.Optimizer:
     """The authors' optimizer over our groups, one parameter after another."""

@@ -104,6 +104,7 @@ class DetectionLoader:
         sizes = np.array([images.size(int(index)) for index in members]).reshape(-1, 2)
         wide = sizes[:, 1] > sizes[:, 0]
         self.sampler = IterationSampler(members, wide, batch_size=batch_size, seed=seed)
+        self._ranks = world_size
         self._share = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
         self._replace, self._pin_memory = on_unreadable == "replace", pin_memory
         self._pool = ThreadPoolExecutor(workers, "detection") if workers > 0 else None
@@ -131,6 +132,10 @@ class DetectionLoader:
                 keys=torch.tensor([row.key >> 1 for row in made], dtype=torch.int64),  # 64 bits without a sign
                 canvas=canvases.popleft(),
             )
+
+    def shares(self, batch: int) -> list[int]:
+        """How many images of any iteration each rank has: equally many."""
+        return [self._share.stop - self._share.start] * self._ranks
 
     def close(self) -> None:
         """End the threads; harmless when repeated."""

@@ -1,7 +1,7 @@
-"""Batch norm over several ranks.
+"""Batch norm over several ranks: over all of them, or over groups of neighbours.
 
 On a GPU torch's own fused one; torch has none for a CPU, so there it is `GlobalBatchNorm`. Both give the
-output and the gradients that batch norm over the whole batch on one device would give.
+output and the gradients that batch norm over the rows of all these ranks on one device would give.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from barlowctl.distributed import Ranks
+from barlowctl.distributed import Neighbours, Ranks
 
 
 class _Normalize(torch.autograd.Function):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of all ranks' rows.
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of all these ranks' rows.
 
     Forward: one all-reduce of 2 C + 1 numbers. Backward: one of 2 C; the gradients of weight and bias are
     this rank's part of the sum, as every parameter's are.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks | Neighbours
+    ) -> tuple[Tensor, ...]:
         dims = [d for d in range(x.ndim) if d != 1]
         wide = x.double()
         own = wide.new_full((1,), float(x.numel() // max(x.shape[1], 1)))
@@ -57,7 +59,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class GlobalBatchNorm(nn.Module):
-    """A batch norm of torch or timm (with its activation) whose batch is that of all ranks.
+    """A batch norm of torch or timm (with its activation) whose batch is that of several ranks.
 
     Takes over the parameters and buffers of `norm` under the same names. Evaluation mode uses the running
     statistics and says nothing to the other ranks.
@@ -69,7 +71,7 @@ class GlobalBatchNorm(nn.Module):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
+    def __init__(self, norm: _BatchNorm, ranks: Ranks | Neighbours) -> None:
         super().__init__()
         self.register_parameter("weight", norm.weight)
         self.register_parameter("bias", norm.bias)
@@ -104,9 +106,9 @@ class GlobalBatchNorm(nn.Module):
 
 
 def synchronize_batch_norm(
-    module: nn.Module, ranks: Ranks, device: torch.device, *, frozen: Collection[nn.Module] = ()
+    module: nn.Module, ranks: Ranks | Neighbours, device: torch.device, *, frozen: Collection[nn.Module] = ()
 ) -> nn.Module:
-    """The module with every batch norm over all ranks; parameters, buffers and their names stay.
+    """The module with every batch norm over these ranks; parameters, buffers and their names stay.
 
     Args:
         frozen: modules within it that are left as they are: they always evaluate, by running statistics.
@@ -114,9 +116,9 @@ def synchronize_batch_norm(
     if module in frozen:
         return module
     if isinstance(module, _BatchNorm):
-        on_gpu = device.type == "cuda"
-        converted: nn.Module = convert_sync_batchnorm(module) if on_gpu else GlobalBatchNorm(module, ranks)
-        return converted
+        if device.type != "cuda":
+            return GlobalBatchNorm(module, ranks)
+        return convert_sync_batchnorm(module, None if isinstance(ranks, Ranks) else ranks.group)
     for name, child in module.named_children():
         setattr(module, name, synchronize_batch_norm(child, ranks, device, frozen=frozen))
     return module

@@ -127,6 +127,9 @@ class Train(Section):
         description="on one GPU, replay a step as one CUDA graph where that can be (not with micro_batch)",
     )
     sync_batch_norm: bool = Field(False, description="batch norm over all devices")
+    sync_batch_norm_ranks: CountOrZero = Field(
+        0, description="over groups of so many devices instead, those of a machine for one; 0: over all"
+    )
     gradient_scale: Literal["exact", "reference"] = Field(
         "exact",
         description="exact: the gradient of the global batch's loss on any number of devices W; "
@@ -149,6 +152,21 @@ class Train(Section):
         "off", description="the measure that ends the run when it has not improved for stop_after online evaluations"
     )
     stop_after: Count = Field(5, description="online evaluations, see stop")
+
+    def batch_norm_ranks(self, ranks: int) -> int:
+        """How many of so many ranks a batch norm sees the rows of."""
+        if not self.sync_batch_norm:
+            return 1
+        return min(self.sync_batch_norm_ranks or ranks, ranks)
+
+    @model_validator(mode="after")
+    def _groups_are_synchronised(self) -> Train:
+        if self.sync_batch_norm_ranks and not self.sync_batch_norm:
+            raise ValueError(
+                f"sync_batch_norm_ranks is {self.sync_batch_norm_ranks}, and sync_batch_norm is false: batch norm is "
+                "of each device by itself (0), or over groups of devices with sync_batch_norm = true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Train:

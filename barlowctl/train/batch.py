@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +29,12 @@ class TrainingLoader(Protocol):
     """What the engine needs of a loader."""
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]: ...
+
+    def shares(self, batch: int) -> Sequence[int]:
+        """How many rows of a batch, counted from 0 in any epoch, each rank has, in the order of ranks.
+
+        From the plan, without asking them. Called over several ranks only.
+        """
 
 
 def to_device(batch: TrainingBatch, device: torch.device) -> Any:

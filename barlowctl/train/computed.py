@@ -31,6 +31,8 @@ class Computed:
     read_loss: Callable[[], float] | None = None
     norm: Tensor | None = None
     features: Tensor | None = None  # of the first view, where somebody learns from them
+    ending: Tensor | None = None  # more than 0: a rank asks to end the run (see `GradientSync`); None: nobody can
+    read_ending: Callable[[], float] | None = None
     _loss: float | None = None
 
     def loss(self) -> float:
@@ -39,6 +41,10 @@ class Computed:
             assert self.read_loss is not None
             self._loss = self.read_loss()
         return self._loss
+
+    def ends(self) -> bool:
+        """Whether a rank asked to end the run rather than take this step: it does not count on any of them."""
+        return self.read_ending is not None and self.read_ending() > 0.0
 
 
 def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:

@@ -19,6 +19,7 @@ from barlowctl.train import checkpoint
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader
 from barlowctl.train.deferred import defer
+from barlowctl.train.ending import Ending
 from barlowctl.train.events import Notice, Sink
 from barlowctl.train.loop import Loop
 from barlowctl.train.online_probe import OnlineProbe
@@ -120,7 +121,7 @@ def train(
         emit=emit,
         saver=Saver(trained, progress, settings, checkpoints, recipe_digest, ranks, progress.step if resume else None),
         after_epoch=AfterEpoch(method, progress, settings, evaluate, together=evaluate_together and ranks.size > 1),
-        stop=stop,
+        ending=Ending(stop),
         ranks=ranks,
         go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
     )

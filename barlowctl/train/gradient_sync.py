@@ -21,12 +21,19 @@ class GradientSync:
     Parameters are taken in buckets, last ones first, and a bucket is sent when all its gradients are there.
     Buckets go out in one fixed order, so every rank sends the same ones at the same place. A parameter
     without a gradient (on every rank, since all run the same graph) stays without. `finish` waits and writes
-    the sums back.
+    the sums back. With the first bucket goes one number more: how many ranks ask to end the run (`ending`).
 
     Args:
         parameters: those that are trained, in the same order on every rank.
         scale: "exact", the gradient of the global batch's loss; "reference", 1/W of it.
+
+    Attributes:
+        ends: this rank asks to end the run; set it before `start`.
+        ending: more than 0 after `finish` where any rank asked, on the device; None: this process is alone.
     """
+
+    ends: bool = False
+    ending: Tensor | None = None
 
     def __init__(self, ranks: Ranks, parameters: Sequence[Tensor], scale: GradientScale = "exact") -> None:
         self.ranks = ranks
@@ -49,11 +56,13 @@ class GradientSync:
         """Wait for the sums; every parameter's `grad` is then the global one."""
         self.active = False
         self._send(len(self._buckets))
-        for bucket, (flat, work) in zip(self._buckets, self._sent, strict=True):
+        for number, (bucket, (flat, work)) in enumerate(zip(self._buckets, self._sent, strict=True)):
             with self.ranks.collective():
                 work.wait()
             if self.factor != 1.0:
                 flat.mul_(self.factor)
+            if number == 0:
+                flat, self.ending = flat[:-1], flat[-1]
             parts = zip(bucket, flat.split([p.numel() for p in bucket]), strict=True)
             summed = [(p.grad, part.view_as(p)) for p, part in parts if p.grad is not None]
             if summed:
@@ -70,7 +79,10 @@ class GradientSync:
 
     def _send(self, until: int) -> None:
         for bucket in self._buckets[len(self._sent) : until]:
-            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket])
+            parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket]
+            if not self._sent:
+                parts.append(parts[0].new_full((1,), float(self.ends)))
+            flat = torch.cat(parts)
             with self.ranks.collective():
                 self._sent.append((flat, dist.all_reduce(flat, async_op=True)))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,11 +15,12 @@ from typing import Any, Literal
 import torch
 
 from barlowctl.distributed import RankLost, Ranks, another_rank_failed
-from barlowctl.errors import EXIT_INTERNAL, RunDiverged, RunStopped, UserError
+from barlowctl.errors import RunDiverged, RunStopped, UserError
 from barlowctl.signals import shielded
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader, to_device
 from barlowctl.train.computed import Computed, Launched
+from barlowctl.train.ending import Ending
 from barlowctl.train.events import EpochDone, Event, Sink, StepDone
 from barlowctl.train.metrics import explain_divergence, lower_rate, metrics
 from barlowctl.train.optim import learning_rates, set_learning_rates
@@ -27,6 +28,7 @@ from barlowctl.train.progress import EpochMeans, Progress, Trained
 from barlowctl.train.saver import Saver, annotate
 from barlowctl.train.selection import END
 from barlowctl.train.settings import Settings
+from barlowctl.train.stand_in import shared
 from barlowctl.train.step import TrainingStep
 
 
@@ -34,8 +36,8 @@ from barlowctl.train.step import TrainingStep
 class Loop:
     """One call of `engine.train`, whose arguments these are.
 
-    `trouble` and `interrupted` keep what happened on this rank until all ranks hear of it, at the same place
-    (`_agree`).
+    All ranks hear of what is in `ending` at the same place (`_agree`): around an epoch, and within one where a step's
+    sums say that a rank asks to end (`Computed.ends`).
     """
 
     trained: Trained
@@ -47,13 +49,11 @@ class Loop:
     emit: Sink
     saver: Saver
     after_epoch: AfterEpoch
-    stop: Callable[[], bool]
+    ending: Ending
     ranks: Ranks
     go_on: str
     phase: Literal["between", "computing", "updating"] = "between"
     launched: Launched | None = None
-    trouble: Exception | None = None
-    interrupted: bool = False
     ended: bool = False  # before the last step: a measure improves no more
 
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
@@ -62,7 +62,7 @@ class Loop:
         except (RunStopped, RankLost):
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if error is not self.trouble:  # that was told, and has its note
+            if error is not self.ending.trouble:  # that was told, and has its note
                 self._broke_off(error)
             raise
 
@@ -85,47 +85,45 @@ class Loop:
     def _steps(self, epoch: int, start_batch: int) -> None:
         batches = self.loader.epoch(epoch, start_batch=start_batch)
         try:
-            mark = time.perf_counter()
-            while (batch := self._next(batches)) is not None or self._must_tell():
+            mark, number, alone = time.perf_counter(), start_batch, self.ranks.size == 1
+            while (batch := self._next(batches)) is not None or self.ending.due:
+                if self._is_over(number):
+                    break
                 arrived = time.perf_counter()
-                shares = self._agree(0 if batch is None else len(batch.indices))
-                assert batch is not None
+                if alone or number == start_batch:
+                    self._agree()
+                given, shares = shared(batch, number, self.loader, self.step.current, self.ranks)
                 try:
-                    self._step(epoch, batch, shares, mark, arrived)
+                    self._step(epoch, given, shares, mark, arrived)
                 except KeyboardInterrupt:
                     if self.phase == "updating":
                         raise
                     self._back_to_the_last_step()
-                    self.interrupted = True
-                every, number = self.settings.checkpoint_every_steps, self._steps_begun()
-                if every and number % every == 0 and number % self.settings.steps_per_epoch and not self._must_tell():
-                    self.save()
-                mark = time.perf_counter()
+                    self.ending.interrupted = True
+                if self.settings.saves_within_epoch(self._steps_begun()) and not (alone and self.ending.due):
+                    self.save()  # over several ranks all of them, or none
+                mark, number = time.perf_counter(), number + 1
         finally:
             batches.close()
 
     def _next(self, batches: Iterator[Any]) -> TrainingBatch | None:
         """The next batch; None at the end of the epoch or the run, or when something is to be told."""
-        if self._must_tell() or self._steps_begun() == self.settings.total_steps:
+        if self.ending.due or self._steps_begun() == self.settings.total_steps:
             return None
         try:
             return next(batches, None)
         except KeyboardInterrupt:
-            self.interrupted = True
+            self.ending.interrupted = True
         except Exception as error:
-            if self.stop():  # what stops this process may have reached the loader's processes before
-                self.interrupted = True
-            elif isinstance(error, OSError):
-                self.trouble = UserError(f"the images could not be read: {error}", next="barlowctl doctor")
-                self.trouble.__cause__ = error
-            else:
-                self.trouble = error
+            self.ending.meet(error)
         return None
 
-    def _must_tell(self) -> bool:
-        return self.interrupted or self.trouble is not None
+    def _is_over(self, number: int) -> bool:
+        """Over several ranks: whether no batch of an epoch is left, so that all of them go on to what follows it."""
+        ended = number == self.settings.steps_per_epoch or self._steps_begun() == self.settings.total_steps
+        return ended and self.ranks.size > 1
 
-    def _step(self, epoch: int, batch: TrainingBatch, shares: list[int], mark: float, arrived: float) -> None:
+    def _step(self, epoch: int, batch: TrainingBatch, shares: Sequence[int], mark: float, arrived: float) -> None:
         """One step. `mark`: when the one before it ended; `arrived`: when the batch was there (seconds)."""
         step, settings, steps_begun = self.step, self.settings, self._steps_begun()
         with shielded() if self.ranks.size > 1 else nullcontext():  # the others are in the middle of it too
@@ -134,7 +132,7 @@ class Loop:
             targets = step.targets(batch.labels, batch.indices, shares, steps_begun / settings.total_steps)
             inputs = to_device(batch, self.device)
             self.phase = "computing"
-            computed = step.compute(inputs, targets)
+            computed = step.compute(inputs, targets, ends=self.ranks.size > 1 and self.ending.is_due_now())
             logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
             if not step.deferred:
                 self._check(computed, factor)
@@ -179,7 +177,14 @@ class Loop:
         self._say(StepDone(progress.step, launched.epoch, launched.logged, values))
 
     def _check(self, computed: Computed, factor: float) -> float:
-        """The loss of a step, once it was read; one that is not finite ends the run where the step began."""
+        """The loss of a step, once it was read; one that is not finite ends the run where the step began.
+
+        So does a rank that asked to end instead of taking it.
+        """
+        if computed.ends():
+            self.step.undo(computed)
+            self.phase, self.launched = "between", None
+            self._agree()
         loss = computed.loss()
         if not math.isfinite(loss):
             self.step.undo(computed)
@@ -215,37 +220,37 @@ class Loop:
         """Measure on rank 0, or on all ranks: then none begins what another does not."""
         if self.after_epoch.together:
             self._agree(finished=self.progress.step == self.settings.total_steps)
-        if (self.ranks.first or self.after_epoch.together) and not self._must_tell():
-            self.interrupted = self.after_epoch.evaluate(epoch, self._say) or self.interrupted
+        ending = self.ending
+        if (self.ranks.first or self.after_epoch.together) and not ending.due:
+            ending.interrupted = self.after_epoch.evaluate(epoch, self._say) or ending.interrupted
 
     def _say(self, event: Event) -> None:
         """Emit an event; what a sink raises is told before the next step."""
         try:
             self.emit(event)
         except Exception as error:
-            self.trouble = self.trouble or error
+            self.ending.trouble = self.ending.trouble or error
 
-    def _agree(self, rows: int = 0, *, finished: bool = False) -> list[int]:
-        """Every rank's `rows` of the next batch. Does not return when one of them has to end the run.
+    def _agree(self, *, finished: bool = False) -> None:
+        """Hear of all ranks, at the same place. Does not return when one of them has to end the run.
 
         finished: nothing is left to do, so that a request to stop changes nothing.
         """
-        stopping = self.interrupted or (not finished and self.stop())
-        code = 0 if self.trouble is None else getattr(self.trouble, "exit_code", EXIT_INTERNAL)
-        gathered = self.ranks.all_gather_ints([rows, stopping, code, self.after_epoch.decision])
-        failed = [(rank, code) for rank, (_, _, code, _) in enumerate(gathered) if code]
+        ending = self.ending
+        stopping = ending.interrupted or (not finished and ending.stop())
+        gathered = self.ranks.all_gather_ints([stopping, ending.code, self.after_epoch.decision])
+        failed = [(rank, code) for rank, (_, code, _) in enumerate(gathered) if code]
         if failed:
             note = self._save_if_possible()
-            if self.trouble is not None:
-                annotate(self.trouble, note, self.go_on, resumable=self.saver.saved_at is not None)
-                raise self.trouble
+            if ending.trouble is not None:
+                annotate(ending.trouble, note, self.go_on, resumable=self.saver.saved_at is not None)
+                raise ending.trouble
             raise another_rank_failed(self.ranks, *failed[0])
-        if any(stopping for _, stopping, _, _ in gathered):
+        if any(stopping for stopping, _, _ in gathered):
             self._settle()
             self._save_unless_saved()
             raise self._stopped()
-        self._follow(gathered[0][3])
-        return [rows for rows, _, _, _ in gathered]
+        self._follow(gathered[0][2])
 
     def _follow(self, decision: int) -> None:
         """Do what rank 0's newest evaluation asks for, on all ranks at the same step: keep this state, end here."""
@@ -270,7 +275,7 @@ class Loop:
             UserError: it could not be written.
         """
         self._settle()
-        self.interrupted = self.saver.save(self._say) or self.interrupted
+        self.ending.interrupted = self.saver.save(self._say) or self.ending.interrupted
 
     def _save_if_possible(self) -> str:
         """Save, and say in words what became of the state."""

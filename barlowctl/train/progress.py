@@ -20,7 +20,7 @@ from barlowctl.train.selection import Selection
 
 CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, except for batch norm "
-    "that is not synchronised (train.sync_batch_norm) and for dropout"
+    "that is not over all ranks (train.sync_batch_norm) and for dropout"
 )
 DECAYED = (
     "weight decay on position embeddings and class tokens until here, as earlier versions had it, and from here on"

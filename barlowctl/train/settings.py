@@ -53,6 +53,11 @@ class Settings:
         last = math.ceil(self.total_steps / self.steps_per_epoch) - 1
         return every > 0 and ((epoch + 1) % every == 0 or epoch == last)
 
+    def saves_within_epoch(self, step: int) -> bool:
+        """Whether a checkpoint is due after so many steps, which do not end an epoch."""
+        every = self.checkpoint_every_steps
+        return every > 0 and step % every == 0 and step % self.steps_per_epoch != 0
+
     def epoch_ended_at(self, step: int) -> int | None:
         """The epoch, counted from 0, that has ended after so many steps; -1: before the first one; None: within one."""
         epoch, within = divmod(step, self.steps_per_epoch)

@@ -8,6 +8,9 @@ weights. What happens to a loss that is not finite depends on whether reading it
   nothing from that step on, and the caller reads a loss one step later: everything is then still what it was before
   the step whose loss was not finite, except for what `undo` puts back.
 
+Over several ranks that is also how a run ends that one of them asks to end: with the gradients' sum comes how many ask
+(`Computed.ends`), and a step in which any does is taken back on all of them.
+
 Where shapes stay the same, a deferred step can be captured once and replayed as one CUDA graph.
 """
 
@@ -87,7 +90,7 @@ class TrainingStep:
         )
         self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
         self.clip_grad_norm, self.notify = clip_grad_norm, notify
-        self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite on
+        self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite, or a rank that ends, on
         self._progress = torch.zeros((), device=device)
         self._taken_back = method.taken_back()
         self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
@@ -107,13 +110,15 @@ class TrainingStep:
         labels, indices = (values.to(self.device, torch.int64, non_blocking=True) for values in (labels, indices))
         return Targets(labels, indices, tuple(shares), self._progress)
 
-    def compute(self, inputs: Any, targets: Targets) -> Computed:
+    def compute(self, inputs: Any, targets: Targets, *, ends: bool = False) -> Computed:
         """The first half: loss, terms and gradient; of a step that is replayed, nothing yet.
 
         Args:
             inputs: this rank's rows, on the device: see `Gradient`. targets: see `targets`.
+            ends: this rank, one of several, asks to end the run instead (see `Computed.ends`).
         """
         self.current = None
+        self.gradient.sync.ends = ends
         computed = self.current = Computed(inputs, targets, self._remember())
         if not self._is_replayed(inputs, targets):
             self._compute(computed)
@@ -135,6 +140,7 @@ class TrainingStep:
             self.probe.learn(computed.features, computed.targets.labels, unless=self._failed if self.deferred else None)
         if self.deferred:
             computed.read_loss = read_later(computed.terms.loss)
+            computed.read_ending = None if computed.ending is None else read_later(computed.ending)
         self._steps += 1
         self._alike += 1
 
@@ -185,6 +191,8 @@ class TrainingStep:
         # Without the graph, whose nodes would keep a later step on the stream of this one.
         computed.terms = each(terms, Tensor.detach)
         computed.read_loss = computed.terms.loss.item
+        computed.ending = self.gradient.sync.ending
+        computed.read_ending = None if computed.ending is None else computed.ending.item
 
     def _update(self, computed: Computed, with_norm: bool) -> None:
         assert self.optimizer is not None
@@ -196,6 +204,8 @@ class TrainingStep:
             computed.norm = grad_norm(self.optimizer)
         if self.deferred:
             self._failed.copy_(torch.maximum(self._failed, (~torch.isfinite(computed.terms.loss)).to(torch.float32)))
+            if computed.ending is not None:
+                self._failed.copy_(torch.maximum(self._failed, (computed.ending > 0).to(torch.float32)))
             step_unless(self.optimizer, self._overflow())
         else:
             self.scaler.step(self.optimizer)
@@ -208,7 +218,7 @@ class TrainingStep:
         self._update(computed, with_norm=False)
 
     def _overflow(self) -> Tensor:
-        """1 where the step must not count: the loss was not finite, or fp16's gradient overflowed."""
+        """1 where the step must not count: `_failed`, or fp16's gradient overflowed."""
         assert self.optimizer is not None
         if not self.scaler.is_enabled():
             return self._failed

@@ -82,6 +82,7 @@ def test_batch_norm_sees_the_groups_of_the_recipe_on_any_number_of_devices() -> 
     assert parts() == (set(), False)  # on one device there is nothing to shuffle between
     assert parts(size=2) == (set(), True)
     assert parts("train.sync_batch_norm=true", size=2) == (set(), False)
+    assert parts("train.sync_batch_norm=true", "train.sync_batch_norm_ranks=2", size=4) == (set(), True)
     assert parts("objective.batch_norm_groups=4") == ({4}, True)
     assert parts("objective.batch_norm_groups=4", size=2) == ({2}, True)
     assert parts("objective.batch_norm_groups=4", size=4) == (set(), True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from barlowctl.assemble.first_lines import describe_schedule, describe_views
+from barlowctl.assemble.first_lines import describe_ranks, describe_schedule, describe_views
+from barlowctl.assemble.resolve import resolve
+from barlowctl.errors import UserError
 from barlowctl.recipe import load
 
 
@@ -45,3 +48,26 @@ def test_views(changes: list[str], says: str) -> None:
 )
 def test_schedules(changes: list[str], says: str) -> None:
     assert describe_schedule(load.load("resnet50", changes)) == says
+
+
+def ranks_of(ranks: int, *changes: str) -> str:
+    recipe = load.load("fashion-mnist", ["train.batch_size=192", *changes])
+    return describe_ranks(resolve(recipe, torch.device("cpu"), 1, 10_000, ranks=ranks))["ranks"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "size", "says"),
+    [(8, 4, "over groups of 4 ranks"), (8, 8, "over all ranks"), (4, 8, "over all ranks"), (8, 0, "over all ranks")],
+)
+def test_batch_norm_over_groups_of_ranks(ranks: int, size: int, says: str) -> None:
+    changes = ("train.sync_batch_norm=true", f"train.sync_batch_norm_ranks={size}")
+    assert ranks_of(ranks, *changes) == f"{ranks}, {192 // ranks} images each; batch norm {says}"
+
+
+def test_groups_of_ranks_that_do_not_come_out_even_are_refused() -> None:
+    with pytest.raises(UserError, match="sync_batch_norm_ranks is 4, and 6 ranks cannot be cut") as refused:
+        ranks_of(6, "train.sync_batch_norm=true", "train.sync_batch_norm_ranks=4")
+    assert refused.value.allowed == "0 (over all ranks), 2, 3, 6"
+    assert refused.value.next == "--set train.sync_batch_norm_ranks=3"
+    with pytest.raises(UserError, match="sync_batch_norm_ranks is 4, and sync_batch_norm is false"):
+        ranks_of(8, "train.sync_batch_norm=false", "train.sync_batch_norm_ranks=4")

@@ -115,6 +115,9 @@ def test_ranks_share_what_one_rank_has(shapes: Shapes) -> None:
         shares = [
             list(DetectionLoader(images, **SETTINGS, rank=rank, world_size=ranks).epoch(1)) for rank in range(ranks)
         ]
+        assert DetectionLoader(images, **SETTINGS, rank=1, world_size=ranks).shares(0) == [
+            len(share[0]) for share in shares
+        ]
         for whole, *parts in zip(alone, *shares, strict=True):
             assert {part.canvas for part in parts} == {whole.canvas}
             joined = DetectionBatch(

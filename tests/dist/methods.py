@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from barlowctl.methods import (
 )
 from barlowctl.model import build_mlp, build_patch_head, split_batch_norm, synchronize_batch_norm
 from barlowctl.objective.classification import ClassificationTerms
-from tests.dist.work import Run, train_method
+from benchmarks.collectives import Steps, recorded
+from tests.dist.work import Run, network, train_method
+from tests.methods import siamese_networks
 
 ROWS = 24
 GROUPS = 4
@@ -212,3 +215,28 @@ def train_each(ranks: Ranks, run: Run, folder: str) -> dict[str, dict[str, Any]]
         name: train_method(ranks, make(ranks, norm=run.norm), run_of(name, run), str(Path(folder) / name))
         for name, make in MAKERS.items()
     }
+
+
+def collectives_of_each(ranks: Ranks, folder: str) -> dict[str, list[int]]:
+    """Of every method, and of the forms of Barlow Twins: how many collectives belong to each step but the first."""
+    short = replace(TRAINED, batches=3, epochs=1)
+    made: dict[str, Callable[[Callable[[Any], None]], Any]] = {}
+    for name, make in MAKERS.items():
+        made[name] = partial(_train_watched, ranks, make(ranks), run_of(name, short), f"{folder}/{name}")
+    for form in ("gram", "primal"):
+        method = network(ranks, dtype="float64", form=form)
+        run = replace(short, epochs=2)
+        made[f"barlow-twins, {form}"] = partial(_train_watched, ranks, method, run, f"{folder}/{form}")
+    for name in siamese_networks.MAKE:
+        made[name] = partial(siamese_networks.train, ranks, name, f"{folder}/{name}")
+    counts: dict[str, list[int]] = {}
+    for name, train in made.items():
+        with recorded() as calls:
+            marks = Steps(calls)
+            train(watch=marks)
+        counts[name] = [len(marks.between(step)) for step in range(len(marks.ends) - 1)]
+    return counts
+
+
+def _train_watched(ranks: Ranks, method: Method, run: Run, folder: str, *, watch: Callable[[Any], None]) -> None:
+    train_method(ranks, method, run, folder, watch=watch)

@@ -113,8 +113,10 @@ def test_a_closing_that_hangs_costs_a_moment_and_not_the_exit_code(
 
 
 @pytest.mark.dist
-def test_an_error_of_the_loader_on_one_rank_saves_the_state_of_all(tmp_path: Path) -> None:
-    run = Run(batches=5, epochs=2)
+@pytest.mark.parametrize("deferred", [None, True], ids=["at once", "read later"])
+def test_an_error_of_the_loader_on_one_rank_saves_the_state_of_all(tmp_path: Path, deferred: bool | None) -> None:
+    """It takes the step on an earlier batch, to say so with that step's sums: which counts on no rank."""
+    run = Run(batches=5, epochs=2, deferred=deferred)
     members = gang.start(work.train_until_an_image_is_damaged, 2, run, str(tmp_path / "parts"), 7)
     (kind, first), (other, second) = gang.answers(members)
     assert (kind, other) == ("RankLost", "UserError")
@@ -124,3 +126,16 @@ def test_an_error_of_the_loader_on_one_rank_saves_the_state_of_all(tmp_path: Pat
     resumed: list[Any] = gang.together(work.train, 2, run, str(tmp_path / "parts"), None, True)
     whole: list[Any] = gang.together(work.train, 2, run, str(tmp_path / "whole"))
     assert (resumed[0]["path"][-1] == whole[0]["path"][-1]).all()
+
+
+@pytest.mark.dist
+def test_a_record_that_cannot_be_written_ends_all_where_a_checkpoint_is_due(tmp_path: Path) -> None:
+    """The ranks that hear of it a step later write that checkpoint, and so does this one."""
+    run = Run(batches=5, epochs=2, every_steps=1)
+    (kind, text), (other, heard) = gang.answers(
+        gang.start(work.train_until_a_record_fails, 2, run, str(tmp_path), 7, limit=60.0)
+    )
+    assert (kind, other) == ("UserError", "RankLost")
+    assert "no room; the state of step 7 is saved" in text
+    assert "rank 1 of 2 stopped: rank 0 failed" in heard
+    assert checkpoint.load_latest(tmp_path).state.step == 7

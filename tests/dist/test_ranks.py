@@ -82,6 +82,26 @@ def test_gradients_and_ten_lars_steps_are_those_of_one_process(tmp_path: Path, s
             assert distance(rank[name], weights[name]) <= limit, name
 
 
+def test_batch_norm_over_groups_of_ranks_is_that_of_one_process_on_each_groups_rows(tmp_path: Path) -> None:
+    """Four ranks in groups of two: ten steps are those of one process whose batch norm sees each half by itself."""
+    run = Run(rows=24, norm_parts=2)
+    expected = work.alone(work.train, run, str(tmp_path / "alone"))
+    by_rank = gang.together(work.train, 4, replace(run, norm_ranks=2), str(tmp_path / "together"))
+    for rank in by_rank:
+        for name in ("loss", "path"):
+            assert distance(rank[name], expected[name]) <= 1e-9, name
+    running = [name for name in expected if "running" in name]
+    assert running
+    for name in running:  # each group has its own, and one process the mean of them
+        first, second, third, fourth = (rank[name] for rank in by_rank)
+        assert (first == second).all()
+        assert (third == fourth).all()
+        assert distance((first + third) / 2, expected[name]) <= 1e-9, name
+        assert distance(first, third) > 1e-6, name
+    whole = work.alone(work.train, replace(run, norm_parts=1), str(tmp_path / "whole"))
+    assert distance(whole["path"], expected["path"]) > 1e-3  # batch norm over all rows is another training
+
+
 def test_micro_batches_over_ranks(tmp_path: Path) -> None:
     """Two passes on every rank: without batch norm, ten steps end where one pass in one process ends."""
     run = Run(norm=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from barlowctl.assemble.start import begin
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
-from barlowctl.model import build_backbone, synchronize_batch_norm
+from barlowctl.model import build_backbone, split_batch_norm, synchronize_batch_norm
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.objective import barlow_twins_loss
 from barlowctl.recipe import load
@@ -84,6 +84,9 @@ class Images:
             views = [share(view, self.ranks) for view in (images, images // 2 + noise, *small)]
             yield _Batch(tuple(views), share(torch.arange(self.rows) + number * self.rows, self.ranks))
 
+    def shares(self, batch: int) -> list[int]:
+        return [len(share(torch.arange(self.rows), replace(self.ranks, rank=rank))) for rank in range(self.ranks.size)]
+
 
 @dataclass
 class _Batch:
@@ -100,8 +103,20 @@ class _Batch:
         event.synchronize()
 
 
-def network(ranks: Ranks, *, dtype: str, norm: bool = True, dropout: float = 0.0, **options: Any) -> BarlowTwins:
-    """Convolutions, batch norm of images and of vectors, biases; batch norm over all ranks."""
+def network(
+    ranks: Ranks,
+    *,
+    dtype: str,
+    norm: bool = True,
+    dropout: float = 0.0,
+    norm_ranks: int = 0,
+    norm_parts: int = 1,
+    **options: Any,
+) -> BarlowTwins:
+    """Convolutions, batch norm of images and of vectors, biases.
+
+    Batch norm is over all ranks, or groups of `norm_ranks`; alone it is of so many parts of the batch.
+    """
     torch.manual_seed(3)
     norms = [nn.BatchNorm2d(5), nn.BatchNorm1d(24)] if norm else [nn.Identity(), nn.Identity()]
     convolution = nn.Conv2d(1, 5, 3, bias=not norm)  # ahead of a batch norm a bias has no gradient but rounding
@@ -111,7 +126,9 @@ def network(ranks: Ranks, *, dtype: str, norm: bool = True, dropout: float = 0.0
     projector = nn.Sequential(nn.Linear(20, 24, bias=False), norms[1], nn.ReLU(), nn.Linear(24, 16, bias=False))
     method = BarlowTwins(backbone, projector, lambd=0.02, ranks=ranks, **options).to(DTYPES[dtype])
     if ranks.size > 1:
-        synchronize_batch_norm(method, ranks, torch.device("cpu"))
+        synchronize_batch_norm(method, ranks.neighbours(norm_ranks), torch.device("cpu"))
+    elif norm_parts > 1:
+        split_batch_norm(method, norm_parts)
     return method
 
 
@@ -154,6 +171,9 @@ class Run:
     cuda_graph: bool = False
     optimizer: str = "lars"
     layer_decay: float = 1.0
+    deferred: bool | None = None
+    norm_ranks: int = 0
+    norm_parts: int = 1
 
 
 def settings(run: Run) -> engine.Settings:
@@ -171,12 +191,21 @@ def settings(run: Run) -> engine.Settings:
         micro_batch=run.micro_batch,
         gradient_scale=run.scale,  # type: ignore[arg-type]
         cuda_graph=run.cuda_graph,
+        deferred=run.deferred,
     )
 
 
 def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resume: bool = False) -> dict[str, Any]:
     """Train Barlow Twins with the engine: see `train_method`."""
-    method = network(ranks, dtype=run.dtype, norm=run.norm, dropout=run.dropout, form=run.form)
+    method = network(
+        ranks,
+        dtype=run.dtype,
+        norm=run.norm,
+        dropout=run.dropout,
+        form=run.form,
+        norm_ranks=run.norm_ranks,
+        norm_parts=run.norm_parts,
+    )
     return train_method(ranks, method, run, folder, stop_at, resume)
 
 
@@ -188,9 +217,18 @@ def train_transformer(
 
 
 def train_method(
-    ranks: Ranks, method: Method, run: Run, folder: str, stop_at: int | None = None, resume: bool = False
+    ranks: Ranks,
+    method: Method,
+    run: Run,
+    folder: str,
+    stop_at: int | None = None,
+    resume: bool = False,
+    watch: Callable[[Any], None] = lambda event: None,
 ) -> dict[str, Any]:
-    """Train with the engine; the loss and the weights after every step, and the whole state at the end."""
+    """Train with the engine; the loss and the weights after every step, and the whole state at the end.
+
+    watch: is told every event.
+    """
     method = method.to(run.device)
     if ranks.rank:
         torch.manual_seed(100 + ranks.rank)
@@ -208,6 +246,7 @@ def train_method(
     path: list[Tensor] = []
 
     def sink(event: Any) -> None:
+        watch(event)
         if isinstance(event, StepDone):
             losses.append(event.values["loss"])
             path.append(torch.cat([p.detach().flatten().cpu() for p in method.parameters()]))
@@ -243,6 +282,16 @@ def train_until_an_image_is_damaged(ranks: Ranks, run: Run, folder: str, batch: 
 
     Images.epoch = epoch  # type: ignore[method-assign]
     train(ranks, run, folder)
+
+
+def train_until_a_record_fails(ranks: Ranks, run: Run, folder: str, step: int) -> None:
+    """Rank 0 cannot write what it records of a step."""
+
+    def watch(event: Any) -> None:
+        if isinstance(event, StepDone) and event.step == step and ranks.first:
+            raise UserError("no room")
+
+    train_method(ranks, network(ranks, dtype=run.dtype), run, folder, watch=watch)
 
 
 def gradients(ranks: Ranks, run: Run) -> dict[str, np.ndarray]:

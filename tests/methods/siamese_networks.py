@@ -109,6 +109,12 @@ class Views:
             begin, end = (rows * r // self.ranks.size for r in (self.ranks.rank, self.ranks.rank + 1))
             yield Batch(tuple(view[begin:end] for view in views))
 
+    def shares(self, batch: int) -> list[int]:
+        rows = self.rows - (batch == BATCHES - 1)
+        return [
+            rows * (rank + 1) // self.ranks.size - rows * rank // self.ranks.size for rank in range(self.ranks.size)
+        ]
+
 
 def optimizer_of(method: Method, *, name: str = "sgd", decay: float = 1e-2) -> torch.optim.Optimizer:
     fixed = [method.heads()[head] for head in method.fixed_rates]
@@ -131,12 +137,14 @@ def train(
     *,
     device: str = "cpu",
     cuda_graph: bool = False,
+    watch: Callable[[Any], None] = lambda event: None,
 ) -> dict[str, np.ndarray]:
-    """Ten steps with the engine: the terms of every step, and the whole state at the end."""
+    """Ten steps with the engine: the terms of every step, and the whole state at the end. `watch`: told every event."""
     method = make(name, ranks).to(device)
     seen: list[list[float]] = []
 
     def emit(event: Any) -> None:
+        watch(event)
         if isinstance(event, StepDone):
             seen.append([event.values[key] for key in ("loss", *method.terms)])
 

@@ -67,6 +67,9 @@ class RaggedLoader:
             whole = RaggedBatch(images, values, torch.arange(IMAGES) + iteration * IMAGES)
             yield whole.parts(self.ranks.size)[self.ranks.rank]
 
+    def shares(self, batch: int) -> list[int]:
+        return [len(part) for part in np.array_split(np.arange(IMAGES), self.ranks.size)]
+
 
 class Ragged(Trainable):
     terms = {"squared": "the mean squared error"}  # noqa: RUF012

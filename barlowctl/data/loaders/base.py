@@ -49,6 +49,10 @@ class ViewLoader(abc.ABC):
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[ViewBatch, None, None]:
         """The batches of an epoch from `start_batch` on. Closing the generator stops its work."""
 
+    def shares(self, batch: int) -> list[int]:
+        """How many rows of a batch each rank has, in the order of ranks; the same in every epoch."""
+        return self.plan.shares(batch)
+
     def close(self) -> None:  # noqa: B027  a loader may own nothing
         """Release threads and buffers; harmless when repeated."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Required, TypedDict
 
 import numpy as np
@@ -86,6 +87,12 @@ class EpochPlan:
         low = len(rows) * self.rank // self.world_size
         high = len(rows) * (self.rank + 1) // self.world_size
         return rows[low:high]
+
+    def shares(self, batch: int) -> list[int]:
+        """How many rows of global batch `batch` each rank has, whatever the epoch."""
+        rows = min(self.samples - batch * self.batch_size, self.batch_size)
+        cuts = [rows * rank // self.world_size for rank in range(self.world_size + 1)]
+        return [high - low for low, high in itertools.pairwise(cuts)]
 
     def check_start(self, epoch: int, start_batch: int) -> None:
         """Refuse a position that no epoch has."""

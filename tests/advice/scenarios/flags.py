@@ -79,5 +79,11 @@ SCENARIOS = {
     "--set of detection that is too small": Scenario([*DETECT, "--set", "lr=-1"], then="coco is not in the data home"),
     "--set of a detector": Scenario([*DETECT, "--set", "rois_per_image=-3"], then="coco is not in the data home"),
     "--iterations": Scenario([*DETECT, "--iterations", "3000000000"], then="coco is not in the data home"),
+    "ranks of a batch norm": Scenario(
+        [
+            *(*RECIPE, "--print-sbatch", "--nodes", "2", "--gpus", "3", "--set", "train.batch_size=120"),
+            *("--set", "train.sync_batch_norm=true", "--set", "train.sync_batch_norm_ranks=4"),
+        ]
+    ),
     "ranks of a job": Scenario([*RECIPE, "--print-sbatch", "--nodes", "3", "--gpus", "1"]),
 }

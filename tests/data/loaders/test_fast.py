@@ -190,6 +190,8 @@ def test_a_rank_may_get_nothing_of_the_last_batch() -> None:
     plan = EpochPlan(9, batch_size=8, seed=0, rank=0, world_size=4)
     shares = [EpochPlan(9, batch_size=8, seed=0, rank=r, world_size=4).rows(plan.order(0), 1) for r in range(4)]
     assert sorted(len(share) for share in shares) == [0, 0, 0, 1]
+    assert (plan.shares(0), plan.shares(1)) == ([2, 2, 2, 2], [len(share) for share in shares])
+    assert EpochPlan(9, batch_size=8, seed=0, world_size=4, drop_last=True).shares(0) == [2, 2, 2, 2]
     with make(MemoryBeton(noise_images(9)), batch_size=8, rank=0, world_size=4) as loader:
         assert [len(rows) for rows, _, _ in read(loader)] == [2, 0]
 
