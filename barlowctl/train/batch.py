@@ -10,13 +10,15 @@ from torch import Tensor
 
 
 class TrainingBatch(Protocol):
-    """What the engine needs of a batch of N rows. What else is in it is between its loader and what is trained.
+    """What the engine needs of a batch of N rows. What else is in it is between its loader and what is trained."""
 
-    labels, indices: int64 `(N,)`, on the host (see `Targets`).
-    """
+    @property
+    def labels(self) -> Tensor:
+        """int64 `(N,)`, on the host (see `Targets`)."""
 
-    labels: Tensor
-    indices: Tensor
+    @property
+    def indices(self) -> Tensor:
+        """int64 `(N,)`, on the host (see `Targets`)."""
 
     def to(self, device: torch.device) -> Any:
         """What is trained on: of views uint8 `(N, S, S, C)` each. The copy may still be under way."""
