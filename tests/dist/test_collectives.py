@@ -48,7 +48,8 @@ EXPECTED = {
     "byol": Parts(6, 1 + 1, following=4),
     "byol, adapted": Parts(4, 1 + 1, following=2),
     "simsiam": Parts(8, 1 + 1),
-    "swav": Parts(3, 3 + 2 + 1, 2),  # a pass for each size of views; three iterations of the codes, the means, the spread
+    # A pass for each size of views; the codes' peaks and three iterations, the means, the spread.
+    "swav": Parts(3, 1 + 3 + 2 + 1, 2),
 }
 AROUND_AN_EPOCH = 5
 """Two for its checkpoint; and ranks ask one another three times whether one of them ends."""
