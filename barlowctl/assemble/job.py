@@ -24,7 +24,7 @@ from barlowctl.assemble.data import (
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import begin_method, compile_networks, move_to_device
+from barlowctl.assemble.model import begin_method, check_image_size, compile_networks, move_to_device
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.run_recipe import recipe_of
@@ -160,8 +160,12 @@ def prepare(
 
 def started(recipe: Recipe, ranks: Ranks = ALONE, resume: Path | None = None) -> tuple[Recipe, Start | None]:
     """The recipe and the weights of a run that starts, or that goes on (see `begin` and `prepare`)."""
-    if resume is None or not recipe.init.weights:
-        return begin(recipe, ranks)
+    if resume is None:
+        recipe, start = begin(recipe, ranks)
+        check_image_size(recipe)
+        return recipe, start
+    if not recipe.init.weights:
+        return recipe, None
     begun = recipe_of(resume)
     if checkpoint.list_checkpoints(resume / "checkpoints"):
         return begun, None

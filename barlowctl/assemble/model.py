@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from barlowctl import shell
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
@@ -22,6 +23,7 @@ from barlowctl.model import (
     frozen_modules,
     frozen_parameters,
     own_generator,
+    patch_side,
     recompute_activations,
     takes_any_size,
 )
@@ -66,6 +68,40 @@ def build_recipe_backbone(recipe: Recipe, **timm_args: Any) -> nn.Module:
             if argument not in model.backbone_args and f"'{argument}'" in error.message:
                 error.next = f"--set model.{key}={own}"
         raise
+
+
+def check_image_size(recipe: Recipe) -> None:
+    """Refuse a run that begins with an image size which patches do not divide: timm leaves the rest out in silence.
+
+    Runs that began with one still open. With timm's `dynamic_img_pad` images are padded instead.
+
+    Raises:
+        UserError: names the nearest sizes.
+    """
+    model, side = recipe.model, recipe.model.timm_args.get("img_size")
+    if not isinstance(side, int):
+        return
+    try:
+        with torch.device("meta"):
+            backbone: Any = build_backbone(
+                model.backbone, in_chans=recipe.data.channels, stem=model.stem, **model.timm_args
+            )
+    except UserError:  # one that cannot be is refused where it is built
+        return
+    patch = patch_side(backbone)
+    if patch is None or side % patch == 0 or backbone.patch_embed.dynamic_img_pad:
+        return
+    setting = "model.image_size" if model.image_size else "model.backbone_args.img_size"
+    smaller = max(side // patch, 1) * patch
+    sizes = {setting: smaller} | {
+        name: max(own // patch, 1) * patch for name, own in _sizes(recipe).items() if own % patch
+    }
+    raise UserError(
+        f"{setting} is {side}, and {model.backbone} cuts images into patches of {patch}: {side % patch} pixels of "
+        "each side would be left out",
+        allowed=f"multiples of {patch}; the nearest are {smaller} and {smaller + patch}",
+        next=shell.line(*(word for name, size in sizes.items() for word in ("--set", f"{name}={size}"))),
+    )
 
 
 def arguments_of(recipe: Recipe, backbone: nn.Module) -> dict[str, Any]:

@@ -89,14 +89,16 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
 
     Args:
         command: the click command, which knows what takes a value and what is another name of it.
-        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag, unless it
-            may be repeated.
+        flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag, or those
+            of its values that `without` names.
     """
     options = options_of(command)
     changed = pairs(flags, options)
     left_out = pairs([word for word in without if "=" in word], options)
     replaced = {_identity(*pair, options) for pair in [*changed, *left_out]}
     names_left_out = {options[word].opts[0] for word in without if "=" not in word}
+    one_by_one = {_identity(*pair, options)[0] for pair in left_out} | set(KEYED)
+    names_left_out |= {_identity(*pair, options)[0] for pair in changed} - one_by_one
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
     named = [(pair, _identity(*pair, options)) for pair in pairs(words, options)]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from barlowctl import shell
 from barlowctl.assemble.matching import match
 from barlowctl.assemble.misfit import described, differences, recognised
 from barlowctl.assemble.weights import Weights
@@ -58,7 +57,7 @@ def from_weights(subject: Subject, weights: Weights) -> Subject:
             + (f": it is {described(of)}" if of is not None else "")
             + f". {differences(weights, matched)}",
             allowed="weights of the same network; another network is measured by itself",
-            next=shell.line("without", f"--init={weights.name}"),
+            next="name another one with --init",
         )
     network.load_state_dict(dict(matched.taken), strict=False)
     preprocessing, notes = subject.preprocessing, list(weights.notes)

@@ -11,6 +11,7 @@ from barlowctl.model.backbone import (
     check_backbone_args,
     check_input,
     feature_width,
+    patch_side,
     takes_any_size,
     zero_initialized_norms,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "in_mode",
     "last_map_shape",
     "own_generator",
+    "patch_side",
     "pooled_otherwise",
     "recompute_activations",
     "split_batch_norm",

@@ -187,7 +187,6 @@ NOT_FOLLOWED = {
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,
     ("detect/c4.py _no_c4", "--head fpn"): DETECTOR,
     ("assemble/detection_images.py open_images#2", f"--task {VALUE}"): DETECTOR,
-    ("measure/baselines.py from_weights", f"without --init={VALUE}"): DETECTOR,
     ("study/starts.py pinned", f"--out {VALUE}"): "wants a study that is half done: tests/study/test_starts.py",
     ("assemble/detection_settings.py images_per_device", f"--batch {VALUE}"): DETECTOR,
     ("assemble/run_recipe.py recipe_of", "barlowctl runs list"): BEFORE,

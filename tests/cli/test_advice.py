@@ -35,6 +35,7 @@ ROOT = typer.main.get_command(app.app)
             "--init c/e without --init=c",
             "barlowctl transfer a --init b --init d --init c/e",
         ),
+        ("embed a --patches b --patches c", "--patches b.png", "barlowctl embed a --patches b.png"),
         ("pretrain --init b", "--init c/e without --init=b", "barlowctl pretrain --init c/e"),
         (
             "pretrain --slurm-option partition=a --slurm-option time=1",

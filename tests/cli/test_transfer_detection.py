@@ -272,7 +272,7 @@ def test_the_papers_rows() -> None:
         (
             ["--task", "coco", "--data", "SHAPES/coco", "--init", "SHAPES/resnet18.pth"],
             "does not fit the network of digits: it is resnet18. It lacks conv1.0.weight",
-            "--task coco --data",
+            "name another one with --init",
         ),
         (["--task", "coco", "--set", "momentun=0.8"], "did you mean 'momentum'", "momentum=0.8"),
     ],

@@ -148,6 +148,21 @@ def test_a_transformers_class_token_is_refused_where_there_is_none(recipe: Path,
     assert barlowctl(["pretrain", "-r", str(recipe), "--set", "model.drop_path=1.0", "--dry-run"]) == 2
 
 
+@pytest.mark.parametrize("key", ["model.image_size", "model.backbone_args.img_size"])
+def test_an_image_size_that_patches_do_not_divide_is_refused(key: str, recipe: Path, capsys: Captured) -> None:
+    """timm makes position embeddings for 4 x 4 patches of 18 pixels, and says nothing."""
+    sizes = [] if key == "model.image_size" else ["--set", "model.image_size=0"]
+    arguments = ["pretrain", "-r", str(recipe), *flags(VIT), *sizes, "--set", f"{key}=18", "--dry-run"]
+    assert barlowctl(arguments) == 2
+    err = capsys.readouterr().err
+    assert f"{key} is 18, and vit_tiny_patch16_224 cuts images into patches of 4: 2 pixels of each side" in err
+    assert "multiples of 4; the nearest are 16 and 20" in err
+    assert f"--set {key}=16" in err.partition("next: ")[2]
+    padded = ["--set", "model.backbone_args.dynamic_img_pad=true"] if key == "model.image_size" else []
+    if padded:
+        assert barlowctl([*arguments, *padded, "--threads", "1"]) == 0
+
+
 def test_the_first_lines_and_the_memory_of_a_transformer(recipe: Path, capsys: Captured) -> None:
     assert barlowctl(["pretrain", "-r", str(recipe), *flags(VIT), "--dry-run", "--json", "--threads", "1"]) == 0
     plan = json.loads(capsys.readouterr().out)

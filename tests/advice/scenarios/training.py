@@ -187,6 +187,19 @@ SCENARIOS = {
             "model.backbone_args={depth=1}",
         ]
     ),
+    "an image size that patches do not divide": Scenario(
+        [
+            *TRAIN,
+            "--set",
+            "model.backbone=vit_tiny_patch16_224",
+            "--set",
+            "model.backbone_args={embed_dim = 16, depth = 1, num_heads = 2}",
+            "--set",
+            "model.patch_size=4",
+            "--set",
+            "model.image_size=18",
+        ]
+    ),
     "an argument that the family lacks": Scenario([*TRAIN, "--set", "model.image_size=16"]),
     "views that nobody compares": Scenario(
         [*TRAIN, "--set", "objective.name=vicreg", "--set", "views.small.count=2", "--set", "views.small.size=16"]
