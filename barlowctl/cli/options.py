@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from barlowctl import shell
 from barlowctl.cli import completion
 from barlowctl.cli.help import GENERAL
 from barlowctl.errors import UserError
@@ -217,11 +218,17 @@ def slurm_values(texts: list[str] | None) -> dict[str, str]:
     Raises:
         UserError: one without a value.
     """
-    pairs = [text.lstrip("-").partition("=") for text in texts or ()]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
-            raise UserError(f"--slurm-option is '{name}'", allowed="NAME=VALUE", next="--slurm-option partition=gpu")
-    return {name: value for name, _, value in pairs}
+    values: dict[str, str] = {}
+    for text in texts or ():
+        name, _, value = text.lstrip("-").partition("=")
+        if not (name and value):
+            raise UserError(
+                f"--slurm-option is '{text}'",
+                allowed="NAME=VALUE",
+                next=f"--slurm-option partition=gpu without {shell.line(f'--slurm-option={text}')}",
+            )
+        values[name] = value
+    return values
 
 
 PREPARING = ("eval.", "data.range=", "data.background=", "data.bands=", "model.pooling=")

@@ -31,10 +31,18 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="session")
-def probed(trained: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unmeasured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run without what other tests measured of it."""
+    run = tmp_path_factory.mktemp("unmeasured") / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("probe*", "transfer*"))
+    return run
+
+
+@pytest.fixture(scope="session")
+def probed(unmeasured: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in a folder whose name is nobody's business, measured with two seeds, and once with other weights."""
     run = tmp_path_factory.mktemp("clinic") / "mine"
-    shutil.copytree(trained, run)
+    shutil.copytree(unmeasured, run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BARLOWCTL_DATA", str(digits))
         patch.setattr("barlowctl.assemble.label_free.LIDAR_IMAGES", 40)
@@ -102,10 +110,10 @@ def test_the_card_says_what_was_measured_of_these_weights(
     assert "note: probe-other.json does not say that it is of these weights" in output.err
 
 
-def test_without_numbers_the_card_says_so(recipe: Path, trained: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_without_numbers_the_card_says_so(recipe: Path, unmeasured: Path, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "MY LICENSE").write_text("Ask me.\n")
     arguments = ["--license", "other", "--license-file", "MY LICENSE", "--out", "there", "--dry-run"]
-    assert barlowctl(["export", str(trained), "--push", "me/Digits", *arguments]) == 0
+    assert barlowctl(["export", str(unmeasured), "--push", "me/Digits", *arguments]) == 0
     assert "nothing was pushed" in capsys.readouterr().out
     card = (tmp_path / "there" / "README.md").read_text()
     header = header_of(card)
