@@ -24,7 +24,8 @@ def atomic_write(path: Path, *, new: bool = False, durable: bool = True) -> Iter
 
     Until then, what was at `path` is as it was; if the block fails, that stays and nothing is left beside it. The
     temporary name is in the same folder, which must exist, and has the same ending, since some writers go by it. A
-    link is replaced, and what it points to is left alone. A pipe or a device is written to directly.
+    link is replaced, and what it points to is left alone. A pipe or a device is written to directly. Who may read it
+    is what this process's umask says, whatever the writer made of it (safetensors 0.8: the owner alone).
 
     Args:
         new: replace nothing.
@@ -40,6 +41,7 @@ def atomic_write(path: Path, *, new: bool = False, durable: bool = True) -> Iter
     temporary = _beside(path)
     try:
         yield temporary
+        _readable_as_usual(temporary)
         if durable:
             _flush_all(temporary)
         _rename(temporary, path, new)
@@ -127,6 +129,22 @@ def _is_pipe_or_device(path: Path) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _readable_as_usual(path: Path) -> None:
+    """Give a file, or all in a folder, that only its owner may read the mode of any file that is made here."""
+    private, usual = stat.S_IRUSR | stat.S_IWUSR, 0o666 & ~_umask()
+    for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        status = file.lstat()
+        if usual != private and stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == private:
+            file.chmod(usual)
+
+
+def _umask() -> int:
+    """What is taken off the mode of new files. Only setting it tells it, so it is put back at once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _flush_all(path: Path) -> None:

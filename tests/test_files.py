@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,23 @@ def test_a_folder_loses_its_name_before_its_content(tmp_path: Path, monkeypatch:
     files.remove_at_once(folder)
     assert seen[0].startswith(files.PARTIAL)
     assert seen[1:] == ["x"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_a_file_is_what_the_umask_says(mask: int, mode: int, tmp_path: Path) -> None:
+    """safetensors makes files that only their owner may read: on a shared disk nobody else could load the weights."""
+
+    def write(path: Path) -> None:
+        path.touch(mode=0o600)
+
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "one") as temporary:
+            write(temporary)
+        with atomic_write(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            write(temporary / "two")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", "folder/two")] == [mode, mode]
