@@ -81,7 +81,12 @@ class OurStep:
             batches = self._synthetic() if settings.loading is None else self._loaded(open_things, watch)
             engine.train(
                 self.method,
-                Watched(batches, watch, ahead=0 if settings.loading is None else AHEAD),
+                Watched(
+                    batches,
+                    watch,
+                    ahead=0 if settings.loading is None else AHEAD,
+                    rows=settings.recipe.train.batch_size,
+                ),
                 self.optimizer,
                 self.resolved.settings(recipe.train.precision),
                 to_input=self.to_input,
@@ -130,8 +135,8 @@ class OurStep:
 class Watched:
     """A loader whose one endless epoch tells the watch of every step. See `engine.TrainingLoader`."""
 
-    def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int) -> None:
-        self.batches, self.watch, self.ahead = batches, watch, ahead
+    def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int, rows: int) -> None:
+        self.batches, self.watch, self.ahead, self.rows = batches, watch, ahead, rows
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]:
         """Batches until there are no more rounds."""
@@ -139,8 +144,8 @@ class Watched:
             yield self.watch.next_batch(self.batches, self.ahead)
 
     def shares(self, batch: int) -> list[int]:
-        """Nobody shares these batches."""
-        raise NotImplementedError
+        """All of a batch: nobody shares these."""
+        return [self.rows]
 
 
 def loop_lars(method: nn.Module, rates: Mapping[str, float], weight_decay: float) -> torch.optim.Optimizer:

@@ -45,9 +45,7 @@ def test_its_outputs_are_those_of_one_run_and_small(committed: dict[str, Any]) -
     assert {"image/png", "image/jpeg"} < kinds
     assert NOTEBOOK.stat().st_size < 250_000
     assert accuracies(committed).keys() == {"two epochs of Barlow Twins", "raw pixels", "random backbone"}
-    assert "/home/" not in printed(committed)
-    assert "/root/" not in printed(committed)
-    assert "/tmp/" not in printed(committed)
+    assert re.findall(r"(?<![\w.~-])/\w[\w/.-]*", printed(committed)) == [], "a path of the machine it ran on"
 
 
 def test_its_commands_can_be_typed(committed: dict[str, Any]) -> None:
