@@ -23,8 +23,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "output_paths", "shell",
-    "signals",
+    "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "output_paths", "quantities",
+    "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -84,6 +84,7 @@ MAY_IMPORT = {
     "launcher": {"errors", "shell"},
     "locks": set(),
     "output_paths": {"errors", "shell"},
+    "quantities": set(),
     "shell": set(),
     "signals": set(),
     "__init__": {"api", "eval", "exports", "losses", "measure", "methods", "train"},  # when first asked for
@@ -106,6 +107,7 @@ LIGHT = {
     "launcher": set(),
     "locks": set(),
     "output_paths": set(),
+    "quantities": set(),
     "plots.axis": set(),
     "plots.style": set(),
     "shell": set(),

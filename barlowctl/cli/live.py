@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
 from barlowctl.cli.console import Console, forget, say_aside
+from barlowctl.quantities import QUANTITIES
 from barlowctl.train.events import (
     CheckpointSaved,
     EpochDone,
@@ -26,22 +27,14 @@ from barlowctl.train.events import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-LABELS = {
-    "loss": "loss",
-    "lr_weights": "lr",
-    "images_per_second": "images/s",
-    "data_wait": "waiting for data",
-    "knn": "kNN",
-    "feature_spread": "spread",
-    "embedding_spread": "embedding spread",
-    "effective_rank": "rank",
-    "linear": "linear",
-    "lidar": "LiDAR",
-}
 MEASURED = (
     "knn", "linear", "lidar", "feature_spread", "embedding_spread", "effective_rank", "AP", "AP50", "mask AP",
 )  # fmt: skip
 """What is shown of an evaluation."""
+FORMATS = {
+    "knn": ".1f", "feature_spread": ".3f", "embedding_spread": ".3f", "data_wait": ".0%", "images_per_second": ",.0f",
+}  # fmt: skip
+"""How values are written; others with four digits."""
 
 
 @contextmanager
@@ -135,8 +128,8 @@ def _text(values: Any, keys: tuple[str, ...]) -> str:
     for key in keys:
         if key in values:
             value = values[key]
-            form = {"knn": f"{value:.1f}", "data_wait": f"{value:.0%}", "images_per_second": f"{value:,.0f}"}
-            parts.append(f"{LABELS.get(key, key)} {form.get(key) or f'{value:.4g}'}")
+            label = QUANTITIES[key].label if key in QUANTITIES else key
+            parts.append(f"{label} {format(value, FORMATS.get(key, '.4g'))}")
     return "  ".join(parts)
 
 

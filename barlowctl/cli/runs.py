@@ -16,8 +16,10 @@ from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
 from barlowctl.cli.live import duration
 from barlowctl.cli.runs_best import best
+from barlowctl.cli.runs_compared import by_title, changes_of, curves_by_key, in_words, panels_of, write_picture
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
+from barlowctl.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from barlowctl.runs.history import History
@@ -88,7 +90,6 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Loss, its terms and kNN of several runs: in the terminal, and as a picture with --out."""
-    from barlowctl.recipe import load
     from barlowctl.runs import history
 
     console = Console(json=json, quiet=quiet)
@@ -98,38 +99,26 @@ def compare(
         check_new(out)
     paths = dict.fromkeys(history.find(name).resolve() for name in names)  # a run named twice is one run
     runs = [history.read(path) for path in paths]
-    titles = _titles(runs)
-    compared = dict.fromkeys(["loss", *(term for run in runs for term in run.terms), "knn"])
-    panels = {key: {title: points for title, run in titles.items() if (points := run.curve(key))} for key in compared}
-    panels = {key: series for key, series in panels.items() if series}
-    recipes = [load.load(str(run.path / "recipe.toml")) for run in runs]
-    changes = {
-        title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
-        for title, recipe in zip(titles, recipes, strict=True)
-    }
-    images = [run.images for run in runs]
-    for title, own in zip(titles, images, strict=True):
-        if images[0] and own and own["digest"] != images[0]["digest"]:
-            changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
+    titles = by_title(runs)
+    panels, changes = panels_of(titles), changes_of(titles)
     columns = ("name", "state", "step", "loss", "kNN", "best kNN", "last record")
     console.table("", columns, [(title, *_cells(_summary(run))[1:]) for title, run in titles.items()])
     for title, different in list(changes.items())[1:]:
-        says = ", ".join(f"{key} = {value}" for key, value in different.items()) or "the same recipe"
-        console.say(f"{title} against {next(iter(titles))}: {says}")
-    for key, series in panels.items():
-        every = {title: series.get(title, []) for title in titles}  # a run keeps its mark
-        for line in ["", *chart(key, every)]:
+        console.say(f"{title} against {next(iter(titles))}: {in_words(different)}")
+    for panel in panels:
+        every = {title: panel.series.get(title, []) for title in titles}  # a run keeps its mark
+        for line in ["", *chart(f"{panel.key}: {panel.meaning}", every)]:
             console.say(line)
     if not panels:
         console.say("nothing recorded yet")
     console.say(legend(list(titles)))
     if out is not None:
-        _write_picture(out, panels)
+        write_picture(out, panels)
         console.say(f"curves: {out}")
     console.result(
         {
             "runs": [{**_summary(run), "title": title, "changes": changes[title]} for title, run in titles.items()],
-            "curves": panels,
+            "curves": curves_by_key(panels),
             "picture": None if out is None else str(out),
         }
     )
@@ -202,7 +191,8 @@ def _reading(run: History, key: str) -> str:
     value = f"{run.last[key]:.5g}"
     if key == "loss" and next(record for record in reversed(run.records) if key in record)["event"] == "epoch":
         return f"{value} (mean of an epoch)"
-    return f"{value} ({run.terms[key]})" if key in run.terms else value
+    meaning = run.terms.get(key) or (QUANTITIES[key].meaning if key in QUANTITIES else "")
+    return f"{value} ({meaning})" if meaning else value
 
 
 def _screen(run: History) -> list[str]:
@@ -268,21 +258,3 @@ def _state(run: History) -> str:
             return f"finished early, {where}: {early}" if early else f"finished, {where}"
         case _:
             return f"stopped at {where}"
-
-
-def _titles(runs: list[History]) -> dict[str, History]:
-    """Runs by name; by path where names repeat."""
-    names = [run.name for run in runs]
-    return {run.name if names.count(run.name) == 1 else str(run.path): run for run in runs}
-
-
-def _write_picture(out: Path, panels: dict[str, dict[str, list[tuple[int, float]]]]) -> None:
-    from barlowctl.plots.images import save_image
-    from barlowctl.plots.panels import curves
-
-    if not panels:
-        raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
-    try:
-        save_image(curves(panels), out)
-    except OSError as error:
-        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error

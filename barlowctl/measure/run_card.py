@@ -15,9 +15,10 @@ from barlowctl.assemble.published import HUB
 from barlowctl.criteria import CRITERIA
 from barlowctl.datasets import DATASETS
 from barlowctl.plots.panels import curves
+from barlowctl.quantities import QUANTITIES
 from barlowctl.recipe.schema import Recipe
 from barlowctl.report.model_card import ACCURACY, Result
-from barlowctl.report.page import CURVES, MEASURES
+from barlowctl.report.page import MEASURES
 from barlowctl.runs import rundir
 from barlowctl.runs.history import History
 
@@ -157,7 +158,7 @@ def chosen(recipe: Recipe, run: FinishedRun) -> str:
 
 def drawn(history: History) -> Image.Image | None:
     """The curves of the training; None where nothing was recorded."""
-    panels = {CURVES[name][0]: {history.name: points} for name in _DRAWN if (points := history.curve(name))}
+    panels = {QUANTITIES[name].title: {history.name: points} for name in _DRAWN if (points := history.curve(name))}
     return curves(panels) if panels else None
 
 

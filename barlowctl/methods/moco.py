@@ -43,7 +43,7 @@ class MoCo(Method):
     views = 2
     terms: ClassVar[Mapping[str, str]] = {
         "similarity": "mean cosine of a query and the key of the same image",
-        "accuracy": "share of queries that are nearer to it than to the whole queue",
+        "accuracy": "share of queries that are nearer to their key than to the whole queue",
         "spread": "of the queries: near 1 healthy, 0 collapsed",
     }
 

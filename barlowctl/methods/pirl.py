@@ -44,7 +44,7 @@ class PIRL(Method):
 
     terms: ClassVar[Mapping[str, str]] = {
         "image": "the half of the loss that compares the image with its row in the bank",
-        "patches": "the half that compares the patches with it",
+        "patches": "the half of the loss that compares the patches with that row",
     }
     bank: Tensor
     trained_on: Tensor | None

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from barlowctl.plots.axis import Axis
 from barlowctl.plots.style import FAINT, GRID, INK, PAPER, SMALL, TEXT, TITLE, Color, number, series_color
-from barlowctl.plots.text import font
+from barlowctl.plots.text import fitted, font
 
 Points = Sequence[tuple[float, float]]
 
@@ -30,7 +30,7 @@ class Panel:
     """Lines on one pair of axes.
 
     series: name -> (x, y); values that are not finite are left out, and on a logarithmic axis those that are not
-        positive. log_y: None: where that is of use (`Axis.around`).
+        positive. log_y: None: where that is of use (`Axis.around`). meaning: what a value says, below the title.
     """
 
     title: str
@@ -38,6 +38,7 @@ class Panel:
     x_label: str = "step"
     log_x: bool = False
     log_y: bool | None = None
+    meaning: str = ""
 
 
 def curves(panels: Mapping[str, Mapping[str, Points]]) -> Image.Image:
@@ -84,7 +85,8 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colo
     def to_pixels(x: float, y: float) -> tuple[float, float]:
         return left + width * across.share(x), top + height * (1 - up.share(y))
 
-    pen.text((SCALE * left, SCALE * (corner[1] + 10)), panel.title, INK, font(SCALE * TITLE))
+    pen.text((SCALE * left, SCALE * (corner[1] + (0 if panel.meaning else 10))), panel.title, INK, font(SCALE * TITLE))
+    pen.text((SCALE * left, SCALE * (corner[1] + 17)), fitted(panel.meaning, small, SCALE * width), FAINT, small)
     for tick in up.ticks:
         y = to_pixels(across.low, tick)[1]
         _line(pen, [(left, y), (left + width, y)], GRID, 1)

@@ -26,12 +26,15 @@ class Line:
     number: int = 0
 
 
-def line_chart(lines: Sequence[Line], *, x_label: str, log: bool = False, log_x: bool = False) -> str:
+def line_chart(lines: Sequence[Line], *, x_label: str, log: bool | None = False, log_x: bool = False) -> str:
     """An SVG of the lines, with values to point at; empty when no line has a finite point. One point alone is a dot.
 
     Args:
-        log: the vertical axis is logarithmic; values that are not positive are left out.
+        log: the vertical axis is logarithmic; values that are not positive are left out. None: it is where all are
+            positive and span `axis.WIDE`.
     """
+    if log is None:
+        log = Axis.around([float(y) for line in lines for y in line.y], logarithmic=None).logarithmic
     thinned = [(line, _points(line, log, log_x)) for line in lines]
     drawn_lines = [(line, points) for line, points in thinned if points]
     if not drawn_lines:

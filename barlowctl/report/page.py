@@ -16,34 +16,9 @@ from barlowctl.eval import svm
 from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
 from barlowctl.plots.style import SERIES, css
 from barlowctl.plots.svg import Line, line_chart
+from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
 from barlowctl.report.blocks import figure, table
 
-# metric -> (heading, what it means, logarithmic)
-CURVES = {
-    "loss": ("Loss", "of each logged step", True),
-    "knn": ("Online kNN", "top-1 in percent, images not trained on", False),
-    "linear": ("Online linear", "top-1 in percent of a classifier that learns beside the method", False),
-    "mean_diagonal": (
-        "Mean diagonal of C",
-        "share of variance that survives distortions; with Barlow Twins healthy: towards 1",
-        False,
-    ),
-    "rms_off_diagonal": (
-        "Off-diagonal of C",
-        "root mean square; with Barlow Twins healthy: falls towards chance",
-        True,
-    ),
-    "effective_rank": ("Effective rank (RankMe)", "of the features; healthy: high and rising, collapsed: a few", False),
-    "rankme": ("RankMe", "effective rank of the embeddings, projector included; healthy: high and rising", False),
-    "lidar": ("LiDAR", "directions of the embeddings that tell images apart, whatever their distortions", False),
-    "feature_lidar": ("LiDAR of the features", "the same of what the backbone gives", False),
-    "feature_spread": ("Feature spread", "1: directions spread evenly, 0: collapsed", False),
-    "embedding_spread": ("Embedding spread", "1: directions spread evenly, 0: collapsed", False),
-    "alpha": ("alpha", "decay of the features' eigenspectrum; healthy: about 1 to 2", False),
-    "lr_weights": ("Learning rate", "of weights", False),
-    "grad_norm": ("Gradient norm", "of each logged step", True),
-    "images_per_second": ("Images per second", "while training", False),
-}
 MEASURES = {
     "knn": "kNN, k 20",
     "linear": "linear (fast)",
@@ -96,7 +71,7 @@ class RunPage:
 SPECTRA: tuple[tuple[str, str, Callable[[RunPage], Sequence[float]]], ...] = (
     (
         "Singular values of C",
-        "of the embeddings; healthy: flat, near 1; collapsed: one large, then nothing",
+        "of the embeddings; with Barlow Twins healthy: flat, near 1; collapsed: one large, then nothing",
         lambda run: run.singular_values,
     ),
     (
@@ -176,28 +151,25 @@ def _readings(runs: Sequence[RunPage]) -> str:
 def _curves(runs: Sequence[RunPage]) -> str:
     """A chart of each metric; of terms that have one name and several meanings, a chart of each meaning."""
     charts = []
-    heading, meaning, log = CURVES["loss"]
-    if len({tuple(run.terms.items()) for run in runs}) > 1:
-        meaning += "; losses of different methods are not on one scale"
-    curves: list[tuple[str, str, str, bool, Sequence[RunPage]]] = [("loss", heading, meaning, log, runs)]
-    for name, words in dict.fromkeys(term for run in runs for term in run.terms.items()):
+    terms = [run.terms for run in runs]
+    curves = [(LOSS, QUANTITIES[LOSS].title, loss_meaning(terms), True, runs)]
+    for name, words in meanings_of(terms):
         runs_of_it = [run for run in runs if run.terms.get(name) == words]
-        curves.append((name, name.capitalize(), words, _positive(runs_of_it, name), runs_of_it))
-    curves += [(key, *curve, runs) for key, curve in CURVES.items() if key != "loss"]
-    for key, heading, meaning, log, having in curves:
+        curves.append((name, name.capitalize(), words, True, runs_of_it))
+    curves += [
+        (name, quantity.title, quantity.meaning, quantity.by_decades, runs)
+        for name, quantity in QUANTITIES.items()
+        if name not in (LOSS, "data_wait")
+    ]
+    for key, heading, meaning, by_decades, having in curves:
         lines = [
             Line(run.name, *run.metrics[key], index)
             for index, run in enumerate(runs)
             if key in run.metrics and run in having
         ]
-        if svg := line_chart(lines, x_label="step", log=log):
+        if svg := line_chart(lines, x_label="step", log=None if by_decades else False):
             charts.append(figure(heading, meaning, svg))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
-
-
-def _positive(runs: Sequence[RunPage], key: str) -> bool:
-    """Whether a metric can be drawn on a logarithmic axis."""
-    return all(value > 0.0 for run in runs for value in run.metrics.get(key, ((), ()))[1])
 
 
 def _spectra(runs: Sequence[RunPage]) -> str:

@@ -119,6 +119,31 @@ def test_compare_draws_terms_and_knn_of_several_runs(runs: Path, tmp_path: Path,
     assert len(same["curves"]["loss"]) == 1  # one run twice is one run
 
 
+def test_terms_of_one_name_and_several_meanings_are_drawn_apart(runs: Path, capsys: Captured, tmp_path: Path) -> None:
+    """A spread of projections is not drawn beside one of queries; whoever reads JSON has both under their key."""
+    for name, meaning in (("first", "of the projections"), ("second", "of the queries")):
+        about = json.loads((runs / name / "run.json").read_text())
+        (runs / name / "run.json").write_text(json.dumps({**about, "terms": {"invariance": meaning}}))
+    assert barlowctl(["runs", "compare", "first", "second", "--out", str(tmp_path / "curves.png")]) == 0
+    text = capsys.readouterr().out
+    charts = {chart.partition("\n")[0]: chart for chart in text.split("\n\n")[1:]}
+    assert [
+        ("o" in chart.replace("of", ""), "x" in chart)
+        for title, chart in charts.items()
+        if title.startswith("invariance: of the ")
+        for chart in [chart.partition("\n")[2].partition("+--")[0]]
+    ] == [(True, False), (False, True)]
+    assert any("losses of different methods are not on one scale" in title for title in charts)
+    assert set(document(capsys, "compare", "first", "second")["curves"]["invariance"]) == {"first", "second"}
+
+
+def test_show_says_what_each_number_is(runs: Path, capsys: Captured) -> None:
+    assert barlowctl(["runs", "show", "first"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(of the features: 1 directions spread evenly, 0 collapsed)" in text
+    assert "(effective rank of the embeddings, projector included" in text
+
+
 def test_watch_follows_until_the_run_stops(runs: Path, capsys: Captured) -> None:
     metrics = runs / "second" / "metrics.jsonl"
     metrics.write_text("")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from barlowctl.plots.style import number
+from barlowctl.quantities import QUANTITIES
 from barlowctl.report.blocks import table
 from barlowctl.report.page import RunPage, _curves
 
@@ -43,3 +45,21 @@ def test_terms_of_one_name_and_several_meanings_have_a_chart_each() -> None:
     assert "of projections" in first
     assert "of embeddings" in second
     assert "not on one scale" not in _curves(runs[1:])
+
+
+def test_a_loss_below_zero_is_drawn() -> None:
+    """SimSiam's is between -1 and 1: an axis by decades would show nothing of it."""
+    simsiam = RunPage("a", "finished", {}, {}, "", {"loss": ([1, 2, 3], [-0.1, -0.5, -0.9])})
+    barlow_twins = RunPage("b", "finished", {}, {}, "", {"loss": ([1, 2, 3], [9000.0, 200.0, 100.0])})
+    assert _curves([simsiam]).count("<circle") == 3
+    assert _curves([barlow_twins, simsiam]).count("<circle") == 6
+    decades = [f">{number(tick)}</text>" in _curves([barlow_twins]) for tick in (100, 1000, 10_000, 4000)]
+    assert decades == [True, True, True, False]  # where a loss spans them
+
+
+def test_each_number_is_named_by_what_it_is_of() -> None:
+    """RankMe is of the embeddings; the same formula of the features has another name."""
+    titles = [quantity.title for quantity in QUANTITIES.values()]
+    assert len(set(titles)) == len(titles)
+    assert not any("RankMe" in title for name, (title, *_) in QUANTITIES.items() if name != "rankme")
+    assert all(what in QUANTITIES[f"{what[:-1]}_spread"].meaning for what in ("features", "embeddings"))

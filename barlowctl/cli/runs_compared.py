@@ -1,0 +1,95 @@
+"""Several runs beside one another: what their recipes differ in, and curves of what means the same in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from barlowctl.errors import UserError
+from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
+
+if TYPE_CHECKING:
+    from barlowctl.runs.history import History
+
+Points = list[tuple[int, float]]
+
+
+class Compared(NamedTuple):
+    """One quantity of the runs that have it: its name, what it says there, and title -> (step, value)."""
+
+    key: str
+    meaning: str
+    series: Mapping[str, Points]
+
+
+def by_title(runs: Sequence[History]) -> dict[str, History]:
+    """Runs by name; by path where names repeat."""
+    names = [run.name for run in runs]
+    return {run.name if names.count(run.name) == 1 else str(run.path): run for run in runs}
+
+
+def panels_of(runs: Mapping[str, History]) -> list[Compared]:
+    """Loss, its terms and kNN; of terms that have one name and several meanings, one for each meaning."""
+    terms = [run.terms for run in runs.values()]
+    shown_terms = [
+        (name, words, {title: run for title, run in runs.items() if run.terms.get(name) == words})
+        for name, words in meanings_of(terms)
+    ]
+    every = [(LOSS, loss_meaning(terms), runs), *shown_terms, ("knn", QUANTITIES["knn"].meaning, runs)]
+    panels = [
+        Compared(key, meaning, {title: points for title, run in having.items() if (points := run.curve(key))})
+        for key, meaning, having in every
+    ]
+    return [panel for panel in panels if panel.series]
+
+
+def curves_by_key(panels: Sequence[Compared]) -> dict[str, dict[str, Points]]:
+    """Key -> title -> (step, value)."""
+    curves: dict[str, dict[str, Points]] = {}
+    for panel in panels:
+        curves.setdefault(panel.key, {}).update(panel.series)
+    return curves
+
+
+def changes_of(runs: Mapping[str, History]) -> dict[str, dict[str, Any]]:
+    """What each run's recipe and images have that the first one's have not: key -> value; None: the key is not its."""
+    from barlowctl.recipe import load
+
+    recipes = [load.load(str(run.path / "recipe.toml")) for run in runs.values()]
+    changes = {
+        title: {key: new for key, _, new in load.diff(recipes[0], recipe) if key not in ("name", "description")}
+        for title, recipe in zip(runs, recipes, strict=True)
+    }
+    first = next(iter(runs.values())).images
+    for title, run in runs.items():
+        own = run.images
+        if first and own and own["digest"] != first["digest"]:
+            changes[title]["images"] = f"{own['images']:,} others ({own['digest'][:8]})"
+    return changes
+
+
+def in_words(changes: Mapping[str, Any]) -> str:
+    """The changes as a sentence. Keys that the recipe's method has not are left out: its name says so."""
+    return ", ".join(f"{key} = {value}" for key, value in changes.items() if value is not None) or "the same recipe"
+
+
+def write_picture(out: Path, panels: Sequence[Compared]) -> None:
+    """The curves as a picture.
+
+    Raises:
+        UserError: there are none, or the file cannot be written.
+    """
+    from barlowctl.plots.images import save_image
+    from barlowctl.plots.panels import Panel, panels_image
+
+    if not panels:
+        raise UserError("there is nothing to draw yet", next="barlowctl runs watch")
+    titled = [
+        Panel(QUANTITIES[key].title if key in QUANTITIES else key.capitalize(), series, meaning=meaning)
+        for key, meaning, series in panels
+    ]
+    try:
+        save_image(panels_image(titled), out)
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
