@@ -66,8 +66,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         kernel = weight.shape[2:]
-        out = x.new_empty((len(x), len(weight), *_map_of(x.shape[2:], kernel, stride, padding)))
-        out = out.contiguous(memory_format=torch.channels_last)
+        size = (len(x), len(weight), *_map_of(x.shape[2:], kernel, stride, padding))
+        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         torch.mm(_patches(x, kernel, stride, padding), _matrix(weight).t(), out=_rows(out))
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding

@@ -10,11 +10,8 @@ from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError
 from barlowctl.train.groupwise import GroupwiseOptimizer, refuse_negative
+from barlowctl.train.polar import orthogonalize
 
-# The quintic iteration x -> a x + b x³ + c x⁵ of Jordan et al. 2024, section "The Newton-Schulz iteration".
-A, B, C = 3.4445, -4.7750, 2.0315
-ITERATIONS = 5
-SMALLEST_NORM = 1e-7
 EPSILON = 1e-8  # of Adam
 
 
@@ -109,18 +106,3 @@ def _add(p: Tensor, direction: Tensor, factor: Any) -> None:
         p.add_(direction * factor)
     else:
         p.add_(direction, alpha=factor)
-
-
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """`U S' Vᵀ` of a matrix `U S Vᵀ`, same shape and dtype, with singular values S' between about 0.7 and 1.2.
-
-    Five Newton-Schulz iterations in bfloat16, on the side of the smaller dimension. They lift a singular value by a
-    factor of some 500 at most: one below about 0.002 of the matrix's (Frobenius) norm stays smaller. Zeros stay zeros.
-    """
-    wide = matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (wide / wide.norm().clamp_min(SMALLEST_NORM)).bfloat16()
-    for _ in range(ITERATIONS):
-        gram = x @ x.t()
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
-    x = x.to(matrix.dtype)
-    return (x.t() if matrix.shape[0] > matrix.shape[1] else x).contiguous()
