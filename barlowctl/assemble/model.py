@@ -14,12 +14,14 @@ from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import (
+    OnePass,
     Preprocessing,
     build_backbone,
     check_backbone_args,
     check_input,
     choose_attention,
     choose_convolutions,
+    choose_norms,
     frozen_modules,
     frozen_parameters,
     own_generator,
@@ -176,16 +178,28 @@ def freeze(method: Method, recipe: Recipe) -> Method:
     return method
 
 
-def move_to_device(method: Method, recipe: Recipe, device: torch.device, *, products: bool = True) -> Method:
-    """The method on its device, in the recipe's memory format, attention and convolutions as they are fastest there.
+def move_to_device(
+    method: Method,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    products: bool = True,
+    norms: bool = True,
+    one_pass: bool = True,
+) -> Method:
+    """The method on its device, in the recipe's memory format, its parts computed as they are fastest there.
 
-    products: False: convolutions stay torch's own.
+    products, norms: False: convolutions, batch norms stay torch's own. one_pass: False: each view has its own pass.
     """
     if recipe.train.channels_last:
         method.to(memory_format=torch.channels_last)
     choose_attention(method, device)
     if products:
         choose_convolutions(method, device)
+    if norms:
+        choose_norms(method, device)
+    if one_pass and device.type == "cpu":
+        method.one_pass = OnePass([method.backbone, *method.heads().values()])
     return method.to(device)
 
 

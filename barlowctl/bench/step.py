@@ -205,7 +205,7 @@ def ablation_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
     rows = [
         Row(
             row.name,
-            replace(common, recipe=row.recipe(common.recipe), optimizer=row.optimizer, products=row.products),
+            replace(common, recipe=row.recipe(common.recipe), optimizer=row.optimizer, **row.of_a_cpu()),
         )
         for row in ablation
     ]

@@ -56,7 +56,14 @@ class OurStep:
     def __init__(self, settings: StepSettings) -> None:
         self.settings, recipe = settings, settings.recipe
         method = begin_method(recipe)
-        self.method = move_to_device(method, recipe, settings.device, products=settings.products)
+        self.method = move_to_device(
+            method,
+            recipe,
+            settings.device,
+            products=settings.products,
+            norms=settings.norms,
+            one_pass=settings.one_pass,
+        )
         images = STEPS * recipe.train.batch_size + recipe.data.holdout
         self.resolved = resolve(recipe, settings.device, torch.get_num_threads(), images)
         self.to_input = self.resolved.preprocessing.normalization().to(settings.device)

@@ -19,6 +19,7 @@ from barlowctl.recipe.objectives import lambd_of, only_barlow_twins
 from barlowctl.recipe.schema import Recipe
 
 OURS = "ours"
+SAME_IN_JSON = ("kind", "threads", "warmup", "steps", "optimizer", "products", "norms", "one_pass")
 CHECKED = 16
 """Images on which the rows' losses are compared."""
 
@@ -39,6 +40,8 @@ class StepSettings:
     recipe: network, objective, batch, size, precision and memory format, as the row has them.
     optimizer: "own": the recipe's with us; of the others `documented` and `LARS` differ where their example has SGD.
     products: whether our convolutions are products where a CPU computes those faster (`choose_convolutions`).
+    norms: whether batch norms are our kernels' there (`choose_norms`).
+    one_pass: whether views share a pass where that is faster (`OnePass`).
     loading: None: synthetic images that lie on the device.
     """
 
@@ -50,6 +53,8 @@ class StepSettings:
     steps: int
     optimizer: str = "own"
     products: bool = True
+    norms: bool = True
+    one_pass: bool = True
     loading: Images | None = None
 
     @property
@@ -61,7 +66,7 @@ class StepSettings:
     def to_json(self) -> dict[str, Any]:
         """For `BenchmarkProcess`."""
         loading = None if self.loading is None else {key: str(value) for key, value in asdict(self.loading).items()}
-        same = {key: getattr(self, key) for key in ("kind", "threads", "warmup", "steps", "optimizer", "products")}
+        same = {key: getattr(self, key) for key in SAME_IN_JSON}
         return {**same, "recipe": load.dump(self.recipe), "device": str(self.device), "loading": loading}
 
     @classmethod
@@ -72,7 +77,7 @@ class StepSettings:
             recipe=load.parse(values["recipe"]),
             device=torch.device(values["device"]),
             loading=images and Images(Path(images["folder"]), Path(images["packed"]), int(images["workers"])),
-            **{key: values[key] for key in ("kind", "threads", "warmup", "steps", "optimizer", "products")},
+            **{key: values[key] for key in SAME_IN_JSON},
         )
 
     def pixels(self, images: int) -> list[Tensor]:

@@ -82,8 +82,8 @@ class BarlowTwins(Method):
         taken = 2 + self.small
         if len(views) != taken:
             raise UserError(f"Barlow Twins compares {taken} views of each image, got {len(views)}", allowed=f"{taken}")
-        if self.small:
-            return [self.projector(self.backbone(view)) for view in views]
+        if self.predictor is None and not self.stop_gradient:
+            return self.embed_each(self.project, views)
         z1 = self.projector(self.backbone(views[0]))
         if self.predictor is not None:
             z1 = self.predictor(z1)

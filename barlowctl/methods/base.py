@@ -8,7 +8,7 @@ itself, so nothing else knows any of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
@@ -138,6 +138,7 @@ class Method(Trainable):
         fixed_rates: names of heads whose learning rate stays at its peak instead of following the schedule.
         frozen_modules: modules that stay in evaluation mode, whatever `train()` says: see `freeze`.
         heads_alone: the share of the training's steps, at its beginning, in which the heads alone are trained.
+        one_pass: embeds views one after another, or together where that is the same and faster; None: the former.
     """
 
     backbone: nn.Module
@@ -145,6 +146,7 @@ class Method(Trainable):
     fixed_rates: tuple[str, ...] = ()
     frozen_modules: tuple[nn.Module, ...] = ()
     heads_alone: float = 0.0
+    one_pass: Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], list[Tensor]] | None = None
     _resting: tuple[nn.Parameter, ...] | None = None  # what takes no gradient while the heads alone are trained
 
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
@@ -216,6 +218,10 @@ class Method(Trainable):
         for part in (*self.frozen_modules, *(self.backbones() if self._resting is not None else ())):
             part.eval()
         return self
+
+    def embed_each(self, embed: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
+        """Views `(N, C, H, W)` -> what `embed` makes of each by itself: see `one_pass`."""
+        return [embed(view) for view in views] if self.one_pass is None else self.one_pass(embed, views)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> features `(N, F)` of the backbone."""

@@ -52,7 +52,7 @@ class BYOL(Method):
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Two views `(N, C, H, W)` -> predictions of each, then the target's projections of each, all `(N, D)`."""
         check_views("BYOL", views, self.views)
-        predictions = [self.predictor(self.project(view)) for view in views]
+        predictions = [self.predictor(projected) for projected in self.embed_each(self.project, views)]
         return [*predictions, *[self.target(view) for view in views]]
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> ByolTerms:

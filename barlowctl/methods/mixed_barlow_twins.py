@@ -89,7 +89,7 @@ class MixedBarlowTwins(Method):
         first, second, partner = views
         alpha = self.share().to(first.dtype)
         mixed = alpha * first + (1.0 - alpha) * partner
-        return [self.projector(self.backbone(view)) for view in (first, second, mixed)]
+        return self.embed_each(self.project, (first, second, mixed))
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> MixedTerms:
         """Embeddings `(N, D)` of both views and of the mixed one -> scaled loss, unscaled terms."""

@@ -48,7 +48,7 @@ class SimSiam(Method):
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Two views `(N, C, H, W)` -> predictions of each, then projections of each, all `(N, D)`."""
         check_views("SimSiam", views, self.views)
-        projections = [self.project(view) for view in views]
+        projections = self.embed_each(self.project, views)
         return [*[z if self.predictor is None else self.predictor(z) for z in projections], *projections]
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> SimSiamTerms:

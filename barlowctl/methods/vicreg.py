@@ -56,7 +56,7 @@ class VICReg(Method):
         """Two views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`."""
         if len(views) != 2:
             raise UserError(f"VICReg compares 2 views of each image, got {len(views)}", allowed="2")
-        return [self.projector(self.backbone(view)) for view in views]
+        return self.embed_each(self.project, views)
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> VICRegTerms:
         """Embeddings `(N, D)` of both views -> scaled loss, unscaled terms."""

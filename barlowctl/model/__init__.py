@@ -18,10 +18,12 @@ from barlowctl.model.backbone import (
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
+from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.generators import own_generator
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
+from barlowctl.model.one_pass import OnePass
 from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing
@@ -37,6 +39,7 @@ __all__ = [
     "WHOLE",
     "Footprint",
     "InputNormalization",
+    "OnePass",
     "PatchHead",
     "Preprocessing",
     "QuarterPooling",
@@ -49,6 +52,7 @@ __all__ = [
     "check_input",
     "choose_attention",
     "choose_convolutions",
+    "choose_norms",
     "estimate_memory",
     "feature_width",
     "freezable",

@@ -22,6 +22,7 @@ from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Stopwatch
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import UserError
+from barlowctl.model.fused_norm import FusedBatchNorm2d
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -97,9 +98,7 @@ def test_all_rows_of_the_ablation_compute_the_same_loss() -> None:
     assert "captured graph" in left_out
     assert "fp16" in left_out
     for row in rows:
-        settings = replace(
-            settings_of("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer, products=row.products
-        )
+        settings = replace(settings_of("ours"), recipe=row.recipe(tiny()), optimizer=row.optimizer, **row.of_a_cpu())
         assert step_process.build(settings).check() == pytest.approx(expected_loss(), rel=1e-4), row.name
 
 
@@ -251,8 +250,8 @@ def test_each_row_of_the_ablation_changes_one_thing() -> None:
         if row.against is not None:
             below = by_name[row.against]
             changed = len(set(row.sets) ^ set(below.sets)) + (row.optimizer != below.optimizer)
-            changed += row.products != below.products
-            assert changed == (0 if row.name in step_ablation.MISSING else 1), row.name
+            changed += len(set(row.ways) ^ set(below.ways))
+            assert changed == 1, row.name
 
 
 def test_as_they_come_and_the_same_as_ours() -> None:
@@ -350,9 +349,12 @@ def test_rows_as_json(more: list[str], capsys: Captured, tmp_path: Path) -> None
     assert (ours["data_wait"] is not None) == bool(more)
 
 
-@pytest.mark.parametrize("products", [True, False])
-def test_a_row_has_products_or_torchs_convolutions(products: bool) -> None:
-    settings = replace(settings_of("ours"), products=products)
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_row_has_our_ways_or_torchs(ours: bool) -> None:
+    settings = replace(settings_of("ours"), **dict.fromkeys(step_ablation.WAYS, ours))
     settings = StepSettings.from_json(json.loads(json.dumps(settings.to_json())))
-    kinds = {type(part) for part in OurStep(settings).method.modules()}
-    assert (ProductConvolution in kinds, torch.nn.Conv2d in kinds) == (products, not products)
+    method = OurStep(settings).method
+    kinds = {type(part) for part in method.modules()}
+    assert (ProductConvolution in kinds, torch.nn.Conv2d in kinds) == (ours, not ours)
+    assert (FusedBatchNorm2d in kinds, torch.nn.BatchNorm2d in kinds) == (ours, not ours)
+    assert (method.one_pass is not None) == ours

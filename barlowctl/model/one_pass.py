@@ -1,0 +1,61 @@
+"""Several views in one pass through networks, with the batch norm statistics of each: half the calls on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d, SelectAdaptivePool2d
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused
+from barlowctl.model.product_convolution import ProductConvolution
+
+NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
+ROW_BY_ROW = {
+    nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, ProductConvolution, nn.ReLU, ReLUOfFused,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
+    ResNet, BasicBlock, Bottleneck,
+}  # fmt: skip
+"""Modules that compute each image by itself and draw nothing at random."""
+
+
+class OnePass:
+    """Embeds views in one pass where that gives what a pass for each gives: all but batch norm is row by row.
+
+    Where not every batch norm has our kernels (see `choose_norms`) there is a pass for each.
+
+    Args:
+        networks: all that the views go through.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        parts = [part for network in networks for part in network.modules()]
+        self.norms = [part for part in parts if isinstance(part, NORMS)]
+        self.goes = bool(self.norms) and all(type(part) in ROW_BY_ROW or isinstance(part, NORMS) for part in parts)
+
+    def __call__(self, embed: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
+        """Views `(N, C, H, W)`, of one size or not -> what `embed` makes of each."""
+        if not self._is_faster(views):
+            return [embed(view) for view in views]
+        with self._in_parts(len(views)):
+            return list(embed(torch.cat(list(views))).chunk(len(views)))
+
+    def _is_faster(self, views: Sequence[Tensor]) -> bool:
+        alike = len({view.shape for view in views}) == 1 and all(type(view) is Tensor for view in views)
+        in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        fused = torch.get_num_threads() == 1 and not torch.compiler.is_compiling()
+        trained = all(norm.training for norm in self.norms)
+        return self.goes and alike and in_bf16 and fused and trained and views[0].device.type == "cpu"
+
+    @contextmanager
+    def _in_parts(self, count: int) -> Iterator[None]:
+        for norm in self.norms:
+            norm.parts = count
+        try:
+            yield
+        finally:
+            for norm in self.norms:
+                norm.parts = 1

@@ -1,0 +1,179 @@
+"""Batch norm and ReLU by our kernels on a CPU: where, and that they compute the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused, choose_norms
+
+CPU = torch.device("cpu")
+SHAPES = [(6, 3, 5, 5), (8, 16, 4, 4), (300, 8, 3, 3), (4, 300, 2, 2), (2, 5, 1, 1), (9, 40)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def values(shape: tuple[int, ...]) -> Tensor:
+    x = 3.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 2.0
+    return (x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x).bfloat16()
+
+
+def layers(channels: int, dims: int, rectified: bool, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    norm = (nn.BatchNorm2d if dims == 4 else nn.BatchNorm1d)(channels)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-0.5, 1.5, channels))
+        norm.bias.copy_(torch.linspace(-0.4, 0.6, channels))
+    return nn.Sequential(norm, nn.ReLU(inplace=True) if rectified else nn.Identity()).to(dtype)
+
+
+def results(network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    """Of a loss that weighs every value differently: the output, all gradients and the running statistics."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    out = network(x)
+    weights = torch.linspace(-1.0, 1.0, out.numel()).bfloat16().view(out.shape)
+    out.backward(weights.to(out.dtype))
+    norm = network[0]
+    assert x.grad is not None
+    return {
+        "output": out.detach(),
+        "of x": x.grad,
+        "of weight": norm.weight.grad,
+        "of bias": norm.bias.grad,
+        "running mean": norm.running_mean,
+        "running variance": norm.running_var,
+    }
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernels_compute_batch_norm_up_to_the_rounding_of_bf16(shape: tuple[int, ...], rectified: bool) -> None:
+    """Against torch's in float64 on the same numbers."""
+    x = values(shape)
+    network = layers(shape[1], len(shape), rectified)
+    exact = results(copy.deepcopy(network).double(), x.double())
+    choose_norms(network, CPU)
+    assert isinstance(network[0], FusedBatchNorm2d | FusedBatchNorm1d)
+    assert isinstance(network[1], ReLUOfFused) == rectified
+    ours = results(network, x)
+    assert ours["output"].dtype == ours["of x"].dtype == torch.bfloat16
+    for name, expected in exact.items():
+        # a value is rounded once; near 0 a ReLU of rounded values may let a gradient through that it should not
+        largest = expected.abs().max()
+        near = (ours[name].double() - expected).abs() <= 4e-3 * expected.abs() + 2e-3 * largest + 1e-6
+        assert near.float().mean() >= (0.99 if rectified and name == "of x" else 1.0), name
+    assert network[0].num_batches_tracked == 1
+
+
+def test_parts_are_batches_of_their_own() -> None:
+    x = values((12, 7, 3, 3))
+    one, two = layers(7, 4, rectified=True), layers(7, 4, rectified=True)
+    choose_norms(one, CPU)
+    choose_norms(two, CPU)
+    out = [one(part) for part in x.chunk(3)]
+    two[0].parts = 3
+    assert torch.equal(two(x), torch.cat(out))
+    for name, buffer in one.named_buffers():
+        assert torch.equal(buffer, two.get_buffer(name)), name
+    two.eval()
+    assert torch.equal(two(x[:2]), one.eval()(x[:2]))  # parts are of training
+
+
+def test_parts_without_kernels_too() -> None:
+    x = torch.randn(8, 3, 2, 2)
+    one, two = layers(3, 4, rectified=False), layers(3, 4, rectified=False)
+    choose_norms(two, CPU)
+    two[0].parts = 2
+    torch.testing.assert_close(two(x), torch.cat([one(part) for part in x.chunk(2)]))
+    torch.testing.assert_close(two[0].running_var, one[0].running_var)
+
+
+def test_a_large_mean_hides_no_variance() -> None:
+    x = (1000.0 + 4.0 * torch.randint(0, 2, (50, 4, 6, 6))).contiguous(memory_format=torch.channels_last).bfloat16()
+    network = layers(4, 4, rectified=False)
+    exact = results(copy.deepcopy(network).double(), x.double())
+    choose_norms(network, CPU)
+    torch.testing.assert_close(results(network, x)["output"].double(), exact["output"], rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_what_is_no_number_stays_so(rectified: bool) -> None:
+    x = values((4, 3, 2, 2))
+    x[1, 2, 0, 0] = float("nan")
+    network = layers(3, 4, rectified)
+    choose_norms(network, CPU)
+    assert torch.isnan(network(x))[:, 2].all()
+    assert torch.isfinite(network(x))[:, :2].all()
+
+
+@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "several threads", "one row"])
+def test_all_else_is_torchs_own(kind: str) -> None:
+    x = values((1, 3, 1, 1) if kind == "one row" else (4, 3, 2, 2))
+    before, after = layers(3, 4, rectified=True), layers(3, 4, rectified=True)
+    choose_norms(after, CPU)
+    if kind == "fp32":
+        x = x.float()
+    if kind == "contiguous":
+        x = x.contiguous()
+    if kind == "evaluation":
+        before, after = before.eval(), after.eval()
+    if kind == "several threads":
+        torch.set_num_threads(2)
+    if kind == "one row":
+        with pytest.raises(ValueError, match="more than 1 value"):
+            after(x)
+        return
+    assert torch.equal(before(x), after(x))
+
+
+def test_a_relu_takes_what_is_shown_to_a_hook_before_it() -> None:
+    """Who looks at a batch norm's result sees that, not what the ReLU makes of it."""
+    network, seen = layers(3, 4, rectified=True), []
+    choose_norms(network, CPU)
+    network[0].register_forward_hook(lambda module, inputs, output: seen.append(output.detach().clone()))
+    out = network(values((4, 3, 2, 2)))
+    assert seen[0].min() < 0.0 == out.min()
+
+
+def test_a_relu_rectifies_what_was_changed_since() -> None:
+    network = layers(3, 4, rectified=True)
+    choose_norms(network, CPU)
+    normalised = network[0](values((4, 3, 2, 2)))
+    with torch.no_grad():
+        normalised -= 1.0
+    assert network[1](normalised).min() == 0.0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet26"])
+def test_a_network_is_the_same_with_them(name: str) -> None:
+    """Output and gradients; names of parameters and buffers, and what evaluation computes, to the bit."""
+    torch.manual_seed(0)
+    small = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 8}
+    network = timm.create_model(name, num_classes=0, in_chans=1, **small).to(memory_format=torch.channels_last)
+    exact, ours = copy.deepcopy(network).double(), copy.deepcopy(network)
+    choose_norms(ours, CPU)
+    assert list(ours.state_dict()) == list(network.state_dict())
+    assert not any(type(part) is nn.BatchNorm2d for part in ours.modules())
+    x = torch.randn(16, 1, 32, 32).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before, after = network(x), ours(x)
+    true = exact(x.double())
+    for out, of in ((before, network), (after, ours), (true, exact)):
+        out.float().square().sum().backward()
+        assert all(p.grad is not None for p in of.parameters())
+    error = [(out.double() - true).norm() for out in (before, after)]
+    assert error[1] < 1.2 * error[0]
+    gradients = [torch.cat([p.grad.double().flatten() for p in of.parameters()]) for of in (network, ours, exact)]
+    assert (gradients[1] - gradients[2]).norm() < 1.2 * (gradients[0] - gradients[2]).norm()
+    ours.load_state_dict(network.state_dict())
+    assert torch.equal(network.eval()(x), ours.eval()(x))

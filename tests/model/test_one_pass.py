@@ -1,0 +1,111 @@
+"""Views in one pass: the same loss and gradients as a pass for each, and only where that is so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from barlowctl.assemble.model import build_method, move_to_device
+from barlowctl.methods import Method
+from barlowctl.model.fused_norm import choose_norms
+from barlowctl.model.one_pass import OnePass
+from barlowctl.recipe import load
+
+CPU = torch.device("cpu")
+SMALL = [
+    "model.backbone_args={layers=[1,1,1,1], channels=[8,8,8,16], stem_type='deep', stem_width=8}",
+    "model.projector=[16,16]",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def views(count: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(16, 1, 20, 20, generator=generator) for _ in range(count)]
+
+
+def trained(recipe_name: str, *, one_pass: bool, **ways: bool) -> tuple[Method, list[int]]:
+    """The method after a loss and its gradient, and how many images each call of the backbone had."""
+    recipe = load.load(recipe_name, [*SMALL, "train.precision=bf16"])
+    method = move_to_device(build_method(recipe), recipe, CPU, one_pass=one_pass, **ways).train()
+    images: list[int] = []
+    method.backbone.register_forward_hook(lambda module, inputs, output: images.append(len(inputs[0])))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = method(views()).loss
+    loss.backward()
+    return method, images
+
+
+def gradient(method: Method) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("name", ["quickstart", "fashion-mnist-vicreg", "fashion-mnist-byol"])
+def test_it_is_a_pass_for_each_view_up_to_rounding(name: str) -> None:
+    (each, each_images), (both, both_images) = trained(name, one_pass=False), trained(name, one_pass=True)
+    assert len(each_images) > 1
+    assert both_images == [sum(each_images)]
+    a, b = gradient(each), gradient(both)
+    assert (a - b).norm() < 0.05 * a.norm()  # each view's part of a weight's was rounded to bf16, now their sum
+    for key, buffer in each.backbone.named_buffers():
+        torch.testing.assert_close(both.backbone.get_buffer(key), buffer, rtol=2e-2, atol=2e-3)
+
+
+def test_torchs_batch_norm_has_a_pass_for_each() -> None:
+    assert trained("quickstart", one_pass=True, norms=False)[1] == [16, 16]
+
+
+@pytest.mark.parametrize("kind", ["fp32", "two sizes", "several threads", "evaluation", "dropout", "another norm"])
+def test_where_it_would_not_be_the_same_or_no_faster(kind: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Identity())
+    if kind == "dropout":
+        network[3] = nn.Dropout()
+    if kind == "another norm":
+        network[3] = nn.GroupNorm(2, 4)
+    choose_norms(network, CPU)
+    pair = views()
+    if kind == "two sizes":
+        pair[1] = pair[1][..., :18, :18]
+    if kind == "several threads":
+        torch.set_num_threads(2)
+    if kind == "evaluation":
+        network.eval()
+    images: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: images.append(len(output)))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind != "fp32"):
+        made = OnePass([network])(network, pair)
+    assert images == [16, 16]
+    assert len(made) == 2
+
+
+def test_norms_are_as_before_after_an_error() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(400, 4), nn.BatchNorm1d(4))
+    choose_norms(network, CPU)
+
+    def broken(view: Tensor) -> Tensor:
+        assert network[2].parts == 2
+        raise RuntimeError("out of memory")
+
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="memory"):
+        OnePass([network])(broken, views())
+    assert network[2].parts == 1
+
+
+def test_a_copy_of_a_method_has_its_own_norms() -> None:
+    """A run's dry run and its estimate copy what they measure."""
+    method, _ = trained("quickstart", one_pass=True)
+    again = copy.deepcopy(method)
+    assert isinstance(again.one_pass, OnePass)
+    own = set(map(id, again.modules()))
+    assert all(id(norm) in own for norm in again.one_pass.norms)
