@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from barlowctl.errors import UserError
@@ -57,13 +58,42 @@ class Muon(GroupwiseOptimizer):
 
     def update(self, group: dict[str, Any]) -> None:
         """See `GroupwiseOptimizer`."""
-        update = _orthogonal_step if group["adapt"] else _adam_step
+        params = [p for p in group["params"] if p.grad is not None]
+        if not group["adapt"]:
+            self._adam(params, group)
+            return
         taken = 1.0 if self.found_inf is None else 1.0 - self.found_inf
-        for p in group["params"]:
-            if p.grad is not None:
-                grad = p.grad if self.found_inf is None else torch.where(self.found_inf > 0.0, 0.0, p.grad)
-                p.mul_(1.0 - taken * group["lr"] * group["weight_decay"])
-                update(p, grad, self.state[p], group, taken)
+        for p in params:
+            assert p.grad is not None
+            grad = p.grad if self.found_inf is None else torch.where(self.found_inf > 0.0, 0.0, p.grad)
+            p.mul_(1.0 - taken * group["lr"] * group["weight_decay"])
+            _orthogonal_step(p, grad, self.state[p], group, taken)
+
+    def _adam(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """torch's own, of many tensors in one call."""
+        for p in params:
+            state = self.state[p]
+            if "m" not in state:
+                state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] = torch.zeros((), device=p.device)
+        states = [self.state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [state["m"] for state in states],
+            [state["v"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            found_inf=self.found_inf,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=EPSILON,
+            maximize=False,
+        )
 
 
 def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], taken: Any) -> None:
@@ -75,29 +105,6 @@ def _orthogonal_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict
     direction = orthogonalize(grad.lerp(state["m"], momentum).flatten(1))
     out, rest = direction.shape
     _add(p, direction.view(p.shape), -taken * group["lr"] * max(1.0, out / rest) ** 0.5)
-
-
-def _adam_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], taken: Any) -> None:
-    """See `_orthogonal_step`."""
-    on_device = isinstance(taken, Tensor)
-    if "m" not in state:
-        state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
-        state["step"] = torch.zeros((), device=p.device if on_device else None)
-    first, second = group["betas"]
-    state["step"] += taken
-    state["m"].lerp_(grad, taken * (1.0 - first))
-    if on_device:
-        state["v"].lerp_(grad.square(), taken * (1.0 - second))
-        steps = state["step"].clamp_min(1.0)
-    else:
-        state["v"].mul_(second).addcmul_(grad, grad, value=1.0 - second)
-        steps = float(state["step"])
-    denominator = (state["v"] / (1.0 - second**steps)).sqrt_().add_(EPSILON)
-    rate = -taken * group["lr"] / (1.0 - first**steps)
-    if on_device:
-        p.add_(rate * state["m"] / denominator)
-    else:
-        p.addcdiv_(state["m"], denominator, value=rate)
 
 
 def _add(p: Tensor, direction: Tensor, factor: Any) -> None:
