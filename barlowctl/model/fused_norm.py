@@ -36,7 +36,7 @@ class _Fused(_BatchNorm):
             return super().forward(x)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(self.parts)
-        rectifies = self.rectifies and not self._forward_hooks
+        rectifies = self.rectifies and not self._forward_hooks and not torch.is_inference_mode_enabled()
         momentum = cast(float, self.momentum)
         running = (self.running_mean, self.running_var)
         out: Tensor = _Normalize.apply(x, self.weight, self.bias, running, momentum, self.eps, self.parts, rectifies)
@@ -70,7 +70,8 @@ class ReLUOfFused(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `nn.ReLU`."""
-        return x if getattr(x, "rectified_at", None) == x._version else super().forward(x)
+        rectified_at = getattr(x, "rectified_at", None)
+        return x if rectified_at is not None and rectified_at == x._version else super().forward(x)
 
 
 class _Normalize(torch.autograd.Function):

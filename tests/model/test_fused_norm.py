@@ -154,6 +154,15 @@ def test_a_relu_rectifies_what_was_changed_since() -> None:
     assert network[1](normalised).min() == 0.0
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_inference_tensors_have_no_versions(trained: bool) -> None:
+    before, after = layers(3, 4, rectified=True).train(trained), layers(3, 4, rectified=True).train(trained)
+    choose_norms(after, CPU)
+    x = values((4, 3, 2, 2))
+    with torch.inference_mode():
+        torch.testing.assert_close(after(x), before(x), rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet26"])
 def test_a_network_is_the_same_with_them(name: str) -> None:
     """Output and gradients; names of parameters and buffers, and what evaluation computes, to the bit."""
