@@ -90,12 +90,17 @@ def _vicreg(recipe: Recipe, ours: Method) -> Example:
 def _moco(recipe: Recipe, ours: Method) -> Example:
     from lightly.loss import NTXentLoss
     from lightly.models.modules import MoCoProjectionHead
+    from lightly.models.modules.heads import ProjectionHead
 
     assert isinstance(ours, MoCo)
     queue = ours.queue.rows
     criterion = NTXentLoss(temperature=_key(recipe, "temperature"), memory_bank_size=tuple(queue.shape))
     criterion.memory_bank.bank = queue.clone()
-    head = _with_layers(MoCoProjectionHead, recipe, ours)
+    widths = recipe.model.projector
+    if len(widths) == 1:  # MoCo v1's, which its MoCoProjectionHead has not: the class of all its heads, of one Linear
+        head = _copied(ProjectionHead([(feature_width(ours.backbone), widths[0], None, None)]), ours, "projector")
+    else:
+        head = _with_layers(MoCoProjectionHead, recipe, ours)
     return WithKeys(ours.backbone, head, criterion, _key(recipe, "momentum"))
 
 

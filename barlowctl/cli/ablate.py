@@ -189,7 +189,7 @@ def ablate(
     out = out or Path("studies") / base.name
     runtime = Runtime(device, threads, workers, loader)
     if budget is not None:
-        selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out)
+        selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out, _names(without))
     directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)))
     command = StudyCommand(
         console, directory, tuple(whole), runtime, data or directory.dataset, parallel, _names(without)

@@ -23,10 +23,12 @@ def limit_studies(
     runtime: Runtime,
     data: str | None,
     out: Path,
+    without: Sequence[str],
 ) -> tuple[list[Study], list[Study]]:
     """The selected studies and the whole ones with each variant as long as the budget `text` says.
 
-    For a budget of CPU-seconds steps are timed, of selected variants alone: those are the whole studies then.
+    For a budget of CPU-seconds steps are timed, of selected variants alone: those are the whole studies then. `without`
+    are variants that are left out by name; of the whole studies, those that cannot be trained so are too.
 
     Raises:
         UserError: no budget, images that are not here, or what cannot be trained.
@@ -40,7 +42,7 @@ def limit_studies(
     cost = budget.StepCosts(out, runtime, data, console.say)
     if allowance.unit == "cpu-seconds":
         StudyDirectory(out, base, (), ()).check()  # ahead of what takes time
-    limited = [budget.limit(study, base, allowance, images, cost) for study in selected]
+    limited = [budget.limit(study, base, allowance, images, cost, without=without) for study in selected]
     if allowance.unit == "cpu-seconds":
         return limited, limited
-    return limited, [budget.limit(study, base, allowance, images, cost) for study in whole]
+    return limited, [budget.limit(study, base, allowance, images, cost, leaves_out=True) for study in whole]

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import not_writable, read_record
 from barlowctl.study.length import at_length
 from barlowctl.study.study import Study
-from barlowctl.study.variant import Variant
+from barlowctl.study.variant import Variant, refused
 
 Unit = Literal["steps", "images", "cpu-seconds"]
 EXAMPLE = "--budget images=200000"
@@ -67,35 +67,57 @@ def parse(text: str) -> Budget:
     return Budget(unit, amount)  # type: ignore[arg-type]
 
 
-def limit(study: Study, base: Recipe, budget: Budget, images: int, cost: Callable[[Recipe], float]) -> Study:
+def limit(
+    study: Study,
+    base: Recipe,
+    budget: Budget,
+    images: int,
+    cost: Callable[[Recipe], float],
+    *,
+    without: Sequence[str] = (),
+    leaves_out: bool = False,
+) -> Study:
     """The study with every variant as long as the budget says.
 
     Args:
         images: of the training set. cost: CPU-seconds of a step of a recipe; asked only for a budget of them.
+        without: variants that are left out already. leaves_out: so are those that cannot be trained so.
 
     Raises:
-        UserError: a variant that cannot be, or a budget of less than one step.
+        UserError: variants that cannot be, with what leaves all of them out, or a budget of less than one step.
     """
-
-    def of(variant: Variant) -> Variant:
+    limited: list[Variant] = []
+    wrong: dict[str, str] = {}
+    for variant in study.variants:
         recipe = variant.recipe(base, study.source)
-        steps_an_epoch = steps_per_epoch(recipe, images - recipe.data.holdout)
-        match budget.unit:
-            case "steps":
-                steps = round(budget.amount)
-            case "images":
-                steps = round(budget.amount / recipe.train.batch_size)
-            case "cpu-seconds":
-                steps = math.floor(budget.amount / _cost_of(variant, recipe, cost) + 1e-9)
-        if steps < 1:
+        try:
+            steps_an_epoch = steps_per_epoch(recipe, images - recipe.data.holdout)
+        except UserError as error:
+            wrong[variant.name] = f"{variant.title}: {error.message}"
+            continue
+        steps = _steps(variant, recipe, budget, cost)
+        if steps >= 1:
+            changes = at_length(recipe, steps / steps_an_epoch)
+            limited.append(replace(variant, overrides=(*variant.overrides, *changes)))
+        elif not leaves_out:
             raise UserError(
                 f"a budget of {budget} is less than one step of '{variant.name}', of {recipe.train.batch_size} images",
                 next=EXAMPLE,
             )
-        return replace(variant, overrides=(*variant.overrides, *at_length(recipe, steps / steps_an_epoch)))
-
+    if wrong and not leaves_out:
+        raise refused(wrong, without)
     note = f"every variant is trained for {budget}" + (f"; {study.note}" if study.note else "")
-    return replace(study, variants=tuple(map(of, study.variants)), note=note)
+    return replace(study, variants=tuple(limited), note=note)
+
+
+def _steps(variant: Variant, recipe: Recipe, budget: Budget, cost: Callable[[Recipe], float]) -> int:
+    match budget.unit:
+        case "steps":
+            return round(budget.amount)
+        case "images":
+            return round(budget.amount / recipe.train.batch_size)
+        case "cpu-seconds":
+            return math.floor(budget.amount / _cost_of(variant, recipe, cost) + 1e-9)
 
 
 def _cost_of(variant: Variant, recipe: Recipe, cost: Callable[[Recipe], float]) -> float:

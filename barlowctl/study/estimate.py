@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from barlowctl import shell
 from barlowctl.assemble.data import (
     ImageSet,
     build_loader,
@@ -35,6 +34,7 @@ from barlowctl.eval import knn, linear
 from barlowctl.model import feature_width, own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import Cell
+from barlowctl.study.variant import refused
 
 LONGEST_STEP = 4.0
 """Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
@@ -125,7 +125,7 @@ def _resolve_variants(
         except UserError as error:
             wrong.setdefault(cell.variant.name, f"{cell.variant.title}: {error.message}")
     if wrong:
-        raise UserError("; ".join(wrong.values()), next=shell.line("--without", ",".join([*without, *wrong])))
+        raise refused(wrong, without)
     return resolved
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -82,3 +83,8 @@ def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recip
         return load.override(base, overrides)
     except UserError as error:
         raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
+
+
+def refused(reasons: Mapping[str, str], without: Sequence[str]) -> UserError:
+    """Variants that cannot be trained, by name, with what leaves all of them out; `without` are left out already."""
+    return UserError("; ".join(reasons.values()), next=shell.line("--without", ",".join([*without, *reasons])))

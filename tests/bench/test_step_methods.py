@@ -30,7 +30,7 @@ from tests.oracles import contrastive, siamese, vicreg
 HEADS = {
     "vicreg": ("[24, 24, 32]", "[]"),
     "simclr": ("[24, 32]", "[]"),
-    "moco": ("[24, 32]", "[]"),
+    "moco": ("[32]", "[]"),
     "moco-v2": ("[24, 32]", "[]"),
     "byol": ("[24, 32]", "[20]"),
     "simsiam": ("[24, 24, 24]", "[8]"),
@@ -120,7 +120,10 @@ def lightly(monkeypatch: pytest.MonkeyPatch) -> None:
             "SwaVProjectionHead": mlp,
             "SwaVPrototypes": Prototypes,
         },
-        "lightly.models.modules.heads": {"VICRegProjectionHead": lambda *w, num_layers: deep(*w, num_layers)},
+        "lightly.models.modules.heads": {
+            "VICRegProjectionHead": lambda *w, num_layers: deep(*w, num_layers),
+            "ProjectionHead": lambda blocks: nn.Sequential(*(nn.Linear(*block[:2]) for block in blocks)),
+        },
         "lightly.models.utils": {
             "update_momentum": follow,
             "deactivate_requires_grad": lambda model: model.requires_grad_(False),

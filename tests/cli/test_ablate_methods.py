@@ -186,6 +186,19 @@ def test_costs_that_cannot_be_read_are_said(study: list[str], capsys: Captured) 
     assert "next: rm study/cpu-seconds.json && barlowctl ablate" in error
 
 
+def test_batches_that_the_data_has_not_are_left_out_of_a_budget(study: list[str], capsys: Captured) -> None:
+    """1,000 images: Figure 2's largest batches are none, and what leaves them out is said."""
+
+    plan = [*study, "--methods", "barlow-twins,simsiam", "--batch-size", "--budget", "images=1300", "--dry-run"]
+    assert barlowctl(plan) == 2
+    error = capsys.readouterr().err
+    assert "error: variant '1024': the data has 1000 images, not one batch of 1024; variant '2048': " in error
+    too_large = ",".join(f"{method}{size}" for method in ("", "simsiam.") for size in (1024, 2048, 4096))
+    assert f"--without {too_large}\n" in error
+    assert barlowctl([*plan, "--json", "--only", "simsiam.256"]) == 0  # nor is what was not chosen asked for
+    assert variants(document(capsys)).keys() == {"128", "simsiam.128", "simsiam.256"}
+
+
 def test_names_are_completed() -> None:
     assert completion.methods("barlow-twins,sims") == ["barlow-twins,simsiam"]
     assert completion.methods("swa") == ["swav", "swav-multicrop"]
