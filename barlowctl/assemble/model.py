@@ -198,7 +198,7 @@ def move_to_device(
         choose_convolutions(method, device)
     if norms:
         choose_norms(method, device)
-    if one_pass and device.type == "cpu":
+    if one_pass and device.type == "cpu" and not recipe.train.activation_checkpointing:  # which computes again later
         method.one_pass = OnePass([method.backbone, *method.heads().values()])
     return method.to(device)
 

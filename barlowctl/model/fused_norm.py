@@ -48,7 +48,8 @@ class _Fused(_BatchNorm):
         as_rows = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
         in_bf16 = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.bfloat16
         rows = x.numel() // max(1, self.num_features * self.parts)
-        return in_bf16 and as_rows and rows > 1 and torch.get_num_threads() == 1
+        in_fp32 = self.weight.dtype == torch.float32
+        return in_bf16 and in_fp32 and as_rows and rows > 1 and torch.get_num_threads() == 1
 
 
 class FusedBatchNorm1d(_Fused, nn.BatchNorm1d):

@@ -116,7 +116,7 @@ def test_what_is_no_number_stays_so(rectified: bool) -> None:
     assert torch.isfinite(network(x))[:, :2].all()
 
 
-@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "several threads", "one row"])
+@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "several threads", "one row", "weights in bf16"])
 def test_all_else_is_torchs_own(kind: str) -> None:
     x = values((1, 3, 1, 1) if kind == "one row" else (4, 3, 2, 2))
     before, after = layers(3, 4, rectified=True), layers(3, 4, rectified=True)
@@ -125,6 +125,8 @@ def test_all_else_is_torchs_own(kind: str) -> None:
         x = x.float()
     if kind == "contiguous":
         x = x.contiguous()
+    if kind == "weights in bf16":
+        before, after = before.bfloat16(), after.bfloat16()
     if kind == "evaluation":
         before, after = before.eval(), after.eval()
     if kind == "several threads":

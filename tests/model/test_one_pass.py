@@ -62,6 +62,12 @@ def test_it_is_a_pass_for_each_view_up_to_rounding(name: str) -> None:
         torch.testing.assert_close(both.backbone.get_buffer(key), buffer, rtol=2e-2, atol=2e-3)
 
 
+def test_what_is_computed_again_in_the_backward_pass_has_a_pass_for_each() -> None:
+    """By then batch norm no longer knows of parts."""
+    recipe = load.load("quickstart", [*SMALL, "train.activation_checkpointing=true"])
+    assert move_to_device(build_method(recipe), recipe, CPU).one_pass is None
+
+
 def test_torchs_batch_norm_has_a_pass_for_each() -> None:
     assert trained("quickstart", one_pass=True, norms=False)[1] == [16, 16]
 
