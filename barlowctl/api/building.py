@@ -11,7 +11,7 @@ from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import Overrides, RecipeLike, open_recipe
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.assemble.model import build_method as build_recipe_method
-from barlowctl.assemble.model import preprocessing_of
+from barlowctl.assemble.model import check_image_size, preprocessing_of
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.model import in_mode, own_generator
@@ -49,6 +49,7 @@ def build_method(
     with as_a_command():
         chosen, context = open_recipe(recipe, overrides), Context(images=images, classes=classes)
         if backbone is None:
+            check_image_size(chosen)
             return build_recipe_method(chosen, context)
         check_views(chosen)
         if not isinstance(getattr(backbone, "num_features", None), int):  # timm's have it

@@ -16,6 +16,9 @@ from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.help import choices, kind
 from barlowctl.errors import UserError, did_you_mean
 
+NEAR = 0.7
+"""Of difflib's ratio, from which on an option is taken for another: below it lie words that share a few letters."""
+
 
 def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any) -> UserError:
     """The error of a wrong command, option, value or argument.
@@ -57,8 +60,10 @@ def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: s
     candidates = [
         name for name, parameter in options_of(command).items() if name.startswith("--") and not parameter.hidden
     ]
-    near = _nearest(option, candidates) if option.startswith("--") else None
-    hint = did_you_mean(option, candidates) if near else ""
+    near = _nearest_option(option, candidates) if option.startswith("--") else None
+    if near is not None and not _takes(options_of(command)[near], _value(option, arguments)):
+        near = None
+    hint = f", did you mean '{near}'?" if near else ""
     return UserError(
         f"there is no option {option}{hint}",
         next=shell.line("barlowctl", *(_renamed(word, option, near) for word in arguments)) if near else help_page,
@@ -102,5 +107,34 @@ def _renamed(word: str, option: str, near: str) -> str:
     return f"{near}{equals}{value}" if flag == option else word
 
 
-def _nearest(name: str, candidates: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)), None)
+def _nearest_option(option: str, candidates: Sequence[str]) -> str | None:
+    """The option that is as good as the same: one or two letters, or the words' order. The dashes say nothing."""
+    near = _nearest(option.removeprefix("--"), [name.removeprefix("--") for name in candidates], cutoff=NEAR)
+    return f"--{near}" if near else None
+
+
+def _value(option: str, arguments: Sequence[str]) -> str | None:
+    """What follows an option that is not known, or is joined to it; None: nothing that could be its value."""
+    for word, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag == option:
+            return value if equals else None if following.startswith("-") else following
+    return None
+
+
+def _takes(option: Any, value: str | None) -> bool:
+    """Whether an option could be meant by what stands behind another name; behind a flag an argument may stand."""
+    if value is None or option.is_flag:
+        return bool(option.is_flag)
+    if candidates := choices(option):
+        return value in candidates
+    number = int if "int" in kind(option) else float if "float" in kind(option) else str
+    try:
+        number(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _nearest(name: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)), None)

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from barlowctl import shell
@@ -20,7 +20,7 @@ from barlowctl.exports.exported import ExportedModel, ExportReport
 from barlowctl.exports.formats import Format, format_named
 from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
-from barlowctl.exports.weights import state_dict
+from barlowctl.exports.weights import save, state_dict
 from barlowctl.files import atomic_write
 from barlowctl.model import own_generator
 from barlowctl.output_paths import check_folder, free
@@ -225,7 +225,7 @@ def write_projector(model: ExportedModel, path: Path) -> None:
     """
     assert model.projector is not None
     weights = state_dict(model.projector)
-    save_file(weights, path, metadata={**model.metadata(), "part": "projector"})
+    save(weights, path, {**model.metadata(), "part": "projector"})
     back = load_file(path)
     same = back.keys() == weights.keys()
     if not (same and all(torch.equal(back[key].nan_to_num(), weights[key].nan_to_num()) for key in weights)):

@@ -74,11 +74,18 @@ class Preprocessing:
 
     @property
     def crop_pct(self) -> float:
-        """crop / resize such that timm's floor(crop / crop_pct) gives back `resize`."""
+        """crop / resize such that timm's floor(crop / crop_pct) gives back `resize`; 1 of a squashed picture."""
+        if self.squash:
+            return 1.0
         share = self.crop / self.resize
         while math.floor(self.crop / share) < self.resize:
             share = math.nextafter(share, 0.0)
         return share
+
+    @property
+    def crop_mode(self) -> str:
+        """In timm's words: "squash" resizes both sides by themselves, "center" the shorter one."""
+        return "squash" if self.squash else "center"
 
     def normalization(self) -> InputNormalization:
         """Pixels `(N, H, W, channels)` to the network's input `(N, channels, H, W)`."""
@@ -118,7 +125,10 @@ class Preprocessing:
 
     @classmethod
     def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """From timm's configuration of a network: `input_size`, `crop_pct`, `interpolation`, `mean`, `std`."""
+        """From timm's configuration of a network: `input_size`, how it is cropped, `interpolation`, `mean`, `std`.
+
+        Deviation: timm can cut the margin off squashed pictures (a `crop_pct` below 1); those keep their shape here.
+        """
         size = config["input_size"][-1]
         return cls(
             resize=int(size / config["crop_pct"]),
@@ -126,6 +136,7 @@ class Preprocessing:
             interpolation=interpolation_of(config["interpolation"]),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
+            squash=config.get("crop_mode") == "squash" and config["crop_pct"] == 1,
         )
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from barlowctl.api.recipes import open_recipe
 from barlowctl.methods import Method, Targets
 from barlowctl.train.step import TrainingStep
 
+VIT = {"model.backbone": "vit_tiny_patch16_224", "model.backbone_args": {"patch_size": 4, "depth": 1}}
 NAMES = (
     "barlow-twins", "mixed-barlow-twins", "vicreg", "simclr", "moco", "moco-v2", "byol", "simsiam", "swav", "pirl",
 )  # fmt: skip
@@ -110,3 +111,9 @@ def test_a_backbone_must_give_features(recipe: Path) -> None:
     with pytest.raises(barlowctl.UserError, match="a classifier of 1000 classes"):
         barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1))
     assert barlowctl.build_method(recipe, backbone=timm.create_model("resnet10t", in_chans=1, num_classes=0))
+
+
+def test_an_image_size_that_patches_do_not_divide_is_refused_as_by_the_command(recipe: Path) -> None:
+    with pytest.raises(barlowctl.UserError, match="cuts images into patches of 4: 2 pixels of each side") as error:
+        barlowctl.build_method(recipe, overrides={**VIT, "model.image_size": 18})
+    assert error.value.allowed == "multiples of 4; the nearest are 16 and 20"

@@ -81,6 +81,13 @@ def test_a_run_is_pushed_with_its_card(hub: Hub, recipe: Path, probed: Path, cap
     assert [name for name, content in files.items() if b"clinic" in content or bytes(probed.parent) in content] == []
 
 
+def test_what_is_there_already_is_not_sent_again(hub: Hub, recipe: Path, probed: Path, capsys: Captured) -> None:
+    for more in ([], ["--overwrite"]):
+        assert barlowctl(["export", str(probed), "--push", "me/twice", "--license", "mit", "--yes", *more]) == 0
+        sent = [path for path in hub.requests if path.startswith("PUT /upload/")]
+        assert len(sent) == 2, "the weights and the curves, once"
+
+
 def test_the_card_says_what_was_measured_of_these_weights(
     hub: Hub, recipe: Path, probed: Path, capsys: Captured
 ) -> None:

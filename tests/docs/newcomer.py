@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from barlowctl.train import sinks
+from barlowctl.train.events import Event, Sink
 
 # What the recipe is otherwise (stem, optimizer, views) stays.
 SMALL = (
@@ -34,14 +36,19 @@ def newest(recipe: str = "") -> str:
     return max((str(run) for run in Path("runs").glob(f"{recipe}*-2*")), key=lambda run: Path(run).stat().st_mtime)
 
 
-def interrupt_the_first_run(where: str = "runs/*") -> None:
-    """Ctrl-C, once a run there has logged a step."""
+def interrupt_the_next_run() -> None:
+    """Ctrl-C as the next run records its first step: however slow the machine, it is in the middle of the run."""
+    patch, plain = pytest.MonkeyPatch(), sinks.json_lines
 
-    def wait() -> None:
-        for _ in range(30_000):
-            time.sleep(0.01)
-            if any(file.stat().st_size for file in Path().glob(f"{where}/metrics.jsonl")):
-                signal.raise_signal(signal.SIGINT)
-                return
+    def json_lines(path: Path, *, start_step: int = 0) -> Sink:
+        patch.undo()
+        record, interrupts = plain(path, start_step=start_step), [signal.SIGINT]
 
-    threading.Thread(target=wait, daemon=True).start()
+        def sink(event: Event) -> None:
+            record(event)
+            if sinks.record_of(event) and interrupts:
+                signal.raise_signal(interrupts.pop())
+
+        return sink
+
+    patch.setattr(sinks, "json_lines", json_lines)

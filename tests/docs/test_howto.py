@@ -16,7 +16,7 @@ from PIL import Image
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.exports import ExportedModel, export
 from barlowctl.model import Preprocessing, build_backbone
-from tests.docs.newcomer import NARROW, SMALL, interrupt_the_first_run, pictures, sets
+from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, pictures, sets
 
 Captured = pytest.CaptureFixture[str]
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "howto").glob("*.md"))
@@ -105,7 +105,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
         else:
             file = ""
         if stopped := words[-2:] == ["--out", "night"]:  # the next line resumes it
-            interrupt_the_first_run("night")
+            interrupt_the_next_run()
         code = barlowctl([*words, *added(words), *sets(*["train.epochs=20"] * stopped)])
         out, err = capsys.readouterr()
         assert code == (3 if stopped else 0), f"barlowctl {' '.join(words)}: {err}"

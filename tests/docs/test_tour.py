@@ -18,7 +18,7 @@ import torch
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.beton.layout import RAW
 from barlowctl.data.beton.writer import BetonWriter
-from tests.docs.newcomer import NARROW, SMALL, interrupt_the_first_run, newest, pictures, sets
+from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, newest, pictures, sets
 
 Captured = pytest.CaptureFixture[str]
 # The beginning of each line -> what is added to it to make it small; None: run as it is.
@@ -119,7 +119,7 @@ def test_every_line_of_the_tour(checkout: Path, home: Path, capsys: Captured) ->
         assert key is not None, f"README's line 'barlowctl {text}' is not run by this test"
         met.add(key)
         if stopped := key == "pretrain --recipe mine.toml":  # the next line resumes it
-            interrupt_the_first_run()
+            interrupt_the_next_run()
         code = barlowctl([*typed(arguments, home), *TOUR[key]])
         out, err = capsys.readouterr()
         if "--gpus" in arguments and not torch.cuda.is_available():

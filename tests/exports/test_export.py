@@ -22,7 +22,7 @@ from barlowctl.errors import UserError
 from barlowctl.exports import FORMATS, ExportedModel, export, read_export
 from barlowctl.exports.formats import format_named
 from barlowctl.exports.formats.silent import Silent
-from barlowctl.exports.formats.torchvision_network import SAME_KEYS
+from barlowctl.exports.formats.torchvision_network import SAME_KEYS, described
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 
@@ -288,6 +288,23 @@ def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="gives other features than the run's: they differ by up to"):
         export(exported(), tmp_path / "deep" / "out", format)
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path, format: str) -> None:
+    """safetensors writes metadata in an order of chance: a push would send the weights again that are there already."""
+    projector = build_projector(512, (16, 8)) if format != "torchvision" else None
+    model = replace(exported(), projector=projector, provenance={"recipe": 'größe "1"\n', "run": "a"})
+    first, second = (tmp_path / name for name in ("1.safetensors", "2.safetensors"))
+    for out in (first, second):
+        export(model, out, format, with_projector=projector is not None)
+    files = [path.relative_to(first) for path in first.rglob("*.safetensors")] or [Path()]
+    assert len(files) == (2 if format == "hub" else 1)
+    assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
+    if format == "hub":
+        return
+    with safe_open(first, framework="pt") as file:
+        assert file.metadata() == (described(model) if format == "torchvision" else model).metadata()
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import timm.data
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -97,6 +98,18 @@ def test_a_reading_of_other_preprocessing_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match=r"transformers reads crop_pct = 0\.875 from config\.json"):
         export(exported(**MODELS["resnet"]), tmp_path / "folder", "transformers")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_squashed_picture_is_timms_squashed_picture(tmp_path: Path) -> None:
+    """config.json says it in timm's words: its transform gives our pixels, and the folder is read back as it was."""
+    model = exported(channels=[8, 8, 16, 16])
+    model = replace(model, preprocessing=replace(model.preprocessing, resize=32, squash=True))
+    export(model, tmp_path / "folder", "hub")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+    pixels = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))(picture(3))
+    whole = np.array(picture(3).resize((32, 32), Image.Resampling.BICUBIC))
+    torch.testing.assert_close(pixels[None], model.input_of(torch.from_numpy(whole)[None]))
+    assert read_export(tmp_path / "folder").preprocessing == model.preprocessing
 
 
 @pytest.mark.parametrize("channels", [1, 3])

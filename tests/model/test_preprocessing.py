@@ -42,6 +42,20 @@ def test_a_recipe_says_all_of_it() -> None:
     assert choices_of(preprocessing) == choices
 
 
+@pytest.mark.parametrize(
+    ("mode", "share", "squash"), [("squash", 1.0, True), ("squash", 0.8, False), ("center", 1.0, False)]
+)
+def test_timms_squashed_pictures_are_squashed(mode: str, share: float, squash: bool) -> None:
+    """Of some 120 published networks, convnext_base.fb_in22k_ft_in1k_384 for one."""
+    config = {
+        "input_size": (3, 32, 32), "crop_pct": share, "crop_mode": mode, "interpolation": "bicubic",
+        "mean": (0.5,) * 3, "std": (0.5,) * 3,
+    }  # fmt: skip
+    preprocessing = Preprocessing.of_timm(config)
+    assert preprocessing.squash is squash
+    assert (preprocessing.crop_mode, preprocessing.crop_pct) == (("squash", 1.0) if squash else ("center", share))
+
+
 def test_its_defaults_are_those_of_files_that_are_converted() -> None:
     assert choices_of(PREPROCESSING) == Choices()
 

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 def write_weights(model: ExportedModel, config: Mapping[str, Any], path: Path) -> tuple[Path, Path]:
     """Make the folder, with config.json and the backbone's weights under timm's keys; returns both files."""
-    from safetensors.torch import save_file
-
-    from barlowctl.exports.weights import state_dict
+    from barlowctl.exports.weights import save, state_dict
 
     path.mkdir()
     config_file, weights = path / "config.json", path / "model.safetensors"
     config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(state_dict(model.backbone), weights, metadata=model.metadata())
+    save(state_dict(model.backbone), weights, model.metadata())
     return config_file, weights
 
 
@@ -48,7 +46,7 @@ def timm_config(model: ExportedModel) -> dict[str, Any]:
             "fixed_input_size": bool(own.get("fixed_input_size", False)),
             "interpolation": preprocessing.interpolation,
             "crop_pct": preprocessing.crop_pct,
-            "crop_mode": "center",
+            "crop_mode": preprocessing.crop_mode,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "num_classes": 0,
@@ -77,6 +75,7 @@ def check_data_config(data_config: Mapping[str, Any], preprocessing: Preprocessi
         "std": preprocessing.std,
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop_pct,
+        "crop_mode": preprocessing.crop_mode,
     }
     for key, value in expected.items():
         read = tuple(data_config[key]) if isinstance(value, tuple) else data_config[key]

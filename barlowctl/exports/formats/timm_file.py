@@ -26,11 +26,9 @@ class TimmFile(TorchModule):
         """Every model is one of timm's."""
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
-        from safetensors.torch import save_file
+        from barlowctl.exports.weights import save, state_dict
 
-        from barlowctl.exports.weights import state_dict
-
-        save_file(state_dict(model.backbone), path, metadata=model.metadata())
+        save(state_dict(model.backbone), path, model.metadata())
         return (path,)
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:

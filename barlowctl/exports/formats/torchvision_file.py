@@ -51,16 +51,16 @@ class TorchvisionFile(TorchModule):
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         import torch
-        from safetensors.torch import save_file
 
         from barlowctl.exports.formats.torchvision_network import described, network_of
+        from barlowctl.exports.weights import save
 
         network = network_of(model)
         weights = network.weights(model)
         if self.zero_classifier:
             target = network.state()
             weights |= {key: torch.zeros(target[key].shape) for key in target if key not in weights}
-        save_file(weights, path, metadata=described(model).metadata())
+        save(weights, path, described(model).metadata())
         return (path,)
 
     def load_lines(self, model: ExportedModel, path: Path) -> str:
