@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OURS, KNN, PAPER = (hexadecimal(color) for color in (style.BLUE, style.SKY, style.VERMILION))
 OTHERS = tuple(hexadecimal(color) for color in (style.GREEN, style.PURPLE))
 APART = 0.05
+ROOM = 0.03  # of an axis's length, beyond its outermost points
 PAPER_LABEL = "paper (ImageNet, ResNet-50)"
 
 
@@ -165,14 +166,17 @@ def _curve(axes: Axes, study: Study, table: Sequence[Row]) -> None:
         return
     right = axes.twinx()
     right.grid(visible=False)
-    right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--", color=PAPER,
-               mfc="none", label=f"{PAPER_LABEL}, right axis")  # fmt: skip
+    of_one = None in by_method
+    right.plot([row["x"] for row in published], [row["published_top1"] for row in published], "D--",
+               color=PAPER if of_one else colors[published[0]["group"]], mfc="none",
+               label=f"{PAPER_LABEL if of_one else 'Barlow Twins, paper'}, right axis")  # fmt: skip
     where = {row["variant"]: row["x"] for row in papers}
     for series in study.series:
         names = [name for name in series.points if name in where]
         x, y = [where[name] for name in names], [series.points[name] for name in names]
-        right.plot(x, y, "s", color=colors[series.label], mfc="none",
-                   label=f"{series.label}, paper, right axis")  # fmt: skip
+        if names:  # else it has its numbers at sizes that are not in this study
+            right.plot(x, y, "s", color=colors[series.label], mfc="none",
+                       label=f"{series.label}, paper, right axis")  # fmt: skip
     right.set_ylabel("ImageNet top-1 in the paper (%)")
     _level(axes, right, study, table)
     _legend(axes, right)
@@ -194,6 +198,7 @@ def _level(axes: Axes, right: Axes, study: Study, table: Sequence[Row]) -> None:
     offset = base["linear_top1"] - base["published_top1"]
     (low, high), (right_low, right_high) = axes.get_ylim(), right.get_ylim()
     low, high = min(low, right_low + offset), max(high, right_high + offset)
+    low, high = low - ROOM * (high - low), high + ROOM * (high - low)  # for the points at either end
     axes.set_ylim(low, high)
     right.set_ylim(low - offset, high - offset)
 

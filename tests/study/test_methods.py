@@ -305,6 +305,23 @@ def test_each_method_is_compared_with_its_own_baseline_and_drawn_as_a_line(
     assert len(drawn.axes[0].containers) == 2
 
 
+def test_figure_2_of_methods_has_the_papers_line_in_the_color_of_barlow_twins(
+    family: Family, base: Recipe, tmp_path: Path
+) -> None:
+    """Not in BYOL's; and no legend of points at sizes that were not trained."""
+    study = methods.across(lambda recipe: studies.build("batch-size", recipe), ["barlow-twins", "byol"], base, family)
+    for sizes, comparisons in (({"128", "256"}, []), ({"128", "4096"}, ["BYOL, its best, paper, right axis"])):
+        (part,) = studies.select([study], sorted(sizes | {f"byol.{size}" for size in sizes}))
+        rows = table.rows(StudyDirectory(tmp_path, base, (part,), (0,)), part)
+        axes, right = figure.plot(part, rows, base.name).axes
+        colors = {box.get_label(): box.lines[0].get_color() for box in axes.containers}  # type: ignore[attr-defined]
+        paper, *others = right.get_lines()
+        assert paper.get_label() == "Barlow Twins, paper, right axis"
+        assert paper.get_color() == colors["barlow-twins, linear top-1 (± sd)"] != colors["byol, linear top-1 (± sd)"]
+        assert [line.get_label() for line in others if "BYOL" in str(line.get_label())] == comparisons
+        assert len(others) == 2 * len(comparisons)
+
+
 def test_small_views_are_compared_beside_two_views(base: Recipe) -> None:
     study = methods.compare(["multicrop-barlow-twins"], base, Family("fashion-mnist"))
     assert [variant.name for variant in study.variants] == ["barlow-twins", "multicrop-barlow-twins"]
