@@ -157,6 +157,10 @@ def describe_ranks(resolved: Resolved) -> dict[str, str]:
         }[train.gradient_scale]
         lines["ranks"] = f"{ranks}, {train.batch_size // ranks} images each; batch norm {norm}"
         lines["gradient"] = gradient
+    if resolved.shards:
+        lines["sharding"] = f"the backbone's weights, gradients and optimizer state over {ranks} ranks (FSDP2)"
+    elif train.shard:
+        lines["sharding"] = "none: this is one process (train.shard)"
     if train.micro_batch:
         lines["passes"] = f"two, in micro-batches of {train.micro_batch}; batch norm sees one at a time"
     if train.activation_checkpointing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
+from barlowctl.model.generators import own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast
@@ -112,6 +113,13 @@ class Job:
             over = self.ranks.neighbours(train.sync_batch_norm_ranks)
             synchronize_batch_norm(method, over, self.device, frozen=method.frozen_modules)
         return move_to_device(method, self.recipe, self.device)
+
+    @cached_property
+    def whole(self) -> Method:
+        """A method of this process alone on the host, to be given the weights of one that is divided among ranks."""
+        with own_generator(self.recipe.seed, self.device):
+            method = begin_method(self.recipe, replace(self.context, ranks=ALONE))
+        return move_to_device(method, self.recipe, self.device).cpu()
 
     @cached_property
     def to_input(self) -> InputNormalization:
@@ -202,9 +210,10 @@ def pretrain(
         emit(Notice(text))
 
     evaluation, everywhere, probe = None, emit, None
+    whole = job.whole if job.resolved.shards and job.ranks.first else None
     if job.ranks.first:
         evaluation = OnlineEvaluation(
-            method, job.source, job.split, recipe, job.runtime, job.device, job.data, notify=tell
+            whole or method, job.source, job.split, recipe, job.runtime, job.device, job.data, notify=tell
         )
         if recipe.eval.linear and evaluation.queries is not None:
             probe = evaluation.probe = OnlineProbe(count_classes(job.source), recipe.eval.linear_lr)
@@ -227,6 +236,7 @@ def pretrain(
             recipe_digest=digest,
             evaluate=evaluation,
             evaluated=evaluated,
+            evaluated_whole=whole,
             probe=probe,
             stop=stop,
             resume=resume,

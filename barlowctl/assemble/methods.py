@@ -10,6 +10,7 @@ from torch import nn
 
 from barlowctl.assemble import contrastive
 from barlowctl.assemble.predictor import refuse_predictor
+from barlowctl.assemble.sharding import check_sharding
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, PIRL, BarlowTwins, Classifier, Method, MixedBarlowTwins, SimSiam, SwAV, VICReg
@@ -278,8 +279,9 @@ def check_ranks(recipe: Recipe, ranks: int) -> None:
     """Refuse ranks that cannot share a batch as the recipe takes it.
 
     Raises:
-        UserError: groups of ranks for batch norm that do not come out even, or see `batch_norm_groups`.
+        UserError: groups of ranks for batch norm that do not come out even.
     """
+    check_sharding(recipe)
     size = recipe.train.sync_batch_norm_ranks
     if size and ranks > size and ranks % size:
         even = [number for number in range(2, ranks + 1) if ranks % number == 0]

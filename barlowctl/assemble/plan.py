@@ -16,6 +16,7 @@ from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run, recorded_by
 from barlowctl.assemble.resolve import Resolved, resolve
+from barlowctl.assemble.sharding import divided
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
@@ -121,13 +122,14 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     share = train.batch_size // resolved.ranks
     rows = min(train.micro_batch or share, share)
     shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.sizes]
-    return estimate_memory(
+    memory = estimate_memory(
         _Loss(method),
         lambda: tuple(torch.zeros(shape) for shape in shapes),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, except for its few biases
         autocast=gradient.AUTOCAST[precision],
         copies=2 * method.taken_back(),  # of two steps, see `TrainingStep`
     )
+    return divided(memory, method.backbone, resolved.ranks) if resolved.shards else memory
 
 
 def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[float, str]:

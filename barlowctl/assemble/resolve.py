@@ -48,6 +48,11 @@ class Resolved:
     preprocessing: Preprocessing
 
     @property
+    def shards(self) -> bool:
+        """Whether the backbone is divided: one process has nothing to divide it among."""
+        return self.recipe.train.shard and self.ranks > 1
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return steps_of(self.recipe.train.epochs, self.steps_per_epoch)
@@ -75,6 +80,7 @@ class Resolved:
             micro_batch=train.micro_batch,
             activation_checkpointing=train.activation_checkpointing,
             gradient_scale=train.gradient_scale,
+            shard=self.shards,
             cuda_graph=train.cuda_graph,
             clip_grad_norm=self.recipe.optimizer.clip_grad_norm,
             keep_best=train.keep_best,

@@ -176,6 +176,7 @@ ADDED_LATER: dict[str, dict[str, Any]] = {
         "stop": "off",
         "stop_after": 5,
         "sync_batch_norm_ranks": 0,
+        "shard": False,
     },
 }
 """Keys that runs of earlier versions lack. With these values, which say what those did, they are not in a digest."""

@@ -50,6 +50,7 @@ class Keys(Section):
         small_views, patches: whether it takes these beside them.
         labels: whether it learns from labels.
         decorrelates: whether its loss takes the dimensions of embeddings apart: then C says how far it has come.
+        averages: whether a moving average of the networks' parameters follows them.
     """
 
     title: ClassVar[str]
@@ -58,6 +59,7 @@ class Keys(Section):
     patches: ClassVar[bool] = False
     labels: ClassVar[bool] = False
     decorrelates: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
 
 
 class BarlowTwins(Keys):
@@ -130,6 +132,7 @@ class BYOL(Keys):
     """BYOL. Its heads, projector and predictor, are in `[model]`: published are [4096, 256] and [4096]."""
 
     title: ClassVar[str] = "BYOL"
+    averages: ClassVar[bool] = True
 
     name: Literal["byol"] = "byol"
     momentum: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
@@ -191,6 +194,8 @@ class SimCLR(Keys):
 
 class QueueKeys(Keys):
     """Keys of both versions of MoCo."""
+
+    averages: ClassVar[bool] = True
 
     queue: Count = Field(65536, description="keys of earlier steps that are negatives: a multiple of train.batch_size")
     momentum: Probability = Field(0.999, description="of the key encoder: m of p <- m p + (1 - m) q")

@@ -130,6 +130,10 @@ class Train(Section):
     sync_batch_norm_ranks: CountOrZero = Field(
         0, description="over groups of so many devices instead, those of a machine for one; 0: over all"
     )
+    shard: bool = Field(
+        False,
+        description="divide the backbone's weights, gradients and the optimizer's state of them among devices (FSDP2)",
+    )
     gradient_scale: Literal["exact", "reference"] = Field(
         "exact",
         description="exact: the gradient of the global batch's loss on any number of devices W; "

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from torch import nn
+
 from barlowctl.criteria import when
 from barlowctl.errors import RunStopped, one_line
 from barlowctl.methods import Trainable
@@ -14,6 +16,7 @@ from barlowctl.train.events import Evaluated, Event, Notice
 from barlowctl.train.progress import Progress
 from barlowctl.train.random_state import random_state, restore_random_state
 from barlowctl.train.settings import Settings
+from barlowctl.train.sharding import Sharding
 
 ALARM_STEPS = 200
 """Steps before a method is asked whether something is wrong: at the beginning it may look so."""
@@ -27,6 +30,7 @@ class AfterEpoch:
     progress: Progress
     settings: Settings
     online: Callable[[], Mapping[str, float]] | None
+    whole: nn.Module | None = None  # what `online` measures on rank 0 if the method's backbone is divided; on the host
     together: bool = False  # every rank evaluates at the same time: nothing may end it on one of them alone
     measured: frozenset[str] = frozenset()  # names of what the newest evaluation found
     alarmed: bool = False  # what the method sees to be wrong was said
@@ -38,6 +42,15 @@ class AfterEpoch:
         self.measured = frozenset(values)
         if values:
             self.decision = self.progress.selection.decide(self.progress.step, epoch, values, say)
+
+    def refresh(self, sharding: Sharding | None) -> None:
+        """Give what is measured the weights of now, where they are divided among ranks. Every rank makes this call."""
+        if sharding is None:
+            return
+        state = sharding.model_state()
+        if self.whole is not None:
+            self.whole.load_state_dict(state)
+            self.whole.to(sharding.device)
 
     def raise_alarm(self, say: Callable[[Event], None]) -> None:
         """Say, once, what the method sees to be wrong after an epoch."""
@@ -84,5 +97,7 @@ class AfterEpoch:
             say(Evaluated(self.progress.step, epoch, values))
             self.note(epoch, values, say)
         finally:
+            if self.whole is not None:
+                self.whole.cpu()  # while training its memory is for what is trained
             restore_random_state(random)  # whether it is made now or at a resume: what follows is the same
         return interrupted

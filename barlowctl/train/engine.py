@@ -6,19 +6,19 @@ Who calls it decides everything (`assemble`); who shows or stores what it says i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.methods import Trainable
+from barlowctl.methods import Method, Trainable
 from barlowctl.train import checkpoint
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader
-from barlowctl.train.deferred import defer
 from barlowctl.train.ending import Ending
 from barlowctl.train.events import Notice, Sink
 from barlowctl.train.loop import Loop
@@ -27,6 +27,7 @@ from barlowctl.train.progress import Progress, Trained
 from barlowctl.train.saver import Saver
 from barlowctl.train.selection import Selection
 from barlowctl.train.settings import Settings
+from barlowctl.train.sharding import Sharding
 from barlowctl.train.step import TrainingStep
 
 __all__ = ["Settings", "TrainingBatch", "TrainingLoader", "train"]
@@ -46,6 +47,7 @@ def train(
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     evaluated: Mapping[str, float] | None = None,
     evaluate_together: bool = False,
+    evaluated_whole: nn.Module | None = None,
     probe: OnlineProbe | None = None,
     stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
@@ -70,6 +72,8 @@ def train(
         evaluated: what was measured at the step resumed from; None: that evaluation, where one is due, is made first.
         evaluate_together: every rank calls `evaluate` at the same time, for it needs the others. An error of it ends
             the training of all, and it raises RunStopped, on all ranks, where `stop()` became true.
+        evaluated_whole: where `settings.shard`, what `evaluate` measures on rank 0: gets the method's state before, and
+            is on the device for that time only.
         probe: learns from this rank's features and labels beside the method, which is trained as it is without.
         go_on: the command that continues a run that was stopped.
 
@@ -82,23 +86,8 @@ def train(
         RankLost: another rank is gone, and the state is that of the last checkpoint; or it failed, and says so.
         Exception: what ended the training, with a note (see `errors.add_note`) of what became of the state.
     """
-    step = TrainingStep(
-        method,
-        optimizer,
-        to_input=to_input,
-        device=device,
-        precision=settings.precision,
-        ranks=ranks,
-        scale=settings.gradient_scale,
-        micro_batch=settings.micro_batch,
-        recomputes=settings.activation_checkpointing,
-        deferred=settings.deferred,
-        captures=settings.cuda_graph,
-        clip_grad_norm=settings.clip_grad_norm,
-        probe=probe,
-        notify=lambda text: emit(Notice(text)),
-    )
-    trained = Trained(method, optimizer, step.scaler, settings.precision, probe)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    trained = Trained(method, optimizer, scaler, settings.precision, probe)
     progress, saved = Progress(), None
     if resume:
         loaded = ranks.from_first(checkpoint.load_latest(checkpoints) if ranks.first else None)
@@ -109,8 +98,28 @@ def train(
     else:
         ranks.copy_from_first(list(method.state_dict().values()))
     progress.selection = Selection.of(settings.keep_best, settings.stop, settings.stop_after, saved)
-    if step.deferred:
-        defer(optimizer, device)
+    if settings.shard:
+        backbone = cast(Method, method).backbone
+        sharding = Sharding(method, backbone, optimizer, device, ranks, settings.gradient_scale)
+        trained = replace(trained, sharding=sharding)
+    step = TrainingStep(
+        method,
+        optimizer,
+        to_input=to_input,
+        device=device,
+        precision=settings.precision,
+        scaler=scaler,
+        ranks=ranks,
+        scale=settings.gradient_scale,
+        micro_batch=settings.micro_batch,
+        recomputes=settings.activation_checkpointing,
+        deferred=settings.deferred,
+        captures=settings.cuda_graph,
+        clip_grad_norm=settings.clip_grad_norm,
+        probe=probe,
+        notify=lambda text: emit(Notice(text)),
+        sharding=trained.sharding,
+    )
     run = Loop(
         trained=trained,
         progress=progress,
@@ -120,7 +129,9 @@ def train(
         device=device,
         emit=emit,
         saver=Saver(trained, progress, settings, checkpoints, recipe_digest, ranks, progress.step if resume else None),
-        after_epoch=AfterEpoch(method, progress, settings, evaluate, together=evaluate_together and ranks.size > 1),
+        after_epoch=AfterEpoch(
+            method, progress, settings, evaluate, evaluated_whole, together=evaluate_together and ranks.size > 1
+        ),
         ending=Ending(stop),
         ranks=ranks,
         go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),

@@ -47,6 +47,7 @@ class Gradient:
         tap: is shown the features of the first view, once a step.
         recomputes: activations are computed again in the backward pass, where batch norm would count the
             batch a second time in its running statistics.
+        summed: parameters whose gradients are to be summed over ranks here; None: all that are trained.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Gradient:
         micro_batch: int = 0,
         recomputes: bool = False,
         tap: FeatureTap | None = None,
+        summed: Sequence[Tensor] | None = None,
     ) -> None:
         self.method, self.to_input, self.tap = method, to_input, tap
         self.device, self.precision, self.scaler = device, precision, scaler
         self.micro_batch, self.recomputes = micro_batch, recomputes
-        self.sync = GradientSync(ranks, [p for p in method.parameters() if p.requires_grad], scale)
+        trained = [p for p in method.parameters() if p.requires_grad]
+        self.sync = GradientSync(ranks, trained if summed is None else summed, scale)
 
     def __call__(self, inputs: Any, targets: Targets) -> Terms:
         """Loss and terms of a batch.

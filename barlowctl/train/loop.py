@@ -190,9 +190,8 @@ class Loop:
             self.step.undo(computed)
             self.phase, self.launched = "between", None
             self.save()
-            rates = learning_rates(self.trained.optimizer, factor)
-            explained = explain_divergence(loss, self.progress.step, factor, rates)
-            raise RunDiverged(explained, next=lower_rate(self.saver.checkpoints))
+            why = explain_divergence(loss, self.progress.step, factor, learning_rates(self.trained.optimizer, factor))
+            raise RunDiverged(why, next=lower_rate(self.saver.checkpoints))
         return loss
 
     def _back_to_the_last_step(self) -> None:
@@ -218,11 +217,12 @@ class Loop:
 
     def _evaluate(self, epoch: int) -> None:
         """Measure on rank 0, or on all ranks: then none begins what another does not."""
-        if self.after_epoch.together:
+        after_epoch, ending = self.after_epoch, self.ending
+        after_epoch.refresh(self.trained.sharding)
+        if after_epoch.together:
             self._agree(finished=self.progress.step == self.settings.total_steps)
-        ending = self.ending
-        if (self.ranks.first or self.after_epoch.together) and not ending.due:
-            ending.interrupted = self.after_epoch.evaluate(epoch, self._say) or ending.interrupted
+        if (self.ranks.first or after_epoch.together) and not ending.due:
+            ending.interrupted = after_epoch.evaluate(epoch, self._say) or ending.interrupted
 
     def _say(self, event: Event) -> None:
         """Emit an event; what a sink raises is told before the next step."""
@@ -265,8 +265,8 @@ class Loop:
             self.save()
 
     def _stopped(self) -> RunStopped:
-        total = self.settings.total_steps
-        return RunStopped(f"stopped at step {self.progress.step} of {total}; the state is saved", next=self.go_on)
+        reached = f"step {self.progress.step} of {self.settings.total_steps}"
+        return RunStopped(f"stopped at {reached}; the state is saved", next=self.go_on)
 
     def save(self) -> None:
         """Write a checkpoint; nobody leaves, or goes on, before it is on the disk.

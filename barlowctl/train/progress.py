@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from barlowctl.train.groups import group_as_saved
 from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import restore_random_state
 from barlowctl.train.selection import Selection
+from barlowctl.train.sharding import Sharding
 
 CHANGED_RANKS = (
     "the order of images and every batch stay the same; results agree up to rounding, except for batch norm "
@@ -91,6 +92,13 @@ class Progress:
         self.sums.add(loss, wall, waited, images)
 
 
+class Whole(NamedTuple):
+    """State of networks and optimizer, as their `state_dict` gives it where nothing is divided among ranks."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a run's checkpoint is made of, beside its progress."""
@@ -100,6 +108,13 @@ class Trained:
     scaler: torch.amp.GradScaler
     precision: str
     probe: OnlineProbe | None = None
+    sharding: Sharding | None = None
+
+    def whole(self) -> Whole:
+        """The networks' and the optimizer's state; every rank makes this call, and rank 0 has it."""
+        if self.sharding is None:
+            return Whole(self.method.state_dict(), self.optimizer.state_dict())
+        return Whole(self.sharding.model_state(), self.sharding.optimizer_state())
 
     def state(
         self,
@@ -107,8 +122,9 @@ class Trained:
         steps_per_epoch: int,
         recipe_digest: str,
         gathered: Sequence[tuple[Mapping[str, Tensor], float]],
+        whole: Whole,
     ) -> checkpoint.TrainingState:
-        """The state to save; `gathered` from every rank: its random states and its CPU seconds."""
+        """The state to save; `gathered` from every rank: its random states and its CPU seconds. whole: see there."""
         epoch, batch = divmod(progress.step, steps_per_epoch)
         clock = progress.clock
         return checkpoint.TrainingState(
@@ -116,8 +132,8 @@ class Trained:
             epoch=epoch,
             batch=batch,
             recipe_digest=recipe_digest,
-            model=self.method.state_dict(),
-            optimizer=_of_no_device(self.optimizer.state_dict()),
+            model=whole.model,
+            optimizer=_of_no_device(whole.optimizer),
             random=_random_of_ranks([random for random, _ in gathered]),
             extra={
                 "scaler": self.scaler.state_dict(),

@@ -13,7 +13,7 @@ from barlowctl.errors import EXIT_BAD_INPUT, UserError, add_note
 from barlowctl.signals import shielded
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, Event
-from barlowctl.train.progress import Progress, Trained
+from barlowctl.train.progress import Progress, Trained, Whole
 from barlowctl.train.random_state import random_state
 from barlowctl.train.settings import Settings
 
@@ -51,12 +51,13 @@ class Saver:
             UserError: it could not be written.
         """
         gathered = self.ranks.objects((random_state(), self.progress.clock.cpu))
+        whole = self.trained.whole()
         error: UserError | None = None
         interrupted = False
         try:
             if self.ranks.first:
                 with shielded():
-                    self._write(gathered, say)
+                    self._write(gathered, whole, say)
         except UserError as raised:
             error = raised
             self.unsaved_at = self.progress.step
@@ -72,8 +73,11 @@ class Saver:
         self.saved_at = self.progress.step
         return interrupted
 
-    def _write(self, gathered: list[tuple[dict[str, Tensor], float]], say: Callable[[Event], None]) -> None:
-        state = self.trained.state(self.progress, self.settings.steps_per_epoch, self.recipe_digest, gathered)
+    def _write(
+        self, gathered: list[tuple[dict[str, Tensor], float]], whole: Whole, say: Callable[[Event], None]
+    ) -> None:
+        steps_per_epoch = self.settings.steps_per_epoch
+        state = self.trained.state(self.progress, steps_per_epoch, self.recipe_digest, gathered, whole)
         path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints, protected=self._best)
         self.saved_at = state.step
         say(CheckpointSaved(state.step, path))

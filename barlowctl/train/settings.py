@@ -37,6 +37,7 @@ class Settings:
     deferred: bool | None = None  # see `TrainingStep`
     cuda_graph: bool = False
     clip_grad_norm: float = 0.0  # 0: gradients are not clipped
+    shard: bool = False  # the backbone is divided among ranks: see `Sharding`
     keep_best: str = "off"  # these three: see `Selection`
     stop: str = "off"
     stop_after: int = 1

@@ -17,6 +17,7 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -34,6 +35,7 @@ from barlowctl.train.gradient_sync import GradientScale
 from barlowctl.train.metrics import grad_norm
 from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import random_state, restore_random_state
+from barlowctl.train.sharding import Sharding
 
 EAGER_STEPS = 3
 """Steps before one is captured: they create the optimizer's state and let the libraries choose their kernels."""
@@ -51,6 +53,7 @@ class TrainingStep:
         probe: learns from the features of every step that counts, of views.
         captures: replay a deferred step on views as one CUDA graph where that can be; `notify` is told why where it
             cannot.
+        sharding: how the method's backbone is divided among ranks; None: it is not.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class TrainingStep:
         captures: bool = False,
         probe: OnlineProbe | None = None,
         notify: Callable[[str], None] = lambda text: None,
+        sharding: Sharding | None = None,
     ) -> None:
         self.method, self.optimizer, self.device = method, optimizer, device
         self.scaler = scaler or torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -87,9 +91,10 @@ class TrainingStep:
             micro_batch=micro_batch,
             recomputes=recomputes,
             tap=self._tap,
+            summed=None if sharding is None else sharding.whole(),
         )
         self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
-        self.clip_grad_norm, self.notify = clip_grad_norm, notify
+        self.clip_grad_norm, self.notify, self.sharding = clip_grad_norm, notify, sharding
         self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite, or a rank that ends, on
         self._progress = torch.zeros((), device=device)
         self._taken_back = method.taken_back()
@@ -183,7 +188,8 @@ class TrainingStep:
         if self.method.freeze_for_now(self._at):
             self._alike = -1  # this step does not count
         self.method.before_step(computed.targets.progress)
-        terms = self.gradient(computed.inputs, computed.targets)
+        with nullcontext() if self.sharding is None else self.sharding.taking_gradients():
+            terms = self.gradient(computed.inputs, computed.targets)
         computed.features = None if self._tap is None else self._tap.take()
         for parameter in self.method.withheld(self._at):
             parameter.grad = None
@@ -198,10 +204,11 @@ class TrainingStep:
         assert self.optimizer is not None
         assert computed.terms is not None
         self.scaler.unscale_(self.optimizer)
-        if self.clip_grad_norm:
-            computed.norm = clip_grad_norm_(self.method.parameters(), self.clip_grad_norm)  # nothing is read
+        if self.clip_grad_norm:  # nothing is read
+            parameters, limit = self.method.parameters(), self.clip_grad_norm
+            computed.norm = self.sharding.clip(limit) if self.sharding else clip_grad_norm_(parameters, limit)
         elif with_norm:
-            computed.norm = grad_norm(self.optimizer)
+            computed.norm = self.sharding.grad_norm() if self.sharding else grad_norm(self.optimizer)
         if self.deferred:
             self._failed.copy_(torch.maximum(self._failed, (~torch.isfinite(computed.terms.loss)).to(torch.float32)))
             if computed.ending is not None:

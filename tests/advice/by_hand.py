@@ -181,6 +181,7 @@ EITHER_WORD = f"{VALUE} {VALUE}"
 HUB = "wants the Hub: tests/exports/test_hub.py and tests/cli/test_export_push.py have a stand-in"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
 NOT_FOLLOWED = {
+    ("train/sharding.py taking_gradients", "--set train.shard=false"): "wants ranks: tests/dist/test_sharding.py",
     ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
     ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,

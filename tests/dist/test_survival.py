@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from barlowctl.train import checkpoint
+from barlowctl.cli.app import run as barlowctl
+from barlowctl.train import checkpoint, sinks
 from tests.cli.conftest import RECIPE, digits  # noqa: F401 - a fixture
 from tests.dist.lives import Life, kill_and_resume, until
 
@@ -22,6 +23,7 @@ SAVING_OFTEN = (
     "--set", "train.sync_batch_norm=true", "--set", "eval.every_epochs=2", "--set", "eval.bank=200",
 )  # fmt: skip
 QUIET = ("--threads", "1", "--quiet")
+SHARD = ("--set", "train.shard=true")
 WITH_A_STATE = {
     "mixed-barlow-twins": ("objective.reg_warmup=0.5",),
     "pirl": (
@@ -249,3 +251,36 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(shared: Place, pl
     assert code == 0, output
     assert "stopped before its first checkpoint" in output
     assert weights(run) == weights(whole)
+
+
+def test_a_divided_backbone_is_evaluated_stopped_and_read_as_a_whole_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What online evaluations measure is within rounding; a stop, a resume on the same ranks: the bits of no stop."""
+    linear = (*SAVING_OFTEN, "--set", "eval.linear=true")
+    whole, divided = (place.whole(name, *linear, *shard, ranks=2) for name, shard in {"whole": (), "divided": SHARD}.items())
+    evaluations = [
+        [line for line in sinks.records(run / "metrics.jsonl") if line["event"] == "evaluation"]
+        for run in (whole, divided)
+    ]
+    assert len(evaluations[1]) == len(evaluations[0]) > 0
+    for one, other in zip(*evaluations, strict=True):
+        assert other.keys() == one.keys() >= {"knn", "linear"}
+        assert other["knn"] == pytest.approx(one["knn"], abs=3.0)
+        assert other["feature_spread"] == pytest.approx(one["feature_spread"], rel=1e-2)
+    run, life = place.start("stopped", *linear, *SHARD, *QUIET, ranks=2)
+    assert until(lambda: len(checkpoint.list_checkpoints(run / "checkpoints")) == 2, life)
+    life.signal(signal.SIGTERM)
+    assert [code for code, _ in life.wait()] == [3, 3]
+    endings = Life(place.folder, "pretrain", "--resume", str(run), *QUIET, ranks=2).wait()
+    assert [code for code, _ in endings] == [0, 0], endings
+    assert weights(run) == weights(divided)
+    monkeypatch.setenv("BARLOWCTL_DATA", str(place.folder / "data"))
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(place.folder / "runs"))
+    for command in (
+        ["probe", str(divided), "--json"],
+        ["export", str(divided), "--format", "timm"],
+        ["embed", str(divided), "--out", str(place.folder / "features.npz")],
+        ["runs", "best"],
+    ):
+        assert barlowctl(command) == 0, capsys.readouterr().err

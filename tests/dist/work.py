@@ -174,6 +174,8 @@ class Run:
     deferred: bool | None = None
     norm_ranks: int = 0
     norm_parts: int = 1
+    shard: bool = False
+    clip: float = 0.0
 
 
 def settings(run: Run) -> engine.Settings:
@@ -192,6 +194,8 @@ def settings(run: Run) -> engine.Settings:
         gradient_scale=run.scale,  # type: ignore[arg-type]
         cuda_graph=run.cuda_graph,
         deferred=run.deferred,
+        shard=run.shard,
+        clip_grad_norm=run.clip,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from tests.dist import gang, work
+from tests.dist import divided, gang, work
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,3 +28,12 @@ def test_loss_and_gradients_over_nccl_are_those_of_one_process(form: str) -> Non
         for view in (3, 4):
             rows = np.concatenate([rank[number][view] for rank in by_rank])
             np.testing.assert_allclose(rows, alone[view], rtol=1e-3, atol=1e-4)
+
+
+def test_a_divided_backbone_over_nccl_trains_what_a_whole_one_does(tmp_path: Path) -> None:
+    """FSDP2: losses and norms of the gradient of ten steps; the checkpoint is written too."""
+    run = work.Run(optimizer="adamw", lr=0.01, lr_biases=0.01, clip=0.5)
+    whole = gang.together(divided.train_on_gpus, 2, run, str(tmp_path / "whole"))
+    for values in gang.together(divided.train_on_gpus, 2, replace(run, shard=True), str(tmp_path / "divided")):
+        assert len(values) == 20
+        assert values == pytest.approx(whole[0], rel=1e-6)

@@ -85,5 +85,11 @@ SCENARIOS = {
             *("--set", "train.sync_batch_norm=true", "--set", "train.sync_batch_norm_ranks=4"),
         ]
     ),
+    "a divided backbone": Scenario(
+        [
+            *(*RECIPE, "--print-sbatch", "--nodes", "2", "--gpus", "4", "--set", "train.batch_size=120"),
+            *("--set", "train.shard=true", "--set", "optimizer.name=lars"),
+        ]
+    ),
     "ranks of a job": Scenario([*RECIPE, "--print-sbatch", "--nodes", "3", "--gpus", "1"]),
 }

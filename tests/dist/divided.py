@@ -1,0 +1,130 @@
+"""What the ranks of a gang do with a backbone that is divided among them, where the run says so (`Run.shard`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from barlowctl.distributed import Ranks
+from barlowctl.methods import BarlowTwins, Method
+from barlowctl.train import engine
+from barlowctl.train.events import StepDone
+from barlowctl.train.optim import build_optimizer
+from tests.dist import methods, work
+from tests.dist.work import DTYPES, Images, Run
+
+METHODS_RUN = replace(methods.TRAINED, optimizer="adamw", lr=0.01, lr_biases=0.01)
+WITHOUT_AN_AVERAGE = ("supervised", "simclr", "vicreg", "mixed-barlow-twins", "multi-crop", "pirl")
+
+
+class Gain(nn.Module):
+    """A parameter without dimensions, which has no rows to be divided by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
+def train(ranks: Ranks, run: Run, folder: str, stop_at: int | None = None, resume: bool = False) -> list[float]:
+    """Train the transformer: losses and gradient norms by turns."""
+    return _train(ranks, work.transformer(ranks, dtype=run.dtype), run, folder, stop_at, resume)
+
+
+def train_on_gpus(ranks: Ranks, run: Run, folder: str) -> list[float]:
+    """The same, one GPU per rank; the gang has joined with CUDA."""
+    torch.cuda.set_device(ranks.rank)
+    return train(ranks, replace(run, device=f"cuda:{ranks.rank}"), folder)
+
+
+def train_each(ranks: Ranks, run: Run, folder: str) -> dict[str, list[float]]:
+    """Train methods in which nothing follows the backbone, each with a number by itself in its backbone."""
+    values = {}
+    for name in WITHOUT_AN_AVERAGE:
+        method = methods.MAKERS[name](ranks)
+        method.backbone.append(Gain())  # type: ignore[operator]
+        values[name] = _train(ranks, method, methods.run_of(name, run), str(Path(folder) / name))
+    return values
+
+
+class Uncalled(nn.Module):
+    """Two blocks, of which one is not called: its weights are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(36, 36), nn.Linear(36, 36)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.blocks
+        return nn.functional.linear(first(x.flatten(1)), second.weight)  # type: ignore[arg-type]
+
+
+def train_uncalled(ranks: Ranks, run: Run, folder: str) -> list[float]:
+    """Train a backbone that FSDP2 cannot divide."""
+    method = BarlowTwins(Uncalled(), nn.Linear(36, 12), lambd=0.02, ranks=ranks).double()
+    return _train(ranks, method, run, folder)
+
+
+def train_until_killed(ranks: Ranks, run: Run, folder: str, when: str) -> None:
+    """The last rank is killed in a later step, as its second block begins to compute `forward`, or `backward`."""
+    method = work.transformer(ranks, dtype=run.dtype)
+    begun = 0
+
+    def kill(*arguments: object) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 5:
+            os.kill(os.getpid(), 9)
+
+    if ranks.rank == ranks.size - 1:
+        block: nn.Module = method.backbone.blocks[1]  # type: ignore[index, assignment]
+        register: Callable[..., Any] = {
+            "forward": block.register_forward_pre_hook,
+            "backward": block.register_full_backward_pre_hook,
+        }[when]
+        register(kill)
+    _train(ranks, method, run, folder)
+
+
+def _train(
+    ranks: Ranks, method: Method, run: Run, folder: str, stop_at: int | None = None, resume: bool = False
+) -> list[float]:
+    method = method.to(run.device)
+    values: list[float] = []
+
+    def sink(event: Any) -> None:
+        if isinstance(event, StepDone):
+            values.extend((event.values["loss"], event.values["grad_norm"]))
+
+    layers = list(method.backbone.parameters())
+    optimizer = build_optimizer(
+        method,
+        run.optimizer,
+        lr=run.lr,
+        lr_biases=run.lr_biases,
+        weight_decay=run.weight_decay,
+        lr_scales={p: run.layer_decay ** (len(layers) - layer) for layer, p in enumerate(layers)},
+    )
+    engine.train(
+        method,
+        Images(ranks, run.batches, run.rows, run.small),
+        optimizer,
+        work.settings(run),
+        to_input=lambda views: views.permute(0, 3, 1, 2).to(DTYPES[run.dtype]) / 255,
+        device=torch.device(run.device),
+        emit=sink,
+        checkpoints=Path(folder),
+        recipe_digest="d",
+        stop=lambda: stop_at is not None and len(values) >= 2 * stop_at,
+        resume=resume,
+        ranks=ranks,
+    )
+    return values
