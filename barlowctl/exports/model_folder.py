@@ -105,6 +105,7 @@ def _of_processor(path: Path) -> Preprocessing | None:
         size = _side(values.get("crop_size") or values["size"])
         resize = max(size, int(size / float(values.get("crop_pct") or 1.0)), _side(values["size"]))
         return Preprocessing(
+            squash=_squashes(values),
             resize=resize,
             crop=size,
             interpolation=interpolation_of("bicubic" if values.get("resample") == _BICUBIC else "bilinear"),
@@ -113,6 +114,12 @@ def _of_processor(path: Path) -> Preprocessing | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _squashes(values: Mapping[str, Any]) -> bool:
+    """Whether whole pictures are resized to a square: transformers does where `size` has both sides and none is cut."""
+    size = values.get("size")
+    return isinstance(size, Mapping) and "shortest_edge" not in size and not values.get("do_center_crop", False)
 
 
 def _side(size: Any) -> int:

@@ -20,7 +20,7 @@ from barlowctl.assemble.run_images import dataset_to_measure, require
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
-from barlowctl.model import Preprocessing, check_input, own_generator, pooled_otherwise
+from barlowctl.model import Preprocessing, check_input, own_generator, pooled_otherwise, unlike_timm
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
@@ -150,7 +150,7 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         overrides,
     )
     for override in overrides:
-        if (key := override.partition("=")[0].strip()) not in PREPARED_BY:
+        if (key := _key(override)) not in PREPARED_BY:
             raise UserError(
                 f"--set {override}: '{key}' is of a training, and changes nothing here", allowed=", ".join(PREPARED_BY)
             )
@@ -158,6 +158,7 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         own,
         resize=recipe.eval.resize,
         crop=recipe.eval.crop,
+        squash=own.squash and not any(_key(override) == "eval.resize" for override in overrides),
         range=recipe.data.range,
         background=recipe.data.background,
         bands=recipe.data.bands,
@@ -173,6 +174,10 @@ def _shown_otherwise(subject: Subject, overrides: Sequence[str]) -> Subject:
         error.next = f"--set eval.resize={own.resize} --set eval.crop={own.crop}"
         raise
     return replace(subject, preprocessing=preprocessing)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> Subject:
@@ -220,7 +225,7 @@ def _of_timm(name: str) -> Subject:
         _folder(name),
         partial(_built_anew, architecture, preprocessing, "default", {}),
         metadata={"timm": name, "weights": tag or "random"},
-        notes=notes,
+        notes=(*notes, *unlike_timm(config)),
     )
 
 

@@ -26,7 +26,7 @@ from barlowctl.model.normalize import InputNormalization
 from barlowctl.model.one_pass import OnePass
 from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
-from barlowctl.model.preprocessing import Preprocessing
+from barlowctl.model.preprocessing import Preprocessing, unlike_timm
 from barlowctl.model.product_convolution import choose_convolutions
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
@@ -67,5 +67,6 @@ __all__ = [
     "split_batch_norm",
     "synchronize_batch_norm",
     "takes_any_size",
+    "unlike_timm",
     "zero_initialized_norms",
 ]

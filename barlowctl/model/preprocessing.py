@@ -127,7 +127,8 @@ class Preprocessing:
     def of_timm(cls, config: Mapping[str, Any]) -> Preprocessing:
         """From timm's configuration of a network: `input_size`, how it is cropped, `interpolation`, `mean`, `std`.
 
-        Deviation: timm can cut the margin off squashed pictures (a `crop_pct` below 1); those keep their shape here.
+        Deviation: timm can cut the margin off squashed pictures (a `crop_pct` below 1); those keep their shape here, as
+        `unlike_timm` says.
         """
         size = config["input_size"][-1]
         return cls(
@@ -149,3 +150,16 @@ class Preprocessing:
             f"{geometry}, {self.channels} {'channel' if self.channels == 1 else 'channels'} in [0, 1], minus "
             f"({mean}), divided by ({std})"
         )
+
+
+def unlike_timm(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where `Preprocessing.of_timm` departs from what timm's configuration says, for people; most often nowhere."""
+    size, mode = config["input_size"][-1], config.get("crop_mode")
+    larger = int(size / config["crop_pct"])
+    if (mode == "squash" and larger > size) or mode == "border":
+        theirs = f"squashes them to {larger} x {larger} first" if mode == "squash" else "adds borders to them"
+        return (
+            f"pictures that are not square: timm {theirs} for this network, here the central {size} x {size} of a "
+            f"shorter side of {larger} pixels is shown",
+        )
+    return ()

@@ -23,6 +23,7 @@ from barlowctl.exports import FORMATS, ExportedModel, export, read_export
 from barlowctl.exports.formats import format_named
 from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.torchvision_network import SAME_KEYS, described
+from barlowctl.measure.subjects import open_subject
 from barlowctl.model import Preprocessing, build_backbone, build_projector
 
 
@@ -475,3 +476,19 @@ def test_the_line_for_a_plain_resnet50() -> None:
     assert format_named("timm").load_lines(model, Path("w.safetensors")).splitlines()[-1] == (
         "model = timm.create_model('resnet50', num_classes=0, checkpoint_path='w.safetensors').eval()"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "squash", "sides"),
+    [([], True, (36, 32)), (["eval.crop=24"], True, (36, 24)), (["eval.resize=40"], False, (40, 32))],
+)
+def test_what_takes_squashed_pictures_is_shown_the_centre_when_a_shorter_side_is_asked_for(
+    tmp_path: Path, given: list[str], squash: bool, sides: tuple[int, int]
+) -> None:
+    model = exported(channels=[8, 8, 16, 16])
+    export(
+        replace(model, preprocessing=replace(model.preprocessing, squash=True)), tmp_path / "net.safetensors", "timm"
+    )
+    preprocessing = open_subject(str(tmp_path / "net.safetensors"), overrides=given).preprocessing
+    assert preprocessing.squash == squash
+    assert (preprocessing.resize, preprocessing.crop) == sides

@@ -171,6 +171,12 @@ def test_transformers_processor_says_mean_and_std(tmp_path: Path) -> None:
     assert preprocessing is not None
     assert (preprocessing.mean, preprocessing.std) == ((0.5,) * 3, (0.25,) * 3)
     assert (preprocessing.resize, preprocessing.crop, preprocessing.interpolation) == (224, 224, "bicubic")
+    assert preprocessing.squash  # height and width: whatever the picture's shape
+    shorter_side = {**processor, "size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(shorter_side))
+    preprocessing = read_model_folder(folder).preprocessing
+    assert preprocessing is not None
+    assert (preprocessing.resize, preprocessing.crop, preprocessing.squash) == (256, 224, False)
 
 
 def test_a_vit_of_transformers_gives_the_same_features_in_timm(tmp_path: Path) -> None:

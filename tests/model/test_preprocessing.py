@@ -13,7 +13,7 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.views.spec import CenterSpec, SquashSpec
 from barlowctl.errors import UserError
-from barlowctl.model import Preprocessing
+from barlowctl.model import Preprocessing, unlike_timm
 from barlowctl.recipe import load
 
 PREPROCESSING = Preprocessing(resize=36, crop=32, interpolation="bilinear", mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.4))
@@ -89,6 +89,24 @@ def test_timms_configuration() -> None:
     assert Preprocessing.of_timm(config) == Preprocessing(
         resize=256, crop=224, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3
     )
+    assert unlike_timm(config) == ()
+
+
+@pytest.mark.parametrize(
+    ("crop_mode", "crop_pct", "squash", "note"),
+    [
+        ("center", 0.875, False, None),
+        ("squash", 1.0, True, None),
+        ("squash", 0.9, False, "timm squashes them to 248 x 248 first"),
+        ("border", 1.0, False, "timm adds borders to them"),
+    ],
+)
+def test_timms_ways_to_crop(crop_mode: str, crop_pct: float, squash: bool, note: str | None) -> None:
+    config = {"input_size": (3, 224, 224), "crop_pct": crop_pct, "interpolation": "bicubic", "crop_mode": crop_mode}
+    config |= {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    preprocessing, notes = Preprocessing.of_timm(config), unlike_timm(config)
+    assert (preprocessing.squash, preprocessing.crop) == (squash, 224)
+    assert note in notes[0] if note else notes == ()
 
 
 @pytest.mark.parametrize(
