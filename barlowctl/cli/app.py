@@ -18,7 +18,7 @@ from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
-from barlowctl.cli.usage import usage_error
+from barlowctl.cli.usage import refused_path, usage_error
 from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
 EPILOG = (
@@ -130,8 +130,11 @@ def run(arguments: list[str]) -> int:
         notes = getattr(error.__cause__, "__notes__", None) or ["no file is left half-written"]
         show_error(Aborted(f"aborted: {'; '.join(notes)}"), json=False)
         return EXIT_ABORTED
-    except Exception as error:  # a fault of ours: say so, keep the trace for whoever asks
+    except Exception as error:  # a fault of ours, most often: say so, keep the trace for whoever asks
         _trace()
+        if isinstance(error, OSError) and (refusal := refused_path(error, arguments, typer.main.get_command(app))):
+            show_error(refusal, json=as_json)
+            return EXIT_BAD_INPUT
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, typer.main.get_command(app))
         show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL

@@ -6,6 +6,8 @@ Where a name is near, the next command is the one that was typed with that name 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,6 +45,31 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
     if parameter is not None:
         return UserError(f"{parameter.metavar or parameter.name.upper()} is missing", next=help_page)
     return UserError(error.format_message(), next=help_page)
+
+
+REFUSALS = {
+    errno.ENAMETOOLONG: "names of at most 255 bytes",
+    errno.EACCES: "a path that you may read or write",
+    errno.EPERM: "a path that you may read or write",
+    errno.EROFS: "a folder on a disk that can be written to",
+}
+"""Errors of the system that a path brings about, and not a fault of ours: what it takes instead."""
+LONGEST = 60  # characters of a path in such an error
+
+
+def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserError | None:
+    """The error of a path that the system does not take, where nobody said so nearer to it; None: it is another one."""
+    if error.errno not in REFUSALS or error.filename is None:
+        return None
+    name = os.fsdecode(error.filename)
+    name = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    path, _ = typed(arguments, root)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return UserError(
+        f"the system does not take '{name}': {os.strerror(error.errno).lower()}{notes}",
+        allowed=REFUSALS[error.errno],
+        next=shell.line("barlowctl", *path, "--help"),
+    )
 
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
 from tests.cli.tree import ROOT, contexts, options
 
+Captured = pytest.CaptureFixture[str]
 SEVERAL = {"--init"}  # a training starts from one; `transfer` puts several beside each other
 NARROWER = {"--precision", "--protocol"}  # a command may let choose from a part of what another one has
 
@@ -150,3 +152,38 @@ def test_no_two_texts_of_one_option_differ_by_accident() -> None:
     """Options of which each command says the same: the text is the shared one."""
     for name in ("--json", "--quiet", "--device", "--loader", "--slurm-option"):
         assert len({inspect.cleandoc(one.help) for _, one in by_name()[name]}) == 1, name
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["pretrain", "--recipe", LONG, "--dry-run"], "pretrain"),
+        (["pretrain", "--recipe", "quickstart", "--init", LONG, "--dry-run"], "pretrain"),
+        (["probe", LONG], "probe"),
+        (["runs", "show", LONG], "runs show"),
+        (["data", "info", LONG], "data info"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_bad_input(arguments: list[str], command: str, capsys: Captured) -> None:
+    assert barlowctl(arguments) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-3].startswith("error: the system does not take '")
+    assert error[-3].endswith("…': file name too long")
+    assert error[-2:] == ["allowed: names of at most 255 bytes", f"next: barlowctl {command} --help"]
+
+
+def test_a_path_that_is_not_permitted_is_bad_input(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from barlowctl.recipe import catalog
+
+    def forbidden() -> dict[str, Path]:
+        error = PermissionError(errno.EACCES, "Permission denied", "/home/somebody/recipes")
+        error.add_note("nothing was written")
+        raise error
+
+    monkeypatch.setattr(catalog, "shipped", forbidden)
+    assert barlowctl(["recipes", "list"]) == 2
+    error = capsys.readouterr().err
+    assert "the system does not take '/home/somebody/recipes': permission denied; nothing was written" in error
