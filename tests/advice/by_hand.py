@@ -155,7 +155,9 @@ REASONS = {
 
 NETWORK = "installs or downloads something, and tests have no network"
 ACCOUNT = "asks for the key of somebody's account"
+HELP = "the help of a command, which is there: tests/cli/test_help.py"
 NOT_TYPED = {
+    "barlowctl --help": HELP,
     f"pip install {VALUE}": NETWORK,
     f"barlowctl data get {VALUE}": NETWORK,
     f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
@@ -176,7 +178,6 @@ OTHER_TIMM = "wants a timm that reads config.json otherwise: tests/cli/test_expo
 GIANT = "wants weights of 2 GiB: tests/exports/test_onnx.py has them without memory"
 HALF = "wants ONNX Runtime and weights beyond float16: tests/exports/test_onnx.py"
 OPERATIONS = "wants a network that ONNX has no operations for"
-HELP = "the help of a command, which is there: tests/cli/test_help.py"
 EITHER_WORD = f"{VALUE} {VALUE}"
 HUB = "wants the Hub: tests/exports/test_hub.py and tests/cli/test_export_push.py have a stand-in"
 DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detection.py"
@@ -209,10 +210,6 @@ NOT_FOLLOWED = {
     ("cli/pretrain_ranks.py is_rank#2", "without --gpus --processes"): LAUNCHER,
     ("cli/pretrain_ranks.py run_ranks", f"--gpus {VALUE}"): CUDA,
     ("cli/probe.py _tasks", EITHER_WORD): BEFORE,
-    ("cli/usage.py usage_error", "barlowctl --help"): HELP,
-    ("cli/usage.py usage_error#2", "barlowctl --help"): HELP,
-    ("cli/usage.py usage_error#3", "barlowctl --help"): HELP,
-    ("cli/usage.py usage_error#4", "barlowctl --help"): HELP,
     ("data/beton/pack.py check_options", EITHER_WORD): BEFORE,
     ("data/beton/pack.py check_options#2", EITHER_WORD): BEFORE,
     ("data/beton/reader.py image", f"barlowctl data pack SOURCE {VALUE} --overwrite"): PYTHON,
