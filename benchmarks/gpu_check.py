@@ -1,4 +1,4 @@
-"""What only a CUDA device can show, in one go: tests, training steps beside the others', loading, memory, a whole run.
+"""What only a CUDA device can show, in one go: tests, training steps beside the others', loading, memory.
 
     python benchmarks/gpu_check.py                        all sections, under 25 minutes on one GPU and 16 cores
     python benchmarks/gpu_check.py --only tests,ladder    some of them

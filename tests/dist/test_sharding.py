@@ -18,6 +18,7 @@ pytestmark = pytest.mark.dist
 
 WHOLE = Run(optimizer="adamw", lr=0.01, lr_biases=0.01, layer_decay=0.8, clip=0.5, rows=22)
 DIVIDED = replace(WHOLE, shard=True)
+BF16 = 2.0**-8  # its rounding, by which steps may differ once a weight's last bit does
 
 
 def saved(folder: Path) -> dict[str, torch.Tensor]:
@@ -58,6 +59,17 @@ def test_ten_steps_are_those_of_a_whole_backbone(tmp_path: Path, change: dict[st
         assert len(values) == 20
         assert values == pytest.approx(whole[0], rel=1e-9)
     assert_equal(tmp_path / "divided", tmp_path / "whole", 1e-9)
+
+
+def test_steps_in_bf16_are_those_of_a_whole_backbone(tmp_path: Path) -> None:
+    """The same products of the same rounded numbers; only sums over ranks are of another order, in float32."""
+    runs = (replace(run, dtype="float32", precision="bf16") for run in (WHOLE, DIVIDED))
+    whole, parts = (gang.together(divided.train, 2, run, str(tmp_path / str(run.shard))) for run in runs)
+    rounded = gang.together(divided.train, 2, replace(WHOLE, dtype="float32"), str(tmp_path / "fp32"))
+    assert rounded[0][0] != pytest.approx(whole[0][0], rel=1e-5), "it was in bf16"
+    for values in parts:
+        assert values[:2] == pytest.approx(whole[0][:2], rel=1e-5)
+        assert values == pytest.approx(whole[0], rel=BF16)
 
 
 def test_ten_steps_of_every_method_without_a_moving_average_are_those_of_one_process(tmp_path: Path) -> None:

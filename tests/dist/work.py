@@ -154,6 +154,7 @@ class Run:
     """Ten steps of an optimizer; the learning rates are the peaks."""
 
     dtype: str = "float64"
+    precision: str = "fp32"
     lr: float = 0.5
     lr_biases: float = 0.02
     weight_decay: float = 1e-2
@@ -184,7 +185,7 @@ def settings(run: Run) -> engine.Settings:
         steps_per_epoch=run.batches,
         warmup_epochs=0.2,
         final_lr_scale=0.001,
-        precision="fp32",
+        precision=run.precision,  # type: ignore[arg-type]
         log_every_steps=1,
         checkpoint_every_epochs=1,
         keep_checkpoints=2,
