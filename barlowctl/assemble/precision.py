@@ -110,7 +110,7 @@ def faster(requested: str, seconds: Callable[[str], float], of: str) -> Precisio
             taken[precision].append(seconds(precision))
         return len(taken["fp32"])
 
-    take_round()  # also compiles, and takes memory
+    take_round()  # also chooses kernels, and takes memory
     costly = sum(map(sum, taken.values())) > COSTLY
     rounds, most = (1, 2) if costly else (take_round(), 1 + ROUNDS)
     while rounds < most and not _clear(taken):

@@ -18,7 +18,7 @@ from barlowctl.model.backbone import (
 from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
-from barlowctl.model.fused_norm import choose_norms
+from barlowctl.model.fused_norm import choose_norms, prepare_norms
 from barlowctl.model.generators import own_generator
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
@@ -63,6 +63,7 @@ __all__ = [
     "own_generator",
     "patch_side",
     "pooled_otherwise",
+    "prepare_norms",
     "recompute_activations",
     "split_batch_norm",
     "synchronize_batch_norm",

@@ -150,6 +150,16 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
             activation.__class__ = ReLUOfFused
 
 
+def prepare_norms(network: nn.Module) -> None:
+    """Compile the kernels of the network's batch norms where it has some: the first call ever takes seconds.
+
+    Whoever times a step does this before, in one thread, which is where kernels are used.
+    """
+    if any(isinstance(part, _Fused) for part in network.modules()):
+        x = torch.zeros(2, 1, 1, 1, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
+        FusedBatchNorm2d(1)(x).sum().backward()
+
+
 def _is_plain(norm: _BatchNorm) -> bool:
     """Whether it has what the kernels expect."""
     return norm.affine and norm.track_running_stats and norm.momentum is not None
