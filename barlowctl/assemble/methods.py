@@ -279,7 +279,7 @@ def check_ranks(recipe: Recipe, ranks: int) -> None:
     """Refuse ranks that cannot share a batch as the recipe takes it.
 
     Raises:
-        UserError: groups of ranks for batch norm that do not come out even.
+        UserError: groups of ranks for batch norm that do not come out even, or see `check_sharding`.
     """
     check_sharding(recipe)
     size = recipe.train.sync_batch_norm_ranks

@@ -21,6 +21,16 @@ from barlowctl.errors import UserError, did_you_mean
 NEAR = 0.7
 """Of difflib's ratio, from which on an option is taken for another: below it lie words that share a few letters."""
 
+REFUSALS = {
+    errno.ENAMETOOLONG: "names of at most 255 bytes",
+    errno.EACCES: "a path that you may read or write",
+    errno.EPERM: "a path that you may read or write",
+    errno.EROFS: "a folder on a disk that can be written to",
+}
+"""Errors of the system that a path brings about, and not a fault of ours: what it takes instead."""
+LONGEST = 60
+"""Characters of a path in such an error."""
+
 
 def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any) -> UserError:
     """The error of a wrong command, option, value or argument.
@@ -45,16 +55,6 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
     if parameter is not None:
         return UserError(f"{parameter.metavar or parameter.name.upper()} is missing", next=help_page)
     return UserError(error.format_message(), next=help_page)
-
-
-REFUSALS = {
-    errno.ENAMETOOLONG: "names of at most 255 bytes",
-    errno.EACCES: "a path that you may read or write",
-    errno.EPERM: "a path that you may read or write",
-    errno.EROFS: "a folder on a disk that can be written to",
-}
-"""Errors of the system that a path brings about, and not a fault of ours: what it takes instead."""
-LONGEST = 60  # characters of a path in such an error
 
 
 def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserError | None:

@@ -117,9 +117,13 @@ def _of_processor(path: Path) -> Preprocessing | None:
 
 
 def _squashes(values: Mapping[str, Any]) -> bool:
-    """Whether whole pictures are resized to a square: transformers does where `size` has both sides and none is cut."""
+    """Whether whole pictures are resized to a square: a `size` of both sides, of which nothing is cut.
+
+    One number is both sides too, as `ViTImageProcessor` reads it; beside `crop_pct` it is the shorter one.
+    """
     size = values.get("size")
-    return isinstance(size, Mapping) and "shortest_edge" not in size and not values.get("do_center_crop", False)
+    square = not size.get("shortest_edge") if isinstance(size, Mapping) else "crop_pct" not in values
+    return square and not values.get("do_center_crop", False)
 
 
 def _side(size: Any) -> int:

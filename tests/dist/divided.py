@@ -15,7 +15,6 @@ from barlowctl.distributed import Ranks
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.train import engine
 from barlowctl.train.events import StepDone
-from barlowctl.train.optim import build_optimizer
 from tests.dist import methods, work
 from tests.dist.work import DTYPES, Images, Run
 
@@ -104,15 +103,7 @@ def _train(
         if isinstance(event, StepDone):
             values.extend((event.values["loss"], event.values["grad_norm"]))
 
-    layers = list(method.backbone.parameters())
-    optimizer = build_optimizer(
-        method,
-        run.optimizer,
-        lr=run.lr,
-        lr_biases=run.lr_biases,
-        weight_decay=run.weight_decay,
-        lr_scales={p: run.layer_decay ** (len(layers) - layer) for layer, p in enumerate(layers)},
-    )
+    optimizer = work.optimizer_of(run, method)
     engine.train(
         method,
         Images(ranks, run.batches, run.rows, run.small),

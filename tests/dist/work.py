@@ -179,6 +179,19 @@ class Run:
     clip: float = 0.0
 
 
+def optimizer_of(run: Run, method: Method) -> torch.optim.Optimizer:
+    layers = list(method.backbone.parameters())
+    return build_optimizer(
+        method,
+        run.optimizer,
+        lr=run.lr,
+        lr_biases=run.lr_biases,
+        weight_decay=run.weight_decay,
+        eta=0.02,
+        lr_scales={p: run.layer_decay ** (len(layers) - layer) for layer, p in enumerate(layers)},
+    )
+
+
 def settings(run: Run) -> engine.Settings:
     return engine.Settings(
         epochs=run.epochs,
@@ -237,16 +250,7 @@ def train_method(
     method = method.to(run.device)
     if ranks.rank:
         torch.manual_seed(100 + ranks.rank)
-    layers = list(method.backbone.parameters())
-    optimizer = build_optimizer(
-        method,
-        run.optimizer,
-        lr=run.lr,
-        lr_biases=run.lr_biases,
-        weight_decay=run.weight_decay,
-        eta=0.02,
-        lr_scales={p: run.layer_decay ** (len(layers) - layer) for layer, p in enumerate(layers)},
-    )
+    optimizer = optimizer_of(run, method)
     losses: list[float] = []
     path: list[Tensor] = []
 

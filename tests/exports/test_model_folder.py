@@ -179,6 +179,26 @@ def test_transformers_processor_says_mean_and_std(tmp_path: Path) -> None:
     assert (preprocessing.resize, preprocessing.crop, preprocessing.squash) == (256, 224, False)
 
 
+@pytest.mark.parametrize(
+    ("values", "squash"),
+    [
+        ({"size": {"height": 224, "width": 224, "shortest_edge": None}}, True),
+        ({"size": 224}, True),  # ViTImageProcessor's, of earlier years
+        ({"size": 224, "crop_pct": 0.875}, False),  # ConvNextImageProcessor's
+        ({"size": 224, "crop_size": 224, "do_center_crop": True}, False),  # CLIP's
+        ({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, False),
+    ],
+    ids=str,
+)
+def test_which_transformers_processors_squash(values: dict[str, Any], squash: bool, tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "vit", {"model_type": "vit"}, {"vit.layernorm.weight": torch.ones(4)})
+    processor = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, **values}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    preprocessing = read_model_folder(folder).preprocessing
+    assert preprocessing is not None
+    assert (preprocessing.crop, preprocessing.squash) == (224, squash)
+
+
 def test_a_vit_of_transformers_gives_the_same_features_in_timm(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(

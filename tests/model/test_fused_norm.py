@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import timm
@@ -12,16 +11,10 @@ from torch import Tensor, nn
 
 from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused, choose_norms
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 SHAPES = [(6, 3, 5, 5), (8, 16, 4, 4), (300, 8, 3, 3), (4, 300, 2, 2), (2, 5, 1, 1), (9, 40)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def values(shape: tuple[int, ...]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,19 +14,13 @@ from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.recipe import load
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 SMALL = [
     "model.backbone_args={layers=[1,1,1,1], channels=[8,8,8,16], stem_type='deep', stem_width=8}",
     "model.projector=[16,16]",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def views(count: int = 2) -> list[Tensor]:

@@ -66,7 +66,7 @@ def test_where_the_two_mocos_differ() -> None:
 
 
 @pytest.mark.parametrize("name", ["simclr", "moco", "moco-v2"])
-def test_the_small_recipes_have_quickstarts_images_network_and_views(name: str) -> None:
+def test_the_small_recipes_have_quickstarts_images_network_and_views_and_one_length(name: str) -> None:
     quick, small = load.load("quickstart"), load.load(f"fashion-mnist-{name}")
     assert (small.data, small.views, small.optimizer, small.eval) == (
         quick.data,
@@ -74,5 +74,5 @@ def test_the_small_recipes_have_quickstarts_images_network_and_views(name: str) 
         quick.optimizer,
         quick.eval,
     )
-    assert small.model.backbone_args == quick.model.backbone_args
+    assert (small.model.backbone_args, small.train.epochs) == (quick.model.backbone_args, 5)
     assert small.objective.name == name
