@@ -12,6 +12,9 @@ from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
 from barlowctl.objective.vicreg import VICRegTerms, vicreg_loss
 
+COLLAPSED = 0.9
+"""The variance term from which on embeddings are one point: a standard deviation of 0.1, in the mean of dimensions."""
+
 
 class VICReg(Method):
     """VICReg (arXiv 2105.04906). Each view goes through backbone and projector by itself, as in the authors' code.
@@ -79,6 +82,16 @@ class VICReg(Method):
     def describe(self, batch: int, ranks: int = 1) -> str:
         """The weights of the terms."""
         return f"VICReg, invariance {self.invariance:g}, variance {self.variance:g}, covariance {self.covariance:g}"
+
+    def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
+        """Collapse to a point, around which directions may differ still: of all losses this one knows lengths."""
+        if (variance := values.get("variance", 0.0)) < COLLAPSED:
+            return None
+        return (
+            f"the embeddings have collapsed: their dimensions hardly vary (variance {variance:.2f}, healthy near 0, "
+            "0.99 where all images are one point), whatever the loss says; a larger objective.variance, or a lower "
+            "optimizer.lr, may keep them apart"
+        )
 
     def project(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` -> the projector's embeddings `(N, D)`."""
