@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused
 from barlowctl.model.product_convolution import ProductConvolution
+from barlowctl.model.seen_taps import SeenTaps
 
 NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
 ROW_BY_ROW = {
-    nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, ProductConvolution, nn.ReLU, ReLUOfFused,
+    nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, nn.ReLU, ReLUOfFused,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
     ResNet, BasicBlock, Bottleneck,
 }  # fmt: skip

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from barlowctl.model.seen_taps import SeenTaps, in_bf16, takes
+
 SMALL_MAP = 8
 """Side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
 SMALLEST_MAP = 4
@@ -21,7 +23,7 @@ SMALLEST_MAP = 4
 MANY_CHANNELS = 128
 
 
-class ProductConvolution(nn.Conv2d):
+class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices in training, where that is the faster way.
 
     That is in bf16, of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller still, and
@@ -40,9 +42,7 @@ class ProductConvolution(nn.Conv2d):
         return out
 
     def _is_product(self, x: Tensor) -> bool:
-        in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        as_rows = x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-        return in_bf16 and as_rows and self._is_faster(x)
+        return in_bf16(x) and x.is_contiguous(memory_format=torch.channels_last) and self._is_faster(x)
 
     def _is_faster(self, x: Tensor) -> bool:
         side = max(self._map(x))
@@ -139,12 +139,17 @@ def _spread(rows: Tensor, x: Tensor, stride: tuple[int, int]) -> Tensor:
 
 
 def choose_convolutions(network: nn.Module, device: torch.device) -> None:
-    """Let convolutions be computed as products on a CPU where that is faster; names, parameters and hooks stay."""
+    """Let convolutions be computed as products on a CPU where that is faster; names, parameters and hooks stay.
+
+    Of the others those that may meet a map smaller than their kernel go without taps that see padding alone.
+    """
     if device.type != "cpu":
         return
     for part in network.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
+        elif type(part) is nn.Conv2d and takes(part):
+            part.__class__ = SeenTaps
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

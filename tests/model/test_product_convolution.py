@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
+from barlowctl.model.seen_taps import SeenTaps
 
 CPU = torch.device("cpu")
 
@@ -121,7 +123,6 @@ def test_names_parameters_and_hooks_stay() -> None:
     "layer",
     [
         nn.Conv2d(8, 8, 1, 2, bias=True),
-        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
         nn.Conv2d(8, 8, 3, padding=2, dilation=2, bias=False),
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", bias=False),
         nn.Conv2d(8, 8, 3, padding="same", bias=False),
@@ -131,6 +132,13 @@ def test_names_parameters_and_hooks_stay() -> None:
 def test_others_stay_as_they_are(layer: nn.Conv2d) -> None:
     choose_convolutions(layer, CPU)
     assert type(layer) is nn.Conv2d
+
+
+@pytest.mark.parametrize("changed", [{"groups": 8}, {"bias": True}], ids=str)
+def test_others_of_larger_kernels_are_no_products(changed: dict[str, Any]) -> None:
+    layer = nn.Conv2d(8, 8, 3, padding=1, **{"bias": False, **changed})
+    choose_convolutions(layer, CPU)
+    assert type(layer) is SeenTaps
 
 
 def test_on_a_gpu_all_stay_as_they_are() -> None:
