@@ -32,7 +32,7 @@ from barlowctl.measure.drop_path import with_drop_path
 from barlowctl.measure.protocol import classifier, optimizer, training_view
 from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
-from barlowctl.model import Preprocessing, feature_width, own_generator
+from barlowctl.model import Preprocessing, choose_convolutions, feature_width, own_generator
 from barlowctl.recipe.protocol import Protocol
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
@@ -178,6 +178,7 @@ class _Fit:
         except AttributeError:  # no timm model: what it returns for one image says it
             raise UserError(f"'{self.subject.name}' cannot be trained on: only networks can") from None
         method = classifier(self.protocol, backbone, width=width, num_classes=self.data.num_classes, seed=self.seed)
+        choose_convolutions(method, self.device)
         return method.to(self.device)
 
     def _precision(self, method: Classifier, earlier: precision.Precision | None) -> precision.Precision:
