@@ -54,7 +54,7 @@ def show_result(
         for key, name in MEASURED.items():
             if reason := row.get(key, {}).get("reason"):
                 console.say(f"note: {row['name']}: no {name}: {reason}")
-    if result["feature_spread"] is not None:
+    if result.get("feature_spread") is not None:
         spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
         console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")
     label_free = {"rankme": "RankMe", "lidar": "LiDAR", "feature_lidar": "LiDAR of the features"}

@@ -1,4 +1,4 @@
-"""A classifier that is trained within a command: a line for every epoch."""
+"""What a measurement is at: a line for every epoch of a classifier that is trained, and for what else takes a while."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def report_training(console: Console) -> Callable[[str], Sink]:
-    """Task -> a sink that says a line per epoch."""
+    """Task -> a sink that says a line per epoch, and per part of what is not trained."""
 
     def of(task: str) -> Sink:
-        from barlowctl.train.events import EpochDone, Notice, StepDone
+        from barlowctl.train.events import EpochDone, Measuring, Notice, StepDone
 
         last: dict[str, float] = {}
 
@@ -27,6 +27,8 @@ def report_training(console: Console) -> Callable[[str], Sink]:
                     accuracy = f"  batch accuracy {last['accuracy']:.1%}" if "accuracy" in last else ""
                     loss, rate = event.values["loss"], event.values["images_per_second"]
                     console.say(f"{task}: epoch {event.epoch + 1}  loss {loss:.4f}{accuracy}  {rate:,.0f} images/s")
+                case Measuring():
+                    console.say(f"{task}: {event.part}")
                 case Notice():
                     console.say(f"note: {event.text}")
 

@@ -20,8 +20,11 @@ from barlowctl.measure.accuracy import over_seeds, percent
 from barlowctl.measure.context import ProbeContext
 from barlowctl.measure.subjects import Subject
 from barlowctl.model.every_layer import FEATURES, EveryLayer
+from barlowctl.train.events import Measuring, Sink
 
 K = 20
+MOST_IMAGES, OF_EACH_CLASS = 10_000, 50
+"""Of a split, evenly spread: as many as tell layers apart. Of a training split, as many of each class at least."""
 MOST_BYTES = 2 << 30
 """Of all features of all layers, which are there twice while they are put together; of more images, as many as fit."""
 
@@ -42,31 +45,48 @@ def measure_layers(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     network = EveryLayer(
         subject.backbone, projector, size=subject.preprocessing.crop, in_chans=subject.preprocessing.channels
     ).to(context.device)
-    total = context.data.train.num_samples + context.data.test.num_samples
-    share = min(1.0, MOST_BYTES / (4 * total * sum(layer.width for layer in network.layers)))
-    bank, bank_labels = _features(network, context, subject, context.data.train, "train", share)
-    queries, labels = _features(network, context, subject, context.data.test, "test", share)
+    emit, splits = context.emit("layers"), {"train": context.data.train, "test": context.data.test}
+    counts = _counts(context, sum(layer.width for layer in network.layers))
+    (bank, bank_labels), (queries, labels) = (
+        _features(network, context, subject, source, split, counts[split], emit) for split, source in splits.items()
+    )
     why_not = meaning.of_labels(bank_labels, labels)
-    rows: list[dict[str, Any]] = [
-        {"layer": layer.name, "features": layer.width}
-        | _measured(context, subject.seed, of_bank, bank_labels, of_queries, labels, why_not)
-        for layer, of_bank, of_queries in zip(network.layers, network.split(bank), network.split(queries), strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    for layer, of_bank, of_queries in zip(network.layers, network.split(bank), network.split(queries), strict=True):
+        emit(Measuring(f"kNN and linear of {layer.name}, {len(rows) + 1} of {len(network.layers)}"))
+        numbers = _measured(context, subject.seed, of_bank, bank_labels, of_queries, labels, why_not)
+        rows.append({"layer": layer.name, "features": layer.width, **numbers})
     measured = [row for row in rows if "reason" not in row]
     return {
         "rows": rows,
         "best": max(measured, key=lambda row: row["validation_top1"])["layer"] if measured else None,
         "images": [len(bank), len(queries)],
-        "whole": share == 1.0,
+        "whole": all(counts[split] == source.num_samples for split, source in splits.items()),
     }
 
 
+def _counts(context: ProbeContext, width: int) -> dict[str, int]:
+    """How many images of each split are measured, whose features of all layers are `width` numbers."""
+    most = {"train": max(MOST_IMAGES, OF_EACH_CLASS * context.data.num_classes), "test": MOST_IMAGES}
+    available = {"train": context.data.train.num_samples, "test": context.data.test.num_samples}
+    counts = {split: min(available[split], most[split]) for split in most}
+    share = min(1.0, MOST_BYTES / (4 * width * sum(counts.values())))
+    return {split: max(1, int(count * share)) for split, count in counts.items()}
+
+
 def _features(
-    network: EveryLayer, context: ProbeContext, subject: Subject, source: ImageSet, split: str, share: float
+    network: EveryLayer,
+    context: ProbeContext,
+    subject: Subject,
+    source: ImageSet,
+    split: str,
+    count: int,
+    emit: Sink,
 ) -> tuple[Tensor, Tensor]:
-    """Features of all layers and labels of a split, or of a `share` of its images, evenly spread."""
-    count = max(1, int(source.num_samples * share))
-    subset = None if share == 1.0 else np.linspace(0, source.num_samples - 1, count).round().astype(np.int64)
+    """Features of all layers and labels of `count` images of a split, evenly spread."""
+    emit(Measuring(f"features of {count:,} of {source.num_samples:,} {split} images"))
+    whole = count == source.num_samples
+    subset = None if whole else np.linspace(0, source.num_samples - 1, count).round().astype(np.int64)
     extracted = extract_readable(
         network,
         source,
@@ -123,7 +143,5 @@ def sentences(measured: dict[str, Any]) -> list[str]:
             line += f"; the backbone's features: {rows[FEATURES]['linear']:.2f}"
         result.append(line)
     if not measured["whole"]:
-        result.append(
-            "of {:,} training and {:,} test images, evenly spread: more do not fit".format(*measured["images"])
-        )
+        result.append("of {:,} training and {:,} test images, evenly spread".format(*measured["images"]))
     return result

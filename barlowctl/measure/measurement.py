@@ -166,7 +166,8 @@ def write_result(file: Path, result: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     before = rundir.read_json(file) if file.is_file() else {}
     trained = [protocol.key for protocol in PROTOCOLS.values()]
-    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", "layers", *trained)
+    of_features = ("features", "feature_spread", "effective_rank", "alpha", "rankme", "correlation")
+    earlier_keys = ("knn", "linear", "lidar", "feature_lidar", "layers", *of_features, *trained)
     earlier = {key: before[key] for key in earlier_keys if key in before and key not in result}
     baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
     for baseline in result["floors"]:

@@ -33,7 +33,7 @@ from barlowctl.measure.subjects import Subject, of_run
 from barlowctl.measure.tasks import Tasks
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.protocol import Protocol
-from barlowctl.train.events import Sink
+from barlowctl.train.events import Measuring, Sink
 
 KS = (20, 200)  # neighbours; the first is reported as top1
 LABEL_FREE = ("rankme", "lidar", "feature_lidar", "alpha")  # a run has them, and without a projector the last two
@@ -96,24 +96,35 @@ def probe(
 
 
 def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
-    start = time.process_time()
+    start, tasks = time.process_time(), context.tasks
+    is_network = not isinstance(subject.backbone, Pixels)  # the pixels have nothing to train, and no layers
+    only_layers = is_network and tasks.layers and not (tasks.knn or tasks.linear or tasks.lidar or tasks.trained)
+    result = subject.preprocessing.as_result() if only_layers else _of_features(subject, context)
+    if is_network:
+        result |= {"layers": measure_layers(subject, context)} if tasks.layers else {}
+        for protocol in tasks.protocols().values():
+            result[protocol.key] = without_certain_top5(_trained(subject, context, protocol), context.data.num_classes)
+    result["cpu_seconds"] = time.process_time() - start
+    result["files"] = context.outputs.files
+    result["not_written"] = context.outputs.problems
+    result["unreadable"] = [problem.as_dict() for problem in context.unreadable.values()]
+    return result
+
+
+def _of_features(subject: Subject, context: ProbeContext) -> dict[str, Any]:
+    """What is measured of features: their spectrum, kNN, the fast linear classifier; of a run, LiDAR."""
     preprocessing, as_it_is, data, tasks = subject.preprocessing, None, context.data, context.tasks
+    emit = context.emit(subject.name)
     if isinstance(subject.backbone, Pixels):
         preprocessing, as_it_is = _at_native_size(preprocessing, data), lambda images: images
 
     def features_of(source: ImageSet, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        policy = context.on_unreadable
-        extracted = extract_readable(
-            subject.backbone,
-            source,
-            preprocessing,
-            context.runtime,
-            context.device,
-            subset,
-            as_it_is,
-            on_unreadable=policy,
-        )
         split = "train" if source is data.train else "test"
+        emit(Measuring(f"features of {source.num_samples if subset is None else len(subset):,} {split} images"))
+        extracted = extract_readable(
+            subject.backbone, source, preprocessing, context.runtime, context.device, subset, as_it_is,
+            on_unreadable=context.on_unreadable,
+        )  # fmt: skip
         context.leave_out(replace(problem, split=split) for problem in extracted.unreadable)
         return extracted.features, extracted.labels
 
@@ -123,13 +134,8 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     bank, bank_labels = features_of(data.train, positions)
     queries, labels = features_of(data.test) if all_features else (bank, bank_labels)
     sample = bank[_sample(len(bank), RANK_SAMPLES)] if all_features else bank
-    result: dict[str, Any] = {
-        **preprocessing.as_result(),
-        "features": bank.shape[1],
-        "feature_spread": None,
-        "effective_rank": None,
-        "alpha": None,
-    }
+    result: dict[str, Any] = {**preprocessing.as_result(), "features": bank.shape[1]}
+    result |= dict.fromkeys(("feature_spread", "effective_rank", "alpha"))
     with suppress(diagnostics.NotFinite):  # kNN and linear say why they are not reported
         result["feature_spread"] = diagnostics.feature_spread(bank)
         result["effective_rank"] = diagnostics.effective_rank(sample)
@@ -142,16 +148,9 @@ def _probe(subject: Subject, context: ProbeContext) -> dict[str, Any]:
         if requested and why_not is not None:
             result[name] = {"top1": None, "top5": None, "reason": why_not}
         elif requested:
+            emit(Measuring(MEASURED[name]))
             values = of(context, subject.seed, bank, bank_labels, queries, labels)
             result[name] = without_certain_top5(values, data.num_classes)
-    if not isinstance(subject.backbone, Pixels):  # the pixels have no network to train, and no layers
-        result |= {"layers": measure_layers(subject, context)} if tasks.layers else {}
-        for protocol in tasks.protocols().values():
-            result[protocol.key] = without_certain_top5(_trained(subject, context, protocol), data.num_classes)
-    result["cpu_seconds"] = time.process_time() - start
-    result["files"] = context.outputs.files
-    result["not_written"] = context.outputs.problems
-    result["unreadable"] = [problem.as_dict() for problem in context.unreadable.values()]
     return result
 
 
@@ -161,6 +160,7 @@ def _of_run(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str
     rank = label_free.rankme(method, sample, context.device)
     values: dict[str, Any] = {} if rank is None else {"rankme": rank}
     if context.tasks.lidar:
+        context.emit("LiDAR")(Measuring(f"{label_free.LIDAR_VIEWS} views of {label_free.LIDAR_IMAGES:,} images"))
         values |= label_free.measure_lidar(
             method, context.data.train, run.recipe, context.runtime, context.device, images=label_free.LIDAR_IMAGES,
             views=label_free.LIDAR_VIEWS, on_unreadable=context.on_unreadable,

@@ -66,6 +66,13 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """A measurement comes to its next part, which takes a while."""
+
+    part: str
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """The run is complete; `values` go into result.json."""
 
@@ -73,7 +80,7 @@ class RunFinished:
     values: Mapping[str, float | int | str]
 
 
-Event = RunStarted | StepDone | EpochDone | Evaluated | CheckpointSaved | Notice | RunFinished
+Event = RunStarted | StepDone | EpochDone | Evaluated | CheckpointSaved | Notice | Measuring | RunFinished
 Sink = Callable[[Event], None]
 
 

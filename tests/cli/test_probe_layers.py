@@ -38,11 +38,30 @@ def test_the_sweep_has_the_numbers_of_the_features_among_others(trained: Path, r
     assert result["layers"]["images"] == [1400, 397]
 
     assert barlowctl(["probe", str(trained), "--layers", "--out", "out", "--threads", "1"]) == 0
-    text = capsys.readouterr()
-    assert f"best layer on a tenth of the training images: {best['layer']}" in text.out + text.err
+    output = capsys.readouterr().out
+    assert f"best layer on a tenth of the training images: {best['layer']}" in output
     document = json.loads((Path("out") / "probe-digits.json").read_text())
-    assert document["knn"] == result["knn"]  # of the command before; layers are measured again, and are the same
-    assert document["layers"]["rows"] == result["layers"]["rows"]
+    for key in ("knn", "effective_rank", "rankme", "alpha"):  # of the command before; --layers alone has none of them
+        assert document[key] == result[key]
+    assert document["layers"]["rows"] == result["layers"]["rows"]  # measured again, and the same
+
+    parts = [line.removeprefix("layers: ") for line in output.splitlines() if line.startswith("layers: ")]
+    assert parts[:2] == ["features of 1,400 of 1,400 train images", "features of 397 of 397 test images"]
+    assert parts[2:] == [f"kNN and linear of {name}, {at} of 7" for at, name in enumerate(rows, start=1)]
+    assert output.count("features of ") == 2  # one pass: the backbone alone does not look at them once more
+
+
+def test_of_a_large_split_some_images_are_measured_of_every_class(
+    trained: Path, recipe: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from barlowctl.measure import layers
+
+    monkeypatch.setattr(layers, "MOST_IMAGES", 300)
+    monkeypatch.setattr(layers, "OF_EACH_CLASS", 50)
+    result = probe([str(trained), "--layers", "--out", "out"], capsys)
+    assert result["layers"]["images"] == [500, 300]  # digits have ten classes
+    assert not result["layers"]["whole"]
+    assert result["layers"]["rows"][-1]["linear"] > 10
 
 
 def test_more_than_fits_is_measured_on_some_of_the_images(
