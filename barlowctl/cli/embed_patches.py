@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FLAG = "--patches"
 ENDINGS = (".safetensors", ".png")
+COARSE = 8
+"""Fewer places than this along a side show little of where something is."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ def write_patches(
         f"every {result['stride']} pixels; images resized to {result['image_size']} pixels on the shorter side"
         + ("" if result["whole_images"] else ", their centre cut out: the network takes squares of that size only")
     )
+    if (side := result["image_size"] // result["stride"]) < COARSE:
+        finer = shell.line("--image-size", COARSE * result["stride"])
+        console.say(f"note: maps have {side} places along the shorter side; {finer} or an earlier --layer gives more")
     metadata = patch_maps.metadata_of(opened, features, identity)
     drawn = options.images_drawn if picture is not None else 0
     count = source.num_samples if file is not None else min(drawn, source.num_samples)

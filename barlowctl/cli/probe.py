@@ -156,7 +156,8 @@ def probe(
         console.say(f"note: {note}")
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
     if result["file"]:
-        console.say(f"written to {measurement.file}; by class and confusion: {measurement.folder}")
+        beside = f"; by class and confusion: {measurement.folder}" if measurement.folder.is_dir() else ""
+        console.say(f"written to {measurement.file}{beside}")
     console.conclude(result, measurement.outputs)
 
 

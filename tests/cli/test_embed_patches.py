@@ -231,3 +231,11 @@ def test_no_room_on_the_disk_is_said_before_all_is_computed(
     assert barlowctl(["embed", "resnet10t", str(photos), *words]) == 2
     assert "GB of maps, and the disk has 0.0 GB left" in capsys.readouterr().err
     assert not list(Path().glob("*m.safetensors*"))
+
+
+def test_maps_too_coarse_to_show_where_something_is_are_named(photos: Path, recipe: Path, capsys: Captured) -> None:
+    words = ["embed", "resnet10t", "--data", str(photos), "--threads", "1", "--image-size", "64", "--patches"]
+    assert barlowctl([*words, "coarse.png"]) == 0  # stride 32
+    assert "note: maps have 2 places along the shorter side; --image-size 256 or an earlier" in capsys.readouterr().out
+    assert barlowctl([*words, "fine.png", "--layer", "1"]) == 0  # stride 4
+    assert "note: maps have" not in capsys.readouterr().out

@@ -48,6 +48,7 @@ def test_the_sweep_has_the_numbers_of_the_features_among_others(trained: Path, r
     parts = [line.removeprefix("layers: ") for line in output.splitlines() if line.startswith("layers: ")]
     assert parts[:2] == ["features of 1,400 of 1,400 train images", "features of 397 of 397 test images"]
     assert parts[2:] == [f"kNN and linear of {name}, {at} of 7" for at, name in enumerate(rows, start=1)]
+    assert f"written to {Path('out') / 'probe-digits.json'}; by class" in output  # of the command before
     assert output.count("features of ") == 2  # one pass: the backbone alone does not look at them once more
 
 
@@ -71,6 +72,7 @@ def test_more_than_fits_is_measured_on_some_of_the_images(
 
     monkeypatch.setattr(layers, "MOST_BYTES", 4 * 216 * 900)
     result = probe([str(trained), "--layers", "--out", "out"], capsys)
+    assert not Path("out/probe-digits").exists()
     count = sum(result["layers"]["images"])
     assert count == pytest.approx(900, abs=2)
     assert not result["layers"]["whole"]
