@@ -54,7 +54,10 @@ class Aborted(UserError):
 
 
 class RunDiverged(RunStopped):
-    """A run whose loss is not finite, with its state saved: resumed, it would come to the same."""
+    """A run whose loss, gradient or weights are not finite: resumed, it would come to the same.
+
+    The state before that is saved; where it is not known when that was, the newest checkpoint is what there is.
+    """
 
     exit_code = EXIT_DIVERGED
 

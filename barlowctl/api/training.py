@@ -53,7 +53,7 @@ def pretrain(
 
     Raises:
         UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
-        RunStopped: a signal came; the state is saved. RunDiverged: the loss is not finite.
+        RunStopped: a signal came; the state is saved. RunDiverged: loss, gradient or weights are not finite.
         KeyboardInterrupt: with a note of what became of the state.
         TypeError: an argument that there is not.
     """

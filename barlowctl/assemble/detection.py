@@ -153,7 +153,7 @@ class DetectionJob:
 
         Raises:
             RunStopped: `stop()` became true; the state is saved.
-            UserError: the loss is not finite, or memory ran out.
+            UserError: loss, gradient or weights are not finite, or memory ran out.
         """
         protocol, file = self.settings.protocol, folder / "metrics.jsonl"
         record, newest, evaluated = None, None, None

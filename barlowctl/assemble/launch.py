@@ -55,7 +55,7 @@ def launch(
     Raises:
         UserError: the directory exists already, or is in use, or holds a run of other images; a monitor cannot work;
             an error ended the training (the message says what became of the state).
-        RunStopped: interrupted, or the loss is not finite (RunDiverged); the state is saved.
+        RunStopped: interrupted, with the state saved; or loss, gradient or weights are not finite (RunDiverged).
         RankLost: another rank is gone.
     """
     for monitor in monitors:

@@ -27,7 +27,7 @@ EPILOG = (
     "barlowctl probe\n"
     "barlowctl export --format hub --out my-model\n\n"
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
-    "5 the loss is not finite, 130 aborted by Ctrl-C with nothing to save. "
+    "5 loss, gradient or weights not finite, 130 aborted by Ctrl-C with nothing to save. "
     "BARLOWCTL_DEBUG=1 shows tracebacks."
 )
 

@@ -31,7 +31,7 @@ class Captured:
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # the loader's threads go on
             take(computed)
         assert computed.terms is not None
-        self.terms, self.norm, self.features = computed.terms, computed.norm, computed.features
+        self.terms, self.norms, self.features = computed.terms, computed.norms, computed.features
         self.gradients = [p.grad for p in self.parameters]
 
     def fits(self, views: Sequence[Tensor]) -> bool:

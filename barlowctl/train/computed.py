@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.methods import Targets, Terms
+from barlowctl.train.gradient_norms import Norms
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,30 @@ class Computed:
     targets: Targets
     before: Before
     terms: Terms | None = None  # None: it will be replayed
-    read_loss: Callable[[], float] | None = None
-    norm: Tensor | None = None
+    read: Callable[[], list[float]] | None = None  # the loss, and the gradient's norm where the step depends on it
+    norms: Norms | None = None
     features: Tensor | None = None  # of the first view, where somebody learns from them
     ending: Tensor | None = None  # more than 0: a rank asks to end the run (see `GradientSync`); None: nobody can
-    read_ending: Callable[[], float] | None = None
-    _loss: float | None = None
+    read_ending: Callable[[], list[float]] | None = None
+    _numbers: list[float] | None = None
 
     def loss(self) -> float:
         """The loss, read once."""
-        if self._loss is None:
-            assert self.read_loss is not None
-            self._loss = self.read_loss()
-        return self._loss
+        return self._read()[0]
+
+    def norm(self) -> float:
+        """The gradient's norm, read with the loss; 0 where it may be any: fp16's scaling leaves such a step out."""
+        return self._read()[1] if len(self._read()) > 1 else 0.0
+
+    def _read(self) -> list[float]:
+        if self._numbers is None:
+            assert self.read is not None
+            self._numbers = self.read()
+        return self._numbers
 
     def ends(self) -> bool:
         """Whether a rank asked to end the run rather than take this step: it does not count on any of them."""
-        return self.read_ending is not None and self.read_ending() > 0.0
+        return self.read_ending is not None and self.read_ending()[0] > 0.0
 
 
 def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:

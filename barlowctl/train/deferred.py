@@ -59,18 +59,18 @@ def _begin_momenta(optimizer: torch.optim.SGD) -> None:
                 state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
 
-def read_later(loss: Tensor) -> Callable[[], float]:
-    """Start to copy a scalar to the host; the returned function waits for that copy only."""
-    if loss.device.type != "cuda":
-        own = loss.detach().clone()
-        return lambda: own.item()
-    host = torch.empty((), dtype=loss.dtype, pin_memory=True)
-    host.copy_(loss.detach(), non_blocking=True)
+def read_later(*scalars: Tensor) -> Callable[[], list[float]]:
+    """Start to copy scalars of a device to the host; the returned function waits for that copy only."""
+    own = torch.stack([scalar.detach() for scalar in scalars])
+    if own.device.type != "cuda":
+        return lambda: own.tolist()
+    host = torch.empty(own.shape, dtype=own.dtype, pin_memory=True)
+    host.copy_(own, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(loss.device))
+    copied.record(torch.cuda.current_stream(own.device))
 
-    def read() -> float:
+    def read() -> list[float]:
         copied.synchronize()
-        return host.item()
+        return host.tolist()
 
     return read

@@ -82,7 +82,8 @@ def train(
 
     Raises:
         RunStopped: `stop()` became true, or KeyboardInterrupt came; the state is saved.
-        RunDiverged: the loss is not finite; the state before it is saved.
+        RunDiverged: the loss or the gradient is not finite, and the state before it is saved; or weights, buffers or
+            the optimizer's state are not, and were not saved.
         RankLost: another rank is gone, and the state is that of the last checkpoint; or it failed, and says so.
         Exception: what ended the training, with a note (see `errors.add_note`) of what became of the state.
     """

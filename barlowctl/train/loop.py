@@ -5,7 +5,6 @@ Between two steps the state is one that a checkpoint may hold. Whatever ends a r
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -164,7 +163,7 @@ class Loop:
         """Read a step's loss, and count the step and say it is done.
 
         Raises:
-            RunDiverged: the loss is not finite; the state before the step is restored and saved.
+            RunDiverged: the loss or the gradient is not finite; the state before the step is restored and saved.
         """
         computed, progress = launched.computed, self.progress
         loss = self._check(computed, launched.factor)
@@ -173,11 +172,11 @@ class Loop:
         if launched.logged:
             assert computed.terms is not None
             rates = learning_rates(self.trained.optimizer, launched.factor)
-            values = progress.last = metrics(computed.terms, loss, computed.norm, rates, progress.sums)
+            values = progress.last = metrics(computed.terms, loss, computed.norms, rates, progress.sums)
         self._say(StepDone(progress.step, launched.epoch, launched.logged, values))
 
     def _check(self, computed: Computed, factor: float) -> float:
-        """The loss of a step, once it was read; one that is not finite ends the run where the step began.
+        """The loss of a step, once it was read; what is not finite of it ends the run where the step began.
 
         So does a rank that asked to end instead of taking it.
         """
@@ -185,14 +184,13 @@ class Loop:
             self.step.undo(computed)
             self.phase, self.launched = "between", None
             self._agree()
-        loss = computed.loss()
-        if not math.isfinite(loss):
+        if (what := self.step.not_finite(computed)) is not None:
             self.step.undo(computed)
             self.phase, self.launched = "between", None
             self.save()
-            why = explain_divergence(loss, self.progress.step, factor, learning_rates(self.trained.optimizer, factor))
-            raise RunDiverged(why, next=lower_rate(self.saver.checkpoints))
-        return loss
+            what, rates = f"{what} at step {self.progress.step}", learning_rates(self.trained.optimizer, factor)
+            raise RunDiverged(explain_divergence(what, factor, rates), next=lower_rate(self.saver.checkpoints))
+        return computed.loss()
 
     def _back_to_the_last_step(self) -> None:
         """Take back what a step that was not finished has done."""

@@ -6,21 +6,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from barlowctl.methods import Terms
+from barlowctl.train.gradient_norms import Norms
 from barlowctl.train.progress import EpochMeans
 
 
-def grad_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """Norm of the whole gradient."""
-    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return torch.stack(torch._foreach_norm(grads)).norm()
-
-
 def metrics(
-    terms: Terms, loss: float, norm: Tensor | None, rates: Mapping[str, float], sums: EpochMeans
+    terms: Terms, loss: float, norms: Norms | None, rates: Mapping[str, float], sums: EpochMeans
 ) -> dict[str, float]:
     """The metrics of a logged step, under their names in metrics.jsonl. `rates`: of the groups, by their names."""
     means = sums.values()
@@ -28,17 +20,17 @@ def metrics(
         "loss": loss,
         **{name: value.item() for name, value in terms._asdict().items() if name != "loss"},
         **{f"lr_{name}": rate for name, rate in rates.items()},
-        "grad_norm": math.nan if norm is None else norm.item(),
+        "grad_norm": math.nan if norms is None else norms.whole.item(),
         "images_per_second": means["images_per_second"],
         "data_wait": means["data_wait"],
     }
 
 
-def explain_divergence(loss: float, step: int, factor: float, rates: Mapping[str, float]) -> str:
-    """What happened, with the learning rates; `factor`: their share of the peak."""
+def explain_divergence(what: str, factor: float, rates: Mapping[str, float]) -> str:
+    """What is not finite at which step, with the learning rates; `factor`: their share of the peak."""
     named = ", ".join(f"{name} {rate:.4g}" for name, rate in rates.items())
     return (
-        f"the loss is {loss} at step {step} (learning rates: {named}; {factor:.0%} of the peak), so the run "
+        f"{what} (learning rates: {named}; {factor:.0%} of the peak), so the run "
         "stopped before the optimizer used it; the state is saved"
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Trainable
 from barlowctl.train import checkpoint
+from barlowctl.train.gradient_norms import parameter_names
 from barlowctl.train.groups import group_as_saved
 from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import restore_random_state
@@ -115,6 +116,18 @@ class Trained:
         if self.sharding is None:
             return Whole(self.method.state_dict(), self.optimizer.state_dict())
         return Whole(self.sharding.model_state(), self.sharding.optimizer_state())
+
+    def tensors(self, whole: Whole) -> dict[str, Tensor]:
+        """Networks' and optimizer's tensors, by names for people."""
+        names = parameter_names(self.method, self.sharding)
+        order = [names[p] for group in self.optimizer.param_groups for p in group["params"]]
+        states = {
+            f"the optimizer's {key} of {order[number]}": value
+            for number, state in whole.optimizer["state"].items()
+            for key, value in state.items()
+            if isinstance(value, Tensor)
+        }
+        return {**whole.model, **states}
 
     def state(
         self,

@@ -9,13 +9,18 @@ from pathlib import Path
 from torch import Tensor
 
 from barlowctl.distributed import Ranks, another_rank_failed
-from barlowctl.errors import EXIT_BAD_INPUT, UserError, add_note
+from barlowctl.errors import RunDiverged, UserError, add_note
 from barlowctl.signals import shielded
 from barlowctl.train import checkpoint
 from barlowctl.train.events import CheckpointSaved, Event
+from barlowctl.train.finite import not_finite
+from barlowctl.train.metrics import lower_rate
 from barlowctl.train.progress import Progress, Trained, Whole
 from barlowctl.train.random_state import random_state
 from barlowctl.train.settings import Settings
+
+SMALLEST_SCALE = 1e-6
+"""Of fp16's gradients: they overflow at any, since the scale began at 65,536 and is halved by each that does."""
 
 
 @dataclass
@@ -30,6 +35,10 @@ class Saver:
     ranks: Ranks
     saved_at: int | None  # the newest checkpoint's step
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
+    unset: frozenset[str] = frozenset()  # buffers that the call began with and that are no numbers yet
+
+    def __post_init__(self) -> None:
+        self.unset = frozenset(not_finite(dict(self.trained.method.named_buffers())))
 
     @property
     def is_saved(self) -> bool:
@@ -49,6 +58,7 @@ class Saver:
 
         Raises:
             UserError: it could not be written.
+            RunDiverged: weights, buffers or the optimizer's state are not finite, and were not written.
         """
         gathered = self.ranks.objects((random_state(), self.progress.clock.cpu))
         whole = self.trained.whole()
@@ -65,22 +75,38 @@ class Saver:
             if not self.is_saved:
                 raise
             interrupted = True
-        failed = [rank for rank, (code,) in enumerate(self.ranks.all_gather_ints([error is not None])) if code]
+        codes = self.ranks.all_gather_ints([0 if error is None else error.exit_code])
+        failed = [(rank, code) for rank, (code,) in enumerate(codes) if code]
         if error is not None:
             raise error
         if failed:
-            raise another_rank_failed(self.ranks, failed[0], EXIT_BAD_INPUT)
+            raise another_rank_failed(self.ranks, *failed[0])
         self.saved_at = self.progress.step
         return interrupted
 
     def _write(
         self, gathered: list[tuple[dict[str, Tensor], float]], whole: Whole, say: Callable[[Event], None]
     ) -> None:
+        self._refuse_what_is_not_finite(whole)
         steps_per_epoch = self.settings.steps_per_epoch
         state = self.trained.state(self.progress, steps_per_epoch, self.recipe_digest, gathered, whole)
         path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints, protected=self._best)
         self.saved_at = state.step
         say(CheckpointSaved(state.step, path))
+
+    def _refuse_what_is_not_finite(self, whole: Whole) -> None:
+        """Nobody sees in a loss that a weight which it does not depend on, or a running statistic, is no number."""
+        names = not_finite(self.trained.tensors(whole)) - self.unset
+        scale = self.trained.scaler.get_scale()
+        if names:
+            others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+            what = f"{min(names)}{others} of the state of step {self.progress.step} "
+            what += "are not finite" if others else "is not finite"
+        elif scale < SMALLEST_SCALE:
+            what = f"at step {self.progress.step} fp16's loss scale is {scale:.2g}: gradients overflow at any scale"
+        else:
+            return
+        raise RunDiverged(f"{what}, so the run stopped; {self.outcome('')}", next=lower_rate(self.checkpoints))
 
     def rotate(self) -> None:
         """Remove what was kept as the best state, and is it no more."""

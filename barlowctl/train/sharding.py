@@ -10,7 +10,7 @@ not depend on the others, as SGD and AdamW do. What is saved is whole: a checkpo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,30 +116,16 @@ class Sharding:
         for p, rows in self._rows.items():
             rows.grad = None if p.grad is None else p.grad.to_local()
 
-    def grad_norm(self) -> Tensor:
-        """Norm of the whole gradient. Every rank makes this call."""
-        divided = [rows.grad for rows in self._rows.values() if rows.grad is not None]
+    def rows_of(self, parameter: nn.Parameter) -> nn.Parameter:
+        """What the optimizer has of a parameter: its rows on this rank, or itself where it is not divided."""
+        return self._rows.get(parameter, parameter)
+
+    def norms_of_all(self, parameters: Sequence[Tensor], norms: Tensor) -> Tensor:
+        """Norms of whole gradients, float64, from those of this rank's rows. Every rank makes this call."""
         own = set(self._rows.values())
-        rest = [
-            p.grad
-            for group in self.optimizer.param_groups
-            for p in group["params"]
-            if p not in own and p.grad is not None
-        ]
-        return (self.ranks.add(self._squared(divided)) + self._squared(rest)).sqrt()
-
-    def _squared(self, tensors: list[Tensor]) -> Tensor:
-        """The sum of all numbers' squares, in float64."""
-        if not tensors:
-            return torch.zeros((), dtype=torch.float64, device=self.device)
-        return torch.stack([norm.double() for norm in torch._foreach_norm(tensors)]).square().sum()
-
-    def clip(self, limit: float) -> Tensor:
-        """Scale a gradient of a larger norm down to the limit; returns its norm before."""
-        norm = self.grad_norm()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-        return norm
+        divided = torch.tensor([p in own for p in parameters], device=norms.device)
+        squares = norms.double().square()
+        return torch.where(divided, self.ranks.add(squares.clone()), squares).sqrt()
 
     def model_state(self) -> dict[str, Tensor]:
         """The method's whole state, on the host of rank 0; empty elsewhere. Every rank makes this call."""

@@ -1,12 +1,14 @@
 """One training step, the same for a run, its dry run and a study's estimate.
 
 A step has two halves. `compute` leaves loss, terms and gradient, and can be taken back (`undo`); `update` changes the
-weights. What happens to a loss that is not finite depends on whether reading it would make the host wait:
+weights. What happens to a loss or a gradient that is not finite depends on whether reading it would make the host wait:
 
-- on a CPU, where reading costs nothing, the caller reads the loss between the halves and does not begin the second;
+- on a CPU, where reading costs nothing, the caller reads both between the halves and does not begin the second;
 - on a CUDA device (`deferred`) nothing is read. The check is a number on the device, by which the optimizer changes
   nothing from that step on, and the caller reads a loss one step later: everything is then still what it was before
-  the step whose loss was not finite, except for what `undo` puts back.
+  the step that was not finite, except for what `undo` puts back.
+
+A gradient that overflows fp16 is no failure: the scaling leaves that step out, and the next one has a smaller scale.
 
 Over several ranks that is also how a run ends that one of them asks to end: with the gradients' sum comes how many ask
 (`Computed.ends`), and a step in which any does is taken back on all of them.
@@ -16,13 +18,15 @@ Where shapes stay the same, a deferred step can be captured once and replayed as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_
 
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods import Method, Targets, Trainable
@@ -31,8 +35,8 @@ from barlowctl.train.computed import Before, Computed, each
 from barlowctl.train.deferred import defer, heeds, read_later, step_unless
 from barlowctl.train.feature_tap import FeatureTap
 from barlowctl.train.gradient import Gradient
+from barlowctl.train.gradient_norms import GradientNorms
 from barlowctl.train.gradient_sync import GradientScale
-from barlowctl.train.metrics import grad_norm
 from barlowctl.train.online_probe import OnlineProbe
 from barlowctl.train.random_state import random_state, restore_random_state
 from barlowctl.train.sharding import Sharding
@@ -95,7 +99,8 @@ class TrainingStep:
         )
         self.deferred = device.type == "cuda" and heeds(optimizer) if deferred is None else deferred
         self.clip_grad_norm, self.notify, self.sharding = clip_grad_norm, notify, sharding
-        self._failed = torch.zeros((), device=device)  # 1 from a loss that was not finite, or a rank that ends, on
+        self._norms = GradientNorms(method, optimizer, sharding)
+        self._failed = torch.zeros((), device=device)  # 1 from a step that was not finite, or a rank that ends, on
         self._progress = torch.zeros((), device=device)
         self._taken_back = method.taken_back()
         self._copies: list[list[Tensor]] = []  # of those, of this step and of the one before
@@ -134,17 +139,19 @@ class TrainingStep:
         assert self.optimizer is not None
         if computed.terms is None:
             assert self._captured is not None
-            computed.terms = self._captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
-            computed.features = self._captured.features
-            if with_norm:
-                norm = self._captured.norm
-                computed.norm = grad_norm(self.optimizer) if norm is None else norm.clone()
+            captured = self._captured
+            computed.terms = captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
+            computed.features = captured.features
+            if captured.norms is not None:
+                computed.norms = captured.norms.clone()
+            elif with_norm:
+                computed.norms = self._norms()
         else:
             self._update(computed, with_norm)
         if self.probe is not None and computed.features is not None:
             self.probe.learn(computed.features, computed.targets.labels, unless=self._failed if self.deferred else None)
         if self.deferred:
-            computed.read_loss = read_later(computed.terms.loss)
+            computed.read = read_later(*self._decisive(computed))
             computed.read_ending = None if computed.ending is None else read_later(computed.ending)
         self._steps += 1
         self._alike += 1
@@ -196,21 +203,24 @@ class TrainingStep:
             self._alike = -1  # nor does this one
         # Without the graph, whose nodes would keep a later step on the stream of this one.
         computed.terms = each(terms, Tensor.detach)
-        computed.read_loss = computed.terms.loss.item
+        if self.optimizer is not None and not self.scaler.is_enabled():
+            computed.norms = self._norms()
+        computed.read = partial(_read_now, self._decisive(computed))
         computed.ending = self.gradient.sync.ending
-        computed.read_ending = None if computed.ending is None else computed.ending.item
+        computed.read_ending = None if computed.ending is None else partial(_read_now, [computed.ending])
 
     def _update(self, computed: Computed, with_norm: bool) -> None:
         assert self.optimizer is not None
         assert computed.terms is not None
         self.scaler.unscale_(self.optimizer)
+        if computed.norms is None and (self.clip_grad_norm or with_norm):
+            computed.norms = self._norms()
         if self.clip_grad_norm:  # nothing is read
-            parameters, limit = self.method.parameters(), self.clip_grad_norm
-            computed.norm = self.sharding.clip(limit) if self.sharding else clip_grad_norm_(parameters, limit)
-        elif with_norm:
-            computed.norm = self.sharding.grad_norm() if self.sharding else grad_norm(self.optimizer)
+            assert computed.norms is not None
+            clip_grads_with_norm_(computed.norms.parameters, self.clip_grad_norm, computed.norms.whole)
         if self.deferred:
-            self._failed.copy_(torch.maximum(self._failed, (~torch.isfinite(computed.terms.loss)).to(torch.float32)))
+            not_finite = ~torch.isfinite(torch.stack(self._decisive(computed)).sum())
+            self._failed.copy_(torch.maximum(self._failed, not_finite.to(torch.float32)))
             if computed.ending is not None:
                 self._failed.copy_(torch.maximum(self._failed, (computed.ending > 0).to(torch.float32)))
             step_unless(self.optimizer, self._overflow())
@@ -218,6 +228,22 @@ class TrainingStep:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.method.after_step(computed.targets.progress)
+
+    def _decisive(self, computed: Computed) -> list[Tensor]:
+        """What must be finite for a step to count: its loss, and its gradient unless fp16's scaling sees to it."""
+        assert computed.terms is not None
+        checked = computed.norms is not None and not self.scaler.is_enabled()
+        return [computed.terms.loss, *([computed.norms.whole] if checked and computed.norms is not None else [])]
+
+    def not_finite(self, computed: Computed) -> str | None:
+        """In words, what keeps a step from counting, once it was read; None: nothing does."""
+        loss = computed.loss()
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if not math.isfinite(computed.norm()):
+            assert computed.norms is not None
+            return f"{self._norms.not_finite(computed.norms)}, while the loss is {loss:.4g},"
+        return None
 
     def _take(self, computed: Computed) -> None:
         """Both halves, as they are captured."""
@@ -247,6 +273,10 @@ class TrainingStep:
                 self.notify(f"steps are not captured as a CUDA graph: {why_not_captured(error)}")
                 return False
         return self._captured.fits(views)
+
+
+def _read_now(scalars: Sequence[Tensor]) -> list[float]:
+    return [scalar.item() for scalar in scalars]
 
 
 def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -15,6 +15,7 @@ from barlowctl.distributed import Ranks
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.train import engine
 from barlowctl.train.events import StepDone
+from barlowctl.train.gradient_norms import GradientNorms, Norms, parameter_names
 from tests.dist import methods, work
 from tests.dist.work import DTYPES, Images, Run
 
@@ -119,3 +120,28 @@ def _train(
         ranks=ranks,
     )
     return values
+
+
+def train_poisoned(ranks: Ranks, run: Run, folder: str, name: str, step: int) -> None:
+    """In that step, counted from 0, the last rank's gradient of a parameter is NaN: of its rows, or before the sum."""
+    method = work.transformer(ranks, dtype=run.dtype)
+    steps = 0
+
+    def is_due() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == step + 1 and ranks.rank == ranks.size - 1
+
+    if not run.shard:
+        method.get_parameter(name).register_hook(lambda gradient: gradient * torch.nan if is_due() else gradient)
+    measure = GradientNorms.__call__
+
+    def poison(self: GradientNorms) -> Norms:
+        if run.shard and is_due():
+            rows = next(rows for rows, of in parameter_names(method, self.sharding).items() if of == name)
+            assert rows.grad is not None
+            rows.grad[-1] = torch.nan
+        return measure(self)
+
+    GradientNorms.__call__ = poison  # type: ignore[method-assign]
+    _train(ranks, method, run, folder)

@@ -98,6 +98,21 @@ def test_stopped_it_goes_on_bit_identically_and_on_any_number_of_ranks(tmp_path:
     work.alone(divided.train, WHOLE, str(tmp_path / "elsewhere"), None, True)  # drop path draws other numbers there
 
 
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "read later"])
+@pytest.mark.parametrize("run", [WHOLE, DIVIDED], ids=["whole", "divided"])
+def test_a_gradient_that_is_not_finite_on_one_rank_ends_all_where_its_step_began(
+    tmp_path: Path, run: Run, deferred: bool
+) -> None:
+    name, run = "backbone.blocks.1.mlp.fc1.weight", replace(run, deferred=deferred)
+    gang.answers(gang.start(divided.train, 2, run, str(tmp_path / "stopped"), 7 - deferred))
+    for kind, text in gang.answers(gang.start(divided.train_poisoned, 2, run, str(tmp_path / "ended"), name, 7)):
+        assert kind == "RunDiverged"
+        assert text.startswith(f"the norm of the gradient of {name} is nan, while the loss is ")
+        assert ", at step 7 (" in text
+    assert checkpoint.load_latest(tmp_path / "ended").state.step == 7
+    assert_equal(tmp_path / "ended", tmp_path / "stopped")
+
+
 @pytest.mark.parametrize("when", ["forward", "backward"])
 def test_a_rank_that_is_killed_while_others_gather_is_named(tmp_path: Path, when: str) -> None:
     """torch's own exchanges, within a pass, end as ours do."""
