@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model.seen_taps import SeenTaps, in_bf16, takes
+from barlowctl.model.seen_taps import SeenTaps, in_bf16, leave_out_unseen_taps
 
 SMALL_MAP = 8
 """Side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
@@ -148,8 +148,7 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
     for part in network.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
-        elif type(part) is nn.Conv2d and takes(part):
-            part.__class__ = SeenTaps
+    leave_out_unseen_taps(network.modules())
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
