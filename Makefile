@@ -62,7 +62,7 @@ study-colour: data colour-tiles ## Figure 3 with three methods, on Fashion-MNIST
 	$(BARLOWCTL) ablate $(FIGURE_3) --recipe docs/study/colour.toml --out studies/colour --parallel $(PARALLEL)
 	$(BIN)/python docs/study/generate.py studies/colour docs/study/colour
 
-study-adaptation: data ## weights of half of the classes adapted to the other half; half an hour of a core, goes on when stopped
+study-adaptation: data colour-tiles ## weights of half of the classes adapted to the other half and to colour tiles; half an hour of a core, goes on when stopped
 	$(BIN)/python docs/study/adaptation.py studies/adaptation --results docs/study/adaptation
 
 study-recipes: data ## each small recipe as it ships against its random backbone; 4 to 5 CPU-hours, goes on when stopped

@@ -104,7 +104,7 @@ def test_recipe_adapt_takes_the_network_of_the_weights(
     assert facts["model"].startswith("resnet10t, ")
     assert "reshaped: conv1.0.weight" in facts["start"]  # grey weights, colour images
     assert facts["frozen"] == "all of the backbone for the first 5 epochs, while the heads learn"
-    assert "times 0.8 from layer to layer" in facts["layers"]
+    assert "layers" not in facts  # one rate for all of them
     assert "warning" not in facts
     assert planned["start"]["heads"]["projector"] != "taken"  # it is of another width
 
