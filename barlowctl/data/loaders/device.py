@@ -7,7 +7,6 @@ draws.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,10 @@ from torch import Tensor
 
 from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.batch import ViewBatch
+from barlowctl.data.loaders.chain import Chain
 from barlowctl.data.loaders.fast import FastLoader
-from barlowctl.data.views import batched
-from barlowctl.data.views.parameters import Parameters, draw_parameters
+from barlowctl.data.views.parameters import draw_parameters
 from barlowctl.data.views.spec import Spec, ViewSpec
-
-AT_ONCE = 128  # images that go through the chain together
-TRIALS = 5  # of the chain, compiled and not, when one of the two is chosen
 
 
 @dataclass
@@ -45,16 +41,27 @@ class DeviceLoader(ViewLoader):
     Args:
         loader: makes the geometric part (`batched.geometric` of each spec), into pinned buffers for a CUDA device.
         specs: the views in full. Rounding the crops to whole levels first is the only difference to the CPU's chain.
-        compiles: whether the first batch also goes through a compiled chain, which stays if it was faster there;
-            `notify` is told what was found.
+        fuses: whether the first batch also goes through Triton's kernels, on a CUDA device that has a view for them;
+            compiles: through a compiled chain. See `Chain`.
     """
 
     def __init__(
-        self, loader: FastLoader, specs: Sequence[Spec], device: torch.device, *, compiles: bool = False
+        self,
+        loader: FastLoader,
+        specs: Sequence[Spec],
+        device: torch.device,
+        *,
+        compiles: bool = False,
+        fuses: bool = True,
     ) -> None:
         super().__init__(loader.plan)
-        self._operations = batched.Operations()
-        self._undecided = compiles
+        fuses = fuses and device.type == "cuda" and any(isinstance(s, ViewSpec) and s.photometric == 0.0 for s in specs)
+        self._chain = Chain(
+            fuses=fuses,
+            compiles=compiles,
+            wait=self._wait,
+            notify=lambda text: self.notify(text),
+        )
         self.name, self.problems = loader.name, loader.problems
         self.loader, self.specs, self.device = loader, tuple(specs), device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -109,69 +116,8 @@ class DeviceLoader(ViewLoader):
             else None
             for number, spec in enumerate(self.specs)
         ]
-        if self._undecided and len(batch.keys):
-            self._undecided = False
-            self._operations, note = self._faster(views, parameters)
-            self.notify(note)
-        try:
-            return _apply(views, parameters, self._operations)
-        except Exception as error:
-            if self._operations == batched.Operations():
-                raise
-            self._operations = batched.Operations()  # a shape that the compiler met for the first time, say
-            self.notify(f"the distortions run uncompiled from here: {_first_line(error)}")
-            return _apply(views, parameters, self._operations)
+        return self._chain(views, parameters)
 
-    def _faster(
-        self, views: Sequence[Tensor], parameters: Sequence[Parameters | None]
-    ) -> tuple[batched.Operations, str]:
-        """The chain as it is or compiled, whichever makes these views sooner, and what was found."""
-        plain, other = batched.Operations(), batched.compiled()
-        before = self._seconds(views, parameters, plain)
-        try:
-            after = self._seconds(views, parameters, other)
-        except Exception as error:  # a compiler's, of any kind: the run does without
-            return plain, f"the distortions run uncompiled: {_first_line(error)}"
-        ratio = f"{before / after:.2f} times as fast as uncompiled (at {len(views[0])} images)"
-        if after < before:
-            return other, f"the distortions run compiled, {ratio}"
-        return plain, f"the distortions run uncompiled: compiled they were {ratio}"
-
-    def _seconds(
-        self,
-        views: Sequence[Tensor],
-        parameters: Sequence[Parameters | None],
-        operations: batched.Operations,
-    ) -> float:
-        """The least of some runs, after one of warm-up."""
-        times = []
-        for _ in range(1 + TRIALS):
-            start = time.perf_counter()
-            _apply(views, parameters, operations)
-            if self._stream is not None:
-                self._stream.synchronize()
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
-
-
-def _apply(
-    views: Sequence[Tensor], parameters: Sequence[Parameters | None], operations: batched.Operations
-) -> tuple[Tensor, ...]:
-    """The chain on uint8 views (N, S, S, C), some images at a time: in float32 a large batch would take gigabytes."""
-    made = []
-    for pixels, drawn in zip(views, parameters, strict=True):
-        if drawn is None:
-            made.append(pixels)
-            continue
-        done = torch.empty_like(pixels, memory_format=torch.contiguous_format)
-        for low in range(0, len(pixels), AT_ONCE):
-            part = pixels[low : low + AT_ONCE]
-            planes = part.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-            planes = batched.distort(planes, drawn.part(low, low + len(part)), operations).add_(0.5)
-            done[low : low + len(part)] = planes.to(torch.uint8).permute(0, 2, 3, 1)
-        made.append(done)
-    return tuple(made)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    def _wait(self) -> None:
+        if self._stream is not None:
+            self._stream.synchronize()

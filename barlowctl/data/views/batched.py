@@ -152,7 +152,7 @@ def enhance(images: Tensor, parameters: Parameters) -> Tensor:
     step = torch.exp2(8.0 - bits)
     images = torch.floor(torch.floor(images + 0.5) / step) * step
     if min(images.shape[2:]) > 2:
-        weights = _bring(np.array(SMOOTH, np.float32), images).view(1, 1, 3, 3).expand(images.shape[1], 1, 3, 3)
+        weights = bring(np.array(SMOOTH, np.float32), images).view(1, 1, 3, 3).expand(images.shape[1], 1, 3, 3)
         # Whole levels and weights: exact in TF32, too, which cuDNN may take.
         smooth = torch.nn.functional.conv2d(images, weights, groups=images.shape[1]) / 13.0
         inside = images[:, :, 1:-1, 1:-1]
@@ -170,9 +170,9 @@ def gaussian_blur(images: Tensor, parameters: Parameters, operations: Operations
     """
     sigma = parameters.sigma[parameters.sigma > 0]
     for axis in (2, 3):
-        weights = _half_kernels(sigma, images.shape[axis], parameters.largest_sigma)
+        weights = half_kernels(sigma, images.shape[axis], parameters.largest_sigma)
         if weights.shape[1] > 1:
-            images = operations.convolve(images, _bring(weights, images), axis)
+            images = operations.convolve(images, bring(weights, images), axis)
     return images
 
 
@@ -203,7 +203,7 @@ def compiled() -> Operations:
     return Operations(*(torch.compile(operation, dynamic=True) for operation in (blend, turn_hue, convolve)))
 
 
-def _half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
+def half_kernels(sigma: np.ndarray, length: int, largest: float) -> np.ndarray:
     """float32 (n, radius of sigma `largest` + 1): the weights of the pixels k away, 0 beyond an image's own radius."""
     radius, longest = (np.minimum(np.ceil(3.0 * np.float64(value)), length - 1) for value in (sigma, largest))
     k = np.arange(int(longest) + 1)
@@ -219,15 +219,15 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
     """float32 (n, 1, 1, 1) on the device of `like`."""
-    return _bring(np.ascontiguousarray(values, dtype=np.float32), like).view(-1, 1, 1, 1)
+    return bring(np.ascontiguousarray(values, dtype=np.float32), like).view(-1, 1, 1, 1)
 
 
 def _where(chosen: np.ndarray, like: Tensor) -> Tensor:
     """Positions that are True, int64, on the device of `like`."""
-    return _bring(np.flatnonzero(chosen), like)
+    return bring(np.flatnonzero(chosen), like)
 
 
-def _bring(values: np.ndarray, like: Tensor) -> Tensor:
+def bring(values: np.ndarray, like: Tensor) -> Tensor:
     """The values on the device of `like`; from page-locked memory to a GPU, so that nobody waits for the copy."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(like.device, non_blocking=True) if like.device.type == "cuda" else tensor

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from barlowctl.data.loaders import device as device_module
+from barlowctl.data.loaders import chain as chain_module
 from barlowctl.data.loaders.batch import ViewBatch
+from barlowctl.data.loaders.chain import Chain
 from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.views import batched
@@ -149,6 +150,11 @@ def test_the_faster_chain_is_kept_and_said(source: MemoryBeton, monkeypatch: pyt
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is tried was twice as fast."""
+    monkeypatch.setattr(Chain, "_seconds", lambda chain, distort, *rest: 2.0 if distort is chain._plain else 1.0)
+
+
 def counted(calls: list[int]) -> batched.Operations:
     """Operations that count how many images they are given."""
 
@@ -162,9 +168,10 @@ def counted(calls: list[int]) -> batched.Operations:
 
 def test_the_compiled_chain_makes_all_batches_that_follow(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (counted(calls), "compiled"))
-    views_of(source, monkeypatch, None, compiles=True)
-    assert sum(calls) == 23 * 2 * 4  # every image of both views, at jitter's four steps
+    sooner(monkeypatch)
+    views_of(source, monkeypatch, counted(calls), compiles=True)
+    # Every image of both views, at jitter's four steps; the first six once more, to compare them.
+    assert sum(calls) == (23 + 6) * 2 * 4
 
 
 def test_a_compiled_chain_that_fails_later_is_left(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,17 +184,17 @@ def test_a_compiled_chain_that_fails_later_is_left(source: MemoryBeton, monkeypa
             raise RuntimeError("no kernel for this shape\nmore")
         return batched.blend(images, *rest)
 
-    chosen = batched.Operations(blend=blend)
-    monkeypatch.setattr(DeviceLoader, "_faster", lambda loader, views, parameters: (chosen, "compiled"))
-    actual, notices = views_of(source, monkeypatch, None, compiles=True)
-    assert notices == ["compiled", "the distortions run uncompiled from here: no kernel for this shape"]
-    assert calls.count(6) == 3 * 2 * 4
+    sooner(monkeypatch)
+    actual, notices = views_of(source, monkeypatch, batched.Operations(blend=blend), compiles=True)
+    assert "run compiled" in notices[0]
+    assert notices[1:] == ["the distortions run by torch's operations from here: no kernel for this shape"]
+    assert calls.count(6) == (3 + 1) * 2 * 4
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
 def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = views_of(source, monkeypatch, None)
-    monkeypatch.setattr(device_module, "AT_ONCE", 4)
+    monkeypatch.setattr(chain_module, "AT_ONCE", 4)
     parts, _ = views_of(source, monkeypatch, None)
     for a, b in zip(whole, parts, strict=True):
         assert ((a.int() - b.int()).abs() <= 1).all()  # sums of other lengths round otherwise
@@ -196,7 +203,7 @@ def test_a_batch_in_pieces_is_the_batch(source: MemoryBeton, monkeypatch: pytest
 def test_a_slower_chain_is_dropped(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = views_of(source, monkeypatch, None)
     actual, notices = views_of(source, monkeypatch, batched.Operations(blend=slow), compiles=True)
-    assert "run uncompiled: compiled they were 0." in notices[0]
+    assert "do not run compiled: so they were 0." in notices[0]
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
@@ -206,7 +213,7 @@ def test_a_compiler_that_fails_is_done_without(source: MemoryBeton, monkeypatch:
 
     expected, _ = views_of(source, monkeypatch, None)
     actual, notices = views_of(source, monkeypatch, batched.Operations(blend=fail), compiles=True)
-    assert notices == ["the distortions run uncompiled: no compiler"]
+    assert notices == ["the distortions do not run compiled: no compiler"]
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
@@ -220,3 +227,46 @@ def test_compiled_operations_are_those_that_torch_runs() -> None:
         expected = batched.distort(images.clone(), drawn)
         actual = batched.distort(images.clone(), drawn, compiled)
         assert (actual - expected).abs().max() < 0.01
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, way: object, source: MemoryBeton, **options: bool) -> tuple[list, list]:
+    """An epoch's views with `way` in the kernels' place, and what the loader said."""
+    monkeypatch.setattr(chain_module, "by_kernels", lambda: way)
+    sooner(monkeypatch)
+    _, made = pair(source, VIEWS)
+    notices: list[str] = []
+    with DeviceLoader(made.loader, VIEWS, CPU, **options) as device:
+        device._chain = Chain(fuses=True, wait=lambda: None, notify=notices.append, **{"compiles": False, **options})
+        return [view for batch in device.epoch(0) for view in batch.views], notices
+
+
+def test_kernels_that_give_other_views_are_left(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast they are; the compiler's turn comes after them."""
+    expected, _ = views_of(source, monkeypatch, None)
+    plain = chain_module.by_operations(batched.Operations())
+
+    def darker(pixels: torch.Tensor, parameters: object) -> torch.Tensor:
+        return plain(pixels, parameters).clamp(min=9) - 2  # type: ignore[arg-type]
+
+    actual, notices = tried(monkeypatch, darker, source)
+    assert len(notices) == 1
+    assert notices[0].startswith("the distortions do not run in fused kernels: ")
+    assert notices[0].endswith("% of their values were other ones")
+    assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
+    monkeypatch.setattr(batched, "compiled", batched.Operations)
+    _, notices = tried(monkeypatch, darker, source, compiles=True)
+    assert [notice.split(",")[0] for notice in notices[1:]] == ["the distortions run compiled"]
+
+
+def test_kernels_that_are_sooner_make_the_views(source: MemoryBeton, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is compiled."""
+    seen: list[int] = []
+    plain = chain_module.by_operations(batched.Operations())
+
+    def kernels(pixels: torch.Tensor, parameters: object) -> torch.Tensor:
+        seen.append(len(pixels))
+        return plain(pixels, parameters)  # type: ignore[arg-type]
+
+    _, notices = tried(monkeypatch, kernels, source, compiles=True)
+    assert sum(seen) == 2 * (6 + 23)  # the first batch twice: it is compared
+    assert notices == ["the distortions run in fused kernels, 2.00 times as fast as torch's operations (at 6 images)"]
