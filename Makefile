@@ -33,7 +33,7 @@ STUDY := --loss --asymmetry --drop-aug --batch-size --projector-width --lambd --
 # Every difference is one to the baseline, so that has more seeds.
 BASELINE := --loss --only baseline --recipe docs/study/recipe.toml --out studies/fashion-mnist --seeds 8
 # Whose runs show how measures without labels rank them.
-LABEL_FREE := docs/study/cells.csv docs/study/methods/label-free.csv
+LABEL_FREE := docs/study/label-free.csv docs/study/methods/label-free.csv
 
 study-plan: data ## what `make study` would run, and what it costs on this machine
 	$(BARLOWCTL) ablate $(STUDY) --parallel $(PARALLEL) --dry-run
@@ -43,6 +43,7 @@ study: data ## the paper's ablations on Fashion-MNIST, into docs/study; hours, c
 	$(BARLOWCTL) ablate $(BASELINE) --parallel $(PARALLEL)
 	$(BIN)/python docs/study/early.py studies/fashion-mnist
 	$(BIN)/python docs/study/generate.py studies/fashion-mnist
+	$(BIN)/python docs/study/label_free.py measure studies/fashion-mnist --csv docs/study/label-free.csv
 	$(BIN)/python docs/study/label_free.py correlate $(LABEL_FREE)
 
 # The compared methods at one budget of CPU time; Figure 3 with three of them, on grey clothes and on colour tiles.

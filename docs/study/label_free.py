@@ -1,7 +1,7 @@
 """Do measures without labels rank runs as accuracy does? Measures of a study's weights, and their rank correlations.
 
     python docs/study/label_free.py measure STUDY... --csv docs/study/methods/label-free.csv
-    python docs/study/label_free.py correlate docs/study/cells.csv docs/study/methods/label-free.csv
+    python docs/study/label_free.py correlate docs/study/label-free.csv docs/study/methods/label-free.csv
 
 `measure` makes a row for every finished cell of the studies (folders that `barlowctl ablate` wrote) that still has its
 weights, unless the file has that of the same accuracies: RankMe, LiDAR and alpha beside the accuracies in its
@@ -39,9 +39,11 @@ MEASURES = {
 ACCURACIES = {"linear_top1": "linear", "knn": "kNN"}
 PAGE = Path(__file__).resolve().with_name("label-free.md")
 CHOOSING = PAGE.parent.parent / "choosing.md"
-SHORT = ("lidar", "feature_lidar", "rankme", "effective_rank", "alpha", "feature_spread", "mean_diagonal")
+SHORT = (
+    "lidar", "feature_lidar", "rankme", "effective_rank", "alpha", "feature_spread", "embedding_spread", "mean_diagonal",
+)  # fmt: skip
 TABLE = re.compile(r"^\| measure \| \d+ runs (?:.*\n)*?(?=\n)", re.MULTILINE)
-OF = {"cells.csv": "one method", "methods/label-free.csv": "methods at one budget"}
+OF = {"label-free.csv": "one method", "methods/label-free.csv": "methods at one budget"}
 """What the runs of a file are of, in the table of choosing.md."""
 OPENING = """# Measures without labels against accuracy
 

@@ -46,7 +46,7 @@ def test_seeds_of_a_variant_are_drawn_together(script: ModuleType) -> None:
 
 def test_the_page_is_of_its_files(script: ModuleType) -> None:
     """All but the brackets, which take many draws."""
-    files = [STUDY / "cells.csv", STUDY / "methods" / "label-free.csv"]
+    files = [STUDY / "label-free.csv", STUDY / "methods" / "label-free.csv"]
 
     def without_brackets(text: str) -> str:
         return re.sub(r" \([+-].*?\)", "", text)
@@ -72,11 +72,11 @@ def test_a_study_that_is_finished_is_in_the_tables_at_once(
     (tmp_path / "s" / "cells" / "a-0" / "seed-1").mkdir()
     (tmp_path / "s" / "cells" / "a-0" / "seed-1" / "cell.json").write_text(json.dumps(failed))
     (tmp_path / "s" / "loss.json").write_text(json.dumps({"rows": [{"cells": f"{name}-0"} for name in "abcdef"]}))
-    (tmp_path / "cells.csv").write_text(generator._csv(generator._cells_of(tmp_path / "s")))
+    (tmp_path / "label-free.csv").write_text(generator._csv(generator._cells_of(tmp_path / "s")))
     monkeypatch.setattr(script, "PAGE", tmp_path / "label-free.md")
     monkeypatch.setattr(script, "CHOOSING", tmp_path / "choosing.md")
     (tmp_path / "choosing.md").write_text("before\n\n| measure | 95 runs of others |\n|---|---:|\n| a | 1 |\n\nafter\n")
-    script.write([tmp_path / "cells.csv"], 4)
+    script.write([tmp_path / "label-free.csv"], 4)
     text = (tmp_path / "choosing.md").read_text()
     assert text.startswith("before\n\n| measure | 6 runs of one method, 6 variants |\n|---|---:|\n| `lidar` | -1.00 (")
     assert text.endswith("\n\nafter\n")
