@@ -40,7 +40,7 @@ ACCURACIES = {"linear_top1": "linear", "knn": "kNN"}
 PAGE = Path(__file__).resolve().with_name("label-free.md")
 CHOOSING = PAGE.parent.parent / "choosing.md"
 SHORT = (
-    "lidar", "feature_lidar", "rankme", "effective_rank", "alpha", "feature_spread", "embedding_spread", "mean_diagonal",
+    "lidar", "feature_lidar", "rankme", "effective_rank", "alpha", "feature_spread", "embedding_spread", "mean_diagonal"
 )  # fmt: skip
 TABLE = re.compile(r"^\| measure \| \d+ runs (?:.*\n)*?(?=\n)", re.MULTILINE)
 OF = {"label-free.csv": "one method", "methods/label-free.csv": "methods at one budget"}
