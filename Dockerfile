@@ -16,13 +16,15 @@ RUN python3 -m venv /opt/barlowctl
 ENV PATH=/opt/barlowctl/bin:$PATH
 # Before the code, so that a change of the code does not fetch torch again.
 COPY .ci/constraints.txt /source/.ci/
-RUN pip install -c /source/.ci/constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+# From TORCH_INDEX the two alone: what they require is pinned, and that index need not have the pinned versions.
+RUN pip install -c /source/.ci/constraints.txt ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} torch torchvision
 COPY pyproject.toml README.md LICENSE /source/
 COPY .ci/long_description.py /source/.ci/
 COPY recipes /source/recipes
 COPY barlowctl /source/barlowctl
 RUN pip wheel --no-deps --wheel-dir /wheels /source && \
-    pip install -c /source/.ci/constraints.txt "$(echo /wheels/barlowctl-*.whl)[$EXTRAS]"
+    pip install -c /source/.ci/constraints.txt "$(echo /wheels/barlowctl-*.whl)[$EXTRAS]" && \
+    find /opt/barlowctl -name '*.a' -delete
 
 FROM python AS final
 COPY --from=build /opt/barlowctl /opt/barlowctl

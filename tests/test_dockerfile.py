@@ -1,4 +1,4 @@
-"""The Dockerfile as far as it can be read without Docker: it parses, and what it names exists."""
+"""The Dockerfile as far as it can be read without a builder of images: it parses, and what it names exists."""
 
 from __future__ import annotations
 
@@ -109,4 +109,14 @@ def test_arguments_of_the_build_are_documented(text: str, checkout: Path) -> Non
     assert rows == {name: f"`{value}`" if value else "empty" for name, value in arguments.items()}
     extras = (checkout / "pyproject.toml").read_text(encoding="utf-8")
     assert all(re.search(rf"^{extra} = \[", extras, re.MULTILINE) for extra in arguments["EXTRAS"].split(","))
-    assert "never built" in " ".join(page.split())
+
+
+def test_another_index_brings_torch_and_torchvision_alone(stages: list[Stage]) -> None:
+    """What they require is pinned; an index of torch's need not have those versions, and pip would refuse."""
+    (command,) = [command for stage in stages for command in stage.of("RUN") if "TORCH_INDEX" in command]
+    for index in ("", "https://example.org/cpu"):
+        script = f'pip() {{ printf "%s\\n" "$@"; }}; TORCH_INDEX={index}; {command}'
+        typed = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout.split()
+        assert typed[-2:] == ["torch", "torchvision"]
+        assert ("--no-deps" in typed) == bool(index)
+        assert [typed[at + 1] for at, word in enumerate(typed) if word == "--index-url"] == ([index] if index else [])
