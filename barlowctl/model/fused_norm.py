@@ -30,19 +30,37 @@ class _Fused(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `nn.BatchNorm2d`."""
-        if not self.training or torch.compiler.is_compiling() or not self._is_fused(x):
+        if not self._takes(x):
             if self.training and self.parts > 1:
                 return torch.cat([super(_Fused, self).forward(part) for part in x.chunk(self.parts)])
             return super().forward(x)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(self.parts)
         rectifies = self.rectifies and not self._forward_hooks and not torch.is_inference_mode_enabled()
-        momentum = cast(float, self.momentum)
-        running = (self.running_mean, self.running_var)
-        out: Tensor = _Normalize.apply(x, self.weight, self.bias, running, momentum, self.eps, self.parts, rectifies)
+        out = self._normalized(x, None, rectifies)
         if rectifies:
             cast(Any, out).rectified_at = out._version
         return out
+
+    def added(self, x: Tensor, shortcut: Tensor, activation: nn.Module) -> Tensor:
+        """`activation(self(x) + shortcut)`, in the same passes over memory where the activation is a ReLU."""
+        seen = self._forward_hooks or self._forward_pre_hooks or activation._forward_hooks
+        alike = shortcut.dtype == x.dtype and shortcut.shape == x.shape and shortcut.stride() == x.stride()
+        if seen or activation._forward_pre_hooks or not alike or not self._takes(x):
+            x = self(x)
+            x += shortcut
+            return cast(Tensor, activation(x))
+        return self._normalized(x, shortcut, True)
+
+    def _normalized(self, x: Tensor, shortcut: Tensor | None, rectifies: bool) -> Tensor:
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(self.parts)
+        running, momentum = (self.running_mean, self.running_var), cast(float, self.momentum)
+        out: Tensor = _Normalize.apply(
+            x, shortcut, self.weight, self.bias, running, momentum, self.eps, self.parts, rectifies
+        )
+        return out
+
+    def _takes(self, x: Tensor) -> bool:
+        return self.training and not torch.compiler.is_compiling() and self._is_fused(x)
 
     def _is_fused(self, x: Tensor) -> bool:
         as_rows = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
@@ -82,6 +100,7 @@ class _Normalize(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        shortcut: Tensor | None,
         weight: Tensor,
         bias: Tensor,
         running: tuple[Tensor, Tensor],
@@ -98,6 +117,7 @@ class _Normalize(torch.autograd.Function):
         mean, inverse = statistics.numpy()
         norm_kernels.normalize(
             x.data_ptr(),
+            0 if shortcut is None else shortcut.data_ptr(),
             y.data_ptr(),
             shape,
             weight.detach().numpy(),
@@ -110,7 +130,7 @@ class _Normalize(torch.autograd.Function):
             momentum,
         )
         ctx.save_for_backward(x, weight, statistics, *([y] if rectifies else []))
-        ctx.shape = shape
+        ctx.shape, ctx.is_sum = shape, shortcut is not None
         return y
 
     @staticmethod
@@ -120,6 +140,13 @@ class _Normalize(torch.autograd.Function):
 
         x, weight, statistics, *result = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else grad.contiguous()
+        of_shortcut = None
+        if ctx.is_sum:  # what the shortcut gets is what the rest begins with
+            of_shortcut = torch.empty_like(grad)
+            norm_kernels.keep_where_positive(
+                grad.data_ptr(), result.pop().data_ptr(), of_shortcut.data_ptr(), grad.numel()
+            )
+            grad = of_shortcut
         of_x, of_parameters = torch.empty_like(x), torch.zeros(2, len(weight))
         norm_kernels.differentiate(
             grad.data_ptr(),
@@ -132,7 +159,41 @@ class _Normalize(torch.autograd.Function):
             bool(result),
             *of_parameters.numpy(),
         )
-        return of_x, *of_parameters.unbind(), None, None, None, None, None
+        return of_x, of_shortcut, *of_parameters.unbind(), None, None, None, None, None
+
+
+class FusedBasicBlock(BasicBlock):
+    """timm's, whose last batch norm, addition of the shortcut and ReLU are one (see `_Fused.added`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `BasicBlock`."""
+        if not _is_bare(self, self.bn2, self.act2):
+            return super().forward(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = cast(Any, self).aa(self.act1(self.bn1(self.conv1(x))))
+        return cast(_Fused, self.bn2).added(self.conv2(x), shortcut, self.act2)
+
+
+class FusedBottleneck(Bottleneck):
+    """timm's, whose last batch norm, addition of the shortcut and ReLU are one (see `_Fused.added`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Bottleneck`."""
+        if not _is_bare(self, self.bn3, self.act3):
+            return super().forward(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.act1(self.bn1(self.conv1(x)))
+        x = cast(Any, self).aa(self.act2(self.bn2(self.conv2(x))))
+        return cast(_Fused, self.bn3).added(self.conv3(x), shortcut, self.act3)
+
+
+BLOCKS: dict[type, type] = {BasicBlock: FusedBasicBlock, Bottleneck: FusedBottleneck}
+
+
+def _is_bare(block: Any, norm: nn.Module, activation: nn.Module) -> bool:
+    """Whether a block in training has nothing between its last batch norm and its ReLU but the shortcut."""
+    plain = block.se is None and block.drop_path is None and type(block.drop_block) is nn.Identity
+    return block.training and plain and isinstance(norm, _Fused) and type(activation) in (nn.ReLU, ReLUOfFused)
 
 
 def choose_norms(network: nn.Module, device: torch.device) -> None:
@@ -148,6 +209,8 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
         if isinstance(norm, _Fused) and type(activation) in (nn.ReLU, ReLUOfFused):
             norm.rectifies = True
             activation.__class__ = ReLUOfFused
+    for part in network.modules():
+        part.__class__ = BLOCKS.get(type(part), type(part))
 
 
 def prepare_norms(network: nn.Module) -> None:
@@ -172,7 +235,11 @@ def _followed_by(network: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
             yield from pairwise(part.children())
         elif type(part) is ResNet:
             yield part.get_submodule("bn1"), part.get_submodule("act1")
-        elif type(part) in (BasicBlock, Bottleneck) and type(part.drop_block) is nn.Identity:
+        elif (
+            isinstance(part, BasicBlock | Bottleneck)
+            and type(part) in (*BLOCKS, *BLOCKS.values())
+            and type(part.drop_block) is nn.Identity
+        ):
             yield part.get_submodule("bn1"), part.get_submodule("act1")
-            if type(part) is Bottleneck:
+            if isinstance(part, Bottleneck):
                 yield part.get_submodule("bn2"), part.get_submodule("act2")

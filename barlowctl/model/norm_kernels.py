@@ -104,8 +104,10 @@ def write_values(source, target, loops, length, scale, shift, rectified):
 
 
 @njit(**KERNEL)
-def normalize(source, target, shape, weight, bias, eps, rectified, mean, inverse, running, momentum):
+def normalize(source, other, target, shape, weight, bias, eps, rectified, mean, inverse, running, momentum):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
+
+    With an `other` that is not 0 its values are added, and what is negative then is left out.
 
     Args:
         shape: parts, rows, width. weight, bias: float32 (width,).
@@ -136,7 +138,10 @@ def normalize(source, target, shape, weight, bias, eps, rectified, mean, inverse
             c = j % width
             scale[j] = weight[c] * inverse[part, c]
             shift[j] = bias[c] - mean[part, c] * scale[j]
-        write_values(source + begin, target + begin, loops, length, scale, shift, rectified)
+        if other != 0:
+            write_sum(source + begin, other + begin, target + begin, loops, length, scale, shift)
+        else:
+            write_values(source + begin, target + begin, loops, length, scale, shift, rectified)
 
 
 @njit(**KERNEL)
@@ -214,3 +219,24 @@ def differentiate(gradient, source, result, target, shape, weight, mean, inverse
             slope[j] = -scale[j] * product[c] * inverse[part, c] * inverse[part, c] / rows
             shift[j] = -scale[j] * total[c] / rows - slope[j] * centre[j]
         write_gradient(g, x, y, target + begin, loops, length, scale, slope, shift, rectified)
+
+
+@njit(**KERNEL)
+def write_sum(source, other, target, loops, length, scale, shift):
+    """target = source scale + shift + other, without what is negative."""
+    x, s = carray(pointer(source), (loops * length,)), carray(pointer(other), (loops * length,))
+    y = carray(pointer(target), (loops * length,))
+    for i in range(loops):
+        at = i * length
+        for j in range(length):
+            value = wide(x[at + j]) * scale[j] + shift[j] + wide(s[at + j])
+            y[at + j] = narrow(ZERO if value < ZERO else value)
+
+
+@njit(**KERNEL)
+def keep_where_positive(gradient, result, target, count):
+    """target = gradient, and 0 where the result is 0."""
+    g, y = carray(pointer(gradient), (count,)), carray(pointer(result), (count,))
+    out = carray(pointer(target), (count,))
+    for j in range(count):
+        out[j] = g[j] if (y[j] & MAGNITUDE) != 0 else np.uint16(0)

@@ -10,7 +10,7 @@ from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d, SelectAdap
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused
+from barlowctl.model.fused_norm import FusedBasicBlock, FusedBatchNorm1d, FusedBatchNorm2d, FusedBottleneck, ReLUOfFused
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.seen_taps import SeenTaps
 
@@ -18,7 +18,7 @@ NORMS = (FusedBatchNorm1d, FusedBatchNorm2d)
 ROW_BY_ROW = {
     nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.Conv2d, SeenTaps, ProductConvolution, nn.ReLU, ReLUOfFused,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, SelectAdaptivePool2d, AdaptiveCatAvgMaxPool2d,
-    ResNet, BasicBlock, Bottleneck,
+    ResNet, BasicBlock, Bottleneck, FusedBasicBlock, FusedBottleneck,
 }  # fmt: skip
 """Modules that compute each image by itself and draw nothing at random."""
 

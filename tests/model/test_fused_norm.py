@@ -7,9 +7,18 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers import BlurPool2d
 from torch import Tensor, nn
 
-from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, ReLUOfFused, choose_norms
+from barlowctl.model.fused_norm import (
+    BLOCKS,
+    FusedBasicBlock,
+    FusedBatchNorm1d,
+    FusedBatchNorm2d,
+    FusedBottleneck,
+    ReLUOfFused,
+    choose_norms,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,5 +188,72 @@ def test_a_network_is_the_same_with_them(name: str) -> None:
     assert error[1] < 1.2 * error[0]
     gradients = [torch.cat([p.grad.double().flatten() for p in of.parameters()]) for of in (network, ours, exact)]
     assert (gradients[1] - gradients[2]).norm() < 1.2 * (gradients[0] - gradients[2]).norm()
+    ours.load_state_dict(network.state_dict())
+    assert torch.equal(network.eval()(x), ours.eval()(x))
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) == 4])
+def test_a_shortcut_is_added_in_the_same_pass(shape: tuple[int, ...]) -> None:
+    """Output and gradients, of the shortcut too, against torch's in float64; rounded once."""
+    x, shortcut = values(shape), values(shape).flip(0).contiguous(memory_format=torch.channels_last) - 2.0
+    network = layers(shape[1], 4, rectified=True)
+    exact = copy.deepcopy(network).double()
+    choose_norms(network, CPU)
+    weights = torch.linspace(-1.0, 1.0, x.numel()).bfloat16().view(shape)
+    ours = [tensor.clone(memory_format=torch.preserve_format).requires_grad_() for tensor in (x, shortcut)]
+    theirs = [tensor.double().requires_grad_() for tensor in (x, shortcut)]
+    out = network[0].added(*ours, network[1])
+    expected = torch.relu(exact[0](theirs[0]) + theirs[1])
+    out.backward(weights)
+    expected.backward(weights.double())
+    pairs = [("output", out.detach(), expected.detach())]
+    pairs += [(f"of input {i}", a.grad, b.grad) for i, (a, b) in enumerate(zip(ours, theirs, strict=True))]
+    pairs += [(name, p.grad, exact[0].get_parameter(name).grad) for name, p in network[0].named_parameters()]
+    pairs += [(name, b, exact[0].get_buffer(name)) for name, b in network[0].named_buffers()]
+    for name, value, true in pairs:
+        near = (value.double() - true).abs() <= 4e-3 * true.abs() + 2e-3 * true.abs().max() + 1e-6
+        assert near.float().mean() >= (0.99 if name.startswith("of input") else 1.0), name
+
+
+@pytest.mark.parametrize("where", ["x", "shortcut"])
+def test_what_is_no_number_stays_so_in_a_sum(where: str) -> None:
+    x, shortcut = values((4, 3, 2, 2)), values((4, 3, 2, 2))
+    (x if where == "x" else shortcut)[1, 2, 0, 0] = float("nan")
+    network = layers(3, 4, rectified=True)
+    choose_norms(network, CPU)
+    out = network[0].added(x, shortcut, network[1])
+    assert torch.isnan(out[1, 2, 0, 0])
+    assert torch.isfinite(out[:, :2]).all()
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "plain": {}, "zeros": {"zero_init_last": True}, "attention": {"block_args": {"attn_layer": "se"}},
+    "drop path": {"drop_path_rate": 0.5}, "drop block": {"drop_block_rate": 0.2}, "aa": {"aa_layer": BlurPool2d},
+    "average down": {"avg_down": True}, "silu": {"act_layer": "silu"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", ["resnet18", "resnet26"])
+def test_blocks_of_all_variants_are_timms(name: str, variant: str) -> None:
+    """As near to float64 as torch's; those with something before the addition go timm's way."""
+    torch.manual_seed(0)
+    small = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "zero_init_last": False}
+    network = timm.create_model(name, num_classes=0, in_chans=1, **{**small, **VARIANTS[variant]})
+    network = network.to(memory_format=torch.channels_last)
+    exact, ours = copy.deepcopy(network).double(), copy.deepcopy(network)
+    choose_norms(ours, CPU)
+    assert any(isinstance(part, FusedBasicBlock | FusedBottleneck) for part in ours.modules())
+    assert not any(type(part) in BLOCKS for part in ours.modules())
+    x = torch.randn(16, 1, 64, 64).contiguous(memory_format=torch.channels_last)
+    out, gradients = list[Tensor](), list[Tensor]()
+    for of in (network, ours, exact):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=of is not exact):
+            out.append(of(x.double() if of is exact else x).double())
+        out[-1].square().sum().backward()
+        gradients.append(torch.cat([p.grad.double().flatten() for p in of.parameters()]))
+    for before, after, true in (out, gradients):
+        assert (after - true).norm() <= 1.2 * (before - true).norm()
     ours.load_state_dict(network.state_dict())
     assert torch.equal(network.eval()(x), ours.eval()(x))
