@@ -6,6 +6,7 @@ from barlowctl.methods.byol import BYOL
 from barlowctl.methods.classification import Classifier
 from barlowctl.methods.mixed_barlow_twins import MixedBarlowTwins
 from barlowctl.methods.moco import MoCo
+from barlowctl.methods.moved_rows import MovedRows
 from barlowctl.methods.pirl import PIRL
 from barlowctl.methods.simclr import SimCLR
 from barlowctl.methods.simsiam import SimSiam
@@ -20,6 +21,7 @@ __all__ = [
     "Method",
     "MixedBarlowTwins",
     "MoCo",
+    "MovedRows",
     "SimCLR",
     "SimSiam",
     "SwAV",

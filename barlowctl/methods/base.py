@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.methods.momentum import MovingAverage
+from barlowctl.methods.moved_rows import MovedRows
 
 
 class Terms(Protocol):
@@ -115,9 +116,25 @@ class Trainable(nn.Module, ABC):
         """What `after_step` changes beside buffers: put back with them when a step is taken back."""
         return ()
 
+    def moved_by_row(self) -> Sequence[Tensor]:
+        """Buffers that `after_step` alone changes, and few rows of them: those are kept of each step, see `moved_rows`.
+
+        No other buffer of that size is copied in a step, or put back around a pass (micro-batches).
+        """
+        return ()
+
+    def moved_rows(self) -> Sequence[MovedRows]:
+        """Of `moved_by_row`, all rows that the newest `after_step` has moved, and what they were."""
+        return ()
+
+    def copied_buffers(self) -> list[Tensor]:
+        """Buffers that are copied as a whole wherever they may have to be put back."""
+        by_row = {id(buffer) for buffer in self.moved_by_row()}
+        return [buffer for buffer in self.buffers() if id(buffer) not in by_row]
+
     def taken_back(self) -> list[Tensor]:
-        """What is put back when a step is taken back, beside what the optimizer changes."""
-        return [*self.buffers(), *self.moving()]
+        """What is copied before each step to be put back when it is taken back, beside what the optimizer changes."""
+        return [*self.copied_buffers(), *self.moving()]
 
     def alarm(self, values: Mapping[str, float], progress: float) -> str | None:
         """What is wrong after an epoch, for people; None: nothing is seen to be.

@@ -12,6 +12,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.methods.base import Method, Targets
 from barlowctl.methods.collapse import collapsed
 from barlowctl.methods.momentum import MovingAverage
+from barlowctl.methods.moved_rows import MovedRows
 from barlowctl.methods.queue import Queue
 from barlowctl.methods.shuffle import shuffled
 from barlowctl.methods.views import check_views
@@ -68,6 +69,7 @@ class MoCo(Method):
         self.queue = Queue(queue, width, batch=2 * batch if symmetric else batch)
         self.temperature, self.symmetric, self.shuffles, self.ranks = temperature, symmetric, shuffles, ranks
         self._keys: Tensor | None = None  # of the step whose loss was computed, of all ranks
+        self._moved: tuple[MovedRows, ...] = ()
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Two views `(N, C, H, W)` of the same images -> queries and their keys `(N, D)`; symmetric: twice."""
@@ -96,7 +98,7 @@ class MoCo(Method):
     def after_step(self, progress: Tensor) -> None:
         """The newest keys go into the queue."""
         assert self._keys is not None, "a step computes its loss before"
-        self.queue.put(self._keys)
+        self._moved = (self.queue.put(self._keys),)
 
     def begin_copies(self) -> None:
         """The key encoder is a copy of the query's."""
@@ -105,6 +107,14 @@ class MoCo(Method):
     def moving(self) -> Sequence[Tensor]:
         """The key encoder's parameters."""
         return list(self.key_encoder.parameters())
+
+    def moved_by_row(self) -> Sequence[Tensor]:
+        """The queue; its pointer is copied."""
+        return (self.queue.rows,)
+
+    def moved_rows(self) -> Sequence[MovedRows]:
+        """Those that the batch's keys have taken the place of."""
+        return self._moved
 
     def heads(self) -> dict[str, nn.Module]:
         """The projector."""

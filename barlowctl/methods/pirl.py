@@ -13,6 +13,7 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
 from barlowctl.methods import keyed
 from barlowctl.methods.base import Method, Targets
+from barlowctl.methods.moved_rows import MovedRows
 from barlowctl.objective.moco import TEMPERATURE
 from barlowctl.objective.pirl import Criterion, PIRLTerms, log_partition, pirl_loss
 from barlowctl.objective.similarity import unit_rows
@@ -83,6 +84,7 @@ class PIRL(Method):
         self.register_buffer("log_z", unknown)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._fresh: tuple[Tensor, Targets] | None = None  # of the step: embeddings of its images
+        self._moved: tuple[MovedRows, ...] = ()
 
     @property
     def images(self) -> int:
@@ -144,14 +146,23 @@ class PIRL(Method):
     @torch.no_grad()
     def after_step(self, progress: Tensor) -> None:
         """Move the rows of the batch's images in the bank, those of all ranks on each; the next step draws anew."""
+        self._moved = ()
         if self._fresh is not None:
             (embedded, targets), self._fresh = self._fresh, None
             shares = targets.shares or self.ranks.shares(len(embedded))
             new = self.ranks.gather(unit_rows(embedded).to(self.bank.dtype), shares)
             where = self.ranks.gather(targets.indices, shares)
             moved = self.momentum * self.bank[where] + (1.0 - self.momentum) * new
-            self.bank.index_copy_(0, where, unit_rows(moved))
+            self._moved = (MovedRows.move(self.bank, where, unit_rows(moved)),)
         self.step += 1
+
+    def moved_by_row(self) -> Sequence[Tensor]:
+        """The bank."""
+        return (self.bank,)
+
+    def moved_rows(self) -> Sequence[MovedRows]:
+        """Those of the batch's images."""
+        return self._moved
 
     def heads(self) -> dict[str, nn.Module]:
         """The image's head and the patches'."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
+from barlowctl.methods.moved_rows import MovedRows
 
 
 class Queue(nn.Module):
@@ -38,7 +39,7 @@ class Queue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def put(self, rows: Tensor) -> None:
+    def put(self, rows: Tensor) -> MovedRows:
         """Replace the oldest rows by new ones `(n, width)`, at unit length: in place, and nothing is read.
 
         Those that do not fit before the end begin anew at the start, so that a step on fewer images loses none.
@@ -46,5 +47,6 @@ class Queue(nn.Module):
         if len(rows) > len(self.rows):
             raise ValueError(f"{len(rows)} rows do not fit into a queue of {len(self.rows)}")
         where = torch.arange(len(rows), device=self.rows.device).add_(self.pointer).remainder_(len(self.rows))
-        self.rows.index_copy_(0, where, rows.to(self.rows.dtype))
+        moved = MovedRows.move(self.rows, where, rows.to(self.rows.dtype))
         self.pointer.add_(len(rows)).remainder_(len(self.rows))
+        return moved

@@ -32,6 +32,7 @@ class Captured:
             take(computed)
         assert computed.terms is not None
         self.terms, self.norms, self.features = computed.terms, computed.norms, computed.features
+        self.moved = computed.moved
         self.gradients = [p.grad for p in self.parameters]
 
     def fits(self, views: Sequence[Tensor]) -> bool:

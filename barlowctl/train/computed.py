@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from barlowctl.methods import Targets, Terms
+from barlowctl.methods import MovedRows, Targets, Terms
 from barlowctl.train.gradient_norms import Norms
 
 
@@ -28,6 +28,7 @@ class Computed:
     inputs: Any
     targets: Targets
     before: Before
+    moved: Sequence[MovedRows] = ()  # by the second half, of what is not in `before`
     terms: Terms | None = None  # None: it will be replayed
     read: Callable[[], list[float]] | None = None  # the loss, and the gradient's norm where the step depends on it
     norms: Norms | None = None

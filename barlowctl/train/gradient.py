@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from barlowctl.distributed import Ranks
 from barlowctl.methods import Method, Targets, Terms, Trainable
@@ -159,9 +159,9 @@ class Gradient:
 
 
 @contextmanager
-def buffers_kept(method: nn.Module) -> Iterator[None]:
-    """Put every buffer (running statistics) back as it was."""
-    buffers = list(method.buffers())
+def buffers_kept(method: Trainable) -> Iterator[None]:
+    """Put every buffer (running statistics) back as it was, except those that no forward pass changes."""
+    buffers = method.copied_buffers()
     before = [buffer.clone() for buffer in buffers]
     try:
         yield

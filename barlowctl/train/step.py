@@ -142,6 +142,7 @@ class TrainingStep:
             captured = self._captured
             computed.terms = captured.replay(computed.inputs, computed.targets, with_terms=with_norm)
             computed.features = captured.features
+            computed.moved = [rows.copied() for rows in captured.moved]
             if captured.norms is not None:
                 computed.norms = captured.norms.clone()
             elif with_norm:
@@ -161,9 +162,12 @@ class TrainingStep:
 
         None: the newest one, wherever it broke off. Taking back a step takes back those after it.
         """
-        computed = computed or self.current
+        newest, computed = self.current, computed or self.current
         if computed is None:
             return  # it broke off before it changed anything
+        for step in [computed] if newest is None or newest is computed else [newest, computed]:
+            for rows in step.moved:
+                rows.put_back()
         changed = (self._taken_back + self._scaling())[: len(computed.before.tensors)]
         _copy(changed, computed.before.tensors)
         self._failed.zero_()
@@ -228,6 +232,7 @@ class TrainingStep:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.method.after_step(computed.targets.progress)
+        computed.moved = self.method.moved_rows()
 
     def _decisive(self, computed: Computed) -> list[Tensor]:
         """What must be finite for a step to count: its loss, and its gradient unless fp16's scaling sees to it."""

@@ -120,16 +120,16 @@ def test_what_moco_refuses_of_a_recipe_and_what_helps(overrides: list[str], mess
 
 
 def test_memory_counts_the_key_encoder_the_queue_and_the_copies_that_a_step_keeps() -> None:
-    """Weights of both networks; the queue, its pointer and running statistics; two copies of all that is put back."""
+    """Weights of both networks; the queue, its pointer and running statistics; two copies of all but the queue."""
     recipe = tiny("moco", "model.projector=[6]", "objective.queue=64")
     method = build_method(recipe)
     memory = footprint(resolve(recipe, torch.device("cpu"), 1, 10_000), method, "fp32")
     trained = 4 * sum(p.numel() for p in (*method.backbone.parameters(), *method.heads()["projector"].parameters()))
     statistics = sum(b.nbytes for b in method.backbone.buffers())
     assert (memory.parameters, memory.gradients, memory.optimizer) == (2 * trained, trained, trained)
-    assert memory.buffers == 3 * (4 * 64 * 6 + 8 + 2 * statistics) + 2 * trained
+    assert memory.buffers == 4 * 64 * 6 + 3 * (8 + 2 * statistics) + 2 * trained
     step = TrainingStep(method, None, to_input=lambda x: x, device=torch.device("cpu"), precision="fp32")
-    assert memory.buffers == 3 * sum(t.nbytes for t in step._remember().tensors) - trained
+    assert memory.buffers == 4 * 64 * 6 + 3 * sum(t.nbytes for t in step._remember().tensors) - trained
 
 
 def test_operations_are_counted_of_fewer_images_than_there_are_groups() -> None:

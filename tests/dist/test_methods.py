@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from barlowctl.recipe.objectives import METHODS
-from tests.dist import gang, methods, work
+from tests.dist import gang, methods, moved, work
 from tests.dist.test_ranks import distance
-from tests.methods import siamese_networks
+from tests.methods import siamese_networks, test_moved_rows
 
 pytestmark = pytest.mark.dist
 
@@ -55,3 +55,14 @@ def test_micro_batches_of_every_method_over_ranks(tmp_path: Path) -> None:
         for rank in by_rank:
             for key in expected[name]:
                 assert distance(rank[name][key], expected[name][key]) <= 1e-9, (name, key)
+
+
+@pytest.mark.parametrize("name", ["pirl", "moco"])
+def test_a_step_taken_back_on_every_rank_leaves_its_bank_or_queue(name: str) -> None:
+    """The rows that the images of all ranks have moved, to the bit, and the same ones on each."""
+    by_rank = gang.together(moved.take_back, 2, name, 2, 0)
+    for rank in by_rank:
+        test_moved_rows.check(rank, name, updated=2)
+        for state, first in zip(rank["states"], by_rank[0]["states"], strict=True):
+            key = test_moved_rows.LARGE[name]
+            assert state[key].tobytes() == first[key].tobytes()

@@ -8,7 +8,8 @@ import torch
 from barlowctl.distributed import ALONE
 from barlowctl.train.optim import build_optimizer, set_learning_rates
 from barlowctl.train.step import TrainingStep
-from tests.dist import methods
+from tests.dist import methods, moved
+from tests.methods import test_moved_rows
 
 pytestmark = pytest.mark.gpu
 STEPS = 9
@@ -51,3 +52,10 @@ def test_a_captured_step_of_every_method_is_the_one_that_was_captured(name: str)
     assert actual == pytest.approx(expected, rel=1e-3)
     for key, value in state.items():
         torch.testing.assert_close(same[key], value, rtol=1e-2, atol=1e-2, msg=key)
+
+
+@pytest.mark.parametrize("captures", [False, True])
+@pytest.mark.parametrize("name", test_moved_rows.LARGE)
+def test_a_step_taken_back_leaves_its_bank_or_queue(name: str, captures: bool) -> None:
+    """Also where a graph's replay wrote over what the rows of the step before were."""
+    test_moved_rows.check(moved.take_back(ALONE, name, 2, 0, 0, captures, "cuda"), name, updated=2)
