@@ -5,9 +5,14 @@ Nothing in what is built comes from another host: fonts are the system's, the se
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from docutils import nodes
+from pygments.lexer import RegexLexer
+from pygments.token import Comment, Name, Whitespace
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
@@ -45,9 +50,45 @@ def _within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"](../{name}.md", f"]({name.lower()}.md")
 
 
+class Commands(RegexLexer):
+    """What is typed into a shell: its words and its comments. site.css breaks no line within a word."""
+
+    tokens: ClassVar = {"root": [(r"#[^\n]*", Comment), (r"[^\s#]\S*", Name), (r"\s+", Whitespace)]}
+
+
+TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|python3?|spt|torchrun) ", re.MULTILINE)
+NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
+POWER = re.compile(r"(\d[\d.]*e-\d+)")
+
+
+def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
+    """Tell site.css what a block of commands is, which cells are numbers, and where text has a number such as 1e-9."""
+    for block in tree.findall(nodes.literal_block):
+        if block.get("language") in ("default", "none", "text") and TYPED.search(block.astext()):
+            block["language"] = "commands"
+    for cell in tree.findall(nodes.entry):
+        if len(cell.astext()) <= 24 and NUMBERS.fullmatch(cell.astext()):
+            cell["classes"].append("number")
+        for literal in cell.findall(nodes.literal):
+            literal["classes"].append("cell")
+    for literal in tree.findall(nodes.literal):
+        if max(map(len, literal.astext().split()), default=0) <= (20 if "cell" in literal["classes"] else 40):
+            literal["classes"].append("unbroken")
+    for text in list(tree.findall(nodes.Text)):
+        parts = POWER.split(text)
+        if len(parts) > 1 and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
+            kinds = [
+                nodes.inline("", part, classes=["number"]) if at % 2 else nodes.Text(part)
+                for at, part in enumerate(parts)
+            ]
+            text.parent.replace(text, kinds)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it when it starts."""
     app.connect("source-read", _within_the_site)
+    app.connect("doctree-read", _where_lines_break)
+    app.add_lexer("commands", Commands)
 
 
 html_theme = "furo"

@@ -83,6 +83,11 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     built = "".join(file.read_text(encoding="utf-8") for file in site.rglob("*.html"))
     assert ELSEWHERE.findall(built) == []
     assert FETCHED.findall("".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))) == []
+    pages = {name: (site / name).read_text(encoding="utf-8") for name in ("howto/photos.html", "objective.html")}
+    assert '<span class="n">--shorter-side</span>' in pages["howto/photos.html"], "a command's words are no words"
+    assert 'unbroken docutils literal notranslate"><span class="pre">--dry-run' in pages["howto/photos.html"]
+    assert '<span class="number">1e-9</span>' in pages["objective.html"]
+    assert re.search(r'<td class="[^"]*number"><p>71\.4</p>', pages["objective.html"])
     reference = (site / "api.html").read_text(encoding="utf-8")
     assert 'id="barlowctl.pretrain"' in reference
     assert "Raises" in reference
