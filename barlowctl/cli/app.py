@@ -18,7 +18,7 @@ from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
-from barlowctl.cli.usage import refused_path, usage_error
+from barlowctl.cli.usage import refuse_swallowed, refused_path, usage_error
 from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
 EPILOG = (
@@ -37,6 +37,11 @@ class _Broken(Exception):
 
 
 class _Commands(Group):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # a shell that completes what was typed so far
+            refuse_swallowed(args, self)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

@@ -202,10 +202,10 @@ def _name_of_option(option: Any) -> str:
     short = [name for name in option.opts if not name.startswith("--")]
     long = [name for name in (*option.opts, *option.secondary_opts) if name.startswith("--")]
     names = f"{short[0]}, {' / '.join(long)}" if short else f"    {' / '.join(long)}"
-    return names if option.is_flag else f"{names} {_takes(option)}"
+    return names if option.is_flag else f"{names} {takes(option)}"
 
 
-def _takes(option: Any) -> str:
+def takes(option: Any) -> str:
     """The kind of value of an option: its choices, or what it stands for."""
     if option.metavar:
         return str(option.metavar)

@@ -184,6 +184,7 @@ def transfer(
     from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm
     from barlowctl.measure.tasks import Tasks
+    from barlowctl.measure.transfer import check_overrides
     from barlowctl.measure.transfer import transfer as measure_transfer
     from barlowctl.measure.voc import SvmOptions
 
@@ -211,6 +212,8 @@ def transfer(
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if any(not value > 0 for value in cost or []):
         raise UserError("--cost must be positive", next="without --cost")
+    if task != "voc07":
+        check_overrides(task, protocol, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
     folder = out or opened.folder

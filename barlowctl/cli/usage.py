@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import typer
 
 from barlowctl import shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
-from barlowctl.cli.help import choices, kind
+from barlowctl.cli.help import choices, examples_of, kind, takes
 from barlowctl.errors import UserError, did_you_mean
 
 NEAR = 0.7
@@ -28,8 +29,32 @@ REFUSALS = {
     errno.EROFS: "a folder on a disk that can be written to",
 }
 """Errors of the system that a path brings about, and not a fault of ours: what it takes instead."""
+HELP = ("-h", "--help")
 LONGEST = 60
 """Characters of a path in such an error."""
+
+
+def refuse_swallowed(arguments: Sequence[str], root: Any) -> None:
+    """Refuse an option whose value would be the next option: `--patches --layer 2`. `--patches=--layer` is a value.
+
+    Args:
+        arguments: what was typed after `barlowctl`. root: the click group of all commands.
+
+    Raises:
+        UserError: one is without a value; next is the same command with one.
+    """
+    path, command = typed(arguments, root)
+    options = options_of(command)
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    place = len(path)
+    while place < cut - 1:
+        option, following = options.get(arguments[place]), arguments[place + 1]
+        if option is None or option.is_flag:
+            place += 1
+        elif (flag := following.partition("=")[0]) in options or flag in HELP:
+            raise _without_value(arguments, place, command, path)
+        else:
+            place += 2
 
 
 def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any) -> UserError:
@@ -49,7 +74,7 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
     if option is not None and options_of(command)[option].is_flag:
         return UserError(f"{option} takes no value", next=help_page)
     if option is not None:
-        return UserError(f"{option} is without a value", allowed=_allowed(options_of(command)[option]), next=help_page)
+        return _without_value(arguments, len(arguments) - 1, command, path)
     if parameter is not None and parameter.param_type_name == "option":
         return _bad_value(parameter, error, arguments, command, help_page)
     if parameter is not None:
@@ -70,6 +95,33 @@ def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserErr
         allowed=REFUSALS[error.errno],
         next=shell.line("barlowctl", *path, "--help"),
     )
+
+
+def _without_value(arguments: Sequence[str], place: int, command: Any, path: Sequence[str]) -> UserError:
+    """The error of an option that no value follows, at a place of what was typed: next is the command with one."""
+    name, rest = arguments[place], list(arguments[place + 1 :])
+    option = options_of(command)[name]
+    why = f": {rest[0]} is an option itself" if rest else ""
+    if rest and rest[0] in HELP:
+        corrected = shell.line("barlowctl", *path, "--help")
+    else:
+        value = _example(option, command) or takes(option)
+        corrected = shell.line("barlowctl", *arguments[: place + 1], value, *rest)
+    return UserError(f"{name} is without a value{why}", allowed=_allowed(option), next=corrected)
+
+
+def _example(option: Any, command: Any) -> str | None:
+    """A value that an option takes: of the examples, of its choices, or a number; None: only a user has one."""
+    for line in examples_of(command):
+        for flag, values in pairs(shlex.split(line), options_of(command)):
+            if flag in option.opts and values:
+                return values[0].removeprefix("~/")  # quoted, a shell would take it for a folder's name
+    if candidates := choices(option):
+        return candidates[0]
+    if _number(option) is None:
+        return None
+    number = next(number for number in (option.default, option.min, 1) if number is not None)
+    return f"{number:g}"
 
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
@@ -105,14 +157,17 @@ def _bad_value(
     values = [words[0] for flag, words in pairs(arguments, options_of(command)) if flag in option.opts and words]
     candidates = choices(option)
     if not candidates:
-        message = f"{name} is '{values[-1]}'" if len(values) == 1 else error.format_message()
-        return UserError(message, allowed=_allowed(option), next=help_page)
+        refused = [value for value in values if not _takes(option, value)] or values
+        message = f"{name} is '{refused[0]}'" if refused else error.format_message()
+        value = _example(option, command) if _number(option) else None
+        corrected = repeated(arguments, command, flags=[name, value]) if value else help_page
+        return UserError(message, allowed=_allowed(option), next=corrected)
     value = next((value for value in values if value not in candidates), "")
     near = _nearest(value, candidates)
     return UserError(
         f"{name} is '{value}'{did_you_mean(value, candidates)}",
         allowed=", ".join(candidates),
-        next=repeated(arguments, command, flags=[name, near]) if near else help_page,
+        next=repeated(arguments, command, flags=[name, near or str(_example(option, command))]),
     )
 
 
@@ -120,13 +175,19 @@ def _allowed(option: Any) -> str | None:
     """What an option takes, in words."""
     if candidates := choices(option):
         return ", ".join(candidates)
-    text = kind(option)
-    number = "a whole number" if "int" in text else "a number" if "float" in text else None
-    if number is None:
+    if (number := _number(option)) is None:
         return None
+    if "|" in str(option.metavar):  # a few numbers, and no others
+        return str(option.metavar).replace("|", ", ")
     low, high = option.min, option.max
     limits = f", {low} to {high}" if high is not None else f", at least {low}" if low is not None else ""
     return f"{number}{limits}"
+
+
+def _number(option: Any) -> str | None:
+    """The kind of number that an option takes, in words; None: it takes none."""
+    text = kind(option)
+    return "a whole number" if "int" in text else "a number" if "float" in text else None
 
 
 def _renamed(word: str, option: str, near: str) -> str:

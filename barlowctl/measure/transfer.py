@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.tasks import Tasks
 from barlowctl.measure.voc import SvmOptions, measure_voc07
-from barlowctl.recipe.protocol import PROTOCOLS
+from barlowctl.recipe.protocol import PROTOCOLS, override
 from barlowctl.train.events import Sink
 
 TASKS = (*BENCHMARKS, "folder")
@@ -70,6 +70,29 @@ def transfer(
     return {"task": task, **values, "published": published}
 
 
+def check_overrides(task: str, protocol: str, overrides: Sequence[str]) -> None:
+    """Refuse overrides of a task with one label per image that would change nothing, before a network is opened.
+
+    Raises:
+        UserError: a value that the task's protocol lacks or does not take, or "fast", which has none.
+    """
+    trained = _trained(task)
+    if protocol == "fast" and overrides:
+        override(PROTOCOLS[trained], overrides)  # what no protocol takes is said first
+        others = ", ".join(other for other in TASKS if other in PROTOCOLS and other != task)
+        raise UserError(
+            f"--set {overrides[0]} changes nothing: --protocol fast extracts features once, with no such setting",
+            allowed=f"--protocol paper, which trains on random crops: the default of --task {others}",
+            next="--protocol paper",
+        )
+    Tasks(trained=() if protocol == "fast" else (trained,), overrides=tuple(overrides)).protocols()
+
+
+def _trained(task: str) -> str:
+    """The protocol of a task, by its name in `PROTOCOLS`."""
+    return "linear" if task == "folder" else task
+
+
 def _one_label(
     subject: Subject,
     task: str,
@@ -85,7 +108,7 @@ def _one_label(
     settings = {"name": protocol, "seeds": tasks.seeds, "set": list(tasks.overrides)}
     identity = identify(subject, labelled.fingerprints, settings).as_dict()
     file, _ = result_file(folder, f"transfer-{task}", identity)
-    trained = "linear" if task == "folder" else task
+    trained = _trained(task)
     fast = protocol == "fast"
     probe_tasks = Tasks(
         knn=fast,

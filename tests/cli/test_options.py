@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import inspect
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +15,7 @@ import pytest
 from barlowctl.cli import options as shared
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
-from tests.cli.tree import ROOT, contexts, options
+from tests.cli.tree import ROOT, contexts, options, parse
 
 Captured = pytest.CaptureFixture[str]
 SEVERAL = {"--init"}  # a training starts from one; `transfer` puts several beside each other
@@ -132,10 +133,22 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["probe", "--seed", "3"], ["no option --seed, did you mean '--seeds'?", "next: barlowctl probe --seeds 3"]),
         (["probe", "--jsn", "a"], ["no option --jsn, did you mean '--json'?", "next: barlowctl probe --json a"]),
         (["probe", "-z"], ["there is no option -z\n", "next: barlowctl probe --help"]),
-        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, at least 1"]),
+        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, at least 1", "probe --seeds 5"]),
+        (["transfer", "--cost", "x", "--cost", "2"], ["--cost is 'x'\n", "next: barlowctl transfer --cost 1"]),
         (["data", "preview", "--samples=900"], ["--samples is '900'", "allowed: a whole number, 1 to 200"]),
         (["transfer", "--cost", "x"], ["--cost is 'x'", "allowed: a number"]),
-        (["export", "-f"], ["-f is without a value", "allowed: timm, torchvision, hub", "barlowctl export --help"]),
+        (["export", "-f"], ["-f is without a value\n", "allowed: timm, torchvision, hub", "barlowctl export -f hub"]),
+        (["embed", "--patches", "--layer", "2"], ["--layer is an option itself", "--patches patches.png --layer 2"]),
+        (
+            ["embed", "x", "--map", "--layer=2"],
+            ["--map is without", "next: barlowctl embed x --map map.html --layer=2"],
+        ),
+        (["embed", "--neighbours", "-q"], ["--neighbours is without", "barlowctl embed --neighbours holiday.jpg -q"]),
+        (["embed", "--map", "--help"], ["--map is without a value", "next: barlowctl embed --help"]),
+        (["embed", "--map=--layer"], ["--map is '--layer'\n"]),
+        (["data", "pack", "a", "b", "--bands", "-q"], ["next: barlowctl data pack a b --bands R,G,B -q"]),
+        (["probe", "--semi", "--knn"], ["allowed: 1, 10\n", "next: barlowctl probe --semi 1 --knn"]),
+        (["data", "info", "--split=x"], ["--split is 'x'\n", "next: barlowctl data info --split train"]),
         (["probe", "--json=3"], ["--json takes no value"]),
         (["recipes", "show"], ["RECIPE is missing", "next: barlowctl recipes show --help"]),
         (["probe", "a", "b"], ["(b)", "next: barlowctl probe --help"]),
@@ -146,6 +159,24 @@ def test_words_that_are_not_understood(arguments: list[str], messages: list[str]
     err = capsys.readouterr().err
     assert [text for text in messages if text not in err] == [], err
     assert err.startswith("error: ")
+
+
+WITH_VALUES = [(path, one) for path, one in options() if not one.is_flag]
+
+
+@pytest.mark.parametrize(("path", "option"), WITH_VALUES, ids=[f"{path} {one.opts[0]}" for path, one in WITH_VALUES])
+def test_an_option_never_takes_the_next_one_for_its_value(path: str, option: Any, capsys: Captured) -> None:
+    """And what the error says to type is read by the command line, save where only a user has the value."""
+    name, words = max(option.opts, key=len), path.split()[1:]
+    assert barlowctl([*words, name, "--quiet"]) == 2
+    error, *_, advice = capsys.readouterr().err.splitlines()
+    assert error == f"error: {name} is without a value: --quiet is an option itself"
+    typed = shlex.split(advice.removeprefix("next: barlowctl "))
+    assert typed[: len(words) + 1] == [*words, name]
+    assert typed[-1] == "--quiet"
+    assert len(typed) == len(words) + 3
+    command = next(context.command for context in contexts() if context.command_path == path)
+    parse([*typed, *("x" for one in command.params if one.param_type_name == "argument" and one.required)])
 
 
 def test_no_two_texts_of_one_option_differ_by_accident() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -235,6 +236,29 @@ def test_voc07_where_there_are_no_windows(recipe: Path, voc: Path, capsys: Captu
         assert f"{flags[-2] if flags[-1] != 'epochs=2' else '--set epochs=2'}" in capsys.readouterr().err
     assert barlowctl(["transfer", "resnet10t", "--task", "voc07", "--pooling", "3x3"]) == 2
     assert "allowed: 2x2, average" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "corrected"),
+    [
+        ([], "barlowctl transfer nowhere --set epochs=2 --protocol paper"),
+        (
+            ["--task", "places205", "--protocol", "fast"],
+            "barlowctl transfer nowhere --task places205 --set epochs=2 --protocol paper",
+        ),
+    ],
+)
+def test_settings_that_the_fast_protocol_lacks_are_refused_first(
+    flags: list[str], corrected: str, capsys: Captured
+) -> None:
+    """Before the network is opened, which is not there: with what takes them, and the command of it."""
+    assert barlowctl(["transfer", "nowhere", *flags, "--set", "epochs=2"]) == 2
+    error, allowed, advice = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: --set epochs=2 changes nothing: --protocol fast ")
+    assert "inat18" in allowed
+    assert advice == f"next: {corrected}"
+    assert barlowctl(shlex.split(corrected)[1:]) == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -79,6 +79,12 @@ SCENARIOS = {
     "--set of detection that is too small": Scenario([*DETECT, "--set", "lr=-1"], then="coco is not in the data home"),
     "--set of a detector": Scenario([*DETECT, "--set", "rois_per_image=-3"], then="coco is not in the data home"),
     "--iterations": Scenario([*DETECT, "--iterations", "3000000000"], then="coco is not in the data home"),
+    "--quality": Scenario(["data", "pack", "one folder", "p.beton", "--quality", "900"]),
+    "--store without a value": Scenario(["data", "pack", "one folder", "p.beton", "--store", "--quiet"]),
+    "--set of the fast protocol": Scenario(
+        [*TRANSFER, "--task", "places205", "--protocol", "fast", "--set", "epochs=2"],
+        then="places205 is not in the data home",
+    ),
     "ranks of a batch norm": Scenario(
         [
             *(*RECIPE, "--print-sbatch", "--nodes", "2", "--gpus", "3", "--set", "train.batch_size=120"),
