@@ -58,11 +58,11 @@ class Commands(RegexLexer):
 
 TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|python3?|spt|torchrun) ", re.MULTILINE)
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
-POWER = re.compile(r"(\d[\d.]*e-\d+)")
+HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b)")
 
 
 def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
-    """Tell site.css what a block of commands is, which cells are numbers, and where text has a number such as 1e-9."""
+    """Tell site.css what a block of commands is, which cells are numbers, and where text has 1e-9, a date or top-1."""
     for block in tree.findall(nodes.literal_block):
         if block.get("language") in ("default", "none", "text") and TYPED.search(block.astext()):
             block["language"] = "commands"
@@ -75,7 +75,7 @@ def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
         if max(map(len, literal.astext().split()), default=0) <= (20 if "cell" in literal["classes"] else 40):
             literal["classes"].append("unbroken")
     for text in list(tree.findall(nodes.Text)):
-        parts = POWER.split(text)
+        parts = HYPHEN.split(text)
         if len(parts) > 1 and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
             kinds = [
                 nodes.inline("", part, classes=["number"]) if at % 2 else nodes.Text(part)

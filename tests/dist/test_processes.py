@@ -32,8 +32,12 @@ SYNCHRONISED = (
 LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
 
 
+# As on a machine of two cores: where the tests are bound to one core, two processes share it.
+TWO_CORES = "from barlowctl.cli import app, pretrain_ranks; pretrain_ranks.usable_cores = lambda: 2; app.main()"
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "barlowctl", "pretrain", *arguments]
+    command = [sys.executable, "-c", TWO_CORES, "pretrain", *arguments]
     return subprocess.Popen(command, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

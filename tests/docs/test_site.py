@@ -87,6 +87,7 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert '<span class="n">--shorter-side</span>' in pages["howto/photos.html"], "a command's words are no words"
     assert 'unbroken docutils literal notranslate"><span class="pre">--dry-run' in pages["howto/photos.html"]
     assert '<span class="number">1e-9</span>' in pages["objective.html"]
+    assert '<span class="number">2026-11-25</span>' in pages["objective.html"]
     assert re.search(r'<td class="[^"]*number"><p>71\.4</p>', pages["objective.html"])
     reference = (site / "api.html").read_text(encoding="utf-8")
     assert 'id="barlowctl.pretrain"' in reference
