@@ -41,6 +41,7 @@ autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 default_role = "code"
 highlight_language = "text"  # a block without a name is what a terminal shows
+smartquotes_action = "qe"  # not "D", which would make one dash of the two of an option's name
 nitpicky = False
 
 
@@ -64,7 +65,7 @@ HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b)")
 def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
     """Tell site.css what a block of commands is, which cells are numbers, and where text has 1e-9, a date or top-1."""
     for block in tree.findall(nodes.literal_block):
-        if block.get("language") in ("default", "none", "text") and TYPED.search(block.astext()):
+        if block.get("language") in ("default", "none", "text", "bash") and TYPED.search(block.astext()):
             block["language"] = "commands"
     for cell in tree.findall(nodes.entry):
         if len(cell.astext()) <= 24 and NUMBERS.fullmatch(cell.astext()):

@@ -84,6 +84,7 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert ELSEWHERE.findall(built) == []
     assert FETCHED.findall("".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))) == []
     pages = {name: (site / name).read_text(encoding="utf-8") for name in ("howto/photos.html", "objective.html")}
+    assert re.findall("[\u2013\u2014][a-z]+", built) == [], "the name of an option with a dash for its two hyphens"
     assert '<span class="n">--shorter-side</span>' in pages["howto/photos.html"], "a command's words are no words"
     assert 'unbroken docutils literal notranslate"><span class="pre">--dry-run' in pages["howto/photos.html"]
     assert '<span class="number">1e-9</span>' in pages["objective.html"]
