@@ -16,7 +16,7 @@ from barlowctl.methods import Method
 from tests.cli.conftest import digits, few_images_for_lidar, recipe  # noqa: F401 - fixtures
 
 OTHERS = ("lightning", "accelerate")
-"""Libraries that only some machines have: their blocks are run there."""
+"""Libraries of the extra `dev`: their blocks are run where they are installed, as after `make setup`."""
 
 
 def blocks(checkout: Path) -> list[str]:
