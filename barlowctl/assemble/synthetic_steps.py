@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
-from barlowctl.model import Preprocessing, prepare_norms
+from barlowctl.model import Preprocessing, prepare_convolutions, prepare_norms
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.step import TrainingStep
 
@@ -59,6 +59,8 @@ class SyntheticSteps:
         if precision not in self.steps:
             if precision == "bf16":
                 prepare_norms(self.method)
+                for view in self.pixels:
+                    prepare_convolutions(self.method.backbone, self.to_input(view[:1]))
             self.steps[precision] = TrainingStep(
                 self.method, self.optimizer, to_input=self.to_input, device=self.device, precision=precision
             )

@@ -39,7 +39,7 @@ class StepSettings:
     kind: whose step it is (`step.KINDS`), or "peak".
     recipe: network, objective, batch, size, precision and memory format, as the row has them.
     optimizer: "own": the recipe's with us; of the others `documented` and `LARS` differ where their example has SGD.
-    products: whether our convolutions are products where a CPU computes those faster (`choose_convolutions`).
+    products: whether our convolutions are products or Winograd's where that is faster (`choose_convolutions`).
     norms: whether batch norms are our kernels' there (`choose_norms`).
     one_pass: whether views share a pass where that is faster (`OnePass`).
     loading: None: synthetic images that lie on the device.

@@ -27,7 +27,7 @@ from barlowctl.model.one_pass import OnePass
 from barlowctl.model.patch_head import PatchHead, build_patch_head
 from barlowctl.model.pooling import QuarterPooling, last_map_shape, pooled_otherwise
 from barlowctl.model.preprocessing import Preprocessing, unlike_timm
-from barlowctl.model.product_convolution import choose_convolutions
+from barlowctl.model.product_convolution import choose_convolutions, prepare_convolutions
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
@@ -63,6 +63,7 @@ __all__ = [
     "own_generator",
     "patch_side",
     "pooled_otherwise",
+    "prepare_convolutions",
     "prepare_norms",
     "recompute_activations",
     "split_batch_norm",

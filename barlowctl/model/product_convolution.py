@@ -1,8 +1,9 @@
-"""Convolutions that a CPU computes faster as products of matrices.
+"""Convolutions that a CPU computes faster as products of matrices, or with fewer products.
 
 oneDNN's convolutions are near the machine's peak where maps are large. They are not where a 1 x 1 convolution has a
 stride (most of what the backward pass does is zeros), and where maps are so small that many taps of a 3 x 3
-kernel lie in the padding, of which each is multiplied. What was measured is in docs/experiments.md.
+kernel lie in the padding, of which each is multiplied. Fewer products are in winograd.py. What was measured is in
+docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from barlowctl.model import winograd
+from barlowctl.model.modes import in_mode
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, leave_out_unseen_taps
 
 SMALL_MAP = 8
@@ -24,25 +27,36 @@ MANY_CHANNELS = 128
 
 
 class ProductConvolution(SeenTaps):
-    """A convolution that is computed as a product of matrices in training, where that is the faster way.
+    """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
-    That is in bf16, of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller still, and
-    channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are. All else is
-    torch's own: fp32, whose products of matrices are slower than its convolutions on some processors, evaluation, and
-    a network that is compiled.
+    That is in bf16. A product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
+    still, and channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are.
+    Winograd's (see winograd.py) are of most 3 x 3 kernels with many channels, and also round what they multiply.
+    All else is torch's own: fp32, whose products of matrices are slower than its convolutions on some processors,
+    evaluation, and a network that is compiled.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """See `nn.Conv2d`."""
-        if not self.training or torch.compiler.is_compiling() or not self._is_product(x):
+        if not self.training or torch.compiler.is_compiling() or not self._is_ours(x):
             return super().forward(x)
         bf16 = torch.bfloat16
         with torch.autocast("cpu", enabled=False):
+            if self._is_winograds(x):
+                return winograd.convolve(x.to(bf16), self.weight)
             out: Tensor = _Product.apply(x.to(bf16), self.weight.to(bf16), self.stride, self.padding)
         return out
 
-    def _is_product(self, x: Tensor) -> bool:
-        return in_bf16(x) and x.is_contiguous(memory_format=torch.channels_last) and self._is_faster(x)
+    def _is_ours(self, x: Tensor) -> bool:
+        by_channels = in_bf16(x) and x.is_contiguous(memory_format=torch.channels_last)
+        return by_channels and (self._is_faster(x) or self._is_winograds(x))
+
+    def _is_winograds(self, x: Tensor) -> bool:
+        return self.fits_winograds(x) and winograd.is_faster(x, self.weight)
+
+    def fits_winograds(self, x: Tensor) -> bool:
+        """Whether x, in a batch that is large enough, is convolved as Winograd did on some processors."""
+        return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, x.shape[3])
 
     def _is_faster(self, x: Tensor) -> bool:
         side = max(self._map(x))
@@ -149,6 +163,31 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
     leave_out_unseen_taps(network.modules())
+
+
+def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
+    """Compile what computes some of the network's convolutions, where it is used for such images, `(n, c, h, w)`.
+
+    Whoever times a step does this before, in one thread, which is where it is used. To see how large its maps are the
+    network evaluates the images.
+    """
+    fitting: list[bool] = []
+
+    def look(convolution: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        fitting.append(cast(ProductConvolution, convolution).fits_winograds(inputs[0]))
+
+    convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
+    if not convolutions or torch.get_num_threads() > 1:
+        return
+    hooks = [part.register_forward_pre_hook(look) for part in convolutions]
+    try:
+        with in_mode(network, training=False), torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if any(fitting) and winograd.is_measured():
+        winograd.prepare()
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
