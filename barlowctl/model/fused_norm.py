@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from barlowctl.model import thread_team
+
 
 class _Fused(_BatchNorm):
     """A batch norm that our kernels compute in training, where they are the faster way.
 
-    That is in bf16, with one thread, of images in channels_last or of rows. Results are torch's up to the order of
-    sums, in float32. All else is torch's own.
+    That is in bf16, of images in channels_last or of rows. Results are torch's up to the order of sums, in float32, and
+    the same on any number of threads. All else is torch's own.
     """
 
     rectifies = False
@@ -67,7 +69,7 @@ class _Fused(_BatchNorm):
         in_bf16 = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.bfloat16
         rows = x.numel() // max(1, self.num_features * self.parts)
         in_fp32 = self.weight.dtype == torch.float32
-        return in_bf16 and in_fp32 and as_rows and rows > 1 and torch.get_num_threads() == 1
+        return in_bf16 and in_fp32 and as_rows and rows > 1 and thread_team.serves()
 
 
 class FusedBatchNorm1d(_Fused, nn.BatchNorm1d):
@@ -109,26 +111,12 @@ class _Normalize(torch.autograd.Function):
         parts: int,
         rectifies: bool,
     ) -> Tensor:
-        from barlowctl.model import norm_kernels  # numba takes a second, which evaluation does not need
+        from barlowctl.model import norm_passes  # numba takes a second, which evaluation does not need
 
         width = x.shape[1]
         shape = (parts, x.numel() // (width * parts), width)
         y, statistics = torch.empty_like(x), torch.empty(2, parts, width)
-        mean, inverse = statistics.numpy()
-        norm_kernels.normalize(
-            x.data_ptr(),
-            0 if shortcut is None else shortcut.data_ptr(),
-            y.data_ptr(),
-            shape,
-            weight.detach().numpy(),
-            bias.detach().numpy(),
-            eps,
-            rectifies,
-            mean,
-            inverse,
-            (running[0].numpy(), running[1].numpy()),
-            momentum,
-        )
+        norm_passes.normalize(x, shortcut, y, shape, weight, bias, eps, rectifies, statistics, running, momentum)
         ctx.save_for_backward(x, weight, statistics, *([y] if rectifies else []))
         ctx.shape, ctx.is_sum = shape, shortcut is not None
         return y
@@ -136,29 +124,18 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from barlowctl.model import norm_kernels
+        from barlowctl.model import norm_passes
 
         x, weight, statistics, *result = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else grad.contiguous()
         of_shortcut = None
         if ctx.is_sum:  # what the shortcut gets is what the rest begins with
             of_shortcut = torch.empty_like(grad)
-            norm_kernels.keep_where_positive(
-                grad.data_ptr(), result.pop().data_ptr(), of_shortcut.data_ptr(), grad.numel()
-            )
+            norm_passes.keep_where_positive(grad, result.pop(), of_shortcut)
             grad = of_shortcut
         of_x, of_parameters = torch.empty_like(x), torch.zeros(2, len(weight))
-        norm_kernels.differentiate(
-            grad.data_ptr(),
-            x.data_ptr(),
-            result[0].data_ptr() if result else 0,
-            of_x.data_ptr(),
-            ctx.shape,
-            weight.detach().numpy(),
-            *statistics.numpy(),
-            bool(result),
-            *of_parameters.numpy(),
-        )
+        result_or_none = result[0] if result else None
+        norm_passes.differentiate(grad, x, result_or_none, of_x, ctx.shape, weight, statistics, of_parameters)
         return of_x, of_shortcut, *of_parameters.unbind(), None, None, None, None, None
 
 
@@ -216,11 +193,14 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
 def prepare_norms(network: nn.Module) -> None:
     """Compile the kernels of the network's batch norms where it has some: the first call ever takes seconds.
 
-    Whoever times a step does this before, in one thread, which is where kernels are used.
+    Whoever times a step does this before, with the threads of that step.
     """
     if any(isinstance(part, _Fused) for part in network.modules()):
-        x = torch.zeros(2, 1, 1, 1, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-        FusedBatchNorm2d(1)(x).sum().backward()
+        from barlowctl.model.norm_passes import FOR_SEVERAL
+
+        for rows in (2,) if torch.get_num_threads() == 1 else (2, FOR_SEVERAL):
+            x = torch.zeros(rows, 1, 1, 1, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+            FusedBatchNorm2d(1).added(x.requires_grad_(), x.detach(), nn.ReLU()).sum().backward()
 
 
 def _is_plain(norm: _BatchNorm) -> bool:

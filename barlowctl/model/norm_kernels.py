@@ -68,18 +68,26 @@ def rows_at_once(rows, width):
 
 
 @njit(**KERNEL)
+def add_block(source, count, length, columns, shift):
+    """float32 sums of `source - shift` and of its square over `count` inner loops, of the first `columns` of each.
+
+    They begin `length` values after one another. Sums have memory of their own: LLVM sees that it is nobody else's.
+    """
+    own, own_squares = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    for i in range(count):
+        x = carray(pointer(source + 2 * i * length), (columns,))
+        for j in range(columns):
+            value = wide(x[j]) - shift[j]
+            own[j] += value
+            own_squares[j] += value * value
+    return own, own_squares
+
+
+@njit(**KERNEL)
 def add_values(source, loops, length, shift, total, squares):
     """Adds up `source - shift` and its square: float32 sums of a block of inner loops, float64 ones of all."""
     for first in range(0, loops, BLOCK):
-        count = min(BLOCK, loops - first)
-        x = carray(pointer(source + 2 * first * length), (count * length,))
-        own, own_squares = np.zeros(length, np.float32), np.zeros(length, np.float32)
-        for i in range(count):
-            at = i * length
-            for j in range(length):
-                value = wide(x[at + j]) - shift[j]
-                own[j] += value
-                own_squares[j] += value * value
+        own, own_squares = add_block(source + 2 * first * length, min(BLOCK, loops - first), length, length, shift)
         for j in range(length):
             total[j % len(total)] += own[j]
             squares[j % len(total)] += own_squares[j]
@@ -104,6 +112,29 @@ def write_values(source, target, loops, length, scale, shift, rectified):
 
 
 @njit(**KERNEL)
+def settle(total, squares, rows, weight, bias, eps, mean, inverse, running, momentum, scale, shift):
+    """Statistics of a part from the sums of its rows; then what its values are multiplied by, and what is added.
+
+    Args: as of `normalize`; mean, inverse: of the part.
+        shift: what was subtracted from each value of an inner loop; written like `scale`, both of that length.
+    """
+    running_mean, running_variance = running
+    width = len(total)
+    for c in range(width):
+        centre = total[c] / rows
+        variance = squares[c] / rows - centre * centre
+        variance = 0.0 if variance < 0.0 else variance
+        mean[c] = centre + shift[c]
+        inverse[c] = 1.0 / np.sqrt(variance + eps)
+        running_mean[c] += momentum * (mean[c] - running_mean[c])
+        running_variance[c] += momentum * (variance * rows / (rows - 1) - running_variance[c])
+    for j in range(len(scale)):
+        c = j % width
+        scale[j] = weight[c] * inverse[c]
+        shift[j] = bias[c] - mean[c] * scale[j]
+
+
+@njit(**KERNEL)
 def normalize(source, other, target, shape, weight, bias, eps, rectified, mean, inverse, running, momentum):
     """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
 
@@ -118,7 +149,6 @@ def normalize(source, other, target, shape, weight, bias, eps, rectified, mean, 
     at_once = rows_at_once(rows, width)
     length, loops = at_once * width, rows // at_once
     shift, scale = np.empty(length, np.float32), np.empty(length, np.float32)
-    running_mean, running_variance = running
     for part in range(parts):
         begin = 2 * part * rows * width
         x = carray(pointer(source + begin), (width,))
@@ -126,18 +156,7 @@ def normalize(source, other, target, shape, weight, bias, eps, rectified, mean, 
             shift[j] = wide(x[j % width])  # near the mean, so that squares do not hide the variance
         total, squares = np.zeros(width), np.zeros(width)
         add_values(source + begin, loops, length, shift, total, squares)
-        for c in range(width):
-            centre = total[c] / rows
-            variance = squares[c] / rows - centre * centre
-            variance = 0.0 if variance < 0.0 else variance
-            mean[part, c] = centre + shift[c]
-            inverse[part, c] = 1.0 / np.sqrt(variance + eps)
-            running_mean[c] += momentum * (mean[part, c] - running_mean[c])
-            running_variance[c] += momentum * (variance * rows / (rows - 1) - running_variance[c])
-        for j in range(length):
-            c = j % width
-            scale[j] = weight[c] * inverse[part, c]
-            shift[j] = bias[c] - mean[part, c] * scale[j]
+        settle(total, squares, rows, weight, bias, eps, mean[part], inverse[part], running, momentum, scale, shift)
         if other != 0:
             write_sum(source + begin, other + begin, target + begin, loops, length, scale, shift)
         else:
@@ -145,28 +164,34 @@ def normalize(source, other, target, shape, weight, bias, eps, rectified, mean, 
 
 
 @njit(**KERNEL)
+def add_product_block(gradient, source, result, count, length, columns, centre, rectified):
+    """What `add_products` adds up, over `count` inner loops: see `add_block`."""
+    own, own_product = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    for i in range(count):
+        at = 2 * i * length
+        g, x = carray(pointer(gradient + at), (columns,)), carray(pointer(source + at), (columns,))
+        y = carray(pointer(result + at), (columns,))
+        if rectified:
+            for j in range(columns):
+                value = wide(g[j]) if (y[j] & MAGNITUDE) != 0 else ZERO
+                own[j] += value
+                own_product[j] += value * (wide(x[j]) - centre[j])
+        else:
+            for j in range(columns):
+                value = wide(g[j])
+                own[j] += value
+                own_product[j] += value * (wide(x[j]) - centre[j])
+    return own, own_product
+
+
+@njit(**KERNEL)
 def add_products(gradient, source, result, loops, length, centre, total, product, rectified):
     """Adds up the gradient, and its product with `source - centre`; nothing where a rectified result is 0."""
     for first in range(0, loops, BLOCK):
-        count = min(BLOCK, loops - first)
-        begin, size = 2 * first * length, count * length
-        g, x = carray(pointer(gradient + begin), (size,)), carray(pointer(source + begin), (size,))
-        y = carray(pointer(result + begin), (size,))
-        own, own_product = np.zeros(length, np.float32), np.zeros(length, np.float32)
-        if rectified:
-            for i in range(count):
-                at = i * length
-                for j in range(length):
-                    value = wide(g[at + j]) if (y[at + j] & MAGNITUDE) != 0 else ZERO
-                    own[j] += value
-                    own_product[j] += value * (wide(x[at + j]) - centre[j])
-        else:
-            for i in range(count):
-                at = i * length
-                for j in range(length):
-                    value = wide(g[at + j])
-                    own[j] += value
-                    own_product[j] += value * (wide(x[at + j]) - centre[j])
+        begin, count = 2 * first * length, min(BLOCK, loops - first)
+        own, own_product = add_product_block(
+            gradient + begin, source + begin, result + begin, count, length, length, centre, rectified
+        )
         for j in range(length):
             total[j % len(total)] += own[j]
             product[j % len(total)] += own_product[j]
@@ -192,6 +217,20 @@ def write_gradient(gradient, source, result, target, loops, length, scale, slope
 
 
 @njit(**KERNEL)
+def settle_gradient(total, product, rows, weight, centre, inverse, of_weight, of_bias, scale, slope, shift):
+    """The gradient of weight and bias from a part's sums; then what `write_gradient` takes of each value."""
+    width = len(total)
+    for c in range(width):
+        of_bias[c] += total[c]
+        of_weight[c] += product[c] * inverse[c]
+    for j in range(len(scale)):
+        c = j % width
+        scale[j] = weight[c] * inverse[c]
+        slope[j] = -scale[j] * product[c] * inverse[c] * inverse[c] / rows
+        shift[j] = -scale[j] * total[c] / rows - slope[j] * centre[j]
+
+
+@njit(**KERNEL)
 def differentiate(gradient, source, result, target, shape, weight, mean, inverse, rectified, of_weight, of_bias):
     """target = the gradient of `source`, from that of `normalize`'s result; of weight and bias: added to.
 
@@ -210,14 +249,7 @@ def differentiate(gradient, source, result, target, shape, weight, mean, inverse
             centre[j] = mean[part, j % width]
         total, product = np.zeros(width), np.zeros(width)
         add_products(g, x, y, loops, length, centre, total, product, rectified)
-        for c in range(width):
-            of_bias[c] += total[c]
-            of_weight[c] += product[c] * inverse[part, c]
-        for j in range(length):
-            c = j % width
-            scale[j] = weight[c] * inverse[part, c]
-            slope[j] = -scale[j] * product[c] * inverse[part, c] * inverse[part, c] / rows
-            shift[j] = -scale[j] * total[c] / rows - slope[j] * centre[j]
+        settle_gradient(total, product, rows, weight, centre, inverse[part], of_weight, of_bias, scale, slope, shift)
         write_gradient(g, x, y, target + begin, loops, length, scale, slope, shift, rectified)
 
 

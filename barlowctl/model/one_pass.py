@@ -10,6 +10,7 @@ from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d, SelectAdap
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
+from barlowctl.model import thread_team
 from barlowctl.model.fused_norm import FusedBasicBlock, FusedBatchNorm1d, FusedBatchNorm2d, FusedBottleneck, ReLUOfFused
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.seen_taps import SeenTaps
@@ -47,7 +48,7 @@ class OnePass:
     def _is_faster(self, views: Sequence[Tensor]) -> bool:
         alike = len({view.shape for view in views}) == 1 and all(type(view) is Tensor for view in views)
         in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        fused = torch.get_num_threads() == 1 and not torch.compiler.is_compiling()
+        fused = thread_team.serves() and not torch.compiler.is_compiling()
         trained = all(norm.training for norm in self.norms)
         return self.goes and alike and in_bf16 and fused and trained and views[0].device.type == "cpu"
 

@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """The only number of threads with which our kernels compute batch norm."""
+    """The number of threads with which most of these tests were made."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.methods import Method
+from barlowctl.model import thread_team
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.recipe import load
@@ -65,8 +66,10 @@ def test_torchs_batch_norm_has_a_pass_for_each() -> None:
     assert trained("quickstart", one_pass=True, norms=False)[1] == [16, 16]
 
 
-@pytest.mark.parametrize("kind", ["fp32", "two sizes", "several threads", "evaluation", "dropout", "another norm"])
-def test_where_it_would_not_be_the_same_or_no_faster(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["fp32", "two sizes", "threads without a team", "evaluation", "dropout", "another norm"]
+)
+def test_where_it_would_not_be_the_same_or_no_faster(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Identity())
     if kind == "dropout":
         network[3] = nn.Dropout()
@@ -76,8 +79,9 @@ def test_where_it_would_not_be_the_same_or_no_faster(kind: str) -> None:
     pair = views()
     if kind == "two sizes":
         pair[1] = pair[1][..., :18, :18]
-    if kind == "several threads":
+    if kind == "threads without a team":
         torch.set_num_threads(2)
+        monkeypatch.setattr(thread_team, "address", lambda: None)
     if kind == "evaluation":
         network.eval()
     images: list[int] = []
