@@ -1,43 +1,51 @@
-# barlowctl from its own wheel: no compiler in the image, a user who is not root. Arguments: docs/install.md.
+# barlowctl from its own wheel: no compiler in the image, a user who is not root. Arguments and layers: docs/install.md.
 ARG BASE=python:3.12-slim-bookworm
+ARG EXTRAS=embed,heif,tensorboard,tiff
 
-# The interpreter is the same in both stages: the environment of the first is used in the last.
 FROM ${BASE} AS python
 RUN command -v python3 >/dev/null || { \
         apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && \
         rm -rf /var/lib/apt/lists/*; \
     }
 
-FROM python AS build
-ARG TORCH_INDEX=
-ARG EXTRAS=embed,heif,tensorboard,tiff
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python3 -m venv /opt/barlowctl
-ENV PATH=/opt/barlowctl/bin:$PATH
-# Before the code, so that a change of the code does not fetch torch again.
-COPY .ci/constraints.txt /source/.ci/
-# From TORCH_INDEX the two alone: what they require is pinned, and that index need not have the pinned versions.
-RUN pip install -c /source/.ci/constraints.txt ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} torch torchvision
+# What barlowctl requires, without barlowctl: a change of the code leaves this file, and the layers that hang on it, as they are.
+FROM python AS requirements
+ARG EXTRAS
+COPY .ci/requirements.py pyproject.toml /source/
+RUN python3 /source/requirements.py /source/pyproject.toml "$EXTRAS" >/requirements.txt
+
+FROM python AS wheel
+RUN python3 -m venv /opt/build
+COPY .ci/constraints.txt .ci/long_description.py /source/.ci/
 COPY pyproject.toml README.md LICENSE /source/
-COPY .ci/long_description.py /source/.ci/
 COPY recipes /source/recipes
 COPY barlowctl /source/barlowctl
-RUN pip wheel --no-deps --wheel-dir /wheels /source && \
-    pip install -c /source/.ci/constraints.txt "$(echo /wheels/barlowctl-*.whl)[$EXTRAS]" && \
-    find /opt/barlowctl -name '*.a' -delete
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /source
 
 FROM python AS final
-COPY --from=build /opt/barlowctl /opt/barlowctl
+ENV PATH=/opt/barlowctl/bin:$PATH
+RUN python3 -m venv /opt/barlowctl && useradd --uid 10001 --no-create-home --home-dir /workspace barlowctl && \
+    mkdir /workspace && chown barlowctl /workspace
+COPY .ci/constraints.txt /opt/barlowctl/
+ARG TORCH_INDEX=
+# From TORCH_INDEX the two alone: what they require is pinned, and that index need not have the pinned versions.
+RUN pip install --no-cache-dir -c /opt/barlowctl/constraints.txt \
+        ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} torch torchvision && \
+    find /opt/barlowctl -name '*.a' -delete
+COPY --from=requirements /requirements.txt /opt/barlowctl/
+RUN pip install --no-cache-dir -c /opt/barlowctl/constraints.txt -r /opt/barlowctl/requirements.txt && \
+    find /opt/barlowctl -name '*.a' -delete
 # HOME and the caches lie in the folder that is mounted: any --user can write there. USER: a number without a name has none.
-ENV PATH=/opt/barlowctl/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
+ENV PYTHONUNBUFFERED=1 \
     HOME=/workspace \
     USER=barlowctl \
     BARLOWCTL_DATA=/workspace/data \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN useradd --uid 10001 --no-create-home --home-dir /workspace barlowctl && \
-    mkdir /workspace && chown barlowctl /workspace
+# Nothing but barlowctl comes here: without an index pip refuses what the layers below lack.
+ARG EXTRAS
+COPY --from=wheel /wheels /opt/barlowctl/wheels
+RUN pip install --no-index --find-links /opt/barlowctl/wheels "barlowctl[$EXTRAS]"
 WORKDIR /workspace
 USER 10001
 ENTRYPOINT ["barlowctl"]

@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.test_release import release
+from tests.test_release import module, release
 
+requirements = module("requirements")
 INSTRUCTIONS = {"ARG", "FROM", "RUN", "COPY", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD"}
 COMPILERS = re.compile(r"\b(gcc|g\+\+|clang|build-essential|cmake|python3-dev|ffcv)\b")
 
@@ -61,10 +63,37 @@ def copied(stages: list[Stage]) -> list[str]:
 
 def test_stages_begin_with_the_base_or_with_one_before(stages: list[Stage]) -> None:
     names = [stage.name for stage in stages]
-    assert [stage.base for stage in stages] == ["${BASE}", "python", "python"]
-    assert names == ["python", "build", "final"]
+    assert [stage.base for stage in stages] == ["${BASE}", *["python"] * 3]
+    assert names == ["python", "requirements", "wheel", "final"]
     sources = [value.split()[0] for stage in stages for value in stage.of("COPY") if value.startswith("--from")]
-    assert sources == ["--from=build"]
+    assert sources == ["--from=requirements", "--from=wheel"]
+
+
+def test_a_change_of_the_code_leaves_the_layers_of_packages(stages: list[Stage]) -> None:
+    """Each of them is made before the wheel is there, from two files; behind it no index is asked."""
+    steps = stages[-1].steps
+    wheel = steps.index(("COPY", "--from=wheel /wheels /opt/barlowctl/wheels"))
+    before = [value.split()[:-1] for name, value in steps[:wheel] if name == "COPY"]
+    assert before == [[".ci/constraints.txt"], ["--from=requirements", "/requirements.txt"]]
+    installing = [(at, value) for at, (name, value) in enumerate(steps) if name == "RUN" and "pip install" in value]
+    assert [at < wheel for at, _ in installing] == [True, True, False]
+    assert ["--no-index" in value for _, value in installing] == [False, False, True]
+
+
+def test_requirements_are_those_of_the_wheel(checkout: Path) -> None:
+    lines = requirements.requirements(
+        {"dependencies": ["b"], "optional-dependencies": {"x": ["c", "a"], "y": ["barlowctl[x,z]", "c"], "z": ["d"]}},
+        requirements.names("y"),
+    )
+    assert lines == ["a", "b", "c", "d"]
+    script = [sys.executable, str(checkout / ".ci" / "requirements.py"), str(checkout / "pyproject.toml")]
+    done = subprocess.run([*script, "embed,tiff"], check=True, capture_output=True, text=True).stdout.splitlines()
+    names = {re.split(r"[>=<\[]", line)[0] for line in done}
+    assert {"numpy", "torch", "timm", "umap-learn", "imagecodecs"} < names
+    assert not {"barlowctl", "tensorboard", "ffcv"} & names
+    refused = subprocess.run([*script, "embed,tif"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "no extra 'tif' in pyproject.toml; extras: all, " in refused.stderr
 
 
 def test_commands_are_of_the_shell(stages: list[Stage]) -> None:
@@ -103,7 +132,9 @@ def test_the_last_stage_has_no_compiler_and_no_root(stages: list[Stage]) -> None
 
 
 def test_arguments_of_the_build_are_documented(text: str, checkout: Path) -> None:
-    arguments = dict(value.split("=", 1) for name, value in instructions(text) if name == "ARG")
+    named = [value.partition("=") for name, value in instructions(text) if name == "ARG"]
+    arguments = {name: default for name, is_set, default in named if is_set}
+    assert arguments.keys() == {name for name, _, _ in named}
     page = (checkout / "docs" / "install.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", page, re.MULTILINE))
     assert rows == {name: f"`{value}`" if value else "empty" for name, value in arguments.items()}
@@ -115,7 +146,7 @@ def test_another_index_brings_torch_and_torchvision_alone(stages: list[Stage]) -
     """What they require is pinned; an index of torch's need not have those versions, and pip would refuse."""
     (command,) = [command for stage in stages for command in stage.of("RUN") if "TORCH_INDEX" in command]
     for index in ("", "https://example.org/cpu"):
-        script = f'pip() {{ printf "%s\\n" "$@"; }}; TORCH_INDEX={index}; {command}'
+        script = f'pip() {{ printf "%s\\n" "$@"; }}; find() {{ :; }}; TORCH_INDEX={index}; {command}'
         typed = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout.split()
         assert typed[-2:] == ["torch", "torchvision"]
         assert ("--no-deps" in typed) == bool(index)
