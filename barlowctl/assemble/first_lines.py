@@ -79,7 +79,8 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         "views": describe_views(recipe),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}{clipped}; {describe_schedule(recipe)}",
         **describe_adaptation(recipe, method),
-        "length": f"{epochs:,} epochs of {resolved.steps_per_epoch:,} steps: {resolved.total_steps:,} steps",
+        "length": f"{epochs:,} epoch{'' if epochs == 1 else 's'} of {resolved.steps_per_epoch:,} steps: "
+        f"{resolved.total_steps:,} steps",
         "measuring": seen,
         **warned,
     }

@@ -119,7 +119,7 @@ class Console:
                 self._cell(column),
                 justify="right" if numeric else "left",
                 overflow="fold",
-                no_wrap=number == 0 and widths[0] <= NAME_WIDTH,
+                no_wrap=number == 0 and widths[0] <= max(NAME_WIDTH, self.rich.width // 3),
             )
         for row in cells:
             table.add_row(*row)
@@ -244,7 +244,7 @@ def allow_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal
+NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal, of a third on any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ASCII_SIGNS = str.maketrans({"\u00b1": "+/-", "\u00d7": "x", "\u2026": "...", "\u2013": "-", "\u2192": "->"})
 

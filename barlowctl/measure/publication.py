@@ -167,13 +167,11 @@ def _card(
 ) -> model_card.ModelCard:
     assert terms.license is not None
     recorded, preprocessing = history.read(run.path), model.preprocessing
-    images = recorded.images
-    count = "" if images is None else f"{images['images']:,} images of "
     channels = {1: "grey ", 3: ""}.get(preprocessing.channels, f"{preprocessing.channels}-channel ")
     labels = "with labels" if recipe.objective.labels else "without labels"
     summary = (
         f"A `{model.architecture}` without a classifier, pre-trained {labels} by {recipe.objective.title} on "
-        f"{count}{recipe.data.dataset}, with barlowctl {barlowctl.__version__}. It makes "
+        f"{run_card.learned_from(recipe, recorded)}, with barlowctl {barlowctl.__version__}. It makes "
         f"{feature_width(model.backbone):,} numbers of a {channels}picture of {preprocessing.crop} x "
         f"{preprocessing.crop} pixels: features to search, cluster or classify by, or weights to start from."
     )

@@ -120,11 +120,21 @@ def datasets_of(recipe: Recipe, history: History) -> tuple[str, ...]:
 
 
 def images_of(recipe: Recipe, history: History) -> str:
-    """`digits: 1,400 images, fingerprint 0d612e8b... (SHA-256)`: names are their last part alone."""
+    """`digits: 1,400 images, 100 of them held out, fingerprint 0d61... (SHA-256)`: of a path the last part alone."""
     name, fingerprint = public(recipe.data.dataset), history.images
     if fingerprint is None:
         return name
-    return f"{name}: {fingerprint['images']:,} images, fingerprint {fingerprint['digest']} (SHA-256)"
+    held_out = f", {recipe.data.holdout:,} of them held out" if recipe.data.holdout else ""
+    return f"{name}: {fingerprint['images']:,} images{held_out}, fingerprint {fingerprint['digest']} (SHA-256)"
+
+
+def learned_from(recipe: Recipe, history: History) -> str:
+    """`1,300 of the 1,400 images of digits`: those that are held out were not learned from."""
+    fingerprint, holdout = history.images, recipe.data.holdout
+    if fingerprint is None:
+        return recipe.data.dataset
+    images = f"{fingerprint['images']:,} images of {recipe.data.dataset}"
+    return f"{fingerprint['images'] - holdout:,} of the {images}" if holdout else images
 
 
 def training(run: FinishedRun, recipe: Recipe, history: History, digest: str) -> dict[str, str]:

@@ -77,6 +77,11 @@ class Optimizer(Section):
         return self
 
 
+def _epochs(number: float) -> str:
+    """`1 epoch`, `0.5 epochs`."""
+    return f"{number:g} epoch{'' if number == 1 else 's'}"
+
+
 class Train(Section):
     """How long, how large, in which precision."""
 
@@ -176,7 +181,7 @@ class Train(Section):
     def _warm_up_ends(self) -> Train:
         if self.warmup_epochs > self.epochs:
             raise ValueError(
-                f"warmup_epochs is {self.warmup_epochs:g} but the run has {self.epochs:g} epochs: "
+                f"warmup_epochs is {self.warmup_epochs:g} but the run has {_epochs(self.epochs)}: "
                 "the warm-up must end before the run does (0: no warm-up)"
             )
         return self
@@ -185,7 +190,7 @@ class Train(Section):
     def _backbone_moves(self) -> Train:
         if 0.0 < self.epochs <= self.freeze_backbone_epochs:
             raise ValueError(
-                f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has {self.epochs:g} epochs: "
+                f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has {_epochs(self.epochs)}: "
                 "the backbone would never move (freeze = 'backbone' says so)"
             )
         return self

@@ -153,14 +153,27 @@ def _results(card: ModelCard) -> list[str]:
         ]
         parts.append("Percent. ± is the standard deviation of a sample of seeds; without it: measured once.")
         parts.append(_table(("measured on", "features of", "measure", "metric", "value"), rows))
-        protocols = dict.fromkeys((result.measure, result.protocol) for result in card.results if result.protocol)
-        parts.append("\n".join(f"- {measure}: {protocol}." for measure, protocol in protocols))
+        parts.append("\n".join(_protocols(card.results)))
     else:
         parts.append("Nothing was measured of these weights on labelled images.")
     if card.without_labels:
         parts.append("Without labels:")
         parts.append(_table(("", ""), list(card.without_labels.items())))
     return parts
+
+
+def _protocols(results: Sequence[Result]) -> list[str]:
+    """How each measure is made, in a line; where that differs by what is measured, with whose it is."""
+    networks: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.protocol:
+            of = networks.setdefault((result.measure, result.protocol), [])
+            of += [name for name in [result.network or "this model"] if name not in of]
+    measures = [measure for measure, _ in networks]
+    return [
+        f"- {measure}{' of ' + ', '.join(of) if measures.count(measure) > 1 else ''}: {protocol}."
+        for (measure, protocol), of in networks.items()
+    ]
 
 
 def _measured_on(result: Result) -> str:

@@ -111,7 +111,9 @@ def test_the_card_says_what_was_measured_of_these_weights(
     assert f"| digits (test), 397 images | this model | linear (fast) | top-1 | {linear} |" in card
     assert f"| random backbone | kNN, k 20 | top-1 | {measured['floors'][0]['knn']['top1']:.2f} |" in card
     about = json.loads((probed / "run.json").read_text())
-    assert f"digits: 1,400 images, fingerprint {about['data']['fingerprint']['digest']} (SHA-256)" in card
+    assert "Barlow Twins on 1,300 of the 1,400 images of digits, with barlowctl" in card
+    digest = about["data"]["fingerprint"]["digest"]
+    assert f"digits: 1,400 images, 100 of them held out, fingerprint {digest} (SHA-256)" in card
     assert about["facts"]["optimizer"] in card
     assert "2103.03230" in card
     assert "note: probe-other.json does not say that it is of these weights" in output.err

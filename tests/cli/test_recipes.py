@@ -14,6 +14,14 @@ from barlowctl.cli.app import run as barlowctl
 Captured = pytest.CaptureFixture[str]
 
 
+def test_the_list_breaks_no_name(capsys: Captured) -> None:
+    from barlowctl.recipe import catalog
+
+    assert barlowctl(["recipes", "list"]) == 0
+    first = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert set(catalog.shipped()) <= first
+
+
 def test_list_show_copy_diff(tmp_path: Path, capsys: Captured) -> None:
     assert barlowctl(["recipes", "list", "--json"]) == 0
     names = [recipe["name"] for recipe in json.loads(capsys.readouterr().out)["recipes"]]

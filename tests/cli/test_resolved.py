@@ -80,7 +80,7 @@ def test_a_run_and_its_dry_run_resolve_once_and_say_the_same(
     steps = 1350 // 64  # the recipe drops the last, smaller batch
     settings = used["settings"]
     assert (dry["steps_per_epoch"], settings.steps_per_epoch, about["length"]["steps_per_epoch"]) == (steps,) * 3
-    assert f"1 epochs of {steps} steps" in dry["facts"]["length"]
+    assert f"1 epoch of {steps} steps" in dry["facts"]["length"]
     assert (settings.precision, about["precision"]["used"]) == ("fp32", "fp32")
     assert dry["facts"]["device"] == "cpu, 1 thread, fp32 by decree"
     assert isinstance(used["loader"], fast.FastLoader)

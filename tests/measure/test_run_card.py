@@ -57,6 +57,10 @@ def test_a_published_set_is_named_where_its_images_are_as_many(
     of_run = history(tmp_path, fingerprint={"images": images, "digest": "0f" * 32})
     assert run_card.datasets_of(recipe, of_run) == hub
     assert run_card.images_of(recipe, of_run) == f"{place}: {images:,} images, fingerprint {'0f' * 32} (SHA-256)"
+    assert run_card.learned_from(recipe, of_run) == f"{images:,} images of {place}"
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"holdout": 1000})})
+    assert f": {images:,} images, 1,000 of them held out, fingerprint" in run_card.images_of(recipe, of_run)
+    assert run_card.learned_from(recipe, of_run) == f"{images - 1000:,} of the {images:,} images of {place}"
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,23 @@ def test_the_header_is_what_the_hub_reads_and_tables_hold() -> None:
     others = [replace(card().results[0], metric="mAP"), replace(card().results[0], network="random backbone")]
     header = yaml.safe_load(text(card(results=others)).split("---\n")[1])
     assert "model-index" not in header, "it is of this model's accuracy alone"
+
+
+def test_how_a_measure_is_made_says_of_what_where_that_differs() -> None:
+    (own,) = card().results
+    results = [
+        replace(own, protocol="images of 36 pixels"),
+        replace(own, network="raw pixels", protocol="images of 28 pixels"),
+        replace(own, network="random backbone", protocol="images of 36 pixels"),
+        replace(own, measure="linear", protocol="fast"),
+        replace(own, measure="linear", network="raw pixels", protocol="fast"),
+    ]
+    lines = [line for line in text(card(results=results)).splitlines() if line.startswith(("- kNN", "- linear"))]
+    assert lines == [
+        "- kNN of this model, random backbone: images of 36 pixels.",
+        "- kNN of raw pixels: images of 28 pixels.",
+        "- linear: fast.",
+    ]
 
 
 def every(kind: type[Keys]) -> list[type[Keys]]:
