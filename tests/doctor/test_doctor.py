@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from barlowctl import doctor
 from barlowctl.data.beton import decoders
@@ -71,6 +72,25 @@ def test_a_missing_package_fails_with_what_to_run(monkeypatch: pytest.MonkeyPatc
     check = software.check_package("timm")
     assert (check.status, check.value) == ("fail", "not installed")
     assert "make setup" in check.advice
+
+
+@pytest.mark.parametrize("indices", [None, [0]], ids=["its import breaks", "another answer"])
+def test_a_torchvision_of_another_build_is_said_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, indices: list[int] | None
+) -> None:
+    """torch without CUDA beside PyPI's torchvision: `import torchvision` raises this."""
+
+    def broken(name: str) -> Check:
+        raise RuntimeError(f"operator {name}::nms does not exist")
+
+    if indices is None:
+        monkeypatch.setattr(software, "check_package", broken)
+    else:
+        monkeypatch.setattr("torchvision.ops.nms", lambda *_: torch.tensor(indices))
+    check = software.check_torchvision()
+    assert check.status == "fail"
+    assert check.value.endswith(f": its operators do not fit torch {torch.__version__}")
+    assert "--force-reinstall torch torchvision" in check.advice
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
