@@ -75,8 +75,8 @@ def check_torchvision() -> Check:
     else:
         if indices.tolist() == [1]:
             return package
-    found = f"{metadata.version('torchvision')}: its operators do not fit torch {torch.__version__}"
-    return Check("torchvision", "fail", found, SAME_INDEX)
+    value = f"{metadata.version('torchvision')}: its operators do not fit torch {torch.__version__}"
+    return Check("torchvision", "fail", value, SAME_INDEX)
 
 
 def check_loader() -> Check:
