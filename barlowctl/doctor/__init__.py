@@ -50,4 +50,5 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:  # a library that fails to import raises what it likes
-        return Check(name, "fail", f"{type(error).__name__}: {error}".splitlines()[0], REINSTALL)
+        advice = software.SAME_INDEX if "torchvision::" in str(error) else REINSTALL  # whose import timm's begins with
+        return Check(name, "fail", f"{type(error).__name__}: {error}".splitlines()[0], advice)

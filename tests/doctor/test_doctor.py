@@ -104,6 +104,18 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert by_name["timm"].status == "ok"
 
 
+def test_timm_that_fails_by_a_torchvision_of_another_build_has_its_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def check_package(name: str) -> Check:
+        raise RuntimeError("operator torchvision::nms does not exist" if name == "timm" else "another fault")
+
+    monkeypatch.setattr(software, "check_package", check_package)
+    by_name = {check.name: check for check in doctor.checks(data_home=tmp_path, runs=tmp_path)}
+    assert by_name["timm"].advice == software.SAME_INDEX
+    assert "make setup" in by_name["numba"].advice
+
+
 def test_the_loader_in_use_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "by_package", lambda: ({}, "simplejpeg is not installed"))
     check = software.check_loader()
