@@ -27,7 +27,7 @@ from tests.exports.test_export import as_after_training
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}  # of the largest feature, as docs/guide.md says
 MEASURED = {"fp32": 1e-4, "fp16": 5e-3}  # these networks stay below
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406, 0.3, 0.7), (0.229, 0.224, 0.225, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ SMALL = {
     "grey convnext": Case("convnext_atto", 64, '{"depths": [1, 1, 1, 1]}', channels=1, with_preprocessing=True),
 }
 OTHERS = {
+    "five channels": Case("resnet10t", 32, channels=5, with_preprocessing=True),
+    "five channels, outside": Case("vit_tiny_patch16_224", 32, VIT, channels=5, precision="fp16"),
     "grey resnet, small stem": Case("resnet18", 32, channels=1, stem="cifar", precision="fp16"),
     "vit, patches' mean": Case("vit_tiny_patch16_224", 32, VIT[:-1] + ', "global_pool": "avg"}', precision="fp16"),
     "regnet": Case("regnetx_002", 64, with_preprocessing=True),
@@ -80,10 +82,11 @@ ARCHITECTURES = {"resnet50": 224, "vit_small_patch16_224": 224, "convnext_tiny":
 
 @cache
 def photographs(size: int, channels: int) -> np.ndarray:
-    """Photographs of scikit-image, (3, size, size, channels) uint8."""
+    """Photographs of scikit-image, (3, size, size, channels) uint8; of five channels the last are made of the first."""
     images = [Image.fromarray(getattr(skimage.data, name)()) for name in PHOTOGRAPHS]
     images = [image.convert("L" if channels == 1 else "RGB").resize((size, size)) for image in images]
-    return np.stack([np.asarray(image).reshape(size, size, channels) for image in images])
+    pixels = np.stack([np.asarray(image).reshape(size, size, min(channels, 3)) for image in images])
+    return pixels if channels <= 3 else np.concatenate([pixels, 255 - pixels[..., : channels - 3] // 2], axis=-1)
 
 
 def normalised(pixels: np.ndarray) -> np.ndarray:
