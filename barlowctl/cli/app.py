@@ -18,7 +18,7 @@ from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
-from barlowctl.cli.usage import refuse_swallowed, refused_path, usage_error
+from barlowctl.cli.usage import refuse_swallowed, refused_package, refused_path, usage_error
 from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
 EPILOG = (
@@ -137,7 +137,10 @@ def run(arguments: list[str]) -> int:
         return EXIT_ABORTED
     except Exception as error:  # a fault of ours, most often: say so, keep the trace for whoever asks
         _trace()
-        if isinstance(error, OSError) and (refusal := refused_path(error, arguments, typer.main.get_command(app))):
+        refusal = refused_package(error)
+        if isinstance(error, OSError):
+            refusal = refused_path(error, arguments, typer.main.get_command(app))
+        if refusal is not None:
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, typer.main.get_command(app))

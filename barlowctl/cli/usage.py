@@ -17,7 +17,7 @@ import typer
 from barlowctl import shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.help import choices, examples_of, kind, takes
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, one_line
 
 NEAR = 0.7
 """Of difflib's ratio, from which on an option is taken for another: below it lie words that share a few letters."""
@@ -95,6 +95,16 @@ def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserErr
         allowed=REFUSALS[error.errno],
         next=shell.line("barlowctl", *path, "--help"),
     )
+
+
+def refused_package(error: Exception) -> UserError | None:
+    """The error of a package that cannot be imported, or does not fit another; None: it is another error."""
+    if "torchvision::" in str(error):  # an operator that torchvision did not bring, since it is of another build
+        return UserError("torchvision's operators do not fit the torch that is installed", next="barlowctl doctor")
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if package in ("", "barlowctl"):
+        return None
+    return UserError(f"package {package} cannot be imported: {one_line(error)}", next="barlowctl doctor")
 
 
 def _without_value(arguments: Sequence[str], place: int, command: Any, path: Sequence[str]) -> UserError:

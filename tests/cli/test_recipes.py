@@ -63,6 +63,47 @@ def test_a_wrong_command_is_answered(capsys: Captured) -> None:
     assert "next: barlowctl" in message
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "torchvision's operators do not fit the torch that is installed",
+        ),
+        (
+            ImportError("libcudart.so.13: cannot open shared object file\nand more", name="torch._C"),
+            "package torch cannot be imported: ImportError: libcudart.so.13: cannot open shared object file",
+        ),
+        (ModuleNotFoundError("No module named 'timm'", name="timm"), "package timm cannot be imported"),
+    ],
+)
+def test_a_broken_package_is_named(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    from barlowctl.recipe import catalog
+
+    def broken() -> dict[str, Path]:
+        raise error
+
+    monkeypatch.setattr(catalog, "shipped", broken)
+    assert barlowctl(["recipes", "list"]) == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith(f"error: {message}")
+    assert "next: barlowctl doctor" in captured
+    assert "and more" not in captured
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault_of_ours(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from barlowctl.recipe import catalog
+
+    def broken() -> dict[str, Path]:
+        raise ImportError("cannot import name 'x'", name="barlowctl.recipe")
+
+    monkeypatch.setattr(catalog, "shipped", broken)
+    assert barlowctl(["recipes", "list"]) == 1
+    assert capsys.readouterr().err.startswith("error: internal error: ImportError")
+
+
 def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     from barlowctl.recipe import catalog
 
