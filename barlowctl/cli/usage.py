@@ -99,12 +99,14 @@ def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserErr
 
 def refused_package(error: Exception) -> UserError | None:
     """The error of a package that cannot be imported, or does not fit another; None: it is another error."""
-    if "torchvision::" in str(error):  # an operator that torchvision did not bring, since it is of another build
-        return UserError("torchvision's operators do not fit the torch that is installed", next="barlowctl doctor")
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    if package in ("", "barlowctl"):
+    if "torchvision::" in str(error):  # an operator that torchvision did not bring, since it is of another build
+        message = "torchvision's operators do not fit the torch that is installed"
+    elif package not in ("", "barlowctl"):
+        message = f"package {package} cannot be imported: {one_line(error)}"
+    else:
         return None
-    return UserError(f"package {package} cannot be imported: {one_line(error)}", next="barlowctl doctor")
+    return UserError(message, next="barlowctl doctor")
 
 
 def _without_value(arguments: Sequence[str], place: int, command: Any, path: Sequence[str]) -> UserError:

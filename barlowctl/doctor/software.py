@@ -13,8 +13,8 @@ from barlowctl import compilers
 from barlowctl.doctor.check import REINSTALL, Check
 
 SAME_INDEX = (
-    "take both from one index: `pip install --force-reinstall torch torchvision`, with torch's --index-url for builds "
-    "without CUDA"
+    "take both from one index: `pip install --force-reinstall torch torchvision`; builds without CUDA have one of "
+    "their own"
 )
 OLDEST_PYTHON = (3, 11)
 OLDEST = {"torch": (2, 11), "torchvision": (0, 26), "timm": (1, 0, 20), "numba": (0, 61)}

@@ -19,7 +19,7 @@ from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.recipe.problems import Origin, explain
 from barlowctl.recipe.schema import Measuring, Recipe
-from barlowctl.recipe.section import Section
+from barlowctl.recipe.section import DoesNotFit, Section
 from barlowctl.recipe.text import read_text
 from barlowctl.recipe.views import Views
 
@@ -254,10 +254,15 @@ def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
         return schema.model_validate(values)
     except ValidationError as error:
         method = objectives.named(values.get("objective"))
-        lines = [explain(problem, origin, method) for problem in error.errors()]
+        problems = error.errors()
+        lines = [explain(problem, origin, method) for problem in problems]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
-        example = shell.line("barlowctl", "recipes", "show", origin.example)
-        raise UserError("\n".join(lines[:5]) + more, next=example) from None
+        reasons = [problem.get("ctx", {}).get("error") for problem in problems]
+        if all(isinstance(reason, DoesNotFit) for reason in reasons):
+            following = shell.line(*(word for reason in reasons for word in ("--set", reason.change)))
+        else:
+            following = shell.line("barlowctl", "recipes", "show", origin.example)
+        raise UserError("\n".join(lines[:5]) + more, next=following) from None
 
 
 def _walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

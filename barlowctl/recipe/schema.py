@@ -27,6 +27,7 @@ from barlowctl.recipe.section import (
     Count,
     CountOrZero,
     Decay,
+    DoesNotFit,
     Epochs,
     EpochsWithin,
     NonNegative,
@@ -180,18 +181,20 @@ class Train(Section):
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Train:
         if self.warmup_epochs > self.epochs:
-            raise ValueError(
+            raise DoesNotFit(
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {_epochs(self.epochs)}: "
-                "the warm-up must end before the run does (0: no warm-up)"
+                "the warm-up must end before the run does (0: no warm-up)",
+                f"train.warmup_epochs={self.epochs / 10:g}",
             )
         return self
 
     @model_validator(mode="after")
     def _backbone_moves(self) -> Train:
         if 0.0 < self.epochs <= self.freeze_backbone_epochs:
-            raise ValueError(
+            raise DoesNotFit(
                 f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has {_epochs(self.epochs)}: "
-                "the backbone would never move (freeze = 'backbone' says so)"
+                "the backbone would never move (freeze = 'backbone' says so)",
+                f"train.freeze_backbone_epochs={self.epochs / 20:g}",
             )
         return self
 
@@ -253,7 +256,8 @@ class Recipe(Section):
                     f"views.{key} has {count} numbers but data.channels is {self.data.channels}: one per channel"
                 )
         if self.eval.queries == "holdout" and self.data.holdout == 0:
-            raise ValueError("eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000")
+            message = "eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000"
+            raise DoesNotFit(message, "data.holdout=5000")
         return self
 
     @model_serializer(mode="wrap")

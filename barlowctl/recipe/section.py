@@ -49,6 +49,14 @@ Epochs = Annotated[
 ]
 
 
+class DoesNotFit(ValueError):
+    """Values that do not fit together, and a change after which they do: `key=value`, the key with its section."""
+
+    def __init__(self, message: str, change: str) -> None:
+        super().__init__(message)
+        self.change = change
+
+
 class Section(BaseModel):
     """A frozen table of a recipe."""
 

@@ -184,6 +184,10 @@ DETECTOR = "wants annotated images and a detector: tests/cli/test_transfer_detec
 NOT_FOLLOWED = {
     ("train/sharding.py taking_gradients", "--set train.shard=false"): "wants ranks: tests/dist/test_sharding.py",
     ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
+    (
+        "cli/usage.py refused_package",
+        "barlowctl doctor",
+    ): "wants a broken package: tests/cli/test_recipes.py fakes some",
     ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,
     ("assemble/detection.py train#2", "barlowctl ..."): HANDED_ON,
     ("assemble/detection.py train#3", f"--set lr={VALUE}"): DETECTOR,

@@ -289,6 +289,30 @@ def test_a_value_of_another_kind_is_answered_in_the_recipes_words(override: str,
         load.load("quickstart", [override])
 
 
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "change"),
+    [
+        ("imagenet100-resnet18", ["train.epochs=1"], "train.warmup_epochs=0.1"),
+        ("resnet50", ["train.epochs=0.5"], "train.warmup_epochs=0.05"),
+        ("quickstart", ["train.freeze_backbone_epochs=7"], "train.freeze_backbone_epochs=0.35"),
+        ("quickstart", ["data.holdout=0"], "data.holdout=5000"),
+    ],
+)
+def test_values_that_do_not_fit_come_with_a_change_that_makes_them_fit(
+    recipe: str, overrides: list[str], change: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        load.load(recipe, overrides)
+    assert refused.value.next == f"--set {change}"
+    load.load(recipe, [*overrides, change])
+
+
+def test_another_problem_beside_is_not_answered_by_that_change() -> None:
+    with pytest.raises(UserError) as refused:
+        load.load("imagenet100-resnet18", ["train.epochs=1", "model.stem=none"])
+    assert refused.value.next == "barlowctl recipes show imagenet100-resnet18"
+
+
 def test_a_problem_between_keys_is_where_they_were_set() -> None:
     message = refusal(MINIMAL, "train.batch_size=64", "train.epochs=5")
     assert message.startswith("--set train.epochs=5: train.warmup_epochs is 10 but the run has 5 epochs")

@@ -152,6 +152,7 @@ SCENARIOS = {
         ["recipes", "show", "digits.toml"], failing("barlowctl.recipe.load.read_text", OSError(5, "Input/output error"))
     ),
     "no TOML": Scenario(["recipes", "show", "no.toml"], no_toml),
+    "a warm-up that is too long": Scenario(["recipes", "show", "imagenet100-resnet18", "--set", "train.epochs=1"]),
     "no key and value": Scenario(["recipes", "show", "quickstart", "--set", "epochs"]),
     "no section": Scenario(["recipes", "show", "quickstart", "--set", "seed.x=1"]),
     "unknown key": Scenario(["recipes", "show", "quickstart", "--set", "train.epoch=1"]),
