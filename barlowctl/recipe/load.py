@@ -258,8 +258,9 @@ def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
         lines = [explain(problem, origin, method) for problem in problems]
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
         reasons = [problem.get("ctx", {}).get("error") for problem in problems]
-        if all(isinstance(reason, DoesNotFit) for reason in reasons):
-            following = shell.line(*(word for reason in reasons for word in ("--set", reason.change)))
+        changes = [reason.change for reason in reasons if isinstance(reason, DoesNotFit)]
+        if len(changes) == len(reasons):
+            following = shell.line(*(word for change in changes for word in ("--set", change)))
         else:
             following = shell.line("barlowctl", "recipes", "show", origin.example)
         raise UserError("\n".join(lines[:5]) + more, next=following) from None
