@@ -18,6 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from barlowctl.model import thread_team
 
 
+def _is_watched(module: nn.Module) -> bool:
+    """Whether a hook sees what goes into the module, what comes out, or a gradient of either."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
+
+
 class _Fused(_BatchNorm):
     """A batch norm that our kernels compute in training, where they are the faster way.
 
@@ -36,7 +42,7 @@ class _Fused(_BatchNorm):
             if self.training and self.parts > 1:
                 return torch.cat([super(_Fused, self).forward(part) for part in x.chunk(self.parts)])
             return super().forward(x)
-        rectifies = self.rectifies and not self._forward_hooks and not torch.is_inference_mode_enabled()
+        rectifies = self.rectifies and not _is_watched(self) and not torch.is_inference_mode_enabled()
         out = self._normalized(x, None, rectifies)
         if rectifies:
             cast(Any, out).rectified_at = out._version
@@ -44,9 +50,9 @@ class _Fused(_BatchNorm):
 
     def added(self, x: Tensor, shortcut: Tensor, activation: nn.Module) -> Tensor:
         """`activation(self(x) + shortcut)`, in the same passes over memory where the activation is a ReLU."""
-        seen = self._forward_hooks or self._forward_pre_hooks or activation._forward_hooks
+        watched = _is_watched(self) or _is_watched(activation)
         alike = shortcut.dtype == x.dtype and shortcut.shape == x.shape and shortcut.stride() == x.stride()
-        if seen or activation._forward_pre_hooks or not alike or not self._takes(x):
+        if watched or not alike or not self._takes(x):
             x = self(x)
             x += shortcut
             return cast(Tensor, activation(x))

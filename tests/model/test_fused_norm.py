@@ -213,6 +213,18 @@ def test_a_shortcut_is_added_in_the_same_pass(shape: tuple[int, ...]) -> None:
         assert near.float().mean() >= (0.99 if name.startswith("of input") else 1.0), name
 
 
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_who_looks_at_the_gradient_of_a_relu_sees_it(register: str) -> None:
+    """The pass that adds a shortcut, too, leaves a ReLU with a hook to torch."""
+    network, calls = layers(3, 4, rectified=False), list[int]()
+    choose_norms(network, CPU)
+    activation = nn.ReLU()
+    getattr(activation, register)(lambda module, *gradients: calls.append(len(gradients)))
+    x, shortcut = values((4, 3, 2, 2)).requires_grad_(), values((4, 3, 2, 2))
+    network[0].added(x, shortcut, activation).sum().backward()
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("where", ["x", "shortcut"])
 def test_what_is_no_number_stays_so_in_a_sum(where: str) -> None:
     x, shortcut = values((4, 3, 2, 2)), values((4, 3, 2, 2))
