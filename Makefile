@@ -88,7 +88,7 @@ gpu-wheels: ## wheels for a bare CUDA machine, into gpu-wheels/; prints how to i
 	@.ci/gpu-wheels '$(GPU_PYTHON)' '$(PYTHON)'
 
 gpu-check: ## what only a CUDA GPU can show, into docs/benchmarks; GPU_CHECK=--rehearse: in small on a CPU
-	@$(PYTHON) benchmarks/gpu_check.py $(GPU_CHECK)
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu_check.py $(GPU_CHECK)
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ NEXT = {
     "--map": "name another place with --map",
     "--neighbours-out": "name another place with --neighbours-out",
     "--patches": "name another place with --patches",
+    "--trace": "name another place with --trace",
 }
 
 
@@ -32,15 +33,15 @@ def check_file(path: Path, flag: str = "--out") -> None:
     check_folder(path.parent, flag, named=path)
 
 
-def check_new(path: Path) -> None:
+def check_new(path: Path, flag: str = "--out") -> None:
     """As `check_file`; a file that is there already is refused too.
 
     Raises:
         UserError: see `check_file`, or it exists: what is there may be of other images, or of another network.
     """
-    check_file(path)
+    check_file(path, flag)
     if os.path.lexists(path):
-        raise UserError(f"'{path}' exists and is not overwritten", next=shell.line("--out", free(path)))
+        raise UserError(f"'{path}' exists and is not overwritten", next=shell.line(flag, free(path)))
 
 
 def free(path: Path) -> Path:

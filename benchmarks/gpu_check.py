@@ -1,12 +1,14 @@
-"""What only a CUDA device can show, in one go: tests, training steps beside the others', loading, memory.
+"""What only a CUDA device can show, in one go: tests, loading, training steps beside the others', profiles, memory.
 
     python benchmarks/gpu_check.py                        all sections, under 25 minutes on one GPU and 16 cores
     python benchmarks/gpu_check.py --only tests,ladder    some of them
+    python benchmarks/gpu_check.py --fashion-mnist DIR    also a whole run on the four files of Fashion-MNIST in DIR
     python benchmarks/gpu_check.py --rehearse             the same commands in small, on a CPU
 
 It needs this checkout, torch and what `make gpu-wheels` has gathered, and no network. Every section is a process of its
 own with a limit of its own; what it prints goes into one page, `--out`, which is written again after each section, so
-that a machine that is taken away leaves what was found until then. Exit code 1 where a section failed.
+that a machine that is taken away leaves what was measured until then. Exit code 1 where a section failed, 2 where
+nothing can be run.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import argparse
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +29,13 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
 BARLOWCTL = (PYTHON, "-m", "barlowctl")
+LINES = 60  # of a command, the last ones, on the page
 BATCHES = {256: (), 512: (), 2048: ("--set", "train.activation_checkpointing=true")}
 """Of ResNet-50 on 80 GB: 512 images fit as they are, 2048 with their activations computed again."""
+LADDER_BATCH = 128
+"""All rows of a ladder stay on the device together, and two of them keep the memory of a captured graph."""
+PROGRESS = re.compile(r": (ready|warm-up|round \d+ of \d+(, .* images/s)?)$")
+"""Lines that `barlowctl bench` prints while it works: not part of the page."""
 
 
 @dataclass(frozen=True)
@@ -39,51 +48,112 @@ class Section:
     commands: tuple[tuple[str, ...], ...]
 
 
-def sections(rehearse: bool) -> list[Section]:
-    """What is run; `rehearse`: on a CPU, in sizes that take seconds."""
+def sections(rehearse: bool, fashion_mnist: Path | None = None) -> list[Section]:
+    """What is run; what matters most comes first.
+
+    Args:
+        rehearse: on a CPU, in sizes that take seconds.
+        fashion_mnist: a folder with its four files: the section `run` trains on them.
+    """
     device = "cpu" if rehearse else "cuda"
-    bench = (*BARLOWCTL, "bench", "step", "--device", device)
+    step, profile = ((*BARLOWCTL, "bench", name, "--device", device) for name in ("step", "profile"))
     small = ("--recipe", "cifar10-resnet18", "--backbone", "resnet10t", "--widths", "64x3", "--size", "32")
-    resnet = (*small, "--batch", "16") if rehearse else ("--recipe", "resnet50", "--batch", "256")
-    vit = (*small, "--batch", "16") if rehearse else ("--backbone", "vit_small_patch16_224", "--batch", "256")
-    times = ("--rounds", "1", "--steps", "1", "--warmup", "0") if rehearse else ("--rounds", "5", "--steps", "6")
+    resnet = small if rehearse else ("--recipe", "resnet50")
+    vit = small if rehearse else ("--backbone", "vit_small_patch16_224")
     half = ("--precision", "fp32" if rehearse else "bf16")
-    fastest = () if rehearse else ("--set", "train.compile=true")
-    loaded = (*bench, *small) if rehearse else (*bench, "--recipe", "resnet50")
+    whole = ("--batch", "16") if rehearse else ("--batch", "256")
+    fewer = ("--batch", "16" if rehearse else str(LADDER_BATCH))
+    compiled = () if rehearse else ("--set", "train.compile=true")
     batches: dict[int, tuple[str, ...]] = {16: ()} if rehearse else BATCHES
-    tests = (PYTHON, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:benchmark", "tests/gpu")
-    rivals = ("ours,authors",) if rehearse else ("ours,authors,authors-same", "ours,lightly-same,solo-learn")
 
-    ladder = ("--ladder", "--minutes", "4")
+    def rounds(steps: int) -> tuple[str, ...]:
+        number, steps, warmup = (1, 1, 0) if rehearse else (5, steps, 2)
+        return ("--rounds", str(number), "--steps", str(steps), "--warmup", str(warmup))
 
-    def rounds(batch: int) -> tuple[str, ...]:
-        each = ("1", "1") if rehearse else ("5", str(max(2, 4096 // batch)))
-        return ("--rounds", each[0], "--steps", each[1], "--warmup", "2")
+    def beside(network: tuple[str, ...], *rows: str) -> tuple[str, ...]:
+        return (*step, *network, *whole, *half, *rounds(6), *compiled, "--rows", ",".join(rows))
 
-    return [
-        Section("tests", "what must hold on a CUDA device as on a CPU", 4, (tests,)),
-        Section("ladder", "what each of our settings is worth", 6, ((*bench, *resnet, *half, *times, *ladder),)),
-        Section(
-            "others",
-            "a step beside the others', as they come and at our precision and memory format",
-            6,
-            tuple(
-                (*bench, *resnet, *half, *times, *fastest, "--rows", rows)
-                for rows in rivals
-            ),
-        ),
-        Section("vit", "a transformer", 3, ((*bench, *vit, *half, *times, *fastest, "--rows", "ours,authors-same"),)),
+    def loading(batch: int, *more: str) -> tuple[str, ...]:
+        return (
+            *step, *resnet, *half, "--rows", "ours", "--batch", str(batch), *rounds(max(2, 4096 // batch)), *more,
+        )  # fmt: skip
+
+    pytest = (PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:benchmark")
+    quick = ("--rounds", "2", "--steps", "4") if not rehearse else rounds(1)
+    profiled = ("--steps", "1", "--warmup", "1") if rehearse else ("--steps", "3", "--warmup", "6")
+    listed = [
+        Section("tests", "what must hold on a CUDA device as on a CPU", 4, ((*pytest, "-m", "gpu", "tests/gpu"),)),
         Section(
             "loading",
             "our loader against pixels that lie ready, by batch size, and memory",
             6,
             tuple(
-                (*loaded, *half, "--rows", "ours", "--batch", str(batch), *extra, *rounds(batch), *way)
-                for batch, extra in batches.items()
-                for way in ((), *([] if extra else [("--loading", "--samples", str(8 * batch))]))
+                loading(batch, *more, *way, *(() if more else compiled))
+                for batch, more in batches.items()
+                for way in ((), *(() if more else (("--loading", "--samples", str(8 * batch)),)))
             ),
         ),
-    ]  # fmt: skip
+        Section(
+            "others",
+            "a step beside the others', as they come and at our precision and memory format",
+            5,
+            (
+                beside(resnet, "ours", "authors")
+                if rehearse
+                else beside(resnet, "ours", "authors", "authors-same", "lightly-same", "solo-learn"),
+                beside(vit, "ours", "authors-same"),
+            ),
+        ),
+        Section(
+            "profile",
+            "where a step's time goes",
+            3,
+            tuple((*profile, *network, *whole, *half, *compiled, *profiled) for network in (resnet, vit)),
+        ),
+        Section(
+            "ladder",
+            "what each of our settings is worth",
+            6,
+            tuple(
+                (*step, *network, *fewer, *half, *quick, "--ladder", "--minutes", "3")
+                for network in ((resnet,) if rehearse else (resnet, vit))
+            ),
+        ),
+    ]
+    if fashion_mnist is not None:
+        runs = tempfile.mkdtemp(prefix="gpu-check-")
+        run = (*BARLOWCTL, "pretrain", "--recipe", "quickstart", "--device", device, "--out", f"{runs}/run")
+        short = ("--set", "train.epochs=1", "--set", "eval.every_epochs=0") if rehearse else ()
+        listed.append(
+            Section(
+                "run",
+                "a whole run, and what it learned",
+                4,
+                (
+                    (*BARLOWCTL, "data", "get", "fashion-mnist", "--from", str(fashion_mnist)),
+                    (*run, *short),
+                    *(() if rehearse else ((*BARLOWCTL, "probe", f"{runs}/run", "--device", device),)),
+                ),
+            )
+        )
+    return listed
+
+
+def missing(rehearse: bool) -> str | None:
+    """Why nothing can be run here; None: it can."""
+    sys.path.insert(0, str(CHECKOUT))
+    try:
+        import torch
+
+        import barlowctl.cli.app  # noqa: F401
+    except ImportError as error:
+        return (
+            f"{PYTHON} cannot import '{error.name}': name another interpreter (make gpu-check PYTHON=/path/to/python3) "
+            "or install what `make gpu-wheels` has gathered"
+        )
+    if not rehearse and not torch.cuda.is_available():
+        return "this machine has no CUDA device; on a CPU: make gpu-check GPU_CHECK=--rehearse"
+    return None
 
 
 def machine() -> list[str]:
@@ -132,16 +202,21 @@ def output_of(command: Sequence[str], seconds: float) -> tuple[list[str], int]:
         text, code = done.stdout, done.returncode
     except subprocess.TimeoutExpired as error:
         text, code = error.stdout or b"", 124
-    return [line.rstrip() for line in text.decode(errors="replace").strip().splitlines()[-40:]], code
+    lines = [line.rstrip() for line in text.decode(errors="replace").strip().splitlines()]
+    return [line for line in lines if not PROGRESS.search(line)][-LINES:], code
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, in small")
     parser.add_argument("--only", default="", help="sections, comma-separated")
+    parser.add_argument("--fashion-mnist", metavar="DIR", type=Path, help="a folder with its four files: train on them")
     parser.add_argument("--out", type=Path, help="default: docs/benchmarks/DATE-gpu.md, of a rehearsal gpu-check.md")
     arguments = parser.parse_args()
-    by_name = {section.name: section for section in sections(arguments.rehearse)}
+    if problem := missing(arguments.rehearse):
+        print(f"gpu-check: {problem}", file=sys.stderr)
+        return 2
+    by_name = {section.name: section for section in sections(arguments.rehearse, arguments.fashion_mnist)}
     names = [name.strip() for name in arguments.only.split(",") if name.strip()] or list(by_name)
     if unknown := [name for name in names if name not in by_name]:
         parser.error(f"there is no section '{unknown[0]}'; there are {', '.join(by_name)}")

@@ -65,7 +65,7 @@ def embed(
             rich_help_panel=NEIGHBOURS,
         ),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many neighbours.", rich_help_panel=NEIGHBOURS)] = 8,
+    top: Annotated[int, options.top("How many neighbours.", NEIGHBOURS)] = 8,
     neighbours_out: Annotated[
         Path | None,
         typer.Option(

@@ -95,6 +95,21 @@ def size(help: str, panel: str, *, min: int | None = None, max: int | None = Non
     return typer.Option("--size", min=min, max=max, help=help, rich_help_panel=panel)
 
 
+def top(help: str, panel: str) -> Any:
+    """--top: how many lines of a list."""
+    return typer.Option("--top", min=1, help=help, rich_help_panel=panel)
+
+
+def steps(help: str, panel: str) -> Any:
+    """--steps: of training, that are measured."""
+    return typer.Option("--steps", min=1, help=help, rich_help_panel=panel)
+
+
+def warmup(help: str, panel: str) -> Any:
+    """--warmup: steps before those that are measured."""
+    return typer.Option("--warmup", min=0, help=help, rich_help_panel=panel)
+
+
 def rows(help: str, panel: str) -> Any:
     """--rows: which rows of a comparison."""
     return typer.Option("--rows", metavar="NAMES", help=help, rich_help_panel=panel)

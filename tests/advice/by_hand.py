@@ -208,7 +208,7 @@ NOT_FOLLOWED = {
     ("bench/step.py compare", "--batch 16"): MINUTES,
     ("cli/app.py run", "barlowctl --help"): COMPLETES,
     ("cli/bench/loss.py _size", "--sizes 256x8192"): MINUTES,
-    ("cli/bench/step.py _widths", "--widths 8192x3"): MINUTES,
+    ("cli/bench/profile.py profile", f"--batch {VALUE}"): CUDA,
     ("cli/bench/step.py step", "barlowctl bench step --ladder"): MINUTES,
     ("cli/bench/step.py step#2", "--loading"): MINUTES,
     ("cli/pretrain_ranks.py is_rank#2", "without --gpus --processes"): LAUNCHER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from barlowctl.cli.bench import loader, loss, step
+from barlowctl.cli.bench import loader, loss, profile, step
 from barlowctl.cli.help import Command, Group, examples
 
 app = typer.Typer(
@@ -15,4 +15,5 @@ app = typer.Typer(
 )
 app.command("loader", cls=Command, epilog=loader.EPILOG)(loader.loader)
 app.command("loss", cls=Command, epilog=loss.EPILOG)(loss.loss)
+app.command("profile", cls=Command, epilog=profile.EPILOG)(profile.profile)
 app.command("step", cls=Command, epilog=step.EPILOG)(step.step)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from barlowctl.cli import options
+from barlowctl.cli.bench.step_recipe import Backbone, Batch, Method, Precision, Size, StepRecipe, Widths, step_recipe
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -19,46 +20,20 @@ EPILOG = examples(
     "barlowctl bench step --method byol --backbone resnet18 --size 64 --batch 64",
     "barlowctl bench step --ladder --backbone resnet18 --size 32 --widths 2048x3",
 )
-STEP, COMPARISON = "Step", "Comparison"  # panels of the help
+COMPARISON = "Comparison"  # a panel of the help
 
 COLUMNS = ("step", "in", "images/s", "ms (range)", "CPU s", "peak MB", "wait", "of peak", "ratio (range)")
 
 
 def step(
-    recipe: Annotated[
-        str, options.recipe("Network, objective and optimizer: a shipped recipe's name, or a TOML file.")
-    ] = "resnet50",
+    recipe: StepRecipe = "resnet50",
     overrides: options.Overrides = None,
-    method: Annotated[
-        str | None,
-        options.method(
-            "Its heads, loss and optimizer instead, as in that method's own recipe: vicreg, simclr, moco, "
-            "moco-v2, byol, simsiam or swav. Default: the recipe's.",
-            STEP,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option("--backbone", metavar="NAME", help="A timm model, instead of its.", rich_help_panel=STEP),
-    ] = None,
-    batch: Annotated[int, options.batch("Images of a batch.", STEP, min=16)] = 256,
-    size: Annotated[
-        int | None,
-        options.size("Side of a view, in pixels. Default: the recipe's.", STEP),
-    ] = None,
-    widths: Annotated[
-        str | None,
-        typer.Option(
-            "--widths",
-            metavar="WIDTHxLAYERS",
-            help="Of the projector; or one by one: 8192,8192,8192. Default: the recipe's.",
-            rich_help_panel=STEP,
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "bf16", "fp16"],
-        typer.Option("--precision", help="What it computes in.", rich_help_panel=STEP),
-    ] = "fp32",
+    method: Method = None,
+    backbone: Backbone = None,
+    batch: Batch = 256,
+    size: Size = None,
+    widths: Widths = None,
+    precision: Precision = "fp32",
     rows: Annotated[
         str,
         options.rows(
@@ -76,13 +51,8 @@ def step(
         typer.Option("--loading", help="Each with its own loader; else pixels lie ready.", rich_help_panel=COMPARISON),
     ] = False,
     rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Steps of a round that count.", rich_help_panel=COMPARISON)
-    ] = 10,
-    warmup: Annotated[
-        int,
-        typer.Option("--warmup", min=0, help="Steps before them in every round.", rich_help_panel=COMPARISON),
-    ] = 3,
+    steps: Annotated[int, options.steps("Steps of a round that count.", COMPARISON)] = 10,
+    warmup: Annotated[int, options.warmup("Steps before them in every round.", COMPARISON)] = 3,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -123,18 +93,20 @@ def step(
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.step import compare
     from barlowctl.cores import usable_cores
-    from barlowctl.recipe import load
 
-    changes = [f"train.batch_size={batch}", f"train.precision={precision}"]
-    changes += [f"model.backbone={backbone}"] if backbone else []
-    changes += [f"views.size={size}"] if size else []
-    changes += [f"model.projector=[{_widths(widths)}]"] if widths else []
-    changes += overrides or ()  # last, so that advice to set a value is followed
     where = choose_device(device)
-    if precision == "fp16" and where.type == "cpu":
-        raise UserError("a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16")
     result = compare(
-        load.load(recipe, [*_of_method(method, recipe), *changes]),
+        step_recipe(
+            recipe,
+            overrides or (),
+            method=method,
+            backbone=backbone,
+            batch=batch,
+            size=size,
+            widths=widths,
+            precision=precision,
+            device=where,
+        ),
         [name.strip() for name in rows.split(",") if name.strip()],
         device=where,
         ablation=ladder,
@@ -156,29 +128,6 @@ def step(
             console.say(f"{row['name']}: {note}")
     _show(console, result)
     console.result(result)
-
-
-def _of_method(method: str | None, recipe: str) -> list[str]:
-    """What turns the recipe into one of that method: the settings of the method's own recipe."""
-    if method is None:
-        return []
-    from barlowctl.bench.compared import check_method
-    from barlowctl.recipe import load
-    from barlowctl.study.family import fitting
-    from barlowctl.study.methods import settings_of
-
-    base = load.load(recipe)
-    settings = settings_of(check_method(method), base, fitting(base))
-    return list(settings.overrides) if settings else []
-
-
-def _widths(text: str) -> str:
-    """`8192x3` or `8192,8192,8192` as a list's inside."""
-    width, cross, layers = text.partition("x")
-    widths = [width] * int(layers) if cross and layers.isdigit() else text.split(",")
-    if not widths or not all(width.strip().isdigit() for width in widths):
-        raise UserError(f"--widths is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--widths 8192x3")
-    return ",".join(widths)
 
 
 def _show(console: Console, result: dict[str, Any]) -> None:

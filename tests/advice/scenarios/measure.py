@@ -21,6 +21,7 @@ SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--threads", "1"]
 EMBED = ["embed", "resnet10t", "one folder", *SMALL]
 PROBE = ["probe", "runs/done", "--threads", "1"]
 BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
+STEP = ["bench", "profile", "--backbone", "resnet10t", "--size", "32", "--batch", "16", "--steps", "1", "--warmup", "0"]
 TRAINED = ["--set", "epochs=1"]
 MODERN = ["--finetune-protocol", "modern", *TRAINED]
 
@@ -157,6 +158,10 @@ SCENARIOS = {
     ),
     "nothing to bench with": Scenario(BENCH, no_photographs, person={"FOLDER": "jpegs"}, slow=True),
     "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
+    "trace of a profile": Scenario(
+        [*STEP, "--widths", "16x2", "--trace", "there.json"], lambda patch: Path("there.json").touch()
+    ),
+    "widths of a step": Scenario([*STEP, "--widths", "wide"], slow=True),
     "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),
     "rows of a loss": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", "our"], slow=True),
 }
