@@ -19,7 +19,7 @@ from barlowctl.assemble.model import begin_method, compile_networks, move_to_dev
 from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
-from barlowctl.bench.stopwatch import Stopwatch
+from barlowctl.bench.stopwatch import Watch
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.loaders import fast
 from barlowctl.train import engine
@@ -78,7 +78,7 @@ class OurStep:
             loss: float = self.method(views).loss.item()
         return loss
 
-    def run(self, watch: Stopwatch) -> None:
+    def run(self, watch: Watch) -> None:
         """Train until there are no more rounds."""
         settings, recipe = self.settings, self.settings.recipe
         if recipe.train.compile:
@@ -117,7 +117,7 @@ class OurStep:
         while True:
             yield batch
 
-    def _loaded(self, open_things: ExitStack, watch: Stopwatch) -> Iterator[Any]:
+    def _loaded(self, open_things: ExitStack, watch: Watch) -> Iterator[Any]:
         settings, recipe, images = self.settings, self.settings.recipe, self.settings.loading
         assert images is not None
         source = Beton.open(images.packed)
@@ -142,7 +142,7 @@ class OurStep:
 class Watched:
     """A loader whose one endless epoch tells the watch of every step. See `engine.TrainingLoader`."""
 
-    def __init__(self, batches: Iterator[Any], watch: Stopwatch, ahead: int, rows: int) -> None:
+    def __init__(self, batches: Iterator[Any], watch: Watch, ahead: int, rows: int) -> None:
         self.batches, self.watch, self.ahead, self.rows = batches, watch, ahead, rows
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Any, None, None]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from barlowctl.assemble.machine import Runtime, set_threads
@@ -166,7 +165,7 @@ def parts_of(events: Iterable[Any], device: torch.device, steps: int) -> list[di
     on_a_gpu = device.type == "cuda"
     parts: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
-        if on_a_gpu != (event.device_type == DeviceType.CUDA):
+        if on_a_gpu != (event.device_type.name == "CUDA"):
             continue
         own = event.self_device_time_total if on_a_gpu else event.self_cpu_time_total
         if own <= 0:

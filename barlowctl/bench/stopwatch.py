@@ -25,6 +25,14 @@ class Conversation(Protocol):
     def answer(self, values: dict[str, Any]) -> None: ...
 
 
+class Watch(Protocol):
+    """Sits where a training loop's batches come from."""
+
+    def next_batch(self, batches: Iterator[Any], ahead: int) -> Any: ...
+
+    def note(self, text: str) -> None: ...
+
+
 class Stopwatch:
     """A round is `warmup` steps that do not count and `steps` that do, measured from the beginning of the first.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch.autograd import DeviceType
 
 from barlowctl.bench import step_profile
 from barlowctl.bench.step_profile import OTHER, group_of, grouped, parts_of, profile_step
@@ -21,6 +21,15 @@ FLAGS += [flag for setting in TINY[:3] for flag in ("--set", setting)]
 Captured = pytest.CaptureFixture[str]
 
 
+class Kind(NamedTuple):
+    """As torch's `DeviceType`."""
+
+    name: str
+
+
+CPU_TIME, GPU = Kind("CPU"), Kind("CUDA")
+
+
 @dataclass
 class Event:
     """As of `torch.autograd.profiler_util.FunctionEvent`; times in microseconds."""
@@ -28,7 +37,7 @@ class Event:
     name: str
     self_cpu_time_total: float = 0.0
     self_device_time_total: float = 0.0
-    device_type: DeviceType = DeviceType.CPU
+    device_type: Kind = CPU_TIME
     cpu_parent: Event | None = None
 
 
@@ -69,7 +78,7 @@ def test_own_times_of_a_step_on_a_cpu() -> None:
         Event("aten::mul_", 500.0),
         Event("aten::mul_", 1500.0),
         Event("aten::mm", 4000.0),
-        Event("a kernel", self_device_time_total=9e9, device_type=DeviceType.CUDA),
+        Event("a kernel", self_device_time_total=9e9, device_type=GPU),
     ]
     parts = parts_of(events, CPU, steps=2)
     assert [(part["name"], part["group"], part["ms"], part["calls"]) for part in parts] == [
@@ -88,8 +97,8 @@ def test_own_times_of_a_step_on_a_cpu() -> None:
 def test_on_a_gpu_kernels_count_alone() -> None:
     events = [
         Event("aten::mm", 4000.0, 900.0),
-        Event("gemm_kernel", 0.0, 600.0, DeviceType.CUDA),
-        Event("Memset (Device)", 0.0, 200.0, DeviceType.CUDA),
+        Event("gemm_kernel", 0.0, 600.0, GPU),
+        Event("Memset (Device)", 0.0, 200.0, GPU),
     ]
     parts = parts_of(events, torch.device("cuda"), steps=2)
     assert [(part["name"], part["ms"]) for part in parts] == [("gemm_kernel", 0.3), ("Memset (Device)", 0.1)]
