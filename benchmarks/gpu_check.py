@@ -3,6 +3,7 @@
     python benchmarks/gpu_check.py                        all sections, under 25 minutes on one GPU and 16 cores
     python benchmarks/gpu_check.py --only tests,ladder    some of them
     python benchmarks/gpu_check.py --fashion-mnist DIR    also a whole run on the four files of Fashion-MNIST in DIR
+    python benchmarks/gpu_check.py --only others,descent  beside the compiled step, one that inductor has tuned
     python benchmarks/gpu_check.py --rehearse             the same commands in small, on a CPU
 
 It needs this checkout, torch and what `make gpu-wheels` has gathered, and no network. Every section is a process of its
@@ -22,8 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,10 @@ BARLOWCTL = (PYTHON, "-m", "barlowctl")
 LINES = 60  # of a command, the last ones, on the page
 BATCHES = {256: (), 512: (), 2048: ("--set", "train.activation_checkpointing=true")}
 """Of ResNet-50 on 80 GB: 512 images fit as they are, 2048 with their activations computed again."""
+TUNING = (
+    ("descent", "coordinate_descent_tuning", "TORCHINDUCTOR_COORDINATE_DESCENT_TUNING"),
+    ("autotune", "max_autotune", "TORCHINDUCTOR_MAX_AUTOTUNE"),
+)
 LADDER_BATCH = 128
 """All rows of a ladder stay on the device together, and two of them keep the memory of a captured graph."""
 PROGRESS = re.compile(r": (ready|warm-up|round \d+ of \d+(, .* images/s)?)$")
@@ -40,12 +45,18 @@ PROGRESS = re.compile(r": (ready|warm-up|round \d+ of \d+(, .* images/s)?)$")
 
 @dataclass(frozen=True)
 class Section:
-    """Commands, one after another, and what they are to show. minutes: the limit of all of them."""
+    """Commands, one after another, and what they are to show.
+
+    minutes: the limit of all of them. environment: variables that they have beside this process's.
+    alone: it runs only where --only names it.
+    """
 
     name: str
     shows: str
     minutes: float
     commands: tuple[tuple[str, ...], ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = False
 
 
 def sections(rehearse: bool, fashion_mnist: Path | None = None) -> list[Section]:
@@ -120,6 +131,11 @@ def sections(rehearse: bool, fashion_mnist: Path | None = None) -> list[Section]
             ),
         ),
     ]
+    # To be told apart only beside `others` on the same machine; each kernel is tried out when it is compiled.
+    listed += [
+        Section(name, f"whether inductor's {option} pays", 8, (beside(resnet, "ours"),), {variable: "1"}, alone=True)
+        for name, option, variable in TUNING
+    ]
     if fashion_mnist is not None:
         runs = tempfile.mkdtemp(prefix="gpu-check-")
         run = (*BARLOWCTL, "pretrain", "--recipe", "quickstart", "--device", device, "--out", f"{runs}/run")
@@ -181,9 +197,10 @@ def run(section: Section) -> tuple[bool, list[str]]:
     for command in section.commands:
         start = time.monotonic()
         ours = command[:3] == BARLOWCTL
-        command_line = " ".join(("barlowctl", *command[3:]) if ours else ("python", *command[1:]))
+        variables = "".join(f"{key}={value} " for key, value in section.environment.items())
+        command_line = variables + " ".join(("barlowctl", *command[3:]) if ours else ("python", *command[1:]))
         print(f"{section.name}: {command_line}", flush=True)
-        text, code = output_of(command, max(1.0, until - start))
+        text, code = output_of(command, max(1.0, until - start), section.environment)
         good = good and code == 0
         ended = "" if code == 0 else f", exit code {code}"
         lines += [f"`{command_line}` ({time.monotonic() - start:.0f} s{ended})", "", "```", *text, "```", ""]
@@ -191,10 +208,17 @@ def run(section: Section) -> tuple[bool, list[str]]:
     return good, lines
 
 
-def output_of(command: Sequence[str], seconds: float) -> tuple[list[str], int]:
+def output_of(command: Sequence[str], seconds: float, more: Mapping[str, str]) -> tuple[list[str], int]:
     """A command's last lines, and its exit code; 124 where it took longer."""
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "160", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "COLUMNS": "160",
+        "NO_COLOR": "1",
+        "PYTHONWARNINGS": "ignore",
+        **more,
+    }
     try:
         done = subprocess.run(
             command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds
@@ -217,7 +241,8 @@ def main() -> int:
         print(f"gpu-check: {problem}", file=sys.stderr)
         return 2
     by_name = {section.name: section for section in sections(arguments.rehearse, arguments.fashion_mnist)}
-    names = [name.strip() for name in arguments.only.split(",") if name.strip()] or list(by_name)
+    names = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    names = names or [name for name, section in by_name.items() if not section.alone]
     if unknown := [name for name in names if name not in by_name]:
         parser.error(f"there is no section '{unknown[0]}'; there are {', '.join(by_name)}")
     today = datetime.date.today().isoformat()
