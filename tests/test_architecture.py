@@ -23,8 +23,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "output_paths", "quantities",
-    "shell", "signals",
+    "amounts", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "output_paths",
+    "quantities", "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "recipe": set(),
     "plots": set(),
     "distributed": set(),
+    "amounts": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),
@@ -98,6 +99,7 @@ LIGHT = {
     "runs": set(),
     "data.names": set(),
     "train.events": {"pydantic"},
+    "amounts": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),

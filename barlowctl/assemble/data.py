@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
@@ -97,8 +98,8 @@ def describe_labels(source: ImageSet) -> str:
     labelled = int((source.labels >= 0).sum())
     if not labelled:
         return "none"
-    some = "" if labelled == source.num_samples else f", on {labelled:,} of {source.num_samples:,} images"
-    return f"{count_classes(source):,} classes{some}"
+    some = "" if labelled == source.num_samples else f", on {labelled:,} of {counted(source.num_samples, 'image')}"
+    return f"{counted(count_classes(source), 'class', 'classes')}{some}"
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,7 @@ def check_holdout(count: int, recipe: Recipe) -> None:
     if holdout >= count or count >= recipe.train.batch_size > count - holdout:
         room = count - recipe.train.batch_size
         raise UserError(
-            f"data.holdout is {holdout} of {count} images, which leaves less than a batch of {recipe.train.batch_size}",
+            f"data.holdout is {holdout} of {counted(count, 'image')}, which leaves less than a batch of "
+            f"{recipe.train.batch_size}",
             next=f"--set data.holdout={min(count // 10, room) if room >= 0 else count // 10}",
         )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.allocations import Allocations
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.synthetic_steps import timed
@@ -136,7 +137,7 @@ def _step(candidate: Candidate, images: int) -> StepCost:
     weights = _bytes(detector)
     side, largest = _sides(settings.protocol)
     batch, large = (random_batch(settings, candidate.classes, images, height).to(device) for height in (side, largest))
-    with Allocations() as counted:
+    with Allocations() as allocations:
         seconds = timed(step, batch, targets)
     if device.type == "cuda":  # the first step chose kernels
         seconds = min(timed(step, batch, targets) for _ in range(3))
@@ -145,9 +146,9 @@ def _step(candidate: Candidate, images: int) -> StepCost:
         peak = torch.cuda.max_memory_allocated(device)
         activations = max(0, peak - 3 * weights)
     else:
-        activations = int(counted.peak * (largest / side) ** 2)
+        activations = int(allocations.peak * (largest / side) ** 2)
         peak = 3 * weights + activations
-    how = f"a step of {images} image{'s' if images > 1 else ''} taken now"
+    how = f"a step of {counted(images, 'image')} taken now"
     return StepCost(images, seconds, activations, weights, peak, 0, how)
 
 

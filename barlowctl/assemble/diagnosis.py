@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
@@ -142,7 +143,7 @@ def save_pictures(folder: Path, diagnosis: Diagnosis | None, eigenvalues: Tensor
     files = pictures(folder, diagnosis)
     series: dict[str, np.ndarray] = {}
     if diagnosis and (c := diagnosis.correlation):
-        title = f"C of the first {len(c.block)} of {width} dimensions, {diagnosis.samples:,} images"
+        title = f"C of the first {len(c.block)} of {width} dimensions, {counted(diagnosis.samples, 'image')}"
         title += " (red 1, white 0, blue -1)"
         save_image(matrix.heat_map(c.block.numpy(), low=-1, high=1, title=title, diverging=True), files[0])
         series["singular values of C (embeddings)"] = c.singular_values.numpy()

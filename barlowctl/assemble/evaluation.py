@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble import label_free
 from barlowctl.assemble.data import ImageSet, build_loader, evaluation_spec, open_recipe_images
 from barlowctl.assemble.diagnosis import Diagnosis, diagnose, save_spectra
@@ -185,7 +186,9 @@ class OnlineEvaluation:
         if why := meaning.of_labels(bank, query_labels):
             raise UserError(why)
         if len(bank) < ONLINE_K:
-            self._notify(f"online kNN: k is {ONLINE_K} but the bank holds {len(bank)} images: all of them vote")
+            self._notify(
+                f"online kNN: k is {ONLINE_K} but the bank holds {counted(len(bank), 'image')}: all of them vote"
+            )
         in_bank = torch.isin(query_labels, bank.unique()).numpy()
         if lacking := int((~in_bank).sum()):
             self._notify(

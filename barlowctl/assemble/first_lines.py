@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, describe_labels
 from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
@@ -45,7 +46,7 @@ def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
     """The training images and how they are read, for people."""
     held = f", {resolved.held_out:,} held out" if resolved.held_out else ""
     return {
-        "data": f"{source.path}: {resolved.images:,} images{held}",
+        "data": f"{source.path}: {counted(resolved.images, 'image')}{held}",
         "labels": describe_labels(source),
         **source.scan_report.first_lines(),
         "loader": str(resolved.loader),
@@ -79,8 +80,8 @@ def describe(resolved: Resolved, method: Method) -> dict[str, str]:
         "views": describe_views(recipe),
         "optimizer": f"{recipe.optimizer.name}, peak learning rates: {rates}{clipped}; {describe_schedule(recipe)}",
         **describe_adaptation(recipe, method),
-        "length": f"{epochs:,} epoch{'' if epochs == 1 else 's'} of {resolved.steps_per_epoch:,} steps: "
-        f"{resolved.total_steps:,} steps",
+        "length": f"{counted(epochs, 'epoch')} of {counted(resolved.steps_per_epoch, 'step')}: "
+        f"{counted(resolved.total_steps, 'step')}",
         "measuring": seen,
         **warned,
     }
@@ -121,8 +122,7 @@ def describe_schedule(recipe: Recipe) -> str:
     """What the learning rates do, for people."""
     train = recipe.train
     start = f" from {train.warmup_start_scale:g} of the peak" if train.warmup_start_scale else ""
-    epochs = "epoch" if train.warmup_epochs == 1 else "epochs"
-    parts = [f"warm-up of {train.warmup_epochs:g} {epochs}{start}"] if train.warmup_epochs else []
+    parts = [f"warm-up of {counted(train.warmup_epochs, 'epoch')}{start}"] if train.warmup_epochs else []
     match train.schedule:
         case "cosine":
             every = " once an epoch" if train.schedule_every == "epoch" else ""
@@ -140,7 +140,7 @@ def describe_device(resolved: Resolved, precision: Precision) -> str:
     """The device and the precision, for people."""
     device, threads = resolved.device, resolved.threads
     if device.type == "cpu":
-        return f"cpu, {threads} thread{'s' if threads > 1 else ''}, {precision}"
+        return f"cpu, {counted(threads, 'thread')}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"
 
 

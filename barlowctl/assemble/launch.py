@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from barlowctl.amounts import counted
 from barlowctl.assemble import precision, run_images
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
@@ -183,8 +184,8 @@ def _check_room(job: Job, run: Path | None) -> None:
     needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(
-            f"the run keeps {keep} checkpoints and writes another beside them, {size / 1e6:,.0f} MB each; there is "
-            f"room for {free / 1e6:,.0f} MB in '{folder}'",
+            f"the run keeps {counted(keep, 'checkpoint')} and writes another beside them, {size / 1e6:,.0f} MB each; "
+            f"there is room for {free / 1e6:,.0f} MB in '{folder}'",
             allowed=f"{needed / 1e6:,.0f} MB or more, or a smaller train.keep_checkpoints",
             next="name another place with --out",
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
 from barlowctl.assemble.job import optimizer_of, started
@@ -98,7 +99,7 @@ def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
         size = training_images(recipe.data.dataset)
         if data is not None or size is None:
             raise
-        missing = f"{recipe.data.dataset}: not here yet (published size: {size:,} images); {error.next}"
+        missing = f"{recipe.data.dataset}: not here yet (published size: {counted(size, 'image')}); {error.next}"
         return None, size, missing
     return source, source.num_samples, ""
 
@@ -143,6 +144,6 @@ def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[fl
     seconds = [synthetic_steps.take(precision)]
     while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:
         seconds.append(synthetic_steps.take(precision))
-    steps = "one step" if len(seconds) == 1 else f"{len(seconds)} steps"
+    steps = counted(len(seconds), "step")
     how = f"measured now: {steps} of {batch} images on this device, loading not counted"
     return batch / min(seconds), how

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet
 from barlowctl.data import home, sources
 from barlowctl.data.beton.reader import Beton
@@ -86,7 +87,7 @@ def require(run: Path, recipe: Recipe) -> str:
         home.resolve(dataset)
     except UserError as error:
         recorded = _recorded(run)
-        count = f"the same {recorded['images']:,} images" if "images" in recorded else "the same images"
+        count = f"the same {counted(recorded['images'], 'image')}" if "images" in recorded else "the same images"
         raise UserError(
             f"the images of '{run}' are not there: {error.message}",
             allowed=f"{count}, wherever they lie now",
@@ -124,11 +125,11 @@ def difference(run: Path, source: ImageSet) -> str | None:
     before: Mapping[str, Any] = recorded.get("fingerprint") or {}
     noted = before.get("digest") or (recorded.get("content_hash") if isinstance(source, Beton) else None)
     if noted is None:
-        return None if then in (None, now) else f"{then:,} images then, {now:,} now"
+        return None if then in (None, now) else f"{counted(then, 'image')} then, {now:,} now"
     fingerprint = source.fingerprint
     if fingerprint.digest == noted:
         return None
-    counts = f"{then:,} images then, {now:,} now"
+    counts = f"{counted(then, 'image')} then, {now:,} now"
     was_packed = before.get("kind", "packed file") == "packed file"
     if was_packed != fingerprint.packed:
         now_is = "a packed file" if fingerprint.packed else "not packed"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from barlowctl.amounts import rate
 from barlowctl.bench.process_tree import TICK, cpu_seconds, memory_bytes
 from barlowctl.errors import UserError
 
@@ -168,8 +169,8 @@ def measure_in_turns(
             process.start()
             return "ready"
         process.run(number, keep=number > 0)
-        rate = f", {process.measured.rates[-1]:.0f} images/s" if process.measured.rates else ""
-        return f"round {number} of {rounds}{rate}" if number else "warm-up"
+        speed = f", {rate(process.measured.rates[-1])} images/s" if process.measured.rates else ""
+        return f"round {number} of {rounds}{speed}" if number else "warm-up"
 
     try:
         for number in range(-1, rounds + 1):

@@ -128,7 +128,9 @@ class Console:
     def _cell(self, value: Any) -> str:
         if value is None:
             return "-"
-        return f"{value:.2f}" if isinstance(value, float) else self.plain(str(value)).replace("\n", "\\n")
+        if isinstance(value, float):
+            return f"{value:.2g}" if 0.0 < abs(value) < 0.1 else f"{value:.2f}"
+        return self.plain(str(value)).replace("\n", "\\n")
 
     def result(self, values: Mapping[str, Any]) -> None:
         """The command's result: the one JSON document with --json, else nothing."""

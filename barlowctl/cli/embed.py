@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from barlowctl import launcher, shell
+from barlowctl.amounts import counted
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.embed_files import (
@@ -216,7 +217,7 @@ def _open_images(console: Console, opened: Subject, data: str | None, split: str
 
     source = open_images(images_of(opened, data), split, choices_of(opened.preprocessing))
     notes = changed_since_training(opened.folder, source)
-    console.say(f"{source.num_samples:,} images of {source.path}")
+    console.say(f"{counted(source.num_samples, 'image')} of {source.path}")
     for line in (*source.scan_report.lines(), *(f"note: {note}" for note in notes)):
         console.say(line)
     return source, notes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs
@@ -91,15 +92,16 @@ def draw_maps(
 
     count = embedding.draw_map(source, features, maps, projection, outputs, **choice)
     drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
-    console.say(f"map of {count:,} images ({projection}) drawn to {drawn or 'no file'}")
+    console.say(f"map of {counted(count, 'image')} ({projection}) drawn to {drawn or 'no file'}")
     return {"map_images": count}
 
 
 def say_rows(console: Console, features: Embeddings, source: ImageSet, *, rows_of_all: bool) -> None:
     """How many images have no features, and what stands in their place."""
-    if features.unreadable:
-        count = f"{len(features.unreadable):,} of {source.num_samples:,} images"
-        console.say(f"{count} have {'a row of NaN' if rows_of_all else 'no row'}: they cannot be read")
+    if unreadable := len(features.unreadable):
+        row = "a row of NaN" if rows_of_all else "no row"
+        of = f"{unreadable:,} of {counted(source.num_samples, 'image')}"
+        console.say(f"{of} {f'has {row}: it' if unreadable == 1 else f'have {row}: they'} cannot be read")
 
 
 def write_features(

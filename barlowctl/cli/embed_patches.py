@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.cli.embed_files import check_own
 from barlowctl.errors import UserError
@@ -93,13 +94,16 @@ def write_patches(
         check_own([picture], identity["key"], FLAG)
     name = f" ({result['layer_name']})" if result["layer_name"] else ""
     console.say(
-        f"maps of layer {result['layer']}{name} of 0 to {result['layers'] - 1}: {result['channels']} numbers "
-        f"every {result['stride']} pixels; images resized to {result['image_size']} pixels on the shorter side"
+        f"maps of layer {result['layer']}{name} of 0 to {result['layers'] - 1}: "
+        f"{counted(result['channels'], 'number')} every {counted(result['stride'], 'pixel')}; images resized to "
+        f"{result['image_size']} pixels on the shorter side"
         + ("" if result["whole_images"] else ", their centre cut out: the network takes squares of that size only")
     )
     if (side := result["image_size"] // result["stride"]) < COARSE:
         finer = shell.line("--image-size", COARSE * result["stride"])
-        console.say(f"note: maps have {side} places along the shorter side; {finer} or an earlier --layer gives more")
+        console.say(
+            f"note: maps have {counted(side, 'place')} along the shorter side; {finer} or an earlier --layer gives more"
+        )
     metadata = patch_maps.metadata_of(opened, features, identity)
     drawn = options.images_drawn if picture is not None else 0
     count = source.num_samples if file is not None else min(drawn, source.num_samples)
@@ -107,15 +111,15 @@ def write_patches(
         images = patch_maps.extract_maps(features, file, drawn=drawn, metadata=metadata, advance=progress.advance)
     if file is not None:
         outputs.files.append(str(file))
-        console.say(f"{count - len(features.unreadable):,} maps written to {file}")
+        console.say(f"{counted(count - len(features.unreadable), 'map')} written to {file}")
     if picture is not None:
         drawing, shares = patch_maps.draw_components(features, images)
         with outputs.writing(picture):
             picture.parent.mkdir(parents=True, exist_ok=True)
             save_image(drawing, picture, pnginfo=mark_png(identity["key"]))
             console.say(
-                f"{len(images):,} images drawn to {picture}: red, green and blue are the first principal components, "
-                "with " + ", ".join(f"{100 * share:.0f} %" for share in shares) + " of the variance"
+                f"{counted(len(images), 'image')} drawn to {picture}: red, green and blue are the first principal "
+                "components, with " + ", ".join(f"{100 * share:.0f} %" for share in shares) + " of the variance"
             )
         result["explained"] = shares
     return {**result, "identity": identity}, features.unreadable

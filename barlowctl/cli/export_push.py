@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.errors import UserError
 from barlowctl.exports.formats.options import FormatOptions
@@ -70,7 +71,7 @@ def _show(console: Console, prepared: Publication, terms: Terms) -> None:
 def _question(prepared: Publication, terms: Terms) -> str:
     size = sum(prepared.files.values()) / 1e6
     kind = "public" if terms.public else "private"
-    return f"push {len(prepared.files)} files, {size:.1f} MB, to the {kind} repository {terms.repository}?"
+    return f"push {counted(len(prepared.files), 'file')}, {size:.1f} MB, to the {kind} repository {terms.repository}?"
 
 
 def _as_dict(prepared: Publication, terms: Terms, out: Path | None) -> dict[str, object]:

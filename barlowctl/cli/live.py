@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
+from barlowctl.amounts import rate
 from barlowctl.cli.console import Console, forget, say_aside
 from barlowctl.quantities import QUANTITIES
 from barlowctl.train.events import (
@@ -32,7 +33,7 @@ MEASURED = (
 )  # fmt: skip
 """What is shown of an evaluation."""
 FORMATS = {
-    "knn": ".1f", "feature_spread": ".3f", "embedding_spread": ".3f", "data_wait": ".0%", "images_per_second": ",.0f",
+    "knn": ".1f", "feature_spread": ".3f", "embedding_spread": ".3f", "data_wait": ".0%",
 }  # fmt: skip
 """How values are written; others with four digits."""
 
@@ -129,7 +130,8 @@ def _text(values: Any, keys: tuple[str, ...]) -> str:
         if key in values:
             value = values[key]
             label = QUANTITIES[key].label if key in QUANTITIES else key
-            parts.append(f"{label} {format(value, FORMATS.get(key, '.4g'))}")
+            text = rate(value) if key == "images_per_second" else format(value, FORMATS.get(key, ".4g"))
+            parts.append(f"{label} {text}")
     return "  ".join(parts)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from barlowctl import launcher
+from barlowctl.amounts import rate
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -255,9 +256,9 @@ def _dry_run(
             f"weights, gradients, optimizer and buffers {binary_size(memory['total'] - memory['activations'])})",
         )
     )
-    rate = planned["rate"]
+    speed = planned["rate"]
     rows.append(
-        ("time", f"{duration(rate['seconds'])} at {rate['images_per_second']:,.1f} images/s ({rate['source']})")
+        ("time", f"{duration(speed['seconds'])} at {rate(speed['images_per_second'])} images/s ({speed['source']})")
     )
     console.table("What would be trained", ("", "resolved"), rows)
     console.say("nothing was trained; without --dry-run the run starts")

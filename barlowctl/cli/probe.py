@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from barlowctl import launcher
+from barlowctl.amounts import counted
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -164,7 +165,7 @@ def probe(
 def _say_images(console: Console, labelled: Labelled) -> None:
     """How many images each split has, and what of it was left out."""
     for split, images in (("train", labelled.train), ("test", labelled.test)):
-        console.say(f"{split}: {images.num_samples:,} images of {images.path}")
+        console.say(f"{split}: {counted(images.num_samples, 'image')} of {images.path}")
         for line in images.scan_report.lines():
             console.say(f"{split}: {line}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barlowctl import shell
+from barlowctl.amounts import rate
 from barlowctl.cli import options
 from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
@@ -250,8 +251,8 @@ def _state(run: History) -> str:
     where = f"step {run.step:,}{of}"
     match run.state:
         case "running":
-            rate = run.last.get("images_per_second")
-            speed = f", {rate:,.0f} images/s" if rate else ""
+            images_per_second = run.last.get("images_per_second")
+            speed = f", {rate(images_per_second)} images/s" if images_per_second else ""
             return f"running, {where}{speed}, last record {duration(run.seen)} ago"
         case "finished":
             early = run.result.get("stopped_early")

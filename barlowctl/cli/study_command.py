@@ -49,8 +49,3 @@ class StudyCommand:
 def slot_arguments(device: str, threads: int | None) -> list[str]:
     """What a process may use, as arguments."""
     return ["--device", device, *(["--threads", str(threads)] if threads else [])]
-
-
-def count(number: int, noun: str) -> str:
-    """`1 cell`, `2 cells`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import duration
 from barlowctl.train.events import Event, Notice, Sink
@@ -97,7 +98,11 @@ class _Tables:
             parts.append(console.drawn_table(f"{study.title} ({study.source})", *cells))
         finished = sum(cell.record is not None for cell in directory.cells)
         left = self.display.left()
-        parts.append(Text(f"{finished} of {len(directory.cells)} cells" + (f", {duration(left)} left" if left else "")))
+        parts.append(
+            Text(
+                f"{finished} of {counted(len(directory.cells), 'cell')}" + (f", {duration(left)} left" if left else "")
+            )
+        )
         for cell in directory.cells:
             if cell.record is None and cell.claimed:
                 steps = read_progress(cell)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from barlowctl.amounts import counted
 from barlowctl.cli.live import duration
-from barlowctl.cli.study_command import StudyCommand, count
+from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
 
 
@@ -50,7 +51,8 @@ def show_plan(command: StudyCommand) -> None:
     at_once = f", {duration(seconds / speedup)} with {command.parallel} at a time" if command.parallel > 1 else ""
     finished_text = f", {finished} of them finished" if finished else ""
     console.say(
-        f"{len(directory.cells)} cells ({count(len(directory.seeds), 'seed')}; equal recipes once){finished_text}: "
+        f"{counted(len(directory.cells), 'cell')} ({counted(len(directory.seeds), 'seed')}; equal recipes "
+        f"once){finished_text}: "
         f"about {duration(seconds)} one after another{at_once}, on this machine as busy as it is; "
         f"{duration(seconds * estimated.cpu_share)} of a CPU's time"
     )

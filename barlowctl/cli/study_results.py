@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barlowctl.amounts import counted
 from barlowctl.cli.study_command import StudyCommand
 from barlowctl.errors import UserError
 
@@ -42,7 +43,10 @@ def show_results(command: StudyCommand, *, quick: bool = False, last: bool = Tru
     for text in (why, finished_of_all_layers(directory)):
         if text:
             console.say(text)
-    console.say(f"{finished} of {len(cells)} cells are finished; written into {directory.out}:")
+    console.say(
+        f"{finished} of {counted(len(cells), 'cell')} {'is' if len(cells) == 1 else 'are'} finished; written into "
+        f"{directory.out}:"
+    )
     console.say("  " + ", ".join(file.name for file in files))
     summary = {
         "recipe_name": directory.base.name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from barlowctl.cli.study_command import StudyCommand, count, slot_arguments
+from barlowctl.amounts import counted
+from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_live import StudyDisplay, show_study
 from barlowctl.cli.study_results import show_results
 from barlowctl.errors import RunStopped, UserError
@@ -36,7 +37,7 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
     cells = [(number, directory.cells[number]) for number in numbers]
     open_cells = [(number, cell) for number, cell in cells if cell.record is None]
     before = len(cells) - len(open_cells)
-    console.say(f"{len(cells)} cells{f' ({before} finished before)' if before else ''}, in {directory.out}")
+    console.say(f"{counted(len(cells), 'cell')}{f' ({before} finished before)' if before else ''}, in {directory.out}")
     advised: dict[str, str] = {}  # of the cells that could not be run: what to type next
     with show_study(console, directory, command.parallel) as display:
 
@@ -56,7 +57,7 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
         commands = [line for line in advised.get(first, "").splitlines() if not line.startswith("--")]
         mend = "mend that and run the same command, or leave the variant out with --without"
         raise UserError(
-            f"{count(len(wrong), 'cell')} could not be run; {first}: {reason}",
+            f"{counted(len(wrong), 'cell')} could not be run; {first}: {reason}",
             next="\n".join([*commands, mend]),
         )
 

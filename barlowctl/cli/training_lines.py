@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from barlowctl.amounts import rate
 from barlowctl.cli.console import Console
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def report_training(console: Console) -> Callable[[str], Sink]:
                     last.update(event.values)
                 case EpochDone():
                     accuracy = f"  batch accuracy {last['accuracy']:.1%}" if "accuracy" in last else ""
-                    loss, rate = event.values["loss"], event.values["images_per_second"]
-                    console.say(f"{task}: epoch {event.epoch + 1}  loss {loss:.4f}{accuracy}  {rate:,.0f} images/s")
+                    loss, speed = event.values["loss"], event.values["images_per_second"]
+                    console.say(f"{task}: epoch {event.epoch + 1}  loss {loss:.4f}{accuracy}  {rate(speed)} images/s")
                 case Measuring():
                     console.say(f"{task}: {event.part}")
                 case Notice():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barlowctl import launcher
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 from barlowctl.cli.init_weights import check_named
 from barlowctl.cli.live import binary_size, duration, show
@@ -183,7 +184,8 @@ def dry_run(
     try:
         images, tested_on = open_images(task, data)
         classes = len(images.classes)
-        lines["images"] = f"{len(images.trainable):,} to train on, {len(tested_on):,} to test on, {classes} classes"
+        of = f"{len(images.trainable):,} to train on, {len(tested_on):,} to test on"
+        lines["images"] = f"{of}, {counted(classes, 'class', 'classes')}"
     except UserError as error:
         if data is not None:
             raise
@@ -194,8 +196,7 @@ def dry_run(
     set_threads(runtime)
     at_a_time = min(flags.micro_batch or share, share) if device.type == "cuda" else 1
     cost = time_step(Candidate(opened.backbone, opened.preprocessing, settings, classes, device), at_a_time)
-    images_of_step = f"{cost.images} image{'s' if cost.images > 1 else ''}"
-    lines["time"] = f"{cost.seconds:.2f} s for {images_of_step} on this {device.type} ({cost.how})"
+    lines["time"] = f"{cost.seconds:.2f} s for {counted(cost.images, 'image')} on this {device.type} ({cost.how})"
     lines["memory"] = (
         f"{binary_size(cost.peak)} for training on them at the largest size, of which activations and their gradients "
         f"{binary_size(cost.activations)}; {binary_size(cost.testing)} for testing an image"
@@ -207,10 +208,10 @@ def dry_run(
         "(*) is the paper's. Time and memory are in proportion to that step; loading and the test's time not counted,"
     )
     console.say("nor what Python, its libraries and kernels need for themselves, about 1 GiB")
-    counted = [f"{1 + len(beside)} networks"] if beside else []
-    counted += [f"{flags.seeds} seeds"] if flags.seeds > 1 else []
+    factors = [f"{1 + len(beside)} networks"] if beside else []
+    factors += [f"{flags.seeds} seeds"] if flags.seeds > 1 else []
     if (trainings := flags.seeds * (1 + len(beside))) > 1:
-        console.say(f"{trainings} trainings ({' x '.join(counted)}) take {trainings} times as long")
+        console.say(f"{trainings} trainings ({' x '.join(factors)}) take {trainings} times as long")
     console.say("nothing was trained; without --dry-run the training starts")
     console.result({"task": task, "facts": lines, "settings": settings.as_dict(), "schedules": rows})
 

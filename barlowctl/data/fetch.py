@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.data import home
 from barlowctl.data.beton.pack import PackReport, pack
 from barlowctl.data.beton.reader import Beton
@@ -135,7 +136,7 @@ def _pack_splits(
     done = {present.split: present for present in (_present(name, split) for split in every) if present}
     for split, source in opened.items():
         path = home.dataset_file(name, split)
-        say(f"packing {len(source)} images of {name}, {split}")
+        say(f"packing {counted(len(source), 'image')} of {name}, {split}")
         report = pack(source, path, workers=workers, on_unreadable="fail", overwrite=True, progress=progress)
         done[split] = Fetched(split, path, report.samples, report.content_hash, report)
     return [done[split] for split in every]

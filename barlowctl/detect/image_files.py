@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.images.pixels import decode_picture
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.names import written
@@ -32,7 +33,7 @@ def require_files(folder: Path, names: Sequence[str], annotations: Path) -> None
             missing.append(written(name))
     if missing:
         raise UserError(
-            f"{annotations}: {len(missing):,} of its {len(names):,} images "
+            f"{annotations}: {len(missing):,} of its {counted(len(names), 'image')} "
             f"{'is' if len(missing) == 1 else 'are'} not in {folder}: {first(missing)}",
             next=f"put the images into {folder}, or take them out of {annotations.name}",
         )

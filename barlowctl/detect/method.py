@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from barlowctl.amounts import counted
 from barlowctl.datasets import IMAGENET
 from barlowctl.detect.batch import DetectionBatch
 from barlowctl.detect.detections import Detections
@@ -104,7 +105,7 @@ class Detection(Trainable):
         """What is trained, for people."""
         kind = "Mask R-CNN" if self.heads.mask_head is not None else "Faster R-CNN"
         classes = self.heads.box_predictor.cls_score.out_features - 1
-        return f"{kind}, {classes} classes, backbone and heads trained, batch {batch}"
+        return f"{kind}, {counted(classes, 'class', 'classes')}, backbone and heads trained, batch {batch}"
 
     def _padded(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageList:
         """uint8 `(3, H_i, W_i)`, normalised, then padded with zeros below and at the right."""

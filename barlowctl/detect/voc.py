@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.names import written
 from barlowctl.datasets import VOC07
 from barlowctl.detect.annotations import Annotation
@@ -267,6 +268,7 @@ def require_annotations(folder: Path, stems: list[str], file: Path) -> None:
     missing = [f"{stem}.xml" for stem in stems if f"{stem}.xml" not in there]
     if missing:
         raise UserError(
-            f"{file}: {len(missing):,} of its {len(stems):,} images have no annotation in {folder}: {first(missing)}",
+            f"{file}: {len(missing):,} of its {counted(len(stems), 'image')} have no annotation in {folder}: "
+            f"{first(missing)}",
             next=f"put the annotations into {folder}, or take the images out of {file.name}",
         )

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
@@ -113,7 +114,7 @@ def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]
         UserError: fewer images than neighbours asked for.
     """
     if not 1 <= top <= len(bank):
-        raise UserError(f"{top} nearest of {len(bank)} images", allowed=f"1 to {len(bank)}")
+        raise UserError(f"{top} nearest of {counted(len(bank), 'image')}", allowed=f"1 to {len(bank)}")
     a, b = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (queries, bank))
     similarity, index = (a @ b.t()).topk(top, dim=1)
     return similarity, index

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError, did_you_mean, instead
 
 PROJECTIONS = ("tsne", "umap")
@@ -44,7 +45,7 @@ def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
     check_projection(name)
     if len(features) < 4:
         raise UserError(
-            f"a map of {len(features)} images", allowed="at least 4", next="--out features.npz without --map"
+            f"a map of {counted(len(features), 'image')}", allowed="at least 4", next="--out features.npz without --map"
         )
     if not np.isfinite(features).all():
         raise UserError("a map of features that contain NaN or infinity")

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.files import write_text
 
@@ -75,7 +76,8 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
         positions.append(position)
     if len(set(positions)) != len(positions):
         raise UserError(
-            f"the list '{path}' names {len(positions) - len(set(positions))} images twice", next="without --semi-list"
+            f"the list '{path}' names {counted(len(positions) - len(set(positions)), 'image')} twice",
+            next="without --semi-list",
         )
     return torch.tensor(sorted(positions))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from barlowctl.amounts import counted
 from barlowctl.assemble import detection_images
 from barlowctl.assemble.detection import DetectionJob, named, newest_step
 from barlowctl.assemble.detection_settings import DetectionSettings
@@ -180,7 +181,7 @@ class _Measuring:
             notes.append("the paper's numbers are of C4; a feature pyramid's are not comparable with them")
         if settings.micro_batch and settings.micro_batch < self.per_device:
             images = per_pass * self.ranks.size
-            seen = f"{images} image{'s' if images > 1 else ''}"
+            seen = f"{counted(images, 'image')}"
             notes.append(f"batch norm saw {seen} at a time, not the batch of {settings.protocol.batch_size}")
         return notes
 
@@ -259,7 +260,7 @@ class _Measuring:
             "detector": job.detector.describe(protocol.batch_size, size),
             "images": f"{len(self.images.trainable):,} to train on, {len(self.tested_on):,} to test on",
             "schedule": protocol.describe(),
-            "devices": f"{size} x {self.device.type}, {self.per_device} images on each{passes or ''}",
+            "devices": f"{size} x {self.device.type}, {counted(self.per_device, 'image')} on each{passes or ''}",
             "computes in": protocol.precision,
         }
         return RunStarted(

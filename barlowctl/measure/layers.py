@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.eval import diagnostics, knn, linear, meaning
@@ -84,7 +85,7 @@ def _features(
     emit: Sink,
 ) -> tuple[Tensor, Tensor]:
     """Features of all layers and labels of `count` images of a split, evenly spread."""
-    emit(Measuring(f"features of {count:,} of {source.num_samples:,} {split} images"))
+    emit(Measuring(f"features of {count:,} of {counted(source.num_samples, f'{split} image')}"))
     whole = count == source.num_samples
     subset = None if whole else np.linspace(0, source.num_samples - 1, count).round().astype(np.int64)
     extracted = extract_readable(

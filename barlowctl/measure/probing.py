@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.assemble import label_free
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.diagnosis import diagnose, pictures, save_pictures, save_spectra
@@ -79,8 +80,7 @@ def probe(
     tasks.check(data)
     device = choose_device(runtime.device)
     set_threads(runtime)
-    if tasks.trained and folder is None:
-        raise AssertionError("what is trained needs a folder")
+    assert folder is not None or not tasks.trained, "what is trained needs a folder"
     for protocol in tasks.protocols().values():
         check_trainable(subject, protocol)
     for baseline_name in (None, *baselines):
@@ -120,7 +120,8 @@ def _of_features(subject: Subject, context: ProbeContext) -> dict[str, Any]:
 
     def features_of(source: ImageSet, subset: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         split = "train" if source is data.train else "test"
-        emit(Measuring(f"features of {source.num_samples if subset is None else len(subset):,} {split} images"))
+        count = source.num_samples if subset is None else len(subset)
+        emit(Measuring(f"features of {counted(count, f'{split} image')}"))
         extracted = extract_readable(
             subject.backbone, source, preprocessing, context.runtime, context.device, subset, as_it_is,
             on_unreadable=context.on_unreadable,

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import barlowctl
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, open_recipe_images, training_loader, view_specs
 from barlowctl.assemble.machine import Runtime, choose_device
 from barlowctl.assemble.run_images import changed_since_training, dataset_to_measure
@@ -101,7 +102,7 @@ def _other_images(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
     """A row of the differences, where runs are known to have been trained on other images than one another."""
     fingerprints = [rundir.fingerprint(_about(run)) for run in runs]
     texts = [
-        "–" if fingerprint is None else f"{fingerprint['images']:,} images, {fingerprint['digest'][:8]}"
+        "–" if fingerprint is None else f"{counted(fingerprint['images'], 'image')}, {fingerprint['digest'][:8]}"
         for fingerprint in fingerprints
     ]
     return (

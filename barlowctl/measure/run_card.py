@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.finished import FinishedRun
 from barlowctl.assemble.published import HUB
 from barlowctl.criteria import CRITERIA
@@ -125,7 +126,7 @@ def images_of(recipe: Recipe, history: History) -> str:
     if fingerprint is None:
         return name
     held_out = f", {recipe.data.holdout:,} of them held out" if recipe.data.holdout else ""
-    return f"{name}: {fingerprint['images']:,} images{held_out}, fingerprint {fingerprint['digest']} (SHA-256)"
+    return f"{name}: {counted(fingerprint['images'], 'image')}{held_out}, fingerprint {fingerprint['digest']} (SHA-256)"
 
 
 def learned_from(recipe: Recipe, history: History) -> str:
@@ -133,7 +134,7 @@ def learned_from(recipe: Recipe, history: History) -> str:
     fingerprint, holdout = history.images, recipe.data.holdout
     if fingerprint is None:
         return recipe.data.dataset
-    images = f"{fingerprint['images']:,} images of {recipe.data.dataset}"
+    images = f"{counted(fingerprint['images'], 'image')} of {recipe.data.dataset}"
     return f"{fingerprint['images'] - holdout:,} of the {images}" if holdout else images
 
 

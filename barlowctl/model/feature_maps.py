@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.model.modes import in_mode
 
@@ -48,7 +49,7 @@ class FeatureMaps:
         if not -self.layers <= chosen < self.layers:
             listed = ", ".join(f"{number} ({name})" if name else str(number) for number, (name, _) in enumerate(known))
             raise UserError(
-                f"--layer is {layer}, and the backbone has {self.layers} layers with maps",
+                f"--layer is {layer}, and the backbone has {counted(self.layers, 'layer')} with maps",
                 allowed=listed,
                 next=f"--layer {self.layers - 1}",
             )

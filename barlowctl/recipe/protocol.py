@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
 from barlowctl.recipe.section import Count, CountOrZero, Decay, Factor, NonNegative, Positive, Probability, Section
@@ -86,15 +87,15 @@ class Protocol(Section):
         rates = f"lr {self.lr_head:g}" + ("" if self.frozen else f" (backbone {self.lr_backbone:g})")
         if self.layer_decay < 1.0:
             rates += f", times {self.layer_decay:g} a layer"
-        warmup = f"warm-up {self.warmup_epochs:g} epochs, " if self.warmup_epochs else ""
+        warmup = f"warm-up {counted(self.warmup_epochs, 'epoch')}, " if self.warmup_epochs else ""
         course = "cosine" if self.schedule == "cosine" else f"times {self.drop_factor:g} at epochs {list(self.drops)}"
         what = "linear classifier on frozen features" if self.frozen else "whole network fine-tuned"
         name, memory = ("SGD", f"momentum {self.momentum:g}")
         if self.optimizer == "adamw":
             name, memory = "AdamW", f"betas {self.betas[0]:g} and {self.betas[1]:g}"
         return (
-            f"{what}: {name}, {self.epochs} epochs, batch {self.batch_size}, {rates}, {warmup}{course}, {memory}, "
-            f"weight decay {self.weight_decay:g}; {self._regularised()}random resized crops from "
+            f"{what}: {name}, {counted(self.epochs, 'epoch')}, batch {self.batch_size}, {rates}, {warmup}{course}, "
+            f"{memory}, weight decay {self.weight_decay:g}; {self._regularised()}random resized crops from "
             f"{self.crop_scale[0]:g} and flips {self.flip:g}, {self.interpolation}; centre crop on test"
         )
 
@@ -173,7 +174,7 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
         assert text is not None, "a protocol's own warm-up ends before it does"
         raise UserError(
             f"--set {text}: the warm-up is longer than the training",
-            allowed=f"0 to {result.epochs} epochs",
+            allowed=f"0 to {counted(result.epochs, 'epoch')}",
             next=shell.line("without", f"--set={text}"),
         )
     return result

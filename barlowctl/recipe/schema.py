@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from barlowctl import criteria
+from barlowctl.amounts import counted
 from barlowctl.recipe.evaluation import Eval
 from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
@@ -76,11 +77,6 @@ class Optimizer(Section):
         if self.nesterov and self.name == "sgd" and self.momentum == 0.0:
             raise ValueError("nesterov is true but momentum is 0: Nesterov's is a form of momentum, e.g. 0.9")
         return self
-
-
-def _epochs(number: float) -> str:
-    """`1 epoch`, `0.5 epochs`."""
-    return f"{number:g} epoch{'' if number == 1 else 's'}"
 
 
 class Train(Section):
@@ -182,7 +178,7 @@ class Train(Section):
     def _warm_up_ends(self) -> Train:
         if self.warmup_epochs > self.epochs:
             raise DoesNotFit(
-                f"warmup_epochs is {self.warmup_epochs:g} but the run has {_epochs(self.epochs)}: "
+                f"warmup_epochs is {self.warmup_epochs:g} but the run has {counted(self.epochs, 'epoch')}: "
                 "the warm-up must end before the run does (0: no warm-up)",
                 f"train.warmup_epochs={self.epochs / 10:g}",
             )
@@ -192,8 +188,8 @@ class Train(Section):
     def _backbone_moves(self) -> Train:
         if 0.0 < self.epochs <= self.freeze_backbone_epochs:
             raise DoesNotFit(
-                f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has {_epochs(self.epochs)}: "
-                "the backbone would never move (freeze = 'backbone' says so)",
+                f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has "
+                f"{counted(self.epochs, 'epoch')}: the backbone would never move (freeze = 'backbone' says so)",
                 f"train.freeze_backbone_epochs={self.epochs / 20:g}",
             )
         return self

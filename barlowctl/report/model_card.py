@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from barlowctl.amounts import counted
+
 ACCURACY = "top-1"
 """What a result is called that the header says too, as the Hub's metric `accuracy`."""
 TASK = "image-feature-extraction"
@@ -177,7 +179,7 @@ def _protocols(results: Sequence[Result]) -> list[str]:
 
 
 def _measured_on(result: Result) -> str:
-    count = "" if result.images is None else f", {result.images:,} images"
+    count = "" if result.images is None else f", {counted(result.images, 'image')}"
     return f"{result.dataset}{f' ({result.split})' if result.split else ''}{count}"
 
 

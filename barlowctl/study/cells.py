@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import datasets, launcher, shell, signals
+from barlowctl.amounts import counted
 from barlowctl.assemble import precision
 from barlowctl.assemble.data import choices_of, open_recipe_images
 from barlowctl.assemble.diagnosis import diagnose
@@ -149,7 +150,7 @@ def measure_cell(run: FinishedRun, labelled: Labelled, runtime: Runtime) -> tupl
     notes = [f"no {name}: {values[key]['reason']}" for key, name in MEASURED.items() if values[key].get("reason")]
     neighbours = values["knn"].get("neighbours", {}).get(f"k{KS[0]}", KS[0])
     if neighbours < KS[0]:
-        notes.append(f"kNN: k is {KS[0]} but the bank holds {neighbours} images: all of them vote")
+        notes.append(f"kNN: k is {KS[0]} but the bank holds {counted(neighbours, 'image')}: all of them vote")
     measures = {
         "knn": values["knn"]["top1"],
         "linear_top1": values["linear"]["top1"],

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+from barlowctl.amounts import counted
 from barlowctl.study.directory import Record, StudyDirectory
 from barlowctl.study.study import Study
 
@@ -170,7 +171,7 @@ def seeds_text(table: Sequence[Row]) -> str:
     """`3 seeds`, or `3 to 8 seeds` where the rows with results differ."""
     counts = [len(row["finished"]) for row in table if row["finished"]] or [0]
     few, many = min(counts), max(counts)
-    return f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many != 1 else ''}"
+    return f"{few} to {many} seeds" if few < many else f"{counted(many, 'seed')}"
 
 
 ACCURACY = ("knn", "linear_top1")

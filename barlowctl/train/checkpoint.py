@@ -28,6 +28,7 @@ from torch import Tensor
 
 import barlowctl
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, remove_at_once, remove_partial
 from barlowctl.train.tensor_files import flatten, read_tensors, unflatten, write_tensors
@@ -147,7 +148,7 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
     if not checkpoints:
         raise UserError(f"there is no checkpoint in {directory}", next=_begin_again(directory.parent))
     raise UserError(
-        f"none of the {len(checkpoints)} checkpoints in {directory} is usable: {'; '.join(notes)}",
+        f"none of the {counted(len(checkpoints), 'checkpoint')} in {directory} is usable: {'; '.join(notes)}",
         next=_begin_again(directory.parent),
     )
 

@@ -149,7 +149,7 @@ def test_one_image(trained: Path, recipe: Path, tmp_path: Path, capsys: Captured
     one = str(tmp_path / "one")
     assert embed([str(trained), one, "--out", "one.npz"], capsys)["count"] == 1
     assert barlowctl(["embed", str(trained), one, "--map", "map.png"]) == 2
-    assert "a map of 1 images" in capsys.readouterr().err
+    assert "a map of 1 image" in capsys.readouterr().err
     assert barlowctl(["embed", str(trained), one, "-n", "0"]) == 2
     assert "no neighbours" in capsys.readouterr().err
 

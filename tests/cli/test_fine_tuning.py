@@ -185,7 +185,7 @@ def test_both_protocols_stand_beside_one_another(folder: Path, recipe: Path, cap
     assert {"finetune", "semi_10", "finetune_modern", "semi_10_modern"} <= document.keys()
     assert document["finetune_modern"]["settings"]["mixup"] == 0.8
     assert "mixup" not in document["finetune"]["settings"]
-    assert document["finetune_modern"]["protocol"].startswith("whole network fine-tuned: AdamW, 1 epochs")
+    assert document["finetune_modern"]["protocol"].startswith("whole network fine-tuned: AdamW, 1 epoch,")
     lists = [Path(document[key]["lists"][0]) for key in ("semi_10", "semi_10_modern")]
     assert lists[0].read_text() == lists[1].read_text()  # the same labelled images
     assert document["semi_10_modern"]["images"] == 2

@@ -150,7 +150,7 @@ def test_a_slurm_job_takes_the_images_that_were_meant(
 
 def test_a_preview_of_a_runs_recipe_shows_its_images(trained_run: Path, capsys: Captured) -> None:
     assert barlowctl(["data", "preview", "--recipe", "run/recipe.toml", "--samples", "1"]) == 0
-    assert f"1 images of {trained_run / 'photos' / 'train'}" in capsys.readouterr().out
+    assert f"1 image of {trained_run / 'photos' / 'train'}" in capsys.readouterr().out
 
 
 def test_runs_of_other_images_are_told_apart(trained_run: Path, capsys: Captured) -> None:

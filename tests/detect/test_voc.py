@@ -143,7 +143,7 @@ def test_annotations_may_lie_beside_their_images(tmp_path: Path) -> None:
         images = open_voc(tmp_path, split)
         assert (images.classes, images.name(0), images.image(0).shape) == (("ant",), "a b.png", (10, 20, 3))
     (tmp_path / "train" / "a b.png").unlink()
-    with pytest.raises(UserError, match=r"1 of its 1 images is not in .*train: a b\.jpg"):
+    with pytest.raises(UserError, match=r"1 of its 1 image is not in .*train: a b\.jpg"):
         open_voc(tmp_path, "train")
 
 

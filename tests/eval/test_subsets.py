@@ -48,7 +48,7 @@ def test_other_names_stay_paths_and_read_back(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("n01_1.JPEG\nn09_9.JPEG\n", "line 2: 'n09_9.JPEG'"),
-        ("n01_1.JPEG\nn01_1.JPEG", "1 images twice"),
+        ("n01_1.JPEG\nn01_1.JPEG", "1 image twice"),
     ],
 )
 def test_bad_lists(tmp_path: Path, text: str, says: str) -> None:

@@ -259,7 +259,7 @@ def test_none_usable_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint in"):
         load_latest(tmp_path / "nowhere")
     flip(save(tmp_path, small_state(2), keep=2) / "model.safetensors", -1)
-    with pytest.raises(UserError, match=r"none of the 1 checkpoints.*model\.safetensors was altered"):
+    with pytest.raises(UserError, match=r"none of the 1 checkpoint .*model\.safetensors was altered"):
         load_latest(tmp_path)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from barlowctl.amounts import counted
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -82,9 +83,10 @@ def loader(
         console.say(f"{name} was left out: {reason}")
     machine, jpegs = result["machine"], result["set"]
     console.table(
-        f"{jpegs['images']} JPEGs of {jpegs['mean_pixels']:,} pixels and {jpegs['mean_bytes']:,} bytes, "
+        f"{counted(jpegs['images'], 'JPEG')} of {jpegs['mean_pixels']:,} pixels and {jpegs['mean_bytes']:,} bytes, "
         f"two views of {size}; "
-        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']} before; median (range)",
+        f"{machine['processor']}, {counted(machine['cores'], 'core')}, load {machine['load_before']} before; "
+        "median (range)",
         COLUMNS,
         [_cells(row) for row in result["rows"]],
     )

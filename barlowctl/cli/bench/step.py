@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from barlowctl.amounts import counted, rate
 from barlowctl.cli import options
 from barlowctl.cli.bench.step_recipe import Backbone, Batch, Method, Precision, Size, StepRecipe, Widths, step_recipe
 from barlowctl.cli.console import Console
@@ -135,7 +136,7 @@ def _show(console: Console, result: dict[str, Any]) -> None:
 
     measured, machine = result["step"], result["machine"]
     widths = "-".join(map(str, measured["projector"]))
-    loading = f"loading by {measured['workers']} workers" if measured["loading"] else "loading excluded"
+    loading = f"loading by {counted(measured['workers'], 'worker')}" if measured["loading"] else "loading excluded"
     whose = "" if measured["method"] == DEFAULT else f"{measured['method']}, "
     console.table(
         f"{whose}{measured['backbone']}, projector {widths}, batch {measured['batch']}, {measured['size']} pixels, "
@@ -164,7 +165,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         return "-" if value is None else f"{100 * value:.1f} %"
 
     computed = f"{row['precision']} {row['memory_format']}"
-    times = (f"{row['images_per_second']:,.1f}", cell("ms", 1), f"{row['cpu_seconds']:,.3f}")
+    times = (rate(row["images_per_second"]), cell("ms", 1), f"{row['cpu_seconds']:,.3f}")
     return (
         row["name"], computed, *times, f"{row['peak_mb']:,.0f}",
         share(row["data_wait"]), share(row["peak_share"]), cell("ratio", 2),

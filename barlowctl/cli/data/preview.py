@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -67,7 +68,9 @@ def preview(
     for line in listed(drawn.unreadable):
         console.say(line)
     loader_text = f"{choice.name} loader ({choice.why})"
-    console.say(f"{drawn.samples} images of {source.path} with recipe {value.name}, {loader_text}: {drawn.path}")
+    console.say(
+        f"{counted(drawn.samples, 'image')} of {source.path} with recipe {value.name}, {loader_text}: {drawn.path}"
+    )
     for line in source.scan_report.lines():
         console.say(line)
     console.result(

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from barlowctl.amounts import counted
 from barlowctl.data.beton.encode import RESIZED, STORES, Stored, checked_with, encode
 from barlowctl.data.beton.layout import JPEG
 from barlowctl.data.beton.writer import BetonWriter
@@ -126,7 +127,7 @@ def pack(
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
         raise UserError(
-            f"cannot write {out}: {error.strerror or error} after {report.samples} images; nothing was kept",
+            f"cannot write {out}: {error.strerror or error} after {counted(report.samples, 'image')}; nothing was kept",
             next="make room, or choose another place for OUT",
         ) from error
     report.bytes = out.stat().st_size
@@ -137,7 +138,7 @@ def pack(
 def _none_readable(source: Source, report: PackReport) -> UserError:
     name, reason = report.unreadable[0]
     return UserError(
-        f"none of the {len(source)} images in {source.path} can be read; {name}: {reason}",
+        f"none of the {counted(len(source), 'image')} in {source.path} can be read; {name}: {reason}",
         next=_flag_of(report.setting) or "check the files, or give another folder",
     )
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.errors import UserError
 
@@ -234,7 +235,7 @@ class Ranges:
         measured = self.measured().get(kind)
         alone = measured is None
         measured = measured or Measured.of(deep.values, deep.nodata)
-        of = "this image" if alone or measured.images == 1 else f"{measured.images} images"
+        of = "this image" if alone or measured.images == 1 else counted(measured.images, "image")
         decided = _by_values(measured, dtype, deep.significant)
         if decided is None or (alone and self._of_a_set):
             values = f"{kind} values {number(measured.low)} to {number(measured.high)}"

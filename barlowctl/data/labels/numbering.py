@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.names import written
 from barlowctl.errors import UserError
 
@@ -190,7 +191,7 @@ def _numbered(book: Codebook, numbers: Sequence[int | None], what: str, names: S
     if largest >= len(names):
         class_names += numbered_classes(largest, what)[len(names) :]
     minus = sum(count for number, count in zip(numbers, book.counts, strict=True) if number == -1)
-    notes = [f"{what} is -1 for {minus:,} images: taken for no label"] if minus and largest >= 0 else []
+    notes = [f"{what} is -1 for {counted(minus, 'image')}: taken for no label"] if minus and largest >= 0 else []
     return Labels(array, class_names if largest >= 0 or names else [], tuple(notes))
 
 

@@ -7,6 +7,7 @@ from typing import Required, TypedDict
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.views import draws
 from barlowctl.errors import UserError
 
@@ -70,7 +71,7 @@ class EpochPlan:
         self.samples = min(len(self.members), self.batches * batch_size)
         if self.batches == 0:
             raise UserError(
-                f"{path} has {len(self.members)} images to read, not one batch of {batch_size}",
+                f"{path} has {counted(len(self.members), 'image')} to read, not one batch of {batch_size}",
                 allowed="at least one batch per epoch",
             )
         self.share = batch_size // world_size  # rows of a full batch on this rank

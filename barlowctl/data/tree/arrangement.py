@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from barlowctl.amounts import counted
 from barlowctl.data.names import written
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
@@ -147,7 +148,7 @@ def _mask_folders(tree: Tree, place: tuple[str, ...]) -> set[str]:
 
 def images(count: int) -> str:
     """A number of images in words."""
-    return f"{count:,} image{'s' if count != 1 else ''}"
+    return f"{counted(count, 'image')}"
 
 
 def _find_splits(tree: Tree) -> tuple[tuple[str, ...], dict[str, list[str]]]:

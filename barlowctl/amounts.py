@@ -1,0 +1,14 @@
+"""Amounts as people read them: a number with its noun, a rate. A leaf: standard library only."""
+
+from __future__ import annotations
+
+
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """`1 epoch`, `2 epochs`, `0.5 epochs`, `12,000 images`, `1 class`; plural: where it is not the noun and an s."""
+    amount = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{amount} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def rate(value: float) -> str:
+    """A rate, with two significant digits at least: `12,000`, `127`, `8.3`, `0.31`."""
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{float(f'{value:.2g}'):g}"
