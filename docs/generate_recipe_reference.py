@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from barlowctl.recipe.allowed import allowed as in_words
 from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import MOST
@@ -20,7 +21,6 @@ A recipe is a TOML file with these tables. On the command line a key is written 
 `overrides={"train.epochs": 5}`. A unit stands with what the key is; probabilities, shares and factors have none. A key
 that is not here is refused with the nearest name. `barlowctl recipes show quickstart` prints a complete recipe.
 """
-LISTS = {2: "two, each ", None: "a list, each "}
 Schema = Mapping[str, Any]
 
 
@@ -89,34 +89,8 @@ def _default(key: str, value: Schema, required: Sequence[str]) -> str:
 
 
 def allowed(value: Schema) -> str:
-    """Which values a key takes, in words."""
-    if choices := value.get("enum") or ([value["const"]] if "const" in value else []):
-        return ", ".join(f"`{json.dumps(choice)}`" for choice in choices)
-    if "oneOf" in value:
-        return " or ".join(allowed(choice) for choice in value["oneOf"])
-    match value["type"]:
-        case "boolean":
-            return "`true`, `false`"
-        case "string":
-            return f"text that matches `{value['pattern']}`" if "pattern" in value else "text"
-        case "object":
-            return "a table"
-        case "array":
-            items = value["prefixItems"][0] if "prefixItems" in value else value["items"]
-            return f"{LISTS[value.get('maxItems')]}{allowed(items)}"
-        case kind:
-            return f"{'a whole number' if kind == 'integer' else 'a number'}{_bounds(value)}"
-
-
-def _bounds(value: Schema) -> str:
-    """Where a number begins and ends; the end that the machine sets, and nobody comes to, is left out."""
-    low, above = value.get("minimum"), value.get("exclusiveMinimum")
-    high, below = value.get("maximum"), value.get("exclusiveMaximum")
-    start = f"from {low:.12g}" if low is not None else f"above {above:.12g}" if above is not None else ""
-    end = f"to {high:.12g}" if high is not None else f"below {below:.12g}" if below is not None else ""
-    if max(high or 0, below or 0) >= MOST:
-        return f" {start} on"
-    return "".join(f" {part}" for part in (start, end) if part)
+    """Which values a key takes, in words; an end that the machine sets, and nobody comes to, is left out."""
+    return in_words(value, quoted=lambda text: f"`{text}`", endless=MOST)
 
 
 def _cell(text: str) -> str:

@@ -255,7 +255,7 @@ def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
     except ValidationError as error:
         method = objectives.named(values.get("objective"))
         problems = error.errors()
-        lines = [explain(problem, origin, method) for problem in problems]
+        lines = list(dict.fromkeys(explain(problem, origin, method) for problem in problems))
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
         reasons = [problem.get("ctx", {}).get("error") for problem in problems]
         changes = [reason.change for reason in reasons if isinstance(reason, DoesNotFit)]

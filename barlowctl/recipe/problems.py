@@ -7,12 +7,14 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from barlowctl.errors import did_you_mean
 from barlowctl.recipe import objectives
+from barlowctl.recipe.allowed import allowed
 from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.section import Section
 
@@ -85,33 +87,67 @@ def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
             if parent == "objective" and (owners := _methods_with(names[-1])):
                 hint = f" of {method.model_fields['name'].default}: it is one of {', '.join(owners)}."
             return f"{where}unknown key '{key}'{hint} Allowed in {parent or 'a recipe'}: {', '.join(keys)}."
-        case "missing":
+        case "missing" if not names[-1].isdigit():
             return f"{where}'{key}' is missing."
         case "union_tag_invalid":
             name = value.get("name") if isinstance(value, dict) else value
             near = did_you_mean(str(name), objectives.METHODS)
-            allowed = ", ".join(map(repr, objectives.METHODS))
-            return f"{origin.of('objective.name')}: objective.name is {name!r}{near or '.'} Allowed: {allowed}."
+            choices = ", ".join(map(repr, objectives.METHODS))
+            return f"{origin.of('objective.name')}: objective.name is {_in_toml(name)}{near or '.'} Allowed: {choices}."
         case "literal_error":
-            allowed = problem["ctx"]["expected"]
-            near = did_you_mean(str(value), re.findall(r"'([^']+)'", allowed))
-            return f"{where}{key} is {value!r}{near or '.'} Allowed: {allowed}."
+            choices = (
+                problem["ctx"]["expected"] if len(names) == len(key.split(".")) else _allowed(names, method, value)
+            )
+            near = (
+                did_you_mean(str(value), re.findall(r"['\"]([^'\"]+)['\"]", choices)) if isinstance(value, str) else ""
+            )
+            return f"{where}{key} is {_in_toml(value)}{near or '.'} Allowed: {choices}."
         case "value_error":
             message = problem["msg"].removeprefix("Value error, ")
             section = _section(names, method)
             is_named = section is not None and message.partition(" ")[0] in section.model_fields
             return f"{origin.of_named(key, message)}: {f'{key}.' if is_named and names else ''}{message}."
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{where}{key} is {value!r}. Allowed: a section with keys of its own, as in [{key}]."
-        case "bool_parsing" | "bool_type":
-            return f"{where}{key} is {value!r}. Allowed: true or false."
-        case "tuple_type" | "list_type":
-            like_one = isinstance(value, str) and value.startswith("[")
-            example = "[0.5, 1.0] or ['a', 'b']: TOML, with a digit before the point" if like_one else f"[{value!r}]"
-            return f"{where}{key} is {value!r}. Allowed: a list, e.g. {example}."
+            return f"{where}{key} is {_in_toml(value)}. Allowed: a section with keys of its own, as in [{key}]."
         case _:
-            message = problem["msg"].removeprefix("Input should be ")
-            return f"{where}{key} is {value!r}. Allowed: {message}."
+            in_list = isinstance(problem["loc"][-1], int) and problem["type"] != "missing"
+            place = f"[{names[-1]}]" if in_list else ""
+            return f"{where}{key}{place} is {_in_toml(value)}. Allowed: {_allowed(names, method, value)}."
+
+
+def _in_toml(value: Any) -> str:
+    """A value as people type it: `true`, not Python's `True`."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_in_toml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _allowed(names: Sequence[str], method: type[Section], value: Any) -> str:
+    """Which values the key has that pydantic names, with an example where a list is not one, or what its text says."""
+    key = [name for name in names if not name.isdigit()]
+    section = _section(key[:-1], method)
+    assert section is not None, f"{names} is a key"
+    words = allowed(section.model_json_schema()["properties"][key[-1]], quoted=str)
+    info = section.model_fields[key[-1]]
+    if words == "text" and info.description:
+        return f"text: {info.description}"
+    if words.startswith("a list") and not isinstance(value, list | tuple) and len(names) == len(key):
+        if isinstance(value, str) and value.startswith("["):
+            return f"{words} (TOML: a digit before the point, quotes around text: [0.5, 1.0], ['a', 'b'])"
+        return words + _as_list(info, value)
+    return words
+
+
+def _as_list(info: FieldInfo, value: Any) -> str:
+    """`, e.g. [256]` where a list of this value alone is one that the key takes."""
+    annotation: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    if isinstance(value, bool):  # see `Section`
+        return ""
+    try:
+        TypeAdapter(annotation).validate_python([value])
+    except ValidationError:
+        return ""
+    return f", e.g. [{_in_toml(value)}]"
 
 
 def _methods_with(key: str) -> list[str]:
