@@ -169,7 +169,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
         2 * _MARGIN + _CAPTION + per_block * row_height - _GAP,
     )
     sheet = Image.new("RGB", size, PAPER)
-    pen, text = ImageDraw.Draw(sheet), font(TEXT)
+    pen, text = ImageDraw.Draw(sheet), font(TEXT, (title for title, _ in rows))
     for block in range(blocks):
         left = _MARGIN + block * (block_width + 3 * _MARGIN)
         for column, name in enumerate(columns):

@@ -14,7 +14,7 @@ from barlowctl.detect.detections import Detections
 from barlowctl.detect.regions import decoded, region_of_outline
 from barlowctl.plots.images import save_image
 from barlowctl.plots.style import INK, PAPER, SMALL, TEXT, Color, class_color
-from barlowctl.plots.text import fitted, font
+from barlowctl.plots.text import drawable, fitted, font
 
 SCORE = 0.5
 """Detections below it are not drawn: a detector gives a hundred of every image."""
@@ -106,10 +106,10 @@ def beside_one_another(pixels: np.ndarray, sides: Sequence[tuple[str, Sequence[M
     drawn = [draw_marks(pixels, marks, classes) for _, marks in sides]
     width, height = drawn[0].size
     picture = Image.new("RGB", (len(drawn) * (width + _GAP) + _GAP, height + _CAPTION + _GAP), PAPER)
-    pen = ImageDraw.Draw(picture)
+    pen, letters = ImageDraw.Draw(picture), font(TEXT, (caption for caption, _ in sides))
     for column, ((caption, _), image) in enumerate(zip(sides, drawn, strict=True)):
         left = _GAP + column * (width + _GAP)
-        pen.text((left, _CAPTION // 2), fitted(caption, font(TEXT), width), INK, font(TEXT), anchor="lm")
+        pen.text((left, _CAPTION // 2), fitted(caption, letters, width), INK, letters, anchor="lm")
         picture.paste(image, (left, _CAPTION))
     return picture
 
@@ -140,7 +140,8 @@ def _draw_name(
     pen: ImageDraw.ImageDraw, image: Image.Image, text: str, corner: tuple[float, float], color: Color
 ) -> None:
     """White on the colour of the class, above a box, or within it where there is no room."""
-    letters = font(max(SMALL, max(image.size) / 55))
+    letters = font(max(SMALL, max(image.size) / 55), [text])
+    text = drawable(text, letters)
     width, height = letters.getlength(text) + 6, letters.size + 4
     left = min(max(corner[0], 0), max(image.width - width, 0))
     top = corner[1] - height if corner[1] >= height else max(corner[1], 0)

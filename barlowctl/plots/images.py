@@ -15,7 +15,7 @@ from barlowctl.plots.text import fitted, font
 
 def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]], *, side: int = 112) -> Image.Image:
     """Rows of images on squares of `side` pixels with a caption below each."""
-    small = font(SMALL)
+    small = font(SMALL, (caption for words in captions for caption in words))
     cell_width, cell_height = side + 8, side + 24
     columns = max(len(row) for row in rows)
     image = Image.new("RGB", (columns * cell_width + 8, len(rows) * cell_height + 8), PAPER)

@@ -35,7 +35,8 @@ def heat_map(
     rows, columns = matrix.shape
     side = max(1, min(44 if texts is not None else 24, 900 // max(rows, columns)))
     labelled = bool(names) and side >= 10
-    font = text.font(min(13, max(9, side - 4)))
+    font, large = text.font(min(13, max(9, side - 4)), names), text.font(TITLE, [title])
+    names, title = [text.drawable(name, font) for name in names], text.drawable(title, large)
     left = 12 + (max(round(font.getlength(name)) for name in names) + 6 if labelled else 0)
     top = 12 + (22 if title else 0)
     below = left if labelled else 12
@@ -46,7 +47,7 @@ def heat_map(
     image = Image.new("RGB", (width, top + rows * side + below), PAPER)
     image.paste(squares, (left, top))
     draw = ImageDraw.Draw(image)
-    draw.text((12, 8), title, INK, text.font(TITLE))
+    draw.text((12, 8), title, INK, large)
     if labelled:
         for index, name in enumerate(names):
             middle = top + index * side + side // 2

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from barlowctl.plots.axis import Axis
 from barlowctl.plots.style import FAINT, GRID, INK, PAPER, SMALL, TEXT, TITLE, Color, number, series_color
-from barlowctl.plots.text import fitted, font
+from barlowctl.plots.text import drawable, fitted, font
 
 Points = Sequence[tuple[float, float]]
 
@@ -66,10 +66,11 @@ def panels_image(panels: Sequence[Panel]) -> Image.Image:
     colors = {name: series_color(index) for index, name in enumerate(names)}
     for index, panel in enumerate(panels):
         _panel(pen, (SIZE[0] * (index % columns), SIZE[1] * (index // columns)), panel, colors)
+    letters = font(SCALE * TEXT, names)
     for index, name in enumerate(names):
         y = SIZE[1] * rows + 14 + LEGEND_LINE * index
         _line(pen, [(MARGIN[0], y + 8), (MARGIN[0] + 34, y + 8)], colors[name], 3)
-        pen.text((SCALE * (MARGIN[0] + 44), SCALE * (y + 8)), name, INK, font(SCALE * TEXT), anchor="lm")
+        pen.text((SCALE * (MARGIN[0] + 44), SCALE * (y + 8)), drawable(name, letters), INK, letters, anchor="lm")
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -80,7 +81,7 @@ def _panel(pen: ImageDraw.ImageDraw, corner: tuple[int, int], panel: Panel, colo
     up = Axis.around([y for _, y in every], logarithmic=panel.log_y)
     left, top = corner[0] + MARGIN[0], corner[1] + MARGIN[1]
     width, height = SIZE[0] - MARGIN[0] - MARGIN[2], SIZE[1] - MARGIN[1] - MARGIN[3]
-    small = font(SCALE * SMALL)
+    small = font(SCALE * SMALL, [panel.meaning])
 
     def to_pixels(x: float, y: float) -> tuple[float, float]:
         return left + width * across.share(x), top + height * (1 - up.share(y))

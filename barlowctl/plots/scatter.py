@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from barlowctl.plots.style import INK, PAPER, TEXT, TITLE, class_color
-from barlowctl.plots.text import font
+from barlowctl.plots.text import drawable, font
 
 
 def scatter(
@@ -25,13 +25,14 @@ def scatter(
         x, y = pixels[index]
         y += 30 * scale
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), class_color(int(labels[index]), len(names)))
-    draw.text((margin * scale, 10 * scale), title, INK, font(TITLE * scale))
+    large = font(TITLE * scale, [title])
+    draw.text((margin * scale, 10 * scale), drawable(title, large), INK, large)
     if legend:
-        small = font(TEXT * scale)
+        small = font(TEXT * scale, names)
         for label, name in enumerate(names):
             y = (50 + 20 * label) * scale
             draw.ellipse(((side + 4) * scale, y, (side + 14) * scale, y + 10 * scale), class_color(label, len(names)))
-            draw.text(((side + 20) * scale, y + 5 * scale), name[:24], INK, small, anchor="lm")
+            draw.text(((side + 20) * scale, y + 5 * scale), drawable(name[:24], small), INK, small, anchor="lm")
     return big.resize((big.width // scale, big.height // scale), Image.Resampling.LANCZOS)
 
 
