@@ -123,7 +123,7 @@ def _without_value(arguments: Sequence[str], place: int, command: Any, path: Seq
 
 
 def _example(option: Any, command: Any) -> str | None:
-    """A value that an option takes: of the examples, of its choices, or a number; None: only a user has one."""
+    """A value that an option takes: of the examples, its choices, a number, its default; None: only a user has one."""
     for line in examples_of(command):
         for flag, values in pairs(shlex.split(line), options_of(command)):
             if flag in option.opts and values:
@@ -131,7 +131,7 @@ def _example(option: Any, command: Any) -> str | None:
     if candidates := choices(option):
         return candidates[0]
     if _number(option) is None:
-        return None
+        return option.default if isinstance(option.default, str) and option.default else None
     number = next(number for number in (option.default, option.min, 1) if number is not None)
     return f"{number:g}"
 

@@ -147,6 +147,8 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["embed", "--map", "--help"], ["--map is without a value", "next: barlowctl embed --help"]),
         (["embed", "--map=--layer"], ["--map is '--layer'\n"]),
         (["data", "pack", "a", "b", "--bands", "-q"], ["next: barlowctl data pack a b --bands R,G,B -q"]),
+        (["bench", "step", "--rows"], ["--rows is without a value\n", "next: barlowctl bench step --rows ours\n"]),
+        (["probe", "--device", "-q"], ["--device is without", "next: barlowctl probe --device auto -q"]),
         (["probe", "--semi", "--knn"], ["allowed: 1, 10\n", "next: barlowctl probe --semi 1 --knn"]),
         (["data", "info", "--split=x"], ["--split is 'x'\n", "next: barlowctl data info --split train"]),
         (["probe", "--json=3"], ["--json takes no value"]),

@@ -19,6 +19,7 @@ EPILOG = examples(
     "barlowctl bench step --recipe cifar10-resnet18 --precision bf16",
     "barlowctl bench step --device cuda --precision bf16 --json > step.json",
     "barlowctl bench step --method byol --backbone resnet18 --size 64 --batch 64",
+    "barlowctl bench step --rows ours --threads 2 --backbone resnet18 --size 32",
     "barlowctl bench step --ladder --backbone resnet18 --size 32 --widths 2048x3",
 )
 COMPARISON = "Comparison"  # a panel of the help
