@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 import timm
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.model import norm_passes, norm_threads, thread_team
-from barlowctl.model.fused_norm import FusedBatchNorm2d, choose_norms, prepare_norms
+from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, choose_norms, prepare_norms
 from barlowctl.model.one_pass import OnePass
 from tests.model.test_fused_norm import CPU, layers, results, values
 
@@ -103,6 +104,54 @@ def test_what_is_no_number_stays_so_on_two_threads() -> None:
     out = network(x)
     assert torch.isnan(out)[:, 2].all()
     assert torch.isfinite(out[:, [0, 1, *range(3, 16)]]).all()
+
+
+LARGE = 2.0**60
+ORDERS = list(itertools.permutations((LARGE, -LARGE, 1.0)))
+"""Their sum in float64 is 1 or 0, by the order: beside what is large 1 is lost."""
+
+
+def in_order(values: Iterable[float]) -> float:
+    """Their sum in float64, from the first to the last."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def ordered(width: int, rows: Sequence[int], count: int) -> Tensor:
+    """`(count, width)`: in each column an order of the three values, in those rows; all else is zero."""
+    x = torch.zeros(count, width)
+    for column in range(width):
+        for row, value in zip(rows, ORDERS[column % len(ORDERS)], strict=True):
+            x[row, column] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "count"),
+    [
+        (256, (1, 256, 512), 768),  # of three blocks of rows
+        (600, (255, 257, 700), 769),  # and of two tiles across
+        (64, (1, 2, 3), 1024),  # of rows that are one inner loop
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_sums_are_added_up_in_the_order_of_rows(threads: int, width: int, rows: Sequence[int], count: int) -> None:
+    """Forward (the mean) and backward (the gradients of bias and weight): another order gives other numbers."""
+    torch.set_num_threads(threads)
+    sums = [in_order(ORDERS[column % len(ORDERS)]) for column in range(width)]
+    assert set(sums) == {0.0, 1.0}
+    x, layer = ordered(width, rows, count).bfloat16(), FusedBatchNorm1d(width, momentum=1.0)
+    layer(x)
+    assert layer.running_mean is not None
+    assert layer.running_mean.tolist() == [torch.tensor(total / count).item() for total in sums]
+
+    statistics = torch.zeros(2, 1, width)
+    statistics[1] = 1.0  # a mean of 0, so that products are the gradient's numbers where x is 1
+    ones, of_x, of = torch.ones_like(x), torch.empty_like(x), torch.zeros(2, width)
+    norm_passes.differentiate(x, ones, None, of_x, (1, count, width), torch.ones(width), statistics, of)
+    assert of.tolist() == [sums, sums]
 
 
 def trained(threads: int, *, kernels: bool = True, exact: bool = False) -> tuple[list[Tensor], list[Tensor]]:
