@@ -7,10 +7,9 @@ thread: results are those of one thread, to the bit, on any number of them.
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, cfunc, njit, types
-from numba.extending import intrinsic
+from numba import carray, cfunc, njit
 
+from barlowctl.model import thread_tiles as tiles
 from barlowctl.model.norm_kernels import (
     BLOCK,
     KERNEL,
@@ -26,6 +25,7 @@ from barlowctl.model.norm_kernels import (
     write_sum,
     write_values,
 )
+from barlowctl.model.thread_tiles import TASK, floats, take, together
 
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
@@ -35,44 +35,7 @@ NEXT, TILES, ACROSS, DOWN, LOOPS, LENGTH, SUMS, SCALE, SLOPE, SHIFT, RECTIFIED, 
 )
 """A task, int64: the next tile, how many there are, and in a row and a column; then sizes and addresses."""
 
-TASK = types.void(types.CPointer(types.int64))
-SHARED = {name: value for name, value in KERNEL.items() if name != "nogil"}  # a function of C has no lock to let go
-_INT, _LONG, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
-
-
-@intrinsic
-def next_tile(typing_context, task):
-    """The number of the next tile, which no other thread gets."""
-
-    def code(context, builder, signature, arguments):
-        place = builder.bitcast(arguments[0], _LONG.as_pointer())
-        return builder.atomic_rmw("add", place, ir.Constant(_LONG, 1), "monotonic")
-
-    return types.int64(types.CPointer(types.int64)), code
-
-
-@intrinsic
-def floats(typing_context, address):
-    """To float32 values at an address."""
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
-
-    return types.CPointer(types.float32)(types.int64), code
-
-
-@intrinsic
-def together(typing_context, team, function, task, threads):
-    """Have some threads of a team call a function, by its address, with the address of a task."""
-
-    def code(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [_LONG, _LONG, _INT, _INT])
-        call = builder.inttoptr(arguments[0], kind.as_pointer())
-        threads = builder.trunc(arguments[3], _INT)
-        builder.call(call, [arguments[1], arguments[2], threads, ir.Constant(_INT, 0)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), code
+SHARED = {**tiles.SHARED, "fastmath": KERNEL["fastmath"]}
 
 
 @njit(**KERNEL)
@@ -87,7 +50,7 @@ def add_tiles(address):
     task = carray(address, (FIELDS,))
     loops, length = task[LOOPS], task[LENGTH]
     while True:
-        tile = next_tile(address)
+        tile = take(address, NEXT)
         if tile >= task[TILES]:
             return
         column, block = tile % task[ACROSS] * COLUMNS, tile // task[ACROSS]
@@ -110,7 +73,7 @@ def write_tiles(address):
     task = carray(address, (FIELDS,))
     loops, length = task[LOOPS], task[LENGTH]
     while True:
-        tile = next_tile(address)
+        tile = take(address, NEXT)
         if tile >= task[TILES]:
             return
         part, first = tile // task[DOWN], tile % task[DOWN] * task[ACROSS]
@@ -132,7 +95,7 @@ def keep_tiles(address):
     """See `keep_where_positive`."""
     task = carray(address, (FIELDS,))
     while True:
-        tile = next_tile(address)
+        tile = take(address, NEXT)
         if tile >= task[TILES]:
             return
         begin, count = 2 * tile * VALUES, min(VALUES, task[LENGTH] - tile * VALUES)

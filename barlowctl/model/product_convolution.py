@@ -168,8 +168,8 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
 def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
     """Compile what computes some of the network's convolutions, where it is used for such images, `(n, c, h, w)`.
 
-    Whoever times a step does this before, in one thread, which is where it is used. To see how large its maps are the
-    network evaluates the images.
+    Whoever times a step does this before, with the threads of that step. To see how large its maps are the network
+    evaluates the images.
     """
     fitting: list[bool] = []
 
@@ -177,7 +177,7 @@ def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
         fitting.append(cast(ProductConvolution, convolution).fits_winograds(inputs[0]))
 
     convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
-    if not convolutions or torch.get_num_threads() > 1:
+    if not convolutions or not winograd.is_usable():
         return
     hooks = [part.register_forward_pre_hook(look) for part in convolutions]
     try:
@@ -186,7 +186,7 @@ def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    if any(fitting) and winograd.is_measured():
+    if any(fitting):
         winograd.prepare()
 
 

@@ -27,6 +27,12 @@ def address() -> int | None:
     return None
 
 
+def crew() -> tuple[int, int] | None:
+    """Who works: the address of a team, and how many threads of it; None: the calling thread alone."""
+    threads, team = torch.get_num_threads(), address()
+    return None if threads == 1 or team is None else (team, threads)
+
+
 def serves() -> bool:
     """Whether kernels of ours have the threads that torch computes with: one, or its own."""
     return torch.get_num_threads() == 1 or address() is not None

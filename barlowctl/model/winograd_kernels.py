@@ -1,4 +1,4 @@
-"""The loops of Winograd's convolutions in bfloat16: F(2, 3) along the lines of a map, for one thread.
+"""The loops of Winograd's convolutions in bfloat16: F(2, 3) along the lines of a map.
 
 Two neighbouring pixels of a result, a tile, take four products instead of six: x and the weight are transformed along
 a line, multiplied, and summed over the kernel's lines and the channels, in float32. Lines of the kernel that lie in
@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
-from barlowctl.model.norm_kernels import narrow
+from barlowctl.model.norm_kernels import ZERO, narrow
+from barlowctl.model.thread_tiles import floats
 from barlowctl.model.winograd_vectors import (
+    ALL,
     COLUMNS,
     LANES,
     ROWS,
@@ -94,17 +96,19 @@ def _write_line(products, part, target, count, height, width, out):
 
 
 @njit(**KERNEL)
-def transform_weights(weight, lines, matrices):
+def transform_weights(weight, matrices, begin, end):
     """matrices[:] = the weights of a convolution, transformed.
 
     Args:
-        weight: float32 (out, 3, 3, channels). lines: room for 4 * 3 * 16 * channels of uint16.
+        weight: float32 (out, 3, 3, channels).
         matrices: uint32 (out / 64, 4, 3, channels / 2, 64), pairs of bfloat16 along channels.
+        begin, end: of out, multiples of 16.
     """
-    out, channels = weight.shape[0], weight.shape[3]
+    channels = weight.shape[3]
+    lines = np.empty(12 * 16 * channels, np.uint16)
     own = lines.reshape(12, 16, channels)
     words = lines.view(np.uint32).reshape(12, 16, channels // 2)
-    for first in range(0, out, 16):
+    for first in range(begin, end, 16):
         for number in range(16):
             for line in range(3):
                 w = weight[first + number, line]
@@ -123,20 +127,20 @@ def transform_weights(weight, lines, matrices):
 
 
 @njit(**KERNEL)
-def transform_turned_weights(weight, matrices):
+def transform_turned_weights(weight, matrices, begin, end):
     """The same of the weights that the gradient of x is the convolution with: turned by half a turn.
 
-    matrices: uint32 (channels / 64, 4, 3, out / 2, 64), pairs along out.
+    Args:
+        matrices: uint32 (channels / 64, 4, 3, out / 2, 64), pairs along out. begin, end: of those pairs.
     """
-    out, channels = weight.shape[0], weight.shape[3]
-    for pair in range(out // 2):
+    channels = weight.shape[3]
+    for pair in range(begin, end):
         for line in range(3):
             w, v = weight[2 * pair, line], weight[2 * pair + 1, line]
             for block in range(channels // BLOCK):
                 target = matrices[block, :, 2 - line, pair]
-                begin = block * BLOCK
                 for c in range(BLOCK):
-                    at = begin + c
+                    at = block * BLOCK + c
                     sides, others = HALF * (w[0, at] + w[2, at]), HALF * (v[0, at] + v[2, at])
                     centre, other = HALF * w[1, at], HALF * v[1, at]
                     target[0, c] = _pair(w[2, at], v[2, at])
@@ -151,19 +155,23 @@ def _pair(lower, upper):
 
 
 @njit(**KERNEL)
-def correlate(x, gradient, zeros, inputs, gradients, products, shape, group, lines):
-    """products += the gradient of the transformed weights.
+def correlate(x, gradient, zeros, inputs, gradients, products, shape, group, lines, images, k, part):
+    """products = the gradient of the transformed weights from some images, or some of it.
 
     Args:
         gradient: of the convolution's result. products: address of float32 (4, 3, out, channels).
-        inputs: for bfloat16 (4, channels / 16, (lines + 2) * group * tiles, 16, 2): x transformed, of pairs of images.
-        gradients: for bfloat16 (4, out / 16, lines * group * tiles, 16, 2).
+        inputs: for bfloat16 (4 or 1, channels / 16, (lines + 2) * group * tiles, 16, 2): x transformed, of two images.
+        gradients: for bfloat16 (4 or 1, out / 16, lines * group * tiles, 16, 2).
         shape: n, height, width, channels, out. group: pairs of images at a time. lines: of those, at a time.
+        images: where they begin and end, an even number of them, or up to the last.
+        k: `ALL` of the four numbers that a tile is transformed to, or one. part: where rows begin and end, in 16.
     """
     n, height, width, channels, out = shape
     tiles = (width + 1) // 2
-    for first in range(0, n, 2 * group):
-        count = min(group, (n - first + 1) // 2)
+    begin, end = part
+    _clear(products, k, part, channels, out)
+    for first in range(images[0], images[1], 2 * group):
+        count = min(group, (images[1] - first + 1) // 2)
         row = count * tiles
         seen, own = (lines + 2) * row * 64, lines * row * 64
         for top in range(0, height, lines):
@@ -175,53 +183,71 @@ def correlate(x, gradient, zeros, inputs, gradients, products, shape, group, lin
                 for line in range(above, below):
                     source = x + (number * height + line) * width * channels * 2
                     other = paired * (source + height * width * channels * 2)
-                    target = inputs + ((line - above) * row + image * tiles) * 64
-                    for tile in range(tiles):
-                        place, column = target + tile * 64, 2 * tile - 1
-                        part = channels // LANES * seen
-                        transform_inputs(source, other, zeros, channels, column, width, place, part, seen)
+                    target, next_k = inputs + ((line - above) * row + image * tiles) * 64, channels // LANES * seen
+                    transform_inputs(k, source, other, zeros, channels, channels, width, target, seen, next_k)
                 for line in range(top, bottom):
-                    source = gradient + (number * height + line) * width * out * 2
+                    source = gradient + ((number * height + line) * width * out + begin * LANES) * 2
                     other = paired * (source + height * width * out * 2)
-                    target = gradients + ((line - top) * row + image * tiles) * 64
-                    for tile in range(tiles):
-                        place, part = target + tile * 64, out // LANES * own
-                        transform_gradients(source, other, zeros, out, 2 * tile, width, place, part, own)
-            _accumulate_all(inputs, gradients, products, (top, bottom, above, row), (height, channels, out), lines)
+                    target, next_k = gradients + ((line - top) * row + image * tiles) * 64, (end - begin) * own
+                    rows = (end - begin) * LANES
+                    transform_gradients(k, source, other, zeros, rows, out, width, target, own, next_k)
+            chunk = top, bottom, above, row
+            _accumulate_all(inputs, gradients, products, chunk, (height, channels, out), lines, k, part)
 
 
 @njit(**KERNEL)
-def _accumulate_all(inputs, gradients, products, part, shape, lines):
+def _clear(products, k, part, channels, out):
+    begin, end = part
+    size = (end - begin) * LANES * channels
+    for place in range(12) if k == ALL else range(3 * k, 3 * k + 3):
+        own = carray(floats(products + (place * out + begin * LANES) * channels * 4), (size,))
+        for number in range(size):
+            own[number] = ZERO
+
+
+@njit(**KERNEL)
+def _accumulate_all(inputs, gradients, products, chunk, shape, lines, k, part):
     """products += those of the lines from top to bottom, whose inputs begin with the line `above`."""
-    top, bottom, above, row = part
+    top, bottom, above, row = chunk
     height, channels, out = shape
+    begin, end = part
     seen, own = (lines + 2) * row * 64, lines * row * 64
-    for k in range(4):
+    first = 0 if k == ALL else k
+    for number in range(4 if k == ALL else 1):
         for block in range(channels // BLOCK):
-            for some in range(out // LANES):
+            for some in range(end - begin):
                 for tap in range(3):
-                    begin, end = max(top, 1 - tap), min(bottom, height + 1 - tap)
-                    if end <= begin:
+                    start, stop = max(top, 1 - tap), min(bottom, height + 1 - tap)
+                    if stop <= start:
                         continue
-                    x = inputs + (k * (channels // LANES) + block * COLUMNS) * seen
-                    x += (begin + tap - 1 - above) * row * 64
-                    g = gradients + (k * (out // LANES) + some) * own + (begin - top) * row * 64
-                    target = products + (((k * 3 + tap) * out + some * LANES) * channels + block * BLOCK) * 4
-                    pairs, size = (end - begin) * row, channels * 4
+                    x = inputs + (number * (channels // LANES) + block * COLUMNS) * seen
+                    x += (start + tap - 1 - above) * row * 64
+                    g = gradients + (number * (end - begin) + some) * own + (start - top) * row * 64
+                    line = ((first + number) * 3 + tap) * out + (begin + some) * LANES
+                    target = products + (line * channels + block * BLOCK) * 4
+                    pairs, size = (stop - start) * row, channels * 4
                     accumulate(6, g, x, seen, pairs, target, size)
                     accumulate(5, g + 6 * 4, x, seen, pairs, target + 6 * size, size)
                     accumulate(5, g + 11 * 4, x, seen, pairs, target + 11 * size, size)
 
 
 @njit(**KERNEL)
-def gather_gradient(products, gradient):
-    """gradient[:] = that of the weights, float32 (out, 3, 3, channels), of `correlate`'s (4, 3, out, channels)."""
-    out, channels = products.shape[2:]
-    for number in range(out):
+def gather_gradient(products, gradient, begin, end):
+    """gradient[begin:end] = that of the weights, float32 (out, 3, 3, channels), of `correlate`'s products.
+
+    products: float32 (parts, 4, 3, out, channels), of some images each; added up to the first, in their order.
+    """
+    channels = products.shape[4]
+    for number in range(begin, end):
         for line in range(3):
-            p, g = products[:, line, number], gradient[number, line]
+            for part in range(1, products.shape[0]):
+                for k in range(4):
+                    total, more = products[0, k, line, number], products[part, k, line, number]
+                    for c in range(channels):
+                        total[c] += more[c]
+            p, g = products[0, :, line, number], gradient[number, line]
             for c in range(channels):
-                total, difference = HALF * (p[1, c] + p[2, c]), HALF * (p[1, c] - p[2, c])
-                g[0, c] = p[0, c] + total
+                both, difference = HALF * (p[1, c] + p[2, c]), HALF * (p[1, c] - p[2, c])
+                g[0, c] = p[0, c] + both
                 g[1, c] = difference
-                g[2, c] = p[3, c] + total
+                g[2, c] = p[3, c] + both

@@ -7,7 +7,7 @@ bfloat16 in memory, float32 in registers, and are rounded to the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numba
@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 LANES = 16
 ROWS, COLUMNS = 6, 4
 """What is summed at a time: up to 6 rows of 4 vectors, in 24 registers of 32."""
+ALL = 4
+"""In the place of one of four transformed numbers: all of them."""
 
 FEATURES: dict[str, bool] = dict(binding.get_host_cpu_features())
 NATIVE = FEATURES.get("avx512bf16", False) and not any(
@@ -90,15 +92,15 @@ def _repeat(b: Any, count: Any, body: Callable[[Any, list[Any]], list[Any]], fir
     return results
 
 
-def _for_each_height(b: Any, rows: Any, code: Callable[[int], None]) -> None:
-    """`code(rows)`, compiled for each number of rows from 1 to `ROWS`."""
+def _for_each(b: Any, value: Any, values: Iterable[int], code: Callable[[int], None]) -> None:
+    """`code(value)`, compiled for each of some values."""
     end = b.append_basic_block()
-    ways = b.switch(rows, end)
-    for height in range(1, ROWS + 1):
+    ways = b.switch(value, end)
+    for each in values:
         block = b.append_basic_block()
-        ways.add_case(_LONG(height), block)
+        ways.add_case(_LONG(each), block)
         b.position_at_end(block)
-        code(height)
+        code(each)
         b.branch(end)
     b.position_at_end(end)
 
@@ -140,7 +142,7 @@ def multiply(typing_context, rows, x, x_row, x_tap, weights, taps, pairs, out):
             for number, total in enumerate(_repeat(b, taps, tap, zeros)):
                 _store(b, total, b.add(out, _LONG(64 * number)))
 
-        _for_each_height(b, rows, block)
+        _for_each(b, rows, range(1, ROWS + 1), block)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), code
@@ -170,7 +172,7 @@ def accumulate(typing_context, rows, x, y, y_column, pairs, out, out_row):
             for total, place in zip(totals, places, strict=True):
                 _store(b, total, place)
 
-        _for_each_height(b, rows, block)
+        _for_each(b, rows, range(1, ROWS + 1), block)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), code
@@ -215,45 +217,59 @@ def transform(typing_context, x, zeros, channels, column, width, out, part):
     return types.void(*[types.int64] * 7), code
 
 
-def _transform_two(count: int, way: Callable[[Any, list[Any]], list[Any]]) -> Callable[..., Any]:
-    """The code of `transform_inputs` and `transform_gradients`, which see `count` pixels each."""
+def _transform_two(first: int, count: int, way: Callable[[Any, list[Any]], list[Any]]) -> Callable[..., Any]:
+    """The code of `transform_inputs` and `transform_gradients`, whose tiles see `count` pixels from `first` on."""
 
     def code(context, b, signature, arguments):
-        x, other, zeros, channels, column, width, out, part, stretch = arguments
-        size = b.mul(channels, _LONG(2))
+        k, x, other, zeros, channels, size, width, out, stretch, part = arguments
+        size = b.mul(size, _LONG(2))
         there = b.icmp_signed("!=", other, _LONG(0))
-        lines = [_pixels(b, line, zeros, size, column, width, count) for line in (x, other)]
-        lines[1] = [b.select(there, pixel, zeros) for pixel in lines[1]]
 
-        def some(index, _):
-            ways = []
-            for pixels in lines:
-                numbers = [_wide(b, _load(b, _at(b, pixel, index, 2 * LANES), _HALVES)) for pixel in pixels]
-                ways.append([_narrow(b, value) for value in way(b, numbers)])
-            for number, (lower, upper) in enumerate(zip(*ways, strict=True)):
-                place = _at(b, _at(b, out, _LONG(number), part), index, stretch)
-                _store(b, b.or_(lower, b.shl(upper, _HIGH)), place)
-            return []
+        def line(which):
+            numbers = range(4) if which == ALL else (which,)
 
-        _repeat(b, b.sdiv(channels, _LONG(LANES)), some, [])
+            def tile(index, _):
+                column = b.add(b.mul(index, _LONG(2)), _LONG(first))
+                lines = [_pixels(b, start, zeros, size, column, width, count) for start in (x, other)]
+                lines[1] = [b.select(there, pixel, zeros) for pixel in lines[1]]
+                target = _at(b, out, index, 64)
+
+                def some(index, _):
+                    ways = []
+                    for pixels in lines:
+                        addresses = [_at(b, pixel, index, 2 * LANES) for pixel in pixels]
+                        values = way(b, [_wide(b, _load(b, address, _HALVES)) for address in addresses])
+                        ways.append([_narrow(b, values[number]) for number in numbers])
+                    for place, (lower, upper) in enumerate(zip(*ways, strict=True)):
+                        target_of_some = _at(b, _at(b, target, _LONG(place), part), index, stretch)
+                        _store(b, b.or_(lower, b.shl(upper, _HIGH)), target_of_some)
+                    return []
+
+                _repeat(b, b.sdiv(channels, _LONG(LANES)), some, [])
+                return []
+
+            _repeat(b, b.sdiv(b.add(width, _LONG(1)), _LONG(2)), tile, [])
+
+        _for_each(b, k, (*range(4), ALL), line)
         return context.get_dummy_value()
 
     return code
 
 
 @intrinsic
-def transform_inputs(typing_context, x, other, zeros, channels, column, width, out, part, stretch):
-    """`transform` of a line of each of two images, in pairs; 16 channels, and the next 16 `stretch` bytes on.
+def transform_inputs(typing_context, k, x, other, zeros, channels, size, width, out, stretch, part):
+    """The k-th transformed number of the tiles of a line of each of two images, in pairs: (tiles, 16, 2) at out.
 
-    other: 0 where there is no second image.
+    Of 16 channels; the next 16 lie `stretch` bytes on. `ALL`: the four of them, at out, out + part and so on.
+    other: 0 where there is no second image. size: channels of a pixel, which are `channels` or more.
     """
-    return types.void(*[types.int64] * 9), _transform_two(4, _of_input)
+    return types.void(*[types.int64] * 10), _transform_two(-1, 4, _of_input)
 
 
 @intrinsic
-def transform_gradients(typing_context, x, other, zeros, channels, column, width, out, part, stretch):
+def transform_gradients(typing_context, k, x, other, zeros, channels, size, width, out, stretch, part):
     """The same of the gradient of two pixels."""
-    return types.void(*[types.int64] * 9), _transform_two(2, _of_gradient)
+    return types.void(*[types.int64] * 10), _transform_two(0, 2, _of_gradient)
 
 
 @intrinsic

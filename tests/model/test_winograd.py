@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from barlowctl.model import winograd
+from barlowctl.model import thread_team, winograd
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions
@@ -155,9 +155,7 @@ def test_others_stay_as_they_are(changed: dict[str, Any]) -> None:
     assert node(layer, x) == "_WinogradBackward"
 
 
-@pytest.mark.parametrize(
-    "kind", ["fp32", "contiguous", "evaluation", "several threads", "weights in bf16", "processor"]
-)
+@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "no team", "weights in bf16", "processor"])
 def test_all_else_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = layer_of(), images(64, 8, 8)
     before = copy.deepcopy(layer)
@@ -166,7 +164,8 @@ def test_all_else_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         x = x.contiguous()
     if kind == "evaluation":
         layer.eval()
-    if kind == "several threads":
+    if kind == "no team":
+        monkeypatch.setattr(thread_team, "address", lambda: None)
         torch.set_num_threads(2)
     if kind == "weights in bf16":
         layer, before = layer.bfloat16(), before.bfloat16()
@@ -286,7 +285,7 @@ def test_both_views_go_in_one_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "threads", "compiles"), [(16, 1, True), (2, 1, False), (16, 2, False)]
+    ("side", "threads", "compiles"), [(16, 1, True), (2, 1, False), (16, 2, True), (16, 3, False)]
 )  # a map of half the side
 def test_kernels_are_compiled_before_where_they_are_used(
     side: int, threads: int, compiles: bool, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +297,7 @@ def test_kernels_are_compiled_before_where_they_are_used(
     choose_convolutions(network, CPU)
     before = copy.deepcopy(network.state_dict())
     torch.set_num_threads(threads)
+    monkeypatch.setattr(thread_team, "address", lambda: None if threads == 3 else 1)
     prepare_convolutions(network, images(1, side, side, n=1))
     assert bool(calls) == compiles
     assert all(part.training and not part._forward_pre_hooks for part in network.modules())

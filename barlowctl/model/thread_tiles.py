@@ -1,0 +1,63 @@
+"""What kernels of several threads share: a task in memory, whose tiles each thread takes one after another.
+
+The threads are torch's own (see `thread_team`). Who takes which tile is chance, so a tile has memory of its own, and
+nothing is added up across tiles but in a fixed order.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from barlowctl.model.norm_kernels import KERNEL
+
+TASK = types.void(types.CPointer(types.int64))
+SHARED = {name: value for name, value in KERNEL.items() if name not in ("nogil", "fastmath")}
+"""Of functions of C, which have no lock to let go."""
+_INT, _LONG, _WORD, _FLOAT = ir.IntType(32), ir.IntType(64), ir.IntType(32), ir.FloatType()
+
+
+@intrinsic
+def take(typing_context, task, field):
+    """The number that a field of a task has, which no other thread gets: it is one more then."""
+
+    def code(context, builder, signature, arguments):
+        start = builder.bitcast(arguments[0], _LONG.as_pointer())
+        return builder.atomic_rmw("add", builder.gep(start, [arguments[1]]), ir.Constant(_LONG, 1), "monotonic")
+
+    return types.int64(types.CPointer(types.int64), types.int64), code
+
+
+@intrinsic
+def floats(typing_context, address):
+    """To float32 values at an address."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), code
+
+
+@intrinsic
+def words(typing_context, address):
+    """To uint32 values at an address."""
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], _WORD.as_pointer())
+
+    return types.CPointer(types.uint32)(types.int64), code
+
+
+@intrinsic
+def together(typing_context, team, function, task, threads):
+    """Have some threads of a team call a function, by its address, with the address of a task."""
+
+    def code(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [_LONG, _LONG, _INT, _INT])
+        call = builder.inttoptr(arguments[0], kind.as_pointer())
+        threads = builder.trunc(arguments[3], _INT)
+        builder.call(call, [arguments[1], arguments[2], threads, ir.Constant(_INT, 0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), code
