@@ -5,6 +5,7 @@ Nothing in what is built comes from another host: fonts are the system's, the se
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -52,18 +53,31 @@ def _within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 class Commands(RegexLexer):
-    """What is typed into a shell: its words and its comments. site.css breaks no line within a word."""
+    """What is typed into a shell: its words and its comments. site.css breaks no line within a word.
 
-    tokens: ClassVar = {"root": [(r"#[^\n]*", Comment), (r"[^\s#]\S*", Name), (r"\s+", Whitespace)]}
+    An option and what follows it are one word, and so is the backslash that ends a line with the word before it.
+    """
+
+    option, word, end = r"--?[a-z][\w-]*", r"[^\s#]\S*", r"(?: \\(?=\n))?"
+    tokens: ClassVar = {
+        "root": [
+            (r"#[^\n]*", Comment),
+            (rf"{option} (?![-#\\]){word}{end}", Name),
+            (rf"{word}{end}", Name),
+            (r"\s+", Whitespace),
+        ]
+    }
 
 
 TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|python3?|spt|torchrun) ", re.MULTILINE)
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
-HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b)")
+HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b|(?<![\w-])--[a-z][\w-]*)")
+IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
+ROOM = {"cell": 24, "text": 40}  # characters of code that stand on one line whatever the screen
 
 
 def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
-    """Tell site.css what a block of commands is, which cells are numbers, and where text has 1e-9, a date or top-1."""
+    """Tell site.css what a block of commands is, what cells are numbers, and where text has 1e-9, dates or --option."""
     for block in tree.findall(nodes.literal_block):
         if block.get("language") in ("default", "none", "text", "bash") and TYPED.search(block.astext()):
             block["language"] = "commands"
@@ -73,9 +87,12 @@ def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
         for literal in cell.findall(nodes.literal):
             literal["classes"].append("cell")
     for literal in tree.findall(nodes.literal):
-        if max(map(len, literal.astext().split()), default=0) <= (20 if "cell" in literal["classes"] else 40):
-            literal["classes"].append("unbroken")
+        if not isinstance(literal.parent, nodes.title):
+            _break_words(literal, ROOM["cell" if "cell" in literal["classes"] else "text"])
     for text in list(tree.findall(nodes.Text)):
+        if text.astext() == " -- ":  # behind the name of an argument
+            text.parent.replace(text, nodes.Text(" \u2013 "))
+            continue
         parts = HYPHEN.split(text)
         if len(parts) > 1 and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
             kinds = [
@@ -85,8 +102,49 @@ def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
             text.parent.replace(text, kinds)
 
 
+def _break_words(literal: nodes.literal, room: int) -> None:
+    """Break no line within a word of code, and a word that is longer than `room` behind its signs alone."""
+    literal["classes"].append("unbroken")
+    lines = [""]
+    for token in re.split(r"(\s+)", literal.astext()):
+        for at, piece in enumerate(_pieces(token, room)):
+            lines[-1:] = [lines[-1], piece] if at else [lines[-1] + piece]
+    literal.clear()
+    for at, line in enumerate(lines):
+        literal.extend([nodes.raw("", "<wbr>", format="html"), nodes.Text(line)] if at else [nodes.Text(line)])
+
+
+def _pieces(word: str, room: int) -> list[str]:
+    """The longest pieces of at most `room` characters, as far as the word has signs to break behind."""
+    pieces = [""]
+    for part in IN_A_WORD.split(word):
+        if pieces[-1] and len(pieces[-1]) + len(part) > room:
+            pieces.append(part)
+        else:
+            pieces[-1] += part
+    return pieces
+
+
+def _an_argument_a_line(
+    app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]
+) -> None:
+    """Short arguments share a line of a docstring (`n: how many. out: the file.`), and have one each on the page."""
+    if not callable(documented) or "Args:" not in lines:
+        return
+    try:
+        names = inspect.signature(documented).parameters
+    except ValueError:  # of an exception without a signature of its own
+        return
+    first = lines.index("Args:") + 1
+    after = next((at for at in range(first, len(lines)) if not lines[at]), len(lines))
+    indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+    behind = re.compile(rf"(?<=[.;]) (?=(?:{'|'.join(names)})(?:, \w+)*: )")
+    lines[first:after] = behind.sub(f"\n{indent}", "\n".join(lines[first:after])).split("\n")
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it when it starts."""
+    app.connect("autodoc-process-docstring", _an_argument_a_line, priority=400)  # napoleon has 500
     app.connect("source-read", _within_the_site)
     app.connect("doctree-read", _where_lines_break)
     app.add_lexer("commands", Commands)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGE = CHECKOUT / "docs" / "architecture.md"
+WIDTH = 104  # characters of a line, which the site shows whole beside its navigation
 BEGIN, END = "<!-- tree: make docs -->\n", "<!-- end of the tree -->\n"
 
 
@@ -35,7 +37,11 @@ def _lines(folder: Path, depth: int) -> Iterator[str]:
 
 def _line(name: str, path: Path, depth: int) -> str:
     says = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-    return f"{'  ' * depth}{name:<{24 - 2 * depth}} {says}".rstrip()
+    line = f"{'  ' * depth}{name:<{24 - 2 * depth}} {says}".rstrip()
+    further_in = " " * 27
+    return "\n".join(
+        textwrap.wrap(line, WIDTH, subsequent_indent=further_in, break_on_hyphens=False, drop_whitespace=True)
+    )
 
 
 if __name__ == "__main__":

@@ -55,17 +55,17 @@ class Network:
 
     @property
     def subject(self) -> Subject:
-        """The network as the commands have it. Its modules are not copies: leave them as they are."""
+        """The network as the commands have it; its modules are no copies, so leave them as they are."""
         return self._subject
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """From an image to the network's input: sizes in pixels, mean and std of pixels in [0, 1]."""
+        """How an image becomes the network's input, by sizes in pixels, mean and std of pixels in [0, 1]."""
         return self.subject.preprocessing
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What should be known of it: a run that is not finished, weights that are random, ..."""
+        """What should be known of it, e.g. a run that is not finished, or weights that are random."""
         return self.subject.notes
 
     def backbone(self) -> nn.Module:

@@ -72,12 +72,12 @@ class Run(Network):
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """The values of result.json: `loss`, `knn`, `steps`, ...; empty until the run is finished."""
+        """The values of result.json (`loss`, `knn`, `steps`, ...); empty until the run is finished."""
         return history.read(self.path).result
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, oldest first: "event" (step, epoch or evaluation), "step", "epoch", values."""
+        """The records of metrics.jsonl, oldest first, each with its "event" (step, epoch, evaluation)."""
         return [dict(record) for record in history.read(self.path).records]
 
     def method(self) -> Method:
@@ -160,7 +160,7 @@ class Run(Network):
             options: of the formats of `all_formats`, as of `export`.
 
         Returns:
-            files, the card, what was left out and why, and `commit` (None: it was not pushed).
+            files, the card, what was left out and why, and `commit`, which is None where it was not pushed.
 
         Raises:
             UserError: no such license or name, no token, no right, the repository holds something, no network.

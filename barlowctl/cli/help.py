@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -233,6 +234,7 @@ def _what(parameter: Any, ctx: Any) -> str:
     help_text = " ".join((parameter.help or "").split())
     default = parameter.get_default(ctx, call=False)
     default_text = f"{default:g}" if isinstance(default, float) else default
+    default_text = "the working directory" if default == Path(".") else default_text  # ".." is another one
     sentences = [] if isinstance(default, bool) or default in (None, "", (), []) else [f"Default: {default_text}."]
     low, high = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if high is not None:

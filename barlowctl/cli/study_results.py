@@ -36,8 +36,8 @@ def show_results(command: StudyCommand, *, quick: bool = False, last: bool = Tru
         documents.append(table.document(directory, study, rows))
         if not quick:
             title = f"{study.title} ({study.source}) on recipe {directory.base.name}, {table.seeds_text(rows)}"
-            console.table(title, *table.formatted(rows, table.ACCURACY))
-            console.table("", *table.formatted(rows, table.EMBEDDINGS))
+            for number, (header, lines) in enumerate(table.tables(rows)):
+                console.table("" if number else title, header, lines)
             for line in table.notes(study, rows):
                 console.say(line)
     for text in (why, finished_of_all_layers(directory)):

@@ -40,7 +40,7 @@ class Probed:
 
     @property
     def knn(self) -> float | None:
-        """Top-1 of the test images with 20 neighbours, in percent; None: not measured, or it means nothing."""
+        """Top-1 of the test images with 20 neighbours, in percent; None where it was not measured, or means nothing."""
         return self._top1("knn")
 
     @property

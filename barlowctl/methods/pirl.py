@@ -36,7 +36,7 @@ class PIRL(Method):
         images: rows of the bank: the images of the source, which their indices are below.
         trained_on: int64 `(M,)`, the indices of those that are trained on, whose rows are drawn as negatives: the rows
             of others never move. None: all.
-        patches: of an image. width: D.
+        patches: of an image. width: of an embedding, D.
         seed: of negatives and orders.
         criterion, temperature: see `pirl_loss`. negatives: how many rows are drawn from the bank for a step.
         momentum: of the bank's rows.
@@ -88,7 +88,7 @@ class PIRL(Method):
 
     @property
     def images(self) -> int:
-        """M: the images that are trained on."""
+        """How many images are trained on, M."""
         return len(self.bank if self.trained_on is None else self.trained_on)
 
     def arrange(self, views: Sequence[Tensor], targets: Targets) -> list[Tensor]:

@@ -175,10 +175,8 @@ def seeds_text(table: Sequence[Row]) -> str:
 
 
 ACCURACY = ("knn", "linear_top1")
-EMBEDDINGS = (
-    "linear_top5", "effective_rank", "feature_spread", "rankme", "lidar", "feature_lidar", "alpha", "mean_diagonal",
-    "rms_off_diagonal",
-)  # fmt: skip
+EMBEDDINGS = ("linear_top5", "effective_rank", "feature_spread", "mean_diagonal", "rms_off_diagonal")
+LABEL_FREE = ("rankme", "lidar", "feature_lidar", "alpha")
 
 
 def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> tuple[list[str], list[list[str]]]:
@@ -211,6 +209,12 @@ def formatted(table: Sequence[Row], columns: Sequence[str] = tuple(COLUMNS)) -> 
     return header, lines
 
 
+def tables(table: Sequence[Row]) -> list[tuple[list[str], list[list[str]]]]:
+    """The columns as tables that fit a page: accuracies beside the paper's, embeddings, and ranks where measured."""
+    first, *others = (formatted(table, columns) for columns in (ACCURACY, EMBEDDINGS, LABEL_FREE))
+    return [first, *(other for other in others if len(other[0]) > 2)]  # more than variant and seeds
+
+
 def _difference(row: Row) -> str:
     if row.get("linear_top1_difference") is None:
         return "-"
@@ -220,11 +224,12 @@ def _difference(row: Row) -> str:
 
 
 def markdown(study: Study, table: Sequence[Row]) -> str:
-    """The table as Markdown, with what is missing said below it."""
-    header, lines = formatted(table)
-    text = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([*text, "", *notes(study, table)]) + "\n"
+    """The tables as Markdown, with what is missing said below them."""
+    text = []
+    for header, lines in tables(table):
+        text += ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+        text += ["| " + " | ".join(line) + " |" for line in lines] + [""]
+    return "\n".join([*text, *notes(study, table)]) + "\n"
 
 
 def notes(study: Study, table: Sequence[Row]) -> list[str]:

@@ -54,6 +54,8 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
+    """A checkpoint is complete, in the folder `path`."""
+
     step: int
     path: Path
 

@@ -25,7 +25,7 @@ Cell = dict[str, Any]  # what cell.json holds
 
 NEAR = 5.0  # points: variants that are further from the baseline vary more between seeds
 ORDER = ("methods", "loss", "asymmetry", "drop-aug", "batch-size", "projector", "projector-width", "depth", "lambd")
-OPENING = """# The study in numbers
+OPENING = """# The study in numbers{which}
 
 Generated from the study's own files (generate.py); do not edit. What it means: [README.md]({readme}).
 
@@ -46,9 +46,11 @@ def generate(source: Path, folder: Path) -> str:
     documents = _documents(source)
     if not documents:
         raise SystemExit(f"no study in '{source}': run `make study` first, for as long as you like")
-    readme = Path(os.path.relpath(Path(__file__).resolve().parent / "README.md", folder.resolve())).as_posix()
+    here, there = Path(__file__).resolve().parent, folder.resolve()
+    readme = Path(os.path.relpath(here / "README.md", there)).as_posix()
     cells = _cells_of(source)
-    lines = [OPENING.format(readme=readme), *_progress(cells, documents)]
+    which = "" if there == here else f": {there.name}"
+    lines = [OPENING.format(readme=readme, which=which), *_progress(cells, documents)]
     for document in documents:
         name = document["study"]
         lines += [f"\n## {document['title']} ({document['source']})\n"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from barlowctl.recipe import load
 from tests.docs.test_examples import faults
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "notebooks" / "first-map.ipynb"
@@ -30,6 +31,11 @@ def printed(notebook: dict[str, Any]) -> str:
 def accuracies(notebook: dict[str, Any]) -> dict[str, float]:
     """Name -> kNN in percent, as the notebook prints it."""
     return {name: float(knn) for name, knn in PERCENT.findall(printed(notebook))}
+
+
+def test_it_says_how_long_quickstart_is() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert f"`quickstart` has {load.load('quickstart').train.epochs:g} epochs" in text
 
 
 @pytest.fixture(scope="module")

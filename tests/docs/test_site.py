@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +69,37 @@ def test_a_dead_link_is_seen(tmp_path: Path) -> None:
     assert list(dead(page)) == ["#b", "page.md#d", "e.md"]
 
 
+TYPED = re.compile(r"^(barlowctl|docker|hf|lightly-train|make|pip|python3?|spt) ", re.MULTILINE)
+ROOM = 106  # characters of code in the width that a desktop of 1280 pixels leaves to the page
+
+
+def blocks(page: Path) -> Iterator[str]:
+    """The page's code: fenced or indented, or a notebook's cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        yield from ("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+        return
+    yield from (match[0] for match in FENCED.finditer(text))
+    yield from re.findall(r"\n\n((?:    .*\n|\n)+)", FENCED.sub("", text))
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_no_words_are_taken_for_tags(page: Path) -> None:
+    """GitHub and the site show nothing of `<name>` outside of code."""
+    text = re.sub(r"^    .*$|`[^`]*`", "", FENCED.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    assert re.findall(r"<(?!!--|https?:)[a-zA-Z/][^>]*>", text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_desktop_shows_code_and_tables_whole(page: Path) -> None:
+    """Code that is typed goes on in the next line; other code is scrolled, and so is a table of many columns."""
+    kinds = [file for kind in (".md", ".ipynb") if (file := DOCS / page.with_suffix(kind)).is_file()]
+    code = [block for block in blocks(kinds[0]) if not TYPED.search(textwrap.dedent(block))]
+    assert [line for block in code for line in textwrap.dedent(block).splitlines() if len(line) > ROOM] == []
+    rows = [line for line in kinds[0].read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert [row for row in rows if row.count("|") - row.count("\\|") > 10] == []
+
+
 ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 FETCHED = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')\s]+)""")
 
@@ -85,14 +118,26 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert FETCHED.findall("".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))) == []
     pages = {name: (site / name).read_text(encoding="utf-8") for name in ("howto/photos.html", "objective.html")}
     assert re.findall("[\u2013\u2014][a-z]+", built) == [], "the name of an option with a dash for its two hyphens"
-    assert '<span class="n">--shorter-side</span>' in pages["howto/photos.html"], "a command's words are no words"
+    assert '<span class="n">--shorter-side 256</span>' in pages["howto/photos.html"], "an option without its value"
     assert 'unbroken docutils literal notranslate"><span class="pre">--dry-run' in pages["howto/photos.html"]
     assert '<span class="number">1e-9</span>' in pages["objective.html"]
     assert '<span class="number">2026-11-25</span>' in pages["objective.html"]
     assert re.search(r'<td class="[^"]*number"><p>71\.4</p>', pages["objective.html"])
+    loader = (site / "loader.html").read_text(encoding="utf-8")
+    assert '<span class="pre">test_fast.py::test_an_</span><wbr><span class="pre">index' in loader, (
+        "names widen a table"
+    )
+    commands = (site / "cli.html").read_text(encoding="utf-8")
+    assert 'continue with <span class="number">--resume</span>' in commands
     reference = (site / "api.html").read_text(encoding="utf-8")
     assert 'id="barlowctl.pretrain"' in reference
     assert "Raises" in reference
+    assert "<strong>license</strong> \u2013 of the weights" in reference, "an argument without a line of its own"
+    types = re.findall(r"<dt[^>]*>Type<span.*?</dt>\s*<dd[^>]*>(.*?)</dd>", reference, re.DOTALL)
+    sentences = [re.sub("<[^>]+>", "", words).strip() for words in types if " " in words]
+    assert [words for words in sentences if not re.search(r"[|\[]", words)] == [], (
+        "napoleon took what stands before a colon for a type"
+    )
 
 
 def test_what_comes_from_another_host_is_seen() -> None:

@@ -213,13 +213,28 @@ def test_an_incomplete_study_says_what_is_missing_and_what_failed(tmp_path: Path
     text = table.markdown(directory.studies[0], rows)
     assert "Missing: only-redundancy (seed 1); cross-entropy (seeds 0, 1)." in text
     assert "Failed: only-redundancy, seed 0: the loss is not finite" in text
-    assert "| only-redundancy | 0/2, 1 failed | - |" in text
+    assert text.count("| only-redundancy | 0/2, 1 failed | - |") == 2  # accuracies beside the paper's, then embeddings
     assert "| baseline | 2/2 | 75.50 ± 0.71 | 80.50 ± 0.71 |" in text
     records = list(csv.DictReader(io.StringIO(table.as_csv(rows))))
     assert float(records[0]["linear_top1"]) == 80.5
     assert records[-1]["missing"] == "0 1"
     assert records[-1]["published_top1"] == "63.3"
     json.dumps(table.document(directory, directory.studies[0], rows))
+
+
+def test_every_measured_column_stands_in_one_of_the_tables(tmp_path: Path) -> None:
+    directory = study_directory(tmp_path, "loss")
+    for number, cell in enumerate(directory.cells):
+        cell.finish({"measures": dict.fromkeys(table.COLUMNS, 50.0 + number), "seconds": {}})
+    rows = table.rows(directory, directory.studies[0])
+    headers = [header for header, _ in table.tables(rows)]
+    assert all(header[:2] == ["variant", "seeds"] and len(header) <= 9 for header in headers)
+    beyond = [name for header in headers for name in header[2:]]
+    assert sorted(beyond) == sorted([*table.COLUMNS.values(), "difference", "paper", "paper diff.", "verdict"])
+    for row in rows:
+        for column in ("rankme", "lidar", "feature_lidar", "alpha"):
+            del row[column]
+    assert len(table.tables(rows)) == len(headers) - 1
 
 
 @pytest.mark.parametrize("name", studies.NAMES)

@@ -136,7 +136,7 @@ def pack(
     """Pack images into one .beton file that the fast loader reads (FFCV's format).
 
     JPEG bytes are kept as they are where they fit; other images are converted, small ones without loss.
-    With a bare name such as my-photos the file becomes <data home>/my-photos/<split>.beton, which recipes
+    With a bare name such as my-photos the file becomes my-photos/SPLIT.beton in the data home, which recipes
     and --data find by that name. The file appears under its name only when it is complete.
     """
     from barlowctl.data import home
