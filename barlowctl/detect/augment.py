@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from barlowctl.data.views import draws
+from barlowctl.data.views import streams
 from barlowctl.detect.annotations import Annotation, Polygons
 
 SLOT_SHORT_SIDE, SLOT_FLIP = 0, 1
@@ -28,7 +28,7 @@ class Distortion(NamedTuple):
 
 def image_key(seed: int, iteration: int, position: int, occurrence: int = 0) -> int:
     """The key of all draws of an image in an iteration, 64 bits. occurrence: times that it was there before."""
-    return int(draws.stream_key(seed, iteration, position, occurrence))
+    return int(streams.stream_key(seed, iteration, position, occurrence))
 
 
 def draw_distortion(
@@ -36,9 +36,9 @@ def draw_distortion(
 ) -> Distortion:
     """What happens to an image of a size (height, width): one of the short sides; flipped with probability `flip`."""
     stream = np.uint64(key)
-    short = short_sides[draws.below(stream, SLOT_SHORT_SIDE, len(short_sides))]
+    short = short_sides[streams.below(stream, SLOT_SHORT_SIDE, len(short_sides))]
     height, width = resized_size(*size, short, longest)
-    return Distortion(height, width, bool(draws.uniform(stream, SLOT_FLIP) < flip))
+    return Distortion(height, width, bool(streams.uniform(stream, SLOT_FLIP) < flip))
 
 
 def resized_size(height: int, width: int, short: int, longest: int) -> tuple[int, int]:

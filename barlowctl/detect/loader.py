@@ -14,7 +14,7 @@ from torch import Tensor
 
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.loaders.base import SUBSTITUTES
-from barlowctl.data.views import draws
+from barlowctl.data.views import streams
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.augment import (
     Distortion,
@@ -182,7 +182,7 @@ class DetectionLoader:
         height, width = self.images.size(row.position)
         candidates = self.sampler.members[self.sampler.wide == (width > height)]
         for attempt in range(SUBSTITUTES):
-            drawn = draws.below(np.uint64(row.key), SLOT_SUBSTITUTE + attempt, len(candidates))
+            drawn = streams.below(np.uint64(row.key), SLOT_SUBSTITUTE + attempt, len(candidates))
             position = int(candidates[drawn])
             try:
                 return position, self.images.image(position)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
+
+from barlowctl.kernel_cache import njit
 
 LONG = 256  # numbers of an inner loop, where rows are short
 BLOCK = 256  # of those loops, whose sums are float32

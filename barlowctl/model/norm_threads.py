@@ -7,8 +7,9 @@ thread: results are those of one thread, to the bit, on any number of them.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray
 
+from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.model import thread_tiles as tiles
 from barlowctl.model.norm_kernels import (
     BLOCK,

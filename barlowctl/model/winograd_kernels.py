@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
+from barlowctl.kernel_cache import njit
 from barlowctl.model.norm_kernels import ZERO, narrow
 from barlowctl.model.thread_tiles import floats
 from barlowctl.model.winograd_vectors import (

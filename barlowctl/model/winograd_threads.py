@@ -7,8 +7,9 @@ order: results are those of one thread, to the bit, on any number of them.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray
 
+from barlowctl.kernel_cache import cfunc, njit
 from barlowctl.model.thread_tiles import SHARED, TASK, floats, take, together, words
 from barlowctl.model.winograd_kernels import (
     BLOCK,

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from barlowctl.kernel_cache import njit
 
 # What became of a sample; the messages complete "... cannot be read: ".
 OK, NOT_JPEG, WRONG_SIZE, BROKEN_JPEG, BAD_LENGTH, NO_DECODER, BAD_MODE = range(7)

@@ -1,24 +1,14 @@
-"""The kernel that a loader's threads run: samples in, views out, the interpreter lock released.
-
-numba takes a cached kernel for current while the one file that defines it is unchanged, whatever became of
-the functions it calls. So the modules with kernels import no kernels from one another, and this one, which
-calls them all, caches nothing but `fill`, under a key that holds the sources of all of them.
-"""
+"""The kernel that a loader's threads run: samples in, views out, the interpreter lock released."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.decode import BAD_LENGTH, BAD_MODE, JPG, OK, RAW, decode_jpeg
 from barlowctl.data.beton.layout import MAX_PIXELS
-from barlowctl.data.views import corruption, draws, photometric, resize, vector
 from barlowctl.data.views.corruption import corrupt
 from barlowctl.data.views.draws import BICUBIC, CELL, CENTER, GRID, RESIZE, SIZE, WHOLE, draw
 from barlowctl.data.views.photometric import blur_scratch, distort
@@ -34,6 +24,7 @@ from barlowctl.data.views.resize import (
 )
 from barlowctl.data.views.vector import SLACK
 from barlowctl.errors import UserError
+from barlowctl.kernel_cache import njit
 
 if TYPE_CHECKING:
     from barlowctl.data.beton.reader import Beton
@@ -181,76 +172,59 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
         corrupt(planes, parameters)
 
 
-def source_digest() -> int:
-    """A positive number that changes with the source of any kernel."""
-    modules = [corruption, decode, draws, photometric, resize, vector, sys.modules[__name__]]
-    text = "".join(inspect.getsource(module) for module in modules)
-    return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
+@njit(cache=True, nogil=True)
+def fill(
+    data,
+    pointers,
+    sizes,
+    modes,
+    heights,
+    widths,
+    keys,
+    indices,
+    status,
+    specs,
+    out,
+    offsets,
+    channels,
+    seed,
+    epoch,
+    low,
+    high,
+    decoder,
+    handle,
+    image,
+    readonly,
+    lines,
+    planes,
+    spare,
+    packed,
+):
+    """Rows [low, high) of a batch, all views.
 
-
-def _keyed_fill(sources: int) -> Any:
-    """`fill`, compiled for these sources: numba's cache key holds what a function closes over."""
-
-    @njit(cache=True, nogil=True)
-    def fill(
-        data,
-        pointers,
-        sizes,
-        modes,
-        heights,
-        widths,
-        keys,
-        indices,
-        status,
-        specs,
-        out,
-        offsets,
-        channels,
-        seed,
-        epoch,
-        low,
-        high,
-        decoder,
-        handle,
-        image,
-        readonly,
-        lines,
-        planes,
-        spare,
-        packed,
-    ):
-        """Rows [low, high) of a batch, all views.
-
-        Args:
-            data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
-            keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
-            specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
-            decoder, handle: a `Decoder`'s address and `thread_handle`. The rest: a `Scratch`'s arrays.
-        """
-        if sources == 0:
-            return
-        for row in range(low, high):
-            sample = indices[row]
-            height, width = heights[sample], widths[sample]
-            status[row], decoded = read_sample(
-                data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, handle, image
-            )
-            if status[row] != OK:
-                continue
-            source, offset = (readonly, 0) if decoded else (data, pointers[sample])
-            if channels == 1:
-                grey = 3 * ((image.shape[0] - SLACK) // 4)
-                luminance(source, offset, image, grey, height * width)
-                source, offset = readonly, grey
-            for view in range(specs.shape[0]):
-                size = np.int64(specs[view, SIZE])
-                length = size * size * channels
-                begin = offsets[view] + row * length
-                here = planes[:length].reshape(channels, size, size)
-                make_view(source, offset, height, width, here, specs[view], seed, epoch, keys[row], view, lines, spare)
-                store(here, packed, out[begin : begin + length])
-
-    return fill
-
-
-fill = _keyed_fill(source_digest())
+    Args:
+        data: uint8, the whole file; pointers .. widths: int64 (samples,), its index.
+        keys, indices: int64 (rows,): whose random numbers, whose pixels. status: int64 (rows,), written.
+        specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
+        decoder, handle: a `Decoder`'s address and `thread_handle`. The rest: a `Scratch`'s arrays.
+    """
+    for row in range(low, high):
+        sample = indices[row]
+        height, width = heights[sample], widths[sample]
+        status[row], decoded = read_sample(
+            data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, handle, image
+        )
+        if status[row] != OK:
+            continue
+        source, offset = (readonly, 0) if decoded else (data, pointers[sample])
+        if channels == 1:
+            grey = 3 * ((image.shape[0] - SLACK) // 4)
+            luminance(source, offset, image, grey, height * width)
+            source, offset = readonly, grey
+        for view in range(specs.shape[0]):
+            size = np.int64(specs[view, SIZE])
+            length = size * size * channels
+            begin = offsets[view] + row * length
+            here = planes[:length].reshape(channels, size, size)
+            make_view(source, offset, height, width, here, specs[view], seed, epoch, keys[row], view, lines, spare)
+            store(here, packed, out[begin : begin + length])

@@ -7,7 +7,8 @@ Planes as in `photometric`: float32 (C, S, S) in 0..255, in place; here the axes
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from barlowctl.kernel_cache import njit
 
 TOP = np.float32(255.0)
 

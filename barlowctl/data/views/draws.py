@@ -1,9 +1,7 @@
-"""Keyed randomness, the draws of a view. One long module: numba's cache of `draw` sees no other file change.
+"""The draws of a view: the parameters of its crop and distortions, keyed numbers of its stream (see `streams`).
 
-Every random number is a pure function of (seed, epoch, sample, view, slot). A counter-based stream: the four
-keys are hashed by splitmix64 (Steele, Lea, Flood 2014) into 64 bits, and number `slot` of the stream is the hash of
-that key plus slot times the golden gamma. Each parameter owns its slot, so switching one distortion off leaves the
-others' values as they were. Any sample's views can be drawn alone, in any thread, on any rank.
+Each parameter owns its slot, so switching one distortion off leaves the others' values as they were. Any sample's views
+can be drawn alone, in any thread, on any rank.
 """
 
 from __future__ import annotations
@@ -12,13 +10,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
+from barlowctl.data.views.streams import below, between, stream_key, uniform
+from barlowctl.kernel_cache import njit
 
 # The slots of a view's stream; 2 t and 2 t + 1 belong to try t of the crop.
 CROP_TRIES = 10
@@ -123,42 +118,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: a permutation of range(count), int64, keyed by (seed, epoch)."""
     bits = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))
     return np.random.Generator(bits).permutation(count).astype(np.int64, copy=False)
-
-
-@njit(cache=True, nogil=True)
-def mix(value):
-    """splitmix64's finaliser: uint64 -> uint64, a bijection."""
-    value = (value ^ (value >> np.uint64(30))) * MIX_1
-    value = (value ^ (value >> np.uint64(27))) * MIX_2
-    return value ^ (value >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
-def stream_key(seed, epoch, sample, view):
-    """The uint64 key of a view's stream."""
-    key = mix(np.uint64(seed) + GOLDEN)
-    key = mix((key ^ np.uint64(epoch)) + GOLDEN)
-    key = mix((key ^ np.uint64(sample)) + GOLDEN)
-    return mix((key ^ np.uint64(view)) + GOLDEN)
-
-
-@njit(cache=True, nogil=True)
-def uniform(key, slot):
-    """Number `slot` of a stream, float64 in [0, 1)."""
-    bits = mix(key + np.uint64(slot + 1) * GOLDEN)
-    return np.float64(bits >> np.uint64(11)) * 1.1102230246251565e-16  # 2 ** -53
-
-
-@njit(cache=True, nogil=True)
-def between(key, slot, low, high):
-    """Uniform in [low, high)."""
-    return low + (high - low) * uniform(key, slot)
-
-
-@njit(cache=True, nogil=True)
-def below(key, slot, count):
-    """A whole number in [0, count), uniform."""
-    return min(np.int64(uniform(key, slot) * count), np.int64(count - 1))
 
 
 @njit(cache=True, nogil=True)

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from barlowctl.data.views.vector import SLACK, copy, sum_lines
+from barlowctl.kernel_cache import njit
 
 FAST = {"contract", "nsz"}
 REDUCE = {"contract", "nsz", "reassoc"}  # sums in vector lanes; the order is fixed by the compiled code

@@ -16,9 +16,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from barlowctl.data.views.vector import LANES, SLACK, TILE, sum_lines, turn
+from barlowctl.kernel_cache import njit
 
 BLOCK = 192  # values of a column that are resampled together, rows times channels; they stay in cache
 ZERO, TOP = np.float32(0), np.float32(255)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from barlowctl.data.views import draws, photometric
+from barlowctl.data.views import draws, photometric, streams
 from barlowctl.data.views.spec import CenterSpec, SquashSpec, ViewSpec
 
 COUNT = 10_000
@@ -144,8 +144,8 @@ def test_streams_are_independent() -> None:
     """Views, epochs, samples, seeds and slots: uncorrelated."""
 
     def numbers(seed: int = 1, epoch: int = 2, shift: int = 0, view: int = 0, slot: int = 5) -> np.ndarray:
-        keys = [np.uint64(draws.stream_key(seed, epoch, s + shift, view)) for s in range(COUNT)]
-        return np.array([draws.uniform(key, slot) for key in keys])
+        keys = [np.uint64(streams.stream_key(seed, epoch, s + shift, view)) for s in range(COUNT)]
+        return np.array([streams.uniform(key, slot) for key in keys])
 
     base = numbers()
     others = {
@@ -178,7 +178,7 @@ def test_parameters_of_a_view_are_independent() -> None:
 def test_splitmix64_reference_values() -> None:
     """The first outputs of splitmix64 seeded with 1234567 (Vigna's reference code)."""
     golden = 0x9E3779B97F4A7C15
-    outputs = [int(draws.mix(np.uint64((1234567 + (i + 1) * golden) % 2**64))) for i in range(3)]
+    outputs = [int(streams.mix(np.uint64((1234567 + (i + 1) * golden) % 2**64))) for i in range(3)]
     assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 

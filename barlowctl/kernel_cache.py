@@ -1,0 +1,121 @@
+"""numba's decorators of kernels that are kept from run to run, and compiled anew where a file they are made of changed.
+
+numba takes a kept kernel for current while the one file that defines it is unchanged. What it calls, and the numbers
+that were compiled into it, may have been imported from other files of the package: here those count too. `njit` and
+`cfunc` are numba's otherwise.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any
+
+import numba
+from numba.core import caching
+
+
+class _AllSources:
+    """A place of numba's cache whose entries hold for the sources of all modules that the kernel's module imports."""
+
+    module = ""
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        """See numba's `_CacheLocator`."""
+        locator = super().from_function(py_func, py_file)  # type: ignore[misc]
+        if locator is not None:
+            locator.module = py_func.__module__
+        return locator
+
+    def get_source_stamp(self) -> Any:
+        """See numba's `_CacheLocator`."""
+        return super().get_source_stamp(), digest(self.module)  # type: ignore[misc]
+
+
+_CACHES: Any = getattr(caching, "CacheImpl", None)  # private; without it, numba's own way
+_LOCATORS = [type(kind.__name__, (_AllSources, kind), {}) for kind in getattr(_CACHES, "_locator_classes", ())]
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def _watching() -> Iterator[None]:
+    """Meanwhile decorated kernels are kept so, and those of other packages as they were."""
+    if not _LOCATORS:
+        yield
+        return
+    with _LOCK:
+        before = _CACHES._locator_classes
+        _CACHES._locator_classes = [*_LOCATORS, *before]
+        try:
+            yield
+        finally:
+            _CACHES._locator_classes = before
+
+
+def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(decorator)
+    def with_arguments(*arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+        def decorate(function: Callable[..., Any]) -> Any:
+            with _watching():
+                return decorator(*arguments, **options)(function)
+
+        return decorate
+
+    return with_arguments
+
+
+njit, cfunc = _watched(numba.njit), _watched(numba.cfunc)
+
+
+@cache
+def digest(module: str) -> str:
+    """Of the sources of a module and of all modules of its package that it imports, they import, and so on."""
+    text = hashlib.sha256()
+    for name in sources(module):
+        text.update(f"{name}\0{_source(name)}\0".encode())
+    return text.hexdigest()
+
+
+def sources(module: str) -> list[str]:
+    """Names of the modules whose sources are those of a module's kernels, sorted."""
+    names, pending = set[str](), [module]
+    while pending:
+        name = pending.pop()
+        if name not in names:
+            names.add(name)
+            pending += _imported(name)
+    return sorted(names)
+
+
+@cache
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    loader: Any = spec and spec.loader
+    return (loader.get_source(module) or "") if hasattr(loader, "get_source") else ""
+
+
+@cache
+def _imported(module: str) -> tuple[str, ...]:
+    """Modules of its own package that a module imports at its top: what a kernel can be made of."""
+    package, names = module.partition(".")[0], list[str]()
+    for node in ast.parse(_source(module)).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                names.append(whole if node.module.startswith(package) and _is_module(whole) else node.module)
+    return tuple(name for name in names if name.partition(".")[0] == package)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what stands before the last dot is no package
+        return False

@@ -1,0 +1,162 @@
+"""Kept kernels are never stale: what they call and what was compiled into them may be of other files."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import pytest
+
+from barlowctl import kernel_cache
+
+PACKAGE = Path(kernel_cache.__file__).parent
+FILES = {
+    "__init__": "",
+    "kernels": """
+        from barlowctl.kernel_cache import cfunc, njit
+        from made import numbers
+        from made.inner import doubled
+        @njit(cache=True)
+        def kernel(x):
+            return doubled(x) + numbers.THIRD
+        @cfunc("float64(float64)", cache=True)
+        def function(x):
+            return doubled(x) + numbers.THIRD
+    """,
+    "inner": """
+        import made.lowest
+        from barlowctl.kernel_cache import njit
+        FACTOR = made.lowest.FACTOR
+        @njit(cache=True)
+        def doubled(x):
+            return FACTOR * x
+    """,
+    "numbers": "THIRD = 3.0",
+    "lowest": "FACTOR = 2.0",
+    "others": "AWAY = 1.0",
+}
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    lines = [line.removeprefix(8 * " ") for line in text.strip("\n").splitlines()]
+    folder.joinpath("made", f"{name}.py").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ModuleType]:
+    """The kernels of a package of its own, imported as another process would."""
+    (tmp_path / "made").mkdir()
+    for name, text in FILES.items():
+        write(tmp_path, name, text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def load() -> ModuleType:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "made"]:
+            monkeypatch.delitem(sys.modules, name)
+        for function in (kernel_cache.digest, kernel_cache._source, kernel_cache._imported):
+            function.cache_clear()
+        importlib.invalidate_caches()
+        return importlib.import_module("made.kernels")
+
+    return load
+
+
+def values(module: ModuleType) -> list[float]:
+    """What the kernel and the function of C give, and how often they were compiled before."""
+    kernel, function = module.kernel, module.function
+    return [kernel(5.0), function.ctypes(5.0), sum(kernel.stats.cache_hits.values()), function.cache_hits]
+
+
+def test_it_is_kept_while_nothing_changes(anew: Callable[[], ModuleType], tmp_path: Path) -> None:
+    assert values(anew()) == [13.0, 13.0, 0, 0]
+    assert values(anew()) == [13.0, 13.0, 1, 1]
+    write(tmp_path, "others", "AWAY = 2.0")
+    assert values(anew()) == [13.0, 13.0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "result"),
+    [
+        ("inner", FILES["inner"].replace("FACTOR * x", "FACTOR * x + 100.0"), 113.0),
+        ("numbers", "THIRD = 4.0", 14.0),
+        ("lowest", "FACTOR = 3.0", 18.0),
+    ],
+)
+def test_a_change_of_another_file_is_seen(
+    anew: Callable[[], ModuleType], tmp_path: Path, name: str, text: str, result: float
+) -> None:
+    assert values(anew()) == [13.0, 13.0, 0, 0]
+    write(tmp_path, name, text)
+    assert values(anew()) == [result, result, 0, 0]
+    write(tmp_path, name, FILES[name])
+    assert values(anew())[:2] == [13.0, 13.0]
+
+
+def test_numba_by_itself_does_not_see_it(anew: Callable[[], ModuleType], tmp_path: Path) -> None:
+    """Why all this: once it does, it can go."""
+    for name in ("kernels", "inner"):
+        write(tmp_path, name, FILES[name].replace("barlowctl.kernel_cache", "numba"))
+    assert values(anew())[:2] == [13.0, 13.0]
+    write(tmp_path, "numbers", "THIRD = 4.0")
+    assert values(anew())[:2] == [13.0, 13.0]
+
+
+def with_kernels() -> list[str]:
+    """Names of the package's modules that have decorated kernels."""
+    names = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "barlowctl.kernel_cache":
+                names.append(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+    return names
+
+
+@pytest.mark.parametrize("name", with_kernels())
+def test_kernels_of_the_package_are_kept_with_the_sources_of_all_they_call(name: str) -> None:
+    module, seen = importlib.import_module(name), 0
+    sources = kernel_cache.sources(name)
+    for kernel in vars(module).values():
+        function = getattr(kernel, "py_func", None) or getattr(kernel, "__wrapped__", None)
+        stamp = getattr(getattr(getattr(kernel, "_cache", None), "_cache_file", None), "_source_stamp", None)
+        if function is None or not hasattr(kernel, "_cache"):
+            continue
+        assert function.__module__ in sources
+        if function.__module__ == name and stamp is not None:
+            seen += 1
+            assert stamp[1] == kernel_cache.digest(name)
+    assert seen
+
+
+def test_all_kernels_are_decorated_so() -> None:
+    """numba's own decorators are used nowhere else."""
+    decorators = {"jit", "njit", "cfunc", "vectorize", "guvectorize", "stencil"}
+    assert len(with_kernels()) > 5
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "numba":
+                assert decorators.isdisjoint(alias.name for alias in node.names), path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
+                assert node.attr not in decorators or path.name == "kernel_cache.py", path
+
+
+def test_others_kernels_are_kept_as_numba_does(tmp_path: Path) -> None:
+    """Nothing of numba is changed for who uses it beside."""
+    from numba.core import caching
+
+    before: list[Any] = list(caching.CacheImpl._locator_classes)
+    assert kernel_cache.njit(cache=True)(lambda x: x + 1)(1) == 2
+    assert caching.CacheImpl._locator_classes == before
+    stamp = numba.njit(cache=True)(values_of_nothing)._cache._cache_file._source_stamp
+    assert not isinstance(stamp, tuple) or kernel_cache.digest(__name__) not in stamp
+
+
+def values_of_nothing() -> int:
+    """A function in a file, which numba can keep."""
+    return 0
