@@ -32,6 +32,7 @@ def record(source: ImageSet, dataset: str) -> dict[str, Any]:
         "dataset": home.anywhere(dataset),
         "path": str(source.path.absolute()),
         "images": source.num_samples,
+        "labelled": int((source.labels >= 0).sum()),
         "content_hash": source.fingerprint.digest if isinstance(source, Beton) else None,
         "fingerprint": source.fingerprint.as_dict(),
     }

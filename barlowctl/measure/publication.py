@@ -109,7 +109,7 @@ def prepare(
     if folder.exists():
         raise taken(folder)
     check_folder(folder.parent, named=folder)
-    recipe, model = run_card.publishable(run.recipe), _published_model(run)
+    recipe, model = run_card.publishable(run.recipe, history.read(run.path)), _published_model(run)
     measured = run_card.measurements(run.path, backbone_digest(model.backbone))
     with written_whole(folder) as temporary:
         written = write_repository(
@@ -168,9 +168,10 @@ def _card(
     assert terms.license is not None
     recorded, preprocessing = history.read(run.path), model.preprocessing
     channels = {1: "grey ", 3: ""}.get(preprocessing.channels, f"{preprocessing.channels}-channel ")
-    labels = "with labels" if recipe.objective.labels else "without labels"
+    unlabelled = f"pre-trained without labels by {recipe.objective.title}"
+    trained = "trained with labels" if recipe.objective.labels else unlabelled
     summary = (
-        f"A `{model.architecture}` without a classifier, pre-trained {labels} by {recipe.objective.title} on "
+        f"A `{model.architecture}` without a classifier, {trained} on "
         f"{run_card.learned_from(recipe, recorded)}, with barlowctl {barlowctl.__version__}. It makes "
         f"{feature_width(model.backbone):,} numbers of a {channels}picture of {preprocessing.crop} x "
         f"{preprocessing.crop} pixels: features to search, cluster or classify by, or weights to start from."

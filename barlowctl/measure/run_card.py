@@ -115,7 +115,7 @@ def _measured_on(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def datasets_of(recipe: Recipe, history: History) -> tuple[str, ...]:
     """The identifier on the Hub of what it was trained on, where that is a published set of that number of images."""
-    known, images = DATASETS.get(recipe.data.dataset), history.images
+    known, images = DATASETS.get(trained_on(recipe, history)), history.images
     same = known is not None and images is not None and images["images"] == known.images.get("train")
     return (known.hub,) if known is not None and same and known.hub else ()
 
@@ -125,17 +125,27 @@ def images_of(recipe: Recipe, history: History) -> str:
     name, fingerprint = public(recipe.data.dataset), history.images
     if fingerprint is None:
         return name
-    held_out = f", {recipe.data.holdout:,} of them held out" if recipe.data.holdout else ""
-    return f"{name}: {counted(fingerprint['images'], 'image')}{held_out}, fingerprint {fingerprint['digest']} (SHA-256)"
+    lacking = fingerprint["images"] - _usable(recipe, history, fingerprint["images"])
+    parts = [counted(fingerprint["images"], "image")]
+    parts += [f"{lacking:,} of them without a label and left out"] if lacking else []
+    parts += [f"{recipe.data.holdout:,} of them held out"] if recipe.data.holdout else []
+    return f"{name}: {', '.join(parts)}, fingerprint {fingerprint['digest']} (SHA-256)"
 
 
 def learned_from(recipe: Recipe, history: History) -> str:
-    """`1,300 of the 1,400 images of digits`: those that are held out were not learned from."""
-    fingerprint, holdout = history.images, recipe.data.holdout
+    """`1,300 of the 1,400 images of digits`: not those held out, nor, by a method that learns labels, those without."""
+    fingerprint = history.images
     if fingerprint is None:
         return recipe.data.dataset
-    images = f"{counted(fingerprint['images'], 'image')} of {recipe.data.dataset}"
-    return f"{fingerprint['images'] - holdout:,} of the {images}" if holdout else images
+    every = fingerprint["images"]
+    images = f"{counted(every, 'image')} of {recipe.data.dataset}"
+    learned = _usable(recipe, history, every) - recipe.data.holdout
+    return images if learned == every else f"{learned:,} of the {images}"
+
+
+def _usable(recipe: Recipe, history: History, images: int) -> int:
+    """How many of a run's images its method can learn from; all where an earlier version noted no labels."""
+    return int(history.about["data"].get("labelled", images)) if recipe.objective.labels else images
 
 
 def training(run: FinishedRun, recipe: Recipe, history: History, digest: str) -> dict[str, str]:
@@ -173,9 +183,14 @@ def drawn(history: History) -> Image.Image | None:
     return curves(panels) if panels else None
 
 
-def publishable(recipe: Recipe) -> Recipe:
-    """The recipe with the last name of each place in the place of a path of this machine."""
-    data = recipe.data.model_copy(update={"dataset": public(recipe.data.dataset)})
+def trained_on(recipe: Recipe, history: History) -> str:
+    """The images that a run was given (`--data`), or its recipe's: a name or a path."""
+    return str(history.about.get("data", {}).get("dataset") or recipe.data.dataset)
+
+
+def publishable(recipe: Recipe, history: History) -> Recipe:
+    """The recipe with the images it was trained on, and the last name of each place for a path of this machine."""
+    data = recipe.data.model_copy(update={"dataset": public(trained_on(recipe, history))})
     init = recipe.init.model_copy(update={"weights": public(recipe.init.weights)})
     return recipe.model_copy(update={"data": data, "init": init})
 

@@ -136,14 +136,20 @@ def test_without_numbers_the_card_says_so(recipe: Path, unmeasured: Path, tmp_pa
 def test_names_and_not_paths_are_published(recipe: Path, trained: Path, tmp_path: Path, hub: Hub) -> None:
     shutil.copytree(trained, tmp_path / "run")
     text = (tmp_path / "run" / "recipe.toml").read_text()
-    text = text.replace('dataset = "digits"', 'dataset = "/home/alice/patients/digits"')
+    assert 'dataset = "digits"' in text
     text += '\n[init]\nweights = "/home/alice/secret/start.safetensors"\nsha256 = "' + "0" * 64 + '"\n'
     (tmp_path / "run" / "recipe.toml").write_text(text)
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about["data"] |= {"dataset": "/home/alice/patients/xrays", "path": "/home/alice/patients/xrays/train"}  # --data
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
     published = package.load(tmp_path / "run").push("me/mine", "mit", out=tmp_path / "out")
     assert published.commit is not None
     files = hub.repositories["me/mine"].files
     assert [name for name, content in files.items() if b"alice" in content] == []
-    assert b'dataset = "digits"' in files["recipe.toml"]
+    assert b'dataset = "xrays"' in files["recipe.toml"]
+    assert "images of xrays, with barlowctl" in published.card
+    assert "It has seen xrays and nothing else" in published.card
+    assert "| images | xrays: 1,400 images" in published.card
     assert "start.safetensors" in published.card
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert file.metadata()["init"] == "start.safetensors"

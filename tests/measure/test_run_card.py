@@ -45,6 +45,20 @@ def test_results_of_probe_and_transfer_are_taken_with_their_spread(tmp_path: Pat
     assert measured.left_out == ("probe-older.json",)
 
 
+@pytest.mark.parametrize(("method", "learned"), [("supervised", 700), ("barlow-twins", 900)])
+def test_a_method_that_learns_labels_learned_from_the_images_that_have_one(
+    tmp_path: Path, method: str, learned: int
+) -> None:
+    recipe = load.load("cifar10-resnet18", [f"objective.name={method}", "data.holdout=100"])
+    fingerprint = {"images": 1000, "digest": "0f" * 32}
+    of_run = history(tmp_path, fingerprint=fingerprint, labelled=800)
+    assert run_card.learned_from(recipe, of_run) == f"{learned} of the 1,000 images of cifar10"
+    left_out = "200 of them without a label and left out, " if method == "supervised" else ""
+    assert f": 1,000 images, {left_out}100 of them held out, " in run_card.images_of(recipe, of_run)
+    earlier = history(tmp_path, fingerprint=fingerprint)
+    assert run_card.learned_from(recipe, earlier) == "900 of the 1,000 images of cifar10"
+
+
 @pytest.mark.parametrize(
     ("place", "images", "hub"),
     [("cifar10", 50_000, ("uoft-cs/cifar10",)), ("cifar10", 49_000, ()), ("mine", 50_000, ())],
@@ -56,6 +70,8 @@ def test_a_published_set_is_named_where_its_images_are_as_many(
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": place})})
     of_run = history(tmp_path, fingerprint={"images": images, "digest": "0f" * 32})
     assert run_card.datasets_of(recipe, of_run) == hub
+    others = history(tmp_path, dataset="/photos", fingerprint={"images": images, "digest": "0f" * 32})
+    assert run_card.datasets_of(recipe, others) == ()
     assert run_card.images_of(recipe, of_run) == f"{place}: {images:,} images, fingerprint {'0f' * 32} (SHA-256)"
     assert run_card.learned_from(recipe, of_run) == f"{images:,} images of {place}"
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"holdout": 1000})})
