@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
@@ -34,6 +35,11 @@ def rankme(method: Method, features: Tensor, device: torch.device) -> float | No
     with in_mode(method, training=False), torch.inference_mode():
         embeddings = (projector(rows.to(device)).to(torch.float32) for rows in features.split(1024))
         return diagnostics.effective_rank_in_parts(embeddings, len(features))
+
+
+def lidar_sample(available: int) -> str:
+    """What LiDAR is measured on, of so many images: `10 views of 1,000 images`."""
+    return f"{LIDAR_VIEWS} views of {counted(min(LIDAR_IMAGES, available), 'image')}"
 
 
 def measure_lidar(

@@ -130,7 +130,7 @@ def difference(run: Path, source: ImageSet) -> str | None:
     fingerprint = source.fingerprint
     if fingerprint.digest == noted:
         return None
-    counts = f"{counted(then, 'image')} then, {now:,} now"
+    counts = f"{now:,} now" if then is None else f"{counted(then, 'image')} then, {now:,} now"
     was_packed = before.get("kind", "packed file") == "packed file"
     if was_packed != fingerprint.packed:
         now_is = "a packed file" if fingerprint.packed else "not packed"

@@ -161,8 +161,7 @@ def _of_run(run: FinishedRun, context: ProbeContext, sample: Tensor) -> dict[str
     rank = label_free.rankme(method, sample, context.device)
     values: dict[str, Any] = {} if rank is None else {"rankme": rank}
     if context.tasks.lidar:
-        count = min(label_free.LIDAR_IMAGES, context.data.train.num_samples)
-        context.emit("LiDAR")(Measuring(f"{label_free.LIDAR_VIEWS} views of {counted(count, 'image')}"))
+        context.emit("LiDAR")(Measuring(label_free.lidar_sample(context.data.train.num_samples)))
         values |= label_free.measure_lidar(
             method, context.data.train, run.recipe, context.runtime, context.device, images=label_free.LIDAR_IMAGES,
             views=label_free.LIDAR_VIEWS, on_unreadable=context.on_unreadable,

@@ -10,7 +10,7 @@ import torch
 
 from barlowctl.assemble.data import open_recipe_images, training_loader, view_specs
 from barlowctl.assemble.evaluation import OnlineEvaluation, extract
-from barlowctl.assemble.label_free import measure_lidar, rankme
+from barlowctl.assemble.label_free import lidar_sample, measure_lidar, rankme
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.methods import BarlowTwins, Classifier
@@ -27,6 +27,14 @@ CPU, RUNTIME = torch.device("cpu"), Runtime("cpu", 1, None, "auto")
 def recipe(digits: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     monkeypatch.setenv("BARLOWCTL_DATA", str(digits))
     return load.parse(RECIPE)
+
+
+def test_the_images_are_counted_where_they_are_few() -> None:
+    assert [lidar_sample(count) for count in (1, 301, 60_000)] == [
+        "10 views of 1 image",
+        "10 views of 301 images",
+        "10 views of 1,000 images",
+    ]
 
 
 def drawn_by_training(recipe: Recipe, positions: np.ndarray, epochs: int) -> torch.Tensor:
