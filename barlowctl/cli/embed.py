@@ -152,6 +152,7 @@ def embed(
     _check_values(projection if maps else None, changes)
     name, opened = open_named(console, subject, geometry)
     source, notes = _open_images(console, opened, data, split)
+    embedding.check_queries(queries, source, split)
     identity = identify(opened, {split: source.fingerprint}).as_dict()
     key = identity["key"]
     check_own(maps, key, "--map")

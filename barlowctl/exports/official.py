@@ -104,7 +104,7 @@ def _architecture(
 
 def _projector(path: Path, state: Mapping[str, Tensor]) -> nn.Module:
     numbered = {key: key.split(".")[0] for key in state}
-    keys = sorted((int(number), key) for key, number in numbered.items() if number.isdigit() and state[key].ndim == 2)
+    keys = sorted((int(number), key) for key, number in numbered.items() if number.isdecimal() and state[key].ndim == 2)
     weights = [state[key] for _, key in keys]
     if not weights:
         raise _not_official(path, state, "its projector has no layers")

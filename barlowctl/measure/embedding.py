@@ -108,6 +108,30 @@ class _InputBatch(NamedTuple):
     labels: torch.Tensor
 
 
+def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
+    """Refuse, before features are computed, queries of `find_neighbours` that are nothing.
+
+    Raises:
+        UserError: one is no position, no name of an image, and no file.
+    """
+    names = image_names(source, split)
+    known = set(names)
+    for query in queries:
+        if query in known or written(query) in known:
+            continue
+        if query.isdecimal():
+            if int(query) >= len(names):
+                raise UserError(
+                    f"image {query} does not exist", allowed=f"0 to {len(names) - 1}", next="--neighbours 0"
+                )
+        elif not Path(query).is_file():
+            raise UserError(
+                f"'{query}' is neither one of the images nor a file",
+                allowed=f"a position, a name such as '{names[0]}', or an image file",
+                next="--neighbours 0",
+            )
+
+
 def find_neighbours(
     subject: Subject,
     source: ImageSet,
@@ -120,10 +144,10 @@ def find_neighbours(
     """A picture with a row per query: the image, then its `top` nearest among the others; and these as values.
 
     Args:
-        queries: each a position, the name of one of the images, or an image file from anywhere.
+        queries: each a position, the name of one of the images, or an image file from anywhere; see `check_queries`.
 
     Raises:
-        UserError: no such image, or fewer images than neighbours asked for.
+        UserError: an image that cannot be read, or fewer images than neighbours asked for.
     """
     bank = torch.from_numpy(embeddings.features)
     rows, captions, listed = [], [], []
@@ -203,35 +227,21 @@ def _picture(source: ImageSet, index: int) -> Image.Image:
 
 
 def _position(query: str, embeddings: Embeddings) -> int | None:
-    """The row of a query among the images; None for a file from elsewhere."""
+    """The row of a query that `check_queries` let pass; None for a file from elsewhere."""
     for name in (query, written(query)):  # as the files of `embed` have it, or as the file is called
         if name in embeddings.names:
             return embeddings.names.index(name)
-    if query.isdigit():
+    if query.isdecimal():
         rows = {embeddings.position_of(row): row for row in range(len(embeddings.names))}
         if int(query) in rows:
             return rows[int(query)]
-        if int(query) < len(embeddings.names) + len(embeddings.unreadable):
-            raise UserError(
-                f"image {query} is one of those that cannot be read", allowed="another one", next=_first(embeddings)
-            )
-        raise UserError(f"image {query} does not exist", allowed=f"0 to {max(rows)}", next=_first(embeddings))
-    if Path(query).is_file():
+    elif Path(query).is_file():
         return None
-    if {query, written(query)} & {problem.name for problem in embeddings.unreadable}:
-        raise UserError(
-            f"image '{query}' is one of those that cannot be read", allowed="another one", next=_first(embeddings)
-        )
     raise UserError(
-        f"'{query}' is neither one of the images nor a file",
-        allowed=f"a position, a name such as '{embeddings.names[0]}', or an image file",
-        next=_first(embeddings),
+        f"image '{query}' is one of those that cannot be read",
+        allowed="another one",
+        next=f"--neighbours {embeddings.position_of(0)}",
     )
-
-
-def _first(embeddings: Embeddings) -> str:
-    """What to ask about instead of an image that is not there: the first one that can be read."""
-    return f"--neighbours {embeddings.position_of(0)}"
 
 
 def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:

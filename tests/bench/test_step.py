@@ -321,6 +321,7 @@ def test_a_missing_peer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--rows", "our"], "there is no row 'our', did you mean 'ours'?"),
         (["--rows", "our"], "next: barlowctl bench step --rows ours"),
         (["--widths", "8192by3"], "--widths is '8192by3'"),
+        (["--widths", "8192x\u00b2"], "--widths is '8192x\u00b2'"),
         (["--precision", "fp16", "--device", "cpu"], "a CPU's fp16"),
         (["--precision", "half"], "allowed: fp32, bf16, fp16"),
         (["--backbone", "resnet5"], "no model named 'resnet5'"),

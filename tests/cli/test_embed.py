@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.names import as_found
+from barlowctl.measure import embedding
 
 Captured = pytest.CaptureFixture[str]
 
@@ -164,12 +165,23 @@ def test_one_image(trained: Path, recipe: Path, tmp_path: Path, capsys: Captured
         (["--out", "x.npz", "--split", "test"], "test split"),
         (["-n", "99"], "0 to 11"),
         (["-n", "nothing.png"], "neither one of the images"),
+        (["-n", "0", "-n", "\u00b2"], "neither one of the images"),
         (["--out", "x.npz", "--set", "epochs=3"], "eval.crop"),
     ],
 )
 def test_refusals(trained: Path, recipe: Path, photos: Path, capsys: Captured, arguments: list[str], says: str) -> None:
     assert barlowctl(["embed", str(trained), str(photos), *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("query", ["99", "nothing.png"])
+def test_an_image_that_is_not_there_is_refused_before_anything_is_computed(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """Features of a million images take hours."""
+    monkeypatch.setattr(embedding, "embed", lambda *args, **values: pytest.fail("features are computed"))
+    assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz", "-n", query]) == 2
+    assert query in capsys.readouterr().err
 
 
 def test_a_file_is_not_overwritten(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:

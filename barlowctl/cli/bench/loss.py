@@ -114,7 +114,7 @@ def _show_wire(console: Console, wire: list[dict[str, Any]]) -> None:
 def _size(text: str) -> tuple[int, int]:
     """N and D of `NxD`."""
     n, _, d = text.partition("x")
-    if not (n.isdigit() and d.isdigit() and int(n) >= 2 and int(d) >= 2):
+    if not (n.isdecimal() and d.isdecimal() and int(n) >= 2 and int(d) >= 2):
         raise UserError(f"--sizes has '{text}'", allowed="NxD, both at least 2", next="--sizes 256x8192")
     return int(n), int(d)
 

@@ -95,7 +95,7 @@ def _of_method(method: str | None, recipe: str) -> list[str]:
 def _widths(text: str) -> str:
     """`8192x3` or `8192,8192,8192` as a list's inside."""
     width, cross, layers = text.partition("x")
-    widths = [width] * int(layers) if cross and layers.isdigit() else text.split(",")
-    if not widths or not all(width.strip().isdigit() for width in widths):
+    widths = [width] * int(layers) if cross and layers.isdecimal() else text.split(",")
+    if not widths or not all(width.strip().isdecimal() for width in widths):
         raise UserError(f"--widths is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--widths 8192x3")
     return ",".join(widths)

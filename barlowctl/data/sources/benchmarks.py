@@ -94,7 +94,7 @@ def open_places205(path: Path, split: str) -> ListedFiles:
         file, _, label = line.strip().replace(",", " ").rpartition(" ")
         if not line.strip():
             continue
-        if not file or not label.isdigit():
+        if not file or not label.isdecimal():
             raise UserError(
                 f"{lists[0]}, line {number}: '{line}'",
                 allowed="a path and a class number",
