@@ -18,6 +18,7 @@ from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
+from barlowctl.cli.streams import open_streams, refused_output
 from barlowctl.cli.usage import refuse_swallowed, refused_package, refused_path, usage_error
 from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
 
@@ -40,7 +41,10 @@ class _Commands(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes what was typed so far
             refuse_swallowed(args, self)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except BrokenPipeError as error:  # of --help and --version
+            raise _Broken from error
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -90,6 +94,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
+    open_streams()
     code = run(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
     if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `launchers.ranks`, which started this rank
@@ -139,7 +144,7 @@ def run(arguments: list[str]) -> int:
         _trace()
         refusal = refused_package(error)
         if isinstance(error, OSError):
-            refusal = refused_path(error, arguments, typer.main.get_command(app))
+            refusal = refused_output(error) or refused_path(error, arguments, typer.main.get_command(app))
         if refusal is not None:
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT

@@ -37,6 +37,7 @@ REASONS = {
     f"name it {VALUE}.beton": PLACE,
     "set BARLOWCTL_DATA": PLACE,
     "make room, or choose another place for OUT": PLACE,
+    "make room where the output goes, or send it to another place": PLACE,
     "free space or choose another --out": PLACE,
     "use more labelled images": IMAGES,
     "name a folder with more images, or a data set of the data home, with --data": IMAGES,
