@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from docutils import nodes
 from pygments.lexer import RegexLexer
-from pygments.token import Comment, Name, Whitespace
+from pygments.token import Comment, Name, Punctuation, Whitespace
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
@@ -61,10 +61,11 @@ class Commands(RegexLexer):
     option, word, end = r"--?[a-z][\w-]*", r"[^\s#]\S*", r"(?: \\(?=\n))?"
     tokens: ClassVar = {
         "root": [
+            (r"^ +(?=\S)", Punctuation),  # how far a line that goes on is further in
             (r"#[^\n]*", Comment),
             (rf"{option} (?![-#\\]){word}{end}", Name),
             (rf"{word}{end}", Name),
-            (r"\s+", Whitespace),
+            (r"\n|[^\S\n]+", Whitespace),
         ]
     }
 
@@ -73,7 +74,7 @@ TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|py
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
 HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b|(?<![\w-])--[a-z][\w-]*)")
 IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
-ROOM = {"cell": 24, "text": 40}  # characters of code that stand on one line whatever the screen
+ROOM = {"cell": 24, "text": 40, "title": 18}  # characters of code that stand on one line whatever the screen
 
 
 def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
@@ -87,11 +88,13 @@ def _where_lines_break(app: Sphinx, tree: nodes.document) -> None:
         for literal in cell.findall(nodes.literal):
             literal["classes"].append("cell")
     for literal in tree.findall(nodes.literal):
-        if not isinstance(literal.parent, nodes.title):
-            _break_words(literal, ROOM["cell" if "cell" in literal["classes"] else "text"])
+        place = (
+            "title" if isinstance(literal.parent, nodes.title) else "cell" if "cell" in literal["classes"] else "text"
+        )
+        _break_words(literal, ROOM[place])
     for text in list(tree.findall(nodes.Text)):
-        if text.astext() == " -- ":  # behind the name of an argument
-            text.parent.replace(text, nodes.Text(" \u2013 "))
+        if text.startswith(" -- "):  # behind the name of an argument
+            text.parent.replace(text, nodes.Text(f" \u2013 {text[4:]}"))
             continue
         parts = HYPHEN.split(text)
         if len(parts) > 1 and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.raw):
@@ -129,17 +132,18 @@ def _an_argument_a_line(
     app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]
 ) -> None:
     """Short arguments share a line of a docstring (`n: how many. out: the file.`), and have one each on the page."""
-    if not callable(documented) or "Args:" not in lines:
-        return
-    try:
-        names = inspect.signature(documented).parameters
-    except ValueError:  # of an exception without a signature of its own
-        return
-    first = lines.index("Args:") + 1
-    after = next((at for at in range(first, len(lines)) if not lines[at]), len(lines))
-    indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
-    behind = re.compile(rf"(?<=[.;]) (?=(?:{'|'.join(names)})(?:, \w+)*: )")
-    lines[first:after] = behind.sub(f"\n{indent}", "\n".join(lines[first:after])).split("\n")
+    for section in ("Args:", "Attributes:"):
+        if not callable(documented) or section not in lines:
+            continue
+        try:
+            names = inspect.signature(documented).parameters
+        except ValueError:  # of an exception without a signature of its own
+            continue
+        first = lines.index(section) + 1
+        after = next((at for at in range(first, len(lines)) if not lines[at]), len(lines))
+        indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+        behind = re.compile(rf"(?<=[.;]) (?=(?:{'|'.join(names)})(?:, \w+)*: )")
+        lines[first:after] = behind.sub(f"\n{indent}", "\n".join(lines[first:after])).split("\n")
 
 
 def setup(app: Sphinx) -> None:
@@ -155,5 +159,6 @@ html_title = f"barlowctl {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = html_domain_indices = False  # the reference is one page, and the search finds its names
 html_show_sphinx = False
 html_show_copyright = False

@@ -123,6 +123,10 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     assert '<span class="number">1e-9</span>' in pages["objective.html"]
     assert '<span class="number">2026-11-25</span>' in pages["objective.html"]
     assert re.search(r'<td class="[^"]*number"><p>71\.4</p>', pages["objective.html"])
+    assert '<span class="p">    </span><span class="n">--set eval.queries=off</span>' in pages["howto/photos.html"]
+    assert re.search(
+        r"<code[^>]*unbroken[^>]*>(?:(?!</code>).)*--method", (site / "step.html").read_text(encoding="utf-8")
+    )
     loader = (site / "loader.html").read_text(encoding="utf-8")
     assert '<span class="pre">test_fast.py::test_an_</span><wbr><span class="pre">index' in loader, (
         "names widen a table"
