@@ -48,5 +48,7 @@ COPY --from=wheel /wheels /opt/barlowctl/wheels
 RUN pip install --no-index --find-links /opt/barlowctl/wheels "barlowctl[$EXTRAS]"
 WORKDIR /workspace
 USER 10001
+# An image that cannot work is not made: from a TORCH_INDEX without a torchvision of torch's own build, say.
+RUN barlowctl doctor
 ENTRYPOINT ["barlowctl"]
 CMD ["doctor"]

@@ -125,10 +125,18 @@ def test_the_last_stage_has_no_compiler_and_no_root(stages: list[Stage]) -> None
     last = stages[-1]
     assert [command for stage in (stages[0], last) for command in stage.of("RUN") if COMPILERS.search(command)] == []
     assert last.of("USER") == ["10001"]
-    order = [name for name, _ in last.steps]
-    assert order.index("USER") > max(index for index, name in enumerate(order) if name == "RUN")
+    user = last.steps.index(("USER", "10001"))
+    assert {name for name, _ in last.steps[user:]} == {"USER", "RUN", "ENTRYPOINT", "CMD"}
     assert json.loads(last.of("ENTRYPOINT")[0]) == ["barlowctl"]
     assert json.loads(last.of("CMD")[0]) == ["doctor"]
+
+
+def test_an_image_that_does_not_work_is_not_made(stages: list[Stage]) -> None:
+    """The last step is the doctor's word, as the user of the image; nothing makes its exit code another."""
+    steps = stages[-1].steps
+    user = steps.index(("USER", "10001"))
+    assert [value for name, value in steps[user:] if name == "RUN"] == ["barlowctl doctor"]
+    assert not [name for name, _ in steps[user:] if name == "COPY"]
 
 
 def test_arguments_of_the_build_are_documented(text: str, checkout: Path) -> None:

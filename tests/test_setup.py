@@ -117,6 +117,15 @@ def test_every_package_that_setup_installs_is_pinned(checkout: Path) -> None:
     assert "ffcv" in pins(checkout)
 
 
+def test_every_package_that_an_extra_installs_is_pinned(checkout: Path) -> None:
+    """Those that pyproject.toml names, and what they ask for where they are installed here."""
+    extras = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {Requirement(line).name for lines in extras.values() for line in lines} - {"barlowctl"}
+    assert {"imagecodecs", "sphinx", "wandb"} <= named
+    needed = named | required([f"barlowctl[{','.join(extras)}]"]) - {"barlowctl"}
+    assert {canonicalize_name(name) for name in needed} - pins(checkout).keys() == set()
+
+
 def test_pins_are_versions_of_an_index_not_addresses(checkout: Path) -> None:
     for name, version in pins(checkout).items():
         assert re.fullmatch(r"[0-9][0-9A-Za-z.]*", version), f"{name}=={version}"
