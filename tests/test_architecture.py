@@ -23,8 +23,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "amounts", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "output_paths",
-    "quantities", "shell", "signals",
+    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks",
+    "output_paths", "quantities", "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -33,8 +33,8 @@ MAY_IMPORT = {
         "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
     "api": {
-        "assemble", "data", "data.images", "data.sources", "data.tree", "eval", "exports", "measure", "methods",
-        "model", "recipe", "runs", "train",
+        "assemble", "compiled_code", "data", "data.images", "data.sources", "data.tree", "eval", "exports", "measure",
+        "methods", "model", "recipe", "runs", "train",
     },  # what Python is offered, beside `cli`: neither knows the other
     "study": {"assemble", "data", "data.views", "eval", "measure", "model", "plots", "recipe", "runs", "train"},
     "bench": {
@@ -46,7 +46,8 @@ MAY_IMPORT = {
         "report", "runs", "train",
     },
     "assemble": DATA | {
-        "detect", "distributed", "eval", "exports", "launchers", "methods", "model", "plots", "recipe", "runs", "train",
+        "compiled_code", "detect", "distributed", "eval", "exports", "launchers", "methods", "model", "plots", "recipe",
+        "runs", "train",
     },
     "train": {"distributed", "methods", "runs"},
     "methods": {"distributed", "objective"},
@@ -61,7 +62,7 @@ MAY_IMPORT = {
     },
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
-    "doctor": {"data.beton"},
+    "doctor": {"compiled_code", "data.beton"},
     "data": DATA - {"data"} | {"data.tree", "plots"},
     "data.loaders": {"data.beton", "data.images", "data.names", "data.sources", "data.views", "kernel_cache"},
     "data.views": {"kernel_cache"},
@@ -76,6 +77,8 @@ MAY_IMPORT = {
     "plots": set(),
     "distributed": set(),
     "amounts": set(),
+    "compiled_code": set(),
+    "caches": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),
@@ -101,6 +104,7 @@ LIGHT = {
     "data.names": set(),
     "train.events": {"pydantic"},
     "amounts": set(),
+    "caches": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 
+from barlowctl import compiled_code
 from barlowctl.api.wording import reworded
 from barlowctl.model import own_generator
 from barlowctl.signals import left_alone
@@ -17,8 +19,8 @@ def as_a_command(*, handle_signals: bool = False) -> Iterator[None]:
     """What the block computes is what a command would, and the process is afterwards as it was.
 
     Inside: gradients are recorded, numbers are float32 by default, tensors are made on the CPU by default, and nothing
-    is cast automatically, whatever the caller has set. Afterwards: threads of torch, its generators, its default types
-    and the current GPU are as before.
+    is cast automatically, whatever the caller has set. Afterwards: threads of torch, its generators, its default types,
+    the current GPU and the variables that name folders of compiled code are as before.
 
     Args:
         handle_signals: let SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop, as they do of a command; in the main
@@ -41,6 +43,7 @@ def _as_before() -> Iterator[None]:
     """What is set and drawn inside changes nothing outside."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    variables = {name: os.environ.get(name) for name in compiled_code.VARIABLES}
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with ExitStack() as stack:
         for generator_of in (None, *(torch.device("cuda", index) for index in gpus)):
@@ -50,6 +53,10 @@ def _as_before() -> Iterator[None]:
         finally:
             torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
+            for name, value in variables.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
             if device is not None:
                 torch.cuda.set_device(device)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from barlowctl import compiled_code
 from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, describe_labels
 from barlowctl.assemble.precision import Precision
@@ -38,6 +39,7 @@ def first_lines(
         **start,
         **describe(resolved, method),
         "device": describe_device(resolved, precision),
+        **describe_compiling(resolved),
         **describe_ranks(resolved),
     }
 
@@ -142,6 +144,13 @@ def describe_device(resolved: Resolved, precision: Precision) -> str:
     if device.type == "cpu":
         return f"cpu, {counted(threads, 'thread')}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"
+
+
+def describe_compiling(resolved: Resolved) -> dict[str, str]:
+    """What is compiled, and whether later runs find it, for people; only where something is."""
+    if not resolved.recipe.train.compile:
+        return {}
+    return {"compiling": f"backbone and heads, at the first step; {compiled_code.place()}"}
 
 
 def describe_ranks(resolved: Resolved) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from barlowctl.assemble import first_lines, run_images
+from barlowctl.assemble.compiling import arrange_compiling, compiling_timed
 from barlowctl.assemble.data import (
     ImageSet,
     choose_loader,
@@ -24,7 +25,7 @@ from barlowctl.assemble.data import (
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.machine import Runtime, check_compiler, device_of_rank, set_threads
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import begin_method, check_image_size, compile_networks, move_to_device
+from barlowctl.assemble.model import begin_method, check_image_size, move_to_device
 from barlowctl.assemble.precision import Precision, of_run
 from barlowctl.assemble.resolve import Resolved, resolve
 from barlowctl.assemble.run_recipe import recipe_of
@@ -203,8 +204,7 @@ def pretrain(
     optimizer = optimizer_of(recipe, method, job.resolved.rates)
     if job.ranks.rank:
         torch.manual_seed(recipe.seed + (job.ranks.rank << 32))  # weights are drawn; dropout differs between ranks
-    if recipe.train.compile:
-        compile_networks(method)
+    arrange_compiling(method, job.device, compiles=recipe.train.compile)
 
     def tell(text: str) -> None:
         emit(Notice(text))
@@ -222,7 +222,7 @@ def pretrain(
         queries = None if evaluation.queries is job.source else evaluation.queries
         if note := run_images.note_queries(run, queries):
             tell(note)
-    with job.loader as loader:
+    with job.loader as loader, compiling_timed(everywhere, compiles=recipe.train.compile) as everywhere:
         loader.notify = tell
         result: dict[str, Any] = engine.train(
             method,

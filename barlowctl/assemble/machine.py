@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from barlowctl import compilers
+from barlowctl import compiled_code, compilers
+from barlowctl.caches import is_writable
 from barlowctl.cores import bound_to, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
@@ -134,7 +135,8 @@ def check_compiler(device: torch.device) -> None:
     """Refuse `train.compile` where what torch compiles with is missing: it would be found out in the first step.
 
     Raises:
-        UserError: no C++ compiler (on a GPU: no triton, or no C compiler for it).
+        UserError: no C++ compiler (on a GPU: no triton, or no C compiler for it); a folder for compiled code
+            that is named and cannot be written.
     """
     if device.type == "cuda":
         if util.find_spec("triton") is None:
@@ -151,6 +153,13 @@ def check_compiler(device: torch.device) -> None:
             + (f" ({variable} names it)" if named else ""),
             allowed=f"{variable} not set, or the path of a compiler that is there" if named else None,
             next="--set train.compile=false" if named else f"{compilers.installation()}\n--set train.compile=false",
+        )
+    folder = compiled_code.named()
+    if folder and not is_writable(folder):
+        raise UserError(
+            f"cannot write to '{folder}', where {compiled_code.TORCH} puts compiled code",
+            allowed=f"a folder that can be written to, or {compiled_code.TORCH} not set",
+            next="--set train.compile=false",
         )
 
 

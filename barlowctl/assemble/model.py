@@ -12,7 +12,6 @@ from barlowctl import shell
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.errors import UserError
 from barlowctl.methods import Method
-from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import (
     OnePass,
     Preprocessing,
@@ -201,10 +200,3 @@ def move_to_device(
     if one_pass and device.type == "cpu" and not recipe.train.activation_checkpointing:  # which computes again later
         method.one_pass = OnePass([method.backbone, *method.heads().values()])
     return method.to(device)
-
-
-def compile_networks(method: Method) -> None:
-    """What `train.compile` asks for: backbone, heads and copies that follow them are compiled at their first call."""
-    copies = [copy for part in method.modules() if isinstance(part, MovingAverage) for copy in part.networks]
-    for part in (method.backbone, *method.heads().values(), *copies):
-        part.compile()

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble import data, job
+from barlowctl.assemble.compiling import compile_networks
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.model import begin_method, compile_networks, move_to_device
+from barlowctl.assemble.model import begin_method, move_to_device
 from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings

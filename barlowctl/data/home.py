@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from barlowctl import shell
+from barlowctl.caches import cache_home
 from barlowctl.data import sources
 from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
@@ -22,8 +23,7 @@ def data_home() -> Path:
     chosen = os.environ.get("BARLOWCTL_DATA")
     if chosen:
         return Path(chosen).expanduser().absolute()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "barlowctl" / "data"
+    return cache_home() / "barlowctl" / "data"
 
 
 def dataset_file(name: str, split: str = "train") -> Path:

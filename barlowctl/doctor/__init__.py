@@ -35,6 +35,7 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         ("numba", lambda: software.check_package("numba")),
         ("numba cache", lambda: folders.check_numba_cache(Path(barlowctl.__file__).parent)),
         ("compiler", software.check_compiler),
+        ("compiled code", folders.check_compiled_code),
         ("cores", lambda: hardware.check_cores(len(cores.bound_to()), cores.quota())),
         ("memory", lambda: hardware.check_memory(hardware.available_memory())),
         ("data home", lambda: folders.check_folder("data home", data_home, "BARLOWCTL_DATA")),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from barlowctl import compiled_code
+from barlowctl.caches import cache_home, is_writable, nearest_existing
 from barlowctl.doctor.check import Check
 
 DISK_WARN, DISK_FAIL = 10 * 2**30, 2**29  # bytes
@@ -39,7 +40,7 @@ def check_numba_cache(package: Path) -> Check:
         package: the folder of the modules that hold kernels.
     """
     named = os.environ.get("NUMBA_CACHE_DIR")
-    folders = [Path(named)] if named else [package / "__pycache__", Path.home() / ".cache"]
+    folders = [Path(named)] if named else [package / "__pycache__", cache_home() / "numba"]
     for folder in folders:
         if is_writable(folder):
             return Check("numba cache", "ok", str(folder))
@@ -51,16 +52,11 @@ def check_numba_cache(package: Path) -> Check:
     )
 
 
-def is_writable(folder: Path) -> bool:
-    """Whether a file can be made in the folder, or in the nearest existing one above it."""
-    try:
-        with tempfile.TemporaryFile(dir=nearest_existing(folder)):
-            return True
-    except OSError:
-        return False
-
-
-def nearest_existing(folder: Path) -> Path:
-    """The folder itself, else the nearest existing one above it."""
-    folder = folder.expanduser().absolute()
-    return next(existing for existing in (folder, *folder.parents) if existing.exists())
+def check_compiled_code() -> Check:
+    """What `train.compile` compiles is found by later runs, in a folder that may be removed."""
+    place, name = compiled_code.place(), "compiled code"
+    if not place.survives:
+        advice = f"train.compile compiles anew in every job: set {compiled_code.TORCH} to a folder you can write to"
+        return Check(name, "warn", f"cannot write to {place.folder}", advice)
+    size = sum(file.stat().st_size for file in place.folder.rglob("*") if file.is_file())
+    return Check(name, "ok", f"{place.folder}" + (f": {size / 2**20:.0f} MiB" if size else ""))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from barlowctl import doctor
+from barlowctl import compiled_code, doctor
 from barlowctl.data.beton import decoders
 from barlowctl.doctor import folders, hardware, software
 from barlowctl.doctor.check import Check
@@ -21,7 +21,7 @@ def test_every_check_of_this_machine_is_well_formed(tmp_path: Path) -> None:
     checks = doctor.checks(data_home=tmp_path / "data", runs=tmp_path / "runs")
     assert [check.name for check in checks] == [
         "system", "python", "torch", "torchvision", "cuda", "bf16", "timm", "loader", "jpeg", "numba",
-        "numba cache", "compiler", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
+        "numba cache", "compiler", "compiled code", "cores", "memory", "data home", "runs", "tensorboard", "wandb",
     ]  # fmt: skip
     for check in checks:
         assert check.value
@@ -175,6 +175,34 @@ def test_kernels_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPat
     assert folders.check_numba_cache(tmp_path).status == "ok"
 
 
+def test_numba_s_folder_of_the_user_is_where_caches_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Numba's own choice, where it cannot write beside the modules."""
+    from numba.misc.appdirs import AppDirs
+
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    check = folders.check_numba_cache(tmp_path / "file")
+    assert (check.status, check.value) == ("ok", str(tmp_path / "cache" / "numba"))
+    assert AppDirs(appname="numba", appauthor=False).user_cache_dir == check.value
+
+
+def test_the_folder_of_compiled_code_is_named_with_its_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(compiled_code.TORCH, str(tmp_path / "code"))
+    assert folders.check_compiled_code() == Check("compiled code", "ok", str(tmp_path / "code"))
+    (tmp_path / "code" / "ab").mkdir(parents=True)
+    (tmp_path / "code" / "ab" / "kernel.so").write_bytes(bytes(3 * 2**20))
+    assert folders.check_compiled_code().value == f"{tmp_path / 'code'}: 3 MiB"
+
+
+def test_compiled_code_that_does_not_last_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(compiled_code.TORCH, str(tmp_path / "file"))
+    check = folders.check_compiled_code()
+    assert (check.status, check.value) == ("warn", f"cannot write to {tmp_path / 'file'}")
+    assert "set TORCHINDUCTOR_CACHE_DIR to a folder" in check.advice
+
+
 def test_a_missing_compiler_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert software.check_compiler().status == "warn"
@@ -184,6 +212,21 @@ def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest
     monkeypatch.setenv("CXX", "/nonexistent/g++")  # torch takes no other then
     check = software.check_compiler()
     assert (check.status, check.value) == ("warn", "no /nonexistent/g++, which CXX names")
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [
+        ({"fpu", "bf16"}, "in the CPU's hardware (bf16)"),
+        ({"fpu"}, "emulated on this CPU"),
+        (set(), "this system does not tell"),
+    ],
+)
+def test_bf16_on_a_cpu(monkeypatch: pytest.MonkeyPatch, flags: set[str], value: str) -> None:
+    """macOS has no /proc/cpuinfo: nothing is said of its processor then."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda cpuinfo: flags)
+    assert hardware.check_bf16().value == value
 
 
 def test_processor_flags(tmp_path: Path) -> None:
