@@ -125,7 +125,7 @@ def _resolve_variants(
         except UserError as error:
             wrong.setdefault(cell.variant.name, f"{cell.variant.title}: {error.message}")
     if wrong:
-        raise refused(wrong, without)
+        raise refused(wrong, without, {cell.variant.name for cell in cells})
     return resolved
 
 

@@ -266,7 +266,7 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
     Baselines stay, and a study of which nothing but its baseline is left is left out.
 
     Raises:
-        UserError: no study has a variant of that name.
+        UserError: no study has a variant of that name, or nothing is left.
     """
     names = [variant.name for study in studies for variant in study.variants]
     for name in (*only, *without):
@@ -283,4 +283,11 @@ def select(studies: Sequence[Study], only: Sequence[str] = (), without: Sequence
         variants = tuple(variant for variant in study.variants if variant.name in chosen | baselines)
         if chosen & set(only) or chosen - {study.baseline} or (not only and not without):
             selected.append(replace(study, variants=variants))
+    if not selected:
+        flags = [flag for flag, named in (("--only", only), ("--without", without)) if named]
+        raise UserError(
+            f"{' and '.join(flags)} leave no variant to train",
+            allowed=", ".join(dict.fromkeys(names)),
+            next=f"without {' '.join(flags)}",
+        )
     return selected

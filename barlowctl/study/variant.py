@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from barlowctl import shell
@@ -13,6 +13,7 @@ from barlowctl.recipe.schema import Recipe
 
 Override = str  # key=value, as for --set
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}")
+OTHER_IMAGES = "name a folder with more images, or a data set of the data home, with --data"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -85,6 +86,13 @@ def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recip
         raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
 
 
-def refused(reasons: Mapping[str, str], without: Sequence[str]) -> UserError:
-    """Variants that cannot be trained, by name, with what leaves all of them out; `without` are left out already."""
-    return UserError("; ".join(reasons.values()), next=shell.line("--without", ",".join([*without, *reasons])))
+def refused(reasons: Mapping[str, str], without: Sequence[str], others: Collection[str] = ()) -> UserError:
+    """Variants that cannot be trained, by name, with what leaves all of them out.
+
+    Args:
+        without: those that are left out already. others: all that were to be trained: where none is left, leaving them
+            out is no way; empty: there are more.
+    """
+    left = not others or set(others) - reasons.keys()
+    next = shell.line("--without", ",".join([*without, *reasons])) if left else OTHER_IMAGES
+    return UserError("; ".join(reasons.values()), next=next)

@@ -64,16 +64,33 @@ def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -
     plan = ["ablate", "--batch-size", "--recipe", "digits.toml", "--dry-run", "--threads", "1"]
     assert barlowctl([*plan, "--set", "data.holdout=8000", "--set", "eval.queries=off"]) == 2
     error = capsys.readouterr().err
-    assert "data.holdout is 8000 of 1400 images" in error
+    assert "data.holdout is 8000 of 1,400 images" in error
     assert re.search(r"^next: barlowctl ablate --batch-size .* --set data.holdout=140$", error, re.MULTILINE)
     assert barlowctl([*plan, "--without", "128"]) == 2
     error = capsys.readouterr().err
     assert "variant '2048': the data has 1300 images" in error
     assert re.search(r"^next: .* --without 128,2048,4096$", error, re.MULTILINE)  # and what was left out before
+    assert barlowctl([*plan, "--without", "128,256,512,1024,2048,4096"]) == 2
+    error = capsys.readouterr().err
+    assert "--without leave no variant to train\nallowed: 128, 256, 512, 1024, 2048, 4096\n" in error
+    assert re.search(
+        r"^next: barlowctl ablate --batch-size --recipe digits.toml --dry-run --threads 1$", error, re.MULTILINE
+    )
     shutil.copytree(Path(os.environ["BARLOWCTL_DATA"]) / "digits", "half")
     Path("half/test.beton").unlink()
     assert barlowctl([*plan, "--data", "./half", "--without", "2048,4096"]) == 2  # nothing to measure cells on
     assert "'half' has no test split" in capsys.readouterr().err
+
+
+def test_a_plan_of_variants_that_cannot_be_trained_does_not_leave_all_of_them_out(
+    recipe: Path, grid: Path, capsys: Captured
+) -> None:
+    grid.write_text('[baseline]\n"train.batch_size" = 2048\n[larger]\n"train.batch_size" = 4096\n')
+    plan = ["ablate", "--grid", str(grid), "--recipe", "digits.toml", "--dry-run", "--threads", "1"]
+    assert barlowctl(plan) == 2
+    error = capsys.readouterr().err
+    assert "variant 'baseline': " in error
+    assert error.endswith("next: name a folder with more images, or a data set of the data home, with --data\n")
 
 
 def test_a_study_is_trained_measured_drawn_and_resumed(

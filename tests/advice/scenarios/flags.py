@@ -50,6 +50,7 @@ SCENARIOS = {
     "--data is empty": Scenario(["data", "preview", "--data", " "]),
     "--only": Scenario([*STUDY, "--print-sbatch", "--only", "baselin"], small),
     "--without": Scenario([*STUDY, "--print-sbatch", "--without", "baselin"], small, then="are finished"),
+    "nothing is left": Scenario([*STUDY, "--print-sbatch", "--without", "baseline"], small),
     "--cell": Scenario([*STUDY, "--cell", "99"], small, slow=True),
     "--set seed": Scenario([*STUDY, "--print-sbatch", "--set", "seed=7"], small),
     "--slurm-option of a study": Scenario([*STUDY, "--print-sbatch", "--slurm-option", "gpu"], small),
