@@ -72,6 +72,12 @@ def compiler_named(patch: Patch) -> None:
     patch.setenv("CXX", "/nowhere/g++")
 
 
+def compiled_code_nowhere(patch: Patch) -> None:
+    """A file where the folder for compiled code is named."""
+    Path("a file").touch()
+    patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path("a file/compiled").absolute()))
+
+
 def not_to_be_compiled(patch: Patch) -> None:
     """A network that torch cannot compile."""
     from torch._dynamo.exc import TorchRuntimeError
@@ -281,6 +287,7 @@ SCENARIOS = {
     ),
     "no compiler": Scenario([*TRAIN, "--set", "train.compile=true"], without_a_compiler),
     "compiler not there": Scenario([*TRAIN, "--set", "train.compile=true"], compiler_named),
+    "compiled code nowhere": Scenario([*TRAIN, "--set", "train.compile=true"], compiled_code_nowhere),
     "not to be compiled": Scenario([*RECIPE, *SHORT, "--set", "train.compile=true"], not_to_be_compiled),
     "no memory": Scenario(
         [*RECIPE, *SHORT],
