@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from barlowctl.assemble.compiling import compile_networks
 from barlowctl.assemble.methods import Context
-from barlowctl.assemble.model import build_method, compile_networks
+from barlowctl.assemble.model import build_method
 from barlowctl.assemble.plan import footprint
 from barlowctl.assemble.resolve import check_share, resolve
 from barlowctl.assemble.synthetic_steps import forward_flops

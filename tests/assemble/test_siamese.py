@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from barlowctl.assemble.compiling import compile_networks
 from barlowctl.assemble.job import optimizer_of
 from barlowctl.assemble.methods import Context, check_views
-from barlowctl.assemble.model import build_method, compile_networks
+from barlowctl.assemble.model import build_method
 from barlowctl.errors import UserError
 from barlowctl.methods import BYOL, Method, SimSiam, SwAV
 from barlowctl.recipe import load

@@ -19,7 +19,7 @@ from barlowctl.bench.compared import COMPARED
 from barlowctl.bench.step_lightly import EXAMPLES, LightlyStep
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.cli.app import run as barlowctl
-from barlowctl.cli.bench.step import _of_method
+from barlowctl.cli.bench.step_recipe import _of_method
 from barlowctl.errors import UserError
 from barlowctl.methods import MoCo
 from barlowctl.recipe import load
