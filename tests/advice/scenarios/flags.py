@@ -49,7 +49,7 @@ SCENARIOS = {
     "--split of a data set": Scenario(["data", "pack", "my images", "new", "--split", "trian"]),
     "--data is empty": Scenario(["data", "preview", "--data", " "]),
     "--only": Scenario([*STUDY, "--print-sbatch", "--only", "baselin"], small),
-    "--without": Scenario([*STUDY, "--print-sbatch", "--without", "baselin"], small, then="are finished"),
+    "--without": Scenario([*STUDY, "--print-sbatch", "--without", "baselin"], small, then="leave no variant to train"),
     "nothing is left": Scenario([*STUDY, "--print-sbatch", "--without", "baseline"], small),
     "--cell": Scenario([*STUDY, "--cell", "99"], small, slow=True),
     "--set seed": Scenario([*STUDY, "--print-sbatch", "--set", "seed=7"], small),
