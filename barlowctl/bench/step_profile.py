@@ -42,16 +42,16 @@ GROUPS: tuple[tuple[str, str], ...] = (
 OTHER = "element by element, sums, the rest"
 FUSED = "triton_"
 """Of inductor's kernels the name lists all operations: those with a norm are "norms", the others OTHER."""
+TEMPLATE = "_tem_"
+"""In the name of a product or a convolution that inductor has written itself."""
 OPTIMIZER_STEP = "Optimizer.step#"
 
 
 def group_of(name: str) -> str:
     """The group of a kernel or an operation, by its name."""
     groups = [group for group, pattern in GROUPS if re.search(pattern, name, re.IGNORECASE)]
-    if name.startswith(FUSED) and "norms" not in groups and "_tem_" not in name:
-        return OTHER
-    if name.startswith(FUSED) and "norms" in groups:
-        return "norms"
+    if name.startswith(FUSED) and TEMPLATE not in name:
+        return "norms" if "norms" in groups else OTHER
     return groups[0] if groups else OTHER
 
 
@@ -91,7 +91,7 @@ class ProfilingWatch:
 
     def _start(self) -> None:
         on_a_gpu = [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
-        self.profiled = profile(activities=[ProfilerActivity.CPU, *on_a_gpu])
+        self.profiled = profile(activities=[ProfilerActivity.CPU, *on_a_gpu], acc_events=True)  # else torch 2.11 warns
         self._wait()
         self.profiled.__enter__()
         self._begin = time.perf_counter()
@@ -125,7 +125,7 @@ def profile_step(
         trace: a file for all events, in the format that chrome://tracing and Perfetto read. outputs: is told of it.
 
     Returns:
-        ms: of a step by the clock, the profiler's own work included. busy_ms: of it, the sum of `own`.
+        ms: of a step by the clock, the profiler's own work included. busy_ms: of it, the sum of all parts.
         groups, parts: {name, ms, share, calls}, of a step, most time first; share is of `busy_ms`.
     """
     recipe = base_recipe(recipe)

@@ -119,12 +119,12 @@ def transform_weights(weight, matrices, begin, end):
                     own[3 + line, number, c] = narrow(sides + centre)
                     own[6 + line, number, c] = narrow(sides - centre)
                     own[9 + line, number, c] = narrow(w[2, c])
-        block, begin = first // BLOCK, first % BLOCK
+        block, place = first // BLOCK, first % BLOCK
         for part in range(12):
             target = matrices[block, part // 3, part % 3]
             for pair in range(channels // 2):
                 for number in range(16):
-                    target[pair, begin + number] = words[part, number, pair]
+                    target[pair, place + number] = words[part, number, pair]
 
 
 @njit(**KERNEL)

@@ -86,13 +86,13 @@ def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recip
         raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
 
 
-def refused(reasons: Mapping[str, str], without: Sequence[str], others: Collection[str] = ()) -> UserError:
+def refused(reasons: Mapping[str, str], without: Sequence[str], variants: Collection[str] = ()) -> UserError:
     """Variants that cannot be trained, by name, with what leaves all of them out.
 
     Args:
-        without: those that are left out already. others: all that were to be trained: where none is left, leaving them
-            out is no way; empty: there are more.
+        without: those that are left out already. variants: all that were to be trained, of which some have to be left;
+            empty: there are more.
     """
-    left = not others or set(others) - reasons.keys()
+    left = not variants or set(variants) - reasons.keys()
     next = shell.line("--without", ",".join([*without, *reasons])) if left else OTHER_IMAGES
     return UserError("; ".join(reasons.values()), next=next)

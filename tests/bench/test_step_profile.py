@@ -56,6 +56,8 @@ class Event:
         ("void at::native::batch_norm_collect_statistics_channels_last_kernel<float>", "norms"),
         ("_NormalizeBackward", "norms"),
         ("triton_poi_fused__to_copy_add_relu_5", OTHER),
+        ("triton_tem_fused_convolution_7", "convolutions"),
+        ("triton_poi_fused_convolution_relu_7", OTHER),
         ("void flash_fwd_kernel<Flash_fwd_kernel_traits<64>>", "attention"),
         ("void at::native::multi_tensor_apply_kernel<at::native::TensorListMetadata<2>>", "optimizer"),
         ("Memcpy HtoD (Pinned -> Device)", "copies"),

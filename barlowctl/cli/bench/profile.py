@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from barlowctl.amounts import counted
 from barlowctl.cli import options
 from barlowctl.cli.bench.step_recipe import Backbone, Batch, Method, Precision, Size, StepRecipe, Widths, step_recipe
 from barlowctl.cli.console import Console
@@ -95,7 +96,9 @@ def profile(
 def _show(console: Console, result: dict[str, Any], top: int) -> None:
     measured, machine, parts = result["step"], result["machine"], result["parts"]
     where = (
-        machine["device"] if machine["device"] != "cpu" else f"{machine['processor']}, {machine['threads']} thread(s)"
+        machine["device"]
+        if machine["device"] != "cpu"
+        else f"{machine['processor']}, {counted(machine['threads'], 'thread')}"
     )
     compiled = ", compiled" if result["compiled"] else ""
     console.table(
