@@ -44,7 +44,8 @@ FUSED = "triton_"
 """Of inductor's kernels the name lists all operations: those with a norm are "norms", the others OTHER."""
 TEMPLATE = "_tem_"
 """In the name of a product or a convolution that inductor has written itself."""
-OPTIMIZER_STEP = "Optimizer.step#"
+CALLERS = {"Optimizer.step#": "optimizer", "_Product": "convolutions", "_Winograd": "convolutions"}
+"""What is called from within these is of their group, whatever its name; of our convolutions most is products."""
 
 
 def group_of(name: str) -> str:
@@ -170,20 +171,21 @@ def parts_of(events: Iterable[Any], device: torch.device, steps: int) -> list[di
         own = event.self_device_time_total if on_a_gpu else event.self_cpu_time_total
         if own <= 0:
             continue
-        group = "optimizer" if _is_of_the_optimizer(event) else group_of(event.name)
+        group = _group_of_caller(event) or group_of(event.name)
         part = parts.setdefault((event.name, group), {"name": event.name, "group": group, "ms": 0.0, "calls": 0.0})
         part["ms"] += own / 1e3 / steps
         part["calls"] += 1 / steps
     return sorted(parts.values(), key=lambda part: -part["ms"])
 
 
-def _is_of_the_optimizer(event: Any) -> bool:
-    """Whether it was called from within an optimizer's step; of a GPU's kernels their names alone are known."""
+def _group_of_caller(event: Any) -> str | None:
+    """The group of the nearest of `CALLERS` around it; None: of a GPU's kernels, say, the name alone is known."""
     while event is not None:
-        if event.name.startswith(OPTIMIZER_STEP):
-            return True
+        for name, group in CALLERS.items():
+            if event.name.startswith(name):
+                return group
         event = event.cpu_parent
-    return False
+    return None
 
 
 def grouped(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

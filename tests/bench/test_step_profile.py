@@ -80,6 +80,7 @@ def test_own_times_of_a_step_on_a_cpu() -> None:
         Event("aten::mul_", 500.0),
         Event("aten::mul_", 1500.0),
         Event("aten::mm", 4000.0),
+        Event("aten::mm", 200.0, cpu_parent=Event("_ProductBackward")),
         Event("a kernel", self_device_time_total=9e9, device_type=GPU),
     ]
     parts = parts_of(events, CPU, steps=2)
@@ -88,11 +89,13 @@ def test_own_times_of_a_step_on_a_cpu() -> None:
         ("aten::mul_", "optimizer", 1.5, 0.5),
         ("aten::mul_", OTHER, 1.0, 1.0),
         ("Optimizer.step#LARS.step", "optimizer", 0.5, 0.5),
+        ("aten::mm", "convolutions", 0.1, 0.5),
     ]
     assert [(group["name"], group["ms"]) for group in grouped(parts)] == [
         ("matrix products", 2.0),
         ("optimizer", 2.0),
         (OTHER, 1.0),
+        ("convolutions", 0.1),
     ]
 
 
