@@ -132,7 +132,8 @@ class _GramTermsOfViews(torch.autograd.Function):
             products = [(views[g] * views[v]).sum(dim=0, dtype=wide) for g, v in pairs]
             sums = ranks.add(torch.cat([rows.to(wide).sum()[None], *products]))
             diagonals = sums[1:].view(len(pairs), -1) / count  # (pairs, D)
-            weights = diagonals.new_tensor(list(pairs.values()))[:, None]
+            weights = diagonals.new_full((len(pairs), 1), w_small)  # filled there: a graph holds no copy from the host
+            weights[0].fill_(w_anchors)
             redundancy = (sums[0] - (weights * diagonals.square()).sum()).clamp_min(0.0)
             invariance = (weights * (1.0 - diagonals).square()).sum()
         ctx.save_for_backward(of_first, of_second, of_small, diagonals.to(views[0].dtype), *views, *every)

@@ -58,9 +58,14 @@ class Computed:
 
 def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:
     """Each value summed over several terms of one kind."""
-    factors = terms[0].loss.new_tensor(weights)
+    like = terms[0].loss
     columns = zip(*(of_part._asdict().values() for of_part in terms), strict=True)
-    total: Terms = type(terms[0])(*(torch.stack(column).to(factors).mul(factors).sum() for column in columns))
+    total: Terms = type(terms[0])(
+        *(
+            torch.stack([value.to(like) * weight for value, weight in zip(column, weights, strict=True)]).sum()
+            for column in columns
+        )
+    )
     return total
 
 

@@ -44,10 +44,11 @@ class GradientNorms:
     def __call__(self) -> Norms:
         """Norms of the gradients that are there now."""
         assert self.optimizer is not None
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = [p for p in trained if p.grad is not None]
         gradients = [p.grad for p in parameters]
         if not gradients:
-            return Norms([], torch.zeros(0), torch.zeros(()))
+            return Norms([], trained[0].new_zeros(0), trained[0].new_zeros(()))
         each = torch.stack(torch._foreach_norm(gradients))
         if self.sharding is not None:
             each = self.sharding.norms_of_all(parameters, each)

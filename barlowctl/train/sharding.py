@@ -58,6 +58,7 @@ class Sharding:
             divided: FSDPModule = fully_shard(module, mesh=mesh, ignored_params=numbers)
             divided.set_gradient_divide_factor(1.0 if scale == "exact" else float(ranks.size))
             divided.set_force_sum_reduction_for_comms(True)
+        self._divided: dict[tuple[bool, ...], Tensor] = {}  # of the newest step's gradients: whose parameter is divided
         self._rows: dict[Any, nn.Parameter] = {}  # of each parameter, which is a DTensor now
         rows_of: dict[Tensor, nn.Parameter] = {}
         for name, p in backbone.named_parameters():
@@ -123,9 +124,11 @@ class Sharding:
     def norms_of_all(self, parameters: Sequence[Tensor], norms: Tensor) -> Tensor:
         """Norms of whole gradients, float64, from those of this rank's rows. Every rank makes this call."""
         own = set(self._rows.values())
-        divided = torch.tensor([p in own for p in parameters], device=norms.device)
+        divided = tuple(p in own for p in parameters)
+        if divided not in self._divided:  # a copy from the host waits for the device: not in each step
+            self._divided = {divided: torch.tensor(divided, device=norms.device)}
         squares = norms.double().square()
-        return torch.where(divided, self.ranks.add(squares.clone()), squares).sqrt()
+        return torch.where(self._divided[divided], self.ranks.add(squares.clone()), squares).sqrt()
 
     def model_state(self) -> dict[str, Tensor]:
         """The method's whole state, on the host of rank 0; empty elsewhere. Every rank makes this call."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from barlowctl.distributed import Ranks
-from barlowctl.methods import Method, MovedRows
-from barlowctl.train.computed import Before, Computed
+from barlowctl.methods import Method
+from barlowctl.train.computed import Computed
 from barlowctl.train.optim import build_optimizer, set_learning_rates
 from barlowctl.train.step import EAGER_STEPS, TrainingStep
 from tests.dist import methods
@@ -18,27 +16,6 @@ from tests.dist.work import Images, share
 
 COUNTED = EAGER_STEPS + 2
 """Steps that count, before those that are taken back."""
-
-
-class Replayed:
-    """A captured step as the CPU can have it: what a replay leaves is where it was captured, in the same memory."""
-
-    def __init__(self, method: Method, take: Any, views: Sequence[Tensor], targets: Any) -> None:
-        self.take, self.norms, self.features, self.parameters = take, None, None, []
-        self.moved: Sequence[MovedRows] | None = None
-
-    def fits(self, views: Sequence[Tensor]) -> bool:
-        return True
-
-    def replay(self, views: Sequence[Tensor], targets: Any, *, with_terms: bool) -> Any:
-        computed = Computed(views, targets, Before([], {}))
-        self.take(computed)
-        if self.moved is None:
-            self.moved = [rows.copied() for rows in computed.moved]
-        for own, rows in zip(self.moved, computed.moved, strict=True):
-            own.where.copy_(rows.where)
-            own.before.copy_(rows.before)
-        return computed.terms
 
 
 def take_back(
@@ -65,17 +42,13 @@ def take_back(
     )
     step._captures = captures
     set_learning_rates(optimizer, 1.0)
-    poisoned = False
-
-    def poison(module: Any, inputs: Any, output: Tensor) -> Tensor:
-        return output * torch.nan if poisoned else output
-
-    method.get_submodule("projector").register_forward_hook(poison)
+    poison = torch.ones((), device=device)  # a tensor: a graph holds no condition of the host
+    method.get_submodule("projector").register_forward_hook(lambda module, inputs, output: output * poison)
     batches = list(Images(ranks, COUNTED + updated + computed, methods.ROWS, methods.SMALL.get(name, 0)).epoch(0))
     states, taken = [], list[Computed]()
     for number, batch in enumerate(batches):
-        poisoned = number >= COUNTED
         if number == COUNTED:
+            poison.fill_(torch.nan)
             states.append(copied(method))
         indices = share((torch.arange(methods.ROWS) * 3 + 7 * number) % 20, ranks)
         rows = [len(share(torch.arange(methods.ROWS), Ranks(rank, ranks.size))) for rank in range(ranks.size)]

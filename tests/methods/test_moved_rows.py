@@ -10,9 +10,9 @@ import torch
 
 from barlowctl.distributed import ALONE
 from barlowctl.methods import MovedRows
-from barlowctl.train import step as training_step
 from barlowctl.train.gradient import buffers_kept
 from tests.dist import methods, moved
+from tests.train.recorded_graph import use_recorded_graphs
 
 LARGE = {"pirl": "bank", "pirl, cross-entropy": "bank", "moco": "queue.rows", "moco, symmetric": "queue.rows"}
 """By method, the buffer of which a step moves some rows."""
@@ -35,7 +35,7 @@ def check(result: dict[str, Any], name: str, *, updated: int) -> None:
 def test_every_number_is_what_it_was(
     monkeypatch: pytest.MonkeyPatch, name: str, updated: int, computed: int, how: str
 ) -> None:
-    monkeypatch.setattr(training_step, "Captured", moved.Replayed)
+    use_recorded_graphs(monkeypatch)
     micro_batch = 8 * (how == "micro-batches")
     check(moved.take_back(ALONE, name, updated, computed, micro_batch, how == "captured"), name, updated=updated)
 
