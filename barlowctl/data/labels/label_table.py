@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from barlowctl.amounts import counted
 from barlowctl.data.labels.numbering import Labels, number_labels
-from barlowctl.data.labels.text_table import Table, read_table
+from barlowctl.data.labels.text_table import Table, ends_as_image, read_table
 from barlowctl.data.names import written
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import system_or_hidden
@@ -32,6 +33,7 @@ class LabelTable:
 
     file: the table.    values: one an image, None where the table has none.    what: the labels in words.
     splits: split that the table says of each image, None for none; empty where it has no column of splits.
+    absent: rows of images that are not there, in words; empty where there are none.
     """
 
     file: Path
@@ -39,6 +41,7 @@ class LabelTable:
     what: str
     splits: list[str | None] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    absent: str = ""
 
 
 class Files(Protocol):
@@ -125,6 +128,8 @@ def find_label_table(
             count = sum(value is not None for value in table.values)
             if (count, bool(table.splits)) > most:
                 best, most = table, (count, bool(table.splits))
+    if best is not None and best.absent:
+        report.note(best.absent)
     return best
 
 
@@ -166,6 +171,8 @@ def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: S
         return None
     rows = _rows_of(table, file, place, names)
     if not _count(rows):
+        if table.labels is not None and any(map(ends_as_image, table.paths)) and file.parent == place:
+            report.note(f"{file.name} labels none of the images here ('{written(table.paths[0])}'): not used")
         return None
     if table.labels is None:
         for note in table.notes:
@@ -179,7 +186,16 @@ def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: S
     values = [None if row is None else table.labels[row] for row in rows]
     splits = [] if table.splits is None else [None if row is None else table.splits[row] for row in rows]
     what = f"{written(str(file))}: {table.label}"
-    return LabelTable(file, values, what, splits, tuple(table.notes))
+    absent = "" if splits or file.parent != place else _absent(file, table, rows)  # or it has rows of other splits
+    return LabelTable(file, values, what, splits, tuple(table.notes), absent)
+
+
+def _absent(file: Path, table: Table, rows: Sequence[int | None]) -> str:
+    """How many paths of a table are no image's, and three of them; empty: all are an image's."""
+    there = {table.paths[row] for row in rows if row is not None}
+    absent = list(dict.fromkeys(written(path) for path in table.paths if path not in there))
+    examples = ", ".join(f"'{path}'" for path in absent[:3]) + (", ..." if len(absent) > 3 else "")
+    return f"{file.name} has labels of {counted(len(absent), 'image')} not here: {examples}" if absent else ""
 
 
 def _labelled_twice(table: Table) -> str | None:
@@ -193,7 +209,7 @@ def _labelled_twice(table: Table) -> str | None:
 
 
 def _rows_of(table: Table, file: Path, place: Path, names: Sequence[str]) -> list[int | None]:
-    """The row of each image: by its path from the table on, else by its name, with its ending or without."""
+    """The row of each image: by its path from the table on, else by its name: with its ending, without, in any case."""
     paths = [os.path.normpath(path.strip().replace("\\", "/")) for path in table.paths]
     prefix = os.path.relpath(place, file.parent)
     full = [os.path.normpath(os.path.join(prefix, name)) for name in names]
@@ -202,6 +218,7 @@ def _rows_of(table: Table, file: Path, place: Path, names: Sequence[str]) -> lis
         (full, paths),
         ([os.path.basename(name) for name in names], [os.path.basename(path) for path in paths]),
         ([os.path.splitext(os.path.basename(name))[0] for name in names], paths),
+        ([os.path.basename(name).lower() for name in names], [os.path.basename(path).lower() for path in paths]),
     ):
         rows = _first_of_each(listed)
         if len(set(own)) < len(own):

@@ -106,8 +106,9 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
 
 def _cells(texts: Sequence[str], separator: str) -> list[list[str]]:
     """Rows of cells; [] where it is no CSV."""
+    quote = "'" if all(text.startswith("'") for text in texts) else '"'
     try:
-        return list(csv.reader(texts, delimiter=separator))
+        return list(csv.reader(texts, delimiter=separator, quotechar=quote))
     except csv.Error:
         return []
 
@@ -155,6 +156,11 @@ def _nameless(path: Path, lines: list[int], cells: Sequence[Sequence[str]]) -> T
     used = f"; column {words[0] + 2} is taken for the labels" if len(words) == 1 else ""
     table.notes.append(f"{path.name}: {len(cells[0])} columns without names{used}, the others are not used")
     return table
+
+
+def ends_as_image(path: str) -> bool:
+    """Whether a path ends as a file of an image does."""
+    return bool(_ENDS_AS_IMAGE.fullmatch(path))
 
 
 def _is_image(row: Sequence[str], at: int) -> bool:

@@ -330,6 +330,27 @@ def test_labels_in_a_table_beside_images(tmp_path: Path, kind: str, table: str, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_table_without_an_image_are_counted_by_name(tmp_path: Path, kind: str) -> None:
+    files = images("0.png", "1.png")
+    rows = b"file_name,label\n0.png,dog\n8.png,dog\n1.png,cat\n8.png,dog\n9.png,cat\n"
+    source = open_source(written_as(kind, tmp_path / "a", files | {"labels.csv": rows}))
+    assert [label for _, label in labelled(source)] == ["dog", "cat"]
+    assert "labels.csv has labels of 2 images not here: '8.png', '9.png'" in source.scan_report.notes
+    source = open_source(written_as(kind, tmp_path / "b", files | {"labels.csv": b"file_name,label\n7.png,dog\n"}))
+    assert source.class_names == []
+    assert source.scan_report.notes == ["labels.csv labels none of the images here ('7.png'): not used"]
+
+
+@pytest.mark.parametrize(
+    "table", ["file_name,label\n0.PNG,dog\n1.Png,cat\n", "'file_name','label'\n'0.png','dog'\n'1.png','cat'\n"]
+)
+def test_a_table_in_capitals_or_in_single_quotes(tmp_path: Path, table: str) -> None:
+    source = open_source(written_as("folder", tmp_path, images("0.png", "1.png") | {"labels.csv": table.encode()}))
+    assert [label for _, label in labelled(source)] == ["dog", "cat"]
+    assert source.scan_report.notes == ["labels are those of labels.csv"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_table_for_each_split_or_one_above_them(tmp_path: Path, kind: str) -> None:
     files = images("train/0.png", "train/1.png", "test/0.png")
     each = {"train/metadata.csv": b"file_name,label\n0.png,emu\n1.png,cat\n", "test/metadata.csv": b"0.png,emu\n"}
