@@ -166,8 +166,8 @@ def parts_of(events: Iterable[Any], device: torch.device, steps: int) -> list[di
     on_a_gpu = device.type == "cuda"
     parts: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
-        if on_a_gpu != (event.device_type.name == "CUDA"):
-            continue
+        if on_a_gpu != (event.device_type.name == "CUDA") or (on_a_gpu and event.is_user_annotation):
+            continue  # an annotation on a GPU, such as the optimizer's step, lasts as long as the kernels within it
         own = event.self_device_time_total if on_a_gpu else event.self_cpu_time_total
         if own <= 0:
             continue

@@ -39,6 +39,7 @@ class Event:
     self_device_time_total: float = 0.0
     device_type: Kind = CPU_TIME
     cpu_parent: Event | None = None
+    is_user_annotation: bool = False
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,7 @@ def test_on_a_gpu_kernels_count_alone() -> None:
         Event("aten::mm", 4000.0, 900.0),
         Event("gemm_kernel", 0.0, 600.0, GPU),
         Event("Memset (Device)", 0.0, 200.0, GPU),
+        Event("Optimizer.step#LARS.step", 0.0, 800.0, GPU, is_user_annotation=True),  # of which both are parts
     ]
     parts = parts_of(events, torch.device("cuda"), steps=2)
     assert [(part["name"], part["ms"]) for part in parts] == [("gemm_kernel", 0.3), ("Memset (Device)", 0.1)]
