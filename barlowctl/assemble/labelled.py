@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,10 @@ from barlowctl.eval.classes import class_names
 
 @dataclass(frozen=True)
 class Labelled:
-    """A training and a test split with labels.
+    """A training and a test split with labels; or images of which only what needs no labels can be measured.
 
     Attributes:
+        num_classes: 0: without labels; `test` is then `train` again, and nothing is measured on it.
         notes: what the user should know of them. opened: the training split with its images that have no label.
     """
 
@@ -37,14 +39,18 @@ class Labelled:
 
     @property
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """What identifies both splits."""
-        return {"train": self.train.fingerprint, "test": self.test.fingerprint}
+        """What identifies each split."""
+        return {name: split.fingerprint for name, split in self.splits.items()}
+
+    @property
+    def splits(self) -> dict[str, ImageSet]:
+        """Each split by its name."""
+        return {"train": self.train, "test": self.test} if self.num_classes else {"train": self.train}
 
     def as_dict(self) -> dict[str, Any]:
         """For the result: which images were used."""
         return {
-            "train": describe_image_set(self.train),
-            "test": describe_image_set(self.test),
+            **{name: describe_image_set(split) for name, split in self.splits.items()},
             "classes": self.num_classes,
             **({"notes": list(self.notes)} if self.notes else {}),
         }
@@ -60,6 +66,22 @@ def open_labelled(data: str, choices: Choices | None = None) -> Labelled:
         UserError: a split is missing, or has no labels, or a class has no training image.
     """
     return check_labelled(open_images(data, "train", choices), open_images(data, "test", choices))
+
+
+def open_with_or_without_labels(data: str, choices: Choices | None = None) -> Labelled:
+    """The labelled splits of a data set, or its training images alone where it has none that could be measured on.
+
+    Args:
+        choices: how files become 8-bit pixels.
+
+    Raises:
+        UserError: no such images.
+    """
+    train = open_images(data, "train", choices)
+    if any_labelled(train):
+        with suppress(UserError):  # what the labels are not fit for is not measured
+            return check_labelled(train, open_images(data, "test", choices))
+    return Labelled(train, train, num_classes=0)
 
 
 def check_labelled(train: ImageSet, test: ImageSet) -> Labelled:

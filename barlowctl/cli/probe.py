@@ -123,13 +123,15 @@ def probe(
 ) -> None:
     """Measure a frozen or fine-tuned network on labelled images; without --knn, --linear ...: kNN, linear and LiDAR.
 
+    --lidar alone needs no labels: it measures LiDAR, RankMe and the spectrum of the features.
+
     Nothing is chosen on test images: the settings of the fast linear classifier are chosen on a tenth of the
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
-    from barlowctl.measure.measurement import begin_measurement
+    from barlowctl.measure.measurement import begin_measurement, check_lidar
 
     launcher.refuse_several("probe")
     console = Console(json=json, quiet=quiet)
@@ -137,6 +139,8 @@ def probe(
     tasks = _tasks(knn, linear, lidar, layers, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)
     policy = policy or opened.on_unreadable
+    if lidar:
+        check_lidar(opened)
     measurement = begin_measurement(name, opened, data, tasks, out)
     _say_images(console, measurement.labelled)
     _say_preprocessing(console, opened)
@@ -164,7 +168,7 @@ def probe(
 
 def _say_images(console: Console, labelled: Labelled) -> None:
     """How many images each split has, and what of it was left out."""
-    for split, images in (("train", labelled.train), ("test", labelled.test)):
+    for split, images in labelled.splits.items():
         console.say(f"{split}: {counted(images.num_samples, 'image')} of {images.path}")
         for line in images.scan_report.lines():
             console.say(f"{split}: {line}")

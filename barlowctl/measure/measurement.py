@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.assemble.data import choices_of
-from barlowctl.assemble.labelled import Labelled, open_labelled
+from barlowctl.assemble.labelled import Labelled, open_labelled, open_with_or_without_labels
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.run_images import changed_since_training
 from barlowctl.data.images.unreadable import OnMeasuring
+from barlowctl.errors import UserError
 from barlowctl.measure.identity import identify, reserve, result_file, stem_of
 from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject, images_of
@@ -63,7 +64,7 @@ class Measurement:
     """What is measured, and where its result goes: everything that can be refused has been, and nothing is computed.
 
     Attributes:
-        name: of the subject, as it was given. labelled: the images.
+        name: of the subject, as it was given. labelled: the images; without labels where `tasks` needs none.
         identity: `Identity.as_dict()` of the result. notes: what should be known of it.
         file: of the result. note_on_file: why it is not called after the images alone; None: it is.
         folder: of tables by class, pictures, and what is trained.
@@ -149,16 +150,33 @@ def begin_measurement(
 
     Raises:
         UserError: no such images, or not fit to be measured on; a file that could not be written in the end; tasks
-            that these images do not have.
+            that these images do not have; LiDAR alone of what is no run.
     """
+    if not tasks.need_labels:
+        check_lidar(subject)
     data = images_of(subject, data)
-    labelled = open_labelled(data, choices_of(subject.preprocessing))
+    open_data = open_labelled if tasks.need_labels else open_with_or_without_labels
+    labelled = open_data(data, choices_of(subject.preprocessing))
     notes = [*labelled.notes, *changed_since_training(subject.folder, labelled.opened or labelled.train)]
     identity = identify(subject, labelled.fingerprints, tasks.departures()).as_dict()
     file, note_on_file = result_file(out or subject.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
     tasks.check(labelled)
     return Measurement(name, subject, labelled, tasks, identity, notes, file, note_on_file)
+
+
+def check_lidar(subject: Subject) -> None:
+    """That LiDAR can be measured of a network.
+
+    Raises:
+        UserError: it is no run.
+    """
+    if subject.run is None:
+        raise UserError(
+            f"'{subject.name}' is no run, and LiDAR is measured over the distortions that a run has learned with",
+            allowed="a run; of other networks --knn, --linear, --layers and what is trained",
+            next="--knn --linear without --lidar",
+        )
 
 
 def write_result(file: Path, result: dict[str, Any]) -> None:

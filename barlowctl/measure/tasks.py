@@ -82,6 +82,11 @@ class Tasks:
         tasks.protocols()  # refused before a network is opened
         return tasks
 
+    @property
+    def need_labels(self) -> bool:
+        """Whether labelled images are needed: LiDAR, RankMe and the spectrum of the features need none."""
+        return self.knn or self.linear or self.layers or bool(self.trained)
+
     def protocols(self) -> dict[str, Protocol]:
         """The protocols of `trained`, with the overrides.
 

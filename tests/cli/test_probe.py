@@ -131,3 +131,33 @@ def test_a_bank_smaller_than_k_is_said_beside_the_number(
     assert "note: kNN: k is 200 but the bank holds 36 samples: all of them vote" in output
     assert barlowctl([*arguments, "--linear"]) == 0
     assert "top-5 (of 3 classes: always 100)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_lidar_alone_needs_no_labels(trained: Path, recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    """A pile of pictures, and classes without a test split."""
+    rng = np.random.default_rng(0)
+    pile, classes = tmp_path / "pile", tmp_path / "classes" / "train"
+    pile.mkdir()
+    for index in range(50):
+        (classes / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8))
+        image.save(pile / f"{index:02}.png")
+        image.save(classes / "ab"[index % 2] / f"{index:02}.png")
+    for data in (pile, classes.parent):
+        command = ["probe", str(trained), "--data", str(data), "--lidar", "--json", "--threads", "1", "--out"]
+        assert barlowctl([*command, str(tmp_path / f"of-{data.name}")]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        assert list(measured["identity"]["images"]) == ["train"]
+        assert measured["data"]["train"]["images"] == 50
+        assert measured["data"]["classes"] == 0
+        assert not {"knn", "linear"} & set(measured)
+        for key in ("lidar", "feature_lidar", "rankme", "alpha", "effective_rank"):
+            assert measured[key] > 0
+    assert barlowctl(["probe", str(trained), "--data", str(pile), "--lidar", "--knn"]) == 2
+    assert "is one folder of images and has no test" in capsys.readouterr().err
+
+
+def test_lidar_of_what_is_no_run_is_refused(recipe: Path, capsys: Captured) -> None:
+    for others in ((), ("--knn",)):
+        assert barlowctl(["probe", "resnet10t", "--data", "digits", "--lidar", *others]) == 2
+        assert "'resnet10t' is no run, and LiDAR is measured over" in capsys.readouterr().err

@@ -110,6 +110,7 @@ SCENARIOS = {
     "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
     "pooling that the family lacks": Scenario([*PROBE, "--set", "model.pooling=token"]),
     "one class": Scenario([*PROBE, "--data", "one class"], one_class),
+    "LiDAR of no run": Scenario(["probe", "resnet10t", "--data", "digits", "--lidar", *SMALL]),
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
     "no test images": Scenario([*PROBE, "--data", "./one folder"]),
