@@ -15,7 +15,8 @@ EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 3
 EXIT_RANK_LOST = 4
 EXIT_DIVERGED = 5
-EXIT_ABORTED = 130  # as a shell says that SIGINT ended a command
+EXIT_BY_SIGNAL = 128  # and the signal's number, as a shell says that it ended a command
+EXIT_ABORTED = 130  # by SIGINT
 
 
 class UserError(Exception):

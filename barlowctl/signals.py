@@ -10,8 +10,10 @@ KeyboardInterrupt wherever it arrives but in a `shielded` block, and the other s
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -22,6 +24,43 @@ from types import FrameType
 STOPPING: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came. number: which of them."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
+
+
+@contextmanager
+def ended_as_by_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, by `Ended`, so that what is half-written is cleared up.
+
+    Where they are ignored (`nohup`) or handled they stay so. Those within a second of the last are one, as `timeout`
+    sends two. A process that the block forks dies of them.
+    """
+    own, last = os.getpid(), -1.0
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if os.getpid() != own:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        before, last = last, time.monotonic()
+        if before < 0 or last - before > 1:
+            raise Ended(number)
+
+    numbers = [number for number in STOPPING if number.name in ("SIGTERM", "SIGHUP")]
+    installed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in installed:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in installed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def signals_to_handle() -> tuple[signal.Signals, ...]:

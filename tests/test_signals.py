@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from barlowctl.signals import handled, left_alone, noted, shielded, signals_to_handle, stop_requests, urgent
+from barlowctl import signals
+from barlowctl.signals import (
+    Ended,
+    ended_as_by_interrupt,
+    handled,
+    left_alone,
+    noted,
+    shielded,
+    signals_to_handle,
+    stop_requests,
+    urgent,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +147,44 @@ def test_a_thread_has_no_signals() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result() == ["begun", "done", "after"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_is_ended_as_by_an_interrupt(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with handled_as(number, signal.SIG_DFL):
+        with ended_as_by_interrupt():
+            with pytest.raises(Ended) as caught:
+                signal.raise_signal(number)
+            assert caught.value.number == number
+            signal.raise_signal(number)  # while it clears up
+            now[0] = 12.0
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    with handled_as(signal.SIGHUP, signal.SIG_IGN), ended_as_by_interrupt():
+        signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_forked_process_dies_of_the_signal() -> None:
+    with handled_as(signal.SIGTERM, signal.SIG_DFL), ended_as_by_interrupt():
+        if (child := os.fork()) == 0:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+@contextmanager
+def handled_as(number: int, handler: signal.Handlers) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

@@ -20,7 +20,17 @@ from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Gr
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
 from barlowctl.cli.usage import refuse_swallowed, refused_package, refused_path, usage_error
-from barlowctl.errors import EXIT_ABORTED, EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERNAL, Aborted, UserError, one_line
+from barlowctl.errors import (
+    EXIT_ABORTED,
+    EXIT_BAD_INPUT,
+    EXIT_BY_SIGNAL,
+    EXIT_DONE,
+    EXIT_INTERNAL,
+    Aborted,
+    UserError,
+    one_line,
+)
+from barlowctl.signals import Ended, ended_as_by_interrupt
 
 EPILOG = (
     "barlowctl doctor\n"
@@ -28,8 +38,8 @@ EPILOG = (
     "barlowctl probe\n"
     "barlowctl export --format hub --out my-model\n\n"
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
-    "5 loss, gradient or weights not finite, 130 aborted by Ctrl-C with nothing to save. "
-    "BARLOWCTL_DEBUG=1 shows tracebacks."
+    "5 loss, gradient or weights not finite, 130 aborted by Ctrl-C with nothing to save (143 by SIGTERM, "
+    "129 by SIGHUP). BARLOWCTL_DEBUG=1 shows tracebacks."
 )
 
 
@@ -95,7 +105,9 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     open_streams()
-    code = run(sys.argv[1:] if arguments is None else arguments)
+    rank = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
+    with contextlib.nullcontext() if rank else ended_as_by_interrupt():
+        code = run(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
     if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `launchers.ranks`, which started this rank
         with contextlib.suppress(OSError), open(os.path.join(folder, os.environ["RANK"]), "w") as file:
@@ -138,8 +150,10 @@ def run(arguments: list[str]) -> int:
             forget(sys.stdout)
             return EXIT_DONE
         notes = getattr(error.__cause__, "__notes__", None) or ["no file is left half-written"]
-        show_error(Aborted(f"aborted: {'; '.join(notes)}"), json=False)
-        return EXIT_ABORTED
+        number = error.__cause__.number if isinstance(error.__cause__, Ended) else None
+        by = "" if number is None else f" by {number.name}"
+        show_error(Aborted(f"aborted{by}: {'; '.join(notes)}"), json=False)
+        return EXIT_ABORTED if number is None else EXIT_BY_SIGNAL + number
     except Exception as error:  # a fault of ours, most often: say so, keep the trace for whoever asks
         _trace()
         refusal = refused_package(error)

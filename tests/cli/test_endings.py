@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.recipe import load
@@ -432,6 +433,30 @@ def test_an_abort_is_said_with_a_documented_code(monkeypatch: pytest.MonkeyPatch
     assert barlowctl(["recipes", "list"]) == 130
     assert capsys.readouterr().err.startswith("aborted: ")
     assert "130" in EPILOG
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_end_by_a_signal_is_said_and_leaves_nothing_behind(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from barlowctl.cli.app import EPILOG, main
+    from barlowctl.data.beton.writer import BetonWriter
+
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    monkeypatch.setattr("barlowctl.cli.app.open_streams", lambda: None)  # pytest's have no number
+    monkeypatch.setattr(BetonWriter, "finish", lambda *arguments, **options: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_DFL), signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["data", "pack", str(tmp_path / "images"), str(tmp_path / "a.beton")])
+    finally:
+        signal.signal(number, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert ended.value.code == code
+    assert capsys.readouterr().err.endswith(f"aborted by {signal.Signals(number).name}: no file is left half-written\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    assert str(code) in EPILOG
 
 
 def test_the_exit_code_holds_with_a_traceback_too(
