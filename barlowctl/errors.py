@@ -76,6 +76,12 @@ def instead(flag: str, value: str, allowed: Iterable[str]) -> str:
     return f"{flag} {(near or candidates)[0]}"
 
 
+def kind_of(value: object) -> str:
+    """The class of a value with its article: `an int`, `a list`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def add_note(error: BaseException, text: str) -> None:
     """Say something more of an error on its way up: `cli` shows it behind the message."""
     if isinstance(error, UserError):

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from barlowctl.api.arguments import checked
 from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import Overrides, RecipeLike, open_recipe
 from barlowctl.assemble.methods import Context, check_views, choose
@@ -18,6 +19,7 @@ from barlowctl.model import in_mode, own_generator
 from barlowctl.recipe.schema import Recipe
 
 
+@checked
 def build_method(
     recipe: RecipeLike,
     *,

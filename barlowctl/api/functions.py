@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
+from barlowctl.api.arguments import checked
 from barlowctl.api.network import Network
 from barlowctl.api.options import Extracting, Probing, Pushing, Showing
 from barlowctl.api.process import as_a_command
@@ -22,6 +23,7 @@ from barlowctl.runs import rundir
 Named = str | PathLike[str] | Network
 
 
+@checked
 def load(run: str | PathLike[str] | None = None) -> Run:
     """A run by name, directory or checkpoint; None: the newest finished one. See `Run`.
 
@@ -32,21 +34,25 @@ def load(run: str | PathLike[str] | None = None) -> Run:
         return Run(rundir.newest_finished() if run is None else run)
 
 
+@checked
 def open_network(what: str | PathLike[str], **options: Unpack[Showing]) -> Network:
     """Anything that can be measured: a run, an export, the authors' files or a timm model. See `Network`."""
     return Network(fspath(what), **options)
 
 
+@checked
 def features(network: Named, images: Any, **options: Unpack[Extracting]) -> Embeddings:
     """Features of images by a network that is named, or opened already. See `Network.features`."""
     return _opened(network).features(images, **options)
 
 
+@checked
 def probe(network: Named, data: str | PathLike[str] | None = None, **options: Unpack[Probing]) -> Probed:
     """A network that is named, or opened already, measured on labelled images. See `Network.probe`."""
     return _opened(network).probe(data, **options)
 
 
+@checked
 def export(
     run: str | PathLike[str] | Run | None = None,
     format: str = "timm",
@@ -67,6 +73,7 @@ def export(
     return opened.export(format, out, with_projector=with_projector, **options)
 
 
+@checked
 def export_all(
     run: str | PathLike[str] | Run | None = None,
     out: str | PathLike[str] | None = None,
@@ -86,6 +93,7 @@ def export_all(
     return opened.export_all(out, with_projector=with_projector, **options)
 
 
+@checked
 def push(
     run: str | PathLike[str] | Run | None,
     repository: str,

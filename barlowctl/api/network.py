@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from barlowctl.api.arguments import checked
 from barlowctl.api.pictures import open_pictures
 from barlowctl.api.process import as_a_command
 from barlowctl.api.recipes import Overrides, override_texts
@@ -41,6 +42,7 @@ class Network:
         UserError: nothing of that name, or it cannot be read.
     """
 
+    @checked
     def __init__(self, what: str | PathLike[str], *, overrides: Overrides | None = None) -> None:
         self.name = fspath(what)
         with as_a_command():
@@ -76,6 +78,7 @@ class Network:
         own = copy.deepcopy(self.subject.backbone).cpu().eval()
         return own.requires_grad_(True)
 
+    @checked
     def features(
         self,
         images: Any,
@@ -111,6 +114,7 @@ class Network:
             with advise_skipping(on_unreadable):
                 return embed(self.subject, source, split, runtime, on_unreadable=on_unreadable)
 
+    @checked
     def probe(
         self,
         data: str | PathLike[str] | None = None,

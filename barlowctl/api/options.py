@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from barlowctl.api.recipes import Overrides
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.train.events import Event
-
-if TYPE_CHECKING:
-    from barlowctl.api.run import Run
 
 
 class Machine(TypedDict, total=False):
@@ -80,7 +77,8 @@ class Training(Machine, total=False):
             which a folder of links in the data home stands for. None: the recipe's, or those of the run that goes on.
         overrides: values in place of the recipe's: {"train.epochs": 5}, or nested.
         init: weights to start from: a `Run`, or the name of a run, an export, a file or folder of weights, a timm name.
-        resume: the run that goes on, exactly where it was; recipe, overrides and init are then its own.
+        resume: the run that goes on, exactly where it was: a `Run`, its name or directory; recipe, overrides and init
+            are then its own.
         out: the run directory, new; None: runs/NAME-DATE.
         tensorboard, wandb: what else records the run.
     """
@@ -88,7 +86,7 @@ class Training(Machine, total=False):
     data: str | PathLike[str] | Sequence[str | PathLike[str]] | None
     overrides: Overrides | None
     init: str | PathLike[str] | None
-    resume: str | PathLike[str] | Run | None
+    resume: str | PathLike[str] | None
     out: str | PathLike[str] | None
     tensorboard: bool
     wandb: bool

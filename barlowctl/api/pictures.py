@@ -20,7 +20,7 @@ from barlowctl.data import home
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.tree.regular import read_regular
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 from barlowctl.files import atomic_write
 
 ALLOWED = (
@@ -86,14 +86,14 @@ def _listed(images: Any) -> Sequence[Any]:
     if isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
     if not isinstance(images, Iterable):
-        raise UserError(f"images are a {type(images).__name__}", allowed=ALLOWED)
+        raise UserError(f"images are {kind_of(images)}", allowed=ALLOWED)
     if not isinstance(images, Sequence | np.ndarray):
         images = list(images)
     if not len(images):
         raise UserError("there are no images", allowed=ALLOWED)
     for image in images:
         if not isinstance(image, str | os.PathLike | Image.Image | np.ndarray):
-            raise UserError(f"an image is a {type(image).__name__}", allowed=ALLOWED)
+            raise UserError(f"an image is {kind_of(image)}", allowed=ALLOWED)
     return images
 
 
@@ -133,7 +133,7 @@ def folder_of(paths: Iterable[str | os.PathLike[str]]) -> str:
     listed = list(paths) if isinstance(paths, Iterable) else [paths]
     for path in listed:
         if not isinstance(path, str | os.PathLike):
-            raise UserError(f"data has a {type(path).__name__}", allowed=TRAINED_ON)
+            raise UserError(f"data has {kind_of(path)}", allowed=TRAINED_ON)
     files = [Path(path).expanduser().absolute() for path in listed]
     if not files:
         raise UserError("the list of images is empty", allowed="paths of image files")

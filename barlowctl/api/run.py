@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Unpack
 
+from barlowctl.api.arguments import checked
 from barlowctl.api.network import Network
 from barlowctl.api.process import as_a_command
 from barlowctl.assemble.exporting import best_state, default_folder, default_target, model_of, name_of
@@ -36,6 +37,7 @@ class Run(Network):
         UserError: not a run.
     """
 
+    @checked
     def __init__(self, run: str | PathLike[str]) -> None:
         with as_a_command():
             self.state = rundir.find_state(Path(run))
@@ -93,6 +95,7 @@ class Run(Network):
         with as_a_command():
             return Run(best_state(self.state)[1])
 
+    @checked
     def export(
         self,
         format: str = "timm",
@@ -117,6 +120,7 @@ class Run(Network):
             target = default_target(self.state, format) if out is None else Path(out)
             return write_export(model_of(self._run), target, format, with_projector=with_projector, **options)
 
+    @checked
     def export_all(
         self, out: str | PathLike[str] | None = None, *, with_projector: bool = False, **options: Unpack[FormatOptions]
     ) -> ExportedFolder:
@@ -133,6 +137,7 @@ class Run(Network):
             folder, name = default_folder(self.state) if out is None else Path(out), name_of(self.state)
             return write_all(model_of(self._run), folder, name, with_projector=with_projector, **options)
 
+    @checked
     def push(
         self,
         repository: str,

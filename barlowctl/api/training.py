@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
+from barlowctl.api.arguments import checked
 from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
 from barlowctl.api.pictures import folder_of
@@ -27,6 +28,7 @@ WAITING = 1000
 """Events that a training may be ahead of whoever reads them; then it waits."""
 
 
+@checked
 def pretrain(
     recipe: RecipeLike | None = None,
     *,
@@ -80,6 +82,7 @@ def pretrain(
     return run
 
 
+@checked
 def pretrain_events(
     recipe: RecipeLike | None = None, *, stop: Callable[[], bool] | None = None, **options: Unpack[Training]
 ) -> Iterator[Event]:

@@ -15,7 +15,7 @@ from barlowctl.detect.mask_head import C4MaskHead
 from barlowctl.detect.roi_heads import BoxPredictor, SecondStage, Sizes
 from barlowctl.detect.roi_pool import AlignedRoIPool
 from barlowctl.detect.settings import ModelSettings
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 
 MAP = "res4"
 """Name of the body's only map."""
@@ -113,7 +113,7 @@ def split_resnet(backbone: nn.Module, *, recompute: bool = False) -> SplitResNet
         UserError: it is another network; what can be taken instead.
     """
     if not isinstance(backbone, ResNet):
-        raise _no_c4(f"a {type(backbone).__name__} has no such stages")
+        raise _no_c4(f"{kind_of(backbone)} has no such stages")
     stages = backbone.feature_info
     names = [str(stage["module"]) for stage in stages]
     if names[-4:] != [*STAGES, "layer4"]:

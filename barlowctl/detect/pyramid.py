@@ -14,7 +14,7 @@ from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 from barlowctl.model.modes import in_mode
 from barlowctl.model.recompute import recompute_activations
 
@@ -88,7 +88,7 @@ def _stages(network: nn.Module) -> list[tuple[int, int, int]]:
     """Number, channels and stride of the last map of each stride that a pyramid takes, finest first."""
     info = getattr(network, "feature_info", None)
     if not hasattr(network, "forward_intermediates") or not info:
-        raise _no_pyramid(f"a {type(network).__name__} gives no maps")
+        raise _no_pyramid(f"{kind_of(network)} gives no maps")
     stages = {int(stage["reduction"]): (number, int(stage["num_chs"])) for number, stage in enumerate(info)}
     chosen = [(*stages[stride], stride) for stride in STRIDES if stride in stages]
     if not chosen:

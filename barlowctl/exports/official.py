@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.datasets import IMAGENET
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.keys import describe_difference, without_classifier
 from barlowctl.exports.torch_file import torch_load
@@ -47,7 +47,7 @@ def read_official(path: Path) -> ExportedModel:
     document = torch_load(path, allowed=_LAYOUTS, next=_NEXT)
     provenance = {"source": "facebookresearch/barlowtwins", "source_file": path.name}
     if not isinstance(document, Mapping):
-        raise UserError(f"'{path}' holds a {type(document).__name__}, not weights", allowed=_LAYOUTS, next=_NEXT)
+        raise UserError(f"'{path}' holds {kind_of(document)}, not weights", allowed=_LAYOUTS, next=_NEXT)
     published = document
     if isinstance(document.get("model"), Mapping):
         published = document["model"]

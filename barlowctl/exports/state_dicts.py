@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 from barlowctl.exports.keys import one_line
 from barlowctl.exports.torch_file import torch_load
 
@@ -62,7 +62,7 @@ def tensors_of(document: Any, path: Path) -> dict[str, Tensor]:
         if not names:
             break
         part = part[names[0]]
-    content = f"a {type(document).__name__}"
+    content = kind_of(document)
     if isinstance(document, Mapping):
         keys = [str(key) for key in document]
         content = f"a dictionary of {', '.join(keys[:6])}" + (", ..." if len(keys) > 6 else "") if keys else "nothing"

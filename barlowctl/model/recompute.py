@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.layers.config import set_reentrant_ckpt
 from torch import nn
 
-from barlowctl.errors import UserError
+from barlowctl.errors import UserError, kind_of
 
 
 def recompute_activations(backbone: nn.Module) -> nn.Module:
@@ -19,7 +19,7 @@ def recompute_activations(backbone: nn.Module) -> nn.Module:
         backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError):
         raise UserError(
-            f"timm cannot recompute the activations of a {type(backbone).__name__}",
+            f"timm cannot recompute the activations of {kind_of(backbone)}",
             next="--set train.activation_checkpointing=false",
         ) from None
     return backbone

@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from barlowctl.errors import kind_of
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Write the tensors row-major; returns what safetensors cannot say: strides, and which are the same."""
@@ -97,7 +99,7 @@ def flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
                 for key, item in value.items()
             ]
             return {"items": items}
-    raise TypeError(f"{path} is a {type(value).__name__}, which a checkpoint cannot hold")
+    raise TypeError(f"{path} is {kind_of(value)}, which a checkpoint cannot hold")
 
 
 def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:

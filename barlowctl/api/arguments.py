@@ -1,0 +1,104 @@
+"""Arguments of the wrong kind, refused before anything else happens: what was given, and what is taken."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from os import PathLike
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from barlowctl.api.wording import reworded
+from barlowctl.errors import UserError, kind_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NUMBERS = {int: Integral, float: Real}
+_WORDS: dict[Any, str] = {
+    NoneType: "None", str: "a string", bool: "True or False", int: "a whole number", float: "a number",
+    PathLike: "a path", Mapping: "a dictionary", Callable: "a function",
+}  # fmt: skip
+_LONGEST = 60
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which refuses arguments that its annotations do not allow (and those of an unpacked TypedDict).
+
+    Values are not looked into further than that: what a name or a number may be is said where it is used.
+
+    Raises:
+        UserError: when it is called: an argument of the wrong kind.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            bound = signature.bind(*arguments, **options).arguments
+        except TypeError:  # which Python says, in the name of the function
+            return function(*arguments, **options)
+        hints = _hints(function)
+        with reworded():
+            for name, value in bound.items():
+                given = value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+                for key, argument in given.items():
+                    if key in hints and not _fits(argument, hints[key]):
+                        raise UserError(f"{key} is {described(argument)}", allowed=_words(hints[key]))
+        return function(*arguments, **options)
+
+    return call
+
+
+def described(value: Any) -> str:
+    """What a value is: `5, an int`; what is long by its kind alone."""
+    text = repr(value)
+    return kind_of(value) if len(text) > _LONGEST or "\n" in text or " at 0x" in text else f"{text}, {kind_of(value)}"
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """What each argument may be, by name; those of an unpacked TypedDict in the place of its own."""
+    hints: dict[str, Any] = {}
+    for name, hint in get_type_hints(function).items():
+        options = get_args(hint)[0] if name == "options" else None
+        hints |= {name: hint} if options is None else get_type_hints(options)
+    return hints
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in arguments)
+    if origin is Literal:
+        return isinstance(value, tuple(type(choice) for choice in arguments))
+    if origin in _NUMBERS:
+        return isinstance(value, _NUMBERS[origin]) and not isinstance(value, bool)
+    if origin is Sequence:
+        return _is_list(value) and (not isinstance(value, Collection) or all(_fits(v, arguments[0]) for v in value))
+    return isinstance(value, NoneType if origin is None else origin)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _words(hint: Any) -> str:
+    """What an annotation allows, in words."""
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if origin in (Union, UnionType):
+        return _any_of(_words(choice) for choice in arguments)
+    if origin is Literal:
+        return _any_of(repr(choice) for choice in arguments)
+    if origin is Sequence:
+        return f"a list, each {_words(arguments[0])}"
+    return _WORDS.get(origin) or f"a {origin.__name__}"
+
+
+def _any_of(words: Iterable[str]) -> str:
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,86 @@
+"""Arguments of a wrong kind: refused by name, by every public function, before anything happens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+import barlowctl
+from barlowctl.api import arguments
+from barlowctl.errors import kind_of
+
+ONE_OR_MORE = "a string, a path, a list, each a string or a path or None"
+FUNCTIONS = {
+    name: getattr(barlowctl, name) for name in barlowctl.__all__ if inspect.isfunction(getattr(barlowctl, name))
+} | {
+    f"{network.__name__}.{name}": function
+    for network in (barlowctl.Network, barlowctl.Run)
+    for name, function in vars(network).items()
+    if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_"))
+}
+
+
+def cases() -> list[Any]:
+    """Every argument of every public function, those of unpacked options too."""
+    cases = []
+    for name, function in FUNCTIONS.items():
+        for key, parameter in inspect.signature(function).parameters.items():
+            options = parameter.kind is inspect.Parameter.VAR_KEYWORD
+            hint = parameter.annotation.removeprefix("Unpack[").removesuffix("]") if options else None
+            keys = get_type_hints(vars(inspect.getmodule(function))[hint]) if hint else [key]
+            cases += [pytest.param(function, key, id=f"{name}({key})") for key in keys if key not in ("self", "images")]
+    return cases
+
+
+@pytest.mark.parametrize(("function", "key"), cases())
+def test_every_function_refuses_what_it_does_not_take(function: Callable[..., Any], key: str) -> None:
+    """`object` is of no kind that is taken; the other arguments that must be there are names."""
+    parameters = inspect.signature(function).parameters.values()
+    required = {p.name: "x" for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    with pytest.raises(barlowctl.UserError, match=rf"^{key} is an object\n") as refused:
+        function(**{**required, key: object()})
+    assert refused.value.__notes__[0].startswith("allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "allowed"),
+    [
+        ({"overrides": ["views.size=16"]}, "overrides is ['views.size=16'], a list", "a dictionary or None"),
+        ({"threads": 1.5}, "threads is 1.5, a float", "a whole number or None"),
+        ({"threads": True}, "threads is True, a bool", "a whole number or None"),
+        ({"loader": 3}, "loader is 3, an int", "'auto', 'fast' or 'plain'"),
+        ({"data": 3}, "data is 3, an int", ONE_OR_MORE),
+        ({"data": ["a.png", 3]}, "data is ['a.png', 3], a list", ONE_OR_MORE),
+        ({"stop": "soon"}, "stop is 'soon', a str", "a function or None"),
+    ],
+)  # fmt: skip
+def test_what_is_said(options: dict[str, Any], message: str, allowed: str, tmp_path: Path) -> None:
+    with pytest.raises(barlowctl.UserError) as refused:
+        barlowctl.pretrain("quickstart", out=tmp_path / "run", **options)
+    assert str(refused.value) == message
+    assert refused.value.__notes__ == [f"allowed: {allowed}"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_of_numpy_and_whatever_gives_paths_are_taken(tmp_path: Path) -> None:
+    """They fit: what is refused is what they say."""
+    with pytest.raises(barlowctl.UserError, match="the list of images is empty"):
+        barlowctl.pretrain("quickstart", data=tmp_path.glob("*.png"), threads=np.int64(1))  # type: ignore[arg-type]
+
+
+def test_an_argument_that_is_missing_or_unknown_is_pythons_own_error() -> None:
+    with pytest.raises(TypeError, match=r"push\(\) missing 2 required positional arguments"):
+        barlowctl.push("x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'thread'"):
+        barlowctl.pretrain("quickstart", thread=1)  # type: ignore[call-arg]
+
+
+def test_long_values_are_named_by_their_kind() -> None:
+    assert arguments.described([0] * 100) == "a list"
+    assert arguments.described(np.zeros(3)) == "array([0., 0., 0.]), a ndarray"
+    assert kind_of(3) == "an int"
