@@ -198,12 +198,17 @@ class Console:
         return Confirm.ask(self.plain(question), console=self.rich, default=False)
 
 
+_LONG = re.compile(r"\S{1000,}")
+"""A word of an error that hides the rest of it: a value that was given, no path and no list is as long."""
+
+
 def show_error(error: UserError, *, json: bool) -> None:
     """One clear error: what was wrong, what is allowed, what to run next."""
     if json:
         document = {"error": error.message, "allowed": error.allowed, "next": error.next}
         sys.stdout.write(jsonlib.dumps({key: value for key, value in document.items() if value}, indent=2) + "\n")
-    lines = [error.message if isinstance(error, RunStopped | Aborted) else f"error: {error.message}"]
+    message = _LONG.sub(lambda word: f"{word[0][:100]}... ({len(word[0]):,} characters)", error.message)
+    lines = [message if isinstance(error, RunStopped | Aborted) else f"error: {message}"]
     if error.allowed:
         lines.append(f"allowed: {error.allowed}")
     lines += [f"next: {line}" for line in (error.next or "").splitlines()]

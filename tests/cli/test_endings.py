@@ -435,6 +435,15 @@ def test_an_abort_is_said_with_a_documented_code(monkeypatch: pytest.MonkeyPatch
     assert "130" in EPILOG
 
 
+@pytest.mark.parametrize("option", ["--threads", "--protocol", "--set"])
+def test_a_very_long_value_does_not_hide_the_rest_of_an_error(option: str, capsys: Captured) -> None:
+    assert barlowctl(["probe", f"{option}={'x' * 5000}", "no-such-run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "xxx... (5,0" in error
+    assert len(error) < 1000
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_end_by_a_signal_is_said_and_leaves_nothing_behind(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
