@@ -70,7 +70,7 @@ def seed(help: str, panel: str | None = None) -> Any:
 
 def seeds(help: str, panel: str) -> Any:
     """--seeds: how often something is repeated."""
-    return typer.Option("--seeds", min=1, help=help, rich_help_panel=panel)
+    return typer.Option("--seeds", min=1, max=10_000, help=help, rich_help_panel=panel)
 
 
 def random_init(help: str, panel: str) -> Any:

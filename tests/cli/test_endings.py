@@ -444,6 +444,12 @@ def test_a_very_long_value_does_not_hide_the_rest_of_an_error(option: str, capsy
     assert len(error) < 1000
 
 
+@pytest.mark.parametrize("command", ["ablate --loss --dry-run", "probe", "transfer"])
+def test_a_number_of_seeds_beyond_all_counting_is_refused(command: str, capsys: Captured) -> None:
+    assert barlowctl([*command.split(), "--seeds", "9" * 21]) == 2
+    assert "allowed: a whole number, 1 to 10000" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_end_by_a_signal_is_said_and_leaves_nothing_behind(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
