@@ -133,7 +133,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["probe", "--seed", "3"], ["no option --seed, did you mean '--seeds'?", "next: barlowctl probe --seeds 3"]),
         (["probe", "--jsn", "a"], ["no option --jsn, did you mean '--json'?", "next: barlowctl probe --json a"]),
         (["probe", "-z"], ["there is no option -z\n", "next: barlowctl probe --help"]),
-        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, at least 1", "probe --seeds 5"]),
+        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, 1 to 10000", "probe --seeds 5"]),
         (["transfer", "--cost", "x", "--cost", "2"], ["--cost is 'x'\n", "next: barlowctl transfer --cost 1"]),
         (["data", "preview", "--samples=900"], ["--samples is '900'", "allowed: a whole number, 1 to 200"]),
         (["transfer", "--cost", "x"], ["--cost is 'x'", "allowed: a number"]),
