@@ -2,7 +2,7 @@
 
 numba takes a kept kernel for current while the one file that defines it is unchanged. What it calls, and the numbers
 that were compiled into it, may have been imported from other files of the package: here those count too. `njit` and
-`cfunc` are numba's otherwise.
+`cfunc` are numba's otherwise; a kernel that can be kept nowhere is compiled in every run, where numba refuses it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
     def with_arguments(*arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
         def decorate(function: Callable[..., Any]) -> Any:
             with _watching():
-                return decorator(*arguments, **options)(function)
+                try:
+                    return decorator(*arguments, **options)(function)
+                except RuntimeError:  # nowhere to keep it: no folder can be written to
+                    if not options.get("cache"):
+                        raise
+                    return decorator(*arguments, **options | {"cache": False})(function)
 
         return decorate
 

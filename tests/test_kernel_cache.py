@@ -12,6 +12,7 @@ from typing import Any
 
 import numba
 import pytest
+from numba.core import caching
 
 from barlowctl import kernel_cache
 
@@ -79,6 +80,18 @@ def test_it_is_kept_while_nothing_changes(anew: Callable[[], ModuleType], tmp_pa
     assert values(anew()) == [13.0, 13.0, 1, 1]
     write(tmp_path, "others", "AWAY = 2.0")
     assert values(anew()) == [13.0, 13.0, 1, 1]
+
+
+def test_where_it_can_be_kept_nowhere_it_is_compiled_each_time(
+    anew: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_cache, "_LOCATORS", [])
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(cache=True)(lambda x: x)
+    for _ in range(2):
+        module = anew()
+        assert (module.kernel(5.0), module.function.ctypes(5.0)) == (13.0, 13.0)
 
 
 @pytest.mark.parametrize(
