@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -100,3 +101,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device in sight; with one: pytest -m gpu"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays until the end: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,7 @@ def part_of(module: str) -> str:
     return first_two if first_two in MAY_IMPORT else module.split(".")[0]
 
 
+@cache
 def is_module(name: str) -> bool:
     """Whether a full name is one of this package's modules, or of its tests'."""
     path = CHECKOUT.joinpath(*name.split("."))
@@ -198,6 +200,12 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield (whole if package == "barlowctl" or is_module(whole) else package), node.lineno
 
 
+@cache
+def imported(source: str) -> tuple[tuple[str, int], ...]:
+    """`imports` of a source, which many rules ask for. Trees are not kept: those of all modules are 300 MB."""
+    return tuple(imports(ast.parse(source)))
+
+
 def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
     """Statements that run at import; not those below `if TYPE_CHECKING`."""
     pending: list[ast.stmt] = list(tree.body)
@@ -214,8 +222,7 @@ def violations(source: str, module: str) -> list[str]:
     """What a module's imports break; empty when they are fine."""
     part, messages = part_of(module), []
     may_import = {part, "__version__"} | MAY_IMPORT[part] | (set() if part in LEAVES else LEAVES)
-    tree = ast.parse(source)
-    for name, line in imports(tree):
+    for name, line in imported(source):
         root, _, rest = name.partition(".")
         target = part_of(rest)
         if root == "barlowctl":
@@ -228,7 +235,7 @@ def violations(source: str, module: str) -> list[str]:
             if inside and root not in sys.stdlib_module_names | allowed | {"barlowctl"}:
                 messages.append(f"{module}:{line} imports {root}")
     if part in {"cli", "__init__", "__main__"}:
-        for statement in top_level(tree):
+        for statement in top_level(ast.parse(source)):
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for name, line in imports(statement):
                     if name.partition(".")[0] in HEAVY:
@@ -241,7 +248,7 @@ def arrows() -> dict[str, set[str]]:
     targets: dict[str, set[str]] = {part: set() for part in MAY_IMPORT}
     for path in modules():
         part = part_of(dotted(path))
-        for name, _ in imports(ast.parse(path.read_text())):
+        for name, _ in imported(path.read_text()):
             root, _, rest = name.partition(".")
             if root == "barlowctl" and rest:
                 targets[part].add(part_of(rest))
@@ -259,7 +266,7 @@ def reached(start: str) -> set[str]:
         seen.add(module)
         path = PACKAGE.joinpath(*module.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        for name, _ in imports(ast.parse(path.read_text())) if path.is_file() else ():
+        for name, _ in imported(path.read_text()) if path.is_file() else ():
             root, _, rest = name.partition(".")
             pending.append(rest if root == "barlowctl" and rest else name)
     return seen
@@ -267,6 +274,8 @@ def reached(start: str) -> set[str]:
 
 def prints(source: str) -> list[int]:
     """Lines that call print()."""
+    if "print" not in source:
+        return []
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))
@@ -347,7 +356,7 @@ def imported_by(sources: Mapping[str, str]) -> dict[str, set[str]]:
     """Which modules of the package each module imports, inside functions and for types too."""
     targets = {}
     for module, source in sources.items():
-        names = {name.removeprefix("barlowctl.") for name, _ in imports(ast.parse(source))}
+        names = {name.removeprefix("barlowctl.") for name, _ in imported(source)}
         targets[module] = (names & sources.keys()) - {module}
     return targets
 
@@ -374,8 +383,11 @@ def test_recipes_and_runs_are_read_without_torch(part: str) -> None:
 
 def written_again(source: str, module: str) -> list[str]:
     """Calls that belong to another module."""
-    names = (ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute))
-    return [name for name in names if name in WRITTEN_ONCE and module not in WRITTEN_ONCE[name]]
+    last = {name.rpartition(".")[2] for name in WRITTEN_ONCE}
+    if not any(word in source for word in last):
+        return []
+    attributes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr in last)
+    return [name for name in map(ast.unparse, attributes) if name in WRITTEN_ONCE and module not in WRITTEN_ONCE[name]]
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
@@ -401,7 +413,7 @@ def parts_reached(path: Path) -> set[str]:
         if path in seen or not path.is_file():
             continue
         seen.add(path)
-        for name, _ in imports(ast.parse(path.read_text())):
+        for name, _ in imported(path.read_text()):
             root, _, rest = name.partition(".")
             if root == "barlowctl" and rest:
                 parts.add(part_of(rest))
@@ -433,6 +445,7 @@ def test_results_that_a_study_reads_back_appear_whole() -> None:
     assert [path.name for path in studies if ".write_text(json." in path.read_text(encoding="utf-8")] == []
 
 
+@cache
 def method_questions(source: str) -> list[int]:
     """Lines that ask which method a recipe names: matches of an objective, its name or `method`, and comparisons of
     one with a name that is written there (with another recipe's method is no such question)."""
@@ -503,6 +516,8 @@ def test_modules_are_named_for_what_they_are() -> None:
 
 def names_that_say_nothing(source: str) -> list[str]:
     """What is called by a word of NOT_NAMES alone: variables, attributes, arguments, functions and classes."""
+    if not any(word in source.lower() for word in NOT_NAMES):
+        return []
     names = []
     for node in ast.walk(ast.parse(source)):
         match node:

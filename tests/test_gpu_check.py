@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer.main
 
-from barlowctl.cli.app import app
+from barlowctl.cli.app import commands
 from barlowctl.recipe import load
 from benchmarks import gpu_check
 
@@ -20,7 +19,7 @@ BUDGET = 25.0  # minutes, of all sections but the run on Fashion-MNIST
 
 @pytest.mark.parametrize("rehearse", [False, True])
 def test_every_command_is_one_that_barlowctl_has(rehearse: bool, tmp_path: Path) -> None:
-    root = typer.main.get_command(app)
+    root = commands()
     for section in gpu_check.sections(rehearse, tmp_path):
         for command in section.commands:
             if command[:3] != gpu_check.BARLOWCTL:

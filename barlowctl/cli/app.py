@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import cache
 from platform import system
 from typing import Annotated, Any
 
@@ -123,6 +124,12 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+@cache
+def commands() -> Any:
+    """The tree of all commands, put together once: an error reads it too."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code; a user's errors become one message here."""
     allow_any_text()
@@ -131,10 +138,10 @@ def run(arguments: list[str]) -> int:
     if "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
-        return app(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
+        return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         _trace()
-        error.next = completed(error.next, arguments, typer.main.get_command(app))
+        error.next = completed(error.next, arguments, commands())
         other_rank = not launcher.says_errors()
         if not (other_rank if error.reported_elsewhere is None else error.reported_elsewhere):
             show_error(error, json=as_json and not other_rank)
@@ -143,7 +150,7 @@ def run(arguments: list[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # a group alone: its help, which is the message
             typer.echo(error.format_message())
         else:
-            show_error(usage_error(error, arguments, typer.main.get_command(app)), json=as_json)
+            show_error(usage_error(error, arguments, commands()), json=as_json)
         return EXIT_BAD_INPUT
     except (typer.Abort, _Broken) as error:
         if isinstance(error.__cause__, BrokenPipeError):  # whoever read has seen enough, as with `| head`
@@ -158,11 +165,11 @@ def run(arguments: list[str]) -> int:
         _trace()
         refusal = refused_package(error)
         if isinstance(error, OSError):
-            refusal = refused_output(error) or refused_path(error, arguments, typer.main.get_command(app))
+            refusal = refused_output(error) or refused_path(error, arguments, commands())
         if refusal is not None:
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
-        again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, typer.main.get_command(app))
+        again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())
         show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL
 

@@ -21,7 +21,7 @@ from barlowctl.recipe.schema import Recipe
 from tests.advice.collected import VALUE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROOT: Any = typer.main.get_command(app.app)
+ROOT: Any = app.commands()
 PROGRAMS = {
     "barlowctl",
     "pip",
@@ -161,7 +161,8 @@ def _parsed(command: Any, words: Sequence[str]) -> tuple[dict[str, Any], list[st
     Raises:
         TyperException: a flag that the command does not have, or one without its value.
     """
-    context = command.make_context("barlowctl", [], resilient_parsing=True)
+    parent = typer.Context(ROOT, **ROOT.context_settings)  # or `-h` would be forgotten, for good
+    context = command.make_context("barlowctl", [], resilient_parsing=True, parent=parent)
     context.resilient_parsing = False
     given, over, _ = command.make_parser(context).parse_args(list(words))
     return given, over

@@ -28,20 +28,25 @@ class Advice:
     end: int
 
 
-def collect() -> list[Advice]:
+@cache
+def collect() -> tuple[Advice, ...]:
     """All advice of the package, in the order of modules."""
     advice = []
     for path in sorted(PACKAGE.rglob("*.py")):
         advice += in_source(path.read_text(encoding="utf-8"), str(path.relative_to(PACKAGE)))
-    return advice
+    _parsed.cache_clear()  # trees are large
+    return tuple(advice)
 
 
 def in_source(source: str, name: str) -> list[Advice]:
     """All advice of one module."""
+    if not any(word in source for word in (*NAMES, *PARAMETERS_OF)):
+        return []
     tree = ast.parse(source)
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    expressions = list(_expressions(tree))
+    parents = _parents(tree) if expressions else {}
     advice: dict[Advice, None] = {}
-    for node, expression in _expressions(tree):
+    for node, expression in expressions:
         for text in _texts(expression, parents):
             advice[Advice(text, f"{name}:{node.lineno}", _function(node, parents), node.end_lineno or 0)] = None
     return list(advice)
@@ -192,4 +197,16 @@ def _of_another_module(module: str, name: str, depth: int) -> list[str]:
 @cache
 def _parsed(path: Path) -> tuple[ast.Module, dict[ast.AST, ast.AST]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return tree, {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    return tree, _parents(tree)
+
+
+def _parents(tree: ast.AST) -> dict[ast.AST, ast.AST]:
+    """Node -> the node that it is a part of."""
+    parents = dict[ast.AST, ast.AST]()
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        children = list(ast.iter_child_nodes(node))
+        parents.update(dict.fromkeys(children, node))
+        pending += children
+    return parents

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 
 import pytest
-import typer
 
 from barlowctl.cli import app
 from barlowctl.cli.advice import completed
 
-ROOT = typer.main.get_command(app.app)
+ROOT = app.commands()
 
 
 @pytest.mark.parametrize(

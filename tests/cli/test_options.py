@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
 
+from barlowctl.cli import app
 from barlowctl.cli import options as shared
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.help import choices, kind
@@ -27,6 +29,19 @@ def by_name() -> dict[str, list[tuple[str, Any]]]:
     for path, option in options():
         options_of[next(name for name in option.opts if name.startswith("--"))].append((path, option))
     return options_of
+
+
+def test_the_commands_are_put_together_once(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """That takes as long as reading a command line and refusing it."""
+    made = []
+    monkeypatch.setattr(typer.main, "get_command", lambda group: made.append(group) or ROOT)
+    app.commands.cache_clear()
+    try:
+        assert app.run(["probe", "--nope"]) == app.run(["recipes", "show", "nope"]) == 2
+        assert made == [app.app]
+    finally:
+        monkeypatch.undo()
+        app.commands.cache_clear()
 
 
 @pytest.mark.parametrize("name", by_name())

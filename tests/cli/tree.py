@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
-from barlowctl.cli.app import app
+from barlowctl.cli.app import commands
 
-ROOT: Any = typer.main.get_command(app)
+ROOT: Any = commands()
 
 
 def contexts(command: Any = ROOT, name: str = "barlowctl", parent: Any = None) -> Iterator[Any]:
