@@ -14,10 +14,6 @@ from barlowctl.recipe.detection import DETECTION_PROTOCOLS, DetectionProtocol, c
 from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
 
 MODEL_KEYS = tuple(field.name for field in fields(ModelSettings) if field.name != "recompute")
-WORDS = {"tuple_type": "a list, e.g. [480, 512]"} | dict.fromkeys(
-    ("dataclass_type", "missing", "unexpected_keyword_argument"), "two numbers, e.g. {train = 2000, test = 1000}"
-)
-"""What is allowed, by type of pydantic's problem."""
 PROTOCOL_KEYS = tuple(name for name in DetectionProtocol.model_fields if name != "name")
 
 
@@ -92,8 +88,16 @@ def _refused(error: ValidationError, values: Mapping[str, Any], overrides: Seque
     """A value that is not allowed, under the name that it was given by."""
     location = error.errors()[0]["loc"]
     key = str(location[0]) if location else "warmup_iterations"
-    text, allowed = typed(key, overrides), allowed_instead(error, WORDS)
+    text, allowed = typed(key, overrides), allowed_instead(error, _schema())
     if text is not None:
         return refused(text, allowed)
     flag = {"iterations": "--iterations", "batch_size": "--batch"}[key]
     return UserError(f"{flag} is {values[key]}", allowed=allowed, next=f"without {flag}")
+
+
+def _schema() -> Mapping[str, Any]:
+    """What a JSON schema has of each key; of a number for training and one for testing what it says of both."""
+    model = TypeAdapter(ModelSettings).json_schema()
+    of_both = model["$defs"]["TrainTest"]
+    values = model["properties"] | DetectionProtocol.model_json_schema()["properties"]
+    return {key: of_both if "anyOf" in value else value for key, value in values.items()}

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field
 
 Head = Literal["c4", "fpn"]
 # What values may be, for who validates those that a person named. Strict: true is no number.
-Count = Annotated[int, Field(ge=1, strict=True)]
-Cells = Annotated[int, Field(ge=2, strict=True)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+Cells = Annotated[int, Field(ge=2, le=256, strict=True)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Sides = Annotated[tuple[Annotated[float, Field(ge=1.0, le=1e6, strict=True)], ...], Field(min_length=1)]
 Ratios = Annotated[tuple[Annotated[float, Field(ge=1e-3, le=1e3, strict=True)], ...], Field(min_length=1)]

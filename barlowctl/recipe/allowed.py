@@ -25,6 +25,10 @@ def allowed(value: Mapping[str, Any], *, quoted: Callable[[str], str], endless: 
             return f"{quoted('true')} or {quoted('false')}"
         case "string":
             return f"text that matches {quoted(value['pattern'])}" if "pattern" in value else "text"
+        case "object" if "properties" in value:
+            parts = value["properties"]  # of one kind, as the numbers for training and for testing are
+            each = allowed(next(iter(parts.values())), quoted=quoted, endless=endless)
+            return f"a table {{{', '.join(f'{name} = ...' for name in parts)}}}, each {each}"
         case "object":
             return "a table"
         case "array":

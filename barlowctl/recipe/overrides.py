@@ -11,24 +11,11 @@ from pydantic import ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
-
-WORDS = {
-    "tuple_type": "a list, e.g. [12, 16]",
-    "missing": "two numbers, e.g. [0.9, 0.999]",
-    "too_long": "two numbers, e.g. [0.9, 0.999]",
-    "too_short": "a list with at least one number",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_parsing": "true or false",
-}
-"""What is allowed where pydantic's words, by type of its problem, are about its own."""
+from barlowctl.recipe.allowed import allowed
 
 
-def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, allowed: str = "") -> dict[str, Any]:
-    """Values by key; a word as it is. `what`: whose values these are; `allowed`: beside the keys.
+def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, beside: str = "") -> dict[str, Any]:
+    """Values by key; a word as it is. `what`: whose values these are; `beside`: what else is allowed.
 
     Raises:
         UserError: a key that is none, or no value.
@@ -39,7 +26,7 @@ def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, allowed: s
         if not equals or key not in keys:
             raise UserError(
                 f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, keys)}",
-                allowed=", ".join(keys) + allowed,
+                allowed=", ".join(keys) + beside,
                 next=_nearest(text, keys),
             )
         try:
@@ -55,17 +42,21 @@ def typed(key: str, overrides: Sequence[str]) -> str | None:
     return texts[-1] if texts else None
 
 
-def allowed_instead(error: ValidationError, words: Mapping[str, str] | None = None) -> str:
-    """What is allowed in place of the first value that is not. `words`: for some types of problems, before `WORDS`."""
+def allowed_instead(error: ValidationError, values: Mapping[str, Any]) -> str:
+    """What is allowed in place of the first value that is not, in the words of a recipe's errors.
+
+    Args:
+        values: by key, what a JSON schema has of them.
+    """
     first = error.errors()[0]
-    return {**WORDS, **(words or {})}.get(
-        first["type"], first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    )
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    return allowed(values[str(first["loc"][0])], quoted=str)
 
 
-def refused(text: str, allowed: str) -> UserError:
+def refused(text: str, instead: str) -> UserError:
     """An override whose value is not allowed."""
-    return UserError(f"--set {text}", allowed=allowed, next=shell.line("without", f"--set={text}"))
+    return UserError(f"--set {text}", allowed=instead, next=shell.line("without", f"--set={text}"))
 
 
 def _nearest(text: str, keys: Sequence[str]) -> str:

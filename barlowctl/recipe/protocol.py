@@ -156,13 +156,13 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
         UserError: an unknown key, a value that is not allowed, or a warm-up longer than the training.
     """
     keys = [name for name in Protocol.model_fields if name != "name"]
-    changed = read(overrides, keys, what="protocol", allowed="; and eval.resize, eval.crop")
+    changed = read(overrides, keys, what="protocol", beside="; and eval.resize, eval.crop")
     try:
         result = Protocol.model_validate({**protocol.model_dump(), **changed})
     except ValidationError as error:
         text = typed(str(error.errors()[0]["loc"][0]), overrides)
         assert text is not None, "the protocol's own values are allowed"
-        raise refused(text, allowed_instead(error)) from None
+        raise refused(text, allowed_instead(error, Protocol.model_json_schema()["properties"])) from None
     moved: dict[str, Any] = {}
     if "drops" not in changed:
         moved["drops"] = tuple(round(drop * result.epochs / protocol.epochs) for drop in protocol.drops)

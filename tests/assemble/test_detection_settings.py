@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from barlowctl.assemble.detection_settings import detection_settings
+from barlowctl.assemble.detection_settings import MODEL_KEYS, PROTOCOL_KEYS, detection_settings
 from barlowctl.errors import UserError
 from barlowctl.recipe.detection import DETECTION_PROTOCOLS
 from barlowctl.train.schedule import warmup_drops
+
+OF_BOTH = "a table {train = ..., test = ...}, each a whole number from 1 to 2147483647"
 
 
 def rate(task: str, iteration: int, **options: Any) -> float:
@@ -128,19 +131,25 @@ def test_what_is_refused(options: dict[str, Any], message: str, next: str) -> No
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
-        ("short_sides=big", "a list, e.g. [480, 512]"),
-        ("short_sides=[]", "a list with at least one number"),
-        ("proposals=7", "two numbers, e.g. {train = 2000, test = 1000}"),
-        ("before_nms={train=5}", "two numbers, e.g. {train = 2000, test = 1000}"),
-        ("proposals={train=5,test=6,x=1}", "two numbers, e.g. {train = 2000, test = 1000}"),
-        ("before_nms={train=true,test=6}", "a whole number"),
-        ("short_sides=[480,true]", "numbers, not true or false"),
-        ("drops=[true]", "numbers, not true or false"),
-        ("iterations=true", "a number, not true or false"),
-        ("batch_size=true", "a number, not true or false"),
-        ("rois_per_image=true", "a whole number"),
-        ("anchor_sizes=[32,true]", "a number"),
-        ("test_every=1.5", "a whole number"),
+        ("short_sides=big", "a list of one or more, each a whole number from 1 to 2147483647"),
+        ("short_sides=[]", "a list of one or more, each a whole number from 1 to 2147483647"),
+        ("proposals=7", OF_BOTH),
+        ("before_nms={train=5}", OF_BOTH),
+        (
+            "proposals={train=5,test=6,x=1}",
+            OF_BOTH,
+        ),
+        (
+            "before_nms={train=true,test=6}",
+            OF_BOTH,
+        ),
+        ("short_sides=[480,true]", "a list of one or more, each a whole number from 1 to 2147483647"),
+        ("drops=[true]", "a list, each a whole number from 0 to 2147483647"),
+        ("iterations=true", "a whole number from 1 to 2147483647"),
+        ("batch_size=true", "a whole number from 1 to 2147483647"),
+        ("rois_per_image=true", "a whole number from 1 to 2147483647"),
+        ("anchor_sizes=[32,true]", "a list of one or more, each a number from 1 to 1000000"),
+        ("test_every=1.5", "a whole number from 0 to 2147483647"),
         ("masks=7", "true or false"),
     ],
 )
@@ -148,3 +157,13 @@ def test_what_is_allowed_is_said_as_it_is_typed(text: str, allowed: str) -> None
     with pytest.raises(UserError) as refused:
         detection_settings("coco", overrides=[text])
     assert (refused.value.message, refused.value.allowed) == (f"--set {text}", allowed)
+
+
+@pytest.mark.parametrize("key", [*PROTOCOL_KEYS, *MODEL_KEYS])
+def test_every_value_is_refused_with_all_that_it_takes(key: str) -> None:
+    """Of a number both ends: pydantic's words name the one that was broken."""
+    with pytest.raises(UserError) as refused:
+        detection_settings("coco", overrides=[f"{key}=nan"])
+    allowed = str(refused.value.allowed)
+    assert "Input" not in allowed
+    assert "number" not in allowed or re.search(r"(from|above) \S+ (to|below) \S+$", allowed)

@@ -212,8 +212,8 @@ def test_both_protocols_stand_beside_one_another(folder: Path, recipe: Path, cap
             ["--finetune", "--finetune-protocol", "modern", "--set", "epochs=3", "--set", "warmup_epochs=4"],
             "longer than",
         ),
-        (["--finetune", "--finetune-protocol", "modern", "--set", "layer_decay=0"], "greater than 0"),
-        (["--finetune", "--finetune-protocol", "modern", "--set", "label_smoothing=1"], "less than 1"),
+        (["--finetune", "--finetune-protocol", "modern", "--set", "layer_decay=0"], "a number above 0 to 1"),
+        (["--finetune", "--finetune-protocol", "modern", "--set", "label_smoothing=1"], "a number from 0 below 1"),
     ],
 )
 def test_refusals(folder: Path, recipe: Path, capsys: Captured, words: list[str], says: str) -> None:
