@@ -54,6 +54,11 @@ def show_result(
         for key, name in MEASURED.items():
             if reason := row.get(key, {}).get("reason"):
                 console.say(f"note: {row['name']}: no {name}: {reason}")
+    say_label_free(console, result)
+
+
+def say_label_free(console: Console, result: dict[str, Any]) -> None:
+    """What was measured of features and embeddings without labels."""
     if result.get("feature_spread") is not None:
         spread = f"feature spread {result['feature_spread']:.3f}, effective rank {result['effective_rank']:.1f}"
         console.say(f"{spread} of {result['features']}, alpha {result['alpha']:.2f}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl.cli.console import Console
+from barlowctl.cli.probe_result import say_label_free
 from barlowctl.cli.subject import say_unreadable
 from barlowctl.output_paths import Outputs
 
@@ -58,6 +59,10 @@ def show_features(console: Console, name: str, result: dict[str, Any]) -> None:
     if result.get("reason"):
         console.say(f"note: not reported: {result['reason']}")
     console.say(f"protocol: {result['protocol']}")
+    measured = result.get("measured", {})
+    if (nearest := measured.get("knn", {}).get("top1")) is not None:
+        console.say(f"kNN top-1: {nearest:.2f}")
+    say_label_free(console, measured)
     if "map_11_points" in result:
         console.say(f"by VOC 2007's own 11 points: {result['map_11_points']:.2f}")
     for note in result.get("notes", ()):

@@ -275,6 +275,34 @@ def test_a_folder_of_ones_own(recipe: Path, places: Path, tmp_path: Path, capsys
     assert "protocol: logistic regression" in capsys.readouterr().out
 
 
+def test_all_that_was_measured_of_a_folder_is_shown(
+    trained: Path, places: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """LiDAR and RankMe took their time, and were in the file alone."""
+    for split, count in (("train", 9), ("test", 3)):
+        for label, name in enumerate(("dark", "light")):
+            for number in range(count):
+                picture(tmp_path / "own" / split / name / f"{number}.png", 60 + 120 * label, number)
+    command = [
+        "transfer",
+        str(trained),
+        "--data",
+        str(tmp_path / "own"),
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert barlowctl(command) == 0
+    output = capsys.readouterr().out
+    (file,) = (tmp_path / "out").glob("*.json")
+    values = json.loads(file.read_text())["measured"]
+    of_run = {"RankMe": "rankme", "LiDAR": "lidar", "LiDAR of the features": "feature_lidar"}
+    assert "without labels: " + ", ".join(f"{label} {values[key]:.1f}" for label, key in of_run.items()) in output
+    assert f"kNN top-1: {values['knn']['top1']:.2f}" in output
+    assert f"effective rank {values['effective_rank']:.1f}" in output
+
+
 def test_wrong_layouts(recipe: Path, places: Path, inat: Path, voc: Path, tmp_path: Path, capsys: Captured) -> None:
     def refused(task: str, path: Path) -> str:
         assert barlowctl(["transfer", "resnet10t", "--task", task, "--data", str(path), *SMALL]) == 2
