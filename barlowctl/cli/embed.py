@@ -152,7 +152,7 @@ def embed(
     _check_values(projection if maps else None, changes)
     name, opened = open_named(console, subject, geometry)
     source, notes = _open_images(console, opened, data, split)
-    embedding.check_queries(queries, source, split)
+    _check_images(source, split, queries, maps)
     identity = identify(opened, {split: source.fingerprint}).as_dict()
     key = identity["key"]
     check_own(maps, key, "--map")
@@ -222,6 +222,20 @@ def _open_images(console: Console, opened: Subject, data: str | None, split: str
     for line in (*source.scan_report.lines(), *(f"note: {note}" for note in notes)):
         console.say(line)
     return source, notes
+
+
+def _check_images(source: ImageSet, split: str, queries: list[str], maps: list[Path]) -> None:
+    """Refuse, before features are computed, queries that are nothing, and images too few for what is drawn of them.
+
+    Raises:
+        UserError: see above.
+    """
+    from barlowctl.eval.projection import check_map_size
+    from barlowctl.measure.embedding import check_queries
+
+    check_queries(queries, source, split)
+    if maps:
+        check_map_size(source.num_samples)
 
 
 def _check_files(out: Path | None, maps: list[Path], neighbours_out: Path | None, *, nothing: bool) -> None:

@@ -36,6 +36,18 @@ def check_projection(name: str) -> None:
         ) from error
 
 
+def check_map_size(images: int) -> None:
+    """That a map can be drawn of so many images.
+
+    Raises:
+        UserError: there are fewer than four.
+    """
+    if images < 4:
+        raise UserError(
+            f"a map of {counted(images, 'image')}", allowed="at least 4", next="--out features.npz without --map"
+        )
+
+
 def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
     """Points `(N, 2)` of features `(N, F)`: neighbours by cosine similarity stay neighbours; distances mean little.
 
@@ -43,10 +55,7 @@ def project(features: np.ndarray, name: str, *, seed: int = 0) -> np.ndarray:
         UserError: fewer than four images, features that are not finite, or a missing package.
     """
     check_projection(name)
-    if len(features) < 4:
-        raise UserError(
-            f"a map of {counted(len(features), 'image')}", allowed="at least 4", next="--out features.npz without --map"
-        )
+    check_map_size(len(features))
     if not np.isfinite(features).all():
         raise UserError("a map of features that contain NaN or infinity")
     wide = features.astype(np.float64)

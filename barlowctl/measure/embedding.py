@@ -109,17 +109,21 @@ class _InputBatch(NamedTuple):
 
 
 def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
-    """Refuse, before features are computed, queries of `find_neighbours` that are nothing.
+    """Refuse, before features are computed, queries of `find_neighbours` that are nothing, or have no neighbours.
 
     Raises:
-        UserError: one is no position, no name of an image, and no file.
+        UserError: one is no position, no name of an image, and no file; or it is the only image.
     """
     names = image_names(source, split)
     known = set(names)
     for query in queries:
         if query in known or written(query) in known:
+            if len(names) == 1:
+                raise _alone()
             continue
         if query.isdecimal():
+            if len(names) == 1 and int(query) == 0:
+                raise _alone()
             if int(query) >= len(names):
                 raise UserError(
                     f"image {query} does not exist", allowed=f"0 to {len(names) - 1}", next="--neighbours 0"
@@ -130,6 +134,10 @@ def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
                 allowed=f"a position, a name such as '{names[0]}', or an image file",
                 next="--neighbours 0",
             )
+
+
+def _alone() -> UserError:
+    return UserError("an image alone has no neighbours", allowed="at least 2 images", next="give a folder of images")
 
 
 def find_neighbours(
@@ -161,9 +169,7 @@ def find_neighbours(
         similarity, index = nearest(bank, feature, top=min(count, len(bank)))
         pairs = [(int(i), float(s)) for s, i in zip(similarity[0], index[0], strict=True) if int(i) != position][:top]
         if not pairs:
-            raise UserError(
-                "an image alone has no neighbours", allowed="at least 2 images", next="give a folder of images"
-            )
+            raise _alone()
         rows.append([first, *(_picture(source, embeddings.position_of(i)) for i, _ in pairs)])
         name = query if position is None else (embeddings.class_of(position) or embeddings.names[position])
         captions.append(

@@ -212,3 +212,28 @@ def test_no_picture_is_overwritten(trained: Path, recipe: Path, photos: Path, ca
         assert barlowctl([*command, "--map", name, "--set", "eval.crop=8"]) == 2
         capsys.readouterr()
     assert {Path(name).read_text() for name in ("map.html", "neighbours.png")} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "says"),
+    [
+        (3, ["--map", "m.png"], "a map of 3 images"),
+        (3, ["--out", "x.npz", "--map", "m.html"], "a map of 3 images"),
+        (1, ["--neighbours", "0"], "an image alone has no neighbours"),
+    ],
+)
+def test_too_few_images_are_refused_before_features_are_computed(
+    images: int,
+    arguments: list[str],
+    says: str,
+    trained: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    for file in sorted(photos.rglob("*.png"))[images:]:
+        file.unlink()
+    monkeypatch.setattr(embedding, "embed", lambda *_, **__: pytest.fail("features were computed"))
+    assert barlowctl(["embed", str(trained), str(photos), *arguments, "--threads", "1"]) == 2
+    assert says in capsys.readouterr().err
+    assert not Path("x.npz").exists()
