@@ -70,12 +70,13 @@ def _beta_quantiles(alpha: float) -> Tensor:
     """Equally likely values of Beta(alpha, alpha), float32 `(QUANTILES,)`.
 
     The density x^(alpha-1) (1-x)^(alpha-1) is integrated from 0 to 1/2 over u with x = u^p, p = max(1, 1/alpha), in
-    which it is finite; the other half mirrors it.
+    which it is finite; the other half mirrors it. Below 1e-12 all values are 0 or 1, and are those of 1e-12.
     """
+    alpha = max(alpha, 1e-12)
     p = max(1.0, 1.0 / alpha)
     u = np.linspace(0.0, 0.5 ** (1.0 / p), 16 * QUANTILES)
     x = u**p
-    density = u ** (p * alpha - 1.0) * ((1.0 - x) / 0.5) ** (alpha - 1.0)
+    density = u ** (max(alpha, 1.0) - 1.0) * ((1.0 - x) / 0.5) ** (alpha - 1.0)
     mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     middles = (np.arange(QUANTILES // 2) + 0.5) / QUANTILES
     lower = np.interp(middles, 0.5 * mass / mass[-1], u) ** p

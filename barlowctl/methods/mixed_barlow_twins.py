@@ -17,6 +17,8 @@ from barlowctl.objective.mixed import MixedTerms, mixed_barlow_twins_loss
 
 PARTNERS, SHARE = 1, 2
 """Streams of a step's random numbers: who is mixed with whom, and how much of each."""
+SHORTEST = torch.finfo(torch.float32).tiny
+"""The smallest divisor of progress: a warm-up that is shorter is over with the first step."""
 
 
 class MixedBarlowTwins(Method):
@@ -94,7 +96,7 @@ class MixedBarlowTwins(Method):
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> MixedTerms:
         """Embeddings `(N, D)` of both views and of the mixed one -> scaled loss, unscaled terms."""
         z1, z2, mixed = embeddings
-        risen = (targets.progress / self.reg_warmup).clamp(max=1.0) if self.reg_warmup else 1.0
+        risen = (targets.progress / max(self.reg_warmup, SHORTEST)).clamp(max=1.0) if self.reg_warmup else 1.0
         terms = mixed_barlow_twins_loss(
             z1,
             z2,

@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from barlowctl.recipe.section import Count, CountOrZero, NonNegative, Positive, Probability, Section
-
-Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
+from barlowctl.recipe.section import Count, CountOrZero, Decay, Decline, NonNegative, Positive, Probability, Section
 
 
 class DetectionProtocol(Section):
@@ -26,8 +24,8 @@ class DetectionProtocol(Section):
     warmup_iterations: CountOrZero = 1000
     warmup_start: Probability = Field(0.333, description="share of the rate at the first iteration")
     drops: tuple[CountOrZero, ...] = Field((), description="iterations at which the rate is multiplied by drop_factor")
-    drop_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    momentum: Momentum = 0.9
+    drop_factor: Decline = 0.1
+    momentum: Decay = 0.9
     weight_decay: NonNegative = Field(1e-4, description="of all but the scales and shifts of norms")
     short_sides: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
         (480,), description="of training images, in pixels; one is drawn for each"

@@ -162,7 +162,9 @@ class SwAV(Keys):
     prototypes: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="how many")
     temperature: Divisor = Field(0.1, description="tau of the predictions")
     epsilon: Divisor = Field(0.05, description="of the codes: the smaller, the more they decide")
-    sinkhorn_iterations: Count = Field(3, description="that balance the codes over the batch")
+    sinkhorn_iterations: Annotated[int, Field(ge=1, le=1000)] = Field(
+        3, description="that balance the codes over the batch"
+    )
     freeze_prototypes_epochs: EpochsWithin = Field(1.0, description="how long prototypes stay as they are drawn")
     queue: CountOrZero = Field(
         0, description="earlier images that the codes are computed with too, for small batches; 0: none"

@@ -7,7 +7,7 @@ Learning rates are those of the printed batch size and are not scaled with anoth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -15,7 +15,17 @@ from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.recipe.overrides import allowed_instead, read, refused, typed
-from barlowctl.recipe.section import Count, CountOrZero, Decay, Factor, NonNegative, Positive, Probability, Section
+from barlowctl.recipe.section import (
+    Count,
+    CountOrZero,
+    Decay,
+    Decline,
+    Factor,
+    NonNegative,
+    Positive,
+    Probability,
+    Section,
+)
 
 
 class Protocol(Section):
@@ -30,7 +40,7 @@ class Protocol(Section):
     momentum: Decay = Field(0.9, description="of SGD")
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="of AdamW")
     weight_decay: NonNegative = Field(1e-6, description="of all with SGD; with AdamW not of biases and norms")
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+    layer_decay: Decline = Field(
         1.0, description="each layer below the head learns at this share of the rate of the one above it"
     )
     schedule: Literal["cosine", "drops"] = "cosine"
@@ -38,7 +48,7 @@ class Protocol(Section):
     warmup_epochs: NonNegative = Field(0.0, description="the rates rise to their peaks, step by step")
     final_lr_scale: Probability = Field(0.0, description="share of the rates that a cosine ends at")
     drops: tuple[CountOrZero, ...] = Field((), description="epochs at which the rates are multiplied by drop_factor")
-    drop_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    drop_factor: Decline = 0.1
     label_smoothing: Decay = Field(0.0, description="share of the target that all classes have in equal parts")
     mixup: Factor = Field(0.0, description="two images added, shares from Beta(mixup, mixup); 0: none")
     cutmix: Factor = Field(0.0, description="a box of another image pasted in, its area from Beta; 0: none")

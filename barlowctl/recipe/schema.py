@@ -28,6 +28,7 @@ from barlowctl.recipe.section import (
     Count,
     CountOrZero,
     Decay,
+    Decline,
     DoesNotFit,
     Epochs,
     EpochsWithin,
@@ -63,7 +64,7 @@ class Optimizer(Section):
         description="no weight decay and no LARS trust ratio on biases and norm parameters; false (MoCo, SimSiam, "
         "SwAV): on all parameters",
     )
-    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+    layer_decay: Decline = Field(
         1.0,
         description="rates of the backbone fall by this factor from layer to layer, from the heads down to the images "
         "(timm's rule); 1: one rate for all",
@@ -100,9 +101,7 @@ class Train(Section):
     milestones: Annotated[tuple[Count, ...], WithinTraining()] = Field(
         (), description="of schedule step: after how many epochs the rates drop"
     )
-    milestone_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.1, description="of schedule step: what the rates are multiplied by"
-    )
+    milestone_factor: Decline = Field(0.1, description="of schedule step: what the rates are multiplied by")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="autocast; fp16 scales gradients; on a CPU bf16 and fp16 become what is measured to be faster",

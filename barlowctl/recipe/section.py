@@ -19,15 +19,16 @@ from pydantic_core import PydanticCustomError
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 # Beyond these limits nothing is meant, and single precision or 32 bits no longer hold what is computed with it.
-LARGEST, MOST = 1e6, 2**31 - 1
-Positive = Annotated[float, Field(gt=0.0, le=LARGEST)]
+SMALLEST, LARGEST, MOST = 1e-12, 1e6, 2**31 - 1
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0.0, le=LARGEST)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Factor = Annotated[float, Field(ge=0.0, le=100.0)]
 Ratio = Annotated[float, Field(ge=1e-3, le=1e3)]
 Mean = Annotated[float, Field(ge=-100.0, le=100.0)]
 Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
-Sigma = Annotated[float, Field(gt=0.0, le=1024.0)]
+Decline = Annotated[float, Field(ge=1e-6, le=1.0)]
+Sigma = Annotated[float, Field(ge=1e-3, le=1024.0)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 

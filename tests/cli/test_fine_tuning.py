@@ -212,7 +212,7 @@ def test_both_protocols_stand_beside_one_another(folder: Path, recipe: Path, cap
             ["--finetune", "--finetune-protocol", "modern", "--set", "epochs=3", "--set", "warmup_epochs=4"],
             "longer than",
         ),
-        (["--finetune", "--finetune-protocol", "modern", "--set", "layer_decay=0"], "a number above 0 to 1"),
+        (["--finetune", "--finetune-protocol", "modern", "--set", "layer_decay=0"], "a number from 1e-06 to 1"),
         (["--finetune", "--finetune-protocol", "modern", "--set", "label_smoothing=1"], "a number from 0 below 1"),
     ],
 )

@@ -96,7 +96,14 @@ def test_timms_mixup_does_the_same_to_images_and_targets() -> None:
         method.after_step(torch.zeros(()))
 
 
-@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 1.5, 30.0])
+@pytest.mark.parametrize("alpha", [5e-324, 1e-20, 1e-9])
+def test_of_the_smallest_parameters_shares_are_all_or_nothing(alpha: float) -> None:
+    """What Beta(alpha, alpha) becomes: one image or the other, equally likely. They were nan."""
+    shares = ImageMixing(alpha, 0.0).mixup_shares
+    assert torch.equal(shares, (torch.arange(QUANTILES) >= QUANTILES // 2).to(torch.float32))
+
+
+@pytest.mark.parametrize("alpha", [1e-5, 0.2, 0.8, 1.0, 1.5, 30.0])
 def test_shares_have_the_distribution_they_are_named_for(alpha: float) -> None:
     """SciPy's inverse of the incomplete beta function is the oracle."""
     expected = beta.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, alpha, alpha)

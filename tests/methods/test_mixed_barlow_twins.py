@@ -67,6 +67,18 @@ def test_the_mixing_term_rises_over_its_warm_up() -> None:
         assert (terms.loss - rest).item() == pytest.approx(0.1 * 3.0 * share * terms.mixing.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("reg_warmup", [5e-324, 1e-320, 1e-40, 1e-30])
+def test_a_warm_up_of_no_length_is_over_with_the_first_step(reg_warmup: float) -> None:
+    """In single precision, in which progress is, these are zero or near it: 0 / 0 gave a loss of nan."""
+    ours = method(lambd=0.1, lambd_reg=3.0, reg_warmup=reg_warmup)
+    embeddings = [z.detach() for z in ours.embeddings(ours.arrange(views(), Targets.unlabelled(8)))]
+    for progress, share in ((0.0, 0.0), (1e-9, 1.0)):
+        targets = Targets.unlabelled(8)
+        terms = ours.compare(embeddings, Targets(targets.labels, targets.indices, None, torch.tensor(progress)))
+        rest = terms.invariance + 0.1 * terms.redundancy
+        assert (terms.loss - rest).item() == pytest.approx(0.1 * 3.0 * share * terms.mixing.item(), rel=1e-6)
+
+
 def test_two_views_are_needed() -> None:
     with pytest.raises(UserError, match="2 views of each image, got 3"):
         method()([*views(), views()[0]])

@@ -82,7 +82,7 @@ def test_overrides_are_typed_values() -> None:
         ("views.mean=[0.5]", "one per channel"),
         ("eval.queries=holdout", "data.holdout is 0"),
         ("train.epochs.x=1", "train.epochs"),
-        ("optimizer.lr=nan", "is nan. Allowed: a number above 0 to 1000000"),
+        ("optimizer.lr=nan", "is nan. Allowed: a number from 1e-12 to 1000000"),
         ("train.epochs=true", "is true. Allowed: a number above 0 to"),  # pydantic takes it for 1
         ("train.milestones=[true, 5]", "is [true, 5]. Allowed: a list, each a whole number"),
         ("optimizer.betas=[0.9, false]", "is [0.9, false]. Allowed: a list of two, each a number"),
