@@ -107,3 +107,8 @@ def pytest_collection_finish() -> None:
     """What is there before the first test stays until the end: no search for garbage looks at it again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """As it was: what a library looks for at the end of the process can go."""
+    gc.unfreeze()
