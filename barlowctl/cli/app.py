@@ -20,7 +20,7 @@ from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
-from barlowctl.cli.usage import refuse_swallowed, refused_package, refused_path, usage_error
+from barlowctl.cli.usage import refuse_empty, refuse_swallowed, refused_package, refused_path, usage_error
 from barlowctl.errors import (
     EXIT_ABORTED,
     EXIT_BAD_INPUT,
@@ -52,6 +52,7 @@ class _Commands(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes what was typed so far
             refuse_swallowed(args, self)
+            refuse_empty(args, self)
         try:
             return super().parse_args(ctx, args)
         except BrokenPipeError as error:  # of --help and --version

@@ -11,7 +11,7 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
     """What `--set` and `--init` say of the recipe.
 
     Raises:
-        UserError: nothing is named, or a run is to go on, which has weights of its own.
+        UserError: a run is to go on, which has weights of its own.
     """
     if init is None:
         return overrides
@@ -26,22 +26,7 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
 
 
 def from_anywhere(init: str) -> str:
-    """What `--init` names; a path is made absolute, for whoever reads the recipe elsewhere.
-
-    Raises:
-        UserError: nothing is named.
-    """
-    check_named(init)
+    """What `--init` names; a path is made absolute, for whoever reads the recipe elsewhere."""
     from barlowctl.assemble.published import named_from_anywhere
 
     return named_from_anywhere(init)
-
-
-def check_named(init: str) -> None:
-    """Refuse `--init` without a name.
-
-    Raises:
-        UserError: nothing is named.
-    """
-    if not init.strip():
-        raise UserError("--init names nothing", allowed="a run, a file, a folder, a timm name", next="without --init")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from barlowctl import launcher
 from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
-from barlowctl.cli.init_weights import check_named
 from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.subject import open_named
 from barlowctl.cli.transfer_result import conclude
@@ -60,8 +59,6 @@ class DetectionFlags:
         """
         from barlowctl.assemble.detection_settings import detection_settings
 
-        for init in self.init:
-            check_named(init)
         return detection_settings(
             task,
             head=self.head,

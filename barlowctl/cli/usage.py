@@ -52,9 +52,39 @@ def refuse_swallowed(arguments: Sequence[str], root: Any) -> None:
         if option is None or option.is_flag:
             place += 1
         elif (flag := following.partition("=")[0]) in options or flag in HELP:
-            raise _without_value(arguments, place, command, path)
+            raise _without_value(
+                arguments, place, command, path, f"is without a value: {following} is an option itself"
+            )
         else:
             place += 2
+
+
+def refuse_empty(arguments: Sequence[str], root: Any) -> None:
+    """Refuse an option or an argument that is empty, or blank, as an unset variable of a shell leaves it: `--out=$DIR`.
+
+    Args:
+        arguments: what was typed after `barlowctl`. root: the click group of all commands.
+
+    Raises:
+        UserError: there is one; next is the same command with a value, or its help.
+    """
+    path, command = typed(arguments, root)
+    options = options_of(command)
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    place = len(path)
+    while place < len(arguments):
+        flag, equals, value = arguments[place].partition("=")
+        words = 1
+        if place < cut - 1 and not equals and flag in options and not options[flag].is_flag:
+            value, words = arguments[place + 1], 2
+        if not value.strip() and (words == 2 or (equals and flag in options and not options[flag].is_flag)):
+            corrected = [*arguments[:place], flag, *arguments[place + words :]]
+            raise _without_value(corrected, place, command, path, "is empty")
+        if not arguments[place].strip():
+            raise UserError(
+                f"an argument is empty, {arguments[place]!r}", next=shell.line("barlowctl", *path, "--help")
+            )
+        place += words
 
 
 def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any) -> UserError:
@@ -109,17 +139,18 @@ def refused_package(error: Exception) -> UserError | None:
     return UserError(message, next="barlowctl doctor")
 
 
-def _without_value(arguments: Sequence[str], place: int, command: Any, path: Sequence[str]) -> UserError:
+def _without_value(
+    arguments: Sequence[str], place: int, command: Any, path: Sequence[str], why: str = "is without a value"
+) -> UserError:
     """The error of an option that no value follows, at a place of what was typed: next is the command with one."""
     name, rest = arguments[place], list(arguments[place + 1 :])
     option = options_of(command)[name]
-    why = f": {rest[0]} is an option itself" if rest else ""
     if rest and rest[0] in HELP:
         corrected = shell.line("barlowctl", *path, "--help")
     else:
         value = _example(option, command) or takes(option)
         corrected = shell.line("barlowctl", *arguments[: place + 1], value, *rest)
-    return UserError(f"{name} is without a value{why}", allowed=_allowed(option), next=corrected)
+    return UserError(f"{name} {why}", allowed=_allowed(option), next=corrected)
 
 
 def _example(option: Any, command: Any) -> str | None:

@@ -209,7 +209,7 @@ def test_weights_of_a_study_that_have_changed_are_another_study(
         assert barlowctl([*command, "w.safetensors", "--print-sbatch"]) == (0 if scale == 1.0 else 2)
     assert "holds a study of another recipe" in capsys.readouterr().err
     assert barlowctl([*command, " "]) == 2
-    assert "--init names nothing" in capsys.readouterr().err
+    assert "--init is empty" in capsys.readouterr().err
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_init_and_resume_exclude_each_other(recipe: Path, trained: Path, capsys:
 
 def test_init_that_names_nothing_is_refused(recipe: Path, capsys: Captured) -> None:
     error = output(capsys, ["pretrain", "-r", str(recipe), "--init", ""], 2)
-    assert "--init names nothing" in error["error"]
+    assert "--init is empty" in error["error"]
 
 
 def test_exports_of_a_run_name_what_it_started_from(recipe: Path, trained: Path, tmp_path: Path) -> None:

@@ -235,3 +235,20 @@ def test_a_path_that_is_not_permitted_is_bad_input(capsys: Captured, monkeypatch
     assert barlowctl(["recipes", "list"]) == 2
     error = capsys.readouterr().err
     assert "the system does not take '/home/somebody/recipes': permission denied; nothing was written" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "following"),
+    [
+        (["embed", "runs/a", "pics", "--out="], "--out is empty", "embed runs/a pics --out photos.parquet"),
+        (["probe", "--data", "", "--knn"], "--data is empty", "probe --data cifar10 --knn"),
+        (["pretrain", "--recipe=", "--dry-run"], "--recipe is empty", "pretrain --recipe quickstart --dry-run"),
+        (["pretrain", "--set", ""], "--set is empty", "pretrain --set KEY=VALUE"),
+        (["runs", "watch", ""], "an argument is empty, ''", "runs watch --help"),
+        (["data", "pack", "--", "", "x"], "an argument is empty, ''", "data pack --help"),
+    ],
+)  # fmt: skip
+def test_an_empty_string_is_no_value(arguments: list[str], message: str, following: str, capsys: Captured) -> None:
+    """As an unset variable of a shell leaves it; `runs watch ''` and `--out=` were internal errors."""
+    assert barlowctl(arguments) == 2
+    assert capsys.readouterr().err.splitlines() == [f"error: {message}", f"next: barlowctl {following}"]

@@ -267,7 +267,7 @@ def test_the_papers_rows() -> None:
             "--init has no meaning for the task folder",
             "--task folder\n",
         ),
-        (["--task", "coco", "--data", "SHAPES/coco", "--init", ""], "--init names nothing", "--data"),
+        (["--task", "coco", "--data", "SHAPES/coco", "--init", ""], "--init is empty", "--data"),
         (["--task", "coco", "--data", "SHAPES/coco", "--init", "gone.pth"], "'gone.pth' does not exist", "runs list"),
         (
             ["--task", "coco", "--data", "SHAPES/coco", "--init", "SHAPES/resnet18.pth"],

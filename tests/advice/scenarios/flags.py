@@ -47,7 +47,7 @@ SCENARIOS = {
     "--on-unreadable of pack": Scenario([*PACK, "--on-unreadable", "ignore"]),
     "--split": Scenario(["data", "pack", "my images", "./new.beton", "--split", "trian"]),
     "--split of a data set": Scenario(["data", "pack", "my images", "new", "--split", "trian"]),
-    "--data is empty": Scenario(["data", "preview", "--data", " "]),
+    "data.dataset is empty": Scenario(["data", "preview", "--recipe", "quickstart", "--set", "data.dataset=' '"]),
     "--only": Scenario([*STUDY, "--print-sbatch", "--only", "baselin"], small),
     "--without": Scenario([*STUDY, "--print-sbatch", "--without", "baselin"], small, then="leave no variant to train"),
     "nothing is left": Scenario([*STUDY, "--print-sbatch", "--without", "baseline"], small),

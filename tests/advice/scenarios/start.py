@@ -40,7 +40,6 @@ def a_deeper_networks(patch: Patch) -> None:
 
 SCENARIOS = {
     "--init and --resume": Scenario(["pretrain", "--resume", "runs/stopped", "--init", "runs/done", "--threads", "1"]),
-    "--init of nothing": Scenario([*TRAIN, "--init", ""]),
     "--init that is not there": Scenario([*TRAIN, "--init", "./gone.safetensors"]),
     "--init of an empty file": Scenario([*TRAIN, "--init", "nothing.safetensors"], nothing_in_it),
     "--init of a folder": Scenario([*TRAIN, "--init", "./taken"]),
