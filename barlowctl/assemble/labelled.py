@@ -75,9 +75,11 @@ def open_with_or_without_labels(data: str, choices: Choices | None = None) -> La
         choices: how files become 8-bit pixels.
 
     Raises:
-        UserError: no such images.
+        UserError: no such images, or one image alone.
     """
     train = open_images(data, "train", choices)
+    if train.num_samples < 2:
+        raise UserError(f"'{train.path}' has one image, and a measurement needs at least 2", next="--data DATASET")
     if any_labelled(train):
         with suppress(UserError):  # what the labels are not fit for is not measured
             return check_labelled(train, open_images(data, "test", choices))

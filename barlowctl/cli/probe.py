@@ -161,7 +161,8 @@ def probe(
         console.say(f"note: {note}")
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
     if result["file"]:
-        beside = f"; by class and confusion: {measurement.folder}" if measurement.folder.is_dir() else ""
+        what = "by class and confusion" if measurement.tasks.need_labels else "spectra and correlation"
+        beside = f"; {what}: {measurement.folder}" if measurement.folder.is_dir() else ""
         console.say(f"written to {measurement.file}{beside}")
     console.conclude(result, measurement.outputs)
 

@@ -155,6 +155,12 @@ def test_lidar_alone_needs_no_labels(trained: Path, recipe: Path, tmp_path: Path
             assert measured[key] > 0
     assert barlowctl(["probe", str(trained), "--data", str(pile), "--lidar", "--knn"]) == 2
     assert "is one folder of images and has no test" in capsys.readouterr().err
+    (tmp_path / "one").mkdir()
+    (pile / "00.png").rename(tmp_path / "one" / "00.png")
+    assert barlowctl(["probe", str(trained), "--data", str(tmp_path / "one"), "--lidar"]) == 2
+    assert "has one image, and a measurement needs at least 2" in capsys.readouterr().err
+    assert barlowctl(["probe", str(trained), "--data", str(pile), "--lidar", "--out", str(tmp_path / "out")]) == 0
+    assert "; spectra and correlation: " in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_lidar_of_what_is_no_run_is_refused(recipe: Path, capsys: Captured) -> None:

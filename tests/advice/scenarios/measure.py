@@ -36,6 +36,11 @@ def without_labels(patch: Patch) -> None:
         shutil.copytree(f"my images/{split}/a", f"no classes/{split}")
 
 
+def alone(patch: Patch) -> None:
+    Path("alone").mkdir()
+    shutil.copy("one folder/0.png", "alone")
+
+
 def the_same(patch: Patch) -> None:
     shutil.copytree("my images/train", "the same/train")
     shutil.copytree("my images/train", "the same/test")
@@ -110,6 +115,7 @@ SCENARIOS = {
     "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
     "pooling that the family lacks": Scenario([*PROBE, "--set", "model.pooling=token"]),
     "one class": Scenario([*PROBE, "--data", "one class"], one_class),
+    "LiDAR of an image": Scenario([*PROBE, "--data", "alone", "--lidar"], alone),
     "LiDAR of no run": Scenario(["probe", "resnet10t", "--data", "digits", "--lidar", *SMALL]),
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
