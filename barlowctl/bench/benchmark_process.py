@@ -71,6 +71,7 @@ class BenchmarkProcess:
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
+            process_group=0,  # Ctrl-C is this process's, which ends the other one without a traceback of it
         )
         self._settings = {"name": name, **settings}
 
@@ -115,7 +116,11 @@ class BenchmarkProcess:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        try:
+            line = self._process.stdout.readline()
+        except KeyboardInterrupt:
+            self._process.kill()  # nobody waits for the round
+            raise
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._ending()}
         if "error" in answer:
             raise UserError(f"the pipeline '{self.measured.name}' failed: {answer['error']}")

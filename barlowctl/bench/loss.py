@@ -88,7 +88,7 @@ def _tried_value(name: str, method: str) -> float:
         "from barlowctl.bench.loss import checked_value; import json; "
         f"print(json.dumps(checked_value({name!r}, {method!r})))"
     )
-    tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    tried = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, process_group=0)
     if tried.returncode:
         raise UserError((tried.stderr.strip().splitlines() or ["?"])[-1])
     return float(json.loads(tried.stdout.strip().splitlines()[-1]))

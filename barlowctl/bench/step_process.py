@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any, Protocol
 
 import torch
@@ -86,7 +85,6 @@ def measure_machine(settings: StepSettings, channel: Conversation) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process by asking no more
     parent = Channel()
     try:
         serve(parent)
