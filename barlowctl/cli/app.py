@@ -20,7 +20,7 @@ from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
-from barlowctl.cli.usage import refuse_empty, refuse_swallowed, refused_package, refused_path, usage_error
+from barlowctl.cli.usage import refuse_missing_values, refused_package, refused_path, usage_error
 from barlowctl.errors import (
     EXIT_ABORTED,
     EXIT_BAD_INPUT,
@@ -51,8 +51,7 @@ class _Broken(Exception):
 class _Commands(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes what was typed so far
-            refuse_swallowed(args, self)
-            refuse_empty(args, self)
+            refuse_missing_values(args, self)
         try:
             return super().parse_args(ctx, args)
         except BrokenPipeError as error:  # of --help and --version
@@ -107,8 +106,7 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     open_streams()
-    rank = "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
-    with contextlib.nullcontext() if rank else ended_as_by_interrupt():
+    with contextlib.nullcontext() if _is_a_rank() else ended_as_by_interrupt():
         code = run(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
     if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `launchers.ranks`, which started this rank
@@ -125,6 +123,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _is_a_rank() -> bool:
+    """Whether a launcher may have started this process beside others."""
+    return "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
+
+
 @cache
 def commands() -> Any:
     """The tree of all commands, put together once: an error reads it too."""
@@ -136,7 +139,7 @@ def run(arguments: list[str]) -> int:
     allow_any_text()
     arguments = current(arguments)
     as_json = "--json" in arguments
-    if "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ:
+    if _is_a_rank():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
         return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0

@@ -34,33 +34,10 @@ LONGEST = 60
 """Characters of a path in such an error."""
 
 
-def refuse_swallowed(arguments: Sequence[str], root: Any) -> None:
-    """Refuse an option whose value would be the next option: `--patches --layer 2`. `--patches=--layer` is a value.
+def refuse_missing_values(arguments: Sequence[str], root: Any) -> None:
+    """Refuse an option whose value would be the next option, and an option or an argument that is empty or blank.
 
-    Args:
-        arguments: what was typed after `barlowctl`. root: the click group of all commands.
-
-    Raises:
-        UserError: one is without a value; next is the same command with one.
-    """
-    path, command = typed(arguments, root)
-    options = options_of(command)
-    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
-    place = len(path)
-    while place < cut - 1:
-        option, following = options.get(arguments[place]), arguments[place + 1]
-        if option is None or option.is_flag:
-            place += 1
-        elif (flag := following.partition("=")[0]) in options or flag in HELP:
-            raise _without_value(
-                arguments, place, command, path, f"is without a value: {following} is an option itself"
-            )
-        else:
-            place += 2
-
-
-def refuse_empty(arguments: Sequence[str], root: Any) -> None:
-    """Refuse an option or an argument that is empty, or blank, as an unset variable of a shell leaves it: `--out=$DIR`.
+    `--patches --layer 2` is the first (`--patches=--layer` is a value), `--out=$DIR` with an unset variable the second.
 
     Args:
         arguments: what was typed after `barlowctl`. root: the click group of all commands.
@@ -73,17 +50,19 @@ def refuse_empty(arguments: Sequence[str], root: Any) -> None:
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     place = len(path)
     while place < len(arguments):
-        flag, equals, value = arguments[place].partition("=")
-        words = 1
-        if place < cut - 1 and not equals and flag in options and not options[flag].is_flag:
+        name, equals, value = arguments[place].partition("=")
+        takes_one, words = place < cut and name in options and not options[name].is_flag, 1
+        if takes_one and not equals and place < cut - 1:
             value, words = arguments[place + 1], 2
-        if not value.strip() and (words == 2 or (equals and flag in options and not options[flag].is_flag)):
-            corrected = [*arguments[:place], flag, *arguments[place + words :]]
+            if (flag := value.partition("=")[0]) in options or flag in HELP:
+                why = f"is without a value: {value} is an option itself"
+                raise _without_value(arguments, place, command, path, why)
+        if takes_one and (equals or words == 2) and not value.strip():
+            corrected = [*arguments[:place], name, *arguments[place + words :]]
             raise _without_value(corrected, place, command, path, "is empty")
         if not arguments[place].strip():
-            raise UserError(
-                f"an argument is empty, {arguments[place]!r}", next=shell.line("barlowctl", *path, "--help")
-            )
+            help_page = shell.line("barlowctl", *path, "--help")
+            raise UserError(f"an argument is empty, {arguments[place]!r}", next=help_page)
         place += words
 
 
