@@ -138,7 +138,8 @@ class Network:
 
         Args:
             data: a data set with a training and a test split; None: the run's own images.
-            measures: on frozen features: "knn", "linear" (fast protocol), "lidar" (of a run), "layers".
+            measures: on frozen features: "knn", "linear" (fast protocol), "lidar" (of a run; alone it needs no
+                labels and no test split), "layers".
             trained: what is trained, in the paper's or a modern protocol: "linear", "semi-1", "semi-10", "finetune",
                 "semi-1-modern", "semi-10-modern", "finetune-modern". Broken off, the same call goes on.
             baselines: measured beside it: "pixels", "random-init".

@@ -1,4 +1,4 @@
-"""A measurement on labelled images from its beginning to the file of its result, which several of them may add to."""
+"""A measurement from its beginning to the file of its result, which several of them may add to."""
 
 from __future__ import annotations
 
