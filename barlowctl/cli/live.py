@@ -210,12 +210,16 @@ class _Live:
                     self.bars.remove_task(finished)
                 self.run = self.bars.add_task("run", total=total, completed=event.start_step)
                 done = event.start_step % event.steps_per_epoch
+                self.number = event.start_step // event.steps_per_epoch
                 self.epoch = self.bars.add_task(
                     "epoch", total=event.steps_per_epoch, completed=done, visible=not event.iterations
                 )
             case StepDone():
                 self.bars.update(self.run, completed=event.step)
                 within = event.step - event.epoch * self.steps_per_epoch
+                if event.epoch != self.number:  # a bar that was full stays finished, with no time left
+                    self.number = event.epoch
+                    self.bars.reset(self.epoch)
                 self.bars.update(self.epoch, completed=within, description=f"epoch {event.epoch + 1}")
                 self.metrics.update(event.values)
             case EpochDone():

@@ -1,12 +1,14 @@
-"""The live display: what it draws of a run that was measured before its first step."""
+"""The live display: what it draws of a run, from its start to later epochs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import _Live
-from barlowctl.train.events import EpochDone, Evaluated, RunStarted
+from barlowctl.train.events import EpochDone, Evaluated, RunStarted, StepDone
 
 
 def test_the_start_stays_in_sight_while_the_newest_numbers_change() -> None:
@@ -18,3 +20,17 @@ def test_the_start_stays_in_sight_while_the_newest_numbers_change() -> None:
         display(Evaluated(10, 0, {"knn": 65.5, "effective_rank": 14.0}))
         lines = [str(part) for part in display._draw().renderables[1:]]
     assert lines == ["loss 5", "kNN 65.5  rank 14", "at the start: kNN 61.0  rank 12"]
+
+
+@pytest.mark.parametrize("start", [0, 13])
+def test_every_epoch_says_how_long_it_still_takes(start: int) -> None:
+    """A full bar has 0:00:00 left, and the next epoch's is not full."""
+    display = _Live(Console(quiet=True))
+    left = {}
+    with display:
+        display(RunStarted(Path("run"), {"recipe": "r"}, 4, 10, 40, start))
+        for step in range(start + 1, 36):
+            display(StepDone(step, (step - 1) // 10, logged=False))
+            bar = display.bars.tasks[1]
+            left[step] = None if bar.finished else bar.remaining
+    assert left == {step: (10 - step % 10) if step % 10 else None for step in range(start + 1, 36)}
