@@ -65,6 +65,8 @@ class VICReg(nn.Module):
 
     Args:
         invariance, variance, covariance: weights of the three terms.
+        form: "primal": D x D matrices; "gram": N x N ones; "auto": the cheaper. The same number.
+        ranks: of the processes whose rows are one batch; alone: this one.
     """
 
     def __init__(
@@ -89,7 +91,12 @@ class VICReg(nn.Module):
 
 
 class SimCLR(nn.Module):
-    """NT-Xent (Chen et al., ICML 2020, eq. 1) of two views. temperature: tau."""
+    """NT-Xent (Chen et al., ICML 2020, eq. 1) of two views.
+
+    Args:
+        temperature: tau, which divides the cosines.
+        ranks: of the processes whose rows are one batch; alone: this one.
+    """
 
     def __init__(self, *, temperature: float = TEMPERATURE, ranks: Ranks = ALONE) -> None:
         super().__init__()
@@ -101,7 +108,11 @@ class SimCLR(nn.Module):
 
 
 class BYOL(nn.Module):
-    """BYOL (Grill et al., NeurIPS 2020, eq. 2, made symmetric) of predictions and the target network's projections."""
+    """BYOL (Grill et al., NeurIPS 2020, eq. 2, made symmetric) of predictions and the target network's projections.
+
+    Args:
+        ranks: of the processes whose rows are one batch; alone: this one.
+    """
 
     def __init__(self, *, ranks: Ranks = ALONE) -> None:
         super().__init__()
@@ -117,6 +128,7 @@ class SimSiam(nn.Module):
 
     Args:
         stop_gradient: no gradient goes into the projections. Without it everything collapses.
+        ranks: of the processes whose rows are one batch; alone: this one.
     """
 
     def __init__(self, *, stop_gradient: bool = True, ranks: Ranks = ALONE) -> None:

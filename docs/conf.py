@@ -73,7 +73,7 @@ class Commands(RegexLexer):
 TYPED = re.compile(r"^(barlowctl|bash|docker|export|hf|lightly-train|make|pip|python3?|spt|torchrun) ", re.MULTILINE)
 NUMBERS = re.compile(r"(?=.*\d)[-+±\d.,:()/%x ^e]+( to [-+±\d.,:()/%x ^e]+)?")
 HYPHEN = re.compile(r"(\d[\d.]*e-\d+|\d{4}-\d\d-\d\d|\b[A-Za-z]+-\d+\b|(?<![\w-])--[a-z][\w-]*)")
-IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
+IN_A_WORD = re.compile(r"(?<=[\w)\]}][/._=,:(|-])(?=[\w\[{\"])|(?<=[(\[{/])(?=\w)")
 ROOM = {"cell": 24, "text": 40, "title": 18}  # characters of code that stand on one line whatever the screen
 
 
@@ -146,8 +146,16 @@ def _an_argument_a_line(
         lines[first:after] = behind.sub(f"\n{indent}", "\n".join(lines[first:after])).split("\n")
 
 
+def _defaults_that_are_made(
+    app: Sphinx, what: str, name: str, documented: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """What a dataclass makes anew for each object is `<factory>` there, for which Sphinx shows all of it as it came."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it when it starts."""
+    app.connect("autodoc-process-signature", _defaults_that_are_made)
     app.connect("autodoc-process-docstring", _an_argument_a_line, priority=400)  # napoleon has 500
     app.connect("source-read", _within_the_site)
     app.connect("doctree-read", _where_lines_break)

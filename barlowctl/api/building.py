@@ -38,6 +38,7 @@ def build_method(
     Args:
         recipe: see `pretrain`; of it the sections model and objective are used, and train.epochs by SwAV.
         backbone: images -> features `(N, F)`, in place of the recipe's; not copied.
+        overrides: see `pretrain`.
         images: of the training set, for a method with a memory of each (PIRL): `Targets.indices` are below it.
         classes: for objective.name = "supervised".
 

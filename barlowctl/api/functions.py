@@ -25,7 +25,10 @@ Named = str | PathLike[str] | Network
 
 @checked
 def load(run: str | PathLike[str] | None = None) -> Run:
-    """A run by name, directory or checkpoint; None: the newest finished one. See `Run`.
+    """A run by name, directory or checkpoint; None: the newest finished one.
+
+    Args:
+        run: see `Run`.
 
     Raises:
         UserError: not a run, or none is finished.
@@ -42,13 +45,21 @@ def open_network(what: str | PathLike[str], **options: Unpack[Showing]) -> Netwo
 
 @checked
 def features(network: Named, images: Any, **options: Unpack[Extracting]) -> Embeddings:
-    """Features of images by a network that is named, or opened already. See `Network.features`."""
+    """Features of images. See `Network.features`.
+
+    Args:
+        network: a `Network`, a `Run`, or what `open_network` takes.
+    """
     return _opened(network).features(images, **options)
 
 
 @checked
 def probe(network: Named, data: str | PathLike[str] | None = None, **options: Unpack[Probing]) -> Probed:
-    """A network that is named, or opened already, measured on labelled images. See `Network.probe`."""
+    """A network measured on labelled images. See `Network.probe`.
+
+    Args:
+        network: a `Network`, a `Run`, or what `open_network` takes.
+    """
     return _opened(network).probe(data, **options)
 
 
@@ -63,7 +74,11 @@ def export(
 ) -> ExportReport:
     """A run's backbone written for other libraries; or a checkpoint that the authors published (.pth) converted.
 
-    See `Run.export`. out: None: in the run; of an authors' file NAME.pth, NAME-FORMAT in the working directory.
+    See `Run.export`.
+
+    Args:
+        run: a `Run`, what `load` takes, or that file; None: the newest finished run.
+        out: None: in the run; of an authors' file NAME.pth, NAME-FORMAT in the working directory.
     """
     if isinstance(run, str | PathLike) and Path(run).suffix == ".pth":
         with as_a_command():
@@ -83,7 +98,11 @@ def export_all(
 ) -> ExportedFolder:
     """A run's backbone in every format that holds it, in one folder; or a checkpoint that the authors published (.pth).
 
-    See `Run.export_all`. out: None: in the run; of an authors' file NAME.pth, NAME-all in the working directory.
+    See `Run.export_all`.
+
+    Args:
+        run: a `Run`, what `load` takes, or that file; None: the newest finished run.
+        out: None: in the run; of an authors' file NAME.pth, NAME-all in the working directory.
     """
     if isinstance(run, str | PathLike) and (file := Path(run)).suffix == ".pth":
         with as_a_command():
@@ -100,7 +119,11 @@ def push(
     license: str,
     **options: Unpack[Pushing],
 ) -> Publication:
-    """A run as a repository of the Hugging Face Hub: weights, a card, curves, recipe. See `Run.push`."""
+    """A run as a repository of the Hugging Face Hub: weights, a card, curves, recipe. See `Run.push`.
+
+    Args:
+        run: a `Run`, or what `load` takes; None: the newest finished run.
+    """
     opened = run if isinstance(run, Run) else load(run)
     return opened.push(repository, license, **options)
 

@@ -98,6 +98,7 @@ class Network:
                 cropped as `preprocessing` says. A floating point tensor (N, C, H, W) is the network's input already.
             split: of a data set. on_unreadable: "skip": an image that cannot be read has no row.
             device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the cores.
+            workers: threads or processes that read images. loader: "auto", "fast" or "plain".
 
         Returns:
             features (N, F) float32, on the CPU, with names and labels, in the order of the images. numpy.asarray of it
@@ -150,6 +151,7 @@ class Network:
             on_unreadable: "raise" or "skip"; None: as the run did while it was trained.
             on_event: called with what happens in trainings (`barlowctl.events`).
             handle_signals: let signals stop a training after a step, as in a command.
+            device, threads, workers, loader: as of `features`.
 
         Raises:
             UserError: before anything is measured: what cannot be measured on these images.

@@ -92,6 +92,9 @@ def pretrain_events(
     in progress, and waits until its state is saved; so does the end of the program. A training waits for a reader who
     is 1000 events behind.
 
+    Args:
+        recipe, options: as of `pretrain`. stop: asked before each step; True ends the run there, its state saved.
+
     Raises:
         UserError, RunDiverged: as `pretrain`, where the next event is asked for.
     """

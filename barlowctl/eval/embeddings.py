@@ -29,6 +29,7 @@ class Embeddings:
     """Features `(N, F)` float32 and what they are of.
 
     Attributes:
+        features: `(N, F)` float32, a row for each image.
         names: of the images, one line each (`data.names.written`). labels: `(N,)` int64, -1 unlabelled.
         class_names: of labels 0, 1, ...
         metadata: what made them; strings, kept in the file where the format can.
@@ -62,11 +63,11 @@ class Embeddings:
         return replace(self, features=features, names=list(names), labels=np.asarray(labels), positions=None)
 
     def position_of(self, row: int) -> int:
-        """Where a row's image is in its source."""
+        """Where the image of `row` is in its source, from 0."""
         return row if self.positions is None else int(self.positions[row])
 
     def class_of(self, index: int) -> str:
-        """Name of an image's class, empty where unlabelled."""
+        """Name of the class of row `index`, empty where unlabelled."""
         label = int(self.labels[index])
         if label < 0:
             return ""

@@ -136,6 +136,9 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     reference = (site / "api.html").read_text(encoding="utf-8")
     assert 'id="barlowctl.pretrain"' in reference
     assert "Raises" in reference
+    assert "factory" not in reference
+    assert "~" not in "".join(re.findall(r'<dt class="sig.*?</dt>', reference, re.DOTALL)), "a signature as it came"
+    assert '<span class="pre">timm|torchvision|hub|</span><wbr>' in commands, "choices widen a table"
     assert "<strong>license</strong> \u2013 of the weights" in reference, "an argument without a line of its own"
     types = re.findall(r"<dt[^>]*>Type<span.*?</dt>\s*<dd[^>]*>(.*?)</dd>", reference, re.DOTALL)
     sentences = [re.sub("<[^>]+>", "", words).strip() for words in types if " " in words]
