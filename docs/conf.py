@@ -34,6 +34,7 @@ exclude_patterns = ["_build"]
 myst_heading_anchors = 4
 myst_linkify_fuzzy_links = False
 nb_execution_mode = "off"  # tests execute the notebook; its outputs are kept in it
+nb_merge_streams = True  # a line that is printed is no block of its own
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # scripts that would come from another host
 
 autodoc_member_order = "bysource"
