@@ -1,6 +1,31 @@
-"""`python -m barlowctl`."""
+"""`barlowctl` and `python -m barlowctl`: signals are answered while the commands are still being imported."""
 
-from barlowctl.cli.app import main
+from __future__ import annotations
+
+import sys
+
+try:
+    from contextlib import nullcontext
+
+    from barlowctl import launcher
+    from barlowctl.errors import EXIT_ABORTED, EXIT_BY_SIGNAL
+    from barlowctl.signals import Ended, ended_as_by_interrupt
+except KeyboardInterrupt:
+    sys.exit(130)
+
+
+def main() -> None:
+    """Run the command line, and leave the process with its exit code."""
+    with nullcontext() if launcher.may_be_of_several() else ended_as_by_interrupt():
+        try:
+            from barlowctl.cli import app
+
+            app.main()
+        except KeyboardInterrupt as error:  # before a command could answer it
+            if sys.stderr is not None:
+                sys.stderr.write("aborted: no file is left half-written\n")
+            sys.exit(EXIT_BY_SIGNAL + error.number if isinstance(error, Ended) else EXIT_ABORTED)
+
 
 if __name__ == "__main__":
     main()

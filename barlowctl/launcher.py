@@ -86,6 +86,11 @@ def refuse_several(command: str) -> None:
         )
 
 
+def may_be_of_several(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher may have started this process beside others; nothing is checked."""
+    return "WORLD_SIZE" in environment or "SLURM_PROCID" in environment
+
+
 def started() -> bool:
     """Whether a launcher started this process as one of several, or its variables say so by halves."""
     try:

@@ -12,55 +12,103 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 # By name: Windows, where `barlowctl doctor` works and little else, has two of them.
 STOPPING: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
+_AGAIN_SECONDS = 0.02
+"""After which a signal comes again whose exception somebody dropped."""
 
 
 class Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came. number: which of them."""
+    """A signal that asks to stop came. number: which of them."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = signal.Signals(number)
 
 
-@contextmanager
-def ended_as_by_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, by `Ended`, so that what is half-written is cleared up.
+class _Ending:
+    """The handler of `ended_as_by_interrupt`, which sees to it that what it raises is not lost.
 
-    Where they are ignored (`nohup`) or handled they stay so. Those within a second of the last are one, as `timeout`
-    sends two. A process that the block forks dies of them.
+    What is raised within an import may be: the import system's own callbacks can only report an exception, and
+    libraries have `except:` around imports that they can do without. One that is gone before the block is over was.
     """
-    own, last = os.getpid(), -1.0
 
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        if os.getpid() != own:
+    def __init__(self) -> None:
+        self._own, self._last = os.getpid(), -1.0
+        self._raised: weakref.ref[Ended] | None = None
+        self._report = sys.unraisablehook
+        self.over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._own:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        before, last = last, time.monotonic()
-        if before < 0 or last - before > 1:
-            raise Ended(number)
+        before, self._last = self._last, time.monotonic()
+        if before < 0 or self._last - before > 1:
+            error = Ended(number)
+            self._raised = weakref.ref(error, lambda gone: self._lost(number))
+            try:
+                raise error
+            finally:
+                del error  # or its traceback, which has this frame, would keep it alive
 
-    numbers = [number for number in STOPPING if number.name in ("SIGTERM", "SIGHUP")]
-    installed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in installed:
-        signal.signal(number, end)
+    def _lost(self, number: int) -> None:
+        if not self.over:  # not from here: who drops an exception may be in the middle of anything
+            timer = threading.Timer(_AGAIN_SECONDS, self._send_again, (number,))
+            timer.daemon = True
+            timer.start()
+
+    def _send_again(self, number: int) -> None:
+        if not self.over:
+            self._last = -1.0
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def report(self, unraisable: Any) -> None:
+        """`sys.unraisablehook`: nothing is said of what is raised again."""
+        if not isinstance(unraisable.exc_value, Ended):
+            self._report(unraisable)
+
+
+@contextmanager
+def ended_as_by_interrupt() -> Iterator[None]:
+    """The signals that ask to stop end the block by `Ended`, a KeyboardInterrupt: what is half-written is cleared up.
+
+    Where they are ignored (`nohup`, a script's command in the background) or handled they stay so. Those within a
+    second of the last are one, as `timeout` sends two. One that is swallowed comes again. A process that the block
+    forks dies of them.
+    """
+    ending = _Ending()
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: own for number, own in before.items() if own in (signal.SIG_DFL, signal.default_int_handler)}
+    for number in before:
+        signal.signal(number, ending)
+    hook, sys.unraisablehook = sys.unraisablehook, ending.report
     try:
         yield
     finally:
-        for number in installed:
-            signal.signal(number, signal.SIG_DFL)
+        ending.over, sys.unraisablehook = True, hook
+        for number, own in before.items():
+            if signal.getsignal(number) is ending:
+                signal.signal(number, own)
+
+
+def ignore_from_now_on() -> None:
+    """The outcome is settled: no signal that asks to stop changes it, and how the process ends."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def signals_to_handle() -> tuple[signal.Signals, ...]:

@@ -58,7 +58,7 @@ def test_the_wheel_lists_its_recipes_outside_the_checkout(unpacked: Path, tmp_pa
 
 def test_the_wheel_has_the_console_script(unpacked: Path) -> None:
     (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
-    assert "barlowctl = barlowctl.cli.app:main" in entry_points.read_text()
+    assert "barlowctl = barlowctl.__main__:main" in entry_points.read_text()
 
 
 def test_the_version_is_the_package_s_own(wheel: Path) -> None:

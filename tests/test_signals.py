@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from barlowctl import signals
 from barlowctl.signals import (
     Ended,
     ended_as_by_interrupt,
@@ -149,11 +153,19 @@ def test_a_thread_has_no_signals() -> None:
         assert pool.submit(work).result() == ["begun", "done", "after"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+
+
+def usual(number: int) -> Any:
+    """How Python leaves a signal when it starts."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", ASKING)
 def test_a_command_is_ended_as_by_an_interrupt(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [10.0]
-    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
-    with handled_as(number, signal.SIG_DFL):
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with handled_as(number, usual(number)):
         with ended_as_by_interrupt():
             with pytest.raises(Ended) as caught:
                 signal.raise_signal(number)
@@ -162,7 +174,49 @@ def test_a_command_is_ended_as_by_an_interrupt(number: int, monkeypatch: pytest.
             now[0] = 12.0
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
-        assert signal.getsignal(number) is signal.SIG_DFL
+        assert signal.getsignal(number) is usual(number)
+
+
+def swallow(number: int) -> None:
+    """What some libraries do around an import that they can do without."""
+    with suppress(BaseException):
+        signal.raise_signal(number)
+
+
+def report_only(number: int) -> None:
+    """A signal in a callback whose exceptions Python reports, and drops."""
+    thing = type("Thing", (), {})()
+    reference = weakref.ref(thing, lambda gone: signal.raise_signal(number))
+    del thing
+    assert reference() is None
+
+
+def lose_and_wait(lose: Callable[[int], None], number: int) -> None:
+    lose(number)
+    for _ in range(1000):
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("lose", [swallow, report_only])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_is_lost_comes_again(
+    lose: Callable[[int], None], number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with handled_as(number, usual(number)), ended_as_by_interrupt():
+        with pytest.raises(Ended) as caught:
+            lose_and_wait(lose, number)
+        assert caught.value.number == number
+    assert capsys.readouterr().err == ""
+
+
+def test_a_signal_does_not_come_again_once_it_has_ended_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = list[object]()
+    monkeypatch.setattr(threading, "Timer", lambda *arguments: timers.append(arguments))
+    with handled_as(signal.SIGTERM, signal.SIG_DFL):
+        with pytest.raises(Ended), ended_as_by_interrupt():
+            signal.raise_signal(signal.SIGTERM)
+        gc.collect()
+    assert timers == []
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
@@ -182,7 +236,7 @@ def test_a_forked_process_dies_of_the_signal() -> None:
 
 
 @contextmanager
-def handled_as(number: int, handler: signal.Handlers) -> Iterator[None]:
+def handled_as(number: int, handler: Any) -> Iterator[None]:
     before = signal.signal(number, handler)
     try:
         yield

@@ -22,7 +22,6 @@ from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
 from barlowctl.cli.usage import refuse_missing_values, refused_package, refused_path, usage_error
 from barlowctl.errors import (
-    EXIT_ABORTED,
     EXIT_BAD_INPUT,
     EXIT_BY_SIGNAL,
     EXIT_DONE,
@@ -31,7 +30,7 @@ from barlowctl.errors import (
     UserError,
     one_line,
 )
-from barlowctl.signals import Ended, ended_as_by_interrupt
+from barlowctl.signals import Ended, ended_as_by_interrupt, ignore_from_now_on
 
 EPILOG = (
     "barlowctl doctor\n"
@@ -40,7 +39,7 @@ EPILOG = (
     "barlowctl export --format hub --out my-model\n\n"
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 stopped with saved state, 4 another rank was lost, "
     "5 loss, gradient or weights not finite, 130 aborted by Ctrl-C with nothing to save (143 by SIGTERM, "
-    "129 by SIGHUP). BARLOWCTL_DEBUG=1 shows tracebacks."
+    "129 by SIGHUP, 138 by SIGUSR1). BARLOWCTL_DEBUG=1 shows tracebacks."
 )
 
 
@@ -49,13 +48,16 @@ class _Broken(Exception):
 
 
 class _Commands(Group):
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **named)
+        except (KeyboardInterrupt, BrokenPipeError) as error:  # a pipe that --help and --version are written to
+            raise _Broken from error
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes what was typed so far
             refuse_missing_values(args, self)
-        try:
-            return super().parse_args(ctx, args)
-        except BrokenPipeError as error:  # of --help and --version
-            raise _Broken from error
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -106,9 +108,14 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave the process with its exit code."""
     open_streams()
-    with contextlib.nullcontext() if _is_a_rank() else ended_as_by_interrupt():
-        code = run(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is settled
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if launcher.may_be_of_several():
+        code = run(arguments)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # its launcher ends it by SIGTERM
+    else:
+        with ended_as_by_interrupt():
+            code = run(arguments)
+            ignore_from_now_on()
     if folder := os.environ.get("BARLOWCTL_EXIT_CODES"):  # for `launchers.ranks`, which started this rank
         with contextlib.suppress(OSError), open(os.path.join(folder, os.environ["RANK"]), "w") as file:
             file.write(str(code))
@@ -123,11 +130,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _is_a_rank() -> bool:
-    """Whether a launcher may have started this process beside others."""
-    return "WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ
-
-
 @cache
 def commands() -> Any:
     """The tree of all commands, put together once: an error reads it too."""
@@ -139,7 +141,7 @@ def run(arguments: list[str]) -> int:
     allow_any_text()
     arguments = current(arguments)
     as_json = "--json" in arguments
-    if _is_a_rank():
+    if launcher.may_be_of_several():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we say what broken connections mean
     try:
         return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
@@ -156,15 +158,12 @@ def run(arguments: list[str]) -> int:
         else:
             show_error(usage_error(error, arguments, commands()), json=as_json)
         return EXIT_BAD_INPUT
-    except (typer.Abort, _Broken) as error:
-        if isinstance(error.__cause__, BrokenPipeError):  # whoever read has seen enough, as with `| head`
+    except (typer.Abort, _Broken, KeyboardInterrupt) as error:
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        if isinstance(cause, BrokenPipeError):  # whoever read has seen enough, as with `| head`
             forget(sys.stdout)
             return EXIT_DONE
-        notes = getattr(error.__cause__, "__notes__", None) or ["no file is left half-written"]
-        number = error.__cause__.number if isinstance(error.__cause__, Ended) else None
-        by = "" if number is None else f" by {number.name}"
-        show_error(Aborted(f"aborted{by}: {'; '.join(notes)}"), json=False)
-        return EXIT_ABORTED if number is None else EXIT_BY_SIGNAL + number
+        return _aborted(cause)
     except Exception as error:  # a fault of ours, most often: say so, keep the trace for whoever asks
         _trace()
         refusal = refused_package(error)
@@ -176,6 +175,15 @@ def run(arguments: list[str]) -> int:
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())
         show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL
+
+
+def _aborted(cause: BaseException | None) -> int:
+    """Say that a signal ended the command; returns the exit code."""
+    notes = getattr(cause, "__notes__", None) or ["no file is left half-written"]
+    number = cause.number if isinstance(cause, Ended) else signal.SIGINT
+    by = "" if number == signal.SIGINT else f" by {number.name}"
+    show_error(Aborted(f"aborted{by}: {'; '.join(notes)}"), json=False)
+    return EXIT_BY_SIGNAL + number
 
 
 def _trace() -> None:

@@ -17,6 +17,7 @@ from barlowctl.cli.live import binary_size, duration, show
 from barlowctl.cli.pretrain_job import absolute, arguments_of_every_start, refuse_flags_of_a_job, start_job
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
 from barlowctl.errors import UserError
+from barlowctl.signals import noted
 
 if TYPE_CHECKING:
     from barlowctl.assemble.machine import Runtime
@@ -219,7 +220,9 @@ def _train(
         rank_timeout=rank_timeout,
         monitors=[name for name, is_set in (("tensorboard", tensorboard), ("wandb", wandb)) if is_set],
     )
-    if trained.first:
+    if not trained.first:
+        return
+    with noted():  # the run is finished, and says so
         result = trained.result
         console.table("", ("result", "value"), [(key, result[key]) for key in SUMMARY if key in result])
         if "since_start" in result:

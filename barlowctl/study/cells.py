@@ -122,11 +122,14 @@ def run_cell(cell: Cell, labelled: Labelled, runtime: Runtime, data: str | None,
 def _stopped_by_signals(cell: Cell) -> Iterator[None]:
     """SIGTERM, SIGUSR1 and SIGHUP end what is done around the training too: there is no state in it to lose."""
 
-    def stop(number: int, frame: object) -> None:
-        raise RunStopped(f"stopped while '{cell.path}' was prepared or measured; what was trained is kept")
-
-    with signals.handled(stop, leaving=(signal.SIGINT,)):
-        yield
+    try:
+        with signals.ended_as_by_interrupt():
+            yield
+    except signals.Ended as ended:
+        if ended.number == signal.SIGINT:
+            raise
+        message = f"stopped while '{cell.path}' was prepared or measured; what was trained is kept"
+        raise RunStopped(message) from ended
 
 
 def _record(cell: Cell) -> dict[str, Any]:
