@@ -59,12 +59,13 @@ class Section:
     alone: bool = False
 
 
-def sections(rehearse: bool, fashion_mnist: Path | None = None) -> list[Section]:
+def sections(rehearse: bool, fashion_mnist: Path | None = None, runs: Path = Path("runs")) -> list[Section]:
     """What is run; what matters most comes first.
 
     Args:
         rehearse: on a CPU, in sizes that take seconds.
         fashion_mnist: a folder with its four files: the section `run` trains on them.
+        runs: the folder that the run of that section goes into.
     """
     device = "cpu" if rehearse else "cuda"
     step, profile = ((*BARLOWCTL, "bench", name, "--device", device) for name in ("step", "profile"))
@@ -137,7 +138,6 @@ def sections(rehearse: bool, fashion_mnist: Path | None = None) -> list[Section]
         for name, option, variable in TUNING
     ]
     if fashion_mnist is not None:
-        runs = tempfile.mkdtemp(prefix="gpu-check-")
         run = (*BARLOWCTL, "pretrain", "--recipe", "quickstart", "--device", device, "--out", f"{runs}/run")
         short = ("--set", "train.epochs=1", "--set", "eval.every_epochs=0") if rehearse else ()
         listed.append(
@@ -240,7 +240,13 @@ def main() -> int:
     if problem := missing(arguments.rehearse):
         print(f"gpu-check: {problem}", file=sys.stderr)
         return 2
-    by_name = {section.name: section for section in sections(arguments.rehearse, arguments.fashion_mnist)}
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as runs:
+        return check(parser, arguments, sections(arguments.rehearse, arguments.fashion_mnist, Path(runs)))
+
+
+def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace, listed: Sequence[Section]) -> int:
+    """Runs the sections that are asked for, and writes the page; the exit code."""
+    by_name = {section.name: section for section in listed}
     names = [name.strip() for name in arguments.only.split(",") if name.strip()]
     names = names or [name for name, section in by_name.items() if not section.alone]
     if unknown := [name for name in names if name not in by_name]:

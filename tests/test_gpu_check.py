@@ -55,7 +55,14 @@ def test_a_page_holds_what_was_printed_and_how_it_ended(
     ]
     shows = (sys.executable, "-c", "import os; print(os.environ['TUNED'])")
     listed.append(gpu_check.Section("tuned", "another setting", 1.0, (shows,), {"TUNED": "yes"}, alone=True))
-    monkeypatch.setattr(gpu_check, "sections", lambda *arguments: listed)
+    runs: list[Path] = []
+
+    def sections(rehearse: bool, fashion_mnist: Path | None, folder: Path) -> list[gpu_check.Section]:
+        runs.append(folder)
+        (folder / "run").mkdir()
+        return listed
+
+    monkeypatch.setattr(gpu_check, "sections", sections)
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--rehearse", "--out", str(page)])
     assert gpu_check.main() == 1
     text = page.read_text()
@@ -68,6 +75,8 @@ def test_a_page_holds_what_was_printed_and_how_it_ended(
     assert gpu_check.main() == 0
     assert "```\nyes\n```" in page.read_text()
     assert "`TUNED=yes python -c" in page.read_text()
+    assert len(runs) == 2
+    assert not any(folder.exists() for folder in runs)  # what was trained goes when it ends
     assert "failed: first, second" in capsys.readouterr().out
 
 
