@@ -12,7 +12,7 @@ from torch import nn
 
 from barlowctl.api.arguments import checked
 from barlowctl.api.pictures import open_pictures
-from barlowctl.api.process import as_a_command
+from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import Overrides, override_texts
 from barlowctl.assemble.data import choices_of
 from barlowctl.assemble.machine import Runtime
@@ -157,7 +157,7 @@ class Network:
             UserError: before anything is measured: what cannot be measured on these images.
             KeyboardInterrupt: while something is trained; the state is saved, and the same call goes on.
         """
-        with as_a_command(handle_signals=handle_signals):
+        with memory_returned(), as_a_command(handle_signals=handle_signals):
             subset, changes = None if semi_list is None else Path(semi_list), tuple(override_texts(overrides or {}))
             tasks = Tasks.named(measures, trained, seeds=seeds, subset=subset, overrides=changes)
             check_names("baselines", baselines, BASELINES)

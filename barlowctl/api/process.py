@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ import torch
 
 from barlowctl import compiled_code
 from barlowctl.api.wording import reworded
+from barlowctl.assemble.machine import return_freed_memory
 from barlowctl.model import own_generator
 from barlowctl.signals import left_alone
 
@@ -36,6 +38,16 @@ def as_a_command(*, handle_signals: bool = False) -> Iterator[None]:
         stack.enter_context(_as_before())
         stack.enter_context(_as_in_a_new_process())
         yield
+
+
+@contextmanager
+def memory_returned() -> Iterator[None]:
+    """What the block's trainings leave is the system's again afterwards, and not this process's for the next step."""
+    try:
+        yield
+    finally:
+        gc.collect()  # networks and their gradients, in circles of references
+        return_freed_memory()
 
 
 @contextmanager

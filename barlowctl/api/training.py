@@ -14,7 +14,7 @@ from barlowctl.api.arguments import checked
 from barlowctl.api.network import OnEvent
 from barlowctl.api.options import Training
 from barlowctl.api.pictures import folder_of
-from barlowctl.api.process import as_a_command
+from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import RecipeLike, open_recipe
 from barlowctl.api.run import Run
 from barlowctl.assemble.machine import Runtime
@@ -64,7 +64,7 @@ def pretrain(
         raise TypeError(f"pretrain() got an unexpected keyword argument '{name}'{meant}")
     watch = _Watch(on_event, stop)
     try:
-        with as_a_command(handle_signals=handle_signals):
+        with memory_returned(), as_a_command(handle_signals=handle_signals):
             run = Run(_train(recipe, watch, **options))
     except RunStopped as stopped:
         if isinstance(stopped, RunDiverged):

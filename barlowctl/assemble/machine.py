@@ -185,6 +185,20 @@ def keep_freed_memory() -> None:
         libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def return_freed_memory() -> None:
+    """Give the system back what was kept of memory that nobody holds any more, of the machine and of GPUs.
+
+    From here on the C library keeps as much of it as it would in any process that has freed a tensor of 32 MiB: its
+    limits grow with what is freed, and end there (glibc's DEFAULT_MMAP_THRESHOLD_MAX, and twice that).
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.mallopt(MMAP_THRESHOLD, 1 << 25)
+        libc.mallopt(TRIM_THRESHOLD, 1 << 26)
+        libc.malloc_trim(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def pool_slots(count: int, runtime: Runtime, recipe_threads: int) -> list[Slot]:
     """`count` slots of the process pool: the GPUs in turn, or equal shares of the cores.
 
