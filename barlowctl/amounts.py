@@ -9,6 +9,11 @@ def counted(number: float, noun: str, plural: str | None = None) -> str:
     return f"{amount} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def megabytes(size: float) -> str:
+    """Bytes of a disk: `12,345 MB`, `3.14 MB`, `0.008 MB`."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.3g} MB"
+
+
 def rate(value: float) -> str:
     """A rate, with two significant digits at least: `12,000`, `127`, `8.3`, `0.31`."""
     return f"{value:,.0f}" if abs(value) >= 10 else f"{float(f'{value:.2g}'):g}"

@@ -48,9 +48,10 @@ def atomic_write(path: Path, *, new: bool = False, durable: bool = True) -> Iter
         if durable:
             _flush(path.parent)
     except OSError as error:
-        if not str(error.filename).startswith(str(temporary)):
+        inside = os.fsdecode(error.filename) if error.filename is not None else str(temporary)  # a full disk names none
+        if error.errno is None or not inside.startswith(str(temporary)):
             raise
-        named = str(path) + str(error.filename)[len(str(temporary)) :]
+        named = str(path) + inside[len(str(temporary)) :]
         raise OSError(error.errno, error.strerror, named) from error
     finally:
         remove(temporary)

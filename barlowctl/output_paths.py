@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from barlowctl import shell
+from barlowctl.amounts import megabytes
 from barlowctl.errors import UserError, one_line
 
 NEXT = {
@@ -20,6 +23,9 @@ NEXT = {
     "--patches": "name another place with --patches",
     "--trace": "name another place with --trace",
 }
+
+_FULL = {number: os.strerror(number) for number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))}
+"""What the system says of a full disk, and of a person's share of it that is used up."""
 
 
 def check_file(path: Path, flag: str = "--out") -> None:
@@ -80,6 +86,26 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(_nearest(folder.absolute())).free
 
 
+def why_not_written(error: Exception, folder: Path, *, needed: int | None = None) -> str:
+    """Why something could not be written in a folder; of a full disk also the room that there is.
+
+    Args:
+        error: an OSError, or safetensors' own, whose text has the system's.
+        needed: bytes that it takes at least, where they are known.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        reason = _FULL.get(error.errno or 0, error.strerror)  # pyarrow has its own words, and the system's number
+    else:
+        of_system = re.search(r"I/O error: (.*) \(os error \d+\)", str(error))
+        reason = of_system[1] if of_system else one_line(error)
+    if reason not in _FULL.values():
+        return reason
+    takes = "" if needed is None else f"it takes {megabytes(needed)} or more, and "
+    with suppress(OSError):
+        reason = f"{reason}: {takes}there is room for {megabytes(free_bytes(folder))} in '{folder}'"
+    return reason
+
+
 def _nearest(path: Path) -> Path:
     """The path, else the nearest folder (or file) above it that exists."""
     while True:
@@ -109,11 +135,16 @@ class Outputs:
         except Exception as error:
             if not isinstance(error, OSError | UserError) and type(error).__name__ != "SafetensorError":
                 raise
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-            prefix = "" if isinstance(error, UserError) else f"'{paths[0]}' cannot be written: "
-            self.problems.append(f"{prefix}{reason}")
+            self.problems.append(one_line(error) if isinstance(error, UserError) else self._problem(error, paths[0]))
         else:
             self.files += [str(path) for path in paths]
+
+    def _problem(self, error: Exception, path: Path) -> str:
+        """What went wrong with a file; the room on a full disk is said once."""
+        start, why = f"'{path}' cannot be written", why_not_written(error, path.parent)
+        reason = why.partition(": ")[0]
+        has_room = any(f" cannot be written: {reason}: " in problem for problem in self.problems)
+        return f"{start}: {reason if has_room else why}"
 
     def check(self, flag: str = "--out") -> None:
         """Raise a `UserError` if something could not be written; after the result was shown."""

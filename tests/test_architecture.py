@@ -89,7 +89,7 @@ MAY_IMPORT = {
     "kernel_cache": set(),
     "launcher": {"errors", "shell"},
     "locks": set(),
-    "output_paths": {"errors", "shell"},
+    "output_paths": {"amounts", "errors", "shell"},
     "quantities": set(),
     "shell": set(),
     "signals": set(),

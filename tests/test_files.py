@@ -29,6 +29,19 @@ def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a.png": "\\ud800 text"}
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path, named: bool) -> None:
+    """Of a full disk the system names no file; and whoever reads of a temporary name does not know it."""
+
+    def full() -> None:
+        with atomic_write(tmp_path / "a.json") as temporary:
+            raise OSError(28, "No space left on device", *([str(temporary)] if named else []))
+
+    with pytest.raises(OSError) as raised:
+        full()
+    assert (raised.value.errno, raised.value.filename) == (28, str(tmp_path / "a.json"))
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_what_fails_leaves_what_was_there_and_nothing_else(

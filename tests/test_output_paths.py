@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
+from barlowctl import output_paths
 from barlowctl.errors import UserError
-from barlowctl.output_paths import Outputs, check_file, check_folder
+from barlowctl.output_paths import Outputs, check_file, check_folder, why_not_written
 
 
 def refused(path: Path, *, folder: bool = False) -> str:
@@ -44,7 +46,30 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no permission to write there" in refused(tmp_path / "a.npz")
 
 
-def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]"),  # pyarrow's
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_of_a_full_disk_the_room_is_said(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_paths, "free_bytes", lambda folder: 2_400_000)
+    room = f"there is room for 2.4 MB in '{tmp_path}'"
+    assert why_not_written(error, tmp_path) == f"No space left on device: {room}"
+    takes = why_not_written(error, tmp_path, needed=94_000_000)
+    assert takes == f"No space left on device: it takes 94 MB or more, and {room}"
+
+
+def test_room_is_no_matter_of_other_errors(tmp_path: Path) -> None:
+    assert why_not_written(PermissionError(13, "Permission denied"), tmp_path, needed=1) == "Permission denied"
+    assert why_not_written(SafetensorError("I/O error: Read-only (os error 30)"), tmp_path) == "Read-only"
+    assert why_not_written(OSError(errno.ENOSPC, "full"), tmp_path / ("a" * 300)) == os.strerror(errno.ENOSPC)
+
+
+def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_paths, "free_bytes", lambda folder: 8000)
     outputs = Outputs()
     with outputs.writing(tmp_path / "a"):
         (tmp_path / "a").write_text("")
@@ -55,10 +80,15 @@ def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path) -> Non
     assert outputs.files == [str(tmp_path / "a")]
     with pytest.raises(UserError) as caught:
         outputs.check()
-    first = f"'{tmp_path / 'b'}' cannot be written: No space left on device"
+    first = f"'{tmp_path / 'b'}' cannot be written: No space left on device: there is room for 0.008 MB in '{tmp_path}'"
     assert (
         caught.value.message
         == f"{first}; '{tmp_path / 'b'}' cannot be written: SafetensorError: I/O error; 'c' is taken"
     )
+    more = Outputs()
+    for name in ("a", "b"):
+        with more.writing(tmp_path / name):
+            raise OSError(28, "No space left on device")
+    assert [problem.count("there is room") for problem in more.problems] == [1, 0]
     with pytest.raises(ZeroDivisionError), outputs.writing(tmp_path / "c"):  # a fault of ours is no full disk
         _ = 1 // 0

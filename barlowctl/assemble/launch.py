@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from barlowctl.amounts import counted
+from barlowctl.amounts import counted, megabytes
 from barlowctl.assemble import precision, run_images
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.errors import RunStopped, UserError
+from barlowctl.files import remove_partial
 from barlowctl.output_paths import check_folder, free_bytes
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Train
@@ -115,6 +116,7 @@ def _begin(
         held.enter_context(_nothing_left_of_nothing(run))
     held.enter_context(rundir.lock(run))
     if resume:
+        _clear_up(run)
         run_images.remember(run, job.source, job.dataset)
         precision.keep(run, job.precision, job.device)
     has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
@@ -127,6 +129,13 @@ def _begin(
     for note in ([images_note] if images_note else []) + notes:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
+
+
+def _clear_up(run: Path) -> None:
+    """Remove what a process that was killed left half-written or half-removed; nobody else writes there now."""
+    for folder in (run, run / "checkpoints", run / "diagnostics"):
+        with suppress(OSError):
+            remove_partial(folder)
 
 
 def _recorded(
@@ -184,9 +193,9 @@ def _check_room(job: Job, run: Path | None) -> None:
     needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(
-            f"the run keeps {counted(keep, 'checkpoint')} and writes another beside them, {size / 1e6:,.0f} MB each; "
-            f"there is room for {free / 1e6:,.0f} MB in '{folder}'",
-            allowed=f"{needed / 1e6:,.0f} MB or more, or a smaller train.keep_checkpoints",
+            f"the run keeps {counted(keep, 'checkpoint')} and writes another beside them, {megabytes(size)} each; "
+            f"there is room for {megabytes(free)} in '{folder}'",
+            allowed=f"{megabytes(needed)} or more, or a smaller train.keep_checkpoints",
             next="name another place with --out",
         )
 
@@ -227,8 +236,16 @@ def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
         yield
     except RunStopped:
         raise
-    except BaseException:
+    except BaseException as error:
         has_steps = any(record["step"] for record in sinks.records(run / "metrics.jsonl"))  # more than its start
         if not (checkpoint.list_checkpoints(run / "checkpoints") or has_steps):
             shutil.rmtree(run, ignore_errors=True)
+            _advise_to_begin_again(error)
         raise
+
+
+def _advise_to_begin_again(error: BaseException) -> None:
+    """Of an error whose run is not there any more: what was typed, instead of the run's resumption."""
+    lines = (getattr(error, "next", None) or "").splitlines()
+    if isinstance(error, UserError) and any("--resume" in line for line in lines):
+        error.next = "\n".join([*(line for line in lines if "--resume" not in line), "barlowctl ..."])

@@ -9,7 +9,7 @@ from typing import Any
 from barlowctl import files, shell
 from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
-from barlowctl.output_paths import free
+from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
@@ -112,7 +112,8 @@ def restore_recipe(run: Path) -> tuple[str, Path | None]:
             files.write_bytes(aside, edited)
         files.write_text(file, text)
     except OSError as error:
-        raise UserError(f"'{file}' cannot be written: {error.strerror}", next=f"ls -l {shell.line(run)}") from error
+        why = why_not_written(error, run)
+        raise UserError(f"'{file}' cannot be written: {why}", next=f"ls -l {shell.line(run)}") from error
     return (f"{file} is as it was; what stood there is in {aside}", aside) if edited else (f"{file} is back", None)
 
 

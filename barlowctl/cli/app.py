@@ -20,7 +20,7 @@ from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
-from barlowctl.cli.usage import refuse_missing_values, refused_package, refused_path, usage_error
+from barlowctl.cli.usage import refuse_missing_values, refused_disk, refused_package, refused_path, usage_error
 from barlowctl.errors import (
     EXIT_BAD_INPUT,
     EXIT_BY_SIGNAL,
@@ -168,8 +168,9 @@ def run(arguments: list[str]) -> int:
         _trace()
         refusal = refused_package(error)
         if isinstance(error, OSError):
-            refusal = refused_output(error) or refused_path(error, arguments, commands())
+            refusal = refused_output(error) or refused_path(error, arguments, commands()) or refused_disk(error)
         if refusal is not None:
+            refusal.next = completed(refusal.next, arguments, commands())
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from barlowctl.errors import UserError
+from barlowctl.output_paths import why_not_written
 from barlowctl.quantities import LOSS, QUANTITIES, loss_meaning, meanings_of
 
 if TYPE_CHECKING:
@@ -92,4 +93,5 @@ def write_picture(out: Path, panels: Sequence[Compared]) -> None:
     try:
         save_image(panels_image(titled), out)
     except OSError as error:
-        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
+        why = why_not_written(error, out.parent)
+        raise UserError(f"'{out}' cannot be written: {why}", next="name another place with --out") from error

@@ -10,6 +10,7 @@ import errno
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,6 +19,7 @@ from barlowctl import shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.help import choices, examples_of, kind, takes
 from barlowctl.errors import UserError, did_you_mean, one_line
+from barlowctl.output_paths import why_not_written
 
 NEAR = 0.7
 """Of difflib's ratio, from which on an option is taken for another: below it lie words that share a few letters."""
@@ -29,6 +31,13 @@ REFUSALS = {
     errno.EROFS: "a folder on a disk that can be written to",
 }
 """Errors of the system that a path brings about, and not a fault of ours: what it takes instead."""
+FAILING_DISK = {
+    errno.ENOSPC: "cannot be written",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "cannot be written",
+    errno.EIO: "cannot be read or written",
+    getattr(errno, "ESTALE", errno.EIO): "cannot be read or written",
+}
+"""Errors of a disk, also of a file server that has lost what was open, and what they keep from being done."""
 HELP = ("-h", "--help")
 LONGEST = 60
 """Characters of a path in such an error."""
@@ -103,6 +112,21 @@ def refused_path(error: OSError, arguments: Sequence[str], root: Any) -> UserErr
         f"the system does not take '{name}': {os.strerror(error.errno).lower()}{notes}",
         allowed=REFUSALS[error.errno],
         next=shell.line("barlowctl", *path, "--help"),
+    )
+
+
+def refused_disk(error: OSError) -> UserError | None:
+    """The error of a disk that is full or fails, where nobody said so nearer to it; None: it is another one."""
+    number = error.errno
+    if number is None or number not in FAILING_DISK:
+        return None
+    path = None if error.filename is None else os.fsdecode(error.filename)
+    why = os.strerror(number) if path is None else why_not_written(error, Path(path).parent)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return UserError(
+        f"{'a file' if path is None else repr(path)} {FAILING_DISK[number]}: {why}{notes}",
+        allowed="a disk that works, with room on it",
+        next="barlowctl ...",
     )
 
 

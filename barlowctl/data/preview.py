@@ -13,6 +13,7 @@ from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.views.spec import Spec
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
+from barlowctl.output_paths import why_not_written
 from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def preview(
         with atomic_write(out, durable=False) as temporary:
             sheet.save(temporary, "PNG")
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}", next="choose another --out") from error
+        raise UserError(
+            f"cannot write {out}: {why_not_written(error, out.parent)}", next="choose another --out"
+        ) from error
     return Preview(out, len(positions), problems)
 
 

@@ -19,7 +19,7 @@ from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
-from barlowctl.output_paths import check_new
+from barlowctl.output_paths import check_new, why_not_written
 
 FORMATS = (".parquet", ".npz", ".safetensors")
 
@@ -105,7 +105,8 @@ def write(path: Path, embeddings: Embeddings) -> None:
         with atomic_write(path, new=True) as temporary:
             _WRITERS[path.suffix](temporary, embeddings)
     except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error}", next="name another place with --out") from error
+        why = why_not_written(error, path.parent)
+        raise UserError(f"'{path}' cannot be written: {why}", next="name another place with --out") from error
 
 
 def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]:

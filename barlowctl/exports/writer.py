@@ -23,7 +23,7 @@ from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.weights import save, state_dict
 from barlowctl.files import atomic_write
 from barlowctl.model import own_generator
-from barlowctl.output_paths import check_folder, free
+from barlowctl.output_paths import check_folder, free, why_not_written
 
 _IMAGES = 2
 _CLASSES = 10  # of the example of fine-tuning
@@ -85,7 +85,7 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield temporary
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"the export could not be written to {path}: {error}",
+            f"the export could not be written to {path}: {why_not_written(error, path.parent)}",
             next="free space or choose another --out",
         ) from error
 

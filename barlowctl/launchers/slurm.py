@@ -15,6 +15,7 @@ from pathlib import Path
 
 from barlowctl.errors import EXIT_RANK_LOST, EXIT_STOPPED, UserError
 from barlowctl.files import atomic_write
+from barlowctl.output_paths import why_not_written
 
 WARNING_SECONDS = 120
 """How long before the time limit Slurm sends USR1: a step, a checkpoint, and room to spare."""
@@ -182,7 +183,7 @@ def submit(text: str, path: Path) -> str:
             temporary.chmod(0o755)
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be written: {error.strerror}", next="name another place with --out"
+            f"'{path}' cannot be written: {why_not_written(error, path.parent)}", next="name another place with --out"
         ) from error
     done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True)
     if done.returncode:

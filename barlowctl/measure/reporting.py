@@ -27,7 +27,7 @@ from barlowctl.eval.diagnostics import read_correlation, read_spread
 from barlowctl.files import write_text
 from barlowctl.measure.embedding import embed, find_neighbours
 from barlowctl.measure.subjects import open_subject
-from barlowctl.output_paths import check_file
+from barlowctl.output_paths import check_file, why_not_written
 from barlowctl.plots import matrix
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import cautions
@@ -77,7 +77,8 @@ def report(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text, errors="backslashreplace")  # paths need not be UTF-8
     except OSError as error:
-        raise UserError(f"'{out}' cannot be written: {error.strerror}", next="name another place with --out") from error
+        why = why_not_written(error, out.parent)
+        raise UserError(f"'{out}' cannot be written: {why}", next="name another place with --out") from error
     return out
 
 

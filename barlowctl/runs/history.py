@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from barlowctl.errors import UserError
+from barlowctl.files import PARTIAL
 from barlowctl.runs import rundir
 
 State = Literal["running", "finished", "stopped"]
@@ -108,6 +109,8 @@ def find_all(home: Path) -> list[History]:
     """The runs in a folder, newest first; what is damaged is left out."""
     runs = []
     for file in home.glob("*/run.json"):
+        if file.parent.name.startswith(PARTIAL):  # a killed process was making it
+            continue
         try:
             runs.append(read(file.parent))
         except UserError:

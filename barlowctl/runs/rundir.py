@@ -29,7 +29,7 @@ from barlowctl.data.names import require_text
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write
 from barlowctl.locks import holding
-from barlowctl.output_paths import free
+from barlowctl.output_paths import free, why_not_written
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "simplejpeg", "safetensors")
 
@@ -66,7 +66,8 @@ def create(path: Path | None, name: str, contents: Mapping[str, str | bytes]) ->
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process made it meanwhile
             raise _exists(directory) from None
         raise UserError(
-            f"the run directory '{directory}' cannot be made: {error.strerror}", next="name another place with --out"
+            f"the run directory '{directory}' cannot be made: {why_not_written(error, directory.parent)}",
+            next="name another place with --out",
         ) from error
     return directory
 
@@ -104,9 +105,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         files.write_bytes(path, content)
     except OSError as error:
         raise UserError(
-            f"'{path}' cannot be written: {error.strerror}",
-            next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
+            f"'{path}' cannot be written: {why_not_written(error, path.parent)}",
+            next=_again(path.parent),
         ) from error
+
+
+def _again(folder: Path) -> str:
+    """How to go on: a run by its resumption, what another command trains in a folder by that command."""
+    is_whole = (folder / "recipe.toml").is_file()
+    return shell.line("barlowctl", "pretrain", "--resume", folder) if is_whole else "barlowctl ..."
 
 
 def json_text(values: Mapping[str, Any]) -> str:
@@ -234,7 +241,8 @@ def lock(run: Path) -> Iterator[None]:
         (run / "lock").touch()
     except OSError as error:
         raise UserError(
-            f"'{run}' cannot be written to: {error.strerror}", next="make it writable, or start a run elsewhere"
+            f"'{run}' cannot be written to: {why_not_written(error, run)}",
+            next="make it writable, or start a run elsewhere",
         ) from error
     with holding(run / "lock", patience=0.5) as file:
         if file is None:

@@ -21,7 +21,7 @@ from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.files import write_text
 from barlowctl.locks import holding, is_held
-from barlowctl.output_paths import free
+from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.study import Study
@@ -235,7 +235,8 @@ class StudyDirectory:
 
 def not_writable(out: Path, error: OSError) -> UserError:
     """What is said where a study's directory cannot be written to."""
-    return UserError(f"'{out}' cannot be written to: {error.strerror}", next="name another directory with --out")
+    why = why_not_written(error, out)
+    return UserError(f"'{out}' cannot be written to: {why}", next="name another directory with --out")
 
 
 def _other_images(out: Path, before: Record, images: Mapping[str, Any]) -> UserError:

@@ -31,6 +31,7 @@ from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, remove_at_once, remove_partial
+from barlowctl.output_paths import why_not_written
 from barlowctl.train.tensor_files import flatten, read_tensors, unflatten, write_tensors
 
 FORMAT = 1
@@ -100,9 +101,10 @@ def save(directory: Path, state: TrainingState, *, keep: int, protected: int | N
             temporary.mkdir()
             _write(temporary, state)
     except (OSError, SafetensorError) as error:
+        why = why_not_written(error, directory, needed=_bytes_of(state))
         raise UserError(
-            f"the checkpoint of step {state.step} could not be written to {directory}: {error}",
-            next="free space or make it writable, then continue the run with --resume",
+            f"the checkpoint of step {state.step} could not be written to '{directory}': {why}",
+            next="free space or make it writable, then go on",
         ) from error
     rotate(directory, state.step, keep=keep, protected=protected)
     return final
@@ -174,6 +176,13 @@ def _begin_again(run: Path) -> str:
     if (run / "recipe.toml").is_file():
         return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml")
     return f"{shell.line('rm', '-r', run)} && barlowctl ..."
+
+
+def _bytes_of(state: TrainingState) -> int:
+    """What the tensors of a state take."""
+    nested: dict[str, Tensor] = {}
+    flatten([state.optimizer, state.extra], "", nested)
+    return sum(t.numel() * t.element_size() for part in (state.model, state.random, nested) for t in part.values())
 
 
 def _write(directory: Path, state: TrainingState) -> None:

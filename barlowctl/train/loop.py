@@ -241,7 +241,7 @@ class Loop:
         if failed:
             note = self._save_if_possible()
             if ending.trouble is not None:
-                annotate(ending.trouble, note, self.go_on, resumable=self.saver.saved_at is not None)
+                annotate(ending.trouble, note, self.go_on, resumable=self.saver.is_resumable)
                 raise ending.trouble
             raise another_rank_failed(self.ranks, *failed[0])
         if any(stopping for stopping, _, _ in gathered):
@@ -293,6 +293,6 @@ class Loop:
             return  # they may be anywhere: the state is that of the last checkpoint
         self._back_to_the_last_step()
         note = self._save_if_possible()
-        annotate(error, note, self.go_on, resumable=self.saver.saved_at is not None)
+        annotate(error, note, self.go_on, resumable=self.saver.is_resumable)
         if isinstance(error, KeyboardInterrupt) and self.saver.is_saved:
             raise self._stopped() from None

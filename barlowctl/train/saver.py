@@ -46,6 +46,11 @@ class Saver:
         return self.saved_at == self.progress.step
 
     @property
+    def is_resumable(self) -> bool:
+        """Whether the run can go on: from a checkpoint, or from its start where the first could not be written."""
+        return self.saved_at is not None or self.unsaved_at is not None
+
+    @property
     def is_needed(self) -> bool:
         """Whether there is a state now that is in no checkpoint, and has not failed to be written."""
         return self.progress.step not in (0, self.saved_at, self.unsaved_at)

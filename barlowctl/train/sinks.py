@@ -12,6 +12,7 @@ from typing import Any
 
 from barlowctl import files, shell
 from barlowctl.errors import UserError
+from barlowctl.output_paths import why_not_written
 from barlowctl.train.events import EpochDone, Evaluated, Event, Sink, StepDone
 
 
@@ -60,8 +61,9 @@ def _is_before(line: bytes, start_step: int) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
+    why = why_not_written(error, path.parent)
     return UserError(
-        f"'{path}' cannot be written: {error.strerror}; free space or make it writable, then go on",
+        f"'{path}' cannot be written: {why}; free space or make it writable, then go on",
         next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
     )
 

@@ -134,7 +134,7 @@ REASONS = {
     "tests run on Linux only": MACHINE,
     "check access, or download it again": MACHINE,
     "make it writable, or start a run elsewhere": MACHINE,
-    "free space or make it writable, then continue the run with --resume": MACHINE,
+    "free space or make it writable, then go on": MACHINE,
     "wait for it to end, or write under another name": WAIT,
     "wait for it, or stop it, then resume": WAIT,
     "extract both with the same backbone": PYTHON,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 import shutil
 import signal
 import sys
@@ -18,7 +20,8 @@ from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.recipe import load
-from barlowctl.train import checkpoint
+from barlowctl.signals import STOPPING
+from barlowctl.train import checkpoint, sinks
 from barlowctl.train.loop import Loop
 from tests.cli.conftest import RECIPE
 from tests.train.test_monitors import Client
@@ -450,7 +453,7 @@ def test_a_number_of_seeds_beyond_all_counting_is_refused(command: str, capsys: 
     assert "allowed: a whole number, 1 to 10000" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
 def test_an_end_by_a_signal_is_said_and_leaves_nothing_behind(
     number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -461,17 +464,72 @@ def test_an_end_by_a_signal_is_said_and_leaves_nothing_behind(
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
     monkeypatch.setattr("barlowctl.cli.app.open_streams", lambda: None)  # pytest's have no number
     monkeypatch.setattr(BetonWriter, "finish", lambda *arguments, **options: signal.raise_signal(number))
-    before = signal.signal(number, signal.SIG_DFL), signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    signal.signal(number, signal.SIG_DFL)
     try:
         with pytest.raises(SystemExit) as ended:
             main(["data", "pack", str(tmp_path / "images"), str(tmp_path / "a.beton")])
     finally:
-        signal.signal(number, before[0])
-        signal.signal(signal.SIGINT, before[1])
+        for stopping, handler in before.items():  # all are ignored at the end of a process
+            signal.signal(stopping, handler)
     assert ended.value.code == code
     assert capsys.readouterr().err.endswith(f"aborted by {signal.Signals(number).name}: no file is left half-written\n")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     assert str(code) in EPILOG
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_disk_that_is_full_or_fails_is_no_internal_error(
+    number: int, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    from barlowctl.recipe import catalog
+
+    def failing() -> None:
+        raise OSError(number, os.strerror(number), *([str(tmp_path / "a.csv")] if named else []))
+
+    monkeypatch.setattr(catalog, "shipped", failing)
+    assert barlowctl(["recipes", "list"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {repr(str(tmp_path / 'a.csv')) if named else 'a file'} cannot be ")
+    assert os.strerror(number) in error
+    assert ("there is room for" in error) == (named and number == errno.ENOSPC)
+    assert error.endswith("next: barlowctl recipes list\n")
+
+
+def test_what_a_killed_process_left_is_cleared_up(stopped: Path) -> None:
+    for folder in (stopped, stopped / "checkpoints", stopped / "diagnostics"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".partial-step-00000010-1a2b3c4d").mkdir()
+        (folder / ".partial-step-00000010-1a2b3c4d" / "model.safetensors").write_bytes(b"half")
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+    assert list(stopped.rglob(".partial-*")) == []
+
+
+def test_a_run_that_is_only_being_made_is_not_listed(stopped: Path, capsys: Captured) -> None:
+    shutil.copytree(stopped, stopped.with_name(".partial-b-1a2b3c4d"))
+    assert barlowctl(["runs", "list"]) == 0
+    output = capsys.readouterr().out
+    assert "partial" not in output
+    assert " a " in output
+
+
+def test_a_run_that_leaves_nothing_is_not_to_be_resumed(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Neither its first record nor a checkpoint could be written: the command is to be typed again."""
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sinks, "open", full, raising=False)
+    monkeypatch.setattr(checkpoint, "_write", full)
+    assert pretrain("--recipe", str(recipe), "--out", "new") == 2
+    error = capsys.readouterr().err
+    assert "'new/metrics.jsonl' cannot be written: No space left on device: there is room for " in error
+    assert "--resume" not in error
+    assert f"next: barlowctl pretrain --threads 1 --recipe {recipe} --out new\n" in error
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_exit_code_holds_with_a_traceback_too(

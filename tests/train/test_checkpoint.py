@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from barlowctl import output_paths
 from barlowctl.errors import UserError
-from barlowctl.train import checkpoint
+from barlowctl.train import checkpoint, tensor_files
 from barlowctl.train.checkpoint import TrainingState, list_checkpoints, load_latest, save
 from barlowctl.train.random_state import random_state, restore_random_state
 
@@ -293,6 +295,23 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path).state.step == 1
 
 
+def test_of_a_full_disk_the_checkpoint_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = small_state(
+        2, model={"w": torch.zeros(2_000_000)}, optimizer={"state": {0: {"m": torch.zeros(500_000)}}}, random={}
+    )
+
+    def full(tensors: object, path: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(tensor_files, "save_file", full)
+    monkeypatch.setattr(output_paths, "free_bytes", lambda folder: 4_000_000)
+    with pytest.raises(UserError) as raised:
+        save(tmp_path / "run" / "checkpoints", state, keep=1)
+    room = f"there is room for 4 MB in '{tmp_path / 'run' / 'checkpoints'}'"
+    assert raised.value.message.endswith(f": No space left on device: it takes 10 MB or more, and {room}")
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
 def test_a_crash_while_writing_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, small_state(1), keep=1)
 
@@ -312,7 +331,7 @@ def test_a_crash_while_writing_leaves_the_previous_checkpoint(tmp_path: Path, mo
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="could not be written"):
+    with pytest.raises(UserError, match="': Not a directory"):
         save(tmp_path / "file" / "checkpoints", small_state(1), keep=1)
 
 

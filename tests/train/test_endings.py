@@ -184,6 +184,7 @@ def test_a_full_disk_is_said_once_with_the_checkpoint_that_is_left(
     with pytest.raises(UserError) as raised:
         run(tmp_path)
     assert raised.value.message.count("No space left on device") == 1
+    assert "barlowctl pretrain --resume" in (raised.value.next or "")
     assert "the newest checkpoint is of step 5" in raised.value.message
     assert written == [5, 10]  # it is not tried again at once
     assert saved_step(tmp_path) == 5

@@ -25,6 +25,7 @@ from barlowctl.data.names import written
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.errors import UserError, instead
+from barlowctl.output_paths import why_not_written
 
 PENDING_PER_THREAD = 2
 NAMES_KEPT = 100
@@ -127,7 +128,8 @@ def pack(
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
         raise UserError(
-            f"cannot write {out}: {error.strerror or error} after {counted(report.samples, 'image')}; nothing was kept",
+            f"cannot write {out} after {report.samples:,} of {counted(len(source), 'image')}: "
+            f"{why_not_written(error, out.parent)}; nothing was kept",
             next="make room, or choose another place for OUT",
         ) from error
     report.bytes = out.stat().st_size

@@ -113,6 +113,11 @@ SCENARIOS = {
     "no such run to embed with": Scenario(["embed", "runs/none", "one folder", "--out", "f.npz"]),
     "no such network": Scenario(["embed", "resnet1001", "one folder", "--out", "f.npz"]),
     "no data to probe on": Scenario(["probe", "resnet10t", "--knn", *SMALL]),
+    "no room for the notes of a training": Scenario(
+        [*PROBE, "--finetune", *TRAINED],
+        failing("barlowctl.runs.rundir.files.write_bytes", OSError(28, "No space left on device")),
+        slow=True,
+    ),
     "pooling that the family lacks": Scenario([*PROBE, "--set", "model.pooling=token"]),
     "one class": Scenario([*PROBE, "--data", "one class"], one_class),
     "LiDAR of an image": Scenario([*PROBE, "--data", "alone", "--lidar"], alone),

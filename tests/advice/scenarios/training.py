@@ -63,6 +63,12 @@ def failing(target: str, error: BaseException) -> Callable[[Patch], None]:
     return lambda patch: once(patch, target, error)
 
 
+def nothing_written(patch: Patch) -> None:
+    """A disk that has no room for the first record, and none for a checkpoint."""
+    for target in ("barlowctl.train.sinks.open", "barlowctl.train.checkpoint._write"):
+        failing(target, OSError(28, "No space left on device"))(patch)
+
+
 def without_a_compiler(patch: Patch) -> None:
     patch.setenv("PATH", "/nowhere")
     patch.delenv("CXX", raising=False)
@@ -321,6 +327,8 @@ SCENARIOS = {
     "records cannot be written": Scenario(
         [*RECIPE, *SHORT], failing("barlowctl.train.sinks.open", OSError(28, "No space left on device"))
     ),
+    "neither records nor a checkpoint can be written": Scenario([*RECIPE, *SHORT], nothing_written),
+    "a disk fails": Scenario(["recipes", "list"], failing("barlowctl.recipe.catalog.shipped", OSError(5, "I/O error"))),
     "a worker is gone": Scenario([*RECIPE, *SHORT, "--loader", "plain", "--workers", "2"], a_worker_is_gone, slow=True),
     "images cannot be read": Scenario(
         [*RECIPE, *SHORT], failing("barlowctl.train.loop.next", OSError(5, "Input/output error"))
