@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -83,6 +84,25 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _refuse(address: tuple[object, ...]) -> NoReturn:
     raise AssertionError(f"a test tried to connect to {address[0]}: tests run offline")
+
+
+_resident = {"MiB": 0}  # of this process, when memory was given back last
+
+
+@pytest.fixture(autouse=True)
+def _memory() -> Iterator[None]:
+    """What a large test has freed goes back to the machine: runs keep it for their next step (`keep_freed_memory`)."""
+    yield
+    if sys.platform == "linux" and _in_memory() > _resident["MiB"] + 512:
+        from barlowctl.assemble.machine import return_freed_memory
+
+        return_freed_memory()
+        _resident["MiB"] = _in_memory()
+
+
+def _in_memory() -> int:
+    """MiB of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 @pytest.fixture(scope="session")
