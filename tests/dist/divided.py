@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from barlowctl.distributed import Ranks
 from barlowctl.methods import BarlowTwins, Method
 from barlowctl.train import engine
 from barlowctl.train.events import StepDone
 from barlowctl.train.gradient_norms import GradientNorms, Norms, parameter_names
+from barlowctl.train.step import TrainingStep
 from tests.dist import methods, work
 from tests.dist.work import DTYPES, Images, Run
+from tests.train.recorded_graph import FROM_HOST
 
 METHODS_RUN = replace(methods.TRAINED, optimizer="adamw", lr=0.01, lr_biases=0.01)
 WITHOUT_AN_AVERAGE = ("supervised", "simclr", "vicreg", "mixed-barlow-twins", "multi-crop", "pirl")
@@ -145,3 +148,35 @@ def train_poisoned(ranks: Ranks, run: Run, folder: str, name: str, step: int) ->
 
     GradientNorms.__call__ = poison  # type: ignore[method-assign]
     _train(ranks, method, run, folder)
+
+
+class _CopiesFromHost(TorchDispatchMode):
+    """Counts tensors that are made of Python's numbers: on a device each is a copy that the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func._schema.name == FROM_HOST
+        return func(*args, **(kwargs or {}))
+
+
+def copies_from_host(ranks: Ranks, run: Run, folder: str) -> list[int]:
+    """How many tensors each step of a training makes of Python's numbers, from its passes to the optimizer's step."""
+    counts: list[int] = []
+    compute, update = TrainingStep.compute, TrainingStep.update
+
+    def counted(half: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any, **options: Any) -> Any:
+            with _CopiesFromHost() as copies:
+                result = half(*arguments, **options)
+            counts.append(copies.count)
+            return result
+
+        return count
+
+    TrainingStep.compute = counted(compute)  # type: ignore[method-assign]
+    TrainingStep.update = counted(update)  # type: ignore[method-assign]
+    train(ranks, run, folder)
+    return [sum(halves) for halves in zip(counts[::2], counts[1::2], strict=True)]

@@ -61,6 +61,14 @@ def test_ten_steps_are_those_of_a_whole_backbone(tmp_path: Path, change: dict[st
     assert_equal(tmp_path / "divided", tmp_path / "whole", 1e-9)
 
 
+def test_a_step_copies_nothing_from_the_host(tmp_path: Path) -> None:
+    """Which parameters are divided goes to the device once, and not in each step, which would wait for it."""
+    for counts in gang.together(divided.copies_from_host, 2, replace(DIVIDED, deferred=True), str(tmp_path)):
+        assert len(counts) == 10
+        assert counts[0] > 0, "what a first step copies is seen"
+        assert counts[1:] == [0] * 9
+
+
 def test_steps_in_bf16_are_those_of_a_whole_backbone(tmp_path: Path) -> None:
     """The same products of the same rounded numbers; only sums over ranks are of another order, in float32."""
     runs = (replace(run, dtype="float32", precision="bf16") for run in (WHOLE, DIVIDED))
