@@ -34,32 +34,34 @@ MAY_IMPORT = {
         "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
     "api": {
-        "assemble", "compiled_code", "data", "data.images", "data.sources", "data.tree", "eval", "exports", "measure",
-        "methods", "model", "recipe", "runs", "train",
+        "assemble", "compiled_code", "data", "data.images", "data.sources", "data.tree", "eval", "exports",
+        "generators", "measure", "methods", "model", "recipe", "runs", "train",
     },  # what Python is offered, beside `cli`: neither knows the other
-    "study": {"assemble", "data", "data.views", "eval", "measure", "model", "plots", "recipe", "runs", "train"},
+    "study": {
+        "assemble", "data", "data.views", "eval", "generators", "measure", "model", "plots", "recipe", "runs", "train",
+    },
     "bench": {
-        "assemble", "data.beton", "data.loaders", "data.sources", "data.views", "methods", "model", "objective",
-        "recipe", "train",
+        "assemble", "data.beton", "data.loaders", "data.sources", "data.views", "generators", "methods", "model",
+        "objective", "recipe", "train",
     },  # what is measured is a run, put together
     "measure": DATA | {
-        "assemble", "data.names", "detect", "distributed", "eval", "exports", "methods", "model", "plots", "recipe",
-        "report", "runs", "train",
+        "assemble", "data.names", "detect", "distributed", "eval", "exports", "generators", "methods", "model", "plots",
+        "recipe", "report", "runs", "train",
     },
     "assemble": DATA | {
-        "compiled_code", "detect", "distributed", "eval", "exports", "launchers", "methods", "model", "plots", "recipe",
-        "runs", "train",
+        "compiled_code", "detect", "distributed", "eval", "exports", "generators", "launchers", "methods", "model",
+        "plots", "recipe", "runs", "train",
     },
     "train": {"distributed", "methods", "runs"},
     "methods": {"distributed", "objective"},
     "losses": {"distributed", "objective"},
     "objective": {"distributed"},
     "model": {"distributed", "kernel_cache"},
-    "exports": {"model"},
+    "exports": {"generators", "model"},
     "eval": {"data.images", "data.names", "model"},
     "detect": {
-        "data.images", "data.loaders", "data.names", "data.tree", "data.views", "distributed", "methods", "model",
-        "plots",
+        "data.images", "data.loaders", "data.names", "data.tree", "data.views", "distributed", "generators", "methods",
+        "model", "plots",
     },
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
@@ -86,6 +88,7 @@ MAY_IMPORT = {
     "datasets": set(),
     "errors": set(),
     "files": set(),
+    "generators": set(),
     "kernel_cache": set(),
     "launcher": {"errors", "shell"},
     "locks": set(),
@@ -135,7 +138,7 @@ WRITTEN_ONCE = {
     "os.cpu_count": {"cores"},
     # Beside `signals`: processes that end when another one says so, and one whose outcome is settled.
     "signal.signal": {"signals", "bench.step_process", "cli.app", "data.loaders.plain"},
-    "torch.random.fork_rng": {"model.generators"},
+    "torch.random.fork_rng": {"generators"},
     # Where a run begins, and in the process of a benchmark's row: nobody's numbers are drawn after it but its own.
     "torch.manual_seed": {"assemble.job", "assemble.model", "bench.loss"},
 }

@@ -14,8 +14,9 @@ from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.assemble.model import build_method as build_recipe_method
 from barlowctl.assemble.model import check_image_size, preprocessing_of
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.model import in_mode, own_generator
+from barlowctl.model import in_mode
 from barlowctl.recipe.schema import Recipe
 
 

@@ -12,7 +12,7 @@ import torch
 from barlowctl import compiled_code
 from barlowctl.api.wording import reworded
 from barlowctl.assemble.machine import return_freed_memory
-from barlowctl.model import own_generator
+from barlowctl.generators import own_generator
 from barlowctl.signals import left_alone
 
 

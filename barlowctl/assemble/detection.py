@@ -27,7 +27,8 @@ from barlowctl.detect.parameter_groups import parameter_groups
 from barlowctl.detect.scores import DetectionScores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import RunDiverged, RunStopped, UserError
-from barlowctl.model import Preprocessing, in_mode, own_generator, synchronize_batch_norm
+from barlowctl.generators import own_generator
+from barlowctl.model import Preprocessing, in_mode, synchronize_batch_norm
 from barlowctl.train import checkpoint, engine, sinks
 from barlowctl.train.events import Sink, broadcast
 from barlowctl.train.gradient import autocast, buffers_kept

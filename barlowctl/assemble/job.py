@@ -33,9 +33,9 @@ from barlowctl.assemble.start import Start, begin
 from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.methods import Method
 from barlowctl.model import InputNormalization, synchronize_batch_norm
-from barlowctl.model.generators import own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import checkpoint, engine
 from barlowctl.train.events import Notice, Sink, broadcast

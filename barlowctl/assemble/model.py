@@ -11,6 +11,7 @@ from torch import nn
 from barlowctl import shell
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.methods import Method
 from barlowctl.model import (
     OnePass,
@@ -23,7 +24,6 @@ from barlowctl.model import (
     choose_norms,
     frozen_modules,
     frozen_parameters,
-    own_generator,
     patch_side,
     recompute_activations,
     takes_any_size,

@@ -21,8 +21,9 @@ from barlowctl.assemble.sharding import divided
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
 from barlowctl.datasets import training_images
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.methods import Method
-from barlowctl.model import Footprint, estimate_memory, own_generator
+from barlowctl.model import Footprint, estimate_memory
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train import gradient
 

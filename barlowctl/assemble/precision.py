@@ -21,8 +21,8 @@ import torch
 
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, operations
+from barlowctl.generators import own_generator
 from barlowctl.locks import holding
-from barlowctl.model import own_generator
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 

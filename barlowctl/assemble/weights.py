@@ -24,7 +24,8 @@ from barlowctl.exports.keys import one_line
 from barlowctl.exports.model_folder import read_config, read_model_folder
 from barlowctl.exports.reader import read_projector
 from barlowctl.exports.state_dicts import is_official, is_safetensors, read_state_dict
-from barlowctl.model import Preprocessing, own_generator
+from barlowctl.generators import own_generator
+from barlowctl.model import Preprocessing
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir
 

@@ -29,7 +29,7 @@ from barlowctl.bench.channel import serve_answers
 from barlowctl.bench.loss_contests import check_rows, contest_of
 from barlowctl.bench.loss_libraries import PACKAGES, Loss
 from barlowctl.errors import UserError
-from barlowctl.model import own_generator
+from barlowctl.generators import own_generator
 from barlowctl.objective import choose_form
 from barlowctl.recipe.objectives import DEFAULT
 

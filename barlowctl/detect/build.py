@@ -19,7 +19,7 @@ from barlowctl.detect.rpn import ProposalNetwork
 from barlowctl.detect.settings import PAPER, Head, ModelSettings
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.model import own_generator
+from barlowctl.generators import own_generator
 
 
 def build(

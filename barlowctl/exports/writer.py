@@ -22,7 +22,7 @@ from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.weights import save, state_dict
 from barlowctl.files import atomic_write
-from barlowctl.model import own_generator
+from barlowctl.generators import own_generator
 from barlowctl.output_paths import check_folder, free, why_not_written
 
 _IMAGES = 2

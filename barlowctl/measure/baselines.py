@@ -13,8 +13,8 @@ from barlowctl.assemble.matching import match
 from barlowctl.assemble.misfit import described, differences, recognised
 from barlowctl.assemble.weights import Weights
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.measure.subjects import Subject
-from barlowctl.model import own_generator
 from barlowctl.recipe.initial import for_channels
 
 

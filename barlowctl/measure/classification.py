@@ -28,11 +28,12 @@ from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.errors import RunDiverged, UserError, one_line
 from barlowctl.eval.features import backbone_digest, check_unchanged
 from barlowctl.files import atomic_write
+from barlowctl.generators import own_generator
 from barlowctl.measure.drop_path import with_drop_path
 from barlowctl.measure.protocol import classifier, optimizer, training_view
 from barlowctl.measure.subjects import Subject
 from barlowctl.methods import Classifier
-from barlowctl.model import Preprocessing, choose_convolutions, feature_width, own_generator
+from barlowctl.model import Preprocessing, choose_convolutions, feature_width
 from barlowctl.recipe.protocol import Protocol
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests

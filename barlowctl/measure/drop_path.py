@@ -8,8 +8,8 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.measure.subjects import Subject
-from barlowctl.model import own_generator
 
 
 def with_drop_path(subject: Subject, rate: float) -> nn.Module:

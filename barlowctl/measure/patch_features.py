@@ -18,8 +18,9 @@ from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
 from barlowctl.errors import UserError
+from barlowctl.generators import own_generator
 from barlowctl.measure.subjects import Subject
-from barlowctl.model import Preprocessing, own_generator
+from barlowctl.model import Preprocessing
 from barlowctl.model.feature_maps import FeatureMaps
 
 PIXELS = 16 * 224**2  # of a batch

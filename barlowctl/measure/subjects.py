@@ -20,7 +20,8 @@ from barlowctl.assemble.run_images import dataset_to_measure, require
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
-from barlowctl.model import Preprocessing, check_input, own_generator, pooled_otherwise, unlike_timm
+from barlowctl.generators import own_generator
+from barlowctl.model import Preprocessing, check_input, pooled_otherwise, unlike_timm
 from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe

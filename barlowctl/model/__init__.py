@@ -19,7 +19,6 @@ from barlowctl.model.batch_norm import synchronize_batch_norm
 from barlowctl.model.footprint import Footprint, estimate_memory
 from barlowctl.model.freezing import NOTHING, WHOLE, freezable, frozen_modules, frozen_parameters
 from barlowctl.model.fused_norm import choose_norms, prepare_norms
-from barlowctl.model.generators import own_generator
 from barlowctl.model.mlp import build_mlp
 from barlowctl.model.modes import in_mode
 from barlowctl.model.normalize import InputNormalization
@@ -60,7 +59,6 @@ __all__ = [
     "frozen_parameters",
     "in_mode",
     "last_map_shape",
-    "own_generator",
     "patch_side",
     "pooled_otherwise",
     "prepare_convolutions",

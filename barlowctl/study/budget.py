@@ -23,8 +23,8 @@ from barlowctl.assemble.resolve import steps_per_epoch
 from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import write_text
+from barlowctl.generators import own_generator
 from barlowctl.locks import holding
-from barlowctl.model import own_generator
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import not_writable, read_record

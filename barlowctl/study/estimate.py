@@ -31,7 +31,8 @@ from barlowctl.data.views.spec import Spec
 from barlowctl.datasets import DATASETS, training_images
 from barlowctl.errors import UserError
 from barlowctl.eval import knn, linear
-from barlowctl.model import feature_width, own_generator
+from barlowctl.generators import own_generator
+from barlowctl.model import feature_width
 from barlowctl.recipe.schema import Recipe
 from barlowctl.study.directory import Cell
 from barlowctl.study.variant import refused

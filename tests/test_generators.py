@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from barlowctl.model import own_generator
+from barlowctl.generators import own_generator
 
 
 def test_what_is_drawn_inside_changes_nothing_outside() -> None:
