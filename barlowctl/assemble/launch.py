@@ -238,7 +238,7 @@ def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
         raise
     except BaseException as error:
         has_steps = any(record["step"] for record in sinks.records(run / "metrics.jsonl"))  # more than its start
-        if not (checkpoint.list_checkpoints(run / "checkpoints") or has_steps):
+        if run.is_dir() and not (checkpoint.list_checkpoints(run / "checkpoints") or has_steps):
             shutil.rmtree(run, ignore_errors=True)
             _advise_to_begin_again(error)
         raise

@@ -37,7 +37,10 @@ class Saver:
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
     unset: frozenset[str] = frozenset()  # buffers that the call began with and that are no numbers yet
 
+    has_folder: bool = False  # that the checkpoints' folder is in: of a run it is there from the start
+
     def __post_init__(self) -> None:
+        self.has_folder = self.checkpoints.parent.is_dir()
         self.unset = frozenset(not_finite(dict(self.trained.method.named_buffers())))
 
     @property
@@ -93,10 +96,11 @@ class Saver:
         self, gathered: list[tuple[dict[str, Tensor], float]], whole: Whole, say: Callable[[Event], None]
     ) -> None:
         self._refuse_what_is_not_finite(whole)
+        self._refuse_a_folder_that_is_gone()
         steps_per_epoch = self.settings.steps_per_epoch
         state = self.trained.state(self.progress, steps_per_epoch, self.recipe_digest, gathered, whole)
         path = checkpoint.save(self.checkpoints, state, keep=self.settings.keep_checkpoints, protected=self._best)
-        self.saved_at = state.step
+        self.saved_at, self.has_folder = state.step, True
         say(CheckpointSaved(state.step, path))
 
     def _refuse_what_is_not_finite(self, whole: Whole) -> None:
@@ -112,6 +116,15 @@ class Saver:
         else:
             return
         raise RunDiverged(f"{what}, so the run stopped; {self.outcome('')}", next=lower_rate(self.checkpoints))
+
+    def _refuse_a_folder_that_is_gone(self) -> None:
+        """A run that was moved away gets no second directory, which would have its newest checkpoint and no recipe."""
+        folder = self.checkpoints.parent
+        if self.has_folder and not folder.is_dir():
+            raise UserError(
+                f"the checkpoint of step {self.progress.step} could not be written: '{folder}' is not there any more",
+                next=f"put it back as {folder}, or go on where it is now",
+            )
 
     def rotate(self) -> None:
         """Remove what was kept as the best state, and is it no more."""

@@ -61,9 +61,11 @@ def _is_before(line: bytes, start_step: int) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
-    why = why_not_written(error, path.parent)
+    why, mend = why_not_written(error, path.parent), "free space or make it writable"
+    if not path.parent.is_dir():
+        why, mend = f"'{path.parent}' is not there any more", "put it back"
     return UserError(
-        f"'{path}' cannot be written: {why}; free space or make it writable, then go on",
+        f"'{path}' cannot be written: {why}; {mend}, then go on",
         next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
     )
 

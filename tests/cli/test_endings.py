@@ -506,6 +506,27 @@ def test_what_a_killed_process_left_is_cleared_up(stopped: Path) -> None:
     assert list(stopped.rglob(".partial-*")) == []
 
 
+def test_a_run_that_was_moved_away_goes_on_where_it_is(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """It gets no second directory, which would look like a run and be none."""
+    make = Loop._step
+
+    def moving(self: Loop, *arguments: Any) -> None:
+        make(self, *arguments)
+        if self.progress.step == 13:
+            os.rename("a", "b")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", moving)
+        assert pretrain("--recipe", str(recipe), "--out", "a") == 2
+    error = capsys.readouterr().err
+    assert "'a' is not there any more" in error
+    assert not (tmp_path / "a").exists()
+    assert pretrain("--resume", "b", "--quiet") == 0
+    assert json.loads((tmp_path / "b" / "result.json").read_text())["steps"] == 20
+
+
 def test_a_run_that_is_only_being_made_is_not_listed(stopped: Path, capsys: Captured) -> None:
     shutil.copytree(stopped, stopped.with_name(".partial-b-1a2b3c4d"))
     assert barlowctl(["runs", "list"]) == 0
