@@ -24,7 +24,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks",
+    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "memory",
     "output_paths", "quantities", "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
@@ -92,6 +92,7 @@ MAY_IMPORT = {
     "kernel_cache": set(),
     "launcher": {"errors", "shell"},
     "locks": set(),
+    "memory": set(),
     "output_paths": {"amounts", "errors", "shell"},
     "quantities": set(),
     "shell": set(),
@@ -117,6 +118,7 @@ LIGHT = {
     "files": set(),
     "launcher": set(),
     "locks": set(),
+    "memory": set(),
     "output_paths": set(),
     "quantities": set(),
     "plots.axis": set(),

@@ -13,23 +13,17 @@ from barlowctl.assemble import precision, run_images
 from barlowctl.assemble.gain import since_start
 from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
+from barlowctl.assemble.memory import less_memory
+from barlowctl.assemble.plan import check_memory
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
 from barlowctl.output_paths import check_folder, free_bytes
 from barlowctl.recipe import load
-from barlowctl.recipe.schema import Train
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
 from barlowctl.train.monitors import Monitor, guarded
-
-
-def _less_memory(train: Train) -> str:
-    """What to set where memory ran out: half as many images at a time, which leaves the gradient as it is."""
-    at_a_time = (train.micro_batch or train.batch_size) // 2
-    fewer = f"--set train.micro_batch={max(4, at_a_time)}" if at_a_time >= 4 else "--set train.batch_size=4"
-    return fewer if train.activation_checkpointing else f"{fewer}\n--set train.activation_checkpointing=true"
 
 
 def launch(
@@ -66,6 +60,7 @@ def launch(
         check_folder(rundir.runs_home() if run is None else run.parent, named=run)
     if resume and run is not None and job.ranks.first:
         job.earlier_precision = precision.recorded_by(run) or job.earlier_precision
+    check_memory(job.resolved, job.method, job.precision.used, job.ranks.local_size)
     first_lines = job.first_lines()  # what can be refused is refused before anything is written
     if job.ranks.first:
         _check_room(job, run)
@@ -77,7 +72,7 @@ def launch(
             run, emit, start, evaluated = _begin(job, run, show, first_lines, monitors, held, resume=resume)
             has_checkpoint = start is not None
         run, has_checkpoint = ranks.from_first((run, has_checkpoint))
-        with memory_explained(_less_memory(job.recipe.train)), compiling_explained():
+        with memory_explained(less_memory(job.recipe)), compiling_explained():
             values = pretrain(
                 job, run, emit, digest=digest, stop=lambda: signalled() or stop(), resume=has_checkpoint,
                 evaluated=evaluated,
@@ -188,8 +183,7 @@ def _check_room(job: Job, run: Path | None) -> None:
     """
     folder = rundir.runs_home() if run is None else run
     existing = len(checkpoint.list_checkpoints(folder / "checkpoints")) if run is not None else 0
-    train = job.recipe.train
-    size, keep = checkpoint_bytes(job.method, job.recipe), train.keep_checkpoints + (train.keep_best != "off")
+    size, keep = checkpoint_bytes(job.method, job.recipe), _checkpoints(job)
     needed, free = size * max(1, keep + 1 - existing), free_bytes(folder)
     if needed > free:
         raise UserError(
@@ -198,6 +192,14 @@ def _check_room(job: Job, run: Path | None) -> None:
             allowed=f"{megabytes(needed)} or more, or a smaller train.keep_checkpoints",
             next="name another place with --out",
         )
+
+
+def _checkpoints(job: Job) -> int:
+    """How many checkpoints a run keeps at most: not more than it writes, so that a huge number says all of them."""
+    train, steps = job.recipe.train, job.resolved.total_steps
+    written = -(-steps // (job.resolved.steps_per_epoch * train.checkpoint_every_epochs)) + 1
+    written += steps // train.checkpoint_every_steps if train.checkpoint_every_steps else 0
+    return min(train.keep_checkpoints, written) + (train.keep_best != "off")
 
 
 def _ignore(event: Event) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from barlowctl import compiled_code, compilers
+from barlowctl import compiled_code, compilers, memory
 from barlowctl.caches import is_writable
 from barlowctl.cores import bound_to, usable_cores
 from barlowctl.distributed import ALONE, Ranks
@@ -113,22 +113,13 @@ def memory_explained(next: str) -> Iterator[None]:
     """Memory that runs out, of a GPU or of the machine, is a `UserError` with `next` as what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory("the GPU's", str(error).partition(". ")[0], error, next) from error
-    except MemoryError as error:
-        raise _out_of_memory("the machine's", str(error), error, next) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if (what := memory.ran_out(error)) is None:
             raise
-        request = str(error).partition("can't allocate memory: ")[2].partition(". ")[0]
-        raise _out_of_memory("the machine's", request, error, next) from error
-
-
-def _out_of_memory(whose: str, request: str, error: BaseException, next: str) -> UserError:
-    explained = UserError(f"{whose} memory ran out" + (f": {request}" if request else ""), next=next)
-    for note in getattr(error, "__notes__", ()):  # what became of the run's state
-        add_note(explained, note)
-    return explained
+        explained = UserError(what, next=next)
+        for note in getattr(error, "__notes__", ()):  # what became of the run's state
+            add_note(explained, note)
+        raise explained from error
 
 
 def check_compiler(device: torch.device) -> None:

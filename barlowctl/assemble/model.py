@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from barlowctl import shell
+from barlowctl.assemble.memory import check_networks
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
@@ -84,9 +85,7 @@ def check_image_size(recipe: Recipe) -> None:
         return
     try:
         with torch.device("meta"):
-            backbone: Any = build_backbone(
-                model.backbone, in_chans=recipe.data.channels, stem=model.stem, **model.timm_args
-            )
+            backbone: Any = _backbone_alone(recipe)
     except UserError:  # one that cannot be is refused where it is built
         return
     patch = patch_side(backbone)
@@ -159,13 +158,20 @@ def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
         context: what the method has from outside of the recipe; None: where only its cost is asked.
 
     Raises:
-        UserError: see `check_views` and `choose`; a backbone that cannot be.
+        UserError: see `check_views`, `check_networks` and `choose`; a backbone that cannot be.
     """
     check_views(recipe)
+    check_networks(recipe, lambda: choose(recipe, _backbone_alone(recipe), context or Context()))
     backbone = build_recipe_backbone(recipe)
     if recipe.train.activation_checkpointing:
         recompute_activations(backbone)
     return freeze(choose(recipe, backbone, context or Context()), recipe)
+
+
+def _backbone_alone(recipe: Recipe) -> nn.Module:
+    """The recipe's backbone with fresh weights; it is not looked at whether it takes the recipe's images."""
+    model = recipe.model
+    return build_backbone(model.backbone, in_chans=recipe.data.channels, stem=model.stem, **model.timm_args)
 
 
 def freeze(method: Method, recipe: Recipe) -> Method:

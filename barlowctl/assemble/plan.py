@@ -13,6 +13,7 @@ from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, lear
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
 from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
+from barlowctl.assemble.memory import check_step, may_be_too_large
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run, recorded_by
@@ -60,6 +61,8 @@ def plan(
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
     memory = footprint(resolved, method, precision.used)
+    if device.type == "cpu":
+        check_step(recipe, memory, rows_of(resolved))
     seen = (
         resolved.total_steps
         / resolved.steps_per_epoch
@@ -117,12 +120,32 @@ class _Loss(nn.Module):
         return loss
 
 
+def rows_of(resolved: Resolved) -> int:
+    """Images of a rank's pass: its share of the batch, or the micro-batch where there is one."""
+    train = resolved.recipe.train
+    share = train.batch_size // resolved.ranks
+    return min(train.micro_batch or share, share)
+
+
+def check_memory(resolved: Resolved, method: Method, precision: str, processes: int = 1) -> None:
+    """`check_step` of a run on the CPU; estimated, which takes a second, only where it may be too large.
+
+    What torch compiles keeps less than the estimate, and is let through; a GPU says by itself that it is full.
+
+    Args:
+        processes: of this machine, each with a network of its own.
+    """
+    recipe, rows = resolved.recipe, rows_of(resolved)
+    if resolved.device.type != "cpu" or recipe.train.compile:
+        return
+    pixels = rows * sum(size**2 for size in recipe.sizes)
+    if may_be_too_large(recipe, method, pixels, processes):
+        check_step(recipe, footprint(resolved, method, precision), rows, processes)
+
+
 def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
-    recipe = resolved.recipe
-    train = recipe.train
-    share = train.batch_size // resolved.ranks
-    rows = min(train.micro_batch or share, share)
+    recipe, rows = resolved.recipe, rows_of(resolved)
     shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.sizes]
     memory = estimate_memory(
         _Loss(method),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.data import LoaderChoice, check_holdout
 from barlowctl.assemble.methods import check_ranks, check_views
 from barlowctl.assemble.model import preprocessing_of
@@ -101,11 +102,14 @@ def resolve(
     """Resolve a recipe for a training split of `images` images, those that are held out included.
 
     Raises:
-        UserError: what does not fit together: see `check_views`, `check_holdout` and `steps_per_epoch`.
+        UserError: what does not fit together: see `check_views`, `check_holdout`, `steps_per_epoch` and
+            `check_warm_up`.
     """
     check_views(recipe)
     check_holdout(images, recipe)
     trained_on = images - recipe.data.holdout
+    steps = steps_per_epoch(recipe, trained_on, ranks)
+    check_warm_up(recipe, steps)
     return Resolved(
         recipe=recipe,
         device=device,
@@ -114,7 +118,7 @@ def resolve(
         images=trained_on,
         held_out=recipe.data.holdout,
         loader=loader,
-        steps_per_epoch=steps_per_epoch(recipe, trained_on, ranks),
+        steps_per_epoch=steps,
         rates=learning_rates(recipe),
         preprocessing=preprocessing_of(recipe),
     )
@@ -150,6 +154,25 @@ def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
             next="--set data.drop_last=true",
         )
     return steps
+
+
+def check_warm_up(recipe: Recipe, steps: int) -> None:
+    """Refuse a warm-up that ends after a run's last step: of epochs in parts, the steps are whole ones.
+
+    Args:
+        steps: of an epoch.
+
+    Raises:
+        UserError: with a shorter one.
+    """
+    train, total = recipe.train, steps_of(recipe.train.epochs, steps)
+    if train.warmup_epochs * steps > total:
+        raise UserError(
+            f"a warm-up of {counted(train.warmup_epochs, 'epoch')} is {train.warmup_epochs * steps:g} steps, and "
+            f"{counted(train.epochs, 'epoch')} of {counted(steps, 'step')} are {total}",
+            allowed=f"train.warmup_epochs up to {total / steps:g}",
+            next=f"--set train.warmup_epochs={train.epochs / 10:g}",
+        )
 
 
 def check_share(recipe: Recipe, ranks: int) -> None:

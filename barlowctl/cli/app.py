@@ -20,7 +20,14 @@ from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
 from barlowctl.cli.streams import open_streams, refused_output
-from barlowctl.cli.usage import refuse_missing_values, refused_disk, refused_package, refused_path, usage_error
+from barlowctl.cli.usage import (
+    refuse_missing_values,
+    refused_disk,
+    refused_memory,
+    refused_package,
+    refused_path,
+    usage_error,
+)
 from barlowctl.errors import (
     EXIT_BAD_INPUT,
     EXIT_BY_SIGNAL,
@@ -166,7 +173,7 @@ def run(arguments: list[str]) -> int:
         return _aborted(cause)
     except Exception as error:  # a fault of ours, most often: say so, keep the trace for whoever asks
         _trace()
-        refusal = refused_package(error)
+        refusal = refused_package(error) or refused_memory(error)
         if isinstance(error, OSError):
             refusal = refused_output(error) or refused_path(error, arguments, commands()) or refused_disk(error)
         if refusal is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from barlowctl import shell
+from barlowctl import memory, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.help import choices, examples_of, kind, takes
 from barlowctl.errors import UserError, did_you_mean, one_line
@@ -140,6 +140,19 @@ def refused_package(error: Exception) -> UserError | None:
     else:
         return None
     return UserError(message, next="barlowctl doctor")
+
+
+def refused_memory(error: Exception) -> UserError | None:
+    """The error of memory that ran out, where nobody said so nearer to it; None: it is another error."""
+    what = memory.ran_out(error)
+    if what is None:
+        return None
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return UserError(
+        f"{what}{notes}",
+        allowed="smaller sizes, or a machine with more memory, which `barlowctl doctor` shows",
+        next="barlowctl doctor",
+    )
 
 
 def _without_value(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import barlowctl
-from barlowctl import cores
+from barlowctl import cores, memory
 from barlowctl.doctor import folders, hardware, software, system
 from barlowctl.doctor.check import REINSTALL, Check
 
@@ -37,7 +37,7 @@ def checks(*, data_home: Path, runs: Path) -> list[Check]:
         ("compiler", software.check_compiler),
         ("compiled code", folders.check_compiled_code),
         ("cores", lambda: hardware.check_cores(len(cores.bound_to()), cores.quota())),
-        ("memory", lambda: hardware.check_memory(hardware.available_memory())),
+        ("memory", lambda: hardware.check_memory(memory.available())),
         ("data home", lambda: folders.check_folder("data home", data_home, "BARLOWCTL_DATA")),
         ("runs", lambda: folders.check_folder("runs", runs, None)),
         ("tensorboard", lambda: software.check_optional("tensorboard", "writes TensorBoard files")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from barlowctl.doctor.check import Check
@@ -72,23 +71,6 @@ def check_cores(bound: int, quota: float | None) -> Check:
         value = f"{bound} visible, {quota:g} granted to this container"
         return Check("cores", "warn", value, f"libraries start {bound} threads: set OMP_NUM_THREADS={threads}")
     return Check("cores", "ok", str(bound))
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping, within a container's limit; None where nobody tells."""
-    limits = list(_memory_limits())
-    return min(limits) if limits else None
-
-
-def _memory_limits() -> Iterator[int]:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                yield int(line.split()[1]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
-        yield int(limit.read_text()) - int(used.read_text())
 
 
 def check_memory(available: int | None) -> Check:

@@ -8,6 +8,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 from barlowctl.methods.base import Method, Targets
 from barlowctl.objective.barlow_twins import LAMBD, LossOptions, LossTerms, choose_form
@@ -57,8 +58,8 @@ class BarlowTwins(Method):
         if small and (predictor is not None or stop_gradient):
             ablation = "a stop-gradient" if stop_gradient else "a predictor"
             raise UserError(
-                f"Barlow Twins has {ablation} (Table 6) and {small} small views, and each of the two large ones is "
-                "compared with all others: there is no second branch",
+                f"Barlow Twins has {ablation} (Table 6) and {counted(small, 'small view')}, and each of the two large "
+                "ones is compared with all others: there is no second branch",
                 allowed="one of the two",
                 next="--set views.small.count=0",
             )
@@ -113,7 +114,7 @@ class BarlowTwins(Method):
         elif form == "auto":
             form = choose_form(batch, self.width, ranks, 2 + self.small)
         over = f" over {ranks} ranks" if ranks > 1 else ""
-        small = f", 2 large and {self.small} small views" if self.small else ""
+        small = f", 2 large and {counted(self.small, 'small view')}" if self.small else ""
         rule = f" ({self.lambd_rule})" if self.lambd_rule else ""
         lambd = f"lambd {self.loss_options.get('lambd', LAMBD):.4g}{rule}"
         return f"{lambd}, {form} form at batch {batch}{over} and width {self.width}{small}"

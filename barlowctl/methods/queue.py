@@ -33,7 +33,7 @@ class Queue(nn.Module):
             raise UserError(
                 f"a queue of {size} entries does not hold a whole number of batches of {batch} keys",
                 allowed=f"a multiple of {batch}",
-                next=f"--set objective.queue={max(round(size / max(batch, 1)), 1) * batch}",
+                next=f"--set objective.queue={max(size // max(batch, 1), 1) * batch}",
             )
         self.register_buffer("rows", nn.functional.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))

@@ -30,7 +30,7 @@ def build_mlp(
             as a constant 0; "plain": without either.
 
     Raises:
-        UserError: widths that cannot be, or do not fit in this machine's memory.
+        UserError: widths that cannot be.
     """
     check_widths(in_features, widths)
     layers: list[nn.Module] = []

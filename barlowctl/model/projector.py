@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import nn
 
@@ -38,7 +36,7 @@ def build_projector(in_features: int, sizes: Sequence[int], *, batch_norm: bool 
 
 
 def check_widths(in_features: int, sizes: Sequence[int]) -> None:
-    """Refuse widths that cannot be, and weights that this machine cannot hold: it would stop while they are drawn.
+    """Refuse widths that cannot be.
 
     Raises:
         UserError: with the widths.
@@ -47,14 +45,6 @@ def check_widths(in_features: int, sizes: Sequence[int]) -> None:
         raise UserError(
             f"a projector from {in_features} features with widths {list(sizes)} cannot be built",
             allowed="one or more positive widths",
-        )
-    weights = sum(before * after for before, after in pairwise((in_features, *sizes)))
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if 4 * weights > there:
-        raise UserError(
-            f"a projector from {in_features} features with widths {list(sizes)} has {weights:,} weights, "
-            f"{4 * weights / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.0f} GiB of memory",
-            next="--set model.projector=[8192,8192,8192]",
         )
 
 

@@ -35,7 +35,10 @@ def test_memory_that_runs_out_is_explained() -> None:
     ):
         raise torch.OutOfMemoryError(message)
     assert raised.value.next == "x"
-    with pytest.raises(UserError, match="the machine's memory ran out: you tried to allocate"), memory_explained("x"):
+    with (
+        pytest.raises(UserError, match=r"the machine's memory ran out: .* GiB were asked for at once"),
+        memory_explained("x"),
+    ):
         torch.empty(1 << 60)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory_explained("x"):
         torch.ones(2, 3) @ torch.ones(2, 3)

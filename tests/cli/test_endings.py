@@ -328,6 +328,8 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
     size = sum((one / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
     monkeypatch.setattr(launch, "free_bytes", lambda place: 3 * size)
     assert pretrain("--recipe", str(recipe), "--out", "runs/b", "--quiet", "--set", "train.epochs=1") == 0
+    many = ("--set", "train.epochs=1", "--set", "train.keep_checkpoints=1000000")  # all: no more than are written
+    assert pretrain("--recipe", str(recipe), "--out", "runs/all", "--quiet", *many) == 0
     monkeypatch.setattr(launch, "free_bytes", lambda place: 2.8 * size)
     assert pretrain("--recipe", str(recipe), "--out", "runs/c", "--set", "train.keep_checkpoints=2") == 2
     assert "the run keeps 2 checkpoints and writes another beside them" in capsys.readouterr().err

@@ -104,6 +104,32 @@ def test_a_module_of_ours_that_is_missing_is_a_fault_of_ours(capsys: Captured, m
     assert capsys.readouterr().err.startswith("error: internal error: ImportError")
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError("Unable to allocate 3 TiB"), "the machine's memory ran out: Unable to allocate 3 TiB"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3000000000000 bytes."),
+            "2,794",
+        ),
+    ],
+)
+def test_memory_that_runs_out_anywhere_is_no_fault_of_ours(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    from barlowctl.recipe import catalog
+
+    def broken() -> dict[str, Path]:
+        raise error
+
+    monkeypatch.setattr(catalog, "shipped", broken)
+    assert barlowctl(["recipes", "list"]) == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: the machine's memory ran out")
+    assert says in captured
+    assert "next: barlowctl doctor" in captured
+
+
 def test_a_fault_of_ours_is_one_line_too(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     from barlowctl.recipe import catalog
 

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from barlowctl import memory
+from barlowctl.assemble import plan
 from barlowctl.data.images.unreadable import UnreadableImage
+from barlowctl.model import Footprint
 from tests.advice.scenario import Scenario
 
 Patch = pytest.MonkeyPatch
@@ -152,6 +155,18 @@ def no_toml(patch: Patch) -> None:
 def an_empty_home(patch: Patch) -> None:
     patch.setenv("BARLOWCTL_DATA", str(Path("nothing here").resolve()))
     patch.setenv("BARLOWCTL_RUNS", str(Path("no runs here").resolve()))
+
+
+def little_memory(patch: Patch) -> None:
+    """The machine has no memory, until it was refused to draw networks."""
+    real, answers = memory.total, [1, 1]
+    patch.setattr(memory, "total", lambda: answers.pop() if answers else real())
+
+
+def large_step(patch: Patch) -> None:
+    """The first step that is estimated has activations for which this machine lacks the memory."""
+    real, estimates = plan.footprint, [Footprint(0, 0, 0, activations=4 * memory.total())]
+    patch.setattr(plan, "footprint", lambda *arguments: estimates.pop() if estimates else real(*arguments))
 
 
 NO_MEMORY = torch.OutOfMemoryError("Tried to allocate 9 GiB")
@@ -303,6 +318,31 @@ SCENARIOS = {
     "no memory, of a small batch": Scenario(
         [*RECIPE, *SHORT, *PHOTOS, "--set", "train.batch_size=6"],
         failing("barlowctl.assemble.launch.pretrain", NO_MEMORY),
+    ),
+    "no memory, and a long queue": Scenario(
+        [*RECIPE, *SHORT, "--set", "objective.name=swav", "--set", "objective.queue=4000"],
+        failing("barlowctl.assemble.launch.pretrain", NO_MEMORY),
+    ),
+    "networks that no memory holds": Scenario(
+        [*TRAIN, "--set", "objective.name=swav", "--set", "objective.prototypes=2147483647"]
+    ),
+    "networks for a larger machine": Scenario(TRAIN, little_memory),
+    "a step for a larger machine": Scenario(TRAIN, large_step),
+    "a small step for a larger machine": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=6"], large_step),
+    "memory that ran out elsewhere": Scenario(
+        ["recipes", "show", "digits.toml"], failing("barlowctl.recipe.load.read_text", MemoryError())
+    ),
+    "a warm-up longer than the run's steps": Scenario(
+        [
+            *TRAIN,
+            *PHOTOS,
+            "--set",
+            "train.batch_size=2",
+            "--set",
+            "train.epochs=0.4",
+            "--set",
+            "train.warmup_epochs=0.4",
+        ]
     ),
     "a part that the backbone does not have": Scenario([*TRAIN, "--set", "train.freeze=layer9"]),
     "no such device": Scenario([*TRAIN, "--device", "cuda:7"]),
