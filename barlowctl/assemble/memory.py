@@ -10,7 +10,8 @@ from torch import nn
 
 from barlowctl import memory, shell
 from barlowctl.errors import UserError
-from barlowctl.model import Footprint, own_generator
+from barlowctl.generators import own_generator
+from barlowctl.model import Footprint
 from barlowctl.recipe import objectives
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.schema import Recipe
