@@ -136,6 +136,7 @@ REASONS = {
     "make it writable, or start a run elsewhere": MACHINE,
     "free space or make it writable, then go on": MACHINE,
     f"put it back as {VALUE}, or go on where it is now": MACHINE,
+    "put the file back as it was, then go on": MACHINE,
     "wait for it to end, or write under another name": WAIT,
     "wait for it, or stop it, then resume": WAIT,
     "extract both with the same backbone": PYTHON,

@@ -166,8 +166,26 @@ class Beton:
             hash_sample(digest, *shape, int(self.labels[i]), self.stored(i))
         return digest.hexdigest()
 
+    def check_whole(self) -> None:
+        """Refuse a file that was cut short since it was opened; the system ends a process that reads beyond its end.
+
+        Copying another file to its place does that (`cp`, `rsync --inplace`); renaming one to it does not.
+
+        Raises:
+            UserError: it was. OSError: its file server has lost it.
+        """
+        mapping = getattr(self.bytes.base, "_mmap", None)  # its size() is the file's now
+        if mapping is not None and mapping.size() < len(self.bytes):
+            message = f"{self.path} was cut short or written anew while it was read"
+            raise UserError(message, next="put the file back as it was, then go on")
+
     def stored(self, index: int) -> np.ndarray:
-        """The stored bytes of one sample: (size,) uint8, a read-only view of the file."""
+        """The stored bytes of one sample: (size,) uint8, a read-only view of the file.
+
+        Raises:
+            UserError: see `check_whole`.
+        """
+        self.check_whole()
         start = self.pointers[index]
         return self.bytes[start : start + self.sizes[index]]
 

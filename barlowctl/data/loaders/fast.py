@@ -205,6 +205,7 @@ class FastLoader(ViewLoader):
         """Fill rows [low, high) of a slot; in a thread."""
         for event in slot.waits:
             event.synchronize()
+        self.source.check_whole()
         self._call(run, slot, low, high, scratch)
         for row in range(low, high):
             if slot.status[row] != decode.OK:

@@ -17,6 +17,8 @@ from barlowctl.data.beton import writer as beton_writer
 from barlowctl.data.beton.layout import HEADER, JPEG, RAW
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.beton.writer import BetonWriter
+from barlowctl.data.loaders.fast import FastLoader
+from barlowctl.data.views.spec import CenterSpec
 from barlowctl.errors import UserError
 from barlowctl.locks import take
 
@@ -39,6 +41,26 @@ def write(path, images, *, labels=None, capacity=None, **options) -> Beton:
             writer.append(image, mode=RAW, width=image.shape[1], height=image.shape[0], label=label)
         writer.finish(source="test")
     return Beton.open(path)
+
+
+@pytest.mark.parametrize("picked", [False, True])
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(tmp_path, picked: bool) -> None:
+    """Whoever reads beyond the end of a mapped file is ended by the system, without a word."""
+    beton = write(tmp_path / "a.beton", pictures(3))
+    beton = beton.pick(np.array([2, 0])) if picked else beton
+    loader = FastLoader(beton, views=[CenterSpec(16, 16)], batch_size=2, seed=0)
+    os.truncate(beton.path, beton.path.stat().st_size - 4096)
+    for read in (lambda: beton.image(0), lambda: next(loader.epoch(0))):
+        with pytest.raises(UserError, match="was cut short or written anew while it was read"):
+            read()
+    loader.close()
+
+
+def test_a_file_that_another_one_takes_the_place_of_is_read_on(tmp_path) -> None:
+    images = pictures(3)
+    beton = write(tmp_path / "a.beton", images)
+    write(tmp_path / "a.beton", pictures(1), overwrite=True)
+    assert np.array_equal(beton.image(2), images[2])
 
 
 def test_what_was_written_is_read(tmp_path):
