@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
+from barlowctl.criteria import CRITERIA
 from barlowctl.data import home, sources
 from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.reader import Beton
@@ -253,15 +255,31 @@ def held_out(source: ImageSet, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[holdout:]), np.sort(order[:holdout])
 
 
+def without_queries(recipe: Recipe) -> str:
+    """What to set to train without queries, and so without what is measured on them."""
+    changes = ["eval.queries=off", *(["eval.linear=false"] if recipe.eval.linear else [])]
+    for key in ("keep_best", "stop"):
+        measure = getattr(recipe.train, key)
+        if measure != "off" and CRITERIA[measure].labels:
+            changes.append(f"train.{key}=off")
+    return shell.line(*(word for change in changes for word in ("--set", change)))
+
+
 def check_holdout(count: int, recipe: Recipe) -> None:
-    """Refuse to hold out so many of `count` images that less than a batch is left.
+    """Refuse to hold out none of `count` images that are to be queries, or so many that less than a batch is left.
 
     Raises:
-        UserError: with how many could be.
+        UserError: with how many could be; of none, also with what does without them.
     """
     holdout = recipe.data.holdout
+    room = count - recipe.train.batch_size
+    if recipe.eval.queries == "holdout" and holdout == 0:
+        some = min(count // 10, max(room, 0))
+        raise UserError(
+            "data.holdout is 0, and eval.queries is 'holdout': the online kNN has no images to be asked about",
+            next=(f"--set data.holdout={some}\n" if some else "") + without_queries(recipe),
+        )
     if holdout >= count or count >= recipe.train.batch_size > count - holdout:
-        room = count - recipe.train.batch_size
         raise UserError(
             f"data.holdout is {holdout} of {counted(count, 'image')}, which leaves less than a batch of "
             f"{recipe.train.batch_size}",

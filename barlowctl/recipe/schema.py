@@ -250,9 +250,6 @@ class Recipe(Section):
                 raise ValueError(
                     f"views.{key} has {count} numbers but data.channels is {self.data.channels}: one per channel"
                 )
-        if self.eval.queries == "holdout" and self.data.holdout == 0:
-            message = "eval.queries is 'holdout' but data.holdout is 0: hold out some images, e.g. 5000"
-            raise DoesNotFit(message, "data.holdout=5000")
         return self
 
     @model_serializer(mode="wrap")

@@ -129,6 +129,7 @@ def test_resume_refuses_another_recipe_and_shows_the_difference(recipe: Path, tm
     [
         (["--set", "model.backbone=resnet10tt"], "resnet10t"),
         (["--set", "train.batch_size=5000"], "not one batch"),
+        (["--set", "data.holdout=0"], "--set data.holdout=140"),
         (["--set", "data.holdout=1399"], "data.holdout"),
         (["--set", "data.holdout=9000"], "data.holdout is 9000 of 1,400 images"),
         (["--set", "data.dataset=digit"], "digits"),

@@ -80,7 +80,6 @@ def test_overrides_are_typed_values() -> None:
         ("views.first.crop_scale=[0.5, 0.2]", "must not exceed"),
         ("views.first.blur=1.5", "a number from 0 to 1"),
         ("views.mean=[0.5]", "one per channel"),
-        ("eval.queries=holdout", "data.holdout is 0"),
         ("train.epochs.x=1", "train.epochs"),
         ("optimizer.lr=nan", "is nan. Allowed: a number from 1e-12 to 1000000"),
         ("train.epochs=true", "is true. Allowed: a number above 0 to"),  # pydantic takes it for 1
@@ -309,7 +308,6 @@ def test_a_value_of_another_kind_is_answered_in_the_recipes_words(override: str,
         ("imagenet100-resnet18", ["train.epochs=1"], "train.warmup_epochs=0.1"),
         ("resnet50", ["train.epochs=0.5"], "train.warmup_epochs=0.05"),
         ("quickstart", ["train.freeze_backbone_epochs=7"], "train.freeze_backbone_epochs=0.35"),
-        ("quickstart", ["data.holdout=0"], "data.holdout=5000"),
     ],
 )
 def test_values_that_do_not_fit_come_with_a_change_that_makes_them_fit(

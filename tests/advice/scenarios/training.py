@@ -192,6 +192,8 @@ SCENARIOS = {
     "recipes listed": Scenario(["recipes", "list"], code=0, then="fashion-mnist", slow=True),
     "batch larger than the data": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=8"]),
     "last batch of one": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=5", "--set", "data.drop_last=false"]),
+    "none held out": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "eval.queries=holdout"]),
+    "none held out of many": Scenario([*TRAIN, "--set", "data.holdout=0", "--set", "eval.linear=true"]),
     "too many held out": Scenario([*TRAIN, *PHOTOS, "--set", "train.batch_size=2", "--set", "data.holdout=5"]),
     "pretrained name": Scenario([*TRAIN, "--set", "model.backbone=resnet10t.c3_in1k"]),
     "no such backbone": Scenario([*TRAIN, "--set", "model.backbone=resnet1001"]),
