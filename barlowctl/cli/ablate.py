@@ -246,7 +246,7 @@ def _chosen(
             allowed=f"{', '.join(flags)}, --methods NAMES, --grid FILE",
             next="barlowctl ablate drop-aug --recipe quickstart --dry-run",
         )
-        chosen = [console.choose("Which study?", list(flags), missing=missing)]
+        chosen = [console.choose("Which study?", list(flags), default="drop-aug", missing=missing)]
     return chosen
 
 

@@ -113,13 +113,14 @@ class Console:
         widths = [max(map(len, column)) for column in zip(map(self._cell, columns), *cells, strict=True)]
         if sum(widths) + 3 * len(widths) > self.rich.width:  # room for words rather than between columns
             table.padding = (0, 1, 0, 0)
+        room = self.rich.width - sum(min(width, ROOM) + 3 for width in widths[1:])
         for number, column in enumerate(columns):
             numeric = number > 0 and all(isinstance(row[number], int | float) for row in rows)
             table.add_column(
                 self._cell(column),
                 justify="right" if numeric else "left",
                 overflow="fold",
-                no_wrap=number == 0 and widths[0] <= max(NAME_WIDTH, self.rich.width // 3),
+                no_wrap=number == 0 and widths[0] <= max(NAME_WIDTH, self.rich.width // 3, room),
             )
         for row in cells:
             table.add_row(*row)
@@ -170,8 +171,18 @@ class Console:
         with RichProgress(*columns, console=self.rich, transient=True) as bars:
             yield _RichProgress(bars, bars.add_task(self.plain(description), total=total))
 
-    def choose(self, question: str, choices: Sequence[str], *, missing: UserError) -> str:
-        """Ask for one of `choices` on a terminal; without one raise `missing`.
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Say what takes a while and shows no count: on a terminal for as long as it takes, else one line."""
+        if not self.live:
+            self.say(text)
+            yield
+            return
+        with self.rich.status(self.plain(text), spinner="line"):
+            yield
+
+    def choose(self, question: str, choices: Sequence[str], *, default: str, missing: UserError) -> str:
+        """Ask for one of `choices` on a terminal, `default` being what Enter takes; without one raise `missing`.
 
         Raises:
             UserError: nobody can be asked, or there is nothing to choose from.
@@ -181,9 +192,10 @@ class Console:
         from rich.prompt import IntPrompt
 
         for number, choice in enumerate(choices, start=1):
-            self.rich.print(self.plain(f"  {number}  {choice}"), soft_wrap=True)
+            self.rich.print(self.plain(f"  {number:>{len(str(len(choices)))}}  {choice}"), soft_wrap=True)
         numbers = [str(number) for number in range(1, len(choices) + 1)]
-        answer = IntPrompt.ask(question, console=self.rich, choices=numbers, show_choices=False, default=1)
+        enter = choices.index(default) + 1
+        answer = IntPrompt.ask(question, console=self.rich, choices=numbers, show_choices=False, default=enter)
         return choices[answer - 1]
 
     @property
@@ -252,6 +264,7 @@ def allow_any_text() -> None:
 
 
 NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal, of a third on any
+ROOM = 16  # characters that leave another column readable: the first stays whole where all others have them
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ASCII_SIGNS = str.maketrans({"\u00b1": "+/-", "\u00d7": "x", "\u2026": "...", "\u2013": "-", "\u2192": "->"})
 

@@ -187,7 +187,10 @@ def _named_recipe(console: Console, recipe: str | None, overrides: list[str] | N
 
     names = list(catalog.shipped())
     missing = UserError("no recipe was named", allowed=", ".join(names), next="barlowctl pretrain --recipe quickstart")
-    return load.load(recipe or console.choose("Which recipe?", names, missing=missing), overrides or ())
+    if recipe is None and console.can_ask:
+        console.say("what each is: barlowctl recipes list")
+    chosen = recipe or console.choose("Which recipe?", names, default="quickstart", missing=missing)
+    return load.load(chosen, overrides or ())
 
 
 def _train(
@@ -249,7 +252,8 @@ def _dry_run(
     process = launcher.detect()
     if process.rank != 0:
         return
-    planned = plan(recipe, runtime, data, max(process.size, ranks), resume=resume)
+    with console.waiting("looking at images and network, and timing a step ..."):
+        planned = plan(recipe, runtime, data, max(process.size, ranks), resume=resume)
     rows = list(planned["facts"].items())
     memory = planned["memory"]
     rows.append(

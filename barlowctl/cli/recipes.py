@@ -26,6 +26,8 @@ Name = Annotated[
     ),
 ]
 
+WIDE = 150  # columns of a terminal with room for what a recipe has beside what its description says
+
 
 @app.command("list", cls=Command, epilog="barlowctl recipes list")
 def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> None:
@@ -39,7 +41,11 @@ def list_recipes(json: options.Json = False, quiet: options.Quiet = False) -> No
         for name, recipe in loaded.items()
     ]
     described = [(*row, loaded[row[0]].description) for row in rows]
-    console.table("Recipes", ("name", "dataset", "backbone", "epochs", "batch", "what"), described)
+    whole = ("name", "dataset", "backbone", "epochs", "batch", "what")
+    if console.rich.width >= WIDE:
+        console.table("Recipes", whole, described)
+    else:
+        console.table("Recipes", ("name", "what"), [(row[0], row[-1]) for row in described])
     console.next("barlowctl recipes show quickstart", "barlowctl pretrain --recipe quickstart --dry-run")
     console.result(
         {

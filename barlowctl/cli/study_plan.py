@@ -16,7 +16,8 @@ def show_plan(command: StudyCommand) -> None:
     from barlowctl.study.estimate import estimate
 
     directory, console = command.directory, command.console
-    estimated = estimate(directory.base, directory.cells, command.runtime, command.data, command.without)
+    with console.waiting("timing a step of each variant ..."):
+        estimated = estimate(directory.base, directory.cells, command.runtime, command.data, command.without)
     open_cells = [cell for cell in directory.cells if cell.record is None]
     seconds = sum(estimated.of(cell).total for cell in open_cells)
     documents = []
@@ -25,8 +26,7 @@ def show_plan(command: StudyCommand) -> None:
         for variant in study.variants:
             cost = estimated.of(directory.cell(study, variant, directory.seeds[0]))
             same = directory.same_as(study, variant)
-            does = variant.changes or "(the recipe as it is)"
-            rows.append((variant.name, does + (f"   = {same}" if same else ""),
+            rows.append((variant.name, (variant.changes or "(the recipe as it is)") + (f"   = {same}" if same else ""),
                          duration(cost.train), duration(cost.measure), variant.published[0]))  # fmt: skip
             variants.append(
                 {

@@ -192,7 +192,8 @@ def dry_run(
     device = choose_device(runtime.device)
     set_threads(runtime)
     at_a_time = min(flags.micro_batch or share, share) if device.type == "cuda" else 1
-    cost = time_step(Candidate(opened.backbone, opened.preprocessing, settings, classes, device), at_a_time)
+    with console.waiting("timing a step ..."):
+        cost = time_step(Candidate(opened.backbone, opened.preprocessing, settings, classes, device), at_a_time)
     lines["time"] = f"{cost.seconds:.2f} s for {counted(cost.images, 'image')} on this {device.type} ({cost.how})"
     lines["memory"] = (
         f"{binary_size(cost.peak)} for training on them at the largest size, of which activations and their gradients "

@@ -19,7 +19,7 @@ def shipped_directory() -> Path:
 
 def shipped() -> dict[str, Path]:
     """Shipped recipes by name, in alphabetical order."""
-    return {path.stem: path for path in sorted(shipped_directory().glob("*.toml"))}
+    return {path.stem: path for path in sorted(shipped_directory().glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find(name_or_path: str) -> Path:

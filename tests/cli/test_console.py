@@ -13,6 +13,7 @@ from barlowctl import shell
 from barlowctl.cli import app
 from barlowctl.cli.console import Console, show_error, showable
 from barlowctl.errors import UserError
+from barlowctl.recipe import catalog
 
 LONG = "x" * 30 + " " + "y" * 70 + " z"
 
@@ -173,3 +174,59 @@ def test_a_printed_path_is_read_back_by_the_shell(name: str, tmp_path: Path) -> 
     assert len(line.splitlines()) == 1
     done = subprocess.run(["bash", "-c", f"{line} | tr '\\n' '\\n'"], cwd=tmp_path, capture_output=True, check=True)
     assert os.fsdecode(done.stdout).removesuffix("\n").removeprefix("./") == name
+
+
+def test_a_name_stays_whole_where_the_other_columns_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name in the first column is what is typed next."""
+    terminal = _terminal(monkeypatch)
+    name = "fashion-mnist-multicrop-barlow-twins"
+    Console().table("", ("name", "what"), [(name, " ".join(["word"] * 20))])
+    assert _words(terminal)[1].startswith(f"{name} ")
+    Console().table("", ("name", "a", "b", "c"), [(name * 2, "x" * 20, "y" * 20, "z" * 20)])
+    assert name * 2 not in terminal.text, "no room for the others"
+
+
+@pytest.mark.parametrize("columns", ["80", "150"])
+def test_recipes_are_listed_by_names_that_are_whole(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert app.run(["recipes", "list"]) == 0
+    names = [line.split()[0] for line in terminal.text.splitlines() if line.strip()]
+    shipped = list(catalog.shipped())
+    assert [name for name in names if name in shipped] == shipped == sorted(shipped)
+
+
+@pytest.mark.parametrize(("typed", "chosen"), [("\n", "b"), ("1\n", "a"), ("7\n3\n", "c")])
+def test_enter_takes_what_is_usual(monkeypatch: pytest.MonkeyPatch, typed: str, chosen: str) -> None:
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setattr(Console, "can_ask", True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    missing = UserError("nothing was named")
+    assert Console().choose("Which?", ["a", "b", "c"], default="b", missing=missing) == chosen
+    assert "Which? (2):" in terminal.text
+
+
+def test_every_question_has_a_usual_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`choose` fails where the default is none of the choices."""
+    questions: list[tuple[str, str]] = []
+
+    def choose(console: Console, question: str, choices: list[str], *, default: str, missing: UserError) -> str:
+        assert default in choices
+        questions.append((question, default))
+        raise missing
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Console, "choose", choose)
+    assert [app.run([*command]) for command in (("pretrain",), ("data", "get"), ("ablate",))] == [2, 2, 2]
+    assert [question for question, _ in questions] == ["Which recipe?", "Which data set?", "Which study?"]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_takes_a_while_is_announced(monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm" if live else "dumb")
+    console = Console()
+    monkeypatch.setattr(type(console), "live", live)
+    with console.waiting("timing a step ..."):
+        before = terminal.text
+    assert "timing a step ..." in (terminal.text if live else before)

@@ -49,7 +49,7 @@ def get(
     console = Console(json=json, quiet=quiet)
     names = list(DOWNLOADABLE)
     missing = UserError("no data set was named", allowed=", ".join(names), next="barlowctl data get fashion-mnist")
-    name = name or console.choose("Which data set?", names, missing=missing)
+    name = name or console.choose("Which data set?", names, default="fashion-mnist", missing=missing)
     total = sum(DATASETS[name].images.values()) if name in DOWNLOADABLE else None
     with console.progress(f"data set {name}", total) as bar:
         fetched = fetch.get(
