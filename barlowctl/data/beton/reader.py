@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl import shell
 from barlowctl.data.beton.layout import (
     DESCRIPTOR,
     FIELD_RECORDS,
@@ -29,6 +28,7 @@ from barlowctl.data.beton.layout import (
     TABLE_ENTRY,
     hash_sample,
 )
+from barlowctl.data.beton.mapped import check_whole, map_file, write_again
 from barlowctl.data.beton.names import Names, PickedNames
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.sources.fingerprint import Fingerprint
@@ -76,7 +76,7 @@ class Beton:
         beton = cls()
         beton.scan_report = ScanReport()
         beton.path = Path(path)
-        beton.bytes = _map_file(beton.path)
+        beton.bytes = map_file(beton.path)
         metadata, image_key, label_key, metadata_end, table = beton._read_structure()
         image = metadata[image_key]
         beton.modes = np.ascontiguousarray(image["mode"])
@@ -167,17 +167,8 @@ class Beton:
         return digest.hexdigest()
 
     def check_whole(self) -> None:
-        """Refuse a file that was cut short since it was opened; the system ends a process that reads beyond its end.
-
-        Copying another file to its place does that (`cp`, `rsync --inplace`); renaming one to it does not.
-
-        Raises:
-            UserError: it was. OSError: its file server has lost it.
-        """
-        mapping = getattr(self.bytes.base, "_mmap", None)  # its size() is the file's now
-        if mapping is not None and mapping.size() < len(self.bytes):
-            message = f"{self.path} was cut short or written anew while it was read"
-            raise UserError(message, next="put the file back as it was, then go on")
+        """Refuse a file that was cut short since it was opened (see `mapped.check_whole`)."""
+        check_whole(self.path, self.bytes)
 
     def stored(self, index: int) -> np.ndarray:
         """The stored bytes of one sample: (size,) uint8, a read-only view of the file.
@@ -207,11 +198,11 @@ class Beton:
                 return np.array(opened.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Unreadable) as error:
             reason = f"not a readable JPEG ({error})"
-            again = _write_again(self.path)
+            again = write_again(self.path)
             raise UnreadableImage(self.path, self.name_of(index), reason, next=again) from error
 
     def _bad(self, what: str) -> UserError:
-        return UserError(f"{self.path}: {what}", next=_write_again(self.path))
+        return UserError(f"{self.path}: {what}", next=write_again(self.path))
 
     def _read_structure(self) -> tuple[np.ndarray, str, str | None, int, np.ndarray]:
         """Header, descriptors, metadata and table; sets `num_samples` and `page_size`."""
@@ -286,17 +277,3 @@ class Beton:
         if not isinstance(info, dict):
             raise self._bad("its information block is damaged (not a JSON object)")
         return info
-
-
-def _write_again(path: Path) -> str:
-    return shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite")
-
-
-def _map_file(path: Path) -> np.ndarray:
-    """(file size,) uint8, read-only."""
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: not a .beton file (0 bytes)", next=_write_again(path))
-        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-    except OSError as error:
-        raise UserError(f"cannot open {path}: {error.strerror}", next=_write_again(path)) from error
