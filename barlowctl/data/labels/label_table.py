@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from barlowctl.amounts import counted
+from barlowctl.data.labels.columns import ends_as_image
 from barlowctl.data.labels.numbering import Labels, number_labels
-from barlowctl.data.labels.text_table import Table, ends_as_image, read_table
+from barlowctl.data.labels.text_table import Table, read_table
 from barlowctl.data.names import written
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import system_or_hidden
@@ -21,6 +22,8 @@ from barlowctl.data.tree.splits import SAME_SPLIT, choices, split_in
 from barlowctl.errors import UserError
 
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
+_STEMS = ("labels", "label", "metadata", "train", "annotations", "classes", "targets")
+"""What tables of labels are called, without their endings."""
 _MANY = 20
 """Files of one ending in a folder: more lie beside images, one each."""
 _LARGEST = 1 << 28
@@ -159,15 +162,30 @@ def labels_in(table: LabelTable, split: str, report: ScanReport) -> tuple[Sequen
 
 def _tables(sizes: Mapping[Path, int]) -> list[Path]:
     """What may be a table in a folder, sorted: of an ending with few files."""
-    tables = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST)
+    tables = sorted(file for file, size in sizes.items() if 0 < size <= _LARGEST or _is_empty_table(file, size))
     counts = Counter(file.suffix.lower() for file in tables)
     return [file for file in tables if counts[file.suffix.lower()] <= _MANY]
+
+
+def _is_empty_table(file: Path, size: int) -> bool:
+    """Whether a file without a byte is called as tables of labels are: reading it says that it is empty."""
+    return size == 0 and file.stem.lower() in _STEMS
+
+
+def _without_folder(message: str, file: Path) -> str:
+    """What is wrong with a file that was named already."""
+    text = message.removeprefix(str(file))
+    return text.removeprefix(", ").removeprefix(" ").removeprefix(": ")
 
 
 def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: ScanReport) -> LabelTable | None:
     try:
         table = read_table(file, files.read(file))
-    except (UserError, OSError):  # a table of something else: it is counted with the other files
+    except OSError:  # it is counted with the other files
+        return None
+    except UserError as error:  # a table of something else, but for one that is called as tables of labels are
+        if file.parent == place and file.stem.lower() in _STEMS:
+            report.note(f"{file.name} has no labels that can be read: {_without_folder(error.message, file)}")
         return None
     rows = _rows_of(table, file, place, names)
     if not _count(rows):

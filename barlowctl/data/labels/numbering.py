@@ -35,6 +35,7 @@ LONGEST_WORD = 200
 
 _NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
 _FRACTION = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _NONE = ("", "nan", "null", "<na>")
 
 
@@ -258,6 +259,7 @@ def _as_number(value: Any) -> int | float | None:
     if isinstance(value, str):
         if _NUMBER.fullmatch(value):
             return int(value.partition(".")[0][:LONGEST_NUMBER])
+        value = value.replace(",", ".") if _DECIMAL_COMMA.fullmatch(value) else value
         if not _FRACTION.fullmatch(value):
             return None
         value = float(value)

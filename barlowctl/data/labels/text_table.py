@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from barlowctl.amounts import counted
 from barlowctl.data.images.formats import IMAGE_ENDINGS
+from barlowctl.data.labels.columns import (
+    SEPARATORS,
+    cells_of,
+    column_of_images,
+    ends_as_image,
+    is_image,
+    labels_first,
+)
 from barlowctl.data.labels.numbering import LABEL_NAMES, label_name
 from barlowctl.data.labels.text_lines import between_nuls, lines_of
 from barlowctl.data.names import written
@@ -27,7 +35,6 @@ FILE_NAMES = (
 SPLIT_NAMES = ("split", "set", "subset", "partition", "data set", "dataset", "phase", "fold")
 
 _IMAGE = "|".join(IMAGE_ENDINGS)
-_ENDS_AS_IMAGE = re.compile(rf".*\.({_IMAGE})[\"']?\s*", re.IGNORECASE | re.DOTALL)
 _IMAGE_AND_LABEL = re.compile(rf"(.*\.(?:{_IMAGE})[\"']?)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 _FRACTION = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MARKS = {"0": 0, "0.0": 0, "False": 0, "false": 0, "1": 1, "1.0": 1, "True": 1, "true": 1}
@@ -63,7 +70,7 @@ def read_table(path: Path, data: bytes) -> Table:
     rows = [(number, line) for number, line in enumerate(lines_of(path, data), start=1) if line.strip()]
     if not rows:
         raise UserError(f"{path} lists no images", next="write one path a line")
-    if rows[0][1].lstrip()[:1] in ("{", "[") and not _ENDS_AS_IMAGE.fullmatch(rows[0][1]):
+    if rows[0][1].lstrip()[:1] in ("{", "[") and not ends_as_image(rows[0][1]):
         return _json(path, rows)
     rows = [(number, line) for number, line in rows if not line.startswith("#") or _there(path, line)]
     if not rows:
@@ -84,17 +91,18 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
     lines, texts = [number for number, _ in rows], [line for _, line in rows]
     if any("\t" in line.strip() for line in texts):
         return _table(path, lines, [[_unquoted(cell) for cell in line.split("\t")] for line in texts])
-    if all(_ENDS_AS_IMAGE.fullmatch(line) for line in texts):
-        return Table(texts, lines)
-    if texts[0].strip().lower() in FILE_NAMES and all(_ENDS_AS_IMAGE.fullmatch(line) for line in texts[1:]):
+    if all(ends_as_image(line) for line in texts):
+        return Table(texts, lines) if (cells := labels_first(texts)) is None else _table(path, lines, cells)
+    if texts[0].strip().lower() in FILE_NAMES and all(ends_as_image(line) for line in texts[1:]):
         return Table(texts[1:], lines[1:])  # one column with a name
-    for separator in ",;":
-        if all(separator in line for line in texts):
-            cells = _cells(texts, separator)
+    for separator in SEPARATORS:
+        if all(separator in line for line in texts) or _is_header(texts, separator):
+            cells = cells_of(texts, separator)
             header = [cell.strip().lower() for cell in cells[0]] if cells else []
             if len(cells) == len(texts) and (
                 any(name in header for name in FILE_NAMES)
-                or all(any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in row[:2]) for row in cells)
+                or all(any(ends_as_image(cell) for cell in row[:2]) for row in cells)
+                or column_of_images(cells) is not None
             ):
                 return _table(path, lines, cells)
     if all(_NUMBER_LAST.fullmatch(line) for line in texts):
@@ -104,13 +112,14 @@ def _columns(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
     return Table(texts, lines)
 
 
-def _cells(texts: Sequence[str], separator: str) -> list[list[str]]:
-    """Rows of cells; [] where it is no CSV."""
-    quote = "'" if all(text.startswith("'") for text in texts) else '"'
-    try:
-        return list(csv.reader(texts, delimiter=separator, quotechar=quote))
-    except csv.Error:
-        return []
+def _is_header(texts: Sequence[str], separator: str) -> bool:
+    """Whether the first line names columns that a separator divides, as it divides most of the lines."""
+    names = [name.strip().strip("\"'").lower() for name in texts[0].split(separator)]
+    return (
+        len(names) > 1
+        and any(name in FILE_NAMES for name in names)
+        and (2 * sum(separator in text for text in texts) > len(texts))
+    )
 
 
 def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
@@ -118,15 +127,23 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
     wrong = next((at for at, row in enumerate(cells) if len(row) != len(cells[0])), None)
     if wrong is not None:
         raise UserError(
-            f"{path}, line {lines[wrong]}: {len(cells[wrong])} columns where the first line has {len(cells[0])}",
+            f"{path}, line {lines[wrong]}: {counted(len(cells[wrong]), 'column')} where the first line has "
+            f"{len(cells[0])}",
             allowed="a path, or a path and a label with a tab between, on every line alike",
             next=MEND,
         )
     header = [cell.strip().strip("\"'") for cell in cells[0]]
     lowered = [name.lower() for name in header]
     named = [name for name in lowered if name in (*FILE_NAMES, *LABEL_NAMES)]
-    if not named or any(_ENDS_AS_IMAGE.fullmatch(cell) for cell in header):
-        if len(header) > 2 and all(_is_image(row, 0) for row in cells):
+    unnamed = not named or any(ends_as_image(cell) for cell in header)
+    column = column_of_images(cells) if unnamed or not set(lowered) & set(FILE_NAMES) else None
+    if column is not None:
+        records = [dict(zip(header, row, strict=True)) for row in cells[1:]]
+        table = _records(path, lines[1:], records, header, file=header[column])
+        table.notes.insert(0, f"{path.name}: column '{written(header[column])}' is taken for the paths")
+        return table
+    if unnamed:
+        if len(header) > 2 and all(is_image(row, 0) for row in cells):
             return _nameless(path, lines, cells)
         if len(header) > 2:
             raise UserError(
@@ -137,8 +154,8 @@ def _table(path: Path, lines: list[int], cells: list[list[str]]) -> Table:
             )
         swapped = (
             len(header) == 2
-            and not any(map(_is_image, cells, [0] * len(cells)))
-            and all(map(_is_image, cells, [1] * len(cells)))
+            and not any(map(is_image, cells, [0] * len(cells)))
+            and all(map(is_image, cells, [1] * len(cells)))
         )
         files, words = ([row[1 if swapped else 0] for row in cells], [row[0 if swapped else -1] for row in cells])
         return Table(files, lines, labels=words if len(header) == 2 else None, label="the label")
@@ -156,15 +173,6 @@ def _nameless(path: Path, lines: list[int], cells: Sequence[Sequence[str]]) -> T
     used = f"; column {words[0] + 2} is taken for the labels" if len(words) == 1 else ""
     table.notes.append(f"{path.name}: {len(cells[0])} columns without names{used}, the others are not used")
     return table
-
-
-def ends_as_image(path: str) -> bool:
-    """Whether a path ends as a file of an image does."""
-    return bool(_ENDS_AS_IMAGE.fullmatch(path))
-
-
-def _is_image(row: Sequence[str], at: int) -> bool:
-    return bool(_ENDS_AS_IMAGE.fullmatch(row[at]))
 
 
 def _json(path: Path, rows: Sequence[tuple[int, str]]) -> Table:
@@ -213,7 +221,7 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
         isinstance(pair, list) and len(pair) == 2 for pair in listed
     ):
         pairs = [(str(name), label) for name, label in listed]
-    if not pairs or not all(_ENDS_AS_IMAGE.fullmatch(name) for name, _ in pairs):
+    if not pairs or not all(ends_as_image(name) for name, _ in pairs):
         raise UserError(
             f"{path}, line {line}: no paths of images in this JSON object",
             allowed='{"a.jpg": "cat"}, or one object a line with file_name and label',
@@ -224,9 +232,12 @@ def _mapping(path: Path, line: int, whole: dict[str, Any]) -> Table:
     )
 
 
-def _records(path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
+def _records(
+    path: Path, lines: list[int], records: Sequence[dict[str, Any]], names: Sequence[str], *, file: str | None = None
+) -> Table:
+    """Rows below names of columns. `file`: the column of paths, where its name is none that we know."""
     lowered = {name.lower(): name for name in reversed(names)}
-    file = next((lowered[name] for name in FILE_NAMES if name in lowered), None)
+    file = file or next((lowered[name] for name in FILE_NAMES if name in lowered), None)
     if file is None:
         raise UserError(
             f"{path} has no column of paths",

@@ -150,7 +150,7 @@ def test_columns_that_are_not_used_are_said(place: Path) -> None:
     [
         ("\n \n", "list.txt lists no images"),
         ("# nothing\n", "only comments"),
-        ("b2.png\tx\nim/a 0.png\n", "list.txt, line 2: 1 columns where the first line has 2"),
+        ("b2.png\tx\nim/a 0.png\n", "list.txt, line 2: 1 column where the first line has 2"),
         ("\n\nb2.png\nC:\\photos\\a.png\n", "line 4: 'C:.*' is a path of Windows"),
         ("b2.png\n\\\\server\\share\\a.png\n", "line 2: .* is a path of Windows"),
         ("b2.png\nhttps://x.org/a.png\n", "line 2: .* is an address"),
