@@ -65,7 +65,10 @@ def _seeds() -> None:
 
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for libraries that draw from the global state
-    torch.manual_seed(0)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        torch.default_generator.manual_seed(0)  # the CPU's: torch.manual_seed notes the stack for GPUs that may come
+    else:
+        torch.manual_seed(0)
     torch.set_num_threads(1)
 
 
