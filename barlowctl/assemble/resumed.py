@@ -40,7 +40,12 @@ def run_to_resume(
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
     if (directory / "result.json").exists():
-        raise UserError(f"'{directory}' is finished", next=shell.line("barlowctl", "report", directory))
+        longer = shell.line("barlowctl", "pretrain", "--recipe", directory / "recipe.toml", "--init", directory)
+        raise UserError(
+            f"'{directory}' is finished",
+            allowed="a run that was stopped; more epochs are a new run, which may start from this one's weights",
+            next="\n".join((shell.line("barlowctl", "report", directory), longer)),
+        )
     if recipe is not None or overrides:
         named = load.load(recipe or str(directory / "recipe.toml"), overrides)
         named = load.as_begun(named, saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from barlowctl.assemble import run_images
 from barlowctl.errors import UserError
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
+from barlowctl.recipe.begun import begun
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.train import checkpoint
@@ -34,6 +36,8 @@ def recipe_of(run: Path) -> Recipe:
             )
         return load.load(str(file))
     except UserError as error:
+        if (recipe := _unedited(run)) is not None:
+            return recipe
         if (run / "run.json").is_file() and _recipe(run) is not None:
             if not file.is_file():
                 error.message, error.allowed = f"'{file}' is gone", "the recipe that the run was begun with"
@@ -66,8 +70,7 @@ def check_recipe(run: Path) -> None:
     digest = _digest(run)
     if digest is None or digest == load.digest_of(file.read_text(encoding="utf-8")):
         return
-    now = load.load(str(file))
-    before = _recipe(run)
+    now, before = recipe_of(run), _recipe(run)
     images = run_images.dataset_of(run, now)
     of_images = () if images == now.data.dataset else ("--data", images)
     another = shell.line("barlowctl", "pretrain", "--recipe", file, *of_images)
@@ -132,4 +135,20 @@ def _digest(run: Path) -> str | None:
 def _recipe(run: Path) -> Recipe | None:
     """The recipe in run.json; None in runs of versions that did not keep it there."""
     values = rundir.read_json(run / "run.json").get("recipe")
-    return load.validate(values, str(run / "run.json")) if isinstance(values, dict) else None
+    return begun(values, str(run / "run.json")) if isinstance(values, dict) else None
+
+
+def _unedited(run: Path) -> Recipe | None:
+    """The recipe in a file that is as it was when the run began, under the limits of then; None: it is not."""
+    file = run / "recipe.toml"
+    if not (file.is_file() and (run / "run.json").is_file()):
+        return None
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if (digest := load.digest_of(text)) is None:
+        return None
+    try:
+        now, before = begun(tomllib.loads(text), str(file)), _recipe(run)
+    except UserError:
+        return None
+    as_it_was = not _changes(before, now) if before is not None else _digest(run) in (digest, load.digest(now))
+    return now if as_it_was else None

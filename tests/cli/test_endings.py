@@ -20,6 +20,7 @@ from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.recipe import load
+from barlowctl.recipe.begun import begun
 from barlowctl.signals import STOPPING
 from barlowctl.train import checkpoint, sinks
 from barlowctl.train.loop import Loop
@@ -130,6 +131,21 @@ def test_a_run_of_an_earlier_version_knows_the_digest_only(stopped: Path, capsys
     assert "next: barlowctl pretrain --recipe runs/a/recipe.toml\n" in errors
     edit(stopped, "epochs = 9", "epochs = 2")
     assert pretrain("--resume", "runs/a", "--quiet") == 0
+
+
+def test_a_run_of_wider_limits_goes_on(stopped: Path, capsys: Captured) -> None:
+    """A rate that today's limits refuse in a new recipe; an edit is refused by them as ever."""
+    about = json.loads((stopped / "run.json").read_text())
+    about["recipe"]["optimizer"]["lr_biases"] = 1e-13
+    edit(stopped, "lr_biases = 0.002", "lr_biases = 1e-13")
+    about["recipe_digest"] = load.digest(begun(about["recipe"], "run.json"))
+    (stopped / "run.json").write_text(json.dumps(about))
+    assert barlowctl(["export", "runs/a", "--out", "a.safetensors"]) == 0
+    assert pretrain("--resume", "runs/a", "--quiet") == 0
+    assert barlowctl(["probe", "runs/a", "--knn", "--threads", "1", "--quiet"]) == 0
+    edit(stopped, "lr_biases = 1e-13", "lr_biases = 1e-14")
+    assert barlowctl(["export", "runs/a", "--out", "b.safetensors"]) == 2
+    assert "optimizer.lr_biases is 1e-14. Allowed: a number from 1e-12" in capsys.readouterr().err
 
 
 def test_the_digest_of_a_file_is_that_of_its_recipe(recipe: Path) -> None:
