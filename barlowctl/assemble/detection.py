@@ -48,8 +48,7 @@ class DetectionJob:
         backbone: stays as it is; the detector has a copy.
         on_unreadable: "skip": another image stands in for one that cannot be trained on, and nothing is detected in one
             that cannot be tested on.
-        stop: whether to stop training or testing, if on one rank on all of them; asked after every step, and after
-            every image of the test.
+        stop: whether to stop, if on one rank on all of them; asked after every step, and after every image of the test.
         problems: images that could not be read.
     """
 
