@@ -147,6 +147,8 @@ def load_latest(directory: Path, *, model_only: bool = False) -> Loaded:
             return Loaded(_read(path, model_only), path, tuple(notes))
         except _Unusable as error:
             notes.append(f"checkpoint {path.name} is not usable ({error})")
+    if list_checkpoints(directory) != checkpoints:  # a run that goes on has replaced them meanwhile
+        return load_latest(directory, model_only=model_only)
     if not checkpoints:
         raise UserError(f"there is no checkpoint in {directory}", next=_begin_again(directory.parent))
     raise UserError(

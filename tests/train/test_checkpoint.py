@@ -281,6 +281,23 @@ def test_model_only_ignores_the_other_files(tmp_path: Path) -> None:
     assert state.optimizer == {}
 
 
+def test_checkpoints_that_a_run_replaces_meanwhile_are_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was the newest when the folder was listed may be gone when it is read."""
+    save(tmp_path, small_state(1), keep=1)
+    read = checkpoint._read
+
+    def late(path: Path, model_only: bool) -> TrainingState:
+        if path.name.endswith("1"):
+            save(tmp_path, small_state(2), keep=1)
+        return read(path, model_only)
+
+    monkeypatch.setattr(checkpoint, "_read", late)
+    loaded = load_latest(tmp_path, model_only=True)
+    assert (loaded.state.step, loaded.notes) == (2, ())
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, small_state(1), keep=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
