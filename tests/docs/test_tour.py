@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from barlowctl.assemble import machine
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.beton.layout import RAW
 from barlowctl.data.beton.writer import BetonWriter
@@ -62,6 +63,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> P
     """A home with photos and flowers, and stand-ins of fashion-mnist and cifar10 in the data home."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("BARLOWCTL_RUNS")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)  # the suite shares a small machine
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
