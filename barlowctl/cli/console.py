@@ -69,7 +69,7 @@ class Console:
     @property
     def live(self) -> bool:
         """Whether a moving display can be shown."""
-        return self.rich.is_terminal and not self.quiet
+        return self._terminal and not self.quiet
 
     def say(self, text: str, *, style: str | None = None, result: bool = False) -> None:
         """A line for people. Silent with --quiet, except where it belongs to the result."""
@@ -201,7 +201,12 @@ class Console:
     @property
     def can_ask(self) -> bool:
         """Whether somebody sits at a terminal."""
-        return not self.json and sys.stdin.isatty() and self.rich.is_terminal
+        return not self.json and sys.stdin.isatty() and self._terminal
+
+    @property
+    def _terminal(self) -> bool:
+        """Whether a person at a terminal reads this: not a log in colour (FORCE_COLOR), nor a notebook's cell."""
+        return self.rich.is_terminal and self.stream.isatty() and not in_a_notebook()
 
     def confirm(self, question: str) -> bool:
         """Ask whether to go on, where `can_ask`. Nothing typed is no."""
@@ -232,6 +237,14 @@ def say_aside(text: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(showable(text, sys.stderr) + "\n")
         sys.stderr.flush()
+
+
+def in_a_notebook() -> bool:
+    """Whether this is the `!` of a notebook: a terminal to which nobody can type, and where no cursor moves up.
+
+    Jupyter's server sets the one variable for its kernels, ipykernel the other under any program that shows notebooks.
+    """
+    return "JPY_PARENT_PID" in os.environ or "inline" in os.environ.get("MPLBACKEND", "")
 
 
 def forget(stream: Any) -> None:

@@ -221,6 +221,43 @@ def test_every_question_has_a_usual_answer(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [question for question, _ in questions] == ["Which recipe?", "Which data set?", "Which study?"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "live"),
+    [
+        ("COLUMNS", "80", True),
+        ("JPY_PARENT_PID", "12", False),
+        ("MPLBACKEND", "module://matplotlib_inline.backend_inline", False),
+    ],
+)
+def test_a_cell_of_a_notebook_gets_lines_and_no_question(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, live: bool
+) -> None:
+    """There `!` is a terminal that nobody can type to, and each redrawing would be a line more."""
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setenv("TERM", "xterm-color")
+    for name in ("JPY_PARENT_PID", "MPLBACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    console = Console()
+    assert (console.live, console.can_ask) == (live, live)
+    with console.progress("packing", 300) as bar:
+        for _ in range(300):
+            bar.advance()
+    assert ("\x1b[2K" in terminal.text) == live
+    assert "packing" in terminal.text
+
+
+def test_a_log_in_colour_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stdout", log)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not Console().live
+    with Console().progress("packing", 3) as bar:
+        bar.advance()
+    assert log.getvalue() == "packing\n"
+
+
 @pytest.mark.parametrize("live", [True, False])
 def test_what_takes_a_while_is_announced(monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
     terminal = _terminal(monkeypatch)
