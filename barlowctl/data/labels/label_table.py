@@ -183,7 +183,7 @@ def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: S
         table = read_table(file, files.read(file))
     except OSError:  # it is counted with the other files
         return None
-    except UserError as error:  # a table of something else, but for one that is called as tables of labels are
+    except UserError as error:  # a table of something else, except one that is called as tables of labels are
         if file.parent == place and file.stem.lower() in _STEMS:
             report.note(f"{file.name} has no labels that can be read: {_without_folder(error.message, file)}")
         return None
