@@ -254,7 +254,8 @@ def lock(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            with suppress(OSError):  # a disk that fails: what went wrong before is said
+                file.truncate(0)
 
 
 def is_held(run: Path) -> bool:

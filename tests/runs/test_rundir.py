@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -69,3 +72,19 @@ def test_a_directory_comes_before_a_name(home: Path, tmp_path: Path) -> None:
         rundir.find("empty")
     with pytest.raises(UserError, match="did you mean 'half'"):
         rundir.find("hafl")
+
+
+def test_a_lock_that_cannot_be_cleared_does_not_hide_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has become read-only, or a file server that has lost the file, fails there once more."""
+
+    class Lost(io.StringIO):
+        def truncate(self, size: int | None = None) -> int:
+            if self.getvalue():
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return super().truncate(size)
+
+    monkeypatch.setattr(rundir, "holding", lambda path, patience: contextlib.nullcontext(Lost()))
+    with pytest.raises(UserError, match="what went wrong"), rundir.lock(tmp_path):
+        raise UserError("what went wrong")
+    with rundir.lock(tmp_path):
+        pass
