@@ -155,7 +155,7 @@ class _Lines:
                 self.epochs, self.steps = math.ceil(event.steps / event.steps_per_epoch), event.steps
                 self.start_step, self.terms = event.start_step, event.terms
                 self.iterations, self.started = event.iterations, time.monotonic()
-            case StepDone(logged=True):
+            case StepDone() if len(event.values) > 1:  # a logged one, or an epoch's last
                 self.last = dict(event.values)
             case EpochDone():
                 values = {**self.last, **event.values}

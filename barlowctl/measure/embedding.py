@@ -112,7 +112,7 @@ def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
     """Refuse, before features are computed, queries of `find_neighbours` that are nothing, or have no neighbours.
 
     Raises:
-        UserError: one is no position, no name of an image, and no file; or it is the only image.
+        UserError: one is no position, no name of an image, and no file that can be read; or it is the only image.
     """
     names = image_names(source, split)
     known = set(names)
@@ -128,12 +128,22 @@ def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
                 raise UserError(
                     f"image {query} does not exist", allowed=f"0 to {len(names) - 1}", next="--neighbours 0"
                 )
-        elif not Path(query).is_file():
+        elif Path(query).is_file():
+            try:
+                _outside_picture(source, Path(query)).image(0)
+            except UnreadableImage as error:
+                raise _unreadable(error) from error
+        else:
             raise UserError(
                 f"'{query}' is neither one of the images nor a file",
                 allowed=f"a position, a name such as '{names[0]}', or an image file",
                 next="--neighbours 0",
             )
+
+
+def _unreadable(error: UnreadableImage) -> UserError:
+    """The error of a query that is no image: it is none of the images, so that leaving it out would not help."""
+    return UserError(error.message, next="name another image with --neighbours")
 
 
 def _alone() -> UserError:
@@ -250,18 +260,22 @@ def _position(query: str, embeddings: Embeddings) -> int | None:
     )
 
 
-def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
-    """An image file from anywhere, converted as `images` are, and its features."""
+def _outside_picture(images: ImageSet, path: Path) -> Pictures:
+    """An image file from anywhere, to be converted as `images` are."""
     file = ListedFiles("an image", path.parent, "query", [path.name], np.array([-1]), [])
     if isinstance(images, Pictures):
-        source = Pictures(file, images.conversion)
-    else:
-        noted = images.info.get("conversion")
-        source = Pictures(file, Conversion.noted(noted) if noted else None)
+        return Pictures(file, images.conversion)
+    noted = images.info.get("conversion")
+    return Pictures(file, Conversion.noted(noted) if noted else None)
+
+
+def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -> tuple[Image.Image, torch.Tensor]:
+    """An image file from anywhere, converted as `images` are, and its features."""
+    source = _outside_picture(images, path)
     device = choose_device(runtime.device)
     plain = Runtime(runtime.device, runtime.threads, 1, "auto")
     try:
         feature, _ = extract(subject.backbone.to(device).eval(), source, subject.preprocessing, plain, device)
-    except UnreadableImage as error:  # not one of the images: leaving those out would not help
-        raise UserError(error.message, next="name another image with --neighbours") from error
+    except UnreadableImage as error:
+        raise _unreadable(error) from error
     return Image.fromarray(source.image(0)), feature

@@ -71,12 +71,16 @@ def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:
 
 @dataclass(frozen=True)
 class Launched:
-    """A step whose loss has not been read: what it computed, and what is to be said of it then."""
+    """A step whose loss has not been read: what it computed, and what is to be said of it then.
+
+    with_terms: whether they are said, as of the logged ones and of an epoch's last one.
+    """
 
     computed: Computed
     epoch: int
     factor: float
     logged: bool
+    with_terms: bool
     wall: float
     waited: float
     images: int

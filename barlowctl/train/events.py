@@ -42,7 +42,8 @@ class StepDone:
     Attributes:
         step: steps that are done.
         epoch: that is in progress, from 0.
-        logged: whether metrics.jsonl has it, as every `train.log_every_steps`-th; else `values` has the loss alone.
+        logged: whether metrics.jsonl has it, as every `train.log_every_steps`-th; else `values` has the loss alone, but
+            of an epoch's last step all.
         values: `loss`, its terms, `lr_weights`, `grad_norm`, `images_per_second`, ...: the names of metrics.jsonl.
     """
 

@@ -133,16 +133,17 @@ class Loop:
             self.phase = "computing"
             computed = step.compute(inputs, targets, ends=self.ranks.size > 1 and self.ending.is_due_now())
             logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
+            with_terms = logged or settings.ends_epoch(steps_begun + 1)
             if not step.deferred:
                 self._check(computed, factor)
             with shielded():
                 self.phase = "updating"
-                step.update(computed, with_norm=logged)
+                step.update(computed, with_norm=with_terms)
                 done = time.perf_counter()
-                before, self.launched = (
-                    self.launched,
-                    Launched(computed, epoch, factor, logged, done - mark, arrived - mark, sum(shares)),
+                launched = Launched(
+                    computed, epoch, factor, logged, with_terms, done - mark, arrived - mark, sum(shares)
                 )
+                before, self.launched = self.launched, launched
                 self.phase = "between"
                 if before is not None:
                     self._count(before)
@@ -169,10 +170,12 @@ class Loop:
         loss = self._check(computed, launched.factor)
         progress.count(loss, launched.wall, launched.waited, launched.images)
         values = {"loss": loss}
-        if launched.logged:
+        if launched.with_terms:
             assert computed.terms is not None
             rates = learning_rates(self.trained.optimizer, launched.factor)
-            values = progress.last = metrics(computed.terms, loss, computed.norms, rates, progress.sums)
+            values = metrics(computed.terms, loss, computed.norms, rates, progress.sums)
+        if launched.logged:
+            progress.last = values
         self._say(StepDone(progress.step, launched.epoch, launched.logged, values))
 
     def _check(self, computed: Computed, factor: float) -> float:

@@ -42,6 +42,10 @@ class Settings:
     stop: str = "off"
     stop_after: int = 1
 
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch, or the run, ends with so many steps."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
+
     @property
     def total_steps(self) -> int:
         return steps_of(self.epochs, self.steps_per_epoch)

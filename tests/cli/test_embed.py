@@ -184,6 +184,17 @@ def test_an_image_that_is_not_there_is_refused_before_anything_is_computed(
     assert query in capsys.readouterr().err
 
 
+def test_a_damaged_image_from_elsewhere_is_refused_before_anything_is_computed(
+    trained: Path, recipe: Path, photos: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("bad.png").write_bytes(b"no image")
+    monkeypatch.setattr(embedding, "embed", lambda *args, **values: pytest.fail("features are computed"))
+    assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz", "-n", "bad.png"]) == 2
+    error = capsys.readouterr().err
+    assert "bad.png" in error
+    assert "name another image with --neighbours" in error
+
+
 def test_a_file_is_not_overwritten(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
     Path("x.npz").write_text("mine")
     assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz"]) == 2

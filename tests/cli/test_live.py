@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.cli.console import Console
-from barlowctl.cli.live import _Live
+from barlowctl.cli.live import _Lines, _Live
 from barlowctl.train.events import EpochDone, Evaluated, RunStarted, StepDone
 
 
@@ -34,3 +34,14 @@ def test_every_epoch_says_how_long_it_still_takes(start: int) -> None:
             bar = display.bars.tasks[1]
             left[step] = None if bar.finished else bar.remaining
     assert left == {step: (10 - step % 10) if step % 10 else None for step in range(start + 1, 36)}
+
+
+def test_a_line_of_an_epoch_shows_its_last_step(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an epoch shorter than `train.log_every_steps`, too: its last step has all values, though it is not logged."""
+    display = _Lines(Console())
+    display(RunStarted(Path("run"), {"recipe": "r"}, 1, 3, 3, 0, ("invariance",)))
+    display(StepDone(1, 0, logged=True, values={"loss": 9.0, "invariance": 8.0}))
+    display(StepDone(2, 0, logged=False, values={"loss": 7.0}))
+    display(StepDone(3, 0, logged=False, values={"loss": 5.0, "invariance": 4.0}))
+    display(EpochDone(3, 0, {"loss": 7.0}))
+    assert "loss 7  invariance 4  " in capsys.readouterr().out

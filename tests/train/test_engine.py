@@ -212,6 +212,7 @@ def test_events_come_in_order_and_evaluation_when_asked(tmp_path: Path) -> None:
     logged = next(event for event in recorder.of(StepDone) if event.logged)
     keys = {"loss", "invariance", "redundancy", "lr_weights", "grad_norm", "images_per_second", "data_wait"}
     assert keys <= set(logged.values)
+    assert [event.step for event in recorder.of(StepDone) if keys <= set(event.values) and not event.logged] == [5, 15]
 
 
 def test_the_gradient_norm_is_that_of_the_unscaled_gradient(tmp_path: Path) -> None:
