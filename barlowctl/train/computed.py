@@ -73,14 +73,14 @@ def weighted_sum(terms: Sequence[Terms], weights: Sequence[float]) -> Terms:
 class Launched:
     """A step whose loss has not been read: what it computed, and what is to be said of it then.
 
-    with_terms: whether they are said, as of the logged ones and of an epoch's last one.
+    complete: whether its terms and rates are said beside the loss, as of a logged step and of an epoch's last one.
     """
 
     computed: Computed
     epoch: int
     factor: float
     logged: bool
-    with_terms: bool
+    complete: bool
     wall: float
     waited: float
     images: int

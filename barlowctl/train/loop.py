@@ -133,16 +133,14 @@ class Loop:
             self.phase = "computing"
             computed = step.compute(inputs, targets, ends=self.ranks.size > 1 and self.ending.is_due_now())
             logged = (steps_begun + 1) % settings.log_every_steps == 0 or steps_begun == 0
-            with_terms = logged or settings.ends_epoch(steps_begun + 1)
+            complete = logged or settings.ends_epoch(steps_begun + 1)
             if not step.deferred:
                 self._check(computed, factor)
             with shielded():
                 self.phase = "updating"
-                step.update(computed, with_norm=with_terms)
+                step.update(computed, with_norm=complete)
                 done = time.perf_counter()
-                launched = Launched(
-                    computed, epoch, factor, logged, with_terms, done - mark, arrived - mark, sum(shares)
-                )
+                launched = Launched(computed, epoch, factor, logged, complete, done - mark, arrived - mark, sum(shares))
                 before, self.launched = self.launched, launched
                 self.phase = "between"
                 if before is not None:
@@ -170,7 +168,7 @@ class Loop:
         loss = self._check(computed, launched.factor)
         progress.count(loss, launched.wall, launched.waited, launched.images)
         values = {"loss": loss}
-        if launched.with_terms:
+        if launched.complete:
             assert computed.terms is not None
             rates = learning_rates(self.trained.optimizer, launched.factor)
             values = metrics(computed.terms, loss, computed.norms, rates, progress.sums)
