@@ -9,7 +9,7 @@ try:
 
     from barlowctl import launcher
     from barlowctl.errors import EXIT_ABORTED, EXIT_BY_SIGNAL
-    from barlowctl.signals import Ended, ended_as_by_interrupt
+    from barlowctl.signals import Ended, ended_as_by_interrupt, ignore_from_now_on
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -22,6 +22,7 @@ def main() -> None:
 
             app.main()
         except KeyboardInterrupt as error:  # before a command could answer it
+            ignore_from_now_on()
             if sys.stderr is not None:
                 sys.stderr.write("aborted: no file is left half-written\n")
             sys.exit(EXIT_BY_SIGNAL + error.number if isinstance(error, Ended) else EXIT_ABORTED)

@@ -52,6 +52,13 @@ def test_a_signal_after_the_end_does_not_change_it(number: signal.Signals) -> No
 
 
 @pytest.mark.parametrize("place", ["commands", "refuse_missing_values"])
+def test_a_second_signal_does_not_change_the_end() -> None:
+    """Of an import that a signal ended, which is said."""
+    first = WHILE_IMPORTING.format(module="typer", number=int(signal.SIGTERM))
+    process = started(first + AT_EXIT.format(number=int(signal.SIGTERM)), "recipes", "list")
+    assert (process.returncode, process.stderr) == (143, "aborted: no file is left half-written\n")
+
+
 def test_a_signal_before_the_command_begins_ends_it(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
