@@ -51,7 +51,6 @@ def test_a_signal_after_the_end_does_not_change_it(number: signal.Signals) -> No
     assert process.stdout.startswith("barlowctl ")
 
 
-@pytest.mark.parametrize("place", ["commands", "refuse_missing_values"])
 def test_a_second_signal_does_not_change_the_end() -> None:
     """Of an import that a signal ended, which is said."""
     first = WHILE_IMPORTING.format(module="typer", number=int(signal.SIGTERM))
@@ -59,6 +58,7 @@ def test_a_second_signal_does_not_change_the_end() -> None:
     assert (process.returncode, process.stderr) == (143, "aborted: no file is left half-written\n")
 
 
+@pytest.mark.parametrize("place", ["commands", "refuse_missing_values"])
 def test_a_signal_before_the_command_begins_ends_it(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
