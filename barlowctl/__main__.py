@@ -9,7 +9,7 @@ try:
 
     from barlowctl import launcher
     from barlowctl.errors import EXIT_ABORTED, EXIT_BY_SIGNAL
-    from barlowctl.signals import Ended, ended_as_by_interrupt, ignore_from_now_on
+    from barlowctl.signals import Ended, end_with_parent, ended_as_by_interrupt, ignore_from_now_on
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -18,6 +18,7 @@ def main() -> None:
     """Run the command line, and leave the process with its exit code."""
     with nullcontext() if launcher.may_be_of_several() else ended_as_by_interrupt():
         try:
+            end_with_parent()
             from barlowctl.cli import app
 
             app.main()

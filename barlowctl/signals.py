@@ -10,6 +10,7 @@ KeyboardInterrupt wherever it arrives but in a `shielded` block, and the other s
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -27,6 +28,9 @@ from typing import Any
 STOPPING: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
 )
+ENDS_WITH = "BARLOWCTL_ENDS_WITH"
+"""The variable with the number of the process that another one ends with (`end_with_parent`)."""
+_PARENT_DEATH_SIGNAL = 1  # Linux's PR_SET_PDEATHSIG
 _AGAIN_SECONDS = 0.02
 """After which a signal comes again whose exception somebody dropped."""
 
@@ -103,6 +107,19 @@ def ended_as_by_interrupt() -> Iterator[None]:
         for number, own in before.items():
             if signal.getsignal(number) is ending:
                 signal.signal(number, own)
+
+
+def end_with_parent() -> None:
+    """Where a process named itself in `ENDS_WITH`, this one gets SIGTERM when that one is gone, even if it was killed.
+
+    Linux alone tells; elsewhere this process works on to its end. What it starts itself does not end with it.
+    """
+    if not (parent := os.environ.pop(ENDS_WITH, "")):
+        return
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != int(parent):  # it was gone before that
+            signal.raise_signal(signal.SIGTERM)
 
 
 def ignore_from_now_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from barlowctl.errors import EXIT_DONE, RunStopped
-from barlowctl.signals import noted
+from barlowctl.signals import ENDS_WITH, noted
 
 POLL_SECONDS = 0.2
 
@@ -86,7 +87,7 @@ def run_all(
 
 
 def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """A process of its own session: Ctrl-C reaches this one, which passes it on once."""
+    """A process of its own session: Ctrl-C reaches this one, which passes it on once; killed, it leaves none behind."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
@@ -95,6 +96,7 @@ def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env={**os.environ, ENDS_WITH: str(os.getpid())},
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl.cli import app
-from barlowctl.signals import Ended
+from barlowctl.signals import ENDS_WITH, Ended
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
@@ -70,3 +70,12 @@ def test_a_signal_before_the_command_begins_ends_it(
     monkeypatch.setattr(app, place, interrupted)
     assert app.run(["recipes", "list"]) == 143
     assert capsys.readouterr().err == "aborted by SIGTERM: no file is left half-written\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that the one that started it is gone")
+def test_a_process_whose_parent_is_gone_before_it_begins_ends() -> None:
+    ended = started(f"import os; os.environ['{ENDS_WITH}'] = '1'", "--version")
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert ended.stdout == ""
+    there = started(f"import os; os.environ['{ENDS_WITH}'] = str(os.getppid())", "--version")
+    assert there.returncode == 0

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from barlowctl import __version__
 from barlowctl.launchers.pool import Slot, run_all
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROCESS = """#!{python}
+import os, signal, time
+from barlowctl import signals
+signal.signal(signal.SIGTERM, lambda *_: (os.write({pipe}, b"asked to stop"), os._exit(0)))
+signals.end_with_parent()
+assert signals.ENDS_WITH not in os.environ  # what it starts itself does not end with it
+os.write({pipe}, b"works, ")
+time.sleep(60)
+os.write({pipe}, b"was left behind")
+"""
+POOL = """
+import subprocess, sys
+from pathlib import Path
+from types import SimpleNamespace
+from barlowctl.launchers import pool
+class Popen(subprocess.Popen):
+    def __init__(self, *words, **named):
+        super().__init__(*words, **named, pass_fds=({pipe},))
+pool.subprocess.Popen = Popen
+sys.executable = "{process}"
+task = SimpleNamespace(label="one", log=Path("{log}"))
+pool.run_all([task], [pool.Slot("cpu", 1)], lambda task, slot: [], lambda task, what: None)
+"""
 
 
 @dataclass(frozen=True)
@@ -30,3 +60,20 @@ def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: 
     assert list(failures) == ["wrong"]
     assert "did you mean 'quickstart'" in failures["wrong"]
     assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", failures["wrong"])]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that the one that started it is gone")
+def test_processes_are_asked_to_stop_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    process = tmp_path / "process"
+    process.write_text(PROCESS.format(python=sys.executable, pipe=writing))
+    process.chmod(0o755)
+    script = POOL.format(pipe=writing, process=process, log=tmp_path / "log")
+    pool = subprocess.Popen([sys.executable, "-c", script], pass_fds=(writing,), cwd=CHECKOUT,
+                            env={**os.environ, "PYTHONPATH": str(CHECKOUT)})  # fmt: skip
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read(len("works, ")) == b"works, "
+        pool.kill()
+        assert pipe.read() == b"asked to stop"
+    pool.wait()
