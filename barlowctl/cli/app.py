@@ -64,6 +64,7 @@ class _Commands(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell that completes what was typed so far
             refuse_missing_values(args, self)
+            _refuse_behind_completion(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -71,6 +72,16 @@ class _Commands(Group):
             return super().invoke(ctx)
         except (KeyboardInterrupt, BrokenPipeError) as error:
             raise _Broken from error
+
+
+def _refuse_behind_completion(arguments: list[str]) -> None:
+    """Refuse `--install-completion zsh`: typer drops what is behind it, and takes the shell that it is typed in."""
+    if len(arguments) > 1 and arguments[0] in ("--install-completion", "--show-completion"):
+        raise UserError(
+            f"{arguments[0]} takes no value, and '{arguments[1]}' is behind it: the shell is the one it is typed in",
+            allowed=f"barlowctl {arguments[0]}, typed in a shell of that kind",
+            next="barlowctl --help",
+        )
 
 
 app = typer.Typer(

@@ -45,13 +45,19 @@ class Origin:
             override
             for key, override in self.overridden.items()
             if f"{section}.".startswith(f"{key}.")  # the section as a whole, or what it is in
-            or (key.startswith(prefix) and re.search(rf"(?<![\w.]){re.escape(key.removeprefix(prefix))}\b", message))
+            or (key.startswith(prefix) and _names(message, key.removeprefix(prefix)))
         ]
         return ", ".join(f"--set {override}" for override in named) or self._in_file(section)
 
     def _in_file(self, key: str) -> str:
         line = _line_of(self.text, key)
         return f"{self.file}, line {line}" if line else self.file
+
+
+def _names(message: str, key: str) -> bool:
+    """Whether a message names a key: `epochs` by itself or in `5 epochs`, and as `1 epoch` too."""
+    counted = rf"|\b1 {re.escape(key.removesuffix('s'))}\b" if key.endswith("s") else ""
+    return bool(re.search(rf"(?<![\w.]){re.escape(key)}\b{counted}", message))
 
 
 def _line_of(text: str, key: str) -> int | None:

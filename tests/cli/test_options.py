@@ -167,6 +167,8 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["probe", "--semi", "--knn"], ["allowed: 1, 10\n", "next: barlowctl probe --semi 1 --knn"]),
         (["data", "info", "--split=x"], ["--split is 'x'\n", "next: barlowctl data info --split train"]),
         (["probe", "--json=3"], ["--json takes no value"]),
+        (["--install-completion", "zsh"], ["--install-completion takes no value, and 'zsh' is behind it"]),
+        (["--show-completion", "fish"], ["--show-completion takes no value", "typed in a shell of that kind"]),
         (["recipes", "show"], ["RECIPE is missing", "next: barlowctl recipes show --help"]),
         (["probe", "a", "b"], ["(b)", "next: barlowctl probe --help"]),
     ],
