@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,15 +108,24 @@ def check_labelled(train: ImageSet, test: ImageSet) -> Labelled:
             allowed="a folder for each class, or labels in the data",
             next="--data DATASET",
         )
-    present = np.unique(train.labels)
-    if len(present) < data.num_classes:
-        missing = np.setdiff1d(np.arange(data.num_classes), present)
-        names = ", ".join(f"'{data.class_names[label]}'" for label in missing[:5])
+    if (lacking := _lacking(data, train)) is not None:
         raise UserError(
-            f"'{train.path}': {len(missing)} of {data.num_classes} classes have no training image: {names}",
+            f"'{train.path}': {lacking[0]:,} of {data.num_classes:,} classes have no training image: {lacking[1]}",
             next="put images into these class folders, or remove the folders",
         )
+    if len(test_classes) > 1 and (lacking := _lacking(data, test)) is not None:
+        note = f"no test image of {lacking[0]:,} of {data.num_classes:,} classes: the accuracy is that of the others"
+        return replace(data, notes=(*data.notes, f"{note}; there is none of {lacking[1]}"))
     return data
+
+
+def _lacking(data: Labelled, split: ImageSet) -> tuple[int, str] | None:
+    """How many classes have no image in a split, and the names of the first ones; None: all have some."""
+    missing = np.setdiff1d(np.arange(data.num_classes), split.labels)
+    if not len(missing):
+        return None
+    names = ", ".join(f"'{data.class_names[label]}'" for label in missing[:5])
+    return len(missing), names + (", ..." if len(missing) > 5 else "")
 
 
 def check_comparable(train: ImageSet, test: ImageSet) -> None:

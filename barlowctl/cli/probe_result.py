@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from barlowctl.amounts import counted
 from barlowctl.cli.console import Console
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def show_result(
     _show_layers(console, opened, result)
     for key in TRAINED:
         if key in result:
-            console.say(f"{TRAINED[key]}: {result[key]['protocol']}")
+            console.say(f"{TRAINED[key]}: {_labelled(result, key)}{result[key]['protocol']}")
     for note in dict.fromkeys(note for row in measured for note in row.get("knn", {}).get("notes", ())):
         console.say(f"note: kNN: {note}")
     for row in measured:
@@ -55,6 +56,13 @@ def show_result(
             if reason := row.get(key, {}).get("reason"):
                 console.say(f"note: {row['name']}: no {name}: {reason}")
     say_label_free(console, result)
+
+
+def _labelled(result: dict[str, Any], key: str) -> str:
+    """How many of the training images gave their labels, where it is a share of them."""
+    if "lists" not in result[key]:
+        return ""
+    return f"{result[key]['images']:,} of {counted(result['data']['train']['images'], 'training image')}; "
 
 
 def say_label_free(console: Console, result: dict[str, Any]) -> None:

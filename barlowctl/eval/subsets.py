@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -31,6 +32,23 @@ def balanced_draw(labels: Tensor, percent: float, *, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
+def note_on_draw(labels: Tensor, percent: float) -> str | None:
+    """What to know of a draw whose classes are too small for the percentage; None: every class has its share.
+
+    Args:
+        labels: `(N,)` class of each image. percent: in (0, 100].
+    """
+    sizes = labels.unique(return_counts=True)[1].tolist()
+    shares = [round(percent / 100 * size) for size in sizes]
+    if not (empty := shares.count(0)):
+        return None
+    drawn = sum(shares) + empty
+    return (
+        f"{percent:g} % of the labels rounds to no image in {empty:,} of {len(sizes):,} classes, of which one image "
+        f"each is drawn: {drawn:,} of {counted(len(labels), 'training image')}, {100 * drawn / len(labels):.3g} %"
+    )
+
+
 def read_list(path: Path, names: Sequence[str]) -> Tensor:
     """Ascending positions of the images that a file list names, one per line.
 
@@ -44,7 +62,7 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
         UserError: the file is missing, empty, or names an image that is not there, or twice.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"the list '{path}' cannot be read: {error}",
@@ -75,8 +93,10 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
             )
         positions.append(position)
     if len(set(positions)) != len(positions):
+        repeated = [position for position, times in Counter(positions).items() if times > 1]
         raise UserError(
-            f"the list '{path}' names {counted(len(positions) - len(set(positions)), 'image')} twice",
+            f"the list '{path}' names {counted(len(repeated), 'image')} more than once: '{names[repeated[0]]}'"
+            + (" ..." if len(repeated) > 1 else ""),
             next="without --semi-list",
         )
     return torch.tensor(sorted(positions))

@@ -161,7 +161,7 @@ def begin_measurement(
     identity = identify(subject, labelled.fingerprints, tasks.departures()).as_dict()
     file, note_on_file = result_file(out or subject.folder, f"probe-{stem_of(data)}", identity)
     check_file(file)
-    tasks.check(labelled)
+    notes += tasks.check(labelled)
     return Measurement(name, subject, labelled, tasks, identity, notes, file, note_on_file)
 
 

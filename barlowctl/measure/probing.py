@@ -243,10 +243,9 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
     seeds, reached, first = context.tasks.seeds_of(subject.seed), [], None
     lists = []
     for seed in seeds:
-        members = None
-        if protocol.percent is not None:
-            members, file = _subset(context, protocol, seed)
-            lists.append(str(file))
+        members = context.tasks.labelled_images(protocol, context.data, seed)
+        if members is not None:
+            lists.append(_write_labelled(context, protocol, seed, members))
         fitted = fit(
             subject,
             context.data,
@@ -255,7 +254,7 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
             context.device,
             folder=context.folder,
             seed=seed,
-            subset=members,
+            subset=None if members is None else members.numpy(),
             emit=context.emit(f"{protocol.name}, seed {seed}"),
             on_unreadable=context.on_unreadable,
         )
@@ -276,18 +275,13 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
     return {**result, "lists": lists} if lists else result
 
 
-def _subset(context: ProbeContext, protocol: Protocol, seed: int) -> tuple[np.ndarray, Path]:
-    """Positions of the labelled images of a semi-supervised task, and the list that was written of them."""
+def _write_labelled(context: ProbeContext, protocol: Protocol, seed: int, members: Tensor) -> str:
+    """The list of a semi-supervised task's labelled images, in a file beside the result."""
     assert context.folder is not None
     names = image_names(context.data.train, "train")
-    if context.tasks.subset is not None:
-        members = subsets.read_list(context.tasks.subset, names)
-    else:
-        assert protocol.percent is not None
-        members = subsets.balanced_draw(torch.from_numpy(context.data.train.labels), protocol.percent, seed=seed)
     file = context.folder / f"{protocol.name}-seed{seed}.txt"
     subsets.write_list(file, [names[index] for index in members.tolist()])
-    return members.numpy(), file
+    return str(file)
 
 
 def _at_native_size(preprocessing: Preprocessing, data: Labelled) -> Preprocessing:

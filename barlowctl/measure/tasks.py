@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from barlowctl.amounts import counted
 from barlowctl.assemble.labelled import Labelled, image_names
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval import subsets
@@ -103,15 +107,40 @@ class Tasks:
         refuse_idle(list(protocols.values()), self.overrides)
         return protocols
 
-    def check(self, data: Labelled) -> None:
-        """Refuse what cannot be measured on this data, before anything is computed.
+    def check(self, data: Labelled) -> list[str]:
+        """Refuse what cannot be measured on this data, before anything is computed; what to know of the rest.
 
         Raises:
-            UserError: see `protocols`; or a list of images that cannot be read, or of other images.
+            UserError: see `protocols`; or a list of images that cannot be read, of other images, or of one class.
         """
-        self.protocols()
+        percents = dict.fromkeys(protocol.percent for protocol in self.protocols().values())
+        labels = torch.from_numpy(data.train.labels)
+        if self.subset is None:
+            notes = [subsets.note_on_draw(labels, percent) for percent in percents if percent is not None]
+            return [note for note in notes if note is not None]
+        members = subsets.read_list(self.subset, image_names(data.train, "train"))
+        missing = sorted(set(range(data.num_classes)) - set(labels[members].tolist()))
+        if len(missing) == data.num_classes - 1:
+            raise UserError(
+                f"the list '{self.subset}' has images of one class, {counted(len(members), 'image')}",
+                allowed="images of at least 2 classes",
+                next="without --semi-list",
+            )
+        if not missing:
+            return []
+        names = ", ".join(f"'{data.class_names[label]}'" for label in missing[:5])
+        return [
+            f"the list '{self.subset}' has no image of {len(missing):,} of {data.num_classes:,} classes, so that no "
+            f"test image of them can be right: {names}{', ...' if len(missing) > 5 else ''}"
+        ]
+
+    def labelled_images(self, protocol: Protocol, data: Labelled, seed: int) -> Tensor | None:
+        """Ascending positions of the training images whose labels a protocol uses; None: all."""
+        if protocol.percent is None:
+            return None
         if self.subset is not None:
-            subsets.read_list(self.subset, image_names(data.train, "train"))
+            return subsets.read_list(self.subset, image_names(data.train, "train"))
+        return subsets.balanced_draw(torch.from_numpy(data.train.labels), protocol.percent, seed=seed)
 
     def departures(self) -> dict[str, Any]:
         """What a result depends on that is not so in the protocols as they are: part of its identity."""

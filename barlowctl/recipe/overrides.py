@@ -14,8 +14,8 @@ from barlowctl.errors import UserError, did_you_mean
 from barlowctl.recipe.allowed import allowed
 
 
-def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, beside: str = "") -> dict[str, Any]:
-    """Values by key; a word as it is. `what`: whose values these are; `beside`: what else is allowed.
+def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, beside: Sequence[str] = ()) -> dict[str, Any]:
+    """Values by key; a word as it is. `what`: whose values these are; `beside`: keys that are read elsewhere.
 
     Raises:
         UserError: a key that is none, or no value.
@@ -24,10 +24,12 @@ def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, beside: st
     for text in overrides:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or key not in keys:
+            ends = [name for name in beside if name.rpartition(".")[2] == key]  # resize: eval.resize
+            nearest = ends or [*keys, *beside]
             raise UserError(
-                f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, keys)}",
-                allowed=", ".join(keys) + beside,
-                next=_nearest(text, keys),
+                f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, nearest)}",
+                allowed=", ".join(keys) + (f"; and {', '.join(beside)}" if beside else ""),
+                next=_nearest(text, nearest),
             )
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]

@@ -166,7 +166,7 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
         UserError: an unknown key, a value that is not allowed, or a warm-up longer than the training.
     """
     keys = [name for name in Protocol.model_fields if name != "name"]
-    changed = read(overrides, keys, what="protocol", beside="; and eval.resize, eval.crop")
+    changed = read(overrides, keys, what="protocol", beside=("eval.resize", "eval.crop"))
     try:
         result = Protocol.model_validate({**protocol.model_dump(), **changed})
     except ValidationError as error:

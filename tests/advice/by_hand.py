@@ -42,6 +42,7 @@ REASONS = {
     "use more labelled images": IMAGES,
     "name a folder with more images, or a data set of the data home, with --data": IMAGES,
     "pack both splits from one dataset folder, so that they share its class list": IMAGES,
+    "put images of this class into the training set too, or remove its folder": IMAGES,
     "put images into these class folders, or remove the folders": IMAGES,
     "put image files into it, or give another folder": IMAGES,
     "name the run's own images with --data, or start a new run": IMAGES,

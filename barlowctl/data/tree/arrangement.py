@@ -231,7 +231,8 @@ def _classes_as_in_training(
     if unknown:
         raise UserError(
             f"{where} has the class folder '{written(unknown[0])}', which the training set lacks",
-            allowed=f"the {len(training_classes)} class folders of the training set",
+            allowed=f"the {len(training_classes):,} class folders of the training set",
+            next="put images of this class into the training set too, or remove its folder",
         )
     _refuse_look_alikes(where, folders)
     return Arrangement(place, tuple(training_classes), notes=(*notes, *_beside(loose)))

@@ -69,6 +69,10 @@ SCENARIOS = {
         [*PROBE, "--data", "my images", "--semi", "1", "--set", "epochs=1", "--semi-list", "twice.txt"],
         lambda patch: Path("twice.txt").write_text("a/0.png\na/0.png\n"),
     ),
+    "--semi-list of a class": Scenario(
+        [*PROBE, "--data", "my images", "--semi", "1", "--set", "epochs=1", "--semi-list", "class.txt"],
+        lambda patch: Path("class.txt").write_text("a/0.png\n"),
+    ),
     "--task": Scenario([*TRANSFER, "--task", "foldr"], slow=True),
     "--protocol of transfer": Scenario(
         [*TRANSFER, "--protocol", "fats"],
