@@ -8,7 +8,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.assemble.run_images import require
-from barlowctl.assemble.run_recipe import check_recipe, recipe_of
+from barlowctl.assemble.run_recipe import another_run, check_recipe, recipe_of
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
@@ -40,7 +40,7 @@ def run_to_resume(
     if out is not None:
         raise UserError("--out and --resume exclude each other", next="without --out")
     if (directory / "result.json").exists():
-        longer = shell.line("barlowctl", "pretrain", "--recipe", directory / "recipe.toml", "--init", directory)
+        longer = another_run(directory, saved, "--init", directory)
         raise UserError(
             f"'{directory}' is finished",
             allowed="a run that was stopped; more epochs are a new run, which may start from this one's weights",

@@ -57,6 +57,13 @@ def _changes(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
     return [change for change in load.diff(before, now) if change[0] not in ("name", "description")]
 
 
+def another_run(run: Path, recipe: Recipe, *words: str | Path) -> str:
+    """The command, with more words, of another run on the recipe that a run has now, and on its images."""
+    images = run_images.dataset_of(run, recipe)
+    of_images = () if images == recipe.data.dataset else ("--data", images)
+    return shell.line("barlowctl", "pretrain", "--recipe", run / "recipe.toml", *of_images, *words)
+
+
 def check_recipe(run: Path) -> None:
     """Refuse a run whose recipe.toml was edited: the rest would be trained as something else than its beginning.
 
@@ -71,9 +78,7 @@ def check_recipe(run: Path) -> None:
     if digest is None or digest == load.digest_of(file.read_text(encoding="utf-8")):
         return
     now, before = recipe_of(run), _recipe(run)
-    images = run_images.dataset_of(run, now)
-    of_images = () if images == now.data.dataset else ("--data", images)
-    another = shell.line("barlowctl", "pretrain", "--recipe", file, *of_images)
+    another = another_run(run, now)
     if before is None:
         if load.digest(now) != digest:
             raise UserError(

@@ -97,7 +97,7 @@ def test_batch_norm_sees_the_groups_of_the_recipe_on_any_number_of_devices() -> 
         (
             ["objective.queue=48", "objective.symmetric=true"],
             "whole number of batches of 32",
-            "--set objective.queue=64",
+            "--set objective.queue=32",
         ),
         (["objective.batch_norm_groups=16"], "cannot be cut into so many parts", "--set objective.batch_norm_groups=0"),
         (
