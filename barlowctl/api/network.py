@@ -174,7 +174,7 @@ class Network:
             except RunStopped as stopped:
                 if handle_signals:
                     raise
-                raise KeyboardInterrupt(str(stopped)) from stopped
+                raise KeyboardInterrupt(f"{stopped}; the same call goes on") from None
 
 
 def _sink(on_event: OnEvent | None) -> Sink:

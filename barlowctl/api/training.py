@@ -56,7 +56,7 @@ def pretrain(
     Raises:
         UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
         RunStopped: a signal came; the state is saved. RunDiverged: loss, gradient or weights are not finite.
-        KeyboardInterrupt: with a note of what became of the state.
+        KeyboardInterrupt: says what became of the state; a note has the call that goes on.
         TypeError: an argument that there is not.
     """
     for name in options.keys() - Training.__annotations__.keys():
@@ -76,7 +76,10 @@ def pretrain(
             return Run(watch.run)
         if handle_signals:
             raise
-        raise KeyboardInterrupt(str(stopped)) from stopped
+        interrupt = KeyboardInterrupt(str(stopped))
+        for note in getattr(stopped, "__notes__", ()):
+            interrupt.add_note(note)
+        raise interrupt from None  # where in the engine it was is a page of a notebook, and of no use
     if watch.error is not None:  # of the last event
         raise watch.error
     return run
