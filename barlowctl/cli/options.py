@@ -130,6 +130,18 @@ def threads(help: str = "Threads for the mathematics on a CPU. Default: the reci
     return typer.Option("--threads", min=1, help=help, rich_help_panel=MACHINE)
 
 
+def joined(flag: str, text: str) -> list[str]:
+    """What commas join in an option's value; nothing of one that was not given.
+
+    Raises:
+        UserError: commas alone, which would mean all.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if text and not parts:
+        raise UserError(f"{flag} is '{text}'", allowed="names or sizes joined by commas", next=f"without {flag}")
+    return parts
+
+
 def dry_run(help: str, panel: str) -> Any:
     """--dry-run: say what would be done."""
     return typer.Option("--dry-run", help=help, rich_help_panel=panel)

@@ -90,7 +90,9 @@ def preview(
         problems = [loader.problems[index] for index in loader.unreadable]
         positions = batch.indices.tolist()
     if not positions:
-        raise UnreadableImage(source.path, problems[0].name, problems[0].reason)
+        raise UnreadableImage(
+            source.path, problems[0].name, problems[0].reason, next="give images that can be read"
+        )  # it skips them already
     columns = _columns(views)
     rows = [
         (_title(source, index), [source.image(index), *(_in_column(pixels, row, column) for column in columns)])

@@ -70,7 +70,7 @@ def loader(
     console = Console(json=json, quiet=quiet)
     result = compare(
         images,
-        names=[name.strip() for name in rows.split(",") if name.strip()],
+        names=options.joined("--rows", rows),
         count=samples,
         images=per_round,
         rounds=rounds,

@@ -62,7 +62,7 @@ def loss(
     barlow-twins the second table is what one of W ranks receives per step for the loss.
     """
     console = Console(json=json, quiet=quiet)
-    requested = [_size(text.strip()) for text in sizes.split(",") if text.strip()]
+    requested = [_size(text) for text in options.joined("--sizes", sizes)]
 
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.loss import compare
@@ -72,7 +72,7 @@ def loss(
     contest = contest_of(method)
     result = compare(
         requested,
-        [name.strip() for name in rows.split(",") if name.strip()],
+        options.joined("--rows", rows),
         rounds=rounds,
         threads=threads,
         device=str(choose_device(device)),

@@ -109,7 +109,7 @@ def step(
             precision=precision,
             device=where,
         ),
-        [name.strip() for name in rows.split(",") if name.strip()],
+        options.joined("--rows", rows),
         device=where,
         ablation=ladder,
         loading=loading,

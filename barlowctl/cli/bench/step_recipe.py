@@ -70,10 +70,12 @@ def step_recipe(
     from barlowctl.recipe import load
 
     if precision == "fp16" and device.type == "cpu":
-        raise UserError("a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16")
+        raise UserError(
+            "a CPU's fp16 is about a hundred times slower than its fp32", allowed="fp32, bf16", next="--precision bf16"
+        )
     changes = [f"train.batch_size={batch}", f"train.precision={precision}"]
     changes += [f"model.backbone={backbone}"] if backbone else []
-    changes += [f"views.size={size}"] if size else []
+    changes += [f"views.size={size}"] if size is not None else []
     changes += [f"model.projector=[{_widths(widths)}]"] if widths else []
     return load.load(name, [*_of_method(method, name), *changes, *overrides])
 

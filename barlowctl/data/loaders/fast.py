@@ -268,4 +268,5 @@ class FastLoader(ViewLoader):
             self._call(run, slot, row, row + 1, scratch)
             if slot.status[row] == decode.OK:
                 return
+        error.next = "give images that can be read"  # others stand in already, and none of them can
         raise error

@@ -159,6 +159,8 @@ class _Rows(torch.utils.data.Dataset[Any]):
                     return self._pixels(other), other
                 except UserError:
                     continue
+            if isinstance(error, UnreadableImage) and not error.setting:
+                error.next = "give images that can be read"  # others stand in already, and none of them can
             raise
 
     def _pixels(self, sample: int) -> np.ndarray:

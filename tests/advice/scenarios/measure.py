@@ -175,5 +175,7 @@ SCENARIOS = {
     ),
     "widths of a step": Scenario([*STEP, "--widths", "wide"], slow=True),
     "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),
+    "rows of commas": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", ","], slow=True),
+    "fp16 on a CPU": Scenario([*STEP, "--precision", "fp16"], slow=True),
     "rows of a loss": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", "our"], slow=True),
 }

@@ -257,9 +257,10 @@ def test_replacing_gives_up_when_nothing_is_readable() -> None:
     source = spoiled("truncated")
     with (
         make(source, subset=np.array([BROKEN] * 3), batch_size=3, on_unreadable="replace") as loader,
-        pytest.raises(UserError, match=f"sample {BROKEN}"),
+        pytest.raises(UserError, match=f"sample {BROKEN}") as refused,
     ):
         read(loader)
+    assert refused.value.next == "give images that can be read"  # to replace them is what was asked for
 
 
 def test_an_exception_in_a_thread_is_raised_in_the_consumer(

@@ -179,6 +179,11 @@ def test_an_unreadable_image_is_named_or_replaced(tmp_path, threads: int) -> Non
     assert len(indices) == 6
     assert set(indices) == {0, 1, 2, 4, 5}
     assert loader.unreadable == [3]
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot be read: ") as refused:
+        read(PlainLoader(source, threads=threads, on_unreadable="replace", **SHARED))
+    assert refused.value.next == "give images that can be read"  # to replace them is what was asked for
 
 
 @pytest.mark.usefixtures("decoder")

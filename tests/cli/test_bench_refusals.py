@@ -1,0 +1,43 @@
+"""What `bench` and `data preview` refuse: nothing that was typed is dropped, and the next command is another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.app import run as barlowctl
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "leads_to"),
+    [
+        ("step --size 0", "views.size", ""),
+        ("profile --size 0", "views.size", ""),
+        ("step --rows ,", "--rows is ','", "bench step"),
+        ("loader --rows ,,", "--rows is ',,'", "bench loader"),
+        ("loss --rows , --rounds 1", "--rows is ','", "bench loss --rounds 1"),
+        ("loss --sizes , --rounds 1", "--sizes is ','", "bench loss --rounds 1"),
+        ("step --precision fp16", "hundred times slower", "bench step --precision bf16"),
+        ("profile --precision fp16", "hundred times slower", "bench profile --precision bf16"),
+    ],
+)
+def test_what_is_typed_is_not_dropped(capsys: Captured, words: str, says: str, leads_to: str) -> None:
+    assert barlowctl(["bench", *words.split()]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [says in line for line in lines if line.startswith("error: ")] == [True]
+    (following,) = [line for line in lines if line.startswith("next: ")]
+    assert not leads_to or following == f"next: barlowctl {leads_to}"
+
+
+@pytest.mark.parametrize("loader", ["auto", "plain"])
+def test_a_preview_of_images_none_of_which_can_be_read(tmp_path: Path, capsys: Captured, loader: str) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text("no image")
+    words = ["data", "preview", "--data", str(tmp_path), "--loader", loader]
+    assert barlowctl(words) == 2
+    assert "--set data.on_unreadable=replace" in capsys.readouterr().err
+    assert barlowctl([*words, "--set", "data.on_unreadable=replace"]) == 2
+    assert "next: give images that can be read" in capsys.readouterr().err
