@@ -148,7 +148,9 @@ class Train(Section):
     )
     log_every_steps: Count = Field(10, description="steps from one record of metrics.jsonl to the next")
     checkpoint_every_epochs: Count = Field(1, description="epochs from one checkpoint to the next")
-    checkpoint_every_steps: CountOrZero = Field(0, description="also within an epoch; 0: at its end only")
+    checkpoint_every_steps: CountOrZero = Field(
+        0, description="steps from one checkpoint to the next, beside those after epochs; 0: those alone"
+    )
     keep_checkpoints: Count = Field(2, description="the newest ones")
     keep_best: criteria.OrOff = Field(
         "off", description="the measure by whose best online evaluation a checkpoint is kept beside the newest ones"

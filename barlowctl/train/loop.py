@@ -208,7 +208,7 @@ class Loop:
         self.after_epoch.raise_alarm(self._say)
         final = progress.step == settings.total_steps
         self._agree(finished=final)
-        if (epoch + 1) % settings.checkpoint_every_epochs == 0 or final:
+        if settings.saves_after(epoch, progress.step):
             self.save()
         if settings.evaluates_after(epoch):
             self._evaluate(epoch)

@@ -63,6 +63,12 @@ class Settings:
         every = self.checkpoint_every_steps
         return every > 0 and step % every == 0 and step % self.steps_per_epoch != 0
 
+    def saves_after(self, epoch: int, step: int) -> bool:
+        """Whether a checkpoint is due after an epoch, counted from 0, which ended after so many steps."""
+        every = self.checkpoint_every_steps
+        by_steps = step == self.total_steps or (every > 0 and step % every == 0)
+        return by_steps or (epoch + 1) % self.checkpoint_every_epochs == 0
+
     def epoch_ended_at(self, step: int) -> int | None:
         """The epoch, counted from 0, that has ended after so many steps; -1: before the first one; None: within one."""
         epoch, within = divmod(step, self.steps_per_epoch)

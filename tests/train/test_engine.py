@@ -270,6 +270,16 @@ def test_a_damaged_checkpoint_is_skipped_with_a_note(tmp_path: Path) -> None:
     assert whole["epochs"] == 3
 
 
+@pytest.mark.parametrize(("every_steps", "steps"), [(0, [15]), (5, [5, 10, 15]), (10, [10, 15]), (4, [4, 8, 12, 15])])
+def test_steps_to_a_checkpoint_count_where_they_end_an_epoch_too(
+    tmp_path: Path, every_steps: int, steps: list[int]
+) -> None:
+    settings = replace(SETTINGS, checkpoint_every_steps=every_steps, checkpoint_every_epochs=10, keep_checkpoints=9)
+    train(tmp_path, settings=settings)
+    written = checkpoint.list_checkpoints(tmp_path / "checkpoints")
+    assert [int(folder.name.removeprefix("step-")) for folder in written] == steps
+
+
 HALF_AN_EPOCH_MORE = replace(SETTINGS, epochs=2.5, checkpoint_every_steps=3)  # 12.5 steps: 12, in three epochs
 
 
