@@ -142,7 +142,7 @@ def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
         )
     if steps == 0:
         raise UserError(
-            f"the data has {_images(images)}, not one batch of {train.batch_size}",
+            f"the data has {_images(images)}, not one batch of {train.batch_size:,}",
             next=f"--set train.batch_size={max(2, images // 2 // ranks) * ranks}",
         )
     check_share(recipe, ranks)
@@ -150,7 +150,8 @@ def steps_per_epoch(recipe: Recipe, images: int, ranks: int = 1) -> int:
         each = f"each of {ranks} ranks needs two" if ranks > 1 else "the loss needs two"
         count = "one image" if rest == 1 else f"{rest} images"
         raise UserError(
-            f"the last batch of an epoch would have {count} ({images} images, batch {train.batch_size}), and {each}",
+            f"the last batch of an epoch would have {count} ({_images(images)}, batch {train.batch_size:,}), and "
+            f"{each}",
             next="--set data.drop_last=true",
         )
     return steps
@@ -198,4 +199,4 @@ def learning_rates(recipe: Recipe) -> dict[str, float]:
 
 
 def _images(count: int) -> str:
-    return "one image" if count == 1 else f"{count} images"
+    return "one image" if count == 1 else f"{count:,} images"

@@ -68,7 +68,7 @@ def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -
     assert re.search(r"^next: barlowctl ablate --batch-size .* --set data.holdout=140$", error, re.MULTILINE)
     assert barlowctl([*plan, "--without", "128"]) == 2
     error = capsys.readouterr().err
-    assert "variant '2048': the data has 1300 images" in error
+    assert "variant '2048': the data has 1,300 images" in error
     assert re.search(r"^next: .* --without 128,2048,4096$", error, re.MULTILINE)  # and what was left out before
     assert barlowctl([*plan, "--without", "128,256,512,1024,2048,4096"]) == 2
     error = capsys.readouterr().err
@@ -307,7 +307,7 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     grid.write_text(f'[baseline]\n[too-big]\n"train.batch_size" = 4096\n{wild}')
     assert barlowctl(["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]) == 2
     error = capsys.readouterr().err
-    assert "1 cell could not be run; too-big, seed 0: the data has 1000 images, not one batch of 4096" in error
+    assert "1 cell could not be run; too-big, seed 0: the data has 1,000 images, not one batch of 4,096" in error
     diverged = next((tmp_path / "study" / "cells").glob("wild-*/seed-0/cell.json"))
     assert "the loss is nan" in json.loads(diverged.read_text())["failed"]  # a loss that diverges is a result
     assert len(list((tmp_path / "study").rglob("cell.json"))) == 2

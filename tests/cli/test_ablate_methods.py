@@ -192,7 +192,7 @@ def test_batches_that_the_data_has_not_are_left_out_of_a_budget(study: list[str]
     plan = [*study, "--methods", "barlow-twins,simsiam", "--batch-size", "--budget", "images=1300", "--dry-run"]
     assert barlowctl(plan) == 2
     error = capsys.readouterr().err
-    assert "error: variant '1024': the data has 1000 images, not one batch of 1024; variant '2048': " in error
+    assert "error: variant '1024': the data has 1,000 images, not one batch of 1,024; variant '2048': " in error
     too_large = ",".join(f"{method}{size}" for method in ("", "simsiam.") for size in (1024, 2048, 4096))
     assert f"--without {too_large}\n" in error
     assert barlowctl([*plan, "--json", "--only", "simsiam.256"]) == 0  # nor is what was not chosen asked for
