@@ -61,8 +61,7 @@ def plan(
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
     memory = footprint(resolved, method, precision.used)
-    if device.type == "cpu":
-        check_step(recipe, memory, rows_of(resolved))
+    lines |= _of_another_machine(resolved, memory)
     seen = (
         resolved.total_steps
         / resolved.steps_per_epoch
@@ -106,6 +105,18 @@ def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
         missing = f"{recipe.data.dataset}: not here yet (published size: {counted(size, 'image')}); {error.next}"
         return None, size, missing
     return source, source.num_samples, ""
+
+
+def _of_another_machine(resolved: Resolved, step: Footprint) -> dict[str, str]:
+    """In words, that a run on this machine's processor would be refused; a plan may be for another machine."""
+    if resolved.device.type != "cpu" or resolved.recipe.train.compile:
+        return {}
+    try:
+        check_step(resolved.recipe, step, rows_of(resolved))
+    except UserError as error:
+        helps = " or ".join((error.next or "").splitlines())
+        return {"this machine": f"is too small for the run as it is: {error.message}; with {helps} it may do"}
+    return {}
 
 
 class _Loss(nn.Module):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from barlowctl import memory
+from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.memory import check_step, less_memory, may_be_too_large
 from barlowctl.assemble.model import build_method
-from barlowctl.assemble.plan import check_memory, footprint
+from barlowctl.assemble.plan import check_memory, footprint, plan
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
 from barlowctl.model import Footprint
@@ -135,3 +136,14 @@ def test_a_warm_up_that_ends_after_the_last_step_is_refused() -> None:
     assert error.value.next is not None
     resolve(load.override(recipe, [error.value.next.removeprefix("--set ")]), torch.device("cpu"), 1, 80)
     resolve(recipe, torch.device("cpu"), 1, 64)  # 4 steps: both are 2
+
+
+def test_a_plan_may_be_for_a_larger_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pretrain --recipe resnet50 --dry-run` on a laptop."""
+    recipe, here = recipe_of("train.batch_size=4096"), Runtime(device="cpu", threads=1)
+    assert "this machine" not in plan(recipe, here)["facts"]
+    monkeypatch.setattr(memory, "total", lambda: GIB // 8)
+    planned = plan(recipe, here)
+    assert planned["memory"]["total"] > GIB // 8
+    assert "too small for the run as it is: a step of 4,096 images" in planned["facts"]["this machine"]
+    assert "--set train.micro_batch=" in planned["facts"]["this machine"]
