@@ -105,7 +105,7 @@ def limit(
                 next=EXAMPLE,
             )
     if wrong and not leaves_out:
-        raise refused(wrong, without)
+        raise refused(wrong, without, {variant.name for variant in study.variants})
     note = f"every variant is trained for {budget}" + (f"; {study.note}" if study.note else "")
     return replace(study, variants=tuple(limited), note=note)
 

@@ -82,11 +82,12 @@ def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -
     assert "'half' has no test split" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("budget", [[], ["--budget", "steps=4"]])
 def test_a_plan_of_variants_that_cannot_be_trained_does_not_leave_all_of_them_out(
-    recipe: Path, grid: Path, capsys: Captured
+    budget: list[str], recipe: Path, grid: Path, capsys: Captured
 ) -> None:
     grid.write_text('[baseline]\n"train.batch_size" = 2048\n[larger]\n"train.batch_size" = 4096\n')
-    plan = ["ablate", "--grid", str(grid), "--recipe", "digits.toml", "--dry-run", "--threads", "1"]
+    plan = ["ablate", "--grid", str(grid), "--recipe", "digits.toml", "--dry-run", "--threads", "1", *budget]
     assert barlowctl(plan) == 2
     error = capsys.readouterr().err
     assert "variant 'baseline': " in error
