@@ -63,6 +63,17 @@ def test_a_wrong_command_is_answered(capsys: Captured) -> None:
     assert "next: barlowctl" in message
 
 
+def exit_code_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of a command in which the error comes up."""
+    from barlowctl.recipe import catalog
+
+    def broken() -> dict[str, Path]:
+        raise error
+
+    monkeypatch.setattr(catalog, "shipped", broken)
+    return barlowctl(["recipes", "list"])
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -80,13 +91,7 @@ def test_a_wrong_command_is_answered(capsys: Captured) -> None:
 def test_a_broken_package_is_named(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
-    from barlowctl.recipe import catalog
-
-    def broken() -> dict[str, Path]:
-        raise error
-
-    monkeypatch.setattr(catalog, "shipped", broken)
-    assert barlowctl(["recipes", "list"]) == 2
+    assert exit_code_of(error, monkeypatch) == 2
     captured = capsys.readouterr().err
     assert captured.startswith(f"error: {message}")
     assert "next: barlowctl doctor" in captured
@@ -94,13 +99,7 @@ def test_a_broken_package_is_named(
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault_of_ours(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from barlowctl.recipe import catalog
-
-    def broken() -> dict[str, Path]:
-        raise ImportError("cannot import name 'x'", name="barlowctl.recipe")
-
-    monkeypatch.setattr(catalog, "shipped", broken)
-    assert barlowctl(["recipes", "list"]) == 1
+    assert exit_code_of(ImportError("cannot import name 'x'", name="barlowctl.recipe"), monkeypatch) == 1
     assert capsys.readouterr().err.startswith("error: internal error: ImportError")
 
 
@@ -117,13 +116,7 @@ def test_a_module_of_ours_that_is_missing_is_a_fault_of_ours(capsys: Captured, m
 def test_memory_that_runs_out_anywhere_is_no_fault_of_ours(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    from barlowctl.recipe import catalog
-
-    def broken() -> dict[str, Path]:
-        raise error
-
-    monkeypatch.setattr(catalog, "shipped", broken)
-    assert barlowctl(["recipes", "list"]) == 2
+    assert exit_code_of(error, monkeypatch) == 2
     captured = capsys.readouterr().err
     assert captured.startswith("error: the machine's memory ran out")
     assert says in captured
