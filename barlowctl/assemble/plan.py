@@ -114,8 +114,8 @@ def _of_another_machine(resolved: Resolved, step: Footprint) -> dict[str, str]:
     try:
         check_step(resolved.recipe, step, rows_of(resolved))
     except UserError as error:
-        helps = " or ".join((error.next or "").splitlines())
-        return {"this machine": f"is too small for the run as it is: {error.message}; with {helps} it may do"}
+        smaller = " or ".join((error.next or "").splitlines())
+        return {"this machine": f"does not hold the run as it is: {error.message}; {smaller} makes it smaller"}
     return {}
 
 

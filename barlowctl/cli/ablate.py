@@ -185,15 +185,14 @@ def ablate(
     chosen = _chosen(console, flags, named or [], grid, methods)
     base = base_recipe(recipe or DEFAULT_RECIPE, overrides or [], init)
     whole = _studies(chosen, grid, base, recipe or DEFAULT_RECIPE, methods, settings_of)
-    selected = studies.select(whole, _names(only), _names(without))
+    left_out = options.comma_separated("--without", without)
+    selected = studies.select(whole, options.comma_separated("--only", only), left_out)
     out = out or Path("studies") / base.name
     runtime = Runtime(device, threads, workers, loader)
     if budget is not None:
-        selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out, _names(without))
+        selected, whole = limit_studies(console, budget, selected, whole, base, runtime, data, out, left_out)
     directory = StudyDirectory(out, base, tuple(selected), tuple(range(seeds)))
-    command = StudyCommand(
-        console, directory, tuple(whole), runtime, data or directory.dataset, parallel, _names(without)
-    )
+    command = StudyCommand(console, directory, tuple(whole), runtime, data or directory.dataset, parallel, left_out)
     if cell is not None and cell >= len(directory.cells):
         raise UserError(
             f"--cell is {cell}, but the plan has {len(directory.cells)} cells", allowed="0 and on", next="--cell 0"
@@ -281,7 +280,3 @@ def _studies(
             next=shell.line("barlowctl", "ablate", "drop-aug", "--methods", methods, "--recipe", recipe, "--dry-run"),
         )
     return [compared.across(partial(studies.build, name), of_methods, base, family) for name in names] + own
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]

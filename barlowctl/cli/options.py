@@ -130,13 +130,13 @@ def threads(help: str = "Threads for the mathematics on a CPU. Default: the reci
     return typer.Option("--threads", min=1, help=help, rich_help_panel=MACHINE)
 
 
-def joined(flag: str, text: str) -> list[str]:
-    """What commas join in an option's value; nothing of one that was not given.
+def comma_separated(flag: str, text: str | None) -> list[str]:
+    """The parts of an option's value between its commas; none of an option that was not given.
 
     Raises:
         UserError: commas alone, which would mean all.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
     if text and not parts:
         raise UserError(f"{flag} is '{text}'", allowed="names or sizes joined by commas", next=f"without {flag}")
     return parts

@@ -36,8 +36,7 @@ class Saver:
     saved_at: int | None  # the newest checkpoint's step
     unsaved_at: int | None = None  # the step whose checkpoint could not be written
     unset: frozenset[str] = frozenset()  # buffers that the call began with and that are no numbers yet
-
-    has_folder: bool = False  # that the checkpoints' folder is in: of a run it is there from the start
+    has_folder: bool = False  # whether the run's directory, which the checkpoints' folder is in, has been there
 
     def __post_init__(self) -> None:
         self.has_folder = self.checkpoints.parent.is_dir()

@@ -145,5 +145,5 @@ def test_a_plan_may_be_for_a_larger_machine(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(memory, "total", lambda: GIB // 8)
     planned = plan(recipe, here)
     assert planned["memory"]["total"] > GIB // 8
-    assert "too small for the run as it is: a step of 4,096 images" in planned["facts"]["this machine"]
+    assert "does not hold the run as it is: a step of 4,096 images" in planned["facts"]["this machine"]
     assert "--set train.micro_batch=" in planned["facts"]["this machine"]

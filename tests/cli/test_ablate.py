@@ -82,6 +82,15 @@ def test_the_plan_refuses_what_the_study_would(recipe: Path, capsys: Captured) -
     assert "'half' has no test split" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--only", "--without"])
+def test_commas_alone_name_no_variants(flag: str, recipe: Path, capsys: Captured) -> None:
+    """They meant all of them, or none that is left out."""
+    assert barlowctl(["ablate", "loss", "--recipe", "digits.toml", "--dry-run", flag, ","]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {flag} is ','")
+    assert error.endswith("next: barlowctl ablate loss --recipe digits.toml --dry-run\n")
+
+
 @pytest.mark.parametrize("budget", [[], ["--budget", "steps=4"]])
 def test_a_plan_of_variants_that_cannot_be_trained_does_not_leave_all_of_them_out(
     budget: list[str], recipe: Path, grid: Path, capsys: Captured

@@ -70,7 +70,7 @@ def loader(
     console = Console(json=json, quiet=quiet)
     result = compare(
         images,
-        names=options.joined("--rows", rows),
+        names=options.comma_separated("--rows", rows),
         count=samples,
         images=per_round,
         rounds=rounds,

@@ -62,7 +62,7 @@ def loss(
     barlow-twins the second table is what one of W ranks receives per step for the loss.
     """
     console = Console(json=json, quiet=quiet)
-    requested = [_size(text) for text in options.joined("--sizes", sizes)]
+    requested = [_size(text) for text in options.comma_separated("--sizes", sizes)]
 
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.loss import compare
@@ -72,7 +72,7 @@ def loss(
     contest = contest_of(method)
     result = compare(
         requested,
-        options.joined("--rows", rows),
+        options.comma_separated("--rows", rows),
         rounds=rounds,
         threads=threads,
         device=str(choose_device(device)),

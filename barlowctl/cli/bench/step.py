@@ -109,7 +109,7 @@ def step(
             precision=precision,
             device=where,
         ),
-        options.joined("--rows", rows),
+        options.comma_separated("--rows", rows),
         device=where,
         ablation=ladder,
         loading=loading,
