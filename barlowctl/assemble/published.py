@@ -94,7 +94,7 @@ def published(name: str, *, allowed: str) -> nn.Module:
     except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
         why = f"{type(error).__name__}: {one_line(error)[:200]}"
         if offline:
-            why = f"there is no network here ({offline} is not known), and they were not downloaded before"
+            raise _offline(name, offline) from error
         raise UserError(
             f"the weights of {name} could not be had: {why}",
             allowed="a network, once: they are downloaded and kept; without one, a file or folder that was brought "
@@ -102,6 +102,31 @@ def published(name: str, *, allowed: str) -> nn.Module:
             next=shell.line("python", "-c", f'import timm; timm.create_model("{name}", pretrained=True)'),
         ) from error
     return model
+
+
+def _offline(name: str, host: str) -> UserError:
+    """That a name needs a network, and the line that makes a folder of those weights where there is one."""
+    on_hub = name
+    if not name.startswith(HUB):
+        on_hub = timm.get_pretrained_cfg(name).hf_hub_id
+    repository, _, revision = on_hub.rpartition(":")[2].partition("@")
+    folder = repository.rpartition("/")[2]
+    return UserError(
+        f"the weights of {name} could not be had: there is no network here ({host} is not known), and they were not "
+        "downloaded before",
+        allowed=f"a network, once: they are downloaded and kept; or a file or folder on this machine. Where there is a "
+        f"network, the next line makes the folder {folder}: bring it here and name it",
+        next=shell.line(
+            "hf",
+            "download",
+            repository,
+            "config.json",
+            "model.safetensors",
+            *(("--revision", revision) if revision else ()),
+            "--local-dir",
+            folder,
+        ),
+    )
 
 
 def _unreachable_hub() -> str:

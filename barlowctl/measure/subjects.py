@@ -204,7 +204,8 @@ def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
     metadata = {"weights_file": str(path), "architecture": model.architecture, "provenance": dict(model.provenance)}
     untrained = partial(_built_anew, model.architecture, model.preprocessing, model.stem, model.timm_args)
     backbone = model.backbone.float().eval()
-    return Subject(path.stem, kind, backbone, model.preprocessing, _folder(path.stem), untrained, metadata=metadata)
+    name = path.resolve().name if path.is_dir() else path.stem  # resnet50.a1_in1k, a folder, has no suffix
+    return Subject(name, kind, backbone, model.preprocessing, _folder(name), untrained, metadata=metadata)
 
 
 def _of_timm(name: str) -> Subject:

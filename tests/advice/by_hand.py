@@ -165,6 +165,8 @@ NOT_TYPED = {
     f"pip install {VALUE}": NETWORK,
     f"barlowctl data get {VALUE}": NETWORK,
     f"python -c 'import timm; timm.create_model({VALUE}, pretrained=True)'": NETWORK,
+    f"hf download {VALUE} config.json model.safetensors --local-dir {VALUE}": "makes a folder from the Hub: "
+    "tests/assemble/test_published.py types it",
     "wandb login": ACCOUNT,
     "hf auth login": ACCOUNT,
 }

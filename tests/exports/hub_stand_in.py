@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._post(path, body)
         if path == "/api/whoami-v2":
             return self._json({"name": USER, "orgs": []})
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/tree/main|/revision/\w+)?", path):
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/tree/\w+|/revision/\w+)?", path):
             return self._repository(match[1], match[2] or "")
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
             return self._file(method, match[1], match[3])
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get(name)
         if repository is None:
             return self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-        if part == "/tree/main":
+        if part.startswith("/tree/"):
             entries = [
                 {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                 for path, content in repository.files.items()
