@@ -39,6 +39,10 @@ from barlowctl.study.variant import refused
 
 LONGEST_STEP = 4.0
 """Seconds that a step may be expected to take and still be timed; dearer ones are scaled from the base recipe's."""
+QUICK = {"cpu": 16 * 224**2, "cuda": 256 * 224**2}
+"""Pixels of a view over the batch of the base recipe's first timed step: a look at what steps cost here."""
+FULL = {"cpu": 64 * 224**2, "cuda": 256 * 224**2}
+"""At most so many has a batch that is timed whole."""
 ROWS = 2000  # images of the timed parts of an evaluation
 
 
@@ -173,21 +177,20 @@ class _Stopwatch:
         """Seconds of a step, and how they came about."""
         recipe = resolved.recipe
         if self.compute is None:
-            batch = self._affordable(self.base)
+            batch = self._batch(self.base, QUICK)
             self.compute = self._time(self.own, batch) * self.base.train.batch_size / batch
         expected = self.compute * operations(recipe) / self.base_operations
         batch = recipe.train.batch_size
-        if expected <= LONGEST_STEP and self._affordable(recipe) == batch:
+        if expected <= LONGEST_STEP and self._batch(recipe, FULL) == batch:
             compute, source = self._time(resolved, batch), "steps timed at its batch"
         else:
             compute, source = expected, "scaled from the base recipe's step by multiply-adds"
         load = self.loading * batch
         return (max(compute, load) if self.beside else compute + load), source
 
-    def _affordable(self, recipe: Recipe) -> int:
-        """The batch, or a smaller one where activations of the whole would be too many for a quick look."""
-        pixels = {"cpu": 64, "cuda": 256}[self.device.type] * 224**2
-        return batch_of_pixels(recipe, pixels)
+    def _batch(self, recipe: Recipe, pixels: dict[str, int]) -> int:
+        """The batch, or a smaller one where activations of the whole would be too many."""
+        return batch_of_pixels(recipe, pixels[self.device.type])
 
     def _time(self, resolved: Resolved, batch: int) -> float:
         """The median of a few steps after the first, in seconds."""
@@ -229,7 +232,10 @@ class _Stopwatch:
         """Seconds of kNN and linear evaluation of a cell: features of some images, and both on random features."""
         backbone = build_method(self.base).backbone.to(self.device).eval()
         preprocessing = self.own.preprocessing
-        pixels = torch.zeros((64, preprocessing.channels, preprocessing.crop, preprocessing.crop), device=self.device)
+        count = max(2, min(64, QUICK[self.device.type] // preprocessing.crop**2))
+        pixels = torch.zeros(
+            (count, preprocessing.channels, preprocessing.crop, preprocessing.crop), device=self.device
+        )
         with torch.inference_mode():
             backbone(pixels)
             start = time.perf_counter()
