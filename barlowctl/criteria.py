@@ -89,6 +89,11 @@ def when(epoch: int) -> str:
     return f"after epoch {epoch + 1}" if epoch >= 0 else "before the first step"
 
 
+def described(best: Mapping[str, Any]) -> str:
+    """`best` of a run's result (measure, value, step and epoch counted from 1), for people."""
+    return f"{CRITERIA[best['by']].title} {best['value']:.5g} {when(best['epoch'] - 1)} (step {best['step']:,})"
+
+
 def _value(record: Mapping[str, Any], criterion: Criterion) -> float:
     value = record.get(criterion.name)
     return math.nan if value is None else float(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from barlowctl import launcher
+from barlowctl import criteria, launcher
 from barlowctl.amounts import rate
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
@@ -230,6 +230,8 @@ def _train(
         console.table("", ("result", "value"), [(key, result[key]) for key in SUMMARY if key in result])
         if "since_start" in result:
             console.say(f"since the start: {result['since_start']}")
+        if "best" in result:
+            console.say(f"best state: {criteria.described(result['best'])}; `export --best` takes it")
         console.say(f"run: {result['run']}")
         if not console.quiet:
             then = next_commands(trained.run, recipe, trained.job.source)

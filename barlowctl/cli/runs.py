@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from barlowctl import shell
+from barlowctl import criteria, shell
 from barlowctl.amounts import rate
 from barlowctl.cli import options
 from barlowctl.cli.chart import chart, legend
@@ -72,6 +72,7 @@ def show(run: Run = None, json: options.Json = False, quiet: options.Quiet = Fal
     keys = [key for key in _metrics(opened) if key in opened.last]
     rows += [(key, _reading(opened, key)) for key in keys]
     rows += [("since the start", opened.result["since_start"])] if "since_start" in opened.result else []
+    rows += [("best state", criteria.described(opened.result["best"]))] if "best" in opened.result else []
     rows += [("checkpoints", ", ".join(path.name for path in rundir.checkpoints_of(opened.path)) or "none yet")]
     console.table("", ("", "value"), rows)
     for key in ("loss", *opened.terms, "knn"):

@@ -91,7 +91,9 @@ def test_a_run_that_keeps_its_best_state_and_stops_early(
     select = [f"--set=train.{value}" for value in ("keep_best=alpha", "stop=alpha", "stop_after=1", "epochs=4")]
     train = ["pretrain", "--recipe", str(recipe), "--out", "runs/x", "--threads", "1", *select]
     assert barlowctl([*train, "--set=train.keep_checkpoints=1", "--set=eval.queries=off", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    assert "best state: alpha 0.9 after epoch 2 (step 20); `export --best` takes it" in captured.err
+    result = json.loads(captured.out)
     assert (result["steps"], result["epochs"]) == (30, 3)
     assert result["best"] == {"by": "alpha", "value": 0.9, "step": 20, "epoch": 2}
     assert result["stopped_early"].startswith("alpha has not improved for 1 evaluation; the best, 0.9, was after")
@@ -99,7 +101,9 @@ def test_a_run_that_keeps_its_best_state_and_stops_early(
     assert barlowctl(["export", "runs/x", "--best", "--json"]) == 0
     assert Path(json.loads(capsys.readouterr().out)["path"]).name == "x-step-00000020-timm.safetensors"
     assert barlowctl(["runs", "show", "runs/x"]) == 0
-    assert "finished early, step 30 of 40: alpha has not improved" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "finished early, step 30 of 40: alpha has not improved" in shown
+    assert "best state alpha 0.9 after epoch 2 (step 20)" in shown
 
 
 def probed_next(run: Path) -> str:
