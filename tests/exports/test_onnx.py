@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -46,6 +46,8 @@ class Case:
         torch.manual_seed(0)
         args = json.loads(self.timm_args)
         backbone = build_backbone(self.name, in_chans=self.channels, stem=self.stem, zero_init_last=False, **args)
+        if args.get("dynamic_img_size"):
+            nn.init.normal_(backbone.pos_embed)  # as they are drawn they hardly matter
         return ExportedModel(
             backbone=as_after_training(backbone),
             architecture=self.name,
@@ -63,6 +65,9 @@ class Case:
 
 
 VIT = '{"img_size": 32, "patch_size": 8, "depth": 1}'
+OF_80_PIXELS = (
+    '{"img_size": 80, "patch_size": 8, "depth": 1, "embed_dim": 64, "num_heads": 1, "dynamic_img_size": true}'
+)
 SMALL = {
     "resnet": Case("resnet10t", 32, '{"channels": [8, 16, 16, 32]}', with_preprocessing=True, precision="fp16"),
     "vit": Case("vit_tiny_patch16_224", 32, VIT),
@@ -73,6 +78,8 @@ OTHERS = {
     "five channels, outside": Case("vit_tiny_patch16_224", 32, VIT, channels=5, precision="fp16"),
     "grey resnet, small stem": Case("resnet18", 32, channels=1, stem="cifar", precision="fp16"),
     "vit, patches' mean": Case("vit_tiny_patch16_224", 32, VIT[:-1] + ', "global_pool": "avg"}', precision="fp16"),
+    "eva, images of another size": Case("eva02_tiny_patch14_224", 112, OF_80_PIXELS),
+    "deit, images of another size": Case("deit_tiny_distilled_patch16_224", 112, OF_80_PIXELS),
     "regnet": Case("regnetx_002", 64, with_preprocessing=True),
     "mobilenet": Case("mobilenetv3_small_050", 64),
     "swin": Case("swin_tiny_patch4_window7_224", 224, with_preprocessing=True),
@@ -167,6 +174,32 @@ def test_onnx_runtime_computes_torchs_features(tmp_path: Path, kind: str) -> Non
     assert (True in half) == (case.precision == "fp16")
     for place in (Path(torch.__file__).parents[1], Path(__file__).parents[2]):
         assert str(place).encode() not in path.read_bytes(), "where torch lies is nobody's business"
+
+
+def test_position_embeddings_of_another_size_are_interpolated_as_torch_does(tmp_path: Path) -> None:
+    """torch folds constants as it writes the file: of 10 x 10 small embeddings it makes 14 x 14 wrong ones (2.15)."""
+    assert_torchs_features(Case("vit_tiny_patch16_224", 112, OF_80_PIXELS), tmp_path / "out.onnx")
+
+
+def test_attention_that_torch_does_not_write_is_written_out(tmp_path: Path) -> None:
+    assert_torchs_features(Case("test_vit_relpos", 32, '{"img_size": 32, "patch_size": 8}'), tmp_path / "out.onnx")
+
+
+def test_what_torch_cannot_write_is_said_in_its_first_words(tmp_path: Path) -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.sum() > 0:  # which no graph holds
+                return x.mean((2, 3))
+            return x.amax((2, 3))
+
+    case = SMALL["resnet"]
+    model = replace(case.model(), backbone=Deciding())
+    with pytest.raises(UserError, match="torch cannot write resnet10t as ONNX: ") as raised:
+        export(model, tmp_path / "out", "onnx")
+    assert "Next steps" not in raised.value.message
+    assert "step 1/3" not in raised.value.message
+    assert raised.value.next == "--format timm"
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from barlowctl.exports.exported import ExportedModel
+    from barlowctl.exports.formats.onnx_network import OnnxNetwork
 
 OPSET = 18
 """Version of ONNX's operators: the one that torch's exporter writes without converting."""
@@ -71,7 +72,6 @@ class OnnxFile(Silent):
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         import onnx
-        import torch
         from torch.onnx import OnnxExporterError
 
         from barlowctl.exports.formats.onnx_network import OnnxNetwork
@@ -79,21 +79,15 @@ class OnnxFile(Silent):
 
         network = OnnxNetwork(model, self.with_preprocessing, self.precision)
         try:
-            program = torch.onnx.export(
-                network,
-                (network.example(),),
-                dynamo=True,
-                input_names=["images"],
-                output_names=["features"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
-                verbose=False,
-            )
+            try:
+                program = _program(network)
+            except OnnxExporterError:  # of some networks torch writes no fused attention
+                if not network.write_out_attention():
+                    raise
+                program = _program(network)
         except OnnxExporterError as error:
-            raise Misfit(
-                f"torch cannot write {model.architecture} as ONNX: {one_line(error)}", next=_INSTEAD
-            ) from error
-        assert program is not None
+            why = one_line(_first_cause(error))
+            raise Misfit(f"torch cannot write {model.architecture} as ONNX: {why}", next=_INSTEAD) from error
         proto = program.model_proto
         _forget_sources(proto)
         onnx.helper.set_model_props(proto, self._metadata(model))
@@ -155,6 +149,35 @@ class OnnxFile(Silent):
             "normalised_inside": json.dumps(self.with_preprocessing),
             "tolerance": repr(self.tolerance),
         }
+
+
+def _program(network: OnnxNetwork) -> Any:
+    """What torch makes of the network, for batches of any size.
+
+    Raises:
+        OnnxExporterError: it cannot.
+    """
+    import torch
+
+    program = torch.onnx.export(
+        network,
+        (network.example(),),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["features"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    return program
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What torch's exporter met: its own errors say in which of its steps, and what to do for torch's authors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _forget_sources(proto: Any) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.formats.options import Precision
+from barlowctl.model import takes_any_size
 
 _EXAMPLES = 2  # images; torch would take a batch of one for a constant
 
@@ -27,6 +29,8 @@ class OnnxNetwork(nn.Module):
         preprocessing = model.preprocessing
         self.normalization = preprocessing.normalization() if with_preprocessing else nn.Identity()
         self.backbone = copy.deepcopy(model.backbone).cpu().to(memory_format=torch.contiguous_format)
+        if takes_any_size(self.backbone):  # ONNX interpolates otherwise than torch; here it is done once, by timm
+            cast(Any, self.backbone).set_input_size(img_size=(preprocessing.crop, preprocessing.crop))
         self.backbone.to(torch.float16 if precision == "fp16" else torch.float32)
         self.dtype = torch.float16 if precision == "fp16" else torch.float32
         self.shape = (_EXAMPLES, preprocessing.channels, preprocessing.crop, preprocessing.crop)
@@ -36,6 +40,17 @@ class OnnxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.backbone(self.normalization(images).to(self.dtype))
         return features.float()
+
+    def write_out_attention(self) -> bool:
+        """Let timm compute attention by products and a softmax, instead of by torch's one function for it.
+
+        Returns:
+            Whether there was any to write out.
+        """
+        fused = [part for part in self.backbone.modules() if getattr(part, "fused_attn", False)]
+        for part in fused:
+            setattr(part, "fused_attn", False)  # noqa: B010 - which timm's modules have, and nn.Module has not
+        return bool(fused)
 
     def example(self) -> Tensor:
         """A batch of zeros in the shape and type that the network takes."""
