@@ -27,6 +27,7 @@ from barlowctl.model import (
     frozen_parameters,
     patch_side,
     recompute_activations,
+    take_seen_pixels_first,
     takes_any_size,
 )
 from barlowctl.recipe.network import TIMM_NAMES
@@ -201,6 +202,8 @@ def move_to_device(
     choose_attention(method, device)
     if products:
         choose_convolutions(method, device)
+    elif device.type == "cpu":
+        take_seen_pixels_first(method.modules())
     if norms:
         choose_norms(method, device)
     if one_pass and device.type == "cpu" and not recipe.train.activation_checkpointing:  # which computes again later

@@ -30,6 +30,7 @@ from barlowctl.model.product_convolution import choose_convolutions, prepare_con
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
+from barlowctl.model.strided_pointwise import take_seen_pixels_first
 
 __all__ = [
     "NOTHING",
@@ -66,6 +67,7 @@ __all__ = [
     "recompute_activations",
     "split_batch_norm",
     "synchronize_batch_norm",
+    "take_seen_pixels_first",
     "takes_any_size",
     "unlike_timm",
     "zero_initialized_norms",

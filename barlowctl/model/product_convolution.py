@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from barlowctl.model import winograd
 from barlowctl.model.modes import in_mode
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, leave_out_unseen_taps
+from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 
 SMALL_MAP = 8
 """Side in pixels of the largest result that a 1 x 1 convolution without a stride has as a product."""
@@ -46,6 +47,11 @@ class ProductConvolution(SeenTaps):
                 return winograd.convolve(x.to(bf16), self.weight)
             out: Tensor = _Product.apply(x.to(bf16), self.weight.to(bf16), self.stride, self.padding)
         return out
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if is_miscomputed(self):
+            return nn.functional.conv2d(seen_pixels(input, self.stride), weight, bias)
+        return super()._conv_forward(input, weight, bias)
 
     def _is_ours(self, x: Tensor) -> bool:
         by_channels = in_bf16(x) and x.is_contiguous(memory_format=torch.channels_last)
@@ -162,6 +168,7 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
     for part in network.modules():
         if type(part) is nn.Conv2d and _is_plain(part):
             part.__class__ = ProductConvolution
+    take_seen_pixels_first(part for part in network.modules() if not isinstance(part, ProductConvolution))
     leave_out_unseen_taps(network.modules())
 
 

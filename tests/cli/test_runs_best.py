@@ -101,9 +101,9 @@ def test_a_run_that_keeps_its_best_state_and_stops_early(
     assert barlowctl(["export", "runs/x", "--best", "--json"]) == 0
     assert Path(json.loads(capsys.readouterr().out)["path"]).name == "x-step-00000020-timm.safetensors"
     assert barlowctl(["runs", "show", "runs/x"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "finished early, step 30 of 40: alpha has not improved" in shown
-    assert "best state alpha 0.9 after epoch 2 (step 20)" in shown
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "finished early, step 30 of 40: alpha has not improved" in printed
+    assert "best state alpha 0.9 after epoch 2 (step 20)" in printed
 
 
 def probed_next(run: Path) -> str:

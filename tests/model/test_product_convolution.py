@@ -122,7 +122,7 @@ def test_names_parameters_and_hooks_stay() -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(8, 8, 1, 2, bias=True),
+        nn.Conv2d(16, 8, 1, 2, bias=True),
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", bias=False),
         nn.Conv2d(8, 8, 1, padding=1, bias=False),
     ],
