@@ -93,8 +93,8 @@ def published(name: str, *, allowed: str) -> nn.Module:
             model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever the hub's client raises: no network, no cache, no space
         why = f"{type(error).__name__}: {one_line(error)[:200]}"
-        if offline:
-            raise _offline(name, offline) from error
+        if offline and (on_hub := _on_hub(name)):
+            raise _offline(name, on_hub, offline) from error
         raise UserError(
             f"the weights of {name} could not be had: {why}",
             allowed="a network, once: they are downloaded and kept; without one, a file or folder that was brought "
@@ -104,11 +104,16 @@ def published(name: str, *, allowed: str) -> nn.Module:
     return model
 
 
-def _offline(name: str, host: str) -> UserError:
+def _on_hub(name: str) -> str:
+    """What the Hub calls weights that timm has by this name; nothing: they are elsewhere, as GC ViT's are."""
+    if name.startswith(HUB):
+        return name
+    configuration = timm.get_pretrained_cfg(name)
+    return "" if configuration is None else str(configuration.hf_hub_id or "")
+
+
+def _offline(name: str, on_hub: str, host: str) -> UserError:
     """That a name needs a network, and the line that makes a folder of those weights where there is one."""
-    on_hub = name
-    if not name.startswith(HUB):
-        on_hub = timm.get_pretrained_cfg(name).hf_hub_id
     repository, _, revision = on_hub.rpartition(":")[2].partition("@")
     folder = repository.rpartition("/")[2]
     return UserError(

@@ -107,7 +107,7 @@ def training_flops(recipe: Recipe) -> float:
 def _forward(recipe: Recipe) -> tuple[float, int, float]:
     """`forward_flops`, the width of what is compared, and the share of networks that follow others."""
     with torch.device("meta"):
-        method = build_method(recipe)
+        method = build_method(recipe).requires_grad_(False)  # or the counter looks for gradients, of PiT's in vain
         channels = preprocessing_of(recipe).channels
         views = [torch.empty((2, channels, size, size)) for size in recipe.sizes]
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, cast
 import timm
 import torch
 from timm.models.resnet import ResNet
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from barlowctl.errors import UserError
 from barlowctl.model.modes import in_mode
+from barlowctl.model.stand_ins import call_with, own_tensors
 
 
 class StemShape(NamedTuple):
@@ -195,13 +195,11 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
         UserError: it does not take them, or it does not return one vector per image.
     """
     image = torch.zeros(1, in_chans, size, size)
-    tensors: dict[str, Tensor] = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-    on_meta = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
     with in_mode(backbone, training=False), torch.no_grad():
         try:
-            features = functional_call(backbone, on_meta, (image.to("meta"),))
+            features = call_with(backbone, lambda tensor: tensor.detach().to("meta"), [image.to("meta")])
         except _CONSTRUCTION_ERRORS:
-            device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+            device = next((tensor.device for tensor in own_tensors(backbone).values()), torch.device("cpu"))
             try:
                 features = backbone(image.to(device))
             except _CONSTRUCTION_ERRORS as error:

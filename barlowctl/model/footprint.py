@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
 
 from barlowctl.model.modes import in_mode
+from barlowctl.model.stand_ins import call_with
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,28 @@ def estimate_memory(
 
 
 def _saved_bytes(module: nn.Module, inputs: Callable[[], Sequence[Any]], autocast: torch.dtype | None) -> int:
-    own: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     saved: dict[int, Tensor] = {}
+    fixed: set[int] = set()
 
     def remember(tensor: Tensor) -> Tensor:
         saved.setdefault(_storage(tensor), tensor)
         return tensor
 
+    def stand_in(tensor: Tensor) -> Tensor:
+        made = torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, requires_grad=tensor.requires_grad
+        )
+        fixed.add(_storage(made))
+        return made
+
     casting: AbstractContextManager[Any] = nullcontext() if autocast is None else torch.autocast("cpu", dtype=autocast)
     with FakeTensorMode():
-        stand_ins = {key: _stand_in(value) for key, value in own.items()}
-        fixed = {_storage(value) for value in stand_ins.values()}
         arguments = tuple(inputs())
         hooks = torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor)
         with in_mode(module, training=True), hooks, casting:
-            output = functional_call(module, stand_ins, arguments)
+            output = call_with(module, stand_in, arguments)
         del output
         return sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in fixed)
-
-
-def _stand_in(tensor: Tensor) -> Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, requires_grad=tensor.requires_grad)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -63,3 +63,14 @@ def test_with_a_network_the_weights_are_had_by_their_name(
 ) -> None:
     use(hub, monkeypatch, tmp_path / "cache")
     assert published(WEIGHTS, allowed="").get_parameter("conv1.0.weight").shape == (24, 3, 3, 3)
+
+
+def test_weights_that_are_not_on_the_hub_have_the_line_that_gets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GC ViT's, which timm has from elsewhere."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(UserError, match=r"the weights of gcvit_xxtiny\.in1k could not be had") as caught:
+        published("gcvit_xxtiny.in1k", allowed="")
+    assert 'timm.create_model("gcvit_xxtiny.in1k", pretrained=True)' in str(caught.value.next)

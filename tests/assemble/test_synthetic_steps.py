@@ -15,7 +15,7 @@ from barlowctl.assemble.model import build_method, move_to_device, preprocessing
 from barlowctl.assemble.plan import footprint
 from barlowctl.assemble.precision import one_thread
 from barlowctl.assemble.resolve import resolve
-from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels
+from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, forward_flops
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
@@ -118,3 +118,10 @@ def test_what_is_compiled_once_and_for_ever_is_no_part_of_a_timed_step(
         assert order[:4] == ["normalize", "differentiate", "clock", "normalize"]
         assert order.count("normalize") > 10
         assert [len(kernel.signatures) for kernel in kernels] == [1, 1]  # so that nothing is left to compile
+
+
+def test_operations_of_a_network_whose_blocks_pass_its_own_parameters_on() -> None:
+    """PiT's class token: torch's counter looked for its gradient, which there is not."""
+    sizes = ["views.size=224", "eval.resize=224", "eval.crop=224"]
+    network = ["model.backbone=pit_ti_224", "model.backbone_args={}", "model.stem=default"]
+    assert forward_flops(load.load("quickstart", [*sizes, *network])) > 1e9

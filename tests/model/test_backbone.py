@@ -150,6 +150,15 @@ def test_check_input_leaves_no_trace() -> None:
         assert value.device.type == "cpu"
 
 
+def test_check_input_leaves_modules_that_others_share_their_weights() -> None:
+    """CoaT's blocks have one position encoding: its weights stayed on the meta device."""
+    backbone = build_backbone("coat_tiny", embed_dims=[16, 16, 16, 16], serial_depths=[1, 1, 1, 1], parallel_depth=1)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    assert check_input(backbone, 224) == 16
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
 def test_check_input_falls_back_to_one_real_image() -> None:
     class Stubborn(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -99,3 +99,17 @@ def test_an_enormous_batch_costs_nothing_and_changes_nothing() -> None:
     for key, value in module.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert all(p.grad is None for p in module.parameters())
+
+
+def test_tensors_that_modules_share_are_put_back_and_counted_once() -> None:
+    """A module in two places, and a parameter in two modules."""
+    shared, first, second = nn.Linear(8, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+    second.weight = first.weight
+    network = nn.Sequential(shared, nn.Sequential(shared, first), second)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    estimate = estimate_memory(network, lambda: (torch.zeros(4, 8),), optimizer_slots=1)
+    assert estimate.parameters == 4 * (8 * 8 + 8 + 8 * 8)
+    assert estimate.activations == 4 * 4 * 8 * 4  # what goes into each of four
+    assert first.weight is second.weight
+    assert network[0] is network[1][0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -1,0 +1,37 @@
+"""A network called with other tensors in place of its own, such as ones without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer, under one name for each place that holds one.
+
+    A module that others share, as CoaT's blocks do their position encodings, is one place; a tensor that two modules
+    hold is in two.
+    """
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, part in module.named_modules()
+        for name, tensor in (*part._parameters.items(), *part._buffers.items())
+        if tensor is not None
+    }
+
+
+def call_with(module: nn.Module, stand_ins: Callable[[Tensor], Tensor], inputs: Sequence[Any]) -> Any:
+    """`module(*inputs)` with the stand-in of each parameter and buffer, one for each tensor; they are put back.
+
+    With names of its own choice torch's `functional_call` leaves stand-ins in modules that are shared (torch 2.15).
+    """
+    made: dict[int, Tensor] = {}
+    own = own_tensors(module)
+    for tensor in own.values():
+        if id(tensor) not in made:
+            made[id(tensor)] = stand_ins(tensor)
+    replaced = {name: made[id(tensor)] for name, tensor in own.items()}
+    return functional_call(module, replaced, tuple(inputs), tie_weights=False)
