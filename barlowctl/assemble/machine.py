@@ -22,6 +22,9 @@ from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
 from barlowctl.launchers.pool import Slot
 
+BYTES_OF_A_PROCESS = 2**28
+"""Of memory that a process takes at least, by torch alone."""
+
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 
 
@@ -194,9 +197,15 @@ def pool_slots(count: int, runtime: Runtime, recipe_threads: int) -> list[Slot]:
     """`count` slots of the process pool: the GPUs in turn, or equal shares of the cores.
 
     Raises:
-        UserError: several processes were asked for on one named GPU.
+        UserError: several processes were asked for on one named GPU, or more than the memory holds.
     """
     device = choose_device(runtime.device)
+    if count * BYTES_OF_A_PROCESS > memory.total():
+        raise UserError(
+            f"--parallel {count} takes {memory.size(count * BYTES_OF_A_PROCESS)} of memory or more, and this machine "
+            f"has {memory.size(memory.total())}",
+            next=f"--parallel {min(count - 1, usable_cores())}",
+        )
     if device.type == "cpu":
         threads = runtime.threads or recipe_threads or max(1, usable_cores() // count)
         return [Slot("cpu", threads)] * count

@@ -28,6 +28,7 @@ from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measur
 from barlowctl.bench.channel import serve_answers
 from barlowctl.bench.loss_contests import check_rows, contest_of
 from barlowctl.bench.loss_libraries import PACKAGES, Loss
+from barlowctl.bench.room import check_loss
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.objective import choose_form
@@ -114,6 +115,8 @@ def compare(
     """
     contest, names = contest_of(method), check_rows(method, names)
     sizes = sizes or contest.sizes
+    for n, d in sizes if device == "cpu" else ():
+        check_loss(contest, n, d)
     here, left_out = installed(["authors", *(name for name in names if name != "authors")], method)
     load = os.getloadavg()[0]
     rows: list[dict[str, Any]] = []

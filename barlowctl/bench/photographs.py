@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from barlowctl.amounts import counted, megabytes
 from barlowctl.errors import UserError
+from barlowctl.output_paths import free_bytes
 
 # (package, folder inside it, photographs in colour)
 FOUND_IN = (
@@ -17,6 +19,8 @@ FOUND_IN = (
     ("skimage", "data", "motorcycle_left.png retina.jpg rocket.jpg"),
     ("sklearn", "datasets/images", "china.jpg flower.jpg"),
 )
+BYTES_OF_A_JPEG = 30_000
+"""Of one that is made, at least: their mean is twice that."""
 LONGER, SHORTER = 500, 375
 """Pixels: about the sides of ImageNet's photographs. Each crop's differ from them by up to a tenth."""
 
@@ -37,6 +41,7 @@ def jpegs_and_packed(
 
     folder, packed = parent / "images", parent / "images.beton"
     if source is None:
+        check_disk(parent, count, 2 * count * BYTES_OF_A_JPEG)
         progress(f"making {count} JPEGs")
         write_photographs(folder, count)
     else:
@@ -44,6 +49,24 @@ def jpegs_and_packed(
         sample_photographs(source, folder, count)
     pack(open_source(folder), packed, workers=workers)
     return folder, packed
+
+
+def check_disk(folder: Path, count: int, needed: int) -> None:
+    """Refuse a set of JPEGs for which there is no room.
+
+    Args:
+        folder: where they are to be made, and packed. count: how many. needed: bytes that all of them take.
+
+    Raises:
+        UserError: with half as many as there is room for.
+    """
+    if (room := free_bytes(folder)) < needed:
+        fitting = max(16, int(count * room / needed / 2))
+        raise UserError(
+            f"{counted(count, 'JPEG')} take {megabytes(needed)} or more, and there is room for {megabytes(room)} in "
+            f"'{folder.parent}' (TMPDIR names another place)",
+            next=f"--samples {fitting}",
+        )
 
 
 def write_photographs(folder: Path, count: int, seed: int = 0) -> None:
@@ -93,9 +116,10 @@ def sample_photographs(source: Path, folder: Path, count: int, seed: int = 0) ->
         raise UserError(
             f"there are no JPEGs below '{source}'", allowed="files named .jpg or .jpeg", next="without --data"
         )
+    chosen = random.Random(seed).sample(paths, min(count, len(paths)))
+    check_disk(folder.parent, len(chosen), sum(path.stat().st_size for path in chosen))  # packed; they are links here
     for label in "ab":
         (folder / label).mkdir(parents=True)
-    chosen = random.Random(seed).sample(paths, min(count, len(paths)))
     for number, path in enumerate(chosen):
         target = folder / "ab"[number % 2] / f"{number:06d}.jpg"
         try:

@@ -23,6 +23,7 @@ from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measur
 from barlowctl.bench.compared import check_method
 from barlowctl.bench.loader import processor
 from barlowctl.bench.photographs import jpegs_and_packed
+from barlowctl.bench.room import check_step
 from barlowctl.bench.step_ablation import choose_ablation
 from barlowctl.bench.step_lightly import EXAMPLES
 from barlowctl.bench.step_others import PACKAGES, is_installed
@@ -164,6 +165,7 @@ def compare(
     recipe = base_recipe(recipe)
     if ablation or loading:
         only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
+    check_step(recipe, device)
     flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from barlowctl.assemble.machine import Runtime, set_threads
 from barlowctl.assemble.synthetic_steps import training_flops
+from barlowctl.bench.room import check_step
 from barlowctl.bench.step import base_recipe, describe, machine
 from barlowctl.bench.step_ours import OurStep
 from barlowctl.bench.step_settings import OURS, StepSettings
@@ -130,6 +131,7 @@ def profile_step(
         groups, parts: {name, ms, share, calls}, of a step, most time first; share is of `busy_ms`.
     """
     recipe = base_recipe(recipe)
+    check_step(recipe, device)
     settings = StepSettings(OURS, recipe, device, threads, warmup, steps)
     load_before = os.getloadavg()[0]
     set_threads(Runtime(threads=threads))

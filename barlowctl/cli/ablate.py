@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from barlowctl import shell
-from barlowctl.cli import completion, options
+from barlowctl.cli import completion, limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.init_weights import from_anywhere
@@ -135,6 +135,7 @@ def ablate(
         typer.Option(
             "--parallel",
             min=1,
+            max=limits.AT_ONCE,
             help="Cells at a time: on the GPUs in turn, or shares of the cores.",
             rich_help_panel=CELLS,
         ),
@@ -144,6 +145,7 @@ def ablate(
         typer.Option(
             "--cell",
             min=0,
+            max=limits.STEPS,
             help="Run this cell of the plan alone, from 0 (for arrays of jobs).",
             rich_help_panel=CELLS,
         ),

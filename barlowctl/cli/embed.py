@@ -9,7 +9,7 @@ import typer
 
 from barlowctl import launcher, shell
 from barlowctl.amounts import counted
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.embed_files import (
     check_own,
@@ -89,7 +89,13 @@ def embed(
     ] = "tsne",
     at_most: Annotated[
         int,
-        typer.Option("--map-images", min=4, help="Images on the map at most, drawn by seed.", rich_help_panel=MAP),
+        typer.Option(
+            "--map-images",
+            min=4,
+            max=limits.IMAGES,
+            help="Images on the map at most, drawn by seed.",
+            rich_help_panel=MAP,
+        ),
     ] = 3000,
     seed: Annotated[int, options.seed("Of that draw and of the map.", MAP)] = 0,
     patches: Annotated[
@@ -105,6 +111,8 @@ def embed(
         int | None,
         typer.Option(
             "--layer",
+            min=-1000,
+            max=1000,
             help="Of which stage or block, from 0; -1 is the last. Default: the last.",
             rich_help_panel=PATCHES,
         ),

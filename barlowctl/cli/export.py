@@ -11,6 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.subject import newest_finished
 from barlowctl.errors import UserError
 from barlowctl.exports.formats import FORMATS
 from barlowctl.exports.formats.options import FormatOptions, Precision
@@ -219,7 +220,7 @@ def _state(run: str | None, best: bool, console: Console) -> Path:
     """The run, or the state of it, that is exported."""
     from barlowctl.runs import rundir
 
-    state = options.newest_finished(console) if run is None else rundir.find_state(run)
+    state = newest_finished(console) if run is None else rundir.find_state(run)
     return _best_of(state, console) if best else state
 
 

@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from barlowctl import shell
-from barlowctl.cli import completion
+from barlowctl.cli import completion, limits
 from barlowctl.cli.help import GENERAL
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from barlowctl.cli.console import Console
     from barlowctl.data.images.unreadable import OnMeasuring
 
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
 SEVERAL = "Several devices"
 """Panels of the help that several commands have."""
-
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=GENERAL),
@@ -63,9 +59,9 @@ def out(help: str) -> Any:
     return typer.Option("--out", "-o", metavar="PATH", help=help, rich_help_panel=OUTPUT)
 
 
-def seed(help: str, panel: str | None = None) -> Any:
+def seed(help: str, panel: str | None = None, *, max: int = limits.SEED) -> Any:
     """--seed: of what is drawn."""
-    return typer.Option("--seed", min=0, help=help, rich_help_panel=panel)
+    return typer.Option("--seed", min=0, max=max, help=help, rich_help_panel=panel)
 
 
 def seeds(help: str, panel: str) -> Any:
@@ -87,27 +83,27 @@ def method(help: str, panel: str) -> Any:
 
 def batch(help: str, panel: str, *, min: int) -> Any:
     """--batch: images of a batch."""
-    return typer.Option("--batch", min=min, help=help, rich_help_panel=panel)
+    return typer.Option("--batch", min=min, max=limits.IMAGES, help=help, rich_help_panel=panel)
 
 
-def size(help: str, panel: str, *, min: int | None = None, max: int | None = None) -> Any:
+def size(help: str, panel: str, *, min: int = 8, max: int = 1024) -> Any:
     """--size: the side of a view."""
     return typer.Option("--size", min=min, max=max, help=help, rich_help_panel=panel)
 
 
 def top(help: str, panel: str) -> Any:
     """--top: how many lines of a list."""
-    return typer.Option("--top", min=1, help=help, rich_help_panel=panel)
+    return typer.Option("--top", min=1, max=limits.IMAGES, help=help, rich_help_panel=panel)
 
 
 def steps(help: str, panel: str) -> Any:
     """--steps: of training, that are measured."""
-    return typer.Option("--steps", min=1, help=help, rich_help_panel=panel)
+    return typer.Option("--steps", min=1, max=limits.STEPS, help=help, rich_help_panel=panel)
 
 
 def warmup(help: str, panel: str) -> Any:
     """--warmup: steps before those that are measured."""
-    return typer.Option("--warmup", min=0, help=help, rich_help_panel=panel)
+    return typer.Option("--warmup", min=0, max=limits.STEPS, help=help, rich_help_panel=panel)
 
 
 def rows(help: str, panel: str) -> Any:
@@ -117,17 +113,18 @@ def rows(help: str, panel: str) -> Any:
 
 def rounds(panel: str) -> Any:
     """--rounds: how often the rows of a comparison take turns."""
-    return typer.Option("--rounds", min=1, help="Rounds that count; one of warm-up comes first.", rich_help_panel=panel)
+    words = "Rounds that count; one of warm-up comes first."
+    return typer.Option("--rounds", min=1, max=limits.STEPS, help=words, rich_help_panel=panel)
 
 
 def workers(help: str = "Threads of the loader. Default: 1 on a CPU, else the cores.") -> Any:
     """--workers: how many read and decode images."""
-    return typer.Option("--workers", min=1, help=help, rich_help_panel=MACHINE)
+    return typer.Option("--workers", min=1, max=limits.AT_ONCE, help=help, rich_help_panel=MACHINE)
 
 
 def threads(help: str = "Threads for the mathematics on a CPU. Default: the recipe's, else the cores.") -> Any:
     """--threads: of torch on a CPU."""
-    return typer.Option("--threads", min=1, help=help, rich_help_panel=MACHINE)
+    return typer.Option("--threads", min=1, max=limits.AT_ONCE, help=help, rich_help_panel=MACHINE)
 
 
 def comma_separated(flag: str, text: str | None) -> list[str]:
@@ -152,7 +149,7 @@ def print_sbatch(help: str) -> Any:
     return typer.Option("--print-sbatch", help=help, rich_help_panel=SLURM)
 
 
-def samples(help: str, panel: str | None = None, *, min: int, max: int | None = None) -> Any:
+def samples(help: str, panel: str | None = None, *, min: int, max: int) -> Any:
     """--samples: how many images."""
     return typer.Option("--samples", min=min, max=max, help=help, rich_help_panel=panel)
 
@@ -208,13 +205,21 @@ PackWorkers = Annotated[int | None, workers("Threads that decode. Default: the c
 Gpus = Annotated[
     int | None,
     typer.Option(
-        "--gpus", min=1, help="Train on this many GPUs of this machine (torchrun's agent).", rich_help_panel=SEVERAL
+        "--gpus",
+        min=1,
+        max=limits.AT_ONCE,
+        help="Train on this many GPUs of this machine (torchrun's agent).",
+        rich_help_panel=SEVERAL,
     ),
 ]
 Processes = Annotated[
     int | None,
     typer.Option(
-        "--processes", min=1, help="Train in this many processes on this machine's CPU.", rich_help_panel=SEVERAL
+        "--processes",
+        min=1,
+        max=limits.AT_ONCE,
+        help="Train in this many processes on this machine's CPU.",
+        rich_help_panel=SEVERAL,
     ),
 ]
 Loader = Annotated[
@@ -280,16 +285,3 @@ def measuring(
         else:
             (geometry if override.startswith(PREPARING) else others).append(override)
     return geometry, others, policy
-
-
-def newest_finished(console: Console) -> Path:
-    """The run that a command takes where none was named; says which it is.
-
-    Raises:
-        UserError: no run is finished.
-    """
-    from barlowctl.runs import rundir
-
-    run = rundir.newest_finished()
-    console.say(f"no run was named: taking the newest finished one, {run}")
-    return run

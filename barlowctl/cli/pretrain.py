@@ -9,7 +9,7 @@ import typer
 
 from barlowctl import criteria, launcher
 from barlowctl.amounts import rate
-from barlowctl.cli import completion, options
+from barlowctl.cli import completion, limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.init_weights import overrides_with_init
@@ -90,6 +90,7 @@ def pretrain(
             "--rank-timeout",
             metavar="SECONDS",
             min=1.0,
+            max=limits.SECONDS,
             help="How long a rank that does not answer is waited for.",
             rich_help_panel=options.SEVERAL,
         ),
@@ -105,7 +106,13 @@ def pretrain(
     print_sbatch: Annotated[bool, options.print_sbatch("Print that job's script instead.")] = False,
     nodes: Annotated[
         int,
-        typer.Option("--nodes", min=1, help="Machines of the Slurm job.", rich_help_panel=options.SLURM),
+        typer.Option(
+            "--nodes",
+            min=1,
+            max=limits.NODES,
+            help="Machines of the Slurm job.",
+            rich_help_panel=options.SLURM,
+        ),
     ] = 1,
     time_limit: Annotated[
         str | None,

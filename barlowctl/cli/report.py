@@ -11,6 +11,7 @@ from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
+from barlowctl.cli.subject import newest_finished
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
 
@@ -52,7 +53,7 @@ def report(
 
     launcher.refuse_several("report")
     console = Console(json=json, quiet=quiet)
-    directories = [rundir.find(name) for name in runs or ()] or [options.newest_finished(console)]
+    directories = [rundir.find(name) for name in runs or ()] or [newest_finished(console)]
     named, out = out, out or (directories[0] / "report.html" if len(directories) == 1 else _unused(Path("report.html")))
     if out.suffix != ".html":
         raise UserError(

@@ -11,7 +11,7 @@ import typer
 
 from barlowctl import criteria, shell
 from barlowctl.amounts import rate
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.chart import chart, legend
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import Command, Group, examples
@@ -130,7 +130,8 @@ def compare(
 def watch(
     run: Run = None,
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How long to wait between looks.")
+        float,
+        typer.Option("--every", metavar="SECONDS", min=0.1, max=limits.SECONDS, help="How long to wait between looks."),
     ] = 2.0,
     json: options.Json = False,
     quiet: options.Quiet = False,

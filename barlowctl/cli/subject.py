@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from barlowctl.cli import options
 from barlowctl.cli.console import Console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from barlowctl.data.images.unreadable import Problem
     from barlowctl.measure.subjects import Subject
 
@@ -23,7 +24,7 @@ def open_named(console: Console, subject: str | None, geometry: list[str]) -> tu
     """
     from barlowctl.measure.subjects import open_subject
 
-    name = str(options.newest_finished(console)) if subject is None else subject
+    name = str(newest_finished(console)) if subject is None else subject
     opened = open_subject(name, overrides=geometry)
     for note in opened.notes:
         console.say(f"note: {note}")
@@ -36,3 +37,16 @@ def say_unreadable(console: Console, problems: list[Problem]) -> None:
 
     for line in listed(problems):
         console.say(line)
+
+
+def newest_finished(console: Console) -> Path:
+    """The run that a command takes where none was named; says which it is.
+
+    Raises:
+        UserError: no run is finished.
+    """
+    from barlowctl.runs import rundir
+
+    run = rundir.newest_finished()
+    console.say(f"no run was named: taking the newest finished one, {run}")
+    return run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from barlowctl import launcher
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
@@ -83,6 +83,8 @@ def transfer(
         list[float] | None,
         typer.Option(
             "--cost",
+            min=1e-12,
+            max=1e12,
             help="voc07: a cost to choose from. Default: the field's 26. Repeatable.",
             rich_help_panel=MEASURE,
         ),
@@ -119,6 +121,7 @@ def transfer(
         typer.Option(
             "--iterations",
             min=1,
+            max=limits.STEPS,
             help="Batches to train on; drops of the rate move along. Default: the paper's 24,000 (coco: 90,000).",
             rich_help_panel=DETECTOR,
         ),
@@ -137,6 +140,7 @@ def transfer(
         typer.Option(
             "--micro-batch",
             min=0,
+            max=limits.IMAGES,
             help="Images at a time on each device, for less memory: batch norm then sees only these; 0: all.",
             rich_help_panel=DETECTOR,
         ),

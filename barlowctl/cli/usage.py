@@ -179,8 +179,8 @@ def _example(option: Any, command: Any) -> str | None:
         return candidates[0]
     if _number(option) is None:
         return option.default if isinstance(option.default, str) and option.default else None
-    number = next(number for number in (option.default, option.min, 1) if number is not None)
-    return f"{number:g}"
+    usual = option.min if isinstance(option.min, int) and option.min >= 0 else 1
+    return f"{usual if option.default is None else option.default:g}"
 
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
@@ -239,8 +239,14 @@ def _allowed(option: Any) -> str | None:
     if "|" in str(option.metavar):  # a few numbers, and no others
         return str(option.metavar).replace("|", ", ")
     low, high = option.min, option.max
-    limits = f", {low} to {high}" if high is not None else f", at least {low}" if low is not None else ""
-    return f"{number}{limits}"
+    if high is not None:
+        return f"{number}, {_plain(low)} to {_plain(high)}"
+    return number if low is None else f"{number}, at least {_plain(low)}"
+
+
+def _plain(end: float) -> str:
+    """The end of a range."""
+    return f"{end:,}" if isinstance(end, int) else f"{end:,.12g}"
 
 
 def _number(option: Any) -> str | None:

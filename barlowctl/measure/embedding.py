@@ -124,7 +124,7 @@ def check_queries(queries: Sequence[str], source: ImageSet, split: str) -> None:
         if query.isdecimal():
             if len(names) == 1 and int(query) == 0:
                 raise _alone()
-            if int(query) >= len(names):
+            if len(query) > 18 or int(query) >= len(names):
                 raise UserError(
                     f"image {query} does not exist", allowed=f"0 to {len(names) - 1}", next="--neighbours 0"
                 )

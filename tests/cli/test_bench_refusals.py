@@ -14,8 +14,12 @@ Captured = pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "says", "leads_to"),
     [
-        ("step --size 0", "views.size", ""),
-        ("profile --size 0", "views.size", ""),
+        ("step --size 0", "--size is '0'", "bench step --size 64"),
+        ("profile --size 0", "--size is '0'", "bench profile --size 64"),
+        ("step --widths 4x1000000000000", "--widths is '4x1000000000000'", "bench step --widths 8192x3"),
+        ("step --widths 4x2,10000000", "--widths is '4x2,10000000'", "bench step --widths 8192x3"),
+        ("loss --sizes 10000001x2", "--sizes has '10000001x2'", "bench loss --sizes 256x8192"),
+        (f"loss --sizes 2x{'1' * 5000}", "--sizes has '2x1111", "bench loss --sizes 256x8192"),
         ("step --rows ,", "--rows is ','", "bench step"),
         ("loader --rows ,,", "--rows is ',,'", "bench loader"),
         ("loss --rows , --rounds 1", "--rows is ','", "bench loss --rounds 1"),

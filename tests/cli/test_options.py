@@ -148,7 +148,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(path: str, name: str, cap
         (["probe", "--seed", "3"], ["no option --seed, did you mean '--seeds'?", "next: barlowctl probe --seeds 3"]),
         (["probe", "--jsn", "a"], ["no option --jsn, did you mean '--json'?", "next: barlowctl probe --json a"]),
         (["probe", "-z"], ["there is no option -z\n", "next: barlowctl probe --help"]),
-        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, 1 to 10000", "probe --seeds 5"]),
+        (["probe", "--seeds", "many"], ["--seeds is 'many'", "allowed: a whole number, 1 to 10,000", "probe --seeds 5"]),
         (["transfer", "--cost", "x", "--cost", "2"], ["--cost is 'x'\n", "next: barlowctl transfer --cost 1"]),
         (["data", "preview", "--samples=900"], ["--samples is '900'", "allowed: a whole number, 1 to 200"]),
         (["transfer", "--cost", "x"], ["--cost is 'x'", "allowed: a number"]),
@@ -254,3 +254,29 @@ def test_an_empty_string_is_no_value(arguments: list[str], message: str, followi
     """As an unset variable of a shell leaves it; `runs watch ''` and `--out=` were internal errors."""
     assert barlowctl(arguments) == 2
     assert capsys.readouterr().err.splitlines() == [f"error: {message}", f"next: barlowctl {following}"]
+
+
+def numeric() -> list[tuple[str, Any]]:
+    """Every option that takes a number of a range."""
+    ones = [(path, one) for path, one in options() if "int" in kind(one) or "float" in kind(one)]
+    return [(path, one) for path, one in ones if "|" not in str(one.metavar)]
+
+
+@pytest.mark.parametrize("value", ["1e400", "1" + "0" * 30, "-1" + "0" * 30, "1" * 5000, "nan", "inf"])
+def test_a_number_beyond_its_ends_is_refused_before_anything_is_begun(capsys: Captured, value: str) -> None:
+    assert len(numeric()) > 50
+    for path, option in numeric():
+        name = max(option.opts, key=len)
+        assert barlowctl([*path.split()[1:], f"{name}={value}"]) == 2, (path, name)
+        error, allowed, following = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: {name} is '{value[:9]}"), (path, name)
+        words = shlex.split(following)
+        low, high = (float(end.replace(",", "")) for end in allowed.rpartition(", ")[2].split(" to "))
+        assert low <= float(words[words.index(name) + 1]) <= high, (path, name)
+
+
+def test_the_ends_of_numbers_are_written_for_people(capsys: Captured) -> None:
+    assert barlowctl(["bench", "loader", "--samples", "1000000000000"]) == 2
+    assert "allowed: a whole number, 8 to 10,000,000\n" in capsys.readouterr().err
+    assert barlowctl(["pretrain", "--rank-timeout", "0.5"]) == 2
+    assert "allowed: a number, 1 to 1,000,000\n" in capsys.readouterr().err

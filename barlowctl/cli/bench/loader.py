@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from barlowctl.amounts import counted
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cores import usable_cores
@@ -28,7 +28,9 @@ def loader(
     data: Annotated[
         str | None, options.data("A folder of JPEGs. Default: crops of scikit-image's photographs.")
     ] = None,
-    samples: Annotated[int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=8)] = 2048,
+    samples: Annotated[
+        int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=8, max=limits.IMAGES)
+    ] = 2048,
     rows: Annotated[
         str,
         options.rows(
@@ -40,7 +42,13 @@ def loader(
     rounds: Annotated[int, options.rounds(COMPARISON)] = 5,
     per_round: Annotated[
         int,
-        typer.Option("--per-round", min=8, help="Images each pipeline reads in a round.", rich_help_panel=COMPARISON),
+        typer.Option(
+            "--per-round",
+            min=8,
+            max=limits.IMAGES,
+            help="Images each pipeline reads in a round.",
+            rich_help_panel=COMPARISON,
+        ),
     ] = 512,
     batch: Annotated[int, options.batch("Images of a batch.", COMPARISON, min=1)] = 256,
     size: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -114,8 +114,9 @@ def _show_wire(console: Console, wire: list[dict[str, Any]]) -> None:
 def _size(text: str) -> tuple[int, int]:
     """N and D of `NxD`."""
     n, _, d = text.partition("x")
-    if not (n.isdecimal() and d.isdecimal() and int(n) >= 2 and int(d) >= 2):
-        raise UserError(f"--sizes has '{text}'", allowed="NxD, both at least 2", next="--sizes 256x8192")
+    if not all(size.isdecimal() and len(size) < 9 and 2 <= int(size) <= limits.IMAGES for size in (n, d)):
+        allowed = f"NxD, both from 2 to {limits.IMAGES:,}"
+        raise UserError(f"--sizes has '{text}'", allowed=allowed, next="--sizes 256x8192")
     return int(n), int(d)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from barlowctl.amounts import counted, rate
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.bench.step_recipe import Backbone, Batch, Method, Precision, Size, StepRecipe, Widths, step_recipe
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -58,14 +58,20 @@ def step(
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--minutes", min=0.0, help="Begin no other round after these minutes.", rich_help_panel=COMPARISON
+            "--minutes",
+            min=0.0,
+            max=limits.SECONDS,
+            help="Begin no other round after these minutes.",
+            rich_help_panel=COMPARISON,
         ),
     ] = None,
     data: Annotated[
         str | None,
         options.data("A folder of JPEGs, with --loading. Default: crops of scikit-image's photographs."),
     ] = None,
-    samples: Annotated[int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=16)] = 2048,
+    samples: Annotated[
+        int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=16, max=limits.IMAGES)
+    ] = 2048,
     device: options.Device = "cpu",
     threads: Annotated[int, options.threads("Threads for the mathematics on a CPU.")] = 1,
     workers: Annotated[int | None, options.workers("Of each loader. Default: 1 on a CPU, else the cores.")] = None,

@@ -97,7 +97,9 @@ def _of_method(method: str | None, recipe: str) -> list[str]:
 def _widths(text: str) -> str:
     """`8192x3` or `8192,8192,8192` as a list's inside."""
     width, cross, layers = text.partition("x")
-    widths = [width] * int(layers) if cross and layers.isdecimal() else text.split(",")
-    if not widths or not all(width.strip().isdecimal() for width in widths):
-        raise UserError(f"--widths is '{text}'", allowed="WIDTHxLAYERS, or widths", next="--widths 8192x3")
+    times = cross and layers.isdecimal() and len(layers) < 3
+    widths = [width] * int(layers) if times else text.split(",")
+    if not all(width.strip().isdecimal() and len(width) < 8 for width in widths):
+        allowed = "WIDTHxLAYERS of at most 99 layers, or widths joined by commas, each below 10,000,000"
+        raise UserError(f"--widths is '{text}'", allowed=allowed, next="--widths 8192x3")
     return ",".join(widths)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from barlowctl import launcher, shell
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cores import usable_cores
@@ -96,6 +96,7 @@ def pack(
             "--shorter-side",
             metavar="PIXELS",
             min=8,
+            max=limits.SIDE,
             help="Make larger images smaller: their shorter side to this.",
             rich_help_panel=STORED,
         ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from barlowctl import shell
 from barlowctl.amounts import counted
-from barlowctl.cli import options
+from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.errors import UserError
@@ -26,7 +26,9 @@ def preview(
     data: options.Data = None,
     split: options.Split = "train",
     samples: Annotated[int, options.samples("Images to show.", options.IMAGES, min=1, max=200)] = 8,
-    seed: Annotated[int | None, options.seed("Of the draw and the views.", options.IMAGES)] = None,
+    seed: Annotated[
+        int | None, options.seed("Of the draw and the views.", options.IMAGES, max=limits.SEEDS_OF_RUNS)
+    ] = None,
     out: Annotated[Path, options.out("The picture, a PNG.")] = PREVIEW,
     loader: options.Loader = "auto",
     json: options.Json = False,
