@@ -30,8 +30,8 @@ LEAVES = {
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
     "cli": {
-        "assemble", "bench", "data", "data.beton", "data.images", "data.sources", "data.tree", "distributed", "doctor",
-        "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
+        "assemble", "bench", "data", "data.beton", "data.images", "data.names", "data.sources", "data.tree",
+        "distributed", "doctor", "eval", "exports", "launchers", "measure", "plots", "recipe", "runs", "study", "train",
     },
     "api": {
         "assemble", "compiled_code", "data", "data.images", "data.sources", "data.tree", "eval", "exports",
@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "report": {"eval", "plots"},
     "launchers": {"distributed"},
     "doctor": {"compiled_code", "data.beton"},
-    "data": DATA - {"data"} | {"data.tree", "plots"},
+    "data": DATA - {"data"} | {"data.names", "data.tree", "plots"},
     "data.loaders": {"data.beton", "data.images", "data.names", "data.sources", "data.views", "kernel_cache"},
     "data.views": {"kernel_cache"},
     "data.beton": {"data.images", "data.names", "data.sources", "data.tree", "kernel_cache"},

@@ -31,7 +31,7 @@ def open_images(task: str, data: str | None) -> tuple[DetectionImages, Detection
         raise UserError(
             f"'{path}' is no folder" if data is not None else f"{task} is not in the data home ({path})",
             allowed="the benchmark's folder as published, or one's own in that layout",
-            next="--data FOLDER",
+            next="name the benchmark's folder with --data",
         )
     if task == "coco":
         pycocotools_mask()  # what outlines and the metric need is missed before anything is trained

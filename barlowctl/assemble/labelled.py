@@ -79,7 +79,10 @@ def open_with_or_without_labels(data: str, choices: Choices | None = None) -> La
     """
     train = open_images(data, "train", choices)
     if train.num_samples < 2:
-        raise UserError(f"'{train.path}' has one image, and a measurement needs at least 2", next="--data DATASET")
+        raise UserError(
+            f"'{train.path}' has one image, and a measurement needs at least 2",
+            next="name a folder with more images, or a data set of the data home, with --data",
+        )
     if any_labelled(train):
         with suppress(UserError):  # what the labels are not fit for is not measured
             return check_labelled(train, open_images(data, "test", choices))
@@ -106,7 +109,7 @@ def check_labelled(train: ImageSet, test: ImageSet) -> Labelled:
         raise UserError(
             f"'{train.path}' has one class, and a measurement needs at least 2",
             allowed="a folder for each class, or labels in the data",
-            next="--data DATASET",
+            next="name labelled images with --data",
         )
     if (lacking := _lacking(data, train)) is not None:
         raise UserError(
@@ -140,7 +143,7 @@ def check_comparable(train: ImageSet, test: ImageSet) -> None:
             raise UserError(
                 f"the {split} images in '{source.path}' have no labels, and a measurement needs them{why}",
                 allowed="class folders, or a packed file made from them",
-                next="--data DATASET",
+                next="name labelled images with --data",
             )
     shared = min(len(train.class_names), len(test.class_names))
     for number, (train_class, test_class) in enumerate(zip(train.class_names, test.class_names, strict=False)):
@@ -180,7 +183,7 @@ def check_distinct(train: ImageSet, test: ImageSet) -> str | None:
         raise UserError(
             f"training and test images are the same, {where}",
             allowed="a dataset, or a folder, with a train and a test (or val) split",
-            next="--data FOLDER",
+            next="name images with a train and a test split with --data",
         )
     if not shared.images:
         return None

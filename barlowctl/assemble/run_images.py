@@ -92,7 +92,7 @@ def require(run: Path, recipe: Recipe) -> str:
         raise UserError(
             f"the images of '{run}' are not there: {error.message}",
             allowed=f"{count}, wherever they lie now",
-            next="--data FOLDER" + (f"\n{error.next}" if error.next else ""),
+            next="name the folder or data set that holds them with --data",
         ) from error
     return dataset
 

@@ -31,12 +31,13 @@ def choose_rows(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     Raises:
         UserError: an unknown name, or one asked for by name whose library is missing.
     """
+    here = [name for name in ROWS if name not in NEEDS or _is_installed(NEEDS[name])]
     for name in names:
         if name not in ROWS:
             raise UserError(
                 f"there is no row '{name}'{did_you_mean(name, ROWS)}",
                 allowed=", ".join(ROWS),
-                next=instead("--rows", name, ROWS),
+                next=instead("--rows", name, here),
             )
     chosen, left_out = [], {}
     for name in ROWS:

@@ -28,7 +28,6 @@ from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measur
 from barlowctl.bench.channel import serve_answers
 from barlowctl.bench.loss_contests import check_rows, contest_of
 from barlowctl.bench.loss_libraries import PACKAGES, Loss
-from barlowctl.bench.room import check_loss
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.objective import choose_form
@@ -113,6 +112,8 @@ def compare(
     Raises:
         UserError: an unknown method or name, or an implementation whose process ended.
     """
+    from barlowctl.bench.room import check_loss  # with timm, which no process of a row needs
+
     contest, names = contest_of(method), check_rows(method, names)
     sizes = sizes or contest.sizes
     for n, d in sizes if device == "cpu" else ():

@@ -81,7 +81,7 @@ def write_photographs(folder: Path, count: int, seed: int = 0) -> None:
     if not photographs:
         raise UserError(
             "there are no photographs to make JPEGs of: neither scikit-image nor scikit-learn is installed",
-            next="pip install scikit-image scikit-learn\n--data FOLDER",
+            next="pip install scikit-image scikit-learn\nname a folder of JPEGs with --data",
         )
     generator = random.Random(seed)
     for label in "ab":

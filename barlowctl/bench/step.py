@@ -82,12 +82,13 @@ def choose_rows(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str],
     Raises:
         UserError: an unknown name, or one asked for by name whose library is missing, or lacks the method.
     """
+    here = [name for name in ROWS if is_installed(name.removesuffix("-same"))]
     for name in names:
         if name not in ROWS:
             raise UserError(
                 f"there is no row '{name}'{did_you_mean(name, ROWS)}",
                 allowed=", ".join(ROWS),
-                next=instead("--rows", name, ROWS),
+                next=instead("--rows", name, here),
             )
     chosen, left_out = [], {}
     for name in ROWS:
@@ -99,14 +100,14 @@ def choose_rows(names: Sequence[str], method: str = DEFAULT) -> tuple[list[str],
         elif is_installed(kind):
             chosen.append(name)
         elif names:
-            raise UserError(f"the row '{name}' needs {PACKAGES[kind]}, which is not installed")
+            raise UserError(f"the row '{name}' needs {PACKAGES[kind]}, which is not installed", next="without --rows")
         else:
             left_out[name] = f"{PACKAGES[kind]} is not installed"
     if not chosen:
         raise UserError(
             f"of the rows {', '.join(left_out)} none has {method}",
             allowed="ours, lightly, lightly-same",
-            next="--rows ours,lightly",
+            next=f"--rows {','.join(name for name in (OURS, 'lightly') if name in here)}",
         )
     return chosen, left_out
 

@@ -111,8 +111,8 @@ def embed(
         int | None,
         typer.Option(
             "--layer",
-            min=-1000,
-            max=1000,
+            min=-limits.AT_ONCE,
+            max=limits.AT_ONCE,
             help="Of which stage or block, from 0; -1 is the last. Default: the last.",
             rich_help_panel=PATCHES,
         ),

@@ -17,6 +17,8 @@ from typing import Any
 import typer
 import typer.core
 
+from barlowctl.cli.limits import UNSAID
+
 WIDEST = 100
 """Columns of a help page at most: longer lines are hard to read."""
 LEAST = 24
@@ -237,9 +239,9 @@ def _what(parameter: Any, ctx: Any) -> str:
     default_text = "the working directory" if default == Path(".") else default_text  # ".." is another one
     sentences = [] if isinstance(default, bool) or default in (None, "", (), []) else [f"Default: {default_text}."]
     low, high = getattr(parameter, "min", None), getattr(parameter, "max", None)
-    if high is not None:
+    if high is not None and high not in UNSAID:
         sentences.append(f"{low} to {high}.")
-    elif low is not None and low not in (0, 1):
+    elif low is not None and low not in (0, 1) and low > 1e-3:
         sentences.append(f"At least {low}.")
     return " ".join([help_text, *sentences]).strip()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-AT_ONCE = 1024
+AT_ONCE = 1000
 """Threads, processes or devices of a machine."""
 NODES = 100_000
 """Machines of a job."""
@@ -18,3 +18,7 @@ SEED = 2**32 - 1
 """What scikit-learn and UMAP take."""
 SEEDS_OF_RUNS = 2**63 - 1
 """A run's own seed may be larger."""
+COST = 1e12
+"""Of a support vector machine."""
+UNSAID = frozenset((AT_ONCE, NODES, IMAGES, STEPS, SIDE, SECONDS, SEED, SEEDS_OF_RUNS, COST))
+"""Ends that a help page does not have, for nobody comes to them on purpose; an error does."""

@@ -30,11 +30,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only
 DATA_HELP = "Images instead of the recipe's dataset: .beton, image folder, or dataset folder."
 
 
-def data(help: str = DATA_HELP) -> Any:
-    """--data: images, as the name of a data set in the data home or as a path."""
-    return typer.Option(
-        "--data", metavar="IMAGES", help=help, autocompletion=completion.datasets, rich_help_panel=IMAGES
-    )
+def data(help: str = DATA_HELP, *, named: bool = True) -> Any:
+    """--data: images, as the name of a data set in the data home (where they may be `named`) or as a path."""
+    names = completion.datasets if named else None
+    return typer.Option("--data", metavar="IMAGES", help=help, autocompletion=names, rich_help_panel=IMAGES)
 
 
 def recipe(help: str) -> Any:

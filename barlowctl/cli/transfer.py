@@ -84,7 +84,7 @@ def transfer(
         typer.Option(
             "--cost",
             min=1e-12,
-            max=1e12,
+            max=limits.COST,
             help="voc07: a cost to choose from. Default: the field's 26. Repeatable.",
             rich_help_panel=MEASURE,
         ),
@@ -214,8 +214,6 @@ def transfer(
     launcher.refuse_several("transfer")
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
     protocol = protocol or ("fast" if task == "folder" else "paper")
-    if any(not value > 0 for value in cost or []):
-        raise UserError("--cost must be positive", next="without --cost")
     if task != "voc07":
         check_overrides(task, protocol, changes)
     name, opened = open_named(console, subject, geometry)

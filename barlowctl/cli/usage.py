@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import typer
 
 from barlowctl import memory, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
-from barlowctl.cli.help import choices, examples_of, kind, takes
+from barlowctl.cli.example_values import example_value, number_kind
+from barlowctl.cli.help import choices, kind
 from barlowctl.errors import UserError, did_you_mean, one_line
 from barlowctl.output_paths import why_not_written
 
@@ -65,10 +65,10 @@ def refuse_missing_values(arguments: Sequence[str], root: Any) -> None:
             value, words = arguments[place + 1], 2
             if (flag := value.partition("=")[0]) in options or flag in HELP:
                 why = f"is without a value: {value} is an option itself"
-                raise _without_value(arguments, place, command, path, why)
+                raise _without_value(arguments, place, path, root, why)
         if takes_one and (equals or words == 2) and not value.strip():
             corrected = [*arguments[:place], name, *arguments[place + words :]]
-            raise _without_value(corrected, place, command, path, "is empty")
+            raise _without_value(corrected, place, path, root, "is empty")
         if not arguments[place].strip():
             help_page = shell.line("barlowctl", *path, "--help")
             raise UserError(f"an argument is empty, {arguments[place]!r}", next=help_page)
@@ -92,9 +92,9 @@ def usage_error(error: typer.TyperException, arguments: Sequence[str], root: Any
     if option is not None and options_of(command)[option].is_flag:
         return UserError(f"{option} takes no value", next=help_page)
     if option is not None:
-        return _without_value(arguments, len(arguments) - 1, command, path)
+        return _without_value(arguments, len(arguments) - 1, path, root)
     if parameter is not None and parameter.param_type_name == "option":
-        return _bad_value(parameter, error, arguments, command, help_page)
+        return _bad_value(parameter, error, arguments, command, root)
     if parameter is not None:
         return UserError(f"{parameter.metavar or parameter.name.upper()} is missing", next=help_page)
     return UserError(error.format_message(), next=help_page)
@@ -156,31 +156,18 @@ def refused_memory(error: Exception) -> UserError | None:
 
 
 def _without_value(
-    arguments: Sequence[str], place: int, command: Any, path: Sequence[str], why: str = "is without a value"
+    arguments: Sequence[str], place: int, path: Sequence[str], root: Any, why: str = "is without a value"
 ) -> UserError:
     """The error of an option that no value follows, at a place of what was typed: next is the command with one."""
     name, rest = arguments[place], list(arguments[place + 1 :])
+    _, command = typed(arguments, root)
     option = options_of(command)[name]
-    if rest and rest[0] in HELP:
+    value = example_value(option, command, root)
+    if value is None or (rest and rest[0] in HELP):
         corrected = shell.line("barlowctl", *path, "--help")
     else:
-        value = _example(option, command) or takes(option)
         corrected = shell.line("barlowctl", *arguments[: place + 1], value, *rest)
     return UserError(f"{name} {why}", allowed=_allowed(option), next=corrected)
-
-
-def _example(option: Any, command: Any) -> str | None:
-    """A value that an option takes: of the examples, its choices, a number, its default; None: only a user has one."""
-    for line in examples_of(command):
-        for flag, values in pairs(shlex.split(line), options_of(command)):
-            if flag in option.opts and values:
-                return values[0].removeprefix("~/")  # quoted, a shell would take it for a folder's name
-    if candidates := choices(option):
-        return candidates[0]
-    if _number(option) is None:
-        return option.default if isinstance(option.default, str) and option.default else None
-    usual = option.min if isinstance(option.min, int) and option.min >= 0 else 1
-    return f"{usual if option.default is None else option.default:g}"
 
 
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
@@ -209,7 +196,7 @@ def _no_option(option: str, arguments: Sequence[str], command: Any, help_page: s
 
 
 def _bad_value(
-    option: Any, error: typer.TyperException, arguments: Sequence[str], command: Any, help_page: str
+    option: Any, error: typer.TyperException, arguments: Sequence[str], command: Any, root: Any
 ) -> UserError:
     """A value that an option does not take: of a choice with the nearest one."""
     name = max(option.opts, key=len)
@@ -218,7 +205,8 @@ def _bad_value(
     if not candidates:
         refused = [value for value in values if not _takes(option, value)] or values
         message = f"{name} is '{refused[0]}'" if refused else error.format_message()
-        value = _example(option, command) if _number(option) else None
+        value = example_value(option, command, root) if number_kind(option) else None
+        help_page = shell.line("barlowctl", *typed(arguments, root)[0], "--help")
         corrected = repeated(arguments, command, flags=[name, value]) if value else help_page
         return UserError(message, allowed=_allowed(option), next=corrected)
     value = next((value for value in values if value not in candidates), "")
@@ -226,7 +214,7 @@ def _bad_value(
     return UserError(
         f"{name} is '{value}'{did_you_mean(value, candidates)}",
         allowed=", ".join(candidates),
-        next=repeated(arguments, command, flags=[name, near or str(_example(option, command))]),
+        next=repeated(arguments, command, flags=[name, near or str(example_value(option, command, root))]),
     )
 
 
@@ -234,7 +222,7 @@ def _allowed(option: Any) -> str | None:
     """What an option takes, in words."""
     if candidates := choices(option):
         return ", ".join(candidates)
-    if (number := _number(option)) is None:
+    if (number := number_kind(option)) is None:
         return None
     if "|" in str(option.metavar):  # a few numbers, and no others
         return str(option.metavar).replace("|", ", ")
@@ -247,12 +235,6 @@ def _allowed(option: Any) -> str | None:
 def _plain(end: float) -> str:
     """The end of a range."""
     return f"{end:,}" if isinstance(end, int) else f"{end:,.12g}"
-
-
-def _number(option: Any) -> str | None:
-    """The kind of number that an option takes, in words; None: it takes none."""
-    text = kind(option)
-    return "a whole number" if "int" in text else "a number" if "float" in text else None
 
 
 def _renamed(word: str, option: str, near: str) -> str:

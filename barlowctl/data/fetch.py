@@ -16,6 +16,7 @@ from barlowctl.amounts import counted
 from barlowctl.data import home
 from barlowctl.data.beton.pack import PackReport, pack
 from barlowctl.data.beton.reader import Beton
+from barlowctl.data.names import packed_as
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.picture import Source
 from barlowctl.datasets import CIFAR10, CIFAR100, FASHION_MNIST, IMAGENETTE, STL10, TO_BE_PACKED, Dataset
@@ -94,7 +95,7 @@ def get(
         UserError: an unknown name, a source with something else in it, or a failed download.
     """
     if name not in DOWNLOADS:
-        next_step = shell.line("barlowctl", "data", "pack", "FOLDER", name) if name in TO_BE_PACKED else None
+        next_step = home.to_be_packed(name) if name in TO_BE_PACKED else None
         raise UserError(
             f"data set '{name}' cannot be fetched{did_you_mean(name, DOWNLOADS)}",
             allowed=", ".join(DOWNLOADS),
@@ -149,7 +150,7 @@ def _open_known(name: str, folder: Path, split: str) -> Source:
         raise UserError(
             f"{folder} is not {name}: found {source.kind}, {len(source)} images of the {split} split",
             allowed=f"{dataset.images[split]} images",
-            next=shell.line("barlowctl", "data", "pack", folder, "NAME"),
+            next=shell.line("barlowctl", "data", "pack", folder, packed_as(folder)),
         )
     if dataset.class_names and len(source.class_names) == dataset.classes:
         source.class_names = list(dataset.class_names)
@@ -175,7 +176,8 @@ def _download(
             with contextlib.redirect_stdout(sys.stderr):  # torchvision prints
                 DOWNLOADS[name].torchvision(Path(folder))
         except Exception as error:  # torchvision, urllib, tarfile and the disk each raise their own
-            steps = [shell.line("barlowctl", "data", "get", name, "--from", "FOLDER")]  # its files, fetched elsewhere
+            from_folder = shell.line("barlowctl", "data", "get", name, "--from", "FOLDER")
+            steps = [f"bring its files in another way, then: `{from_folder}`"]
             if package and shutil.which("apt-get"):
                 steps.insert(0, f"apt-get install {package[0]}")
             tried = f"looked for {package[1]}, then " if package else ""

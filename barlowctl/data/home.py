@@ -11,6 +11,7 @@ from pathlib import Path
 from barlowctl import shell
 from barlowctl.caches import cache_home
 from barlowctl.data import sources
+from barlowctl.data.names import packed_as
 from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
@@ -106,7 +107,7 @@ def _resolve_path(path: Path, split: str) -> Path:
         raise UserError(
             f"data '{path}' is no .beton file",
             allowed="a .beton file, or a folder of images; lists, archives and tables are packed first",
-            next=shell.line("barlowctl", "data", "pack", path, "OUT.beton", *flags),
+            next=shell.line("barlowctl", "data", "pack", path, packed_as(path), *flags),
         )
     if not path.is_dir():
         raise UserError(
@@ -136,14 +137,15 @@ def _resolve_folder(path: Path, split: str) -> Path:
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
             there = (name for name in sources.SPLITS if sources.split_folder(path, name))
-            raise UserError(f"data '{path}' has no {split} split", next=f"{choices(there)}\n--data DATASET")
+            other = f"name images with a {split} split with --data"
+            raise UserError(f"data '{path}' has no {split} split", next=f"{choices(there)}\n{other}")
     elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
     elif split != "train" and not sources.split_by_table(path, split):
         raise UserError(
             f"data '{path}' is one folder of images and has no {split} split",
             allowed="a folder with train/ and val/ folders",
-            next=f"{choices(['train'])}\n--data DATASET",
+            next=f"{choices(['train'])}\nname images with a {split} split with --data",
         )
     return path
 
@@ -175,7 +177,7 @@ def _refuse_split(path: Path, split: str, packed: list[Path]) -> Path:
     raise UserError(
         f"data '{path}' has no {split} split",
         allowed=f"it has {', '.join(file.stem for file in packed)}",
-        next=command if made else "--data DATASET",
+        next=command if made else f"name images with a {split} split with --data",
     )
 
 
@@ -193,7 +195,7 @@ def _missing_dataset(name: str, split: str) -> UserError:
         return UserError(
             f"data set '{name}' has no {split} split",
             allowed=f"it has {', '.join(have[name])}",
-            next=_bring(name, split),
+            next=_get(name) if name in DOWNLOADABLE else to_be_packed(name, split),
         )
     names = [*DOWNLOADABLE, *TO_BE_PACKED, *have]
     near = "" if name in names else did_you_mean(name, names)
@@ -207,10 +209,20 @@ def _missing_dataset(name: str, split: str) -> UserError:
 def _bring(name: str, split: str) -> str:
     """The command that brings a data set."""
     if name in DOWNLOADABLE:
-        return shell.line("barlowctl", "data", "get", name)
+        return _get(name)
     if name in TO_BE_PACKED:
-        return shell.line("barlowctl", "data", "pack", "FOLDER", name, "--split", split)
-    return shell.line("barlowctl", "data", "pack", "IMAGES", name, "--split", split)
+        return to_be_packed(name, split)
+    return "barlowctl data info"
+
+
+def _get(name: str) -> str:
+    return shell.line("barlowctl", "data", "get", name)
+
+
+def to_be_packed(name: str, split: str | None = None) -> str:
+    """What to do about a data set, or a split of it, that only a person can bring."""
+    flags = () if split is None else ("--split", split)
+    return f"bring its files, then: `{shell.line('barlowctl', 'data', 'pack', 'FOLDER', name, *flags)}`"
 
 
 def _is_path(text: str) -> bool:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from barlowctl.errors import UserError
+from barlowctl.output_paths import free
 
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _LONG = {mark: name for name, mark in _SHORT.items()}
@@ -32,6 +33,13 @@ def as_found(text: str) -> str:
     if "\\" not in text:
         return text
     return _ESCAPED.sub(_unescape, text)
+
+
+def packed_as(source: Path) -> Path:
+    """A packed file in the current folder that is named like what is to be packed, and is not there yet."""
+    name = source.absolute().resolve() if source.name in ("", "..") else source
+    target = Path(f"{(name.stem if name.is_file() else name.name) or 'images'}.beton")
+    return free(target) if os.path.lexists(target) else target
 
 
 def require_text(path: Path) -> None:

@@ -189,7 +189,7 @@ def submit(text: str, path: Path) -> str:
     if done.returncode:
         raise UserError(
             f"Slurm refused the job: {done.stderr.strip() or f'exit code {done.returncode}'}",
-            next="--slurm-option partition=NAME --slurm-option account=NAME",
+            next="name what it asks for with --slurm-option, e.g. --slurm-option partition=gpu",
         )
     return done.stdout.strip().partition(";")[0]
 

@@ -77,7 +77,7 @@ class Subject:
             raise UserError(
                 "this network has no data of its own",
                 allowed="a dataset in the data home, a folder with train/ and test/",
-                next="--data DATASET",
+                next="name a data set, or a folder with train/ and test/, with --data",
             )
         return images
 

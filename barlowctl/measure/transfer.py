@@ -179,6 +179,6 @@ def _place(task: str, data: str | None) -> Path:
         raise UserError(
             f"'{path}' is no folder" if data is not None else f"{task} is not in the data home ({path})",
             allowed="the benchmark's folder as published",
-            next="--data FOLDER",
+            next="name the benchmark's folder with --data",
         )
     return path

@@ -40,7 +40,7 @@ PROGRAMS = {
     "env",
 }
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*(\.[a-z]+)?")
-"""A word in capitals stands for what only the person knows: FOLDER, OUT.beton."""
+"""A word in capitals stands for what only the person knows, FOLDER or OUT.beton: in words alone, never in a command."""
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
 """An environment variable, of the command that follows."""
 WITHOUT = ("without --", f"without {VALUE}")
@@ -57,7 +57,11 @@ def faults(line: str) -> Iterator[str]:
     """What would go wrong when this line of advice is followed."""
     if is_words(line):
         yield from _faults_of_words(line)
-    elif line.startswith(WITHOUT):
+        return
+    for word in line.split():
+        if PLACEHOLDER.fullmatch(word.rpartition("=")[2]):
+            yield f"only a person knows {word}: say it in words"
+    if line.startswith(WITHOUT):
         yield from (f"no command has {flag}" for flag in line.split()[1:] if not _known(flag.partition("=")[0]))
     elif line.startswith("--") and not line.startswith(f"--{VALUE}"):  # whose name is not known here
         flags, _, without = line.replace(VALUE, "VALUE").partition(" without ")

@@ -193,7 +193,7 @@ def follow(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pytest
     """Provoke the error, type every line of its advice, and see that it leads on.
 
     Returns:
-        The sites and texts that were followed.
+        The sites and texts that were followed; none where words are all that can be said. The record knows which.
     """
     if scenario.first is not None:
         scenario.first(patch)
@@ -211,5 +211,4 @@ def follow(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pytest
         else:
             assert code == 0 or scenario.then in errors, f"{line}: exit code {code}\n{errors}"
         followed += claims
-    assert followed, f"nothing of this was typed: {lines}"
     return followed

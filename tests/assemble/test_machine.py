@@ -144,3 +144,12 @@ def test_a_mac_without_a_compiler_is_not_sent_to_apt_get(monkeypatch: pytest.Mon
     with pytest.raises(UserError) as raised:
         check_compiler(torch.device("cpu"))
     assert (raised.value.next or "").splitlines() == ["xcode-select --install", "--set train.compile=false"]
+
+
+def test_more_processes_than_the_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.memory, "total", lambda: 2**30)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    assert len(machine.pool_slots(4, Runtime(device="cpu"), 0)) == 4
+    with pytest.raises(UserError, match=r"--parallel 5 takes 1\.2 GiB of memory or more, and .* has 1 GiB") as error:
+        machine.pool_slots(5, Runtime(device="cpu"), 0)
+    assert error.value.next == "--parallel 4"

@@ -24,6 +24,8 @@ Captured = pytest.CaptureFixture[str]
         ("loader --rows ,,", "--rows is ',,'", "bench loader"),
         ("loss --rows , --rounds 1", "--rows is ','", "bench loss --rounds 1"),
         ("loss --sizes , --rounds 1", "--sizes is ','", "bench loss --rounds 1"),
+        ("step --data nowhere", "nowhere is not a folder", ""),
+        ("loader --data nowhere", "nowhere is not a folder", ""),
         ("step --precision fp16", "hundred times slower", "bench step --precision bf16"),
         ("profile --precision fp16", "hundred times slower", "bench profile --precision bf16"),
     ],

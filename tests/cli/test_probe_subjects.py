@@ -215,7 +215,7 @@ def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_pat
     [
         (["resnet10x", "--data", "tiny"], "did you mean 'resnet10t'"),
         (["resnet10t.nothing", "--data", "tiny"], "no weights 'nothing'"),
-        (["resnet10t"], "--data DATASET"),
+        (["resnet10t"], "with train/ and test/, with --data"),
         (["runs/none"], "does not exist"),
         (["resnet10t", "--data", "tiny", "--semi", "5"], "1 or 10"),
         (["resnet10t", "--data", "tiny", "--protocol", "papr"], "did you mean 'paper'"),

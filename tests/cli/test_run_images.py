@@ -74,7 +74,7 @@ def test_the_same_images_elsewhere_are_taken_and_remembered(trained_run: Path, c
         assert barlowctl([*command, "--threads", "1"]) == 2
         says = capsys.readouterr().err
         assert "the same 16 images, wherever they lie now" in says
-        assert "--data FOLDER" in says.split("next: ")[1]
+        assert "name the folder or data set that holds them with --data" in says.split("next: ")[1]
     (trained_run / "link").symlink_to(trained_run / "pictures")
     assert barlowctl(["pretrain", "--resume", "run", "--data", "link", "--threads", "1", "-q"]) == 0
     assert json.loads((trained_run / "run" / "run.json").read_text())["data"]["dataset"] == str(trained_run / "link")

@@ -257,7 +257,7 @@ def test_the_papers_rows() -> None:
         (["--task", "coco", "--set", "eval.crop=64"], "eval.crop=64 has no meaning for the task coco", "--task coco\n"),
         (["--task", "folder", "--head", "fpn"], "--head has no meaning for the task folder", "--task folder\n"),
         (["--task", "voc07", "--gpus", "2"], "--gpus has no meaning for the task voc07", "--task voc07\n"),
-        (["--task", "coco", "--data", "nowhere"], "'nowhere' is no folder", "--data FOLDER"),
+        (["--task", "coco", "--data", "nowhere"], "'nowhere' is no folder", "name the benchmark's folder with --data"),
         (["--task", "coco", "--data", "SHAPES/VOCdevkit"], "is in VOC's layout, and the task coco", "--task voc0712"),
         (["--task", "voc0712", "--data", "SHAPES/coco"], "is in COCO's layout, and the task voc0712", "--task coco"),
         (["--task", "coco", "--data", "SHAPES/crowds"], "none of the 8 training images has an object", "annotate"),
@@ -267,7 +267,7 @@ def test_the_papers_rows() -> None:
             "--init has no meaning for the task folder",
             "--task folder\n",
         ),
-        (["--task", "coco", "--data", "SHAPES/coco", "--init", ""], "--init is empty", "--data"),
+        (["--task", "coco", "--data", "SHAPES/coco", "--init", ""], "--init is empty", "barlowctl transfer --help"),
         (["--task", "coco", "--data", "SHAPES/coco", "--init", "gone.pth"], "'gone.pth' does not exist", "runs list"),
         (
             ["--task", "coco", "--data", "SHAPES/coco", "--init", "SHAPES/resnet18.pth"],

@@ -125,7 +125,8 @@ def test_a_failed_download_says_what_was_tried(tmp_path, data, monkeypatch, prog
     assert f"looked for {tmp_path / 'absent'}" in caught.value.message
     assert "no route to host" in caught.value.message
     package = ["apt-get install dataset-fashion-mnist"] if program else []  # no advice where there is no apt-get
-    assert caught.value.next.splitlines() == [*package, "barlowctl data get fashion-mnist --from FOLDER"]
+    again = "bring its files in another way, then: `barlowctl data get fashion-mnist --from FOLDER`"
+    assert caught.value.next.splitlines() == [*package, again]
     assert list(data.iterdir()) == []
 
 
@@ -140,7 +141,9 @@ def test_every_download_reaches_torchvision(name, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, class_name, arrived)
     with pytest.raises(UserError, match="arrived") as caught:
         fetch.get(name)
-    assert caught.value.next.startswith(f"barlowctl data get {name} --from FOLDER")
+    assert caught.value.next.startswith(
+        f"bring its files in another way, then: `barlowctl data get {name} --from FOLDER`"
+    )
 
 
 def test_unknown_names(data):
@@ -148,7 +151,7 @@ def test_unknown_names(data):
         fetch.get("cifar-10")
     with pytest.raises(UserError, match="cannot be fetched") as caught:
         fetch.get("imagenet")
-    assert caught.value.next == "barlowctl data pack FOLDER imagenet"
+    assert caught.value.next == "bring its files, then: `barlowctl data pack FOLDER imagenet`"
 
 
 def test_malicious_pickle_writes_nothing(tmp_path, data):

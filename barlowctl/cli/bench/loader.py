@@ -26,7 +26,7 @@ COLUMNS = ("pipeline", "images/s", "CPU ms/image", "CPU ratio", "wall ratio", "p
 
 def loader(
     data: Annotated[
-        str | None, options.data("A folder of JPEGs. Default: crops of scikit-image's photographs.")
+        str | None, options.data("A folder of JPEGs. Default: crops of scikit-image's photographs.", named=False)
     ] = None,
     samples: Annotated[
         int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=8, max=limits.IMAGES)

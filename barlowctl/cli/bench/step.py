@@ -67,7 +67,7 @@ def step(
     ] = None,
     data: Annotated[
         str | None,
-        options.data("A folder of JPEGs, with --loading. Default: crops of scikit-image's photographs."),
+        options.data("A folder of JPEGs, with --loading. Default: crops of scikit-image's photographs.", named=False),
     ] = None,
     samples: Annotated[
         int, options.samples("JPEGs to draw from --data, or to make.", options.IMAGES, min=16, max=limits.IMAGES)
@@ -93,10 +93,10 @@ def step(
             "--ladder has its own rows, and --rows are of the comparison", next="barlowctl bench step --ladder"
         )
     images = None if data is None else Path(data)
-    if images is not None and not loading:
-        raise UserError("--data is what --loading loads", next="--loading")
     if images is not None and not images.is_dir():
         raise UserError(f"{images} is not a folder", next="give a folder with JPEGs in it, or below it")
+    if images is not None and not loading:
+        raise UserError("--data is what --loading loads", next="--loading")
 
     from barlowctl.assemble.machine import choose_device
     from barlowctl.bench.step import compare

@@ -34,7 +34,9 @@ def info(
 ) -> None:
     """What is in a packed file, or which data sets the data home has."""
     from barlowctl.data import home
+    from barlowctl.data.beton.mapped import write_again
     from barlowctl.data.beton.reader import Beton
+    from barlowctl.data.names import packed_as
 
     console = Console(json=json, quiet=quiet)
     if data is None:
@@ -52,7 +54,8 @@ def info(
     path = home.resolve(data, split)
     if path.suffix != ".beton":
         raise UserError(
-            f"{path} is a folder of images, not packed", next=shell.line("barlowctl", "data", "pack", path, "OUT.beton")
+            f"{path} is a folder of images, not packed",
+            next=shell.line("barlowctl", "data", "pack", path, packed_as(path)),
         )
     beton = Beton.open(path)
     if verify and beton.noted_hash is None:
@@ -63,12 +66,12 @@ def info(
     if verify and beton.has_names and not beton.names.intact():
         raise UserError(
             f"{path} has changed since it was packed: the names of its images differ",
-            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+            next=write_again(path),
         )
     if verify and beton.compute_hash() != beton.noted_hash:
         raise UserError(
             f"{path} has changed since it was packed: its content hash differs",
-            next=shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite"),
+            next=write_again(path),
         )
     values = _describe(beton)
     console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])

@@ -39,5 +39,5 @@ def check_whole(path: Path, mapped: np.ndarray) -> None:
 
 
 def write_again(path: Path) -> str:
-    """What to type to pack the images anew."""
-    return shell.line("barlowctl", "data", "pack", "SOURCE", path, "--overwrite")
+    """How to pack the images anew; where they lie only a person knows."""
+    return f"pack its images again: `{shell.line('barlowctl', 'data', 'pack', 'FOLDER', path, '--overwrite')}`"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barlowctl import shell
+from barlowctl.data.names import packed_as
 from barlowctl.data.sources.parquet_source import parquet_files
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import LayoutName
@@ -102,7 +103,7 @@ def _beside(path: Path, archives: list[Path]) -> str:
 
 
 def _pack(source: Path, *flags: str) -> str:
-    return shell.line("barlowctl", "data", "pack", source, "OUT.beton", *flags)
+    return shell.line("barlowctl", "data", "pack", source, packed_as(source), *flags)
 
 
 def _first_and_number(archives: list[Path]) -> str:

@@ -11,7 +11,7 @@ from barlowctl.data.images import formats
 from barlowctl.data.labels.label_table import FilesOnDisk, find_label_table, labels_in
 from barlowctl.data.labels.numbering import among, are_numbers
 from barlowctl.data.labels.side_labels import read_side_labels
-from barlowctl.data.names import written
+from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names
 from barlowctl.data.tree.regular import read_regular
@@ -140,7 +140,7 @@ def no_images(path: Path, report: ScanReport) -> UserError:
     if inside is not None and path.suffix.lower() == ".tar":
         unpacked = shell.line("tar", "xf", path)
     elif inside is not None and path.is_dir() and inside.examples[0].lower().endswith((".zip", ".tar", ".parquet")):
-        unpacked = shell.line("barlowctl", "data", "pack", path / inside.examples[0], "OUT.beton")
+        unpacked = shell.line("barlowctl", "data", "pack", archive := path / inside.examples[0], packed_as(archive))
     install = next((skipped.next.partition(": ")[2] for skipped in kinds if "pip install" in skipped.next), None)
     return UserError(
         f"no images {'under' if path.is_dir() else 'in'} {path}" + (f"; it has {'; '.join(met)}" if met else ""),

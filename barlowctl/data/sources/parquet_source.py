@@ -16,6 +16,7 @@ import numpy as np
 
 from barlowctl import shell
 from barlowctl.data.labels.numbering import Labels
+from barlowctl.data.names import packed_as
 from barlowctl.data.sources.parquet_columns import (
     choose_image_column,
     columns_of_lists,
@@ -148,7 +149,9 @@ class ParquetImages(Source):
                 for name in columns_of_lists(schema):
                     self.scan_report.skip("columns with a list of images a row", name)
                 if others:
-                    pack = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--image-column", others[0])
+                    pack = shell.line(
+                        "barlowctl", "data", "pack", self.path, packed_as(self.path), "--image-column", others[0]
+                    )
                     self.scan_report.note(
                         f"images are those of column '{column}', and not of {', '.join(others)}; to read these: {pack}"
                     )

@@ -17,7 +17,7 @@ from barlowctl.data.images.formats import HEAD, kind_of_other
 from barlowctl.data.labels.label_table import FilesInArchive, find_label_table, keep_table, labels_in, may_be_table
 from barlowctl.data.labels.numbering import Labels, among, are_numbers
 from barlowctl.data.labels.side_labels import LARGEST, SideLabels
-from barlowctl.data.names import written
+from barlowctl.data.names import packed_as, written
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
@@ -92,7 +92,7 @@ class TarShards(Source):
         for kind, rows in chosen.skipped.items():
             for row in rows:
                 self.scan_report.skip(kind, self._names[row])
-        command = shell.line("barlowctl", "data", "pack", self.path, "OUT.beton", "--member", chosen.other)
+        command = shell.line("barlowctl", "data", "pack", self.path, packed_as(self.path), "--member", chosen.other)
         notes = [f"{note}; to read {chosen.other} alone (or {ALL}): {command}" for note in chosen.notes]
         for note in (*notes, *labels.notes, *arrangement.notes):
             self.scan_report.note(note)

@@ -259,15 +259,12 @@ SCENARIOS = {
         ["data", "preview", "--data", "./photos.beton", "--loader", "fast"], without_decoder
     ),
     "fast loader of a folder": Scenario(["data", "preview", "--data", "one folder", "--loader", "fast"]),
-    "not to be fetched": Scenario(["data", "get", "imagenet100"], person={"FOLDER": "my images"}),
-    "something else there": Scenario(["data", "get", "cifar10", "--from", "my images"], person={"NAME": "mine"}),
+    "something else there": Scenario(["data", "get", "cifar10", "--from", "my images"]),
     "no such data set": Scenario(
         ["data", "preview", "--data", "scans"],
         slow=True,
     ),
-    "data set without a split": Scenario(
-        ["data", "preview", "--data", "digits", "--split", "unlabelled"], person={"IMAGES": "one folder"}
-    ),
+    "data set without a split": Scenario(["data", "preview", "--data", "digits", "--split", "unlabelled"]),
     "data set to be packed": Scenario(["data", "preview", "--data", "imagenet100"]),
     "data set to be packed, without a split": Scenario(
         ["data", "preview", "--data", "imagenet100", "--split", "val"], half_imagenet100

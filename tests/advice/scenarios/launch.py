@@ -71,12 +71,12 @@ PROBE = ["probe", "runs/done", "--knn", "--threads", "1"]
 SCENARIOS = {
     "submitted": Scenario([*RECIPE, "--slurm"], slurm, code=0),
     "no sbatch": Scenario([*RECIPE, "--slurm"]),
-    "Slurm refuses": Scenario([*RECIPE, "--slurm"], demanding_slurm, person={"NAME": "small"}),
+    "Slurm refuses": Scenario([*RECIPE, "--slurm"], demanding_slurm),
     "flags of a job": Scenario([*RECIPE, "--nodes", "2"]),
     "option of a job": Scenario([*RECIPE, "--print-sbatch", "--slurm-option", "partition"]),
     "GPUs and processes": Scenario([*RECIPE, "--gpus", "2", "--processes", "2"], then="2 GPUs were asked for"),
     "no GPUs": Scenario([*RECIPE, *SHORT, "--gpus", "2"]),
-    "more processes than cores": Scenario([*RECIPE, *SHORT, "--processes", "9999"], two_cores, slow=True),
+    "more processes than cores": Scenario([*RECIPE, *SHORT, "--processes", "1000"], two_cores, slow=True),
     "batch not to be shared": Scenario(
         [*RECIPE, *SHORT, "--dry-run", "--processes", "2", "--set", "train.batch_size=129"], two_cores
     ),

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from barlowctl import memory
+from barlowctl.bench import photographs
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.errors import RunDiverged
 from tests.advice.scenario import Scenario
@@ -22,6 +24,7 @@ EMBED = ["embed", "resnet10t", "one folder", *SMALL]
 PROBE = ["probe", "runs/done", "--threads", "1"]
 BENCH = ["bench", "loader", "--samples", "8", "--rounds", "1", "--per-round", "8", "--size", "16", "--rows", "ours"]
 STEP = ["bench", "profile", "--backbone", "resnet10t", "--size", "32", "--batch", "16", "--steps", "1", "--warmup", "0"]
+QUICK = ["--recipe", "quickstart", "--widths", "16x2"]
 TRAINED = ["--set", "epochs=1"]
 MODERN = ["--finetune-protocol", "modern", *TRAINED]
 
@@ -48,6 +51,14 @@ def the_same(patch: Patch) -> None:
 
 def listed(*names: str) -> Callable[[Patch], object]:
     return lambda patch: Path("names.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def of_memory(size: int) -> Callable[[Patch], object]:
+    return lambda patch: patch.setattr(memory, "total", lambda: size)
+
+
+def a_small_disk(patch: Patch) -> None:
+    patch.setattr(photographs, "free_bytes", lambda folder: 4_000_000)
 
 
 def there(*names: str) -> Callable[[Patch], object]:
@@ -165,16 +176,20 @@ SCENARIOS = {
     "unreadable image to probe on": Scenario([*PROBE, "--data", "half"], wrong_data),
     "flag of another task": Scenario(["transfer", "runs/done", "--cost", "1", "--protocol", "fast", "--threads", "1"]),
     "benchmark not there": Scenario(["transfer", "runs/done", "--task", "voc07"], then="VOCtrainval"),
-    "annotated images not there": Scenario(
-        ["transfer", "runs/done", "--task", "voc0712"], person={"FOLDER": "my images"}, then="VOC"
-    ),
-    "nothing to bench with": Scenario(BENCH, no_photographs, person={"FOLDER": "jpegs"}, slow=True),
+    "nothing to bench with": Scenario(BENCH, no_photographs, slow=True),
     "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
     "trace of a profile": Scenario(
         [*STEP, "--widths", "16x2", "--trace", "there.json"], lambda patch: Path("there.json").touch()
     ),
     "widths of a step": Scenario([*STEP, "--widths", "wide"], slow=True),
     "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),
+    "batch too large": Scenario(
+        ["bench", "profile", *QUICK, "--steps", "1", "--warmup", "0", "--batch", "9000"], of_memory(2**28), slow=True
+    ),
+    "sizes too large": Scenario(
+        ["bench", "loss", "--sizes", "16x100000", "--rounds", "1", "--rows", "ours"], of_memory(2**34), slow=True
+    ),
+    "samples too many": Scenario([*BENCH, "--samples", "100"], a_small_disk, slow=True),
     "rows of commas": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", ","], slow=True),
     "fp16 on a CPU": Scenario([*STEP, "--precision", "fp16"], slow=True),
     "rows of a loss": Scenario(["bench", "loss", "--sizes", "64x64", "--rounds", "1", "--rows", "our"], slow=True),

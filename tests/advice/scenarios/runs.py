@@ -113,7 +113,6 @@ SCENARIOS = {
             failing("os.replace", OSError(28, "No space left on device"))(patch),
         ),
     ),
-    "images moved": Scenario(RESUME, images_moved, person={"FOLDER": "./moved"}, then="is no data set"),
     "other images": Scenario([*RESUME, "--data", "./others"], other_images),
     "other images, list damaged": Scenario(
         ["pretrain", "--resume", "runs/photos", "--threads", "1"],

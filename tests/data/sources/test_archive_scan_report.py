@@ -144,7 +144,7 @@ def test_masks_in_samples_are_skipped_and_can_be_chosen(tmp_path, capsys):
     source = open_source(path)
     assert [source.describe(i) for i in range(3)] == [("x.tar/000.jpg", 1), ("x.tar/001.jpg", 0), ("x.tar/002.jpg", -1)]
     assert counts(source) == {".seg.png images beside .jpg in a sample": 3}
-    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --member seg.png")
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} {path.stem}.beton --member seg.png")
     assert run(["data", "pack", str(path), str(tmp_path / "x.beton"), "--member", "seg.png", "-q"]) == 0
     assert Beton.open(tmp_path / "x.beton").labels.tolist() == [1, 0, -1]
     assert len(open_source(path, options=ReadOptions(member="all"))) == 6
@@ -212,7 +212,7 @@ def test_columns_beside_the_images_are_counted_and_can_be_chosen(tmp_path):
     assert counts(source) == {
         "columns of images beside the one that is read": 1, "columns with a list of images a row": 1,
     }  # fmt: skip
-    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} OUT.beton --image-column mask")
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {path} {path.stem}.beton --image-column mask")
     assert open_source(path, options=ReadOptions(image_column="mask"))[0].data == image(9, "PNG")
     assert open_source(path, options=ReadOptions(label_column="coarse")).describe(0)[1] == 5
     assert open_source(path, options=ReadOptions(label_column="none")).describe(1)[1] == -1

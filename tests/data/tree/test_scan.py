@@ -289,7 +289,7 @@ def test_folders_are_read_and_not_the_archive_they_came_from(tmp_path):
     source = open_source(tmp_path)
     assert names(source) == ["n01/1.jpg", "n02/2.jpg"]
     (note,) = source.scan_report.notes
-    assert note.endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
+    assert note.endswith(f"to read it instead: barlowctl data pack {archive} all.beton")
     assert len(open_source(tmp_path, options=ReadOptions(layout="shards"))) == 2
     assert len(open_source(archive)) == 2
 
@@ -300,7 +300,7 @@ def test_a_zip_file_beside_its_folders_is_said(tmp_path):
     archive = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "cat")
     source = open_source(tmp_path)
     assert names(source) == ["cat/1.jpg", "dog/2.jpg"]
-    assert source.scan_report.notes[0].endswith(f"to read it instead: barlowctl data pack {archive} OUT.beton")
+    assert source.scan_report.notes[0].endswith(f"to read it instead: barlowctl data pack {archive} all.beton")
 
 
 def test_a_logo_beside_shards_does_not_hide_them(tmp_path):
@@ -339,7 +339,7 @@ def test_images_beside_arrays_are_said_and_can_be_read(tmp_path):
     picture(tmp_path / "cover.png")
     source = open_source(tmp_path)
     assert counts(source) == {".html files": 1, "images beside arrays": 1}
-    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {tmp_path} OUT.beton --layout folder")
+    assert source.scan_report.notes[0].endswith(f"barlowctl data pack {tmp_path} {tmp_path.name}.beton --layout folder")
     assert names(open_source(tmp_path, options=ReadOptions(layout="folder"))) == ["cover.png"]
 
 
@@ -348,7 +348,7 @@ def test_a_folder_of_zip_files_names_one_to_read(tmp_path):
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(UserError, match=r"archives: 2 \(a.zip, b.zip\)") as caught:
         open_source(tmp_path)
-    assert caught.value.next == f"barlowctl data pack {tmp_path / 'a.zip'} OUT.beton"
+    assert caught.value.next == f"barlowctl data pack {tmp_path / 'a.zip'} a.beton"
 
 
 # ---- folders of masks beside images ----------------------------------------------------------------------
