@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +36,36 @@ def check_whole(path: Path, mapped: np.ndarray) -> None:
     """
     mapping = getattr(mapped.base, "_mmap", None)  # its size() is the file's now
     if mapping is not None and mapping.size() < len(mapped):
-        message = f"{path} was cut short or written anew while it was read"
-        raise UserError(message, next="put the file back as it was, then go on")
+        raise written_anew(path)
+
+
+@dataclass
+class Opening:
+    """A file as it was when it was opened. identity: its device and inode; written: when, in nanoseconds."""
+
+    identity: tuple[int, int]
+    written: int
+
+    @classmethod
+    def of(cls, path: Path) -> Opening:
+        """The file that is there now."""
+        status = os.stat(path)
+        return cls((status.st_dev, status.st_ino), status.st_mtime_ns)
+
+    def since(self, path: Path) -> Opening | None:
+        """The same file as it is now, where it was written to since; None: it was not, or another has its place."""
+        try:
+            now = Opening.of(path)
+        except OSError:  # moved, or deleted: what is mapped stays
+            return None
+        return now if now.identity == self.identity and now.written != self.written else None
+
+
+def written_anew(path: Path) -> UserError:
+    """The error of a file that changed while it was read."""
+    return UserError(
+        f"{path} was cut short or written anew while it was read", next="put the file back as it was, then go on"
+    )
 
 
 def write_again(path: Path) -> str:

@@ -28,7 +28,7 @@ from barlowctl.data.beton.layout import (
     TABLE_ENTRY,
     hash_sample,
 )
-from barlowctl.data.beton.mapped import check_whole, map_file, write_again
+from barlowctl.data.beton.mapped import Opening, check_whole, map_file, write_again, written_anew
 from barlowctl.data.beton.names import Names, PickedNames
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.sources.fingerprint import Fingerprint
@@ -62,6 +62,8 @@ class Beton:
     pointers: np.ndarray
     sizes: np.ndarray
     _table_start: int
+    _opening: list[Opening]
+    _whole: tuple[np.ndarray, np.ndarray]
     class_names: list[str]
     info: dict[str, Any]
     scan_report: ScanReport
@@ -77,6 +79,7 @@ class Beton:
         beton.scan_report = ScanReport()
         beton.path = Path(path)
         beton.bytes = map_file(beton.path)
+        beton._opening = [Opening.of(beton.path)]
         metadata, image_key, label_key, metadata_end, table = beton._read_structure()
         image = metadata[image_key]
         beton.modes = np.ascontiguousarray(image["mode"])
@@ -91,6 +94,7 @@ class Beton:
             beton.labels = metadata[label_key].astype(np.int64)
         beton._check_images()
         beton.info = beton._read_info(metadata_end)
+        beton._whole = beton.pointers, beton.sizes
         names = beton.info.get("class_names", [])
         beton.class_names = [str(name).encode("utf-8", "backslashreplace").decode() for name in names]
         return beton
@@ -167,8 +171,21 @@ class Beton:
         return digest.hexdigest()
 
     def check_whole(self) -> None:
-        """Refuse a file that was cut short since it was opened (see `mapped.check_whole`)."""
+        """Refuse a file that since it was opened was cut short (see `mapped.check_whole`) or copied over."""
         check_whole(self.path, self.bytes)
+        if (now := self._opening[0].since(self.path)) is not None:
+            if not self._holds_what_was_opened():
+                raise written_anew(self.path)
+            self._opening[0] = now  # for all who picked from it too
+
+    def _holds_what_was_opened(self) -> bool:
+        """Whether the file's table and hash are those that were read; pixels are not looked at."""
+        try:
+            now = Beton.open(self.path)
+        except UserError:
+            return False
+        pairs = zip(self._whole, now._whole, strict=True)
+        return now.noted_hash == self.noted_hash and all(np.array_equal(*pair) for pair in pairs)
 
     def stored(self, index: int) -> np.ndarray:
         """The stored bytes of one sample: (size,) uint8, a read-only view of the file.

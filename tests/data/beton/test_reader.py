@@ -44,6 +44,35 @@ def write(path, images, *, labels=None, capacity=None, **options) -> Beton:
 
 
 @pytest.mark.parametrize("picked", [False, True])
+def test_a_file_that_is_copied_over_while_it_is_read_is_refused(tmp_path, picked: bool) -> None:
+    """By one of the same size, where the mapped table would name other images' bytes."""
+    beton = write(tmp_path / "a.beton", pictures(3), labels=[0, 1, 2])
+    content = beton.path.read_bytes()
+    other = write(tmp_path / "b.beton", [image[::-1].copy() for image in pictures(3)], labels=[0, 1, 2])
+    assert other.noted_hash != beton.noted_hash
+    assert len(other.bytes) == len(beton.bytes)
+    beton = beton.pick(np.array([2, 0])) if picked else beton
+    loader = FastLoader(beton, views=[CenterSpec(16, 16)], batch_size=2, seed=0)
+
+    def written(octets: bytes, seconds: int) -> None:
+        beton.path.write_bytes(octets)
+        os.utime(beton.path, (seconds, seconds))
+
+    written(content, 1)
+    beton.image(0)
+    written(other.path.read_bytes(), 2)
+    for read in (lambda: beton.image(0), lambda: next(loader.epoch(0))):
+        with pytest.raises(UserError, match="was cut short or written anew while it was read"):
+            read()
+    written(content, 3)  # put back, it is gone on with
+    beton.image(0)
+    next(loader.epoch(0))
+    os.replace(other.path, beton.path)  # of which nothing is read
+    beton.image(0)
+    next(loader.epoch(0))
+
+
+@pytest.mark.parametrize("picked", [False, True])
 def test_a_file_that_is_cut_short_while_it_is_read_is_refused(tmp_path, picked: bool) -> None:
     """Whoever reads beyond the end of a mapped file is ended by the system, without a word."""
     beton = write(tmp_path / "a.beton", pictures(3))
