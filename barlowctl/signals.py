@@ -78,7 +78,10 @@ class _Ending:
     def _send_again(self, number: int) -> None:
         if not self.over:
             self._last = -1.0
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:  # Windows
+                signal.raise_signal(number)
 
     def report(self, unraisable: Any) -> None:
         """`sys.unraisablehook`: nothing is said of what is raised again."""

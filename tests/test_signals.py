@@ -199,9 +199,16 @@ def lose_and_wait(lose: Callable[[int], None], number: int) -> None:
 
 @pytest.mark.parametrize("lose", [swallow, report_only])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("on_windows", [False, True])
 def test_a_signal_whose_exception_is_lost_comes_again(
-    lose: Callable[[int], None], number: int, capsys: pytest.CaptureFixture[str]
+    lose: Callable[[int], None],
+    number: int,
+    on_windows: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if on_windows:
+        monkeypatch.delattr(signal, "pthread_kill")
     with handled_as(number, usual(number)), ended_as_by_interrupt():
         with pytest.raises(Ended) as caught:
             lose_and_wait(lose, number)

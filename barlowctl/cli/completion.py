@@ -5,7 +5,8 @@ Each function takes what was typed so far and returns the names that begin with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
 def recipes(incomplete: str) -> list[str]:
@@ -13,6 +14,22 @@ def recipes(incomplete: str) -> list[str]:
     from barlowctl.recipe import catalog
 
     return _beginning(incomplete, catalog.shipped())
+
+
+def keys(incomplete: str) -> list[str]:
+    """Keys of a recipe for `--set`, each with its `=`."""
+    from barlowctl.recipe.objectives import METHODS
+    from barlowctl.recipe.schema import Recipe
+
+    def below(section: Any, prefix: str) -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from below(field.annotation, f"{prefix}{name}.")
+            elif (prefix, name) != ("", "objective"):
+                yield f"{prefix}{name}="
+
+    of_methods = {f"objective.{name}=" for method in METHODS.values() for name in method.model_fields}
+    return _beginning(incomplete, sorted({*below(Recipe, ""), *of_methods}))
 
 
 def datasets(incomplete: str) -> list[str]:

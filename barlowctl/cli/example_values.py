@@ -28,10 +28,10 @@ def example_value(option: Any, command: Any, root: Any) -> str | None:
     candidates = (
         *_of_examples(option, command),
         *choices(option),
+        *_of_help(option),
         *_completed(option, command),
         *_numbers(option),
         *([option.default] if isinstance(option.default, str) and option.default else []),
-        *_of_help(option),
         *(value for other in _commands(root) for value in _of_examples(option, other)),
     )
     return next((value for value in candidates if _is_here(option, value)), None)

@@ -43,9 +43,10 @@ def recipe(help: str) -> Any:
     )
 
 
-def overrides(help: str, panel: str = RECIPE) -> Any:
-    """--set: values in place of a recipe's or a protocol's."""
-    return typer.Option("--set", metavar="KEY=VALUE", help=f"{help} Repeatable.", rich_help_panel=panel)
+def overrides(help: str, panel: str = RECIPE, *, keys: Any = None) -> Any:
+    """--set: values in place of a recipe's or a protocol's. keys: what a shell completes."""
+    words = f"{help} Repeatable."
+    return typer.Option("--set", metavar="KEY=VALUE", help=words, autocompletion=keys, rich_help_panel=panel)
 
 
 def init(help: str, panel: str = RECIPE) -> Any:
@@ -186,7 +187,9 @@ def run(help: str, metavar: str = "RUN") -> Any:
 SplitName = Literal["train", "val", "test", "unlabelled"]
 Policy = Literal["stop", "skip"]
 Data = Annotated[str | None, data()]
-Overrides = Annotated[list[str] | None, overrides("Override a recipe value, e.g. train.epochs=5.")]
+Overrides = Annotated[
+    list[str] | None, overrides("Override a recipe value, e.g. train.epochs=5.", keys=completion.keys)
+]
 Split = Annotated[SplitName, split()]
 Device = Annotated[
     str,

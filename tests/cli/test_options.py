@@ -293,3 +293,14 @@ def test_the_ends_of_numbers_are_written_for_people(capsys: Captured) -> None:
     assert "allowed: a whole number, 8 to 10,000,000\n" in capsys.readouterr().err
     assert barlowctl(["pretrain", "--rank-timeout", "0.5"]) == 2
     assert "allowed: a number, 1 to 1,000,000\n" in capsys.readouterr().err
+
+
+def test_the_keys_of_a_recipe_are_completed() -> None:
+    from barlowctl.cli import completion
+    from barlowctl.recipe import load
+
+    assert completion.keys("train.ep") == ["train.epochs="]
+    assert completion.keys("objective.lam") == ["objective.lambd=", "objective.lambd_reg="]
+    assert {"objective.name=", "objective.queue=", "seed=", "eval.resize="} <= set(completion.keys(""))
+    assert not [key for key in completion.keys("") if key.count("=") != 1 or "objective=" in key]
+    load.load("quickstart", [f"{key}1" for key in completion.keys("train.epochs")])
