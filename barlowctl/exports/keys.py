@@ -36,9 +36,13 @@ def describe_difference(expected: Mapping[str, Tensor], weights: Mapping[str, An
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of another library's message, without colours; its kind where there is no message."""
+    """The first line of another library's message, without colours; its kind where there is no message.
+
+    With the second line where the first ends with a colon.
+    """
     lines = [_ESCAPE.sub("", line).strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)
+    first, second, *_ = *(line for line in lines if line), "", ""
+    return (f"{first} {second}".strip() if first.endswith(":") else first) or type(error).__name__
 
 
 def _few(texts: Sequence[str]) -> str:

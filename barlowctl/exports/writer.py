@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from barlowctl import shell
+from barlowctl import memory, shell
 from barlowctl.errors import UserError
 from barlowctl.exports.exported import ExportedModel, ExportReport
 from barlowctl.exports.formats import Format, format_named
 from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
+from barlowctl.exports.keys import one_line
 from barlowctl.exports.weights import save, state_dict
 from barlowctl.files import atomic_write
 from barlowctl.generators import own_generator
@@ -169,8 +170,18 @@ def projector_of(path: Path, suffix: str) -> Path:
 def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, str]:
     """Load the files as a user would: the largest difference of the features, and the line for a new classifier."""
     namespace: dict[str, Any] = {}
-    with own_generator(), format.quietly():  # the fresh model draws weights before it has those of the file
-        exec(compile(format.load_lines(model, path), f"<export to {format.name}>", "exec"), namespace)
+    lines = compile(format.load_lines(model, path), f"<export to {format.name}>", "exec")
+    try:
+        with own_generator(), format.quietly():  # the fresh model draws weights before it has those of the file
+            exec(lines, namespace)
+    except Exception as error:  # whatever another library raises
+        if isinstance(error, UserError | OSError) or memory.ran_out(error) is not None:
+            raise
+        raise Misfit(
+            f"{model.architecture} with arguments {dict(model.timm_args)} cannot be loaded back by format "
+            f"'{format.name}': {one_line(error)}; nothing was written",
+            next="--format timm" if format.name != "timm" else "barlowctl doctor",
+        ) from error
     loaded = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     preprocessing = model.preprocessing

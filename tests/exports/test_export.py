@@ -291,6 +291,28 @@ def test_altered_weights_leave_nothing_behind(tmp_path: Path, monkeypatch: pytes
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+def test_what_its_library_cannot_load_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = 'raise RuntimeError("a size is another one:\\n\\tits numbers")'
+    monkeypatch.setattr(FORMATS["hub"], "load_lines", lambda self, model, path: lines)
+    with pytest.raises(
+        UserError, match=r"resnet18 .* cannot be loaded back by format 'hub': a size .*; nothing"
+    ) as error:
+        export(exported(), tmp_path / "out", "hub")
+    assert error.value.next == "--format timm"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_resizes_its_images_itself_is_no_folder(tmp_path: Path) -> None:
+    """CrossViT is built for 240 pixels and takes others: from a folder timm builds it for those."""
+    model = exported("crossvit_9_240", size=224, embed_dim=(16, 32), depth=((1, 1, 0),), num_heads=(1, 1))
+    with pytest.raises(UserError, match="CrossVit: size mismatch for pos_embed_0"):
+        export(model, tmp_path / "folder", "hub")
+    assert list(tmp_path.iterdir()) == []
+    assert export(model, tmp_path / "out", "timm").max_abs_diff == 0.0
+
+
 @pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])
 def test_the_same_weights_are_the_same_bytes(tmp_path: Path, format: str) -> None:
     """safetensors writes metadata in an order of chance: a push would send the weights again that are there already."""
