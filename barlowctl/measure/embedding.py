@@ -20,6 +20,7 @@ from barlowctl.data.images.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.names import written
 from barlowctl.data.sources.benchmarks import ListedFiles
+from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError
 from barlowctl.eval import features
 from barlowctl.eval.embeddings import Embeddings, nearest
@@ -198,6 +199,13 @@ def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
     save_image(picture, out, pnginfo=mark_png(key))
 
 
+def _set_of(embeddings: Embeddings) -> str:
+    """The images, for people: `photos`, or of a split's folder or file `fashion-mnist (test)`."""
+    path = Path(embeddings.metadata.get("images", "images"))
+    name = path.name.removesuffix(".beton")
+    return f"{path.parent.name} ({name})" if name in SPLITS and path.parent.name else name
+
+
 def draw_map(
     source: ImageSet,
     embeddings: Embeddings,
@@ -221,8 +229,7 @@ def draw_map(
         for i in range(int(labels.max(initial=-1)) + 1)
     ]
     network = embeddings.metadata.get("network", "features")
-    images = Path(embeddings.metadata.get("images", "images")).stem
-    title = f"{network}: {images} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
+    title = f"{network}: {_set_of(embeddings)} by {'t-SNE' if projection == 'tsne' else 'UMAP'}"
     for out in outs:
         if out.suffix == ".png":
             with outputs.writing(out):

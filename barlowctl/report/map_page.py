@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from barlowctl.amounts import counted
 from barlowctl.plots.style import PAPER, UNLABELLED, class_color, css, hexadecimal
 
 TILE = 56
@@ -39,6 +40,7 @@ def map_page(
     data = {
         "x": [round(float(x), 5) for x in placed[:, 0]],
         "y": [round(float(y), 5) for y in placed[:, 1]],
+        "span": [round(float(extent) / span, 5) for extent in high - low],
         "label": [int(label) for label in labels],
         "name": list(names),
         "classes": list(class_names),
@@ -52,7 +54,8 @@ def map_page(
     page = (
         template.replace("{{style}}", css())
         .replace("{{title}}", html.escape(title))
-        .replace("{{count}}", f"{len(points):,}")
+        .replace("{{count}}", counted(len(points), "image"))
+        .replace("{{hide}}", "; click a class to hide it" if class_names else "")
     )
     return page.replace("{{sheet}}", _sheet(thumbnails, per_row)).replace("{{data}}", text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,22 @@ def test_the_map_shows_every_image_and_runs_nothing_foreign(
     page = Path("map.html").read_text()
     data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
     assert len(data["x"]) == len(data["y"]) == 12
+    assert [max(data[axis]) - min(data[axis]) for axis in "xy"] == pytest.approx(data["span"], abs=1e-4)
+    assert max(data["span"]) == pytest.approx(1.0)
+    assert page.count("click a class to hide it") == 2  # for a mouse and for fingers
     assert "light/light_2<script>alert(1)<!--.png" in data["name"]
     assert page.count("<script") - page.count("light_2<script") == 2  # its own two
     assert "data:image/jpeg;base64," in page
     assert not re.search(r"(src|href)=[\"']?http", page)
     with Image.open("map.png") as picture:
         assert picture.width > 500
+    (photos.parent / "plain" / "train").mkdir(parents=True)
+    for file in photos.glob("*/dark_*.png"):
+        shutil.copy(file, photos.parent / "plain" / "train")
+    embed([str(trained), str(photos.parent / "plain"), "--map", "plain.html"], capsys)
+    plain = Path("plain.html").read_text()
+    assert "plain (train) by t-SNE" in plain  # the data set, not its split alone
+    assert "click a class" not in plain  # there are none
     fewer = embed([str(trained), str(photos), "--map", "few.html", "--map-images", "5"], capsys)
     assert fewer["map_images"] == 5
 
