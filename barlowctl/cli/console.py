@@ -5,8 +5,8 @@ document and everything human goes to standard error; with `--quiet` only the re
 Colours and live displays appear on a terminal only.
 
 Whatever is shown comes through as it is: no name is read as markup, control characters and what the terminal's
-encoding lacks are escaped, and no line is broken (the terminal does that, and a copied line stays one line).
-Only the cells of tables are folded to the terminal's width, so that commands never stand in a table.
+encoding lacks are escaped. On a terminal prose is folded between words (`folding`), and cells of tables anywhere, so
+that commands never stand in one; what is to be copied, and all that goes into a pipe or a file, is never broken.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
 
 if TYPE_CHECKING:
@@ -71,19 +72,20 @@ class Console:
         """Whether a moving display can be shown."""
         return self._terminal and not self.quiet
 
-    def say(self, text: str, *, style: str | None = None, result: bool = False) -> None:
-        """A line for people. Silent with --quiet, except where it belongs to the result."""
+    def say(self, text: str, *, style: str | None = None, result: bool = False, whole: bool = False) -> None:
+        """A line for people; `whole`: to be copied. Silent with --quiet, except where it belongs to the result."""
         if not self.quiet or (result and not self.json):
-            self.rich.print(self.plain(text), style=style, soft_wrap=True)
+            text = self.plain(text)
+            self.rich.print(text if whole else for_stream(text, self.stream), style=style, soft_wrap=True)
 
     def next(self, *commands: str) -> None:
         """What to type next: one command to a line (see `shell.line`)."""
         for command in commands:
-            self.say(f"next: {command}")
+            self.say(f"next: {command}", whole=True)
 
     def paste(self, text: str) -> None:
         """Lines to be copied as they are, of Python or of a shell: nothing in front, nothing broken."""
-        self.say(text, style="bold")
+        self.say(text, style="bold", whole=True)
 
     def document(self, text: str) -> None:
         """A file's content on standard output, to be read by a person or redirected: UTF-8 on any terminal."""
@@ -228,14 +230,14 @@ def show_error(error: UserError, *, json: bool) -> None:
     lines = [message if isinstance(error, RunStopped | Aborted) else f"error: {message}"]
     if error.allowed:
         lines.append(f"allowed: {error.allowed}")
-    lines += [f"next: {line}" for line in (error.next or "").splitlines()]
-    say_aside("\n".join(lines))
+    say_aside("\n".join(lines), *(f"next: {line}" for line in (error.next or "").splitlines()))
 
 
-def say_aside(text: str) -> None:
-    """A line on standard error, if somebody still reads it: what is said must not change how a command ends."""
+def say_aside(text: str, *whole: str) -> None:
+    """A line on standard error, and `whole` ones to be copied. Nobody need read them: nothing comes of an error."""
     with suppress(OSError, ValueError):
-        sys.stderr.write(showable(text, sys.stderr) + "\n")
+        lines = for_stream(showable(text, sys.stderr), sys.stderr), *(showable(line, sys.stderr) for line in whole)
+        sys.stderr.write("\n".join(lines) + "\n")
         sys.stderr.flush()
 
 

@@ -46,14 +46,15 @@ def _words(terminal: Terminal) -> list[str]:
     return [line for line in lines if line.strip("-+|─")]
 
 
-def test_no_line_is_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_copied_is_not_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _terminal(monkeypatch)
     console = Console()
     console.say(LONG)
     console.next(f"barlowctl probe {LONG}")
     console.paste(f"import timm\nmodel = timm.create_model({LONG!r})")
     assert terminal.text.splitlines() == [
-        LONG,
+        "x" * 30,  # prose
+        "y" * 70 + " z",
         f"next: barlowctl probe {LONG}",
         "import timm",
         f"model = timm.create_model({LONG!r})",
@@ -119,9 +120,9 @@ def test_a_command_with_a_name_outside_the_encoding_is_no_internal_error(
     terminal = _terminal(monkeypatch, "ascii")
     target = tmp_path / "réçette.toml"
     assert app.run(["recipes", "copy", "quickstart", str(target)]) == 0
-    lines = terminal.text.splitlines()
-    assert lines[0].endswith(r"r\xe9\xe7ette.toml")
-    command = lines[1].removeprefix("next: ")
+    *copied, following = terminal.text.splitlines()
+    assert copied[-1].endswith(r"r\xe9\xe7ette.toml")
+    command = following.removeprefix("next: ")
     read = subprocess.run(["bash", "-c", f"printf %s {command.split()[-1]}"], capture_output=True, check=True)
     assert read.stdout.decode() == str(target)
 
