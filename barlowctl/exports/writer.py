@@ -177,10 +177,8 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
     except Exception as error:  # whatever another library raises
         if isinstance(error, UserError | OSError) or memory.ran_out(error) is not None:
             raise
-        raise Misfit(
-            f"{model.architecture} with arguments {dict(model.timm_args)} cannot be loaded back by format "
-            f"'{format.name}': {one_line(error)}; nothing was written",
-            next="--format timm" if format.name != "timm" else "barlowctl doctor",
+        raise _not_the_same(
+            model, format, f"cannot be loaded back by format '{format.name}': {one_line(error)}"
         ) from error
     loaded = namespace["model"]
     source = copy.deepcopy(model.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
@@ -199,13 +197,21 @@ def _verify(model: ExportedModel, path: Path, format: Format) -> tuple[float, st
         features = format.features(model, loaded, pixels)
     difference = _max_abs_diff(expected, features)
     if not difference <= format.tolerance * max(1.0, float(expected.abs().max())):  # also false for NaN
-        raise Misfit(
-            f"loaded back by format '{format.name}', {model.architecture} with arguments {dict(model.timm_args)} "
-            f"gives other features than the run's: they differ by up to {difference:g}; nothing was written",
-            next="--format timm" if format.name != "timm" else "barlowctl doctor",
+        raise _not_the_same(
+            model,
+            format,
+            f"gives other features than the run's: they differ by up to {difference:g} by format '{format.name}'",
         )
     format.check_loaded(model, loaded)
     return difference, _fine_tuning(model, format, namespace, pixels)
+
+
+def _not_the_same(model: ExportedModel, format: Format, what: str) -> Misfit:
+    """What the format's library makes of the files is not the run's network."""
+    return Misfit(
+        f"{model.architecture} with arguments {dict(model.timm_args)} {what}; nothing was written",
+        next="--format timm" if format.name != "timm" else "barlowctl doctor",
+    )
 
 
 def _fine_tuning(model: ExportedModel, format: Format, namespace: dict[str, Any], pixels: Tensor) -> str:

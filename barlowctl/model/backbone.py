@@ -222,10 +222,13 @@ def patch_side(backbone: nn.Module) -> int | None:
 
 def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
     reason = (reason.strip().splitlines() or ["it fails on them"])[0]
+    native = getattr(backbone, "pretrained_cfg", {}).get("input_size", (0,))[-1]  # of timm's own weights
     patch, made_for = patch_side(backbone), getattr(getattr(backbone, "patch_embed", None), "img_size", None)
     advice = f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop"
     if patch is not None and size % patch:
         advice = f"change views.size and eval.crop to multiples of {patch}"
     elif made_for is not None:
         advice = f"--set model.image_size={size}"
+    elif native not in (0, size):  # HaloNet's blocks of pixels divide some sizes alone
+        advice = f"--set views.size={native} --set eval.resize={native} --set eval.crop={native}"
     return UserError(f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}", next=advice)

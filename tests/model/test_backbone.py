@@ -123,6 +123,14 @@ def test_check_input_finds_a_vit_of_another_size() -> None:
     assert check_input(build_backbone("vit_tiny_patch16_224", img_size=32, patch_size=4), 32) == 192
 
 
+def test_check_input_names_the_size_of_timms_weights_where_the_network_has_none_of_its_own() -> None:
+    backbone = build_backbone("halonet_h1")  # attention within blocks of 8 pixels, which do not divide 224 / 16
+    with pytest.raises(UserError, match="ByobNet does not take images of 224x224") as error:
+        check_input(backbone, 224)
+    assert error.value.next == "--set views.size=256 --set eval.resize=256 --set eval.crop=256"
+    assert check_input(backbone, 256) == 512
+
+
 def test_check_input_measures_the_width_where_num_features_is_not_it() -> None:
     backbone = build_backbone("mobilenetv3_small_050")
     assert check_input(backbone, 64) == feature_width(backbone) == backbone(images(size=64)).shape[1]

@@ -231,6 +231,17 @@ SCENARIOS = {
             "model.image_size=18",
         ]
     ),
+    "another size than the network is built for": Scenario(
+        [
+            *TRAIN,
+            "--set",
+            "model.backbone=levit_128s",
+            "--set",
+            "model.backbone_args={}",
+            "--set",
+            "train.batch_size=4",
+        ]
+    ),
     "an argument that the family lacks": Scenario([*TRAIN, "--set", "model.image_size=16"]),
     "views that nobody compares": Scenario(
         [*TRAIN, "--set", "objective.name=vicreg", "--set", "views.small.count=2", "--set", "views.small.size=16"]
