@@ -19,8 +19,8 @@ from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.names import written
+from barlowctl.data.sources import SPLITS
 from barlowctl.data.sources.benchmarks import ListedFiles
-from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError
 from barlowctl.eval import features
 from barlowctl.eval.embeddings import Embeddings, nearest
