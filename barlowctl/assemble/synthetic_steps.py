@@ -59,8 +59,8 @@ class SyntheticSteps:
         if precision not in self.steps:
             if precision == "bf16":
                 prepare_norms(self.method)
-                for view in self.pixels:
-                    prepare_convolutions(self.method.backbone, self.to_input(view[:1]))
+            for view in self.pixels:
+                prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
             self.steps[precision] = TrainingStep(
                 self.method, self.optimizer, to_input=self.to_input, device=self.device, precision=precision
             )

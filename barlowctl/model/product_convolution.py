@@ -2,8 +2,8 @@
 
 oneDNN's convolutions are near the machine's peak where maps are large. They are not where a 1 x 1 convolution has a
 stride (most of what the backward pass does is zeros), and where maps are so small that many taps of a 3 x 3
-kernel lie in the padding, of which each is multiplied. Fewer products are in winograd.py. What was measured is in
-docs/experiments.md.
+kernel lie in the padding, of which each is multiplied. Fewer products are in winograd.py and winograd2d.py. What was
+measured is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model import winograd
+from barlowctl.model import winograd, winograd2d
 from barlowctl.model.modes import in_mode
-from barlowctl.model.seen_taps import SeenTaps, in_bf16, leave_out_unseen_taps
+from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 
 SMALL_MAP = 8
@@ -30,16 +30,21 @@ MANY_CHANNELS = 128
 class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
-    That is in bf16. A product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
+    In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
     still, and channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are.
-    Winograd's (see winograd.py) are of most 3 x 3 kernels with many channels, and also round what they multiply.
-    All else is torch's own: fp32, whose products of matrices are slower than its convolutions on some processors,
+    Winograd's are of most 3 x 3 kernels with many channels: in bf16 (see winograd.py) they also round what they
+    multiply, in fp32 (see winograd2d.py) they are up to 4 times as far from the truth as oneDNN's, by a millionth.
+    All else is torch's own: products of matrices in fp32, which are slower than its convolutions on some processors,
     evaluation, and a network that is compiled.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """See `nn.Conv2d`."""
-        if not self.training or torch.compiler.is_compiling() or not self._is_ours(x):
+        if not self.training or torch.compiler.is_compiling():
+            return super().forward(x)
+        if self._is_winograds_in_fp32(x):
+            return winograd2d.convolve(x, self.weight)
+        if not self._is_ours(x):
             return super().forward(x)
         bf16 = torch.bfloat16
         with torch.autocast("cpu", enabled=False):
@@ -60,9 +65,17 @@ class ProductConvolution(SeenTaps):
     def _is_winograds(self, x: Tensor) -> bool:
         return self.fits_winograds(x) and winograd.is_faster(x, self.weight)
 
+    def _is_winograds_in_fp32(self, x: Tensor) -> bool:
+        by_channels = in_fp32(x) and x.is_contiguous(memory_format=torch.channels_last)
+        return by_channels and self.fits_winograds_in_fp32(x) and winograd2d.is_faster(x, self.weight)
+
     def fits_winograds(self, x: Tensor) -> bool:
-        """Whether x, in a batch that is large enough, is convolved as Winograd did on some processors."""
+        """Whether x, in a batch that is large enough, is convolved as Winograd did in bf16, on some processors."""
         return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, x.shape[3])
+
+    def fits_winograds_in_fp32(self, x: Tensor) -> bool:
+        """The same in fp32, on all processors."""
+        return self.stride == self.padding == (1, 1) and winograd2d.fits(self.weight, *x.shape[2:])
 
     def _is_faster(self, x: Tensor) -> bool:
         side = max(self._map(x))
@@ -172,19 +185,24 @@ def choose_convolutions(network: nn.Module, device: torch.device) -> None:
     leave_out_unseen_taps(network.modules())
 
 
-def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
+def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> None:
     """Compile what computes some of the network's convolutions, where it is used for such images, `(n, c, h, w)`.
 
-    Whoever times a step does this before, with the threads of that step. To see how large its maps are the network
-    evaluates the images.
+    Whoever times a step in a precision does this before, with the threads of that step. To see how large its maps are
+    the network evaluates the images.
     """
     fitting: list[bool] = []
+    fits, ways = (
+        (ProductConvolution.fits_winograds, winograd)
+        if precision == "bf16"
+        else (ProductConvolution.fits_winograds_in_fp32, winograd2d)
+    )
 
     def look(convolution: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        fitting.append(cast(ProductConvolution, convolution).fits_winograds(inputs[0]))
+        fitting.append(fits(cast(ProductConvolution, convolution), inputs[0]))
 
     convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
-    if not convolutions or not winograd.is_usable():
+    if not convolutions or precision not in {"bf16", "fp32"} or not ways.is_usable():
         return
     hooks = [part.register_forward_pre_hook(look) for part in convolutions]
     try:
@@ -194,7 +212,7 @@ def prepare_convolutions(network: nn.Module, images: Tensor) -> None:
         for hook in hooks:
             hook.remove()
     if any(fitting):
-        winograd.prepare()
+        ways.prepare()
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

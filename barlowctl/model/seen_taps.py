@@ -103,6 +103,11 @@ def in_bf16(x: Tensor) -> bool:
     return x.ndim == 4 and x.device.type == "cpu" and autocast
 
 
+def in_fp32(x: Tensor) -> bool:
+    """Whether convolutions of x are computed in float32 on a CPU."""
+    return x.ndim == 4 and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 def seen(size: int, kernel: int, results: int, stride: int, padding: int, dilation: int = 1) -> range:
     """The taps of a kernel from the first to the last one that sees a pixel of a map, along one side."""
     first = -(-(padding - (results - 1) * stride) // dilation)

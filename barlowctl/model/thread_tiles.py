@@ -61,3 +61,15 @@ def together(typing_context, team, function, task, threads):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64), code
+
+
+@intrinsic
+def alone(typing_context, function, task):
+    """Call a function, by its address, with the address of a task."""
+
+    def code(context, builder, signature, arguments):
+        call = builder.inttoptr(arguments[0], ir.FunctionType(ir.VoidType(), [_LONG]).as_pointer())
+        builder.call(call, [arguments[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code

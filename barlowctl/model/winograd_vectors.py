@@ -7,14 +7,15 @@ bfloat16 in memory, float32 in registers, and are rounded to the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
+
+from barlowctl.model.vector_code import LONG, at, call, for_each, load, repeat, store
 
 LANES = 16
 ROWS, COLUMNS = 6, 4
@@ -27,27 +28,9 @@ NATIVE = FEATURES.get("avx512bf16", False) and not any(
     getattr(numba.config, name) for name in ("CPU_NAME", "CPU_FEATURES")
 )
 
-_HALF, _WORD, _LONG, _FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_HALF, _WORD, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
 _HALVES, _WORDS, _FLOATS = (ir.VectorType(kind, LANES) for kind in (_HALF, _WORD, _FLOAT))
 _EACH, _HIGH, _UPPER = (ir.Constant(_WORDS, [value] * LANES) for value in (0, 16, 0xFFFF0000))
-
-
-def _load(b: Any, address: Any, kind: Any) -> Any:
-    return b.load(b.inttoptr(address, kind.as_pointer()), align=2)
-
-
-def _store(b: Any, value: Any, address: Any) -> None:
-    b.store(value, b.inttoptr(address, value.type.as_pointer()), align=2)
-
-
-def _at(b: Any, address: Any, index: Any, size: int | Any) -> Any:
-    """address + index size."""
-    return b.add(address, b.mul(index, _LONG(size) if isinstance(size, int) else size))
-
-
-def _call(b: Any, name: str, result: Any, arguments: Sequence[Any]) -> Any:
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return b.call(cgutils.get_or_insert_function(b.module, kind, name), arguments)
 
 
 def _wide(b: Any, halves: Any) -> Any:
@@ -57,7 +40,7 @@ def _wide(b: Any, halves: Any) -> Any:
 def _narrow(b: Any, floats: Any) -> Any:
     """Sixteen bfloat16 in the lower halves of words."""
     if NATIVE:
-        return b.zext(_call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", _HALVES, [floats]), _WORDS)
+        return b.zext(call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", _HALVES, [floats]), _WORDS)
     bits = b.bitcast(floats, _WORDS)
     odd = b.and_(b.lshr(bits, _HIGH), ir.Constant(_WORDS, [1] * LANES))
     return b.lshr(b.add(b.add(bits, ir.Constant(_WORDS, [0x7FFF] * LANES)), odd), _HIGH)
@@ -66,50 +49,17 @@ def _narrow(b: Any, floats: Any) -> Any:
 def _add_products(b: Any, total: Any, one: Any, other: Any) -> Any:
     """total + the products of both bfloat16 of each word."""
     if NATIVE:
-        return _call(b, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, one, other])
+        return call(b, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, one, other])
     lower = [b.bitcast(b.shl(words, _HIGH), _FLOATS) for words in (one, other)]
     upper = [b.bitcast(b.and_(words, _UPPER), _FLOATS) for words in (one, other)]
     return b.fadd(b.fadd(total, b.fmul(*lower)), b.fmul(*upper))
-
-
-def _repeat(b: Any, count: Any, body: Callable[[Any, list[Any]], list[Any]], first: Sequence[Any]) -> list[Any]:
-    """`body(i, values)` for each i of `count`, 1 or more, whose results are the next one's values."""
-    before, head, after = b.block, b.append_basic_block(), b.append_basic_block()
-    b.branch(head)
-    b.position_at_end(head)
-    i = b.phi(_LONG)
-    i.add_incoming(_LONG(0), before)
-    values = [b.phi(value.type) for value in first]
-    for value, start in zip(values, first, strict=True):
-        value.add_incoming(start, before)
-    results = body(i, list(values))
-    following = b.add(i, _LONG(1))
-    i.add_incoming(following, b.block)
-    for value, result in zip(values, results, strict=True):
-        value.add_incoming(result, b.block)
-    b.cbranch(b.icmp_signed("<", following, count), head, after)
-    b.position_at_end(after)
-    return results
-
-
-def _for_each(b: Any, value: Any, values: Iterable[int], code: Callable[[int], None]) -> None:
-    """`code(value)`, compiled for each of some values."""
-    end = b.append_basic_block()
-    ways = b.switch(value, end)
-    for each in values:
-        block = b.append_basic_block()
-        ways.add_case(_LONG(each), block)
-        b.position_at_end(block)
-        code(each)
-        b.branch(end)
-    b.position_at_end(end)
 
 
 def _sums(b: Any, totals: list[Any], pairs: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
     """totals + each row's pair of numbers times each column's vector."""
     undefined, out = ir.Constant(_WORDS, ir.Undefined), []
     for row, address in enumerate(pairs):
-        pair = b.insert_element(undefined, _load(b, address, _WORD), _WORD(0))
+        pair = b.insert_element(undefined, load(b, address, _WORD), _WORD(0))
         pair = b.shuffle_vector(pair, undefined, _EACH)
         out += [_add_products(b, totals[row * COLUMNS + column], pair, vector) for column, vector in enumerate(vectors)]
     return out
@@ -127,22 +77,22 @@ def multiply(typing_context, rows, x, x_row, x_tap, weights, taps, pairs, out):
 
         def block(height):
             def tap(number, totals):
-                there = _at(b, x, number, x_tap)
-                lines = [_at(b, there, _LONG(row), x_row) for row in range(height)]
-                matrix = _at(b, weights, b.mul(number, pairs), 64 * COLUMNS)
+                there = at(b, x, number, x_tap)
+                lines = [at(b, there, LONG(row), x_row) for row in range(height)]
+                matrix = at(b, weights, b.mul(number, pairs), 64 * COLUMNS)
 
                 def pair(index, totals):
-                    own = _at(b, matrix, index, 64 * COLUMNS)
-                    vectors = [_load(b, b.add(own, _LONG(64 * column)), _WORDS) for column in range(COLUMNS)]
-                    return _sums(b, totals, [_at(b, line, index, 4) for line in lines], vectors)
+                    own = at(b, matrix, index, 64 * COLUMNS)
+                    vectors = [load(b, b.add(own, LONG(64 * column)), _WORDS) for column in range(COLUMNS)]
+                    return _sums(b, totals, [at(b, line, index, 4) for line in lines], vectors)
 
-                return _repeat(b, pairs, pair, totals)
+                return repeat(b, pairs, pair, totals)
 
             zeros = [ir.Constant(_FLOATS, [0.0] * LANES)] * (height * COLUMNS)
-            for number, total in enumerate(_repeat(b, taps, tap, zeros)):
-                _store(b, total, b.add(out, _LONG(64 * number)))
+            for number, total in enumerate(repeat(b, taps, tap, zeros)):
+                store(b, total, b.add(out, LONG(64 * number)))
 
-        _for_each(b, rows, range(1, ROWS + 1), block)
+        for_each(b, rows, range(1, ROWS + 1), block)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), code
@@ -159,20 +109,20 @@ def accumulate(typing_context, rows, x, y, y_column, pairs, out, out_row):
         rows, x, y, y_column, pairs, out, out_row = arguments
 
         def block(height):
-            lines = [_at(b, out, _LONG(row), out_row) for row in range(height)]
-            places = [b.add(line, _LONG(64 * column)) for line in lines for column in range(COLUMNS)]
-            columns = [_at(b, y, _LONG(column), y_column) for column in range(COLUMNS)]
+            lines = [at(b, out, LONG(row), out_row) for row in range(height)]
+            places = [b.add(line, LONG(64 * column)) for line in lines for column in range(COLUMNS)]
+            columns = [at(b, y, LONG(column), y_column) for column in range(COLUMNS)]
 
             def pair(index, totals):
-                own = _at(b, x, index, 64)
-                vectors = [_load(b, _at(b, column, index, 64), _WORDS) for column in columns]
-                return _sums(b, totals, [b.add(own, _LONG(4 * row)) for row in range(height)], vectors)
+                own = at(b, x, index, 64)
+                vectors = [load(b, at(b, column, index, 64), _WORDS) for column in columns]
+                return _sums(b, totals, [b.add(own, LONG(4 * row)) for row in range(height)], vectors)
 
-            totals = _repeat(b, pairs, pair, [_load(b, place, _FLOATS) for place in places])
+            totals = repeat(b, pairs, pair, [load(b, place, _FLOATS) for place in places])
             for total, place in zip(totals, places, strict=True):
-                _store(b, total, place)
+                store(b, total, place)
 
-        _for_each(b, rows, range(1, ROWS + 1), block)
+        for_each(b, rows, range(1, ROWS + 1), block)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), code
@@ -182,9 +132,9 @@ def _pixels(b: Any, x: Any, zeros: Any, size: Any, column: Any, width: Any, coun
     """Addresses of `count` pixels of a line from `column` on; `zeros` stands for those beyond the map."""
     out = []
     for number in range(count):
-        there = b.add(column, _LONG(number))
+        there = b.add(column, LONG(number))
         inside = b.icmp_unsigned("<", there, width)  # a negative column is a large one
-        out.append(b.select(inside, _at(b, x, there, size), zeros))
+        out.append(b.select(inside, at(b, x, there, size), zeros))
     return out
 
 
@@ -202,16 +152,16 @@ def transform(typing_context, x, zeros, channels, column, width, out, part):
 
     def code(context, b, signature, arguments):
         x, zeros, channels, column, width, out, part = arguments
-        pixels = _pixels(b, x, zeros, b.mul(channels, _LONG(2)), column, width, 4)
+        pixels = _pixels(b, x, zeros, b.mul(channels, LONG(2)), column, width, 4)
 
         def some(index, _):
-            numbers = [_wide(b, _load(b, _at(b, pixel, index, 2 * LANES), _HALVES)) for pixel in pixels]
+            numbers = [_wide(b, load(b, at(b, pixel, index, 2 * LANES), _HALVES)) for pixel in pixels]
             for number, value in enumerate(_of_input(b, numbers)):
-                there = _at(b, _at(b, out, _LONG(number), part), index, 2 * LANES)
-                _store(b, b.trunc(_narrow(b, value), _HALVES), there)
+                there = at(b, at(b, out, LONG(number), part), index, 2 * LANES)
+                store(b, b.trunc(_narrow(b, value), _HALVES), there)
             return []
 
-        _repeat(b, b.sdiv(channels, _LONG(LANES)), some, [])
+        repeat(b, b.sdiv(channels, LONG(LANES)), some, [])
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), code
@@ -222,35 +172,35 @@ def _transform_two(first: int, count: int, way: Callable[[Any, list[Any]], list[
 
     def code(context, b, signature, arguments):
         k, x, other, zeros, channels, size, width, out, stretch, part = arguments
-        size = b.mul(size, _LONG(2))
-        there = b.icmp_signed("!=", other, _LONG(0))
+        size = b.mul(size, LONG(2))
+        there = b.icmp_signed("!=", other, LONG(0))
 
         def line(which):
             numbers = range(4) if which == ALL else (which,)
 
             def tile(index, _):
-                column = b.add(b.mul(index, _LONG(2)), _LONG(first))
+                column = b.add(b.mul(index, LONG(2)), LONG(first))
                 lines = [_pixels(b, start, zeros, size, column, width, count) for start in (x, other)]
                 lines[1] = [b.select(there, pixel, zeros) for pixel in lines[1]]
-                target = _at(b, out, index, 64)
+                target = at(b, out, index, 64)
 
                 def some(index, _):
                     ways = []
                     for pixels in lines:
-                        addresses = [_at(b, pixel, index, 2 * LANES) for pixel in pixels]
-                        values = way(b, [_wide(b, _load(b, address, _HALVES)) for address in addresses])
+                        addresses = [at(b, pixel, index, 2 * LANES) for pixel in pixels]
+                        values = way(b, [_wide(b, load(b, address, _HALVES)) for address in addresses])
                         ways.append([_narrow(b, values[number]) for number in numbers])
                     for place, (lower, upper) in enumerate(zip(*ways, strict=True)):
-                        target_of_some = _at(b, _at(b, target, _LONG(place), part), index, stretch)
-                        _store(b, b.or_(lower, b.shl(upper, _HIGH)), target_of_some)
+                        target_of_some = at(b, at(b, target, LONG(place), part), index, stretch)
+                        store(b, b.or_(lower, b.shl(upper, _HIGH)), target_of_some)
                     return []
 
-                _repeat(b, b.sdiv(channels, _LONG(LANES)), some, [])
+                repeat(b, b.sdiv(channels, LONG(LANES)), some, [])
                 return []
 
-            _repeat(b, b.sdiv(b.add(width, _LONG(1)), _LONG(2)), tile, [])
+            repeat(b, b.sdiv(b.add(width, LONG(1)), LONG(2)), tile, [])
 
-        _for_each(b, k, (*range(4), ALL), line)
+        for_each(b, k, (*range(4), ALL), line)
         return context.get_dummy_value()
 
     return code
@@ -278,13 +228,13 @@ def write_pixels(typing_context, products, part, out, size, both):
 
     def code(context, b, signature, arguments):
         products, part, out, size, both = arguments
-        two = b.icmp_signed("!=", both, _LONG(0))
+        two = b.icmp_signed("!=", both, LONG(0))
         second = b.select(two, b.add(out, size), out)
         for column in range(COLUMNS):
-            m = [_load(b, b.add(_at(b, products, _LONG(k), part), _LONG(64 * column)), _FLOATS) for k in range(4)]
+            m = [load(b, b.add(at(b, products, LONG(k), part), LONG(64 * column)), _FLOATS) for k in range(4)]
             values = [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
             for value, there in zip(reversed(values), (second, out), strict=True):
-                _store(b, b.trunc(_narrow(b, value), _HALVES), b.add(there, _LONG(2 * LANES * column)))
+                store(b, b.trunc(_narrow(b, value), _HALVES), b.add(there, LONG(2 * LANES * column)))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), code

@@ -48,6 +48,7 @@ class Event:
         ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", "convolutions"),
         ("void cudnn::cnn::wgrad2d_grouped_direct_kernel<__half>", "convolutions"),
         ("_WinogradBackward", "convolutions"),
+        ("_Winograd2dBackward", "convolutions"),
         ("aten::mkldnn_convolution", "convolutions"),
         ("_ProductBackward", "convolutions"),
         ("nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT", "matrix products"),

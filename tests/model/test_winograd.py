@@ -155,7 +155,7 @@ def test_others_stay_as_they_are(changed: dict[str, Any]) -> None:
     assert node(layer, x) == "_WinogradBackward"
 
 
-@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "no team", "weights in bf16", "processor"])
+@pytest.mark.parametrize("kind", ["contiguous", "evaluation", "no team", "weights in bf16", "processor"])
 def test_all_else_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = layer_of(), images(64, 8, 8)
     before = copy.deepcopy(layer)
@@ -171,7 +171,7 @@ def test_all_else_is_torchs_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
         layer, before = layer.bfloat16(), before.bfloat16()
     if kind == "processor":
         monkeypatch.setattr(winograd, "is_measured", lambda: False)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind != "fp32"):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(layer(x), before(x))
 
 
@@ -298,7 +298,7 @@ def test_kernels_are_compiled_before_where_they_are_used(
     before = copy.deepcopy(network.state_dict())
     torch.set_num_threads(threads)
     monkeypatch.setattr(thread_team, "address", lambda: None if threads == 3 else 1)
-    prepare_convolutions(network, images(1, side, side, n=1))
+    prepare_convolutions(network, images(1, side, side, n=1), "bf16")
     assert bool(calls) == compiles
     assert all(part.training and not part._forward_pre_hooks for part in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -1,0 +1,65 @@
+"""Pieces of vector code that kernels of ours are built of, in LLVM's instructions. All is an address, in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LONG = ir.IntType(64)
+
+
+def load(b: Any, address: Any, kind: Any, align: int = 2) -> Any:
+    """The number or vector of a kind at an address, which is a multiple of `align`."""
+    return b.load(b.inttoptr(address, kind.as_pointer()), align=align)
+
+
+def store(b: Any, value: Any, address: Any, align: int = 2) -> None:
+    """Put a number or vector there."""
+    b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
+
+
+def at(b: Any, address: Any, index: Any, size: int | Any) -> Any:
+    """address + index size."""
+    return b.add(address, b.mul(index, LONG(size) if isinstance(size, int) else size))
+
+
+def call(b: Any, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    """What a function of LLVM's gives."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), arguments)
+
+
+def repeat(b: Any, count: Any, body: Callable[[Any, list[Any]], list[Any]], first: Sequence[Any]) -> list[Any]:
+    """`body(i, values)` for each i of `count`, 1 or more, whose results are the next one's values."""
+    before, head, after = b.block, b.append_basic_block(), b.append_basic_block()
+    b.branch(head)
+    b.position_at_end(head)
+    i = b.phi(LONG)
+    i.add_incoming(LONG(0), before)
+    values = [b.phi(value.type) for value in first]
+    for value, start in zip(values, first, strict=True):
+        value.add_incoming(start, before)
+    results = body(i, list(values))
+    following = b.add(i, LONG(1))
+    i.add_incoming(following, b.block)
+    for value, result in zip(values, results, strict=True):
+        value.add_incoming(result, b.block)
+    b.cbranch(b.icmp_signed("<", following, count), head, after)
+    b.position_at_end(after)
+    return results
+
+
+def for_each(b: Any, value: Any, values: Iterable[int], code: Callable[[int], None]) -> None:
+    """`code(value)`, compiled for each of some values."""
+    end = b.append_basic_block()
+    ways = b.switch(value, end)
+    for each in values:
+        block = b.append_basic_block()
+        ways.add_case(LONG(each), block)
+        b.position_at_end(block)
+        code(each)
+        b.branch(end)
+    b.position_at_end(end)
