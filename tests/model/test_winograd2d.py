@@ -36,6 +36,7 @@ SHAPES = [
     (7, 272, 256, 8, 4),  # all tiles are transformed before
     (12, 256, 272, 3, 3),
     (130, 32, 64, 4, 4),  # shares of the batch
+    (600, 16, 32, 4, 4),  # as many as there may be
 ]
 ERROR = 4e-6
 """The most that a result is off, relative to the norm of all; a result's largest error, to its largest value."""
