@@ -224,7 +224,7 @@ def test_a_timm_model_has_no_run(pictures: np.ndarray) -> None:
     assert "random weights" in network.notes[0]
     with pytest.raises(barlowctl.UserError) as raised:
         network.probe()
-    assert raised.value.__notes__[-1] == "next: data='DATASET'"
+    assert raised.value.__notes__[-1] == "next: name a data set, or a folder with train/ and test/, with data"
 
 
 @pytest.mark.parametrize("name", ["probe", "features"])

@@ -50,7 +50,7 @@ def test_a_traceback_says_what_is_allowed_and_what_to_do() -> None:
     assert str(raised.value).startswith("overrides={'train.batch_size': 1}")
     with pytest.raises(barlowctl.UserError) as raised:
         barlowctl.pretrain("quickstart", data="nothing of that name")
-    assert raised.value.__notes__[-1].startswith("next: on the command line: barlowctl data pack")
+    assert raised.value.__notes__[-1].startswith("next: on the command line: barlowctl data info")
 
 
 def test_what_is_offered_is_listed_for_readers_for_checkers_and_for_imports(checkout: Path) -> None:

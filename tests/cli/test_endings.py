@@ -468,7 +468,7 @@ def test_a_very_long_value_does_not_hide_the_rest_of_an_error(option: str, capsy
 @pytest.mark.parametrize("command", ["ablate --loss --dry-run", "probe", "transfer"])
 def test_a_number_of_seeds_beyond_all_counting_is_refused(command: str, capsys: Captured) -> None:
     assert barlowctl([*command.split(), "--seeds", "9" * 21]) == 2
-    assert "allowed: a whole number, 1 to 10000" in capsys.readouterr().err
+    assert "allowed: a whole number, 1 to 10,000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)])
