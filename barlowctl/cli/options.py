@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RECIPE, IMAGES, OUTPUT, MACHINE, SLURM = "Recipe", "Images", "Output", "Machine", "Slurm"
 SEVERAL = "Several devices"
 """Panels of the help that several commands have."""
+
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=GENERAL),
