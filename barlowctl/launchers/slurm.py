@@ -13,30 +13,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from barlowctl.errors import EXIT_RANK_LOST, EXIT_STOPPED, UserError
+from barlowctl.errors import EXIT_BY_SIGNAL, EXIT_RANK_LOST, EXIT_STOPPED, UserError
 from barlowctl.files import atomic_write
 from barlowctl.output_paths import why_not_written
 
 WARNING_SECONDS = 120
 """How long before the time limit Slurm sends USR1: a step, a checkpoint, and room to spare."""
-RESTARTS_AFTER_LOSS = 5
-"""A job that keeps losing ranks is not worth more: Slurm's own requeue after a node failure counts too."""
+RESTARTS = 5
+"""A job that keeps losing ranks, or whose time limit ends while it starts, is not worth more: Slurm's own requeue after
+a node failure counts too."""
 
 _SCRIPT = """\
 #!/bin/bash
 {directives}
 # Written by barlowctl {command} --print-sbatch. {about}
 # Slurm sends USR1 {warning} s before the time limit, and TERM on preemption: the state is saved, the exit code is
-# {stopped}, and the job is queued again and goes on where it was.
+# {stopped}, and the job is queued again and goes on where it was. Before the first step there is no state to save, and
+# the exit code is the signal's: the job is queued again all the same.
 {commands}
 code=$?
-if [ "$code" -eq {stopped} ]{or_lost}; then
+again=no
+case "$code" in
+    {always}) again=yes ;;
+    {limited}) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ] && again=yes ;;
+esac
+if [ "$again" = yes ]; then
     echo "exit code $code: queueing this job again"
     scontrol requeue "{itself}"
 fi
 exit "$code"
 """
-_OR_LOST = ' || {{ [ "$code" -eq {lost} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; }}'
+# What a shell says of a process that a signal ended, where Slurm runs: on Linux.
+_BY_USR1, _BY_TERM = EXIT_BY_SIGNAL + 10, EXIT_BY_SIGNAL + 15
 # $0 of the inner shell is Python, so that its path may have any character.
 _COMMANDS_OF_RUN = """\
 run={run}
@@ -152,7 +160,7 @@ def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str])
         **options,
     }
     lines = [f"#SBATCH --{key}={shlex.quote(value)}" for key, value in directives.items()]  # Slurm reads quotes
-    or_lost = _OR_LOST.format(lost=EXIT_RANK_LOST, restarts=RESTARTS_AFTER_LOSS)
+    limited = (_BY_USR1, EXIT_RANK_LOST) if job.after_loss else (_BY_USR1,)
     return _SCRIPT.format(
         directives="\n".join([*lines, "#SBATCH --requeue"]),
         command=job.command,
@@ -160,7 +168,9 @@ def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str])
         warning=WARNING_SECONDS,
         stopped=EXIT_STOPPED,
         commands=job.commands,
-        or_lost=or_lost if job.after_loss else "",
+        always=f"{EXIT_STOPPED}|{_BY_TERM}",
+        limited="|".join(map(str, limited)),
+        restarts=RESTARTS,
         itself=job.itself,
     )
 

@@ -91,6 +91,37 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     assert (slurm / "requeued").read_text() == "requeue 77\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_job_stopped_before_its_first_step_queues_itself_again_and_begins(
+    number: signal.Signals, recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while the program imports: there is no state to save yet, and nothing handles it."""
+    (slurm / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "if 'pretrain' in sys.orig_argv and os.environ.get('SLOW'):\n"
+        f"    open({str(slurm / 'importing')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(240)\n"
+    )
+    assert job(recipe, "--print-sbatch", "--out", "runs/mine", "--threads", "1", "--set", "train.epochs=1") == 0
+    script = tmp_path / "job.sh"
+    script.write_text(capsys.readouterr().out)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(slurm), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("SLOW", "1")
+    first, importing = start_job(script), slurm / "importing"
+    while not (importing.is_file() and importing.read_text()):
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.01)
+    os.kill(int(importing.read_text()), number)
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 128 + number, output
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
+    monkeypatch.setenv("SLOW", "")
+    second = start_job(script)
+    output, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, output
+    assert json.loads((tmp_path / "runs" / "mine" / "result.json").read_text())["epochs"] == 1
+
+
 def test_a_lost_rank_queues_the_job_again_but_not_for_ever(
     recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +131,11 @@ def test_a_lost_rank_queues_the_job_again_but_not_for_ever(
     script = tmp_path / "job.sh"
     script.write_text(capsys.readouterr().out)
     requeues = 0
-    for code, restarts, again in ((4, "0", True), (4, "5", False), (5, "0", False), (2, "0", False), (3, "9", True)):
+    lost, stopped, warned_in_start, preempted_in_start = 4, 3, 138, 143
+    for code, restarts, again in (
+        (lost, "0", True), (lost, "5", False), (5, "0", False), (2, "0", False), (stopped, "9", True),
+        (warned_in_start, "0", True), (warned_in_start, "5", False), (preempted_in_start, "9", True), (130, "0", False),
+    ):  # fmt: skip
         python.write_text(f"#!/bin/bash\nexit {code}\n")
         python.chmod(python.stat().st_mode | stat.S_IXUSR | 0o755)
         monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)

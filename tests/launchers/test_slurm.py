@@ -50,5 +50,7 @@ def test_a_run_asks_for_its_ranks_and_an_array_for_its_cells(tmp_path: Path) -> 
     assert [of_study[name] for name in ("array", "ntasks", "gpus", "time")] == ["0-2,5%4", "1", "1", "1:00"]
     assert "-m barlowctl ablate --loss --set 'a=b c' --cell \"$SLURM_ARRAY_TASK_ID\"" in study(tmp_path / "s")
     assert "set -- --recipe 'a b' --out" in run(tmp_path / "a")
-    assert "RESTART_COUNT" in run(tmp_path / "a")
-    assert "RESTART_COUNT" not in study(tmp_path / "s")
+    assert "3|143) again=yes" in run(tmp_path / "a")
+    assert "3|143) again=yes" in study(tmp_path / "s")
+    assert ' 138|4) [ "${SLURM_RESTART_COUNT:-0}" -lt 5 ]' in run(tmp_path / "a")
+    assert ' 138) [ "${SLURM_RESTART_COUNT:-0}" -lt 5 ]' in study(tmp_path / "s")  # a cell has one rank
