@@ -138,9 +138,9 @@ def _step(candidate: Candidate, images: int) -> StepCost:
     side, largest = _sides(settings.protocol)
     batch, large = (random_batch(settings, candidate.classes, images, height).to(device) for height in (side, largest))
     with Allocations() as allocations:
-        seconds = timed(step, batch, targets)
+        seconds = timed(step, batch, targets).of(1)
     if device.type == "cuda":  # the first step chose kernels
-        seconds = min(timed(step, batch, targets) for _ in range(3))
+        seconds = min(timed(step, batch, targets).of(1) for _ in range(3))
         torch.cuda.reset_peak_memory_stats(device)
         timed(step, large, targets)
         peak = torch.cuda.max_memory_allocated(device)

@@ -169,16 +169,23 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
 
 
 def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[float, str]:
-    """Images per second of training steps on random pixels, and how it was measured."""
+    """Images per second of training steps on random pixels, and how it was measured.
+
+    A part of the batch is timed where it is large. The optimizer works once a step, however many images are in it.
+    """
     recipe, device = resolved.recipe, resolved.device
     batch = batch_of_pixels(recipe, TIMED_PIXELS[device.type])
     method = move_to_device(method, recipe, device)
     optimizer = optimizer_of(recipe, method, resolved.rates)
-    synthetic_steps = SyntheticSteps(resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes)
+    in_parts = rows_of(resolved) < recipe.train.batch_size // resolved.ranks
+    micro_batch = min(recipe.train.micro_batch, batch // 2) if in_parts else 0
+    synthetic_steps = SyntheticSteps(
+        resolved.preprocessing, method, device, batch, optimizer, sizes=recipe.sizes, micro_batch=micro_batch
+    )
     synthetic_steps.take(precision)
-    seconds = [synthetic_steps.take(precision)]
-    while len(seconds) < TIMED_STEPS and seconds[-1] < LONG_STEP:
-        seconds.append(synthetic_steps.take(precision))
-    steps = counted(len(seconds), "step")
-    how = f"measured now: {steps} of {batch} images on this device, loading not counted"
-    return batch / min(seconds), how
+    times = [synthetic_steps.take(precision)]
+    while len(times) < TIMED_STEPS and times[-1].of(1) < LONG_STEP:
+        times.append(synthetic_steps.take(precision))
+    seconds = min(step.of(recipe.train.batch_size / batch) for step in times)
+    how = f"measured now: {counted(len(times), 'step')} of {batch} images on this device, loading not counted"
+    return recipe.train.batch_size / seconds, how

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,12 +17,24 @@ from barlowctl.recipe.schema import Recipe
 from barlowctl.train.step import TrainingStep
 
 
+class StepTime(NamedTuple):
+    """Seconds of a step: of loss and gradient, which grow with the batch, and of the optimizer, which do not."""
+
+    gradient: float
+    update: float
+
+    def of(self, batches: float) -> float:
+        """Seconds of a step whose batch is so many times as large."""
+        return self.gradient * batches + self.update
+
+
 class SyntheticSteps:
     """A batch of random pixels and a network of its own, which steps change.
 
     Args:
         method: on the device already. batch: images of each view. sizes: the side of every view, in pixels.
         optimizer: takes the gradient of every step; None: a step ends with the gradient.
+        micro_batch: images of a pass; 0: all of them.
     """
 
     def __init__(
@@ -34,8 +46,9 @@ class SyntheticSteps:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         sizes: Sequence[int],
+        micro_batch: int = 0,
     ) -> None:
-        self.method, self.device, self.optimizer = method, device, optimizer
+        self.method, self.device, self.optimizer, self.micro_batch = method, device, optimizer, micro_batch
         method.heads_alone = 0.0  # most steps train all that is trained
         self.to_input = preprocessing.normalization().to(device)
         shapes = [(batch, size, size, preprocessing.channels) for size in sizes]
@@ -43,8 +56,8 @@ class SyntheticSteps:
         self.targets = Targets.unlabelled(batch, device, label=0)
         self.steps: dict[str, TrainingStep] = {}  # by precision
 
-    def take(self, precision: str) -> float:
-        """Take one step in that precision; the seconds it took."""
+    def take(self, precision: str) -> StepTime:
+        """Take one step in that precision."""
         return timed(self._step(precision), self.pixels, self.targets)
 
     def cpu_seconds(self, precision: str) -> float:
@@ -62,21 +75,32 @@ class SyntheticSteps:
             for view in self.pixels:
                 prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
             self.steps[precision] = TrainingStep(
-                self.method, self.optimizer, to_input=self.to_input, device=self.device, precision=precision
+                self.method,
+                self.optimizer,
+                to_input=self.to_input,
+                device=self.device,
+                precision=precision,
+                micro_batch=self.micro_batch,
             )
         return self.steps[precision]
 
 
-def timed(step: TrainingStep, inputs: Any, targets: Targets) -> float:
-    """Take a step; the seconds until its device is done with it."""
+def timed(step: TrainingStep, inputs: Any, targets: Targets) -> StepTime:
+    """Take a step; the seconds until its device is done with each part of it."""
     start = time.perf_counter()
     computed = step.compute(inputs, targets)
+    _wait(step.device)
+    between = time.perf_counter()
     if step.optimizer is not None:
         step.update(computed)
     computed.terms = None  # and with it the graph
-    if step.device.type == "cuda":
-        torch.cuda.synchronize(step.device)
-    return time.perf_counter() - start
+    _wait(step.device)
+    return StepTime(between - start, time.perf_counter() - between)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def batch_of_pixels(recipe: Recipe, pixels: int) -> int:

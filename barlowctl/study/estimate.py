@@ -25,7 +25,7 @@ from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run
 from barlowctl.assemble.resolve import Resolved, resolve
-from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, operations
+from barlowctl.assemble.synthetic_steps import StepTime, SyntheticSteps, batch_of_pixels, operations
 from barlowctl.cores import usable_cores
 from barlowctl.data.views.spec import Spec
 from barlowctl.datasets import DATASETS, training_images
@@ -170,19 +170,19 @@ class _Stopwatch:
         self.precisions: dict[str, str] = {}  # requested -> computed in
         self.beside = own.device.type == "cuda" or usable_cores() > own.threads  # loading while the step is computed
         self.loading = self._load()  # seconds an image
-        self.compute: float | None = None
+        self.first: StepTime | None = None  # of the base recipe
         self.base_operations = operations(self.base)
 
     def step(self, resolved: Resolved) -> tuple[float, str]:
         """Seconds of a step, and how they came about."""
         recipe = resolved.recipe
-        if self.compute is None:
-            batch = self._batch(self.base, QUICK)
-            self.compute = self._time(self.own, batch) * self.base.train.batch_size / batch
-        expected = self.compute * operations(recipe) / self.base_operations
+        quick = self._batch(self.base, QUICK)
+        if self.first is None:
+            self.first = self._time(self.own, quick)
+        expected = self.first.of(self.base.train.batch_size / quick * operations(recipe) / self.base_operations)
         batch = recipe.train.batch_size
         if expected <= LONGEST_STEP and self._batch(recipe, FULL) == batch:
-            compute, source = self._time(resolved, batch), "steps timed at its batch"
+            compute, source = self._time(resolved, batch).of(1), "steps timed at its batch"
         else:
             compute, source = expected, "scaled from the base recipe's step by multiply-adds"
         load = self.loading * batch
@@ -192,21 +192,21 @@ class _Stopwatch:
         """The batch, or a smaller one where activations of the whole would be too many."""
         return batch_of_pixels(recipe, pixels[self.device.type])
 
-    def _time(self, resolved: Resolved, batch: int) -> float:
-        """The median of a few steps after the first, in seconds."""
+    def _time(self, resolved: Resolved, batch: int) -> StepTime:
+        """The medians of a few steps after the first."""
         recipe = resolved.recipe
         method = move_to_device(build_method(recipe), recipe, self.device)
         optimizer = optimizer_of(recipe, method, resolved.rates)
-        seconds: list[float] = []
+        times: list[StepTime] = []
         with own_generator(device=self.device):
             synthetic_steps = SyntheticSteps(
                 resolved.preprocessing, method, self.device, batch, optimizer, sizes=recipe.sizes
             )
-            while len(seconds) < 4 or (sum(seconds) < 1.0 and len(seconds) < 12):
-                seconds.append(synthetic_steps.take(self._precision(recipe)))
-                if seconds[-1] > LONGEST_STEP and len(seconds) > 1:
+            while len(times) < 4 or (sum(step.of(1) for step in times) < 1.0 and len(times) < 12):
+                times.append(synthetic_steps.take(self._precision(recipe)))
+                if times[-1].of(1) > LONGEST_STEP and len(times) > 1:
                     break
-        return statistics.median(seconds[1:])
+        return StepTime(*map(statistics.median, zip(*times[1:], strict=True)))
 
     def _precision(self, recipe: Recipe) -> str:
         """What is computed in, chosen once for all recipes that ask for the same."""

@@ -87,7 +87,7 @@ def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_i
     steps: list[tuple[str, int, int, int]] = []
     take = precision.SyntheticSteps.take
 
-    def step(self: Any, name: str) -> float:
+    def step(self: Any, name: str) -> Any:
         weights = sum(p.numel() for p in self.method.parameters())
         steps.append((name, len(self.pixels[0]), weights, torch.get_num_threads()))
         return take(self, name)

@@ -12,10 +12,10 @@ from torch import nn
 
 from barlowctl.assemble.data import view_specs
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
-from barlowctl.assemble.plan import footprint
+from barlowctl.assemble.plan import footprint, measure_rate
 from barlowctl.assemble.precision import one_thread
 from barlowctl.assemble.resolve import resolve
-from barlowctl.assemble.synthetic_steps import SyntheticSteps, batch_of_pixels, forward_flops
+from barlowctl.assemble.synthetic_steps import StepTime, SyntheticSteps, batch_of_pixels, forward_flops
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.data.views.spec import ViewSpec
 from barlowctl.errors import UserError
@@ -69,6 +69,36 @@ def test_a_timed_step_and_its_memory_are_those_of_all_views(method: Mean, monkey
     memory = footprint(resolve(recipe, CPU, 1, 10_000), method, "fp32")
     assert method.seen == expected
     assert memory.activations > 0
+
+
+@pytest.mark.parametrize("micro_batch", [0, 8, 64])
+def test_of_a_part_of_a_batch_the_optimizers_time_counts_once(
+    micro_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Muon's products of a projector's matrices took longer than 16 images: a run seemed twice as long as it was."""
+    changes = [*NARROW, "views.size=224", "train.batch_size=64", f"train.micro_batch={micro_batch}"]
+    recipe = load.load("quickstart", changes)
+    passes: list[int] = []
+
+    def take(self: SyntheticSteps, precision: str) -> StepTime:
+        rows = len(self.pixels[0])
+        passes.append(min(self.micro_batch or rows, rows))
+        return StepTime(0.25 * rows, 3.0)
+
+    monkeypatch.setattr(SyntheticSteps, "take", take)
+    rate, how = measure_rate(resolve(recipe, CPU, 1, 10_000), build_method(recipe), "fp32")
+    assert rate == pytest.approx(64 / (0.25 * 64 + 3.0))
+    assert "of 16 images" in how
+    assert set(passes) == {8 if micro_batch == 8 else 16}
+
+
+def test_a_step_is_timed_in_its_two_parts(method: Mean, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((10.0, 12.0, 15.0))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, optimizer, sizes=recipe.sizes)
+    assert steps.take("fp32") == (2.0, 3.0)
 
 
 @pytest.mark.parametrize(("pixels", "batch"), [(32 * 32 * 100, 64), (32 * 32 * 8, 8), (1, 2)])
