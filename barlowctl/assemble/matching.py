@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from barlowctl.assemble.reshaping import in_shape_of, timm_unheard
 from barlowctl.exports.keys import without_classifier
 from barlowctl.exports.torchvision_keys import from_torchvision, with_sides_of_one
 
@@ -51,7 +52,7 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
 
     The network may be a part of what the file holds (`module.backbone.`, `teacher.`), a file may have the keys of
     another library that timm converts (the authors' of ViT, DINO or ConvNeXt), the first layer may take another number
-    of channels and position embeddings may be of another image size.
+    of channels and position embeddings may be of another image size (`reshaping`).
 
     Args:
         channels: of the images that the weights were trained on; None: as the first layer has.
@@ -77,8 +78,8 @@ def match(network: nn.Module, weights: Mapping[str, Tensor], *, channels: int | 
             continue
         value = selected[key]
         before = shapes.get(key, value.shape)
-        if value.shape != target.shape and key in _first_layer(network, expected):
-            value = _other_channels(value, target, channels)
+        if value.shape != target.shape:
+            value = in_shape_of(network, key, value, target, channels=channels)
         if value.shape == target.shape:
             taken[key] = value
             if before != target.shape:
@@ -138,7 +139,8 @@ def _converted(
     best = None
     for candidate in (own, weights):
         try:
-            made = {str(key): value for key, value in convert(dict(candidate), network).items()}
+            with timm_unheard():
+                made = {str(key): value for key, value in convert(dict(candidate), network).items()}
         except Exception:
             continue
         made = {key: value for key, value in made.items() if isinstance(value, Tensor)}
@@ -160,28 +162,3 @@ def _with_last_norm(own: dict[str, Tensor], expected: Mapping[str, Tensor]) -> t
         if needed and not has_other and needed <= set(moved.values()) - own.keys():
             return {moved.get(key, key): value for key, value in own.items()}, {ours: theirs}
     return own, {}
-
-
-def _first_layer(network: nn.Module, expected: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Keys of the filters that images meet first: by timm's configuration, else the first convolution there is."""
-    names = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv")
-    if names:
-        return tuple(f"{name}.weight" for name in ([names] if isinstance(names, str) else names))
-    return tuple(key for key, value in expected.items() if value.ndim == 4)[:1]
-
-
-def _other_channels(value: Tensor, target: Tensor, channels: int | None) -> Tensor:
-    """The filters of a first convolution for another number of channels, as timm's `adapt_input_conv` makes them.
-
-    For one channel the filters are summed over channels, else repeated in their order and scaled by old / new, so that
-    a grey image gives what it gave. timm (before 1.0.27) takes three channels alone as the old number; here any is.
-    Anything else is returned as it is.
-    """
-    alike = value.ndim == target.ndim == 4 and value.shape[0] == target.shape[0] and value.shape[2:] == target.shape[2:]
-    if not alike or (channels is not None and value.shape[1] != channels):
-        return value
-    old, new = value.shape[1], target.shape[1]
-    if new == 1:
-        return value.float().sum(dim=1, keepdim=True).to(value.dtype)
-    repeated = value.float().repeat(1, -(-new // old), 1, 1)[:, :new]
-    return (repeated * (old / new)).to(value.dtype)
