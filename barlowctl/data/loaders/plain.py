@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -129,12 +130,13 @@ class _Rows(torch.utils.data.Dataset[Any]):
         out = [torch.empty((len(rows), side, side, self.channels), dtype=torch.uint8) for side in sides]
         indices, problems = rows.copy(), dict[int, Problem]()
         try:
-            for row, sample in enumerate(rows):
-                image, indices[row] = self._read(epoch, int(sample), problems)
-                if image is None:
-                    continue
-                for view, target in enumerate(out):
-                    target[row] = self._view(image, epoch, int(sample), view)
+            with _one_thread():
+                for row, sample in enumerate(rows):
+                    image, indices[row] = self._read(epoch, int(sample), problems)
+                    if image is None:
+                        continue
+                    for view, target in enumerate(out):
+                        target[row] = self._view(image, epoch, int(sample), view)
         except UserError as error:  # as a value: re-raised from a worker it would lose its parts
             return error
         return tuple(out), torch.from_numpy(indices), torch.from_numpy(rows.copy()), problems
@@ -257,6 +259,17 @@ class PlainLoader(ViewLoader):
                 "machine because its memory ran out",
                 next="--workers 1",
             ) from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch's operations on one thread: on single images several of them wait for one another most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _started(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Any]:
