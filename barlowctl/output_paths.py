@@ -6,10 +6,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from barlowctl import shell
 from barlowctl.amounts import megabytes
@@ -26,6 +27,27 @@ NEXT = {
 
 _FULL = {number: os.strerror(number) for number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))}
 """What the system says of a full disk, and of a person's share of it that is used up."""
+
+
+_PLACES = ("run", "folder", "path", "files")
+"""Keys of a result that hold names of files and folders."""
+
+
+def whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as a file keeps it: files and folders with their whole paths, at any depth.
+
+    What is printed names them as they were typed; a file is read later and from elsewhere. A run that was moved since
+    is where it was found, and not where its own files say that it lay when they were written.
+    """
+    return {key: _whole(value, key in _PLACES) for key, value in values.items()}
+
+
+def _whole(value: Any, place: bool) -> Any:
+    if isinstance(value, Mapping):
+        return whole(value)
+    if isinstance(value, (list, tuple)):
+        return [_whole(item, place) for item in value]
+    return os.path.abspath(value) if place and isinstance(value, (str, Path)) else value
 
 
 def check_file(path: Path, flag: str = "--out") -> None:

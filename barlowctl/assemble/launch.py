@@ -17,7 +17,7 @@ from barlowctl.assemble.memory import less_memory
 from barlowctl.assemble.plan import check_memory
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
-from barlowctl.output_paths import check_folder, free_bytes
+from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
@@ -80,7 +80,7 @@ def launch(
         if not ranks.first:
             return {"run": str(run)}
         result = {"run": str(run), "finished": rundir.now(), **values, **since_start(run)}
-        rundir.write_json(run / "result.json", result)
+        rundir.write_json(run / "result.json", whole(result))
         emit(RunFinished(run, result))
     return result
 

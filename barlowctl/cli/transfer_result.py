@@ -9,7 +9,7 @@ from typing import Any
 from barlowctl.cli.console import Console
 from barlowctl.cli.probe_result import say_label_free
 from barlowctl.cli.subject import say_unreadable
-from barlowctl.output_paths import Outputs
+from barlowctl.output_paths import Outputs, whole
 
 Show = Callable[[Console, str, dict[str, Any]], None]
 
@@ -33,7 +33,7 @@ def conclude(
     file, note_on_file = result_file(folder, f"transfer-{result['task']}", result["identity"])
     with outputs.writing(file):
         folder.mkdir(parents=True, exist_ok=True)
-        rundir.write_json(file, result)
+        rundir.write_json(file, whole(result))
     show(console, name, result)
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])
     if note_on_file:

@@ -28,7 +28,7 @@ from barlowctl.measure.baselines import baseline, from_weights
 from barlowctl.measure.identity import Identity
 from barlowctl.measure.subjects import Subject
 from barlowctl.measure.trials import by_class, over_trials, published, rounded
-from barlowctl.output_paths import Outputs
+from barlowctl.output_paths import Outputs, whole
 from barlowctl.runs import rundir
 from barlowctl.signals import stop_requests
 from barlowctl.train.events import RunStarted, Sink
@@ -232,7 +232,7 @@ class _Measuring:
                     "folder": str(folder),
                 }
                 result |= self._files(folder, detections, per_class)
-                rundir.write_json(folder / "result.json", result)
+                rundir.write_json(folder / "result.json", whole(result))
             return self.ranks.from_first(result)
 
     def _files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from barlowctl.eval.projection import project
 from barlowctl.files import write_text
 from barlowctl.measure.identity import mark_page, mark_png
 from barlowctl.measure.subjects import Subject
-from barlowctl.output_paths import Outputs
+from barlowctl.output_paths import Outputs, whole
 from barlowctl.plots.images import grid, save_image
 from barlowctl.plots.scatter import scatter
 from barlowctl.report.map_page import map_page
@@ -55,11 +56,11 @@ def embed(
     extracted = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
     metadata = {
         "network": subject.name,
-        "images": written(str(source.path)),
+        "images": written(os.path.abspath(source.path)),
         "split": split,
         **{key: str(value) for key, value in subject.preprocessing.as_result().items()},
         **{key.replace(" ", "_"): text for key, text in source.scan_report.first_lines().items()},
-        **{key: str(value) for key, value in subject.metadata.items()},
+        **{key: str(value) for key, value in whole(subject.metadata).items()},
     }
     if identity is not None:
         metadata["identity"] = json.dumps(dict(identity))

@@ -17,7 +17,7 @@ from barlowctl.measure.identity import identify, reserve, result_file, stem_of
 from barlowctl.measure.probing import probe
 from barlowctl.measure.subjects import Subject, images_of
 from barlowctl.measure.tasks import Tasks
-from barlowctl.output_paths import Outputs, check_file
+from barlowctl.output_paths import Outputs, check_file, whole
 from barlowctl.recipe.protocol import PROTOCOLS
 from barlowctl.runs import rundir
 from barlowctl.train.events import Sink
@@ -190,4 +190,4 @@ def write_result(file: Path, result: dict[str, Any]) -> None:
     baselines = {baseline["name"]: baseline for baseline in before.get("floors", [])}
     for baseline in result["floors"]:
         baselines[baseline["name"]] = {**baselines.get(baseline["name"], {}), **baseline}
-    rundir.write_json(file, {**result, **earlier, "floors": list(baselines.values())})
+    rundir.write_json(file, whole({**result, **earlier, "floors": list(baselines.values())}))

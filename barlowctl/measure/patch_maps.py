@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -21,7 +22,7 @@ from barlowctl.eval.components import colours, principal_components
 from barlowctl.eval.map_file import MapFile, write_maps
 from barlowctl.measure.patch_features import PatchFeatures, PatchImage
 from barlowctl.measure.subjects import Subject
-from barlowctl.output_paths import free_bytes
+from barlowctl.output_paths import free_bytes, whole
 from barlowctl.plots.images import grid
 
 SIDE, PAIRS = 168, 3  # of the picture: pixels of a square, images in a row
@@ -108,11 +109,11 @@ def metadata_of(subject: Subject, features: PatchFeatures, identity: Mapping[str
     """What a file of maps says of itself; all strings."""
     return {
         "network": subject.name,
-        "images": written(str(features.source.path)),
+        "images": written(os.path.abspath(features.source.path)),
         "split": features.split,
         "class_names": json.dumps(list(features.source.class_names)),
         **{key: written(str(value)) for key, value in features.as_dict().items()},
-        **{key: written(str(value)) for key, value in subject.metadata.items()},
+        **{key: written(str(value)) for key, value in whole(subject.metadata).items()},
         "identity": json.dumps(dict(identity)),
     }
 

@@ -264,8 +264,9 @@ def is_held(run: Path) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """What a run was made with: versions, machine, command, git state."""
+    """What a run was made with: versions, machine, the command and the folder it was typed in, git state."""
     return {
+        "folder": os.getcwd(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
@@ -277,10 +278,9 @@ def environment() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    try:
+    with suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def _git_state() -> dict[str, Any] | None:
