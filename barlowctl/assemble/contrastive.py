@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from barlowctl.amounts import counted
 from barlowctl.assemble.predictor import refuse_predictor
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
@@ -66,8 +67,8 @@ def batch_norm_groups(recipe: Recipe, keys: objectives.QueueKeys, ranks: int) ->
     smallest = min(train.batch_size, train.micro_batch * ranks or train.batch_size)
     if groups % ranks or smallest < 2 * groups:
         raise UserError(
-            f"objective.batch_norm_groups is {groups}, and {smallest} images at a time on {ranks} devices "
-            "cannot be cut into so many parts",
+            f"objective.batch_norm_groups is {groups:,}, and {counted(smallest, 'image')} at a time on "
+            f"{counted(ranks, 'device')} cannot be cut into so many parts",
             allowed="0 (one on each device), or a multiple of the number of devices, at least two images each",
             next="--set objective.batch_norm_groups=0",
         )

@@ -31,8 +31,8 @@ class Queue(nn.Module):
         super().__init__()
         if batch < 1 or size < batch or size % batch:
             raise UserError(
-                f"a queue of {size} entries does not hold a whole number of batches of {batch} keys",
-                allowed=f"a multiple of {batch}",
+                f"a queue of {size:,} entries does not hold a whole number of batches of {batch:,} keys",
+                allowed=f"a multiple of {batch:,}",
                 next=f"--set objective.queue={max(size // max(batch, 1), 1) * batch}",
             )
         self.register_buffer("rows", nn.functional.normalize(torch.randn(size, width), dim=1))

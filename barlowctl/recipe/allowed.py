@@ -51,4 +51,4 @@ def _bounds(value: Mapping[str, Any], endless: float | None) -> str:
 
 
 def _plain(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:.12g}"
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.12g}"

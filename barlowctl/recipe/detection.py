@@ -43,7 +43,7 @@ class DetectionProtocol(Section):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.warmup_iterations > self.iterations:
-            raise ValueError(f"at most the {self.iterations} iterations of the training")
+            raise ValueError(f"at most the {self.iterations:,} iterations of the training")
         return self
 
     def describe(self) -> str:

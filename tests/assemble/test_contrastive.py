@@ -102,7 +102,7 @@ def test_batch_norm_sees_the_groups_of_the_recipe_on_any_number_of_devices() -> 
         (["objective.batch_norm_groups=16"], "cannot be cut into so many parts", "--set objective.batch_norm_groups=0"),
         (
             ["objective.batch_norm_groups=4", "train.micro_batch=4"],
-            "4 images at a time on 1 devices",
+            "4 images at a time on 1 device cannot",
             "--set objective.batch_norm_groups=0",
         ),
         (

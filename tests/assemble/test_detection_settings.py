@@ -12,7 +12,7 @@ from barlowctl.errors import UserError
 from barlowctl.recipe.detection import DETECTION_PROTOCOLS
 from barlowctl.train.schedule import warmup_drops
 
-OF_BOTH = "a table {train = ..., test = ...}, each a whole number from 1 to 2147483647"
+OF_BOTH = "a table {train = ..., test = ...}, each a whole number from 1 to 2,147,483,647"
 
 
 def rate(task: str, iteration: int, **options: Any) -> float:
@@ -131,8 +131,8 @@ def test_what_is_refused(options: dict[str, Any], message: str, next: str) -> No
 @pytest.mark.parametrize(
     ("text", "allowed"),
     [
-        ("short_sides=big", "a list of one or more, each a whole number from 1 to 2147483647"),
-        ("short_sides=[]", "a list of one or more, each a whole number from 1 to 2147483647"),
+        ("short_sides=big", "a list of one or more, each a whole number from 1 to 2,147,483,647"),
+        ("short_sides=[]", "a list of one or more, each a whole number from 1 to 2,147,483,647"),
         ("proposals=7", OF_BOTH),
         ("before_nms={train=5}", OF_BOTH),
         (
@@ -143,13 +143,13 @@ def test_what_is_refused(options: dict[str, Any], message: str, next: str) -> No
             "before_nms={train=true,test=6}",
             OF_BOTH,
         ),
-        ("short_sides=[480,true]", "a list of one or more, each a whole number from 1 to 2147483647"),
-        ("drops=[true]", "a list, each a whole number from 0 to 2147483647"),
-        ("iterations=true", "a whole number from 1 to 2147483647"),
-        ("batch_size=true", "a whole number from 1 to 2147483647"),
-        ("rois_per_image=true", "a whole number from 1 to 2147483647"),
-        ("anchor_sizes=[32,true]", "a list of one or more, each a number from 1 to 1000000"),
-        ("test_every=1.5", "a whole number from 0 to 2147483647"),
+        ("short_sides=[480,true]", "a list of one or more, each a whole number from 1 to 2,147,483,647"),
+        ("drops=[true]", "a list, each a whole number from 0 to 2,147,483,647"),
+        ("iterations=true", "a whole number from 1 to 2,147,483,647"),
+        ("batch_size=true", "a whole number from 1 to 2,147,483,647"),
+        ("rois_per_image=true", "a whole number from 1 to 2,147,483,647"),
+        ("anchor_sizes=[32,true]", "a list of one or more, each a number from 1 to 1,000,000"),
+        ("test_every=1.5", "a whole number from 0 to 2,147,483,647"),
         ("masks=7", "true or false"),
     ],
 )

@@ -221,7 +221,7 @@ def test_semi_list_names_the_labelled_images(folder: Path, recipe: Path, tmp_pat
         (["resnet10t", "--data", "tiny", "--protocol", "papr"], "did you mean 'paper'"),
         (["resnet10t", "--data", "tiny", "--set", "epochs=1"], "--linear --protocol paper"),
         (["resnet10t", "--data", "tiny", "--finetune", "--set", "epoch=1"], "did you mean 'epochs'"),
-        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epochs=0"], "a whole number from 1 to 2147483647"),
+        (["resnet10t", "--data", "tiny", "--finetune", "--set", "epochs=0"], "a whole number from 1 to 2,147,483,647"),
         (["resnet10t", "--data", "tiny", "--semi", "1", "--semi", "10", "--semi-list", "x"], "one subset"),
     ],
 )

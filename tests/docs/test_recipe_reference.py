@@ -38,8 +38,8 @@ def test_every_key_has_a_row_with_its_default_and_what_it_is(generator: ModuleTy
     assert train["`final_lr_scale`"][:2] == ("`0.001`", "a number from 0 to 1")
     views = {cells[0]: cells[1:3] for cells in tables["`[views.first]`, `[views.second]`"]}
     assert views["`blur`"] == ["`1.0`, `0.1`", "a number from 0 to 1"]
-    assert views["`crop_scale`"] == ["`[0.08, 1.0]`", "a list of two, each a number from 1e-12 to 1000000"]
+    assert views["`crop_scale`"] == ["`[0.08, 1.0]`", "a list of two, each a number from 1e-12 to 1,000,000"]
     lambd = next(cells for cells in tables['`[objective]`, `name = "barlow-twins"`'] if cells[0] == "`lambd`")
-    assert lambd[1:3] == ["`0.0051`", 'a number from 0 to 1000000 or `"auto"`']
+    assert lambd[1:3] == ["`0.0051`", 'a number from 0 to 1,000,000 or `"auto"`']
     assert {f'`[objective]`, `name = "{method}"`' for method in METHODS} <= tables.keys()
     assert [cells for table in tables.values() for cells in table if len(cells) != 4 or not all(cells)] == []

@@ -74,19 +74,19 @@ def test_overrides_are_typed_values() -> None:
         ("epochs=5", "did you mean 'train.epochs'?"),
         ("optimizer.name=lras", "did you mean 'lars'?"),
         ("objective.form=gramm", "did you mean 'gram'?"),
-        ("train.batch_size=1", "a whole number from 2 to 2147483647"),
+        ("train.batch_size=1", "a whole number from 2 to 2,147,483,647"),
         ("train.batch_size=ten", "'ten'"),
         ("train.warmup_epochs=2000", "1,000 epochs"),
         ("views.first.crop_scale=[0.5, 0.2]", "must not exceed"),
         ("views.first.blur=1.5", "a number from 0 to 1"),
         ("views.mean=[0.5]", "one per channel"),
         ("train.epochs.x=1", "train.epochs"),
-        ("optimizer.lr=nan", "is nan. Allowed: a number from 1e-12 to 1000000"),
+        ("optimizer.lr=nan", "is nan. Allowed: a number from 1e-12 to 1,000,000"),
         ("train.epochs=true", "is true. Allowed: a number above 0 to"),  # pydantic takes it for 1
         ("train.milestones=[true, 5]", "is [true, 5]. Allowed: a list, each a whole number"),
         ("optimizer.betas=[0.9, false]", "is [0.9, false]. Allowed: a list of two, each a number"),
         ("data.channels=true", "is true. Allowed: 1, 3"),
-        ("objective.lambd=true", 'is true. Allowed: a number from 0 to 1000000 or "auto"'),
+        ("objective.lambd=true", 'is true. Allowed: a number from 0 to 1,000,000 or "auto"'),
     ],
 )
 def test_wrong_overrides_are_refused_by_name(override: str, says: str) -> None:
@@ -191,7 +191,7 @@ def test_patches_follow_the_other_views_where_a_method_takes_them() -> None:
         ("views.patches.windows=64", "did you mean 'views.patches.window'"),
         ("views.first.greyscale_first=true", "did you mean 'views.first.grayscale_first'"),
         ("views.small.count=33", "from 0 to 32"),
-        ("views.small.size=4", "from 8 to 1024"),
+        ("views.small.size=4", "from 8 to 1,024"),
         ("views.small.crop_scale=[0.5, 0.2]", "must not exceed"),
         ("views.small.counts=2", "did you mean 'views.small.count'"),
     ],
@@ -257,7 +257,7 @@ def test_epochs_may_be_part_of_one_and_whole_ones_are_written_as_before() -> Non
     part = load.load("quickstart", ["train.epochs=2.5"])
     assert "epochs = 2.5\n" in load.dump(part)
     assert load.parse(load.dump(part)) == part
-    with pytest.raises(UserError, match=r"train\.epochs is 0\. Allowed: a number above 0 to 2147483647\."):
+    with pytest.raises(UserError, match=r"train\.epochs is 0\. Allowed: a number above 0 to 2,147,483,647\."):
         load.load("quickstart", ["train.epochs=0"])
 
 
@@ -283,9 +283,9 @@ def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
             r"model\.projector is 256\. Allowed: a list of one or more, each a whole .*, e\.g\. \[256\]",
         ),
         ("model.projector=[]", r"model\.projector is \[\]\. Allowed: a list of one or more, each a whole number"),
-        ("views.size=0", r"views\.size is 0\. Allowed: a whole number from 8 to 1024\.$"),
-        ("views.size=true", r"views\.size is true\. Allowed: a whole number from 8 to 1024\.$"),
-        ("data.bands=x", r"data\.bands is 'x'\. Allowed: a list, each a whole number from 1 to 2147483647\.$"),
+        ("views.size=0", r"views\.size is 0\. Allowed: a whole number from 8 to 1,024\.$"),
+        ("views.size=true", r"views\.size is true\. Allowed: a whole number from 8 to 1,024\.$"),
+        ("data.bands=x", r"data\.bands is 'x'\. Allowed: a list, each a whole number from 1 to 2,147,483,647\.$"),
         ("data.bands=[0,0,4]", r"data\.bands\[0\] is 0\. .*\n.*data\.bands\[1\] is 0\. Allowed: a list, each a whole"),
         (
             "views.first.crop_scale=[]",

@@ -90,5 +90,5 @@ def test_lambd_auto_is_by_the_width_of_the_projector() -> None:
         "--set objective.lambd=aut: objective.lambd is 'aut', did you mean 'auto'?"
     )
     assert refusal(MINIMAL, "objective.lambd=-1") == (
-        '--set objective.lambd=-1: objective.lambd is -1. Allowed: a number from 0 to 1000000 or "auto".'
+        '--set objective.lambd=-1: objective.lambd is -1. Allowed: a number from 0 to 1,000,000 or "auto".'
     )

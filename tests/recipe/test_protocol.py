@@ -20,12 +20,12 @@ def test_drops_and_warm_up_move_with_the_epochs_however_they_are_written(text: s
 @pytest.mark.parametrize(
     ("text", "instead"),
     [
-        ("epochs=true", "a whole number from 1 to 2147483647"),
-        ("drops=[true,16]", "a list, each a whole number from 0 to 2147483647"),
+        ("epochs=true", "a whole number from 1 to 2,147,483,647"),
+        ("drops=[true,16]", "a list, each a whole number from 0 to 2,147,483,647"),
         ("betas=[true, 0.9]", "a list of two, each a number from 0 below 1"),
         ("betas=[0.9]", "a list of two, each a number from 0 below 1"),
         ("betas=[0.9, 1.5]", "a list of two, each a number from 0 below 1"),
-        ("epochs=1.5", "a whole number from 1 to 2147483647"),
+        ("epochs=1.5", "a whole number from 1 to 2,147,483,647"),
     ],
 )
 def test_what_is_refused_is_named_as_it_was_typed(text: str, instead: str) -> None:
