@@ -16,6 +16,7 @@ PARTIAL = ".partial-"
 """How the name begins of what is being written; a process that is killed meanwhile leaves it behind."""
 
 _NO_FLUSH_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # on some network file systems
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 @contextmanager
@@ -48,13 +49,20 @@ def atomic_write(path: Path, *, new: bool = False, durable: bool = True) -> Iter
         if durable:
             _flush(path.parent)
     except OSError as error:
-        inside = os.fsdecode(error.filename) if error.filename is not None else str(temporary)  # a full disk names none
+        inside = _written_to(error, temporary)
         if error.errno is None or not inside.startswith(str(temporary)):
             raise
         named = str(path) + inside[len(str(temporary)) :]
         raise OSError(error.errno, error.strerror, named) from error
     finally:
         remove(temporary)
+
+
+def _written_to(error: OSError, temporary: Path) -> str:
+    """Which file an error is of. A full disk names none; copying names what is read, too, and that first."""
+    copying = error.filename2 is not None and error.errno in _NO_ROOM
+    name = error.filename2 if copying else error.filename
+    return str(temporary) if name is None else os.fsdecode(name)
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def test_an_error_of_the_disk_names_the_file(tmp_path: Path, named: bool) -> Non
     with pytest.raises(OSError) as raised:
         full()
     assert (raised.value.errno, raised.value.filename) == (28, str(tmp_path / "a.json"))
+
+
+def test_a_copy_without_room_names_what_is_written_and_not_what_is_read(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "source").write_bytes(bytes(100_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def copy() -> None:
+        with atomic_write(tmp_path / "copy") as temporary:
+            shutil.copyfile(tmp_path / "source", temporary)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError) as raised:
+            copy()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.filename == str(tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["source"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
