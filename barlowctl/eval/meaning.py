@@ -21,6 +21,13 @@ def of_labels(bank: Tensor, queries: Tensor) -> str | None:
     return None
 
 
+def of_held_out(bank: Tensor) -> str | None:
+    """Why a classifier whose settings are chosen on a part of the training images cannot be trained; None: it can."""
+    if len(bank.unique()) == len(bank):
+        return "no class has two training images, so that none can be held out to choose the learning rate"
+    return None
+
+
 def of_features(features: Tensor) -> str | None:
     """Why nothing can be told apart by these features `(N, F)`; None: it can be tried."""
     if not features.isfinite().all():

@@ -112,7 +112,7 @@ def _measured(
 ) -> dict[str, Any]:
     """The numbers of one layer, or the reason why there are none."""
     bank, queries = bank.contiguous(), queries.contiguous()
-    if reason := why_not or meaning.of_features(torch.cat([bank, queries])):
+    if reason := why_not or meaning.of_held_out(bank_labels) or meaning.of_features(torch.cat([bank, queries])):
         return {"reason": reason}
     classes, seeds = context.data.num_classes, context.tasks.seeds_of(seed)
     votes = knn.knn_predict(bank, bank_labels, queries, k=(K,), num_classes=classes)

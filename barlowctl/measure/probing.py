@@ -146,8 +146,9 @@ def _of_features(subject: Subject, context: ProbeContext) -> dict[str, Any]:
     if all_features:
         why_not = meaning.of_labels(bank_labels, labels) or meaning.of_features(torch.cat([bank, queries]))
     for name, requested, of in (("knn", tasks.knn, _knn), ("linear", tasks.linear, _linear)):
-        if requested and why_not is not None:
-            result[name] = {"top1": None, "top5": None, "reason": why_not}
+        why = why_not or (meaning.of_held_out(bank_labels) if requested and name == "linear" else None)
+        if requested and why is not None:
+            result[name] = {"top1": None, "top5": None, "reason": why}
         elif requested:
             emit(Measuring(MEASURED[name]))
             values = of(context, subject.seed, bank, bank_labels, queries, labels)

@@ -150,3 +150,21 @@ def test_top_5_of_few_classes(tmp_path: Path, capsys: Captured) -> None:
         assert "3 classes" in result[key]["top5_reason"]
     assert [one["top5"] for one in result["linear"]["seeds"]] == [None, None]
     assert "one class, number 1" in result["notes"][0]
+
+
+def test_classes_of_one_image_have_neighbours_and_no_linear_classifier(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (tmp_path / "pics" / split).mkdir(parents=True)
+        for number in range(6):
+            pixels = generator.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pics" / split / f"{number}.png")
+        table = "file_name,label\n" + "".join(f"{number}.png,c{number}\n" for number in range(6))
+        (tmp_path / "pics" / split / "labels.csv").write_text(table)
+    arguments = ["--data", str(tmp_path / "pics"), "--out", str(tmp_path / "out"), "--threads", "1", "--json"]
+    assert barlowctl(["probe", str(trained), "--knn", "--linear", "--layers", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["knn"]["top1"] is not None
+    assert (result["linear"]["top1"], "no class has two" in result["linear"]["reason"]) == (None, True)

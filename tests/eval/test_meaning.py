@@ -23,6 +23,11 @@ def test_labels(bank: list[int], queries: list[int], says: str | None) -> None:
     assert why is None if says is None else says in (why or "")
 
 
+@pytest.mark.parametrize(("bank", "can"), [([0, 1, 2], False), ([0, 1, 1], True), ([4], False)])
+def test_a_class_of_two_images_has_one_to_hold_out(bank: list[int], can: bool) -> None:
+    assert (meaning.of_held_out(torch.tensor(bank)) is None) is can
+
+
 def test_features() -> None:
     features = torch.randn(1, 8).expand(20, 8).clone()
     assert "the same" in (meaning.of_features(features) or "")

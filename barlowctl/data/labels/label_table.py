@@ -179,23 +179,27 @@ def _without_folder(message: str, file: Path) -> str:
 
 
 def _read(file: Path, files: Files, place: Path, names: Sequence[str], report: ScanReport) -> LabelTable | None:
+    called_so = file.parent == place and file.stem.lower() in _STEMS
     try:
         table = read_table(file, files.read(file))
     except OSError:  # it is counted with the other files
         return None
     except UserError as error:  # a table of something else, except one that is called as tables of labels are
-        if file.parent == place and file.stem.lower() in _STEMS:
+        if called_so:
             report.note(f"{file.name} has no labels that can be read: {_without_folder(error.message, file)}")
         return None
     rows = _rows_of(table, file, place, names)
     if not _count(rows):
-        if table.labels is not None and any(map(ends_as_image, table.paths)) and file.parent == place:
+        of_images = table.labels is not None and any(map(ends_as_image, table.paths)) and file.parent == place
+        if table.paths and (called_so or of_images):
             report.note(f"{file.name} labels none of the images here ('{written(table.paths[0])}'): not used")
         return None
     if table.labels is None:
         for note in table.notes:
             report.note(note)
         if table.splits is None:
+            if called_so and not table.notes:
+                report.note(f"{file.name} has no column of labels beside that of images: not used")
             return None
         table.labels, table.notes = [None] * len(table.paths), []
     if (path := _labelled_twice(table)) is not None:

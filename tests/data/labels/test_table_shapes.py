@@ -87,6 +87,19 @@ def test_a_table_that_cannot_be_read_is_said_with_the_reason(tmp_path: Path, tex
     assert str(tmp_path) not in note
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file_name label\n" + rows(" "), "labels.csv labels none of the images here ('file_name label'): not used"),
+        ("file_name\n" + "\n".join(NAMES), "labels.csv has no column of labels beside that of images: not used"),
+    ],
+)
+def test_a_table_of_labels_without_labels_is_not_passed_over_in_silence(tmp_path: Path, text: str, says: str) -> None:
+    classes, notes = labelled(tmp_path, "labels.csv", text)
+    assert classes == [None] * 6
+    assert says in notes
+
+
 def test_a_table_of_something_else_is_passed_over(tmp_path: Path) -> None:
     _, notes = labelled(tmp_path, "prices.csv", "fruit,price\napple,1,2\n")
     assert notes == []
