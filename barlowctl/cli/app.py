@@ -14,7 +14,21 @@ from typing import Annotated, Any
 import typer
 
 from barlowctl import __version__, launcher
-from barlowctl.cli import ablate, bench, data, doctor, embed, export, pretrain, probe, recipes, report, runs, transfer
+from barlowctl.cli import (
+    ablate,
+    bench,
+    completion,
+    data,
+    doctor,
+    embed,
+    export,
+    pretrain,
+    probe,
+    recipes,
+    report,
+    runs,
+    transfer,
+)
 from barlowctl.cli.advice import completed
 from barlowctl.cli.console import allow_any_text, forget, show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
@@ -151,6 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
 @cache
 def commands() -> Any:
     """The tree of all commands, put together once: an error reads it too."""
+    if "_BARLOWCTL_COMPLETE" in os.environ:
+        completion.keep_apostrophes_in_zsh()
     return typer.main.get_command(app)
 
 

@@ -6,7 +6,21 @@ Each function takes what was typed so far and returns the names that begin with 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
+
+
+@cache  # once: it changes a class of typer's
+def keep_apostrophes_in_zsh() -> None:
+    """Write the apostrophe of a help text as zsh reads one within quotes: typer's doubled one is none there."""
+    from typer._completion_classes import ZshComplete
+
+    doubled = ZshComplete.format_completion
+
+    def format_completion(self: Any, item: Any) -> str:
+        return doubled(self, item).replace("''", r"'\''")
+
+    ZshComplete.format_completion = format_completion  # type: ignore[method-assign]
 
 
 def recipes(incomplete: str) -> list[str]:

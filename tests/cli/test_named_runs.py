@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,18 @@ def test_the_shell_asks_and_is_told(typed: str, listed: set[str], home: Path, ch
         check=True,
     )
     assert set(done.stdout.split()) == listed
+
+
+def test_zsh_reads_the_apostrophes_of_help_texts(checkout: Path) -> None:
+    """Within single quotes zsh has no doubled one: they end, an apostrophe comes, and they begin again."""
+    variables = {"_TYPER_COMPLETE_ARGS": "barlowctl pretrain --re", "_BARLOWCTL_COMPLETE": "complete_zsh"}
+    script = "import sys; sys.argv[0] = 'barlowctl'; from barlowctl.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **variables, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [argument] = shlex.split(done.stdout.strip().removeprefix("_arguments"))
+    assert '"--recipe":"A shipped recipe\'s name' in argument
