@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -24,10 +25,16 @@ def arrange_compiling(method: Method, device: torch.device, *, compiles: bool) -
 
 def compile_networks(method: Method) -> None:
     """Backbone, heads and copies that follow them are compiled at their first call, or taken from what is kept."""
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_is_of_use)
     compiled_code.keep()
     copies = [copy for part in method.modules() if isinstance(part, MovingAverage) for copy in part.networks]
     for part in (method.backbone, *method.heads().values(), *copies):
         part.compile()
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """torch's compiler looks for CUDA's tools where there is no GPU too, and warns that it found some: no fault."""
+    return not str(record.msg).startswith("No CUDA runtime is found")
 
 
 @contextmanager

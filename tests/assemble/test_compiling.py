@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -111,3 +114,18 @@ def test_a_named_folder_that_cannot_be_written_is_refused(monkeypatch: pytest.Mo
     assert raised.value.next == "--set train.compile=false"
     monkeypatch.setenv(compiled_code.TORCH, str(tmp_path / "new"))
     check_compiler(torch.device("cpu"))
+
+
+def test_that_torch_found_cudas_tools_without_a_gpu_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(compiled_code, "keep", lambda: None)
+    method: Any = SimpleNamespace(modules=list, backbone=torch.nn.Identity(), heads=dict)
+
+    def passes(text: str) -> bool:
+        return bool(logger.filter(logger.makeRecord(logger.name, logging.WARNING, "", 0, text, ("x",), None)))
+
+    assert passes("No CUDA runtime is found, using CUDA_HOME='%s'")
+    compiling.compile_networks(method)
+    assert not passes("No CUDA runtime is found, using CUDA_HOME='%s'")
+    assert passes("the compiler %s is too old")
