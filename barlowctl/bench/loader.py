@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.photographs import jpegs_and_packed
+from barlowctl.bench.room import temporary_folder
 from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError, did_you_mean, instead
 
@@ -83,8 +83,8 @@ def compare(
     from barlowctl.data.beton.reader import Beton
 
     chosen, left_out = choose_rows(names)
-    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as parent:
-        jpegs, beton = jpegs_and_packed(folder, Path(parent), count, workers, progress)
+    with temporary_folder() as parent:
+        jpegs, beton = jpegs_and_packed(folder, parent, count, workers, progress)
         packed = Beton.open(beton)
         images = min(images, packed.num_samples)
         described = {

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +24,19 @@ from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
 SMALLEST_BATCH = 16
+_PREFIX, _LEFT_AFTER = "barlowctl-bench-", 24 * 3600.0
+"""How a benchmark's folder begins, and the seconds after which an empty one belongs to none that still runs."""
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for the block. Empty ones that benchmarks left which were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it is not empty, somebody else's, or gone
+            if time.time() - left.stat().st_mtime > _LEFT_AFTER:
+                left.rmdir()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        yield Path(folder)
 
 
 def check_step(recipe: Recipe, device: torch.device) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measur
 from barlowctl.bench.compared import check_method
 from barlowctl.bench.loader import processor
 from barlowctl.bench.photographs import jpegs_and_packed
-from barlowctl.bench.room import check_step
+from barlowctl.bench.room import check_step, temporary_folder
 from barlowctl.bench.step_ablation import choose_ablation
 from barlowctl.bench.step_lightly import EXAMPLES
 from barlowctl.bench.step_others import PACKAGES, is_installed
@@ -169,9 +168,9 @@ def compare(
     check_step(recipe, device)
     flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
-    with tempfile.TemporaryDirectory(prefix="barlowctl-bench-") as folder:
+    with temporary_folder() as folder:
         if loading:
-            jpegs, packed = jpegs_and_packed(images, Path(folder), count, usable_cores(), progress)
+            jpegs, packed = jpegs_and_packed(images, folder, count, usable_cores(), progress)
             common = replace(common, loading=Images(jpegs, packed, workers))
         rows, left_out = ablation_of(common) if ablation else comparison_of(names, common)
         load_before, end = os.getloadavg()[0], time.monotonic() + 60 * minutes

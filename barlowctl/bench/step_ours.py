@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from barlowctl.assemble.compiling import compile_networks
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import begin_method, move_to_device
 from barlowctl.assemble.resolve import resolve
+from barlowctl.bench.room import temporary_folder
 from barlowctl.bench.step_others import LoopLARS
 from barlowctl.bench.step_settings import CHECKED, StepSettings
 from barlowctl.bench.stopwatch import Watch
@@ -85,7 +84,7 @@ class OurStep:
         if recipe.train.compile:
             compile_networks(self.method)
         with ExitStack() as open_things:
-            folder = open_things.enter_context(tempfile.TemporaryDirectory(prefix="barlowctl-bench-"))
+            folder = open_things.enter_context(temporary_folder())
             batches = self._synthetic() if settings.loading is None else self._loaded(open_things, watch)
             engine.train(
                 self.method,
@@ -100,7 +99,7 @@ class OurStep:
                 to_input=self.to_input,
                 device=settings.device,
                 emit=lambda event: watch.note(event.text) if isinstance(event, Notice) else None,
-                checkpoints=Path(folder),
+                checkpoints=folder,
                 recipe_digest="",
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,20 @@ def test_jpegs_for_which_there_is_no_room_are_not_made(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match=r"4 JPEGs take 0\.\d+ MB or more") as error:
         photographs.jpegs_and_packed(source, parent, 2000, 1, print)
     assert not parent.exists()
+
+
+def test_empty_folders_of_killed_benchmarks_are_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for name in ("barlowctl-bench-old", "barlowctl-bench-new", "barlowctl-bench-full", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "barlowctl-bench-full" / "pack.beton").write_text("somebody may want it")
+    for name in ("barlowctl-bench-old", "barlowctl-bench-full", "other"):
+        os.utime(tmp_path / name, (two_days_ago, two_days_ago))
+    with room.temporary_folder() as folder:
+        assert folder.parent == tmp_path
+        assert folder.is_dir()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"barlowctl-bench-new", "barlowctl-bench-full", "other"}
