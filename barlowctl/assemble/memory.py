@@ -12,7 +12,6 @@ from barlowctl import memory, shell
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.model import Footprint
-from barlowctl.recipe import objectives
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.schema import Recipe
 
@@ -22,10 +21,6 @@ MOST_SAVED = 4 * 1500
 """Bytes of activations a pixel of a view, at most: in fp32 ResNet-50 has 4 x 430, DenseNet-121 4 x 650."""
 COPIES_OF_WEIGHTS = 6
 """Of weights and buffers, at most: gradients, two of the optimizer, those put back after a step that failed."""
-SINKHORN_COPIES = 3
-"""Of SwAV's scores, in float64, while codes are balanced."""
-QUEUE_OF_SWAV = 3840
-"""Where SwAV's queue begins to be large: the authors' recipe for small batches."""
 
 
 def check_networks(recipe: Recipe, build: Callable[[], nn.Module]) -> None:
@@ -57,7 +52,7 @@ def check_step(recipe: Recipe, step: Footprint, rows: int, processes: int = 1) -
     Raises:
         UserError: with fewer images at a time, or a width that is usual.
     """
-    fixed = processes * (step.total - step.activations + _codes(recipe))
+    fixed = processes * (step.total - step.activations + _working(recipe))
     activations = processes * step.activations * SAVED_AT_LEAST
     if fixed + activations <= memory.total():
         return
@@ -72,7 +67,7 @@ def check_step(recipe: Recipe, step: Footprint, rows: int, processes: int = 1) -
 def may_be_too_large(recipe: Recipe, networks: nn.Module, pixels: int, processes: int = 1) -> bool:
     """Whether `check_step` could refuse a step on so many pixels of views; else its estimate is not needed."""
     activations = MOST_SAVED * SAVED_AT_LEAST * pixels
-    return processes * (COPIES_OF_WEIGHTS * _bytes(networks) + _codes(recipe) + activations) > memory.total()
+    return processes * (COPIES_OF_WEIGHTS * _bytes(networks) + _working(recipe) + activations) > memory.total()
 
 
 def less_memory(recipe: Recipe) -> str:
@@ -123,14 +118,8 @@ def _largest(recipe: Recipe) -> tuple[str, Any, str] | None:
         (max(model.projector) / max(usual), "model.projector", list(model.projector), _listed(usual)),
         (max(model.predictor, default=0) / max(usual), "model.predictor", list(model.predictor), "[]"),
     ]
-    if isinstance(keys, objectives.SwAV):
-        prototypes = objectives.SwAV().prototypes
-        sizes.append((keys.prototypes / prototypes, "objective.prototypes", keys.prototypes, str(prototypes)))
-        sizes.append((keys.queue / QUEUE_OF_SWAV, "objective.queue", keys.queue, "0"))
-    if isinstance(keys, objectives.QueueKeys):
-        batch, queue = recipe.train.batch_size, objectives.MoCo().queue
-        multiple = max(queue // batch, 1) * batch
-        sizes.append((keys.queue / multiple, "objective.queue", keys.queue, str(multiple)))
+    for large in keys.large(recipe.train.batch_size):
+        sizes.append((large.value / large.usual, f"objective.{large.key}", large.value, str(large.instead)))
     ratio, key, value, instead = max(sizes, key=lambda entry: entry[0])
     return (key, value, instead) if ratio > 1.0 else None
 
@@ -139,9 +128,6 @@ def _listed(widths: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, widths))}]"
 
 
-def _codes(recipe: Recipe) -> int:
-    """Bytes of SwAV's scores while codes are computed, of both anchors."""
-    keys = recipe.objective
-    if not isinstance(keys, objectives.SwAV):
-        return 0
-    return SINKHORN_COPIES * 8 * 2 * (recipe.train.batch_size + keys.queue) * keys.prototypes
+def _working(recipe: Recipe) -> int:
+    """Bytes that the objective takes for a while beside a step's."""
+    return recipe.objective.working_bytes(recipe.train.batch_size)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from barlowctl.errors import UserError
+from barlowctl.recipe.keys import Keys, Large
 from barlowctl.recipe.section import (
     MOST,
     Count,
@@ -23,7 +24,6 @@ from barlowctl.recipe.section import (
     NonNegative,
     Positive,
     Probability,
-    Section,
 )
 
 DEFAULT = "barlow-twins"
@@ -39,27 +39,6 @@ Form = Literal["auto", "primal", "gram"]
 LAMBD, PAPER_WIDTH = 0.0051, 8192
 """The authors' weight of the redundancy term, and the projector that it was chosen for."""
 LAMBD_IS = "weight of the redundancy reduction term; auto: 0.0051 x sqrt(8192 / width of the projector)"
-
-
-class Keys(Section):
-    """Keys of a method, and what it asks of a recipe.
-
-    Attributes:
-        title: what people call it.
-        full_views: how many views of `views.size` pixels it takes of each image: both, or the first one alone.
-        small_views, patches: whether it takes these beside them.
-        labels: whether it learns from labels.
-        decorrelates: whether its loss takes the dimensions of embeddings apart: then C says how far it has come.
-        averages: whether a moving average of the networks' parameters follows them.
-    """
-
-    title: ClassVar[str]
-    full_views: ClassVar[Literal[1, 2]] = 2
-    small_views: ClassVar[bool] = False
-    patches: ClassVar[bool] = False
-    labels: ClassVar[bool] = False
-    decorrelates: ClassVar[bool] = False
-    averages: ClassVar[bool] = False
 
 
 class BarlowTwins(Keys):
@@ -171,6 +150,15 @@ class SwAV(Keys):
     )
     queue_from_epoch: EpochsWithin = Field(15.0, description="epochs before images go into the queue")
 
+    def large(self, batch: int) -> list[Large]:
+        """See `Keys`. The authors' recipe for small batches has a queue of 3,840."""
+        most = SwAV.model_fields["prototypes"].default
+        return [Large("prototypes", self.prototypes, most, most), Large("queue", self.queue, 3840, 0)]
+
+    def working_bytes(self, batch: int) -> int:
+        """See `Keys`: scores of both anchors in float64, three times, while codes are balanced."""
+        return 3 * 8 * 2 * (batch + self.queue) * self.prototypes
+
 
 class Supervised(Keys):
     """Cross-entropy of a linear classifier on the backbone, trained together: the first row of Table 1."""
@@ -207,6 +195,11 @@ class QueueKeys(Keys):
         description="parts of a batch that batch norm sees by themselves, over all devices, between which keys are "
         "shuffled; 0: one on each device",
     )
+
+    def large(self, batch: int) -> list[Large]:
+        """See `Keys`."""
+        usual = max(QueueKeys.model_fields["queue"].default // batch, 1) * batch
+        return [Large("queue", self.queue, usual, usual)]
 
 
 class MoCo(QueueKeys):

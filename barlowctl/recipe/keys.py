@@ -1,0 +1,45 @@
+"""What keys of every method say beside their values: what the method asks of a recipe, and what memory it takes."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple
+
+from barlowctl.recipe.section import Section
+
+
+class Large(NamedTuple):
+    """A key that memory grows with. usual: a value beside which others are large. instead: what to set for less."""
+
+    key: str
+    value: int
+    usual: int
+    instead: int
+
+
+class Keys(Section):
+    """Keys of a method, and what it asks of a recipe.
+
+    Attributes:
+        title: what people call it.
+        full_views: how many views of `views.size` pixels it takes of each image: both, or the first one alone.
+        small_views, patches: whether it takes these beside them.
+        labels: whether it learns from labels.
+        decorrelates: whether its loss takes the dimensions of embeddings apart: then C says how far it has come.
+        averages: whether a moving average of the networks' parameters follows them.
+    """
+
+    title: ClassVar[str]
+    full_views: ClassVar[Literal[1, 2]] = 2
+    small_views: ClassVar[bool] = False
+    patches: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
+    decorrelates: ClassVar[bool] = False
+    averages: ClassVar[bool] = False
+
+    def large(self, batch: int) -> list[Large]:
+        """Keys that memory grows with, for batches of so many images."""
+        return []
+
+    def working_bytes(self, batch: int) -> int:
+        """Bytes that the loss of such a batch takes for a while, where they are more than a few embeddings."""
+        return 0
