@@ -2,7 +2,7 @@
 
 oneDNN's convolutions are near the machine's peak where maps are large. They are not where a 1 x 1 convolution has a
 stride (most of what the backward pass does is zeros), and where maps are so small that many taps of a 3 x 3
-kernel lie in the padding, of which each is multiplied. Fewer products are in winograd.py and winograd2d.py. What was
+kernel lie in the padding, of which each is multiplied. Fewer products are in winograd.py. What was
 measured is in docs/experiments.md.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model import winograd, winograd2d
+from barlowctl.model import winograd
 from barlowctl.model.modes import in_mode
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
@@ -25,6 +25,8 @@ SMALL_MAP = 8
 SMALLEST_MAP = 4
 """The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
 MANY_CHANNELS = 128
+FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+"""Of precisions, those whose convolutions are computed here."""
 
 
 class ProductConvolution(SeenTaps):
@@ -32,8 +34,8 @@ class ProductConvolution(SeenTaps):
 
     In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
     still, and channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are.
-    Winograd's are of most 3 x 3 kernels with many channels: in bf16 (see winograd.py) they also round what they
-    multiply, in fp32 (see winograd2d.py) they are up to 4 times as far from the truth as oneDNN's, by a millionth.
+    Winograd's (see winograd.py) are of most 3 x 3 kernels: in bf16 they are nearer to the truth than oneDNN's, since
+    weights are not rounded; in fp32 up to 4 times as far from it, by a millionth.
     All else is torch's own: products of matrices in fp32, which are slower than its convolutions on some processors,
     evaluation, and a network that is compiled.
     """
@@ -42,14 +44,13 @@ class ProductConvolution(SeenTaps):
         """See `nn.Conv2d`."""
         if not self.training or torch.compiler.is_compiling():
             return super().forward(x)
-        if self._is_winograds_in_fp32(x):
-            return winograd2d.convolve(x, self.weight)
-        if not self._is_ours(x):
-            return super().forward(x)
         bf16 = torch.bfloat16
+        dtype = self._winograds_format(x)
+        if dtype is not None:
+            return winograd.convolve(x.to(dtype), self.weight)
+        if not (in_bf16(x) and _by_channels(x) and self._is_faster(x)):
+            return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            if self._is_winograds(x):
-                return winograd.convolve(x.to(bf16), self.weight)
             out: Tensor = _Product.apply(x.to(bf16), self.weight.to(bf16), self.stride, self.padding)
         return out
 
@@ -58,24 +59,17 @@ class ProductConvolution(SeenTaps):
             return nn.functional.conv2d(seen_pixels(input, self.stride), weight, bias)
         return super()._conv_forward(input, weight, bias)
 
-    def _is_ours(self, x: Tensor) -> bool:
-        by_channels = in_bf16(x) and x.is_contiguous(memory_format=torch.channels_last)
-        return by_channels and (self._is_faster(x) or self._is_winograds(x))
+    def _winograds_format(self, x: Tensor) -> torch.dtype | None:
+        """The number format in which x is convolved as Winograd did; None: it is not."""
+        dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
+        if dtype is None or not _by_channels(x) or not self.fits_winograds(x, dtype):
+            return None
+        return dtype if winograd.is_faster(x, self.weight, dtype) else None
 
-    def _is_winograds(self, x: Tensor) -> bool:
-        return self.fits_winograds(x) and winograd.is_faster(x, self.weight)
-
-    def _is_winograds_in_fp32(self, x: Tensor) -> bool:
-        by_channels = in_fp32(x) and x.is_contiguous(memory_format=torch.channels_last)
-        return by_channels and self.fits_winograds_in_fp32(x) and winograd2d.is_faster(x, self.weight)
-
-    def fits_winograds(self, x: Tensor) -> bool:
-        """Whether x, in a batch that is large enough, is convolved as Winograd did in bf16, on some processors."""
-        return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, x.shape[3])
-
-    def fits_winograds_in_fp32(self, x: Tensor) -> bool:
-        """The same in fp32, on all processors."""
-        return self.stride == self.padding == (1, 1) and winograd2d.fits(self.weight, *x.shape[2:])
+    def fits_winograds(self, x: Tensor, dtype: torch.dtype) -> bool:
+        """Whether x, in a batch that is large enough, is convolved as Winograd did where that is the faster way."""
+        height, width = x.shape[2:]
+        return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, height, width, dtype)
 
     def _is_faster(self, x: Tensor) -> bool:
         side = max(self._map(x))
@@ -122,6 +116,10 @@ class _Product(torch.autograd.Function):
             of_matrix = _rows(grad).t() @ _patches(x, kernel, stride, padding)
             of_weight = of_matrix.view(len(weight), *kernel, -1).permute(0, 3, 1, 2)
         return of_x, of_weight, None, None
+
+
+def _by_channels(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
@@ -191,19 +189,16 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     Whoever times a step in a precision does this before, with the threads of that step. To see how large its maps are
     the network evaluates the images.
     """
-    fitting: list[bool] = []
-    fits, ways = (
-        (ProductConvolution.fits_winograds, winograd)
-        if precision == "bf16"
-        else (ProductConvolution.fits_winograds_in_fp32, winograd2d)
-    )
+    convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
+    if not convolutions or precision not in FORMATS or not winograd.is_usable(FORMATS[precision]):
+        return
+    dtype, maps = FORMATS[precision], set[tuple[int, int]]()
 
     def look(convolution: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        fitting.append(fits(cast(ProductConvolution, convolution), inputs[0]))
+        if cast(ProductConvolution, convolution).fits_winograds(inputs[0], dtype):
+            height, width = inputs[0].shape[2:]
+            maps.add((height, width))
 
-    convolutions = [part for part in network.modules() if isinstance(part, ProductConvolution)]
-    if not convolutions or precision not in {"bf16", "fp32"} or not ways.is_usable():
-        return
     hooks = [part.register_forward_pre_hook(look) for part in convolutions]
     try:
         with in_mode(network, training=False), torch.no_grad():
@@ -211,8 +206,7 @@ def prepare_convolutions(network: nn.Module, images: Tensor, precision: str) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    if any(fitting):
-        ways.prepare()
+    winograd.prepare(dtype, maps)
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:

@@ -11,10 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+
+def _pairs(*points: Fraction, zero: bool) -> tuple[Fraction, ...]:
+    """Points and their opposites, after 0 where it is one."""
+    return (*[Fraction(0)] * zero, *(sign * point for point in points for sign in (1, -1)))
+
+
 POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    3: (Fraction(3, 8), Fraction(-3, 8), Fraction(5, 4), Fraction(-5, 4)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+    2: _pairs(Fraction(1), zero=True),
+    3: _pairs(Fraction(3, 8), Fraction(5, 4), zero=False),
+    4: _pairs(Fraction(5, 8), Fraction(3, 2), zero=True),
+    5: _pairs(Fraction(1, 3), Fraction(4, 5), Fraction(5, 3), zero=False),
+    6: _pairs(Fraction(1, 2), Fraction(1), Fraction(2), zero=True),
+    7: _pairs(Fraction(1, 4), Fraction(3, 4), Fraction(5, 4), Fraction(2), zero=False),
+    8: _pairs(Fraction(2, 5), Fraction(4, 5), Fraction(5, 4), Fraction(5, 2), zero=True),
 }
 """By m, the numbers of a tile along a line. The last point, infinity, is in none of them."""
 

@@ -1,11 +1,14 @@
-"""3 x 3 convolutions that a CPU computes with two thirds of the products, as Winograd did.
+"""3 x 3 convolutions that a CPU computes with a sixth to a half of the products, as Winograd did.
 
-F(2, 3) along the lines of a map (Lavin and Gray 2016, in one of its two dimensions): both dimensions would take four
-ninths, at an error in bf16 that is too large. What was measured is in docs/experiments.md.
+F(m x m, 3 x 3) on square tiles of a map (Lavin and Gray 2016): of up to 4 x 4 pixels in float32, 36 products instead of
+144; of up to 8 x 8, 100 instead of 576, where maps are bf16. There too everything between a map and the next one is
+float32, whose errors grow with the tiles (2e-5 at 8 x 8) but stay a hundredth of a bf16's rounding. What was measured
+is in docs/experiments.md.
 """
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from typing import Any
 
@@ -15,66 +18,88 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl.model import thread_team
 
-BLOCK = 64
-"""Channels in and out are multiples of it, which is what the kernels multiply at a time."""
-SMALLEST_MAP = 2
-"""Pixels of a line from which on it is the faster way: of one alone nothing is saved."""
-FEWEST_PIXELS = 512
-"""Pixels of a batch from which on that makes up for the transformation of the weights."""
+STEP = 16
+"""Channels in and out are multiples of it."""
+TILES = {torch.float32: (4, 3, 2), torch.bfloat16: (8, 7, 6, 5, 4, 3, 2)}
+"""By the number format of maps, sides m of a tile, the one with the fewest transformations first."""
+FEWEST_CHANNELS = {torch.float32: 16, torch.bfloat16: 32}
+SMALLEST_MAP = {torch.float32: 2, torch.bfloat16: 3}
+"""Channels in and out, and pixels of a side, from which on it is the faster way."""
+FEWEST_TILES = 24
+"""Tiles of a batch from which on that makes up for the transformation of the weights."""
 
 
-def is_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution that `fits` is the faster for it, which it is on some processors."""
+def tile_side(height: int, width: int, dtype: torch.dtype) -> int:
+    """The m of F(m x m, 3 x 3) that takes the fewest products for a map: parts of a tile beyond it are computed too."""
+    return min(TILES[dtype], key=lambda m: -(-height // m) * -(-width // m) * (m + 2) ** 2)
+
+
+def is_faster(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a convolution of x in channels_last that `fits`, computed in a number format, is the faster for it."""
+    height, width = x.shape[2:]
+    m = tile_side(height, width, dtype)
     tensors = type(x) is Tensor and type(weight.detach()) is Tensor and weight.dtype == torch.float32
-    many = len(x) * x.shape[2] * x.shape[3] >= FEWEST_PIXELS
-    return many and tensors and is_usable()
+    many = len(x) * -(-height // m) * -(-width // m) >= FEWEST_TILES
+    return many and tensors and is_usable(dtype)
 
 
-def is_usable() -> bool:
-    """Whether its kernels are the faster ones on this processor, and have the threads that torch computes with."""
-    return thread_team.serves() and is_measured()
+def is_usable(dtype: torch.dtype) -> bool:
+    """Whether its kernels have the threads that torch computes with, and are the faster ones on this processor.
 
-
-def fits(weight: Tensor, width: int) -> bool:
-    """Whether a convolution of a map of that width, of stride 1, padding 1 and one group, has products to save."""
-    blocks = weight.shape[2:] == (3, 3) and weight.shape[0] % BLOCK == 0 and weight.shape[1] % BLOCK == 0
-    return blocks and width >= SMALLEST_MAP
+    In float32 torch is to compute in float32 itself.
+    """
+    mkldnn: Any = torch.backends.mkldnn
+    if not thread_team.serves():
+        return False
+    return multiplies_numbers() if dtype == torch.bfloat16 else mkldnn.conv.fp32_precision in {"none", "ieee"}
 
 
 @cache
-def is_measured() -> bool:
-    """Whether the processor multiplies bfloat16 in vectors of 512 bits, and not in whole matrices (AMX)."""
-    from barlowctl.model import winograd_vectors  # numba takes a second, which evaluation does not need
+def multiplies_numbers() -> bool:
+    """Whether an x86 processor has no instructions for products of whole matrices of bf16 (AMX)."""
+    from llvmlite import binding  # takes a while, which evaluation does not need
 
-    return winograd_vectors.NATIVE and not winograd_vectors.FEATURES.get("amx-bf16", False)
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    return x86 and not dict(binding.get_host_cpu_features()).get("amx-bf16", False)
 
 
-def prepare() -> None:
-    """Compile the kernels, for as many threads as compute: the first call ever takes seconds."""
-    x = torch.zeros(1, BLOCK, 4, 4, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-    convolve(x, torch.zeros(BLOCK, BLOCK, 3, 3, requires_grad=True)).sum().backward()
+def fits(weight: Tensor, height: int, width: int, dtype: torch.dtype) -> bool:
+    """Whether a convolution of a map, of stride 1, padding 1 and one group, has products to save."""
+    channels = weight.shape[:2]
+    steps = weight.shape[2:] == (3, 3) and all(count % STEP == 0 for count in channels)
+    return steps and min(channels) >= FEWEST_CHANNELS[dtype] and min(height, width) >= SMALLEST_MAP[dtype]
+
+
+def prepare(dtype: torch.dtype, maps: set[tuple[int, int]]) -> None:
+    """Compile the kernels for maps of some sizes, (height, width): the first call ever takes seconds."""
+    for m in {tile_side(*size, dtype) for size in maps}:
+        for n in (1, STEP):  # few tiles, and many
+            x = torch.zeros(n, STEP, m, m, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+            convolve(x, torch.zeros(STEP, STEP, 3, 3, requires_grad=True)).sum().backward()
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """The 3 x 3 convolution of x, bf16 `(n, c, h, w)` in channels_last, with a padding of 1 and no bias.
+    """The 3 x 3 convolution of x, bf16 or float32 `(n, c, h, w)` in channels_last, with a padding of 1 and no bias.
 
     Args:
-        weight: float32 `(d, c, 3, 3)`; c and d are multiples of 64. Transformed, it is rounded to bf16.
+        weight: float32 `(d, c, 3, 3)`; c and d are multiples of 16. It is not rounded to bf16.
 
     Returns:
-        bf16 `(n, d, h, w)` in channels_last. The gradient of the weight is float32 and not rounded to bf16.
+        `(n, d, h, w)` in channels_last, in x's number format. The gradient of the weight is float32.
     """
-    out: Tensor = _Winograd.apply(x, weight)
+    height, width = x.shape[2:]
+    out: Tensor = _Winograd.apply(x, weight, tile_side(height, width, x.dtype))
     return out
 
 
 class _Winograd(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, m: int) -> Tensor:
         from barlowctl.model import winograd_passes  # numba takes a second, which evaluation does not need
 
         ctx.save_for_backward(x, weight)
-        return winograd_passes.convolve(x, winograd_passes.transform_weights(weight, turned=False), len(weight))
+        ctx.m = m
+        return winograd_passes.convolve(x, weight, m, turned=False)
 
     @staticmethod
     @once_differentiable
@@ -85,8 +110,7 @@ class _Winograd(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            matrices = winograd_passes.transform_weights(weight, turned=True)
-            of_x = winograd_passes.convolve(grad, matrices, x.shape[1])
+            of_x = winograd_passes.convolve(grad, weight, ctx.m, turned=True)
         if ctx.needs_input_grad[1]:
-            of_weight = winograd_passes.gradient_of_weight(x, grad)
-        return of_x, of_weight
+            of_weight = winograd_passes.gradient_of_weight(x, grad, ctx.m)
+        return of_x, of_weight, None

@@ -1,7 +1,7 @@
-"""The loops of `winograd_kernels` by torch's threads (see `thread_team`): a tile of images, lines or weights at a time.
+"""Winograd's convolutions in float32 by torch's threads (see `thread_team`): each takes piece after piece of the work.
 
-A result's pixel is computed by one thread, and so is each sum of the gradient of the weights, over all images in their
-order: results are those of one thread, to the bit, on any number of them.
+A number of a result is the sum of the same products in the same order whoever computes it, so that results are those
+of one thread, to the bit, on any number of them.
 """
 
 from __future__ import annotations
@@ -10,131 +10,229 @@ import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
-from barlowctl.model.thread_tiles import SHARED, TASK, floats, take, together, words
+from barlowctl.model.thread_tiles import SHARED, TASK, alone, floats, take, together
+from barlowctl.model.winograd_functions import addresses
 from barlowctl.model.winograd_kernels import (
-    BLOCK,
     KERNEL,
-    convolve,
-    correlate,
-    gather_gradient,
-    transform_turned_weights,
+    PAD,
+    STEP,
+    matrices_at,
+    multiply_block,
+    read_inputs,
+    spread_gradients,
+    spread_inputs,
+    sum_block,
+    sums_at,
     transform_weights,
+    write_block,
+    write_gradient,
 )
-from barlowctl.model.winograd_vectors import ALL, LANES
+from barlowctl.model.winograd_vectors import BLOCK
 
-AT_A_TIME = 16
-"""Rows of weights of a tile: what `transform_weights` takes at least."""
-
-FIELDS = 22  # of a task
+HALF = 2
+"""Bytes of a bfloat16."""
+FIELDS = 30  # of a task
 (
-    NEXT, SLOT, X, GRADIENT, WEIGHTS, Y, ZEROS, FIRST_ROOM, SECOND_ROOM, FIRST_SIZE, SECOND_SIZE,
-    N, HEIGHT, WIDTH, CHANNELS, OUT, GROUP, LINES, IMAGES, PARTS, FOURTHS, ACROSS,
+    NEXT, SLOT, X, GRADIENT, WEIGHTS, Y, ZEROS, INPUTS, FIRST_ROOM, SECOND_ROOM, FIRST_SIZE, SECOND_SIZE,
+    N, HEIGHT, WIDTH, CHANNELS, OUT, M, TILES, GROUP, SHARES, ACROSS, TURNED, NUMBER,
+    TRANSFORM_INPUTS, TRANSFORM_GRADIENTS, TRANSFORM_TAPS, GATHER_TAPS, WRITE_TILE, MULTIPLY,
 ) = range(FIELDS)  # fmt: skip
-"""A task, int64: the next tile, and the next thread's place in the rooms; then addresses and sizes, in bytes."""
+"""A task, int64: the next piece, and the next thread's place in the rooms; then addresses, and sizes in bytes."""
 
 
 @njit(**KERNEL)
 def shape_of(task):
-    """n, height, width, channels, out: see `winograd_kernels`."""
-    return task[N], task[HEIGHT], task[WIDTH], task[CHANNELS], task[OUT]
+    """See `winograd_kernels`."""
+    return task[N], task[HEIGHT], task[WIDTH], task[CHANNELS], task[OUT], task[NUMBER]
+
+
+@njit(**KERNEL)
+def code_of(task):
+    """See `winograd_kernels`."""
+    inputs, gradients, taps = task[TRANSFORM_INPUTS], task[TRANSFORM_GRADIENTS], task[TRANSFORM_TAPS]
+    return inputs, gradients, taps, task[GATHER_TAPS], task[WRITE_TILE], task[MULTIPLY]
 
 
 @cfunc(TASK, **SHARED)
-def convolve_tiles(address):
-    """Some images: see `convolve`."""
+def transform_pieces(address):
+    """Sixteen channels of a block of weights: see `transform_weights`; y is for all of them."""
     task = carray(address, (FIELDS,))
-    n, height, width, channels, out = shape_of(task)
-    slot = take(address, SLOT)
-    first_room = task[FIRST_ROOM] + slot * task[FIRST_SIZE]
-    second_room = task[SECOND_ROOM] + slot * task[SECOND_SIZE]
+    code = code_of(task)
+    m, channels, out = task[M], task[CHANNELS], task[OUT]
+    steps = channels // STEP
+    while True:
+        piece = take(address, NEXT)
+        block = piece // steps
+        if block * BLOCK >= out:
+            return
+        matrices = task[Y] + matrices_at(m, block, channels)
+        transform_weights(code, m, task[X], task[TURNED], block, piece % steps, matrices, channels, out)
+
+
+@cfunc(TASK, **SHARED)
+def convolve_pieces(address):
+    """All channels of a group of tiles, with weights that are transformed."""
+    task = carray(address, (FIELDS,))
+    code = code_of(task)
+    shape, slot, m = shape_of(task), take(address, SLOT), task[M]
+    channels, out = task[CHANNELS], task[OUT]
+    inputs = task[FIRST_ROOM] + slot * task[FIRST_SIZE]
+    beyond = task[SECOND_ROOM] + slot * task[SECOND_SIZE]
+    products, part = beyond + BLOCK * 4, task[GROUP] * channels * 4 + PAD
     while True:
         first = take(address, NEXT) * task[GROUP]
-        if first >= n:
+        if first >= task[TILES]:
             return
-        count = min(task[GROUP], n - first)
-        x = task[X] + first * height * width * channels * 2
-        y = task[Y] + first * height * width * out * 2
-        shape = count, height, width, channels, out
-        convolve(x, task[WEIGHTS], y, task[ZEROS], first_room, second_room, shape, count, task[LINES])
+        count = min(task[GROUP], task[TILES] - first)
+        read_inputs(code, m, task[X], task[ZEROS], shape, first, count, inputs, part)
+        for block in range(-(-out // BLOCK)):
+            matrices = task[WEIGHTS] + matrices_at(m, block, channels)
+            multiply_block(code, m, inputs, part, matrices, products, shape, block, count)
+            write_block(code, m, products, task[Y], beyond, shape, block, first, count)
 
 
 @cfunc(TASK, **SHARED)
-def transform_tiles(address):
-    """Some rows of weights: see `transform_weights`."""
+def input_pieces(address):
+    """A group of tiles, transformed: of all tiles, for `block_pieces`."""
     task = carray(address, (FIELDS,))
-    _, _, _, channels, out = shape_of(task)
-    weight = carray(floats(task[X]), (out, 3, 3, channels))
-    matrices = carray(words(task[Y]), (out // BLOCK, 4, 3, channels // 2, BLOCK))
+    code = code_of(task)
+    shape, part = shape_of(task), task[TILES] * task[CHANNELS] * 4 + PAD
     while True:
-        begin = take(address, NEXT) * AT_A_TIME
-        if begin >= out:
+        first = take(address, NEXT) * task[GROUP]
+        if first >= task[TILES]:
             return
-        transform_weights(weight, matrices, begin, begin + AT_A_TIME)
+        count = min(task[GROUP], task[TILES] - first)
+        inputs = task[INPUTS] + first * task[CHANNELS] * 4
+        read_inputs(code, task[M], task[X], task[ZEROS], shape, first, count, inputs, part)
 
 
 @cfunc(TASK, **SHARED)
-def turn_tiles(address):
-    """Some pairs of rows of weights: see `transform_turned_weights`."""
+def block_pieces(address):
+    """A block of channels of all tiles, whose inputs are transformed, with weights that are not yet."""
     task = carray(address, (FIELDS,))
-    _, _, _, channels, out = shape_of(task)
-    weight = carray(floats(task[X]), (out, 3, 3, channels))
-    matrices = carray(words(task[Y]), (channels // BLOCK, 4, 3, out // 2, BLOCK))
+    code = code_of(task)
+    shape, slot, m = shape_of(task), take(address, SLOT), task[M]
+    channels, out = task[CHANNELS], task[OUT]
+    matrices = task[FIRST_ROOM] + slot * task[FIRST_SIZE]
+    beyond = task[SECOND_ROOM] + slot * task[SECOND_SIZE]
+    products, part = beyond + BLOCK * 4, task[TILES] * channels * 4 + PAD
     while True:
-        begin = take(address, NEXT) * AT_A_TIME
-        if begin >= out // 2:
+        block = take(address, NEXT)
+        if block * BLOCK >= out:
             return
-        transform_turned_weights(weight, matrices, begin, begin + AT_A_TIME)
+        for step in range(channels // STEP):
+            transform_weights(code, m, task[WEIGHTS], task[TURNED], block, step, matrices, channels, out)
+        for first in range(0, task[TILES], task[GROUP]):
+            count = min(task[GROUP], task[TILES] - first)
+            inputs = task[INPUTS] + first * channels * 4
+            multiply_block(code, m, inputs, part, matrices, products, shape, block, count)
+            write_block(code, m, products, task[Y], beyond, shape, block, first, count)
 
 
 @cfunc(TASK, **SHARED)
-def correlate_tiles(address):
-    """The products of some images, or some of those: see `correlate`."""
+def correlate_pieces(address):
+    """Some rows of the sums of a share of all tiles, of which the gradient of the weights is made."""
     task = carray(address, (FIELDS,))
-    shape, slot = shape_of(task), take(address, SLOT)
-    n, channels, out = task[N], task[CHANNELS], task[OUT]
+    code = code_of(task)
+    shape, slot, m = shape_of(task), take(address, SLOT), task[M]
+    x, gradient, zeros, room, channels = task[X], task[GRADIENT], task[ZEROS], task[GROUP], task[CHANNELS]
     inputs = task[FIRST_ROOM] + slot * task[FIRST_SIZE]
     gradients = task[SECOND_ROOM] + slot * task[SECOND_SIZE]
-    rows, fourths, across = out // LANES, task[FOURTHS], task[ACROSS]
+    steps, across, shares = task[OUT] // STEP, task[ACROSS], task[SHARES]
+    groups = -(-task[TILES] // room)
     while True:
-        tile = take(address, NEXT)
-        part = tile // (fourths * across)
-        if part >= task[PARTS]:
+        piece = take(address, NEXT)
+        share, number = piece // across, piece % across
+        if share >= shares:
             return
-        images = part * task[IMAGES], min(n, (part + 1) * task[IMAGES])
-        k = tile // across % fourths if fourths == 4 else ALL
-        number = tile % across
-        own = number * rows // across, (number + 1) * rows // across
-        x, gradient, zeros = task[X], task[GRADIENT], task[ZEROS]
-        products = task[Y] + part * 12 * out * channels * 4
-        correlate(x, gradient, zeros, inputs, gradients, products, shape, task[GROUP], task[LINES], images, k, own)
+        own = number * steps // across, (number + 1) * steps // across
+        sums = task[Y] + share * (m + 2) ** 2 * task[OUT] * channels * 4
+        start = share * groups // shares
+        for group in range(start, (share + 1) * groups // shares):
+            first = group * room
+            count = min(room, task[TILES] - first)
+            spread_inputs(code, m, x, zeros, shape, room, 0, first, count, inputs)
+            spread_gradients(code, m, gradient, zeros, shape, room, 0, own, first, count, gradients)
+            adds = 1 if group > start else 0
+            for block in range(-(-channels // BLOCK)):
+                for step in range(own[1] - own[0]):
+                    target = sums + sums_at(m, shape, block, own[0] + step)
+                    sum_block(code, m, inputs, gradients, shape, room, count, block, step, target, adds)
 
 
 @cfunc(TASK, **SHARED)
-def gather_tiles(address):
-    """Some rows of the gradient of the weights: see `gather_gradient`."""
+def gather_pieces(address):
+    """A block of the gradient of the weights, of the sums of all shares, which are added up in their order."""
     task = carray(address, (FIELDS,))
-    _, _, _, channels, out = shape_of(task)
-    products = carray(floats(task[X]), (task[PARTS], 4, 3, out, channels))
-    gradient = carray(floats(task[Y]), (out, 3, 3, channels))
+    code = code_of(task)
+    shape, m, channels = shape_of(task), task[M], task[CHANNELS]
+    blocks = -(-channels // BLOCK)
+    whole = (m + 2) ** 2 * task[OUT] * channels
     while True:
-        begin = take(address, NEXT) * AT_A_TIME
-        if begin >= out:
+        piece = take(address, NEXT)
+        step, block = piece // blocks, piece % blocks
+        if step * STEP >= task[OUT]:
             return
-        gather_gradient(products, gradient, begin, begin + AT_A_TIME)
+        start = task[X] + sums_at(m, shape, block, step)
+        size = (m + 2) ** 2 * STEP * min(BLOCK, channels - block * BLOCK)
+        total = carray(floats(start), (size,))
+        for share in range(1, task[SHARES]):
+            more = carray(floats(start + share * whole * 4), (size,))
+            for number in range(size):
+                total[number] += more[number]
+        write_gradient(code, m, start, task[Y], shape, block, step)
+
+
+@cfunc(TASK, **SHARED)
+def spread_pieces(address):
+    """A group of tiles of both, transformed: of all tiles, for `sum_pieces`."""
+    task = carray(address, (FIELDS,))
+    code = code_of(task)
+    shape, m, room = shape_of(task), task[M], task[TILES]
+    own = 0, task[OUT] // STEP
+    while True:
+        first = take(address, NEXT) * task[GROUP]
+        if first >= room:
+            return
+        count = min(task[GROUP], room - first)
+        spread_inputs(code, m, task[X], task[ZEROS], shape, room, first, first, count, task[FIRST_ROOM])
+        spread_gradients(code, m, task[GRADIENT], task[ZEROS], shape, room, first, own, first, count, task[SECOND_ROOM])
+
+
+@cfunc(TASK, **SHARED)
+def sum_pieces(address):
+    """A block of the gradient of the weights, of all tiles, which are transformed."""
+    task = carray(address, (FIELDS,))
+    code = code_of(task)
+    shape, m, room, channels = shape_of(task), task[M], task[TILES], task[CHANNELS]
+    blocks = -(-channels // BLOCK)
+    sums = np.empty((m + 2) ** 2 * STEP * BLOCK, np.float32)
+    while True:
+        piece = take(address, NEXT)
+        block, step = piece // (task[OUT] // STEP), piece % (task[OUT] // STEP)
+        if block >= blocks:
+            return
+        sum_block(code, m, task[FIRST_ROOM], task[SECOND_ROOM], shape, room, room, block, step, sums.ctypes.data, 0)
+        write_gradient(code, m, sums.ctypes.data, task[Y], shape, block, step)
 
 
 @njit(**KERNEL)
 def call_together(crew, function, task):
-    """Have the crew's threads call a function with a task, from its first tile on."""
+    """Have the crew's threads, or the calling one alone, call a function with a task, from its first piece on."""
     team, threads = crew
     task[NEXT], task[SLOT] = 0, 0
-    together(team, function, task.ctypes.data, threads)
+    if threads == 1:
+        alone(function, task.ctypes.data)
+    else:
+        together(team, function, task.ctypes.data, threads)
 
 
 def task_of(shape: tuple[int, ...], **fields: int) -> np.ndarray:
     """A task of a convolution of shape n, height, width, channels, out."""
     task = np.zeros(FIELDS, np.int64)
     task[N : OUT + 1] = shape
+    for name, value in addresses(fields["m"], int(fields["number"] == HALF)).items():
+        task[globals()[name.upper()]] = value
     for name, value in fields.items():
         task[globals()[name.upper()]] = value
     return task

@@ -1,240 +1,230 @@
-"""Vector code of Winograd's convolutions in bfloat16: transformed pixels, and sums of products that stay in registers.
+"""Vector code of Winograd's convolutions in float32: tiles of a map transformed, multiplied and transformed back.
 
-Written in LLVM's vectors of 16 numbers, with the instruction for products of pairs of bfloat16 where the processor has
-it (`NATIVE`), and with float32 arithmetic elsewhere, for tests. Everything is an address, in bytes. Numbers are
-bfloat16 in memory, float32 in registers, and are rounded to the nearest.
+Everything is an address, in bytes, of float32. A tile has m x m pixels of a result and sees (m + 2) x (m + 2) of the
+map; of these, and of the nine weights, (m + 2) squared transformed numbers are computed, which are multiplied one by
+one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numba
-from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from barlowctl.model.vector_code import LONG, at, call, for_each, load, repeat, store
-
-LANES = 16
-ROWS, COLUMNS = 6, 4
-"""What is summed at a time: up to 6 rows of 4 vectors, in 24 registers of 32."""
-ALL = 4
-"""In the place of one of four transformed numbers: all of them."""
-
-FEATURES: dict[str, bool] = dict(binding.get_host_cpu_features())
-NATIVE = FEATURES.get("avx512bf16", False) and not any(
-    getattr(numba.config, name) for name in ("CPU_NAME", "CPU_FEATURES")
+from barlowctl.model.toom_cook import TRANSFORMS, Matrix, transposed
+from barlowctl.model.vector_code import LONG, at, for_each, load, repeat, store
+from barlowctl.model.winograd_code import (
+    COLUMNS,
+    LANES,
+    VECTOR,
+    WIDE,
+    add_product,
+    constant,
+    load_some,
+    pixels,
+    prefetch,
+    repeated,
+    store_all,
+    store_some,
+    twice,
 )
 
-_HALF, _WORD, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
-_HALVES, _WORDS, _FLOATS = (ir.VectorType(kind, LANES) for kind in (_HALF, _WORD, _FLOAT))
-_EACH, _HIGH, _UPPER = (ir.Constant(_WORDS, [value] * LANES) for value in (0, 16, 0xFFFF0000))
+ROWS = 6
+"""Up to so many rows of up to COLUMNS vectors are summed at a time, in registers."""
+AHEAD = 16
+BLOCK = LANES * COLUMNS
+_LONGS = types.int64
 
 
-def _wide(b: Any, halves: Any) -> Any:
-    return b.bitcast(b.shl(b.zext(halves, _WORDS), _HIGH), _FLOATS)
-
-
-def _narrow(b: Any, floats: Any) -> Any:
-    """Sixteen bfloat16 in the lower halves of words."""
-    if NATIVE:
-        return b.zext(call(b, "llvm.x86.avx512bf16.cvtneps2bf16.512", _HALVES, [floats]), _WORDS)
-    bits = b.bitcast(floats, _WORDS)
-    odd = b.and_(b.lshr(bits, _HIGH), ir.Constant(_WORDS, [1] * LANES))
-    return b.lshr(b.add(b.add(bits, ir.Constant(_WORDS, [0x7FFF] * LANES)), odd), _HIGH)
-
-
-def _add_products(b: Any, total: Any, one: Any, other: Any) -> Any:
-    """total + the products of both bfloat16 of each word."""
-    if NATIVE:
-        return call(b, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, one, other])
-    lower = [b.bitcast(b.shl(words, _HIGH), _FLOATS) for words in (one, other)]
-    upper = [b.bitcast(b.and_(words, _UPPER), _FLOATS) for words in (one, other)]
-    return b.fadd(b.fadd(total, b.fmul(*lower)), b.fmul(*upper))
-
-
-def _sums(b: Any, totals: list[Any], pairs: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
-    """totals + each row's pair of numbers times each column's vector."""
-    undefined, out = ir.Constant(_WORDS, ir.Undefined), []
-    for row, address in enumerate(pairs):
-        pair = b.insert_element(undefined, load(b, address, _WORD), _WORD(0))
-        pair = b.shuffle_vector(pair, undefined, _EACH)
-        out += [_add_products(b, totals[row * COLUMNS + column], pair, vector) for column, vector in enumerate(vectors)]
-    return out
-
-
-@intrinsic
-def multiply(typing_context, rows, x, x_row, x_tap, weights, taps, pairs, out):
-    """out[row] (float32, 64 to a row) = sum of x[row, tap, pair] weights[tap, pair] over taps and pairs.
-
-    x: rows `x_row` bytes apart, taps `x_tap`, pairs of numbers next to each other. weights: (taps, pairs, 64, 2).
-    """
+def _transform(shift: int, matrix: Matrix, half: bool) -> Any:
+    """The code of `transform_inputs` and `transform_gradients`."""
+    step = WIDE // 2 if half else WIDE
 
     def code(context, b, signature, arguments):
-        rows, x, x_row, x_tap, weights, taps, pairs, out = arguments
+        _, _, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch = arguments
+        first = b.add(left, LONG(shift))
 
-        def block(height):
-            def tap(number, totals):
-                there = at(b, x, number, x_tap)
-                lines = [at(b, there, LONG(row), x_row) for row in range(height)]
-                matrix = at(b, weights, b.mul(number, pairs), 64 * COLUMNS)
+        def group(number, _):
+            before, start = at(b, x, b.mul(number, vectors), step), at(b, out, number, stretch)
 
-                def pair(index, totals):
-                    own = at(b, matrix, index, 64 * COLUMNS)
-                    vectors = [load(b, b.add(own, LONG(64 * column)), _WORDS) for column in range(COLUMNS)]
-                    return _sums(b, totals, [at(b, line, index, 4) for line in lines], vectors)
+            def line(number):
+                place = b.add(b.add(top, LONG(shift)), number), first
+                line_size = b.mul(width, size)
+                own = pixels(b, before, zeros, place, (0, 1), (line_size, size), (height, width), len(matrix[0]))
+                following = [b.add(pixel, b.mul(size, LONG(len(matrix[0]) - (2 if shift else 0)))) for pixel in own]
 
-                return repeat(b, pairs, pair, totals)
+                def values(index):
+                    for pixel in following:
+                        prefetch(b, at(b, pixel, index, step))
+                    return [load_some(b, at(b, pixel, index, step), half) for pixel in own]
 
-            zeros = [ir.Constant(_FLOATS, [0.0] * LANES)] * (height * COLUMNS)
-            for number, total in enumerate(repeat(b, taps, tap, zeros)):
-                store(b, total, b.add(out, LONG(64 * number)))
+                return values
 
-        for_each(b, rows, range(1, ROWS + 1), block)
-        return context.get_dummy_value()
+            def column(number):
+                target = at(b, start, number, part)
+                return lambda index, values: store_all(
+                    b, values, at(b, target, index, WIDE), b.mul(part, LONG(len(matrix)))
+                )
 
-    return types.void(*[types.int64] * 8), code
-
-
-@intrinsic
-def accumulate(typing_context, rows, x, y, y_column, pairs, out, out_row):
-    """out[row] (float32, 64 numbers of a row) += sum of x[pair, row] y[pair] over pairs.
-
-    x: (pairs, 16, 2), of which the first `rows` of 16. y: four of (pairs, 16, 2), `y_column` bytes apart.
-    """
-
-    def code(context, b, signature, arguments):
-        rows, x, y, y_column, pairs, out, out_row = arguments
-
-        def block(height):
-            lines = [at(b, out, LONG(row), out_row) for row in range(height)]
-            places = [b.add(line, LONG(64 * column)) for line in lines for column in range(COLUMNS)]
-            columns = [at(b, y, LONG(column), y_column) for column in range(COLUMNS)]
-
-            def pair(index, totals):
-                own = at(b, x, index, 64)
-                vectors = [load(b, at(b, column, index, 64), _WORDS) for column in columns]
-                return _sums(b, totals, [b.add(own, LONG(4 * row)) for row in range(height)], vectors)
-
-            totals = repeat(b, pairs, pair, [load(b, place, _FLOATS) for place in places])
-            for total, place in zip(totals, places, strict=True):
-                store(b, total, place)
-
-        for_each(b, rows, range(1, ROWS + 1), block)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), code
-
-
-def _pixels(b: Any, x: Any, zeros: Any, size: Any, column: Any, width: Any, count: int) -> list[Any]:
-    """Addresses of `count` pixels of a line from `column` on; `zeros` stands for those beyond the map."""
-    out = []
-    for number in range(count):
-        there = b.add(column, LONG(number))
-        inside = b.icmp_unsigned("<", there, width)  # a negative column is a large one
-        out.append(b.select(inside, at(b, x, there, size), zeros))
-    return out
-
-
-def _of_input(b: Any, d: list[Any]) -> list[Any]:
-    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
-
-
-def _of_gradient(b: Any, g: list[Any]) -> list[Any]:
-    return [g[0], b.fadd(g[0], g[1]), b.fsub(g[0], g[1]), b.fneg(g[1])]
-
-
-@intrinsic
-def transform(typing_context, x, zeros, channels, column, width, out, part):
-    """The four transformed numbers of four pixels from `column` of the line x on, at out, out + part and so on."""
-
-    def code(context, b, signature, arguments):
-        x, zeros, channels, column, width, out, part = arguments
-        pixels = _pixels(b, x, zeros, b.mul(channels, LONG(2)), column, width, 4)
-
-        def some(index, _):
-            numbers = [_wide(b, load(b, at(b, pixel, index, 2 * LANES), _HALVES)) for pixel in pixels]
-            for number, value in enumerate(_of_input(b, numbers)):
-                there = at(b, at(b, out, LONG(number), part), index, 2 * LANES)
-                store(b, b.trunc(_narrow(b, value), _HALVES), there)
+            twice(b, matrix, vectors, line, column)
             return []
 
-        repeat(b, b.sdiv(channels, LONG(LANES)), some, [])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), code
-
-
-def _transform_two(first: int, count: int, way: Callable[[Any, list[Any]], list[Any]]) -> Callable[..., Any]:
-    """The code of `transform_inputs` and `transform_gradients`, whose tiles see `count` pixels from `first` on."""
-
-    def code(context, b, signature, arguments):
-        k, x, other, zeros, channels, size, width, out, stretch, part = arguments
-        size = b.mul(size, LONG(2))
-        there = b.icmp_signed("!=", other, LONG(0))
-
-        def line(which):
-            numbers = range(4) if which == ALL else (which,)
-
-            def tile(index, _):
-                column = b.add(b.mul(index, LONG(2)), LONG(first))
-                lines = [_pixels(b, start, zeros, size, column, width, count) for start in (x, other)]
-                lines[1] = [b.select(there, pixel, zeros) for pixel in lines[1]]
-                target = at(b, out, index, 64)
-
-                def some(index, _):
-                    ways = []
-                    for pixels in lines:
-                        addresses = [at(b, pixel, index, 2 * LANES) for pixel in pixels]
-                        values = way(b, [_wide(b, load(b, address, _HALVES)) for address in addresses])
-                        ways.append([_narrow(b, values[number]) for number in numbers])
-                    for place, (lower, upper) in enumerate(zip(*ways, strict=True)):
-                        target_of_some = at(b, at(b, target, LONG(place), part), index, stretch)
-                        store(b, b.or_(lower, b.shl(upper, _HIGH)), target_of_some)
-                    return []
-
-                repeat(b, b.sdiv(channels, LONG(LANES)), some, [])
-                return []
-
-            repeat(b, b.sdiv(b.add(width, LONG(1)), LONG(2)), tile, [])
-
-        for_each(b, k, (*range(4), ALL), line)
+        repeat(b, groups, group, [])
         return context.get_dummy_value()
 
     return code
 
 
-@intrinsic
-def transform_inputs(typing_context, k, x, other, zeros, channels, size, width, out, stretch, part):
-    """The k-th transformed number of the tiles of a line of each of two images, in pairs: (tiles, 16, 2) at out.
+@intrinsic(prefer_literal=True)
+def transform_inputs(
+    typing_context, m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
+):
+    """The transformed numbers of what the tile at (top, left) of a map sees: the k-th at out + k part.
 
-    Of 16 channels; the next 16 lie `stretch` bytes on. `ALL`: the four of them, at out, out + part and so on.
-    other: 0 where there is no second image. size: channels of a pixel, which are `channels` or more.
+    Of `groups` groups of `vectors` vectors of channels; groups are written `stretch` bytes apart. size: of a pixel, in
+    bytes. zeros: as many.
     """
-    return types.void(*[types.int64] * 10), _transform_two(-1, 4, _of_input)
+    matrix = TRANSFORMS[m.literal_value].inputs
+    return types.void(m, half, *[_LONGS] * 12), _transform(-1, matrix, bool(half.literal_value))
 
 
-@intrinsic
-def transform_gradients(typing_context, k, x, other, zeros, channels, size, width, out, stretch, part):
-    """The same of the gradient of two pixels."""
-    return types.void(*[types.int64] * 10), _transform_two(0, 2, _of_gradient)
+@intrinsic(prefer_literal=True)
+def transform_gradients(
+    typing_context, m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
+):
+    """The same of the gradient of the tile's own pixels."""
+    matrix = transposed(TRANSFORMS[m.literal_value].outputs)
+    return types.void(m, half, *[_LONGS] * 12), _transform(0, matrix, bool(half.literal_value))
 
 
-@intrinsic
-def write_pixels(typing_context, products, part, out, size, both):
-    """64 channels of the pixel at `out`, and where `both` of the next at out + size, from four sums of products."""
+def _between(b: Any, matrix: Matrix, vectors: Any, x: Any, x_part: Any, out: Any, out_part: Any) -> None:
+    """The transformed numbers of squares of numbers in memory, of which the k-th is at x + k x_part."""
+    side = len(matrix[0])
+
+    def line(number):
+        start = at(b, x, number, b.mul(x_part, LONG(side)))
+        return lambda index: [
+            load(b, at(b, at(b, start, index, WIDE), LONG(column), x_part), VECTOR, 4) for column in range(side)
+        ]
+
+    def column(number):
+        target = at(b, out, number, out_part)
+        return lambda index, values: store_all(
+            b, values, at(b, target, index, WIDE), b.mul(out_part, LONG(len(matrix)))
+        )
+
+    twice(b, matrix, vectors, line, column)
+
+
+@intrinsic(prefer_literal=True)
+def transform_taps(typing_context, m, w, tap, vectors, out, part):
+    """The transformed numbers of `vectors` vectors of the nine weights at w, w + tap and so on: at out + k part."""
 
     def code(context, b, signature, arguments):
-        products, part, out, size, both = arguments
-        two = b.icmp_signed("!=", both, LONG(0))
-        second = b.select(two, b.add(out, size), out)
-        for column in range(COLUMNS):
-            m = [load(b, b.add(at(b, products, LONG(k), part), LONG(64 * column)), _FLOATS) for k in range(4)]
-            values = [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
-            for value, there in zip(reversed(values), (second, out), strict=True):
-                store(b, b.trunc(_narrow(b, value), _HALVES), b.add(there, LONG(2 * LANES * column)))
+        _, w, tap, vectors, out, part = arguments
+        _between(b, TRANSFORMS[m.literal_value].weights, vectors, w, tap, out, part)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5), code
+    return types.void(m, *[_LONGS] * 5), code
+
+
+@intrinsic(prefer_literal=True)
+def gather_taps(typing_context, m, products, part, vectors, out, tap):
+    """The gradients of the nine weights, at out, out + tap and so on, of the transformed ones at products + k part."""
+
+    def code(context, b, signature, arguments):
+        _, products, part, vectors, out, tap = arguments
+        _between(b, transposed(TRANSFORMS[m.literal_value].weights), vectors, products, part, out, tap)
+        return context.get_dummy_value()
+
+    return types.void(m, *[_LONGS] * 5), code
+
+
+@intrinsic(prefer_literal=True)
+def write_tile(typing_context, m, half, products, part, vectors, y, top, left, height, width, size, beyond):
+    """`vectors` vectors of channels of the tile at (top, left) of the map y, of the products at products + k part.
+
+    size: of a pixel, in bytes. beyond: where pixels beyond the map are written, `vectors` vectors.
+    """
+    side, in_half = m.literal_value, bool(half.literal_value)
+    matrix, step = TRANSFORMS[side].outputs, WIDE // 2 if in_half else WIDE
+
+    def code(context, b, signature, arguments):
+        _, _, products, part, vectors, y, top, left, height, width, size, beyond = arguments
+
+        def line(number):
+            start = at(b, products, number, b.mul(part, LONG(side + 2)))
+            return lambda index: [
+                load(b, at(b, at(b, start, index, WIDE), LONG(column), part), VECTOR, 4) for column in range(side + 2)
+            ]
+
+        def column(number):
+            place, sizes = (top, b.add(left, number)), (b.mul(width, size), size)
+            own = pixels(b, y, beyond, place, (1, 0), sizes, (height, width), side)
+
+            def take(index, values):
+                for pixel, value in zip(own, values, strict=True):
+                    store_some(b, value, at(b, pixel, index, step), in_half)
+
+            return take
+
+        twice(b, matrix, vectors, line, column)
+        return context.get_dummy_value()
+
+    return types.void(m, half, *[_LONGS] * 10), code
+
+
+def _sums(b: Any, totals: list[Any], rows: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:
+    """totals + each row's number times each column's vector."""
+    out = []
+    for row, address in enumerate(rows):
+        number = repeated(b, address)
+        for column, vector in enumerate(vectors):
+            out.append(add_product(b, totals[row * len(vectors) + column], number, vector))
+    return out
+
+
+@intrinsic
+def multiply(typing_context, rows, columns, x, x_row, x_step, w, count, out, out_row, adds):
+    """out[row] (`columns` vectors) = the sum of x[row, i] w[i] over `count` i, and of what was there if it `adds`.
+
+    x: numbers, rows `x_row` bytes apart and i `x_step`. w: (count, columns) vectors. out: rows `out_row` apart.
+    """
+
+    def code(context, b, signature, arguments):
+        rows, columns, x, x_row, x_step, w, count, out, out_row, adds = arguments
+
+        def block(number):
+            height, width = divmod(number, COLUMNS + 1)
+            starts = [at(b, x, LONG(row), x_row) for row in range(height)]
+            following = at(b, x, LONG(height), x_row)
+            lines = [at(b, out, LONG(row), out_row) for row in range(height)]
+            places = [b.add(line, LONG(WIDE * column)) for line in lines for column in range(width)]
+
+            def step(index, totals):
+                own, offset = at(b, w, index, WIDE * width), b.mul(index, x_step)
+                vectors = [load(b, b.add(own, LONG(WIDE * column)), VECTOR, 4) for column in range(width)]
+                for column in range(width):
+                    prefetch(b, b.add(own, LONG(WIDE * (width * AHEAD + column))))
+                prefetch(b, b.add(following, at(b, LONG(0), index, 4 * height)))
+                return _sums(b, totals, [b.add(start, offset) for start in starts], vectors)
+
+            for place in places:
+                prefetch(b, place)
+            totals = repeat(b, count, step, [constant(0.0)] * len(places))
+            ways = b.switch(adds, end := b.append_basic_block())
+            for more in (False, True):
+                b.position_at_end(block := b.append_basic_block())
+                ways.add_case(LONG(int(more)), block)
+                for total, place in zip(totals, places, strict=True):
+                    store(b, b.fadd(total, load(b, place, VECTOR, 4)) if more else total, place, 4)
+                b.branch(end)
+            b.position_at_end(end)
+
+        shapes = [(COLUMNS + 1) * height + width for height in range(1, ROWS + 1) for width in range(1, COLUMNS + 1)]
+        for_each(b, b.add(b.mul(rows, LONG(COLUMNS + 1)), columns), shapes, block)
+        return context.get_dummy_value()
+
+    return types.void(*[_LONGS] * 10), code
