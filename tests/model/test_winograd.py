@@ -431,6 +431,10 @@ def test_what_is_no_number_stays_so(dtype: torch.dtype) -> None:
     out = winograd.convolve(x, weight)
     assert torch.isnan(out[1, :, 1:4, 2:5]).all()
     assert torch.isfinite(out[[0, *range(2, 30)]]).all()
+    weight[7, 3, 1, 1] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(FP32)  # rounded up it would be -0
+    out = winograd.convolve(drawn(30, 64, 64, 6, 6, dtype)[0], weight)
+    assert torch.isnan(out[:, 7]).all()
+    assert torch.isfinite(out[:, [0, *range(8, 64)]]).all()
 
 
 def test_names_parameters_and_copies_stay() -> None:
@@ -629,8 +633,9 @@ PROCESSORS = {
 def test_other_processors_compute_the_same(processor: str, tmp_path: Path) -> None:
     if processor == "AVX2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor has none")
-    here = f"{Path(__file__)}::test_it_is_the_convolution_up_to_rounding"
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", here]
+    tests = (test_it_is_the_convolution_up_to_rounding, test_what_is_no_number_stays_so)
+    here = [f"{Path(__file__)}::{test.__name__}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", *here]
     environment = {**os.environ, **PROCESSORS[processor], "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
