@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
@@ -143,7 +144,16 @@ def as_begun(named: Recipe, begun: Recipe) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The complete recipe as TOML: every value, defaults included. `parse` gives it back equal."""
-    return tomli_w.dumps(recipe.model_dump(mode="json"))
+    return _ARRAY.sub(_in_a_line, tomli_w.dumps(recipe.model_dump(mode="json")))
+
+
+_ARRAY = re.compile(r"\[\n((?:    [^\n]*,\n)+)\]")
+"""An array as tomli_w writes it, a line for each value, which is no array itself."""
+
+
+def _in_a_line(array: re.Match[str]) -> str:
+    line = f"[{', '.join(line.strip().removesuffix(',') for line in array[1].splitlines())}]"
+    return line if len(line) <= 100 else array[0]
 
 
 _LATER_VIEW = {"brightness_added": False, "grayscale_first": False, "solarize_threshold": 128.0}

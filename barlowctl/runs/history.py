@@ -64,7 +64,9 @@ class History:
 
     @property
     def step(self) -> int:
-        return int(self.last.get("step", 0))
+        """The newest step of which there is a record, or a checkpoint: a run that is stopped saves between records."""
+        saved = (int(path.name.removeprefix("step-")) for path in rundir.checkpoints_of(self.path))
+        return max([int(self.last.get("step", 0)), *saved])
 
     @property
     def total_steps(self) -> int | None:

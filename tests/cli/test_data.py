@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli import app
+from barlowctl.cli.data.info import LABELS
 from barlowctl.data import sources
 from barlowctl.data.beton.layout import INFO_MAGIC
 from barlowctl.data.beton.reader import Beton
@@ -56,6 +57,10 @@ def test_pack_under_a_name_then_info(photos, capsys):
     assert info["class_names"] == ["cats", "dogs"]
     assert (info["samples"], info["width"], info["skipped"]) == (3, [50, 50], 1)
     assert info["content_hash"] == document["content_hash"]
+    table, _ = run(capsys, "info", "my-photos")
+    assert "stored as JPEG" in table
+    assert f"{info['bytes']:,}" in table  # as people write it
+    assert info.keys() - {"path", "class_names", "info"} == LABELS.keys()
 
 
 def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatch):
@@ -191,7 +196,7 @@ def test_a_file_without_a_noted_hash_is_not_called_verified(photos, tmp_path, ca
     (tmp_path / "a.beton").write_bytes(content.replace(INFO_MAGIC, bytes(len(INFO_MAGIC))))
     monkeypatch.setattr(Beton, "compute_hash", lambda self: pytest.fail("hashed"))
     out, _ = run(capsys, "info", tmp_path / "a.beton")
-    assert re.search(r"content_hash +-", out)
+    assert re.search(r"content hash +-", out)
     assert run_json(capsys, "info", tmp_path / "a.beton")["content_hash"] is None
     _, err = run(capsys, "info", tmp_path / "a.beton", "--verify", code=2)
     assert "no content hash to compare with" in err

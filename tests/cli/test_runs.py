@@ -32,6 +32,8 @@ def runs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (second / "recipe.toml").write_text(text.replace("seed = 0", "seed = 1", 1))
     lines = (second / "metrics.jsonl").read_text().splitlines(keepends=True)
     (second / "metrics.jsonl").write_text("".join(lines[: len(lines) // 2]) + '{"event": "st')
+    newest = max((second / "checkpoints").glob("step-*"))
+    newest.rename(newest.with_name("step-00000017"))  # where it was stopped, between two records
     about = json.loads((second / "run.json").read_text())
     (second / "run.json").write_text(json.dumps({**about, "started": "2999-01-01T00:00:00+0000"}))
     (home / "damaged").mkdir()
@@ -49,7 +51,7 @@ def test_list_says_state_and_progress_newest_first(runs: Path, capsys: Captured)
     rows = document(capsys, "list")["runs"]
     assert [(run["name"], run["state"]) for run in rows] == [("second", "stopped"), ("first", "finished")]
     assert rows[1]["step"] == rows[1]["total_steps"] == 20
-    assert 0 < rows[0]["step"] < 20
+    assert rows[0]["step"] == 17
     records = map(json.loads, (runs / "first" / "metrics.jsonl").read_text().splitlines())
     curve = [record["knn"] for record in records if "knn" in record]
     assert (rows[1]["knn"], rows[1]["best_knn"]) == (curve[-1], max(curve))
@@ -147,6 +149,7 @@ def test_show_says_what_each_number_is(runs: Path, capsys: Captured) -> None:
 def test_watch_follows_until_the_run_stops(runs: Path, capsys: Captured) -> None:
     metrics = runs / "second" / "metrics.jsonl"
     metrics.write_text("")
+    shutil.rmtree(runs / "second" / "checkpoints")
     lock = open(runs / "second" / "lock", "w")  # noqa: SIM115 - closed by the thread
     fcntl.flock(lock, fcntl.LOCK_EX)
 

@@ -30,7 +30,9 @@ def test_every_shipped_recipe_is_complete_and_round_trips(name: str) -> None:
     recipe = load.load(name)
     assert recipe.name == name
     assert recipe.description
-    assert load.parse(load.dump(recipe)) == recipe
+    text = load.dump(recipe)
+    assert load.parse(text) == recipe
+    assert f"crop_scale = {list(recipe.views.first.crop_scale)}" in text  # a list of numbers is a line
     header = catalog.find(name).read_text(encoding="utf-8").split("name =")[0]
     assert "command" in header
     assert "hardware" in header

@@ -18,6 +18,27 @@ EPILOG = examples(
 )
 
 
+LABELS = {
+    "samples": "images",
+    "classes": "classes",
+    "labelled": "with a label",
+    "channels": "channels",
+    "jpeg": "stored as JPEG",
+    "raw": "stored as pixels",
+    "width": "width",
+    "height": "height",
+    "mean_pixels": "pixels, on average",
+    "skipped": "unreadable, left out",
+    "passed_over": "passed over",
+    "bytes": "size in bytes",
+    "content_hash": "content hash",
+    "names": "has names",
+    "source": "source",
+    "packed": "packed",
+}
+"""Keys of the JSON document in the words of `data pack`."""
+
+
 def info(
     data: Annotated[
         str | None,
@@ -74,7 +95,7 @@ def info(
             next=write_again(path),
         )
     values = _describe(beton)
-    console.table(str(path), ("", "value"), [(key, _text(value)) for key, value in values.items()])
+    console.table(str(path), ("", "value"), [(label, _text(values[key])) for key, label in LABELS.items()])
     if verify:
         console.say("content hash verified")
     console.result(values | {"class_names": beton.class_names, "info": beton.info})
@@ -108,7 +129,7 @@ def _describe(beton: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         low, high = value
-        return str(low) if low == high else f"{low} to {high}"
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

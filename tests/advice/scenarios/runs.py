@@ -100,7 +100,7 @@ SCENARIOS = {
     "recipe gone": Scenario(RESUME, gone("runs/stopped/recipe.toml")),
     "recipe of another network": Scenario(
         ["embed", "runs/done", "one folder", "--out", "f.npz"],
-        edited("runs/done", "projector = [\n    64,\n    64,\n]", "projector = [8]"),
+        edited("runs/done", "projector = [64, 64]", "projector = [8]"),
     ),
     "nothing to restore from": Scenario(
         ["runs", "restore", "stopped"], edited("runs/stopped", "epochs = 2", "epochs = 1", forgotten=True), slow=True
