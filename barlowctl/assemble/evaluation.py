@@ -82,8 +82,11 @@ def extract_readable(
     to_input: Callable[[Tensor], Tensor] | None = None,
     *,
     on_unreadable: OnMeasuring,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Extracted:
     """As `extract`; with "skip", images that cannot be read are left out and named.
+
+    `advance` is told after each batch how many images it had.
 
     Another image never stands in for one that is measured: `data.on_unreadable` is of training alone.
 
@@ -97,6 +100,7 @@ def extract_readable(
         for batch in loader.epoch(0):
             positions.append(batch.indices.numpy().copy())
             yield batch
+            advance(len(positions[-1]))
         if loader.problems and not sum(map(len, positions)):
             first = loader.problems[min(loader.problems)]
             reason = f"{first.reason}; no other one of the {count} images can be read either"

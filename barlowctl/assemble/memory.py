@@ -57,8 +57,9 @@ def check_step(recipe: Recipe, step: Footprint, rows: int, processes: int = 1) -
     if fixed + activations <= memory.total():
         return
     room = max(memory.total() - fixed, 0) / 2
-    takes = f"a step of {rows:,} images at a time takes {memory.size(fixed + activations)} or more"
-    error = _too_large(recipe, f"{takes}, {memory.size(activations)} of it for the backward pass")
+    about, least = (memory.size(fixed + share * activations) for share in (1 / SAVED_AT_LEAST, 1))
+    takes = f"a step of {rows:,} images at a time takes about {about}, {least} at the least"
+    error = _too_large(recipe, takes)
     if fixed <= memory.total() / 2:
         error.next = fewer_images(recipe, int(rows * room / activations))
     raise error

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.amounts import counted
-from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, learned_from, open_recipe_images
+from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, held_out, learned_from, open_recipe_images
+from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
 from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
@@ -60,6 +61,8 @@ def plan(
         start.fill(method)
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
+    if source is not None:
+        lines |= _of_online_knn(method, source, resolved, runtime, data)
     memory = footprint(resolved, method, precision.used)
     lines |= _of_another_machine(resolved, memory)
     seen = (
@@ -80,15 +83,8 @@ def plan(
             name: sum(p.numel() for p in part.parameters())
             for name, part in {"backbone": method.backbone, **method.heads()}.items()
         },
-        "memory": {
-            "total": memory.total,
-            "activations": memory.activations,
-            "parameters": memory.parameters,
-            "gradients": memory.gradients,
-            "optimizer": memory.optimizer,
-            "buffers": memory.buffers,
-        },
-        "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how},
+        "memory": _bytes_of(memory),
+        "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how, "devices": resolved.ranks},
         "start": start.record() if start else None,
         "recipe": recipe.model_dump(mode="json"),
     }
@@ -105,6 +101,23 @@ def _data(recipe: Recipe, data: str | None) -> tuple[ImageSet | None, int, str]:
         missing = f"{recipe.data.dataset}: not here yet (published size: {counted(size, 'image')}); {error.next}"
         return None, size, missing
     return source, source.num_samples, ""
+
+
+def _bytes_of(step: Footprint) -> dict[str, int]:
+    parts = ("total", "activations", "parameters", "gradients", "optimizer", "buffers")
+    return {part: getattr(step, part) for part in parts}
+
+
+def _of_online_knn(
+    method: Method, source: ImageSet, resolved: Resolved, runtime: Runtime, data: str | None
+) -> dict[str, str]:
+    """What the run would note of the kNN that is measured while it trains: that there is none, say, and why."""
+    recipe = resolved.recipe
+    notes: list[str] = []
+    OnlineEvaluation(
+        method, source, held_out(source, recipe), recipe, runtime, resolved.device, data, notify=notes.append
+    )
+    return {"note": "; ".join(notes)} if notes else {}
 
 
 def _of_another_machine(resolved: Resolved, step: Footprint) -> dict[str, str]:

@@ -13,6 +13,7 @@ from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.embed_files import (
     check_own,
+    compute_features,
     draw_maps,
     draw_neighbours,
     file_of_neighbours,
@@ -145,7 +146,6 @@ def embed(
     """
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
-    from barlowctl.measure import embedding
     from barlowctl.measure.identity import identify
 
     launcher.refuse_several("embed")
@@ -182,7 +182,7 @@ def embed(
                 console, outputs, of_patches, opened, source, split, runtime, on_bad
             )
         if pooled:
-            features = embedding.embed(opened, source, split, runtime, on_unreadable=on_bad, identity=identity)
+            features = compute_features(console, opened, source, split, runtime, on_bad, identity)
             unreadable = features.unreadable
     say_unreadable(console, unreadable)
     result["unreadable"] = [problem.as_dict() for problem in unreadable]

@@ -15,6 +15,7 @@ from barlowctl.output_paths import Outputs
 if TYPE_CHECKING:
     from barlowctl.assemble.data import ImageSet
     from barlowctl.assemble.machine import Runtime
+    from barlowctl.data.images.unreadable import OnMeasuring
     from barlowctl.eval.embeddings import Embeddings
     from barlowctl.measure.subjects import Subject
 
@@ -56,6 +57,25 @@ def _of_something_else(paths: list[Path], instead: list[Path], advice: str) -> U
     return UserError(f"'{path}' exists, is not of this network on these images, and is not overwritten", next=advice)
 
 
+def compute_features(
+    console: Console,
+    opened: Subject,
+    source: ImageSet,
+    split: str,
+    runtime: Runtime,
+    on_unreadable: OnMeasuring,
+    identity: dict[str, Any],
+) -> Embeddings:
+    """Features of the images, with a bar on a terminal."""
+    from barlowctl.measure import embedding
+
+    count = source.num_samples
+    with console.progress(f"features of {counted(count, 'image')}", count) as bar:
+        return embedding.embed(
+            opened, source, split, runtime, on_unreadable=on_unreadable, identity=identity, advance=bar.advance
+        )
+
+
 def draw_neighbours(
     console: Console,
     outputs: Outputs,
@@ -90,7 +110,9 @@ def draw_maps(
     """Draw the maps, and return how many images are on them. choice: see `embedding.draw_map`."""
     from barlowctl.measure import embedding
 
-    count = embedding.draw_map(source, features, maps, projection, outputs, **choice)
+    images = counted(min(len(features.features), choice["at_most"]), "image")
+    with console.waiting(f"computing the map of {images} ({projection}) ..."):
+        count = embedding.draw_map(source, features, maps, projection, outputs, **choice)
     drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
     console.say(f"map of {counted(count, 'image')} ({projection}) drawn to {drawn or 'no file'}")
     return {"map_images": count}

@@ -273,9 +273,10 @@ def _dry_run(
         )
     )
     speed = planned["rate"]
-    rows.append(
-        ("time", f"{duration(speed['seconds'])} at {rate(speed['images_per_second'])} images/s ({speed['source']})")
-    )
+    alone, devices = duration(speed["seconds"]), speed["devices"]
+    if devices > 1:
+        alone += f" on this device alone, at the least {duration(speed['seconds'] / devices)} on {devices} like it;"
+    rows.append(("time", f"{alone} at {rate(speed['images_per_second'])} images/s ({speed['source']})"))
     console.table("What would be trained", ("", "resolved"), rows)
     console.say("nothing was trained; without --dry-run the run starts")
     console.result(planned)

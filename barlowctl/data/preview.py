@@ -156,6 +156,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
     """
     from PIL import Image, ImageDraw
 
+    from barlowctl.plots.images import paste_framed
     from barlowctl.plots.text import fitted, font
 
     blocks = 1 if len(rows) < 6 else 2
@@ -185,7 +186,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], columns: Sequence[
             for column, image in enumerate(drawn[row]):
                 corner = (left + lefts[column], top + _CAPTION)
                 room = (widths[column] - image.width, height - image.height)
-                sheet.paste(image, (corner[0] + room[0] // 2, corner[1] + room[1] // 2))
+                paste_framed(sheet, image, corner[0] + room[0] // 2, corner[1] + room[1] // 2)
     return sheet
 
 

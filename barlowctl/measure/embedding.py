@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,17 +43,21 @@ def embed(
     *,
     on_unreadable: OnMeasuring = "raise",
     identity: Mapping[str, Any] | None = None,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Embeddings:
     """Features of the images of a source, in its order.
 
     Args:
+        advance: is told after each batch how many images it had.
         on_unreadable: "skip": images that cannot be read have no row.
         identity: `Identity.as_dict()`, to be kept with the features.
     """
     device = choose_device(runtime.device)
     set_threads(runtime)
     backbone = subject.backbone.to(device).eval()
-    extracted = extract_readable(backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable)
+    extracted = extract_readable(
+        backbone, source, subject.preprocessing, runtime, device, on_unreadable=on_unreadable, advance=advance
+    )
     metadata = {
         "network": subject.name,
         "images": written(os.path.abspath(source.path)),

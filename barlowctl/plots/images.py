@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from barlowctl.files import atomic_write
-from barlowctl.plots.style import INK, PAPER, SMALL
+from barlowctl.plots.style import GRID, INK, PAPER, SMALL
 from barlowctl.plots.text import fitted, font
 
 
@@ -26,11 +26,18 @@ def grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]
             scale = side / max(picture.size)
             size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             how = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
-            image.paste(
-                picture.convert("RGB").resize(size, how), (x + (side - size[0]) // 2, y + (side - size[1]) // 2)
+            paste_framed(
+                image, picture.convert("RGB").resize(size, how), x + (side - size[0]) // 2, y + (side - size[1]) // 2
             )
             draw.text((x + side // 2, y + side + 3), fitted(caption, small, side + 4), INK, small, anchor="mt")
     return image
+
+
+def paste_framed(sheet: Image.Image, picture: Image.Image, left: int, top: int) -> None:
+    """Put a picture on a sheet, in a hairline that shows where a white one ends."""
+    right, bottom = left + picture.width, top + picture.height
+    ImageDraw.Draw(sheet).rectangle((left - 1, top - 1, right, bottom), outline=GRID)
+    sheet.paste(picture, (left, top))
 
 
 def save_image(image: Image.Image, path: Path, **options: Any) -> None:

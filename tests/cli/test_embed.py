@@ -6,7 +6,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.cli.console import Console
 from barlowctl.data.names import as_found
 from barlowctl.measure import embedding
 
@@ -149,6 +153,30 @@ def test_the_map_shows_every_image_and_runs_nothing_foreign(
 
 
 @pytest.mark.slow
+def test_what_takes_long_has_a_word(trained: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of a folder of photos and its map took minutes on a busy machine, and nothing was said."""
+    counts: list[tuple[str, int | None, int]] = []
+    waited: list[str] = []
+
+    @contextmanager
+    def progress(self: Console, description: str, total: int | None) -> Iterator[Any]:
+        advanced: list[int] = []
+        yield SimpleNamespace(advance=advanced.append)
+        counts.append((description, total, sum(advanced)))
+
+    @contextmanager
+    def waiting(self: Console, text: str) -> Iterator[None]:
+        yield
+        waited.append(text)
+
+    monkeypatch.setattr(Console, "progress", progress)
+    monkeypatch.setattr(Console, "waiting", waiting)
+    words = [str(trained), str(photos), "--map", "map.png", "--map-images", "5"]
+    assert barlowctl(["embed", *words]) == 0
+    assert counts == [("features of 12 images", 12, 12)]
+    assert waited == ["computing the map of 5 images (tsne) ..."]
+
+
 def test_umap_where_it_is_installed(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
     pytest.importorskip("umap")
     embed([str(trained), str(photos), "--map", "map.png", "--projection", "umap"], capsys)

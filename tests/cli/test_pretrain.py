@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -239,17 +240,27 @@ def test_the_papers_recipe_takes_two_steps_on_an_imagenet_layout(
     assert 0.0 <= result["knn"] <= 100.0  # the val split was found
 
 
+def test_a_dry_run_for_several_devices_names_the_time_of_one_and_of_all(recipe: Path, capsys: Captured) -> None:
+    assert pretrain(recipe, "--dry-run", "--gpus", "2") == 0
+    text = " ".join("".join(capsys.readouterr()).split())
+    assert re.search(r" time +\S.* on this device alone, at the least \S.* on 2 like it; at ", text)
+
+
 @pytest.mark.parametrize("as_file", [True, False])
 def test_a_missing_val_split_is_said(
     as_file: bool, recipe: Path, digits: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    """The run goes on with the diagnostics, and says why there is no kNN."""
+    """The run goes on with the diagnostics, and says why there is no kNN; its dry run has said so too."""
     alone = tmp_path / "alone" / "train.beton"
     alone.parent.mkdir()
     shutil.copy(digits / "digits" / "train.beton", alone)
     data = str(alone if as_file else alone.parent)
-    assert pretrain(recipe, "--data", data, "--set", "eval.queries=val", "--set", "train.epochs=1", "--json") == 0
+    arguments = ["--data", data, "--set", "eval.queries=val", "--set", "train.epochs=1", "--json"]
+    assert pretrain(recipe, "--dry-run", *arguments) == 0
+    note = json.loads(capsys.readouterr().out)["facts"]["note"]
+    assert pretrain(recipe, *arguments) == 0
     captured = capsys.readouterr()
+    assert f"note: {note}\n" in captured.err
     assert "no online kNN" in captured.err
     result = json.loads(captured.out)
     assert result["knn"] is None

@@ -13,6 +13,8 @@ from barlowctl.data.loaders.fast import FastLoader
 from barlowctl.data.preview import CELL, SMALLEST, contact_sheet, preview
 from barlowctl.data.views.spec import CenterSpec, Patch, ViewSpec
 from barlowctl.errors import UserError
+from barlowctl.plots.images import grid
+from barlowctl.plots.style import GRID
 
 
 @pytest.fixture
@@ -54,6 +56,19 @@ def test_originals_and_the_loaders_views_are_on_the_sheet(tmp_path, beton, sampl
     for i in there:
         assert contains(sheet, enlarged(views[0][i]))
         assert contains(sheet, enlarged(views[1][i]))
+
+
+def test_white_images_have_an_edge_on_white_paper():
+    white = np.full((28, 28, 3), 255, np.uint8)
+    sheets = [contact_sheet([("a", [white, white])], ["original", "view 1"])]
+    sheets.append(grid([[Image.fromarray(white)]], [["a"]]))
+    sheets.append(grid([[Image.fromarray(white[:14])]], [["a"]]))
+    for sheet in sheets:
+        lines = np.argwhere((np.array(sheet) == GRID).all(axis=2))
+        assert len(lines) > 200
+        (top, left), (bottom, _) = lines.min(axis=0), lines.max(axis=0)
+        assert (np.array(sheet)[top + 1 : bottom, left + 1] == 255).all()  # the pictures themselves are whole
+        assert (np.array(sheet)[bottom - 1, left + 1 : left + 20] == 255).all()
 
 
 def test_small_views_and_patches_share_a_column_at_the_scale_of_the_others(tmp_path, beton):
