@@ -20,7 +20,7 @@ from barlowctl.assemble.model import preprocessing_of
 from barlowctl.assemble.published import HUB, locate, published, tags_of, untrained
 from barlowctl.errors import UserError, add_note
 from barlowctl.exports import ExportedModel, read_export, read_official
-from barlowctl.exports.keys import one_line
+from barlowctl.exports.keys import is_bound, one_line
 from barlowctl.exports.model_folder import read_config, read_model_folder
 from barlowctl.exports.reader import read_projector
 from barlowctl.exports.state_dicts import is_official, is_safetensors, read_state_dict
@@ -88,6 +88,8 @@ class Weights:
         if not self.backbone:
             raise UserError(f"'{self.name}' holds no weights", allowed=WHAT, next="barlowctl runs list")
         for name, tensor in self._tensors():
+            if is_bound(name, tensor) and not bool(tensor.isnan()):
+                continue
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise UserError(
                     f"'{self.name}': {name} has values that are infinite or not a number",

@@ -35,6 +35,11 @@ def describe_difference(expected: Mapping[str, Tensor], weights: Mapping[str, An
     return "; ".join(parts)
 
 
+def is_bound(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a number by which a layer clips its input or output: it may be infinite (Gemma's layers)."""
+    return tensor.ndim == 0 and name.endswith(("_min", "_max"))
+
+
 def one_line(error: BaseException) -> str:
     """The first line of another library's message, without colours; its kind where there is no message.
 

@@ -220,6 +220,20 @@ def patch_side(backbone: nn.Module) -> int | None:
     return side if isinstance(side, int) else None
 
 
+def built_for(backbone: nn.Module) -> int | None:
+    """Side in pixels of the square images that the weights' shapes are for; None: no shape depends on it.
+
+    There may be others that it takes: a transformer that resamples its position embeddings, a CrossViT that resizes
+    its images.
+    """
+    config: dict[str, Any] = getattr(backbone, "pretrained_cfg", {})
+    if not (config.get("fixed_input_size") or takes_any_size(backbone)):
+        return None
+    sides = (getattr(part, "img_size", None) for part in (getattr(backbone, "patch_embed", None), backbone))
+    height, width = next((side for side in sides if side is not None), config["input_size"][1:])
+    return int(height) if height == width else None
+
+
 def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
     reason = (reason.strip().splitlines() or ["it fails on them"])[0]
     native = getattr(backbone, "pretrained_cfg", {}).get("input_size", (0,))[-1]  # of timm's own weights

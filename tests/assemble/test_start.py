@@ -21,7 +21,7 @@ from barlowctl.assemble import misfit
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_backbone, build_method, preprocessing_of
 from barlowctl.assemble.start import begin
-from barlowctl.assemble.weights import read_weights
+from barlowctl.assemble.weights import Weights, read_weights
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, export
@@ -364,6 +364,15 @@ def test_a_projector_alone_and_weights_that_are_not_numbers_are_refused(
     save_file(weights, tmp_path / "diverged.safetensors")
     with pytest.raises(UserError, match=r"bn1\.bias has values that are infinite or not a number"):
         started(tiny(), tmp_path / "diverged.safetensors")
+
+
+def test_bounds_that_layers_clip_by_may_be_infinite_but_are_numbers() -> None:
+    """Gemma's vision transformer has them until a training sets them."""
+    weights = Weights("gemma", "state dict", {"q_proj.input_max": torch.tensor(float("inf")), "bias": torch.zeros(2)})
+    weights.check_finite()
+    for name, value in (("q_proj.input_max", float("nan")), ("logit_scale", float("inf"))):
+        with pytest.raises(UserError, match=f"{name} has values"):
+            Weights("gemma", "state dict", {name: torch.tensor(value)}).check_finite()
 
 
 def test_ranks_that_read_different_weights_do_not_start(earlier: tuple[Path, Method]) -> None:

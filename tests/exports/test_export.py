@@ -304,13 +304,28 @@ def test_what_its_library_cannot_load_is_an_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_resizes_its_images_itself_is_no_folder(tmp_path: Path) -> None:
-    """CrossViT is built for 240 pixels and takes others: from a folder timm builds it for those."""
-    model = exported("crossvit_9_240", size=224, embed_dim=(16, 32), depth=((1, 1, 0),), num_heads=(1, 1))
-    with pytest.raises(UserError, match="CrossVit: size mismatch for pos_embed_0"):
-        export(model, tmp_path / "folder", "hub")
-    assert list(tmp_path.iterdir()) == []
-    assert export(model, tmp_path / "out", "timm").max_abs_diff == 0.0
+NOT_OF_THE_CROP: dict[str, dict[str, Any]] = {
+    "crossvit_9_240": {"size": 224, "embed_dim": (16, 32), "depth": ((1, 1, 0),), "num_heads": (1, 1)},
+    "test_vit2": {"size": 48, "depth": 1, "embed_dim": 16},
+    "vit_tiny_patch16_224": {
+        "size": 48, "img_size": 80, "depth": 1, "embed_dim": 16, "num_heads": 1, "dynamic_img_size": True
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["hub", "transformers"])
+@pytest.mark.parametrize("name", NOT_OF_THE_CROP)
+def test_a_folder_says_which_size_its_weights_are_for_where_images_are_of_another(
+    tmp_path: Path, name: str, format: str
+) -> None:
+    """CrossViT resizes images itself, a ViT of any size its positions: timm builds either for the images' size."""
+    model = exported(name, **NOT_OF_THE_CROP[name])
+    with torch.no_grad():
+        for key, parameter in model.backbone.named_parameters():
+            if "pos_embed" in key:
+                parameter.normal_()
+    assert export(model, tmp_path / "folder", format).max_abs_diff < 1e-5
+    assert_same_features(model, read_export(tmp_path / "folder").backbone)
 
 
 @pytest.mark.parametrize("format", ["timm", "torchvision", "hub"])

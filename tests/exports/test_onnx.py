@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, export
 from barlowctl.exports.formats import format_named, onnx_file
+from barlowctl.exports.formats.tolerance import OTHER_KERNELS
 from barlowctl.model import Preprocessing, build_backbone
 from tests.exports.test_export import as_after_training
 
@@ -183,6 +184,30 @@ def test_position_embeddings_of_another_size_are_interpolated_as_torch_does(tmp_
 
 def test_attention_that_torch_does_not_write_is_written_out(tmp_path: Path) -> None:
     assert_torchs_features(Case("test_vit_relpos", 32, '{"img_size": 32, "patch_size": 8}'), tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("bound", [float("inf"), 0.5])
+def test_bounds_that_layers_clip_by_are_written(tmp_path: Path, bound: float) -> None:
+    """Gemma's vision transformer: torch writes no Clip between two tensors, but one that nothing can read."""
+    widths = '{"embed_dim": 48, "depth": 1, "num_heads": 1, "head_dim": 48, "intermediate_size": 16}'
+    model = Case("gemma4_vit_167m", 96, widths).model()
+    for name, buffer in model.backbone.named_buffers():
+        if name.endswith(("_min", "_max")):
+            buffer.fill_(bound if name.endswith("_max") else -bound)
+    assert export(model, tmp_path / "out.onnx", "onnx").max_abs_diff < OTHER_KERNELS
+
+
+def test_what_is_no_onnx_is_refused_in_its_checkers_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnx
+
+    def refuse(proto: Any) -> None:
+        raise onnx.checker.ValidationError("Nodes must be sorted\nname: Clip")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    with pytest.raises(UserError, match=r"what torch writes of resnet18 is no ONNX: Nodes must be sorted") as error:
+        export(Case("resnet18", 32).model(), tmp_path / "out.onnx", "onnx")
+    assert error.value.next == "--format timm"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_torch_cannot_write_is_said_in_its_first_words(tmp_path: Path) -> None:

@@ -29,11 +29,14 @@ def write_weights(model: ExportedModel, config: Mapping[str, Any], path: Path) -
 def timm_config(model: ExportedModel) -> dict[str, Any]:
     """The content of config.json as timm reads it."""
     from barlowctl.exports.formats.timm_loader import registered_name
-    from barlowctl.model import feature_width
+    from barlowctl.model import built_for, feature_width
 
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))
     preprocessing = model.preprocessing
     model_args = {"in_chans": preprocessing.channels, **model.timm_args}
+    fixed, side = bool(own.get("fixed_input_size", False)), built_for(model.backbone)
+    if side not in (None, preprocessing.crop):  # else timm would build it for the crop
+        fixed, model_args = False, {"img_size": side, **model_args}
     return {
         "architecture": registered_name(model.architecture, model.stem),
         "num_classes": 0,
@@ -43,7 +46,7 @@ def timm_config(model: ExportedModel) -> dict[str, Any]:
             "tag": "barlow_twins",
             "custom_load": False,
             "input_size": [preprocessing.channels, preprocessing.crop, preprocessing.crop],
-            "fixed_input_size": bool(own.get("fixed_input_size", False)),
+            "fixed_input_size": fixed,
             "interpolation": preprocessing.interpolation,
             "crop_pct": preprocessing.crop_pct,
             "crop_mode": preprocessing.crop_mode,

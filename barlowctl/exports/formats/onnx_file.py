@@ -91,7 +91,12 @@ class OnnxFile(Silent):
         proto = program.model_proto
         _forget_sources(proto)
         onnx.helper.set_model_props(proto, self._metadata(model))
-        onnx.checker.check_model(proto)
+        try:
+            onnx.checker.check_model(proto)
+        except onnx.checker.ValidationError as error:
+            raise Misfit(
+                f"what torch writes of {model.architecture} is no ONNX: {one_line(error)}", next=_INSTEAD
+            ) from error
         onnx.save(proto, path)
         return (path,)
 

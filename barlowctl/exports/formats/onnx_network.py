@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.formats.options import Precision
+from barlowctl.exports.keys import is_bound
 from barlowctl.model import takes_any_size
 
 _EXAMPLES = 2  # images; torch would take a batch of one for a constant
@@ -32,6 +33,7 @@ class OnnxNetwork(nn.Module):
         if takes_any_size(self.backbone):  # ONNX interpolates otherwise than torch; here it is done once, by timm
             cast(Any, self.backbone).set_input_size(img_size=(preprocessing.crop, preprocessing.crop))
         self.backbone.to(torch.float16 if precision == "fp16" else torch.float32)
+        _bounds_as_numbers(self.backbone)
         self.dtype = torch.float16 if precision == "fp16" else torch.float32
         self.shape = (_EXAMPLES, preprocessing.channels, preprocessing.crop, preprocessing.crop)
         self.pixels = with_preprocessing
@@ -56,3 +58,12 @@ class OnnxNetwork(nn.Module):
         """A batch of zeros in the shape and type that the network takes."""
         images, channels, *sides = self.shape
         return torch.zeros(images, *sides, channels, dtype=torch.uint8) if self.pixels else torch.zeros(self.shape)
+
+
+def _bounds_as_numbers(network: nn.Module) -> None:
+    """Replace the bounds that layers clip by, as Gemma's do, by numbers: of two tensors torch writes a broken Clip."""
+    for part in network.modules():
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            if is_bound(name, buffer):
+                delattr(part, name)
+                setattr(part, name, float(buffer))
