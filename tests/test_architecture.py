@@ -50,7 +50,7 @@ MAY_IMPORT = {
     },
     "assemble": DATA | {
         "compiled_code", "detect", "distributed", "eval", "exports", "generators", "launchers", "methods", "model",
-        "plots", "recipe", "runs", "train",
+        "plots", "recipe", "runs", "threads", "train",
     },
     "train": {"distributed", "methods", "runs"},
     "methods": {"distributed", "objective"},
@@ -67,7 +67,9 @@ MAY_IMPORT = {
     "launchers": {"distributed"},
     "doctor": {"compiled_code", "data.beton"},
     "data": DATA - {"data"} | {"data.names", "data.tree", "plots"},
-    "data.loaders": {"data.beton", "data.images", "data.names", "data.sources", "data.views", "kernel_cache"},
+    "data.loaders": {
+        "data.beton", "data.images", "data.names", "data.sources", "data.views", "kernel_cache", "threads",
+    },
     "data.views": {"kernel_cache"},
     "data.beton": {"data.images", "data.names", "data.sources", "data.tree", "kernel_cache"},
     "data.sources": {"data.images", "data.labels", "data.names", "data.tree"},
@@ -97,6 +99,7 @@ MAY_IMPORT = {
     "quantities": set(),
     "shell": set(),
     "signals": set(),
+    "threads": set(),
     "__init__": {"api", "eval", "exports", "losses", "measure", "methods", "train"},  # when first asked for
     "__main__": {"cli"},
 }  # fmt: skip

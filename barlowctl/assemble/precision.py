@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from barlowctl.generators import own_generator
 from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
+from barlowctl.threads import one_thread
 
 ON_CPU = ("fp32", "bf16")
 ROUNDS = 3
@@ -84,17 +84,6 @@ def of_run(recipe: Recipe, device: torch.device, *, ranks: int = 1, earlier: Pre
         return faster(recipe.train.precision, synthetic_steps.cpu_seconds, f"steps of {batch} images on one thread")
 
     return choose(recipe.train.precision, device, time_steps, earlier)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Fewer threads wait for one another, and so CPU time says what a step costs, whatever else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def faster(requested: str, seconds: Callable[[str], float], of: str) -> Precision:

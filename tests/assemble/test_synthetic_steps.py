@@ -13,7 +13,6 @@ from torch import nn
 from barlowctl.assemble.data import view_specs
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.plan import footprint, measure_rate
-from barlowctl.assemble.precision import one_thread
 from barlowctl.assemble.resolve import resolve
 from barlowctl.assemble.synthetic_steps import StepTime, SyntheticSteps, batch_of_pixels, forward_flops
 from barlowctl.cli.app import run as barlowctl
@@ -22,6 +21,7 @@ from barlowctl.errors import UserError
 from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.model import norm_kernels
 from barlowctl.recipe import load, objectives
+from barlowctl.threads import one_thread
 
 CPU = torch.device("cpu")
 NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]

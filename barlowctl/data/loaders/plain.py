@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -34,6 +33,7 @@ from barlowctl.data.views import draws
 from barlowctl.data.views.reference import make_view
 from barlowctl.data.views.spec import Spec, ViewSpec
 from barlowctl.errors import UserError
+from barlowctl.threads import one_thread
 
 
 class ImageSource(Protocol):
@@ -130,7 +130,7 @@ class _Rows(torch.utils.data.Dataset[Any]):
         out = [torch.empty((len(rows), side, side, self.channels), dtype=torch.uint8) for side in sides]
         indices, problems = rows.copy(), dict[int, Problem]()
         try:
-            with _one_thread():
+            with one_thread():
                 for row, sample in enumerate(rows):
                     image, indices[row] = self._read(epoch, int(sample), problems)
                     if image is None:
@@ -259,17 +259,6 @@ class PlainLoader(ViewLoader):
                 "machine because its memory ran out",
                 next="--workers 1",
             ) from error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch's operations on one thread: on single images several of them wait for one another most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _started(loader: torch.utils.data.DataLoader[Any]) -> Iterator[Any]:
