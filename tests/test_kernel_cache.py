@@ -15,6 +15,7 @@ import pytest
 from numba.core import caching
 
 from barlowctl import kernel_cache
+from barlowctl.model import winograd_functions
 
 PACKAGE = Path(kernel_cache.__file__).parent
 FILES = {
@@ -145,7 +146,26 @@ def test_kernels_of_the_package_are_kept_with_the_sources_of_all_they_call(name:
         if function.__module__ == name and stamp is not None:
             seen += 1
             assert stamp[1] == kernel_cache.digest(name)
-    assert seen
+    assert seen or name == winograd_functions.__name__
+
+
+def test_kernels_that_are_made_when_they_are_first_used_are_kept_with_their_sources(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+
+    def recorded(*arguments: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+        decorate = kernel_cache.cfunc(*arguments, **options)
+        return lambda function: made.append(decorate(function)) or made[-1]
+
+    monkeypatch.setattr(winograd_functions, "cfunc", recorded)
+    for maker in ("_inputs", "_gradients", "_taps", "_gather", "_write", "_multiply"):
+        monkeypatch.setattr(winograd_functions, maker, getattr(winograd_functions, maker).__wrapped__)
+    assert set(winograd_functions.addresses(3, 1).values()) == {kernel.address for kernel in made}
+    name = winograd_functions.__name__
+    for kernel in made:
+        assert kernel._cache._cache_file._source_stamp[1] == kernel_cache.digest(name)
+    assert {"barlowctl.model.winograd_vectors", "barlowctl.model.toom_cook"} < set(kernel_cache.sources(name))
 
 
 def test_all_kernels_are_decorated_so() -> None:

@@ -204,7 +204,7 @@ def test_what_is_no_onnx_is_refused_in_its_checkers_words(tmp_path: Path, monkey
         raise onnx.checker.ValidationError("Nodes must be sorted\nname: Clip")
 
     monkeypatch.setattr(onnx.checker, "check_model", refuse)
-    with pytest.raises(UserError, match=r"what torch writes of resnet18 is no ONNX: Nodes must be sorted") as error:
+    with pytest.raises(UserError, match=r"torch cannot write resnet18 as ONNX: Nodes must be sorted") as error:
         export(Case("resnet18", 32).model(), tmp_path / "out.onnx", "onnx")
     assert error.value.next == "--format timm"
     assert list(tmp_path.iterdir()) == []

@@ -85,18 +85,13 @@ class OnnxFile(Silent):
                 if not network.write_out_attention():
                     raise
                 program = _program(network)
-        except OnnxExporterError as error:
+            proto = program.model_proto
+            _forget_sources(proto)
+            onnx.helper.set_model_props(proto, self._metadata(model))
+            onnx.checker.check_model(proto)
+        except (OnnxExporterError, onnx.checker.ValidationError) as error:
             why = one_line(_first_cause(error))
             raise Misfit(f"torch cannot write {model.architecture} as ONNX: {why}", next=_INSTEAD) from error
-        proto = program.model_proto
-        _forget_sources(proto)
-        onnx.helper.set_model_props(proto, self._metadata(model))
-        try:
-            onnx.checker.check_model(proto)
-        except onnx.checker.ValidationError as error:
-            raise Misfit(
-                f"what torch writes of {model.architecture} is no ONNX: {one_line(error)}", next=_INSTEAD
-            ) from error
         onnx.save(proto, path)
         return (path,)
 
