@@ -51,11 +51,11 @@ def is_usable(dtype: torch.dtype) -> bool:
     mkldnn: Any = torch.backends.mkldnn
     if not thread_team.serves():
         return False
-    return multiplies_numbers() if dtype == torch.bfloat16 else mkldnn.conv.fp32_precision in {"none", "ieee"}
+    return is_x86_without_amx() if dtype == torch.bfloat16 else mkldnn.conv.fp32_precision in {"none", "ieee"}
 
 
 @cache
-def multiplies_numbers() -> bool:
+def is_x86_without_amx() -> bool:
     """Whether an x86 processor has no instructions for products of whole matrices of bf16 (AMX)."""
     from llvmlite import binding  # takes a while, which evaluation does not need
 

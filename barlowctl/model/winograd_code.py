@@ -45,16 +45,16 @@ _HALVES, _WORDS = ir.VectorType(_HALF, LANES), ir.VectorType(ir.IntType(32), LAN
 _EACH, _HIGH, _ODD, _NEAREST, _QUIET = (ir.Constant(_WORDS, [value] * LANES) for value in (0, 16, 1, 0x7FFF, 0x7FC0))
 
 
-def load_some(b: Any, address: Any, half: bool) -> Any:
+def load_some(b: Any, address: Any, bf16: bool) -> Any:
     """A vector of LANES numbers at an address, which are bfloat16 there or float32."""
-    if not half:
+    if not bf16:
         return load(b, address, VECTOR, 4)
     return b.bitcast(b.shl(b.zext(load(b, address, _HALVES), _WORDS), _HIGH), VECTOR)
 
 
-def store_some(b: Any, value: Any, address: Any, half: bool) -> None:
+def store_some(b: Any, value: Any, address: Any, bf16: bool) -> None:
     """Put a vector there, rounded to the nearest bfloat16 or as it is."""
-    store(b, _narrow(b, value) if half else value, address, 2 if half else 4)
+    store(b, _narrow(b, value) if bf16 else value, address, 2 if bf16 else 4)
 
 
 def _narrow(b: Any, value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The vector code of Winograd's convolutions as functions of C, which its loops call by their addresses.
 
-Each is compiled when it is first used, for a side m of tiles, and `half`: whether numbers of maps are bfloat16 (1) or
+Each is compiled when it is first used, for a side m of tiles, and `bf16`: whether numbers of maps are bfloat16 (1) or
 float32 (0). Code of several loops is compiled once so.
 """
 
@@ -35,14 +35,14 @@ def run(typing_context, function, *numbers):
     return types.void(_NUMBER, types.UniTuple(_NUMBER, len(numbers))), code
 
 
-def addresses(m: int, half: int) -> dict[str, int]:
+def addresses(m: int, bf16: int) -> dict[str, int]:
     """Of the functions for such tiles and maps, by the names of their vector code."""
     return {
-        "transform_inputs": _inputs(m, half),
-        "transform_gradients": _gradients(m, half),
+        "transform_inputs": _inputs(m, bf16),
+        "transform_gradients": _gradients(m, bf16),
         "transform_taps": _taps(m),
         "gather_taps": _gather(m),
-        "write_tile": _write(m, half),
+        "write_tile": _write(m, bf16),
         "multiply": _multiply(),
     }
 
@@ -52,20 +52,20 @@ def _function(arguments: int) -> Any:
 
 
 @cache
-def _inputs(m: int, half: int) -> int:
+def _inputs(m: int, bf16: int) -> int:
     @_function(12)
     def transform(x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch):
-        vector.transform_inputs(m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch)
+        vector.transform_inputs(m, bf16, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch)
 
     return transform.address
 
 
 @cache
-def _gradients(m: int, half: int) -> int:
+def _gradients(m: int, bf16: int) -> int:
     @_function(12)
     def transform(x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch):
         vector.transform_gradients(
-            m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
+            m, bf16, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
         )
 
     return transform.address
@@ -90,10 +90,10 @@ def _gather(m: int) -> int:
 
 
 @cache
-def _write(m: int, half: int) -> int:
+def _write(m: int, bf16: int) -> int:
     @_function(10)
     def write(products, part, vectors, y, top, left, height, width, size, beyond):
-        vector.write_tile(m, half, products, part, vectors, y, top, left, height, width, size, beyond)
+        vector.write_tile(m, bf16, products, part, vectors, y, top, left, height, width, size, beyond)
 
     return write.address
 

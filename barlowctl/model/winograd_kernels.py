@@ -2,10 +2,10 @@
 
 Everything is an address, of float32 except for maps: x and results are (n, height, width, channels), bfloat16 or
 float32; channels, and `out`, those of the result, are multiples of 16. Tiles are numbered image by image and line by
-line. `shape` is n, height, width, channels, out, and the bytes of a map's number; `code` has the addresses of the
-vector code for m and these (see `winograd_functions`). Of `BLOCK` channels, or as many as are left, a block is made;
-(m + 2) squared is the number of `parts` of a tile, which are `PAD` bytes longer than their numbers where they are
-written next to each other, so that they do not share places of the processor's cache.
+line. `shape` is n, height, width, channels, out, and the itemsize of maps; `code` has the addresses of the vector code
+for m and these (see `winograd_functions`). Of `BLOCK` channels, or as many as are left, a block is made; (m + 2)
+squared is the number of `parts` of a tile, which are `PAD` bytes longer than their numbers where they are written next
+to each other, so that they do not share places of the processor's cache.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def matrices_at(m, block, channels):
 @njit(**KERNEL)
 def read_inputs(code, m, x, zeros, shape, first, count, inputs, part):
     """inputs (parts, count, channels) = the transformed numbers of `count` tiles of x from the `first` on."""
-    _, height, width, channels, _, number = shape
-    size, vectors = channels * number, channels // LANES
+    _, height, width, channels, _, itemsize = shape
+    size, vectors = channels * itemsize, channels // LANES
     for tile in range(count):
         image, top, left = place_of(first + tile, m, height, width)
         source, target = x + image * height * width * size, inputs + tile * channels * 4
@@ -107,19 +107,19 @@ def multiply_block(code, m, inputs, part, matrices, products, shape, block, coun
 @njit(**KERNEL)
 def write_block(code, m, products, y, beyond, shape, block, first, count):
     """Write a block of channels of the pixels of some tiles. beyond: room for BLOCK numbers."""
-    _, height, width, _, out, number = shape
-    parts, vectors, size = (m + 2) ** 2, columns_of(block, out), out * number
+    _, height, width, _, out, itemsize = shape
+    parts, vectors, size = (m + 2) ** 2, columns_of(block, out), out * itemsize
     for tile in range(count):
         image, top, left = place_of(first + tile, m, height, width)
-        own, target = products + tile * parts * BLOCK * 4, y + image * height * width * size + block * BLOCK * number
+        own, target = products + tile * parts * BLOCK * 4, y + image * height * width * size + block * BLOCK * itemsize
         run(code[WRITE], own, BLOCK * 4, vectors, target, top, left, height, width, size, beyond)
 
 
 @njit(**KERNEL)
 def spread_inputs(code, m, x, zeros, shape, room, place, first, count, inputs):
     """The same by blocks: inputs (blocks, parts, room, the block's), of which these tiles come from `place` on."""
-    _, height, width, channels, _, number = shape
-    parts, whole, size = (m + 2) ** 2, channels // BLOCK, channels * number
+    _, height, width, channels, _, itemsize = shape
+    parts, whole, size = (m + 2) ** 2, channels // BLOCK, channels * itemsize
     part, rest = room * BLOCK * 4 + PAD, channels % BLOCK // LANES
     last, last_part = inputs + whole * parts * part, room * rest * LANES * 4 + PAD
     for tile in range(count):
@@ -131,19 +131,19 @@ def spread_inputs(code, m, x, zeros, shape, room, place, first, count, inputs):
             run(code[INPUTS], source, zeros, top, left, height, width, size, whole, COLUMNS, target, part, stretch)
         if rest > 0:
             target = last + (place + tile) * rest * LANES * 4
-            source += whole * BLOCK * number
+            source += whole * BLOCK * itemsize
             run(code[INPUTS], source, zeros, top, left, height, width, size, 1, rest, target, last_part, 0)
 
 
 @njit(**KERNEL)
 def spread_gradients(code, m, gradient, zeros, shape, room, place, own, first, count, gradients):
     """gradients (steps, parts, room, 16), of the steps of 16 channels `own`; tiles as in `spread_inputs`."""
-    _, height, width, _, out, number = shape
-    (begin, end), size, vectors = own, out * number, STEP // LANES
+    _, height, width, _, out, itemsize = shape
+    (begin, end), size, vectors = own, out * itemsize, STEP // LANES
     part = room * STEP * 4 + PAD
     for tile in range(count):
         image, top, left = place_of(first + tile, m, height, width)
-        source = gradient + image * height * width * size + begin * STEP * number
+        source = gradient + image * height * width * size + begin * STEP * itemsize
         target, stretch, steps = gradients + (place + tile) * STEP * 4, (m + 2) ** 2 * part, end - begin
         run(code[GRADIENTS], source, zeros, top, left, height, width, size, steps, vectors, target, part, stretch)
 

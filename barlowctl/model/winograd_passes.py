@@ -30,7 +30,6 @@ def convolve(x: Tensor, weight: Tensor, m: int, *, turned: bool) -> Tensor:
     """The convolution of x, `(n, c, h, w)` in channels_last, with float32 weights `(d, c, 3, 3)`: `(n, d, h, w)`.
 
     x: bf16 or float32, as the result is.
-
     turned: with those that the gradient of the input is the convolution with; x is then `(n, d, h, w)`.
     """
     lines = weight.detach().permute(0, 2, 3, 1).contiguous()  # copied where it is not channels_last
@@ -38,7 +37,7 @@ def convolve(x: Tensor, weight: Tensor, m: int, *, turned: bool) -> Tensor:
     tiles, parts, shape = _tiles(x, m), (m + 2) ** 2, (n, height, width, channels, out)
     y = torch.empty((n, out, height, width), dtype=x.dtype, memory_format=torch.channels_last)
     tensors = {"x": x, "y": y, "zeros": _room(channels).zero_()}
-    numbers = {"m": m, "tiles": tiles, "turned": int(turned), "number": x.element_size()}
+    numbers = {"m": m, "tiles": tiles, "turned": int(turned), "itemsize": x.itemsize}
     if tiles <= out and out >= MANY_CHANNELS:  # each weight is transformed for all tiles, and thrown away
         tensors |= {"inputs": _room(parts * (tiles * channels + PAD // 4)), "weights": lines}
         group = min(tiles, MULTIPLIED)
@@ -59,7 +58,7 @@ def gradient_of_weight(x: Tensor, grad: Tensor, m: int) -> Tensor:
     """The gradient of the weight `(d, c, 3, 3)`, of x and that of the result, both in channels_last."""
     (n, c, height, width), d = x.shape, grad.shape[1]
     tiles, parts, shape = _tiles(x, m), (m + 2) ** 2, (n, height, width, c, d)
-    numbers = {"m": m, "tiles": tiles, "number": x.element_size()}
+    numbers = {"m": m, "tiles": tiles, "itemsize": x.itemsize}
     of_weight = _room(d, 3, 3, c)
     tensors = {"x": x, "gradient": grad, "zeros": _room(max(c, d)).zero_()}
     apart = 2 * tiles > min(c, d)  # else what is transformed is less than the sums

@@ -1,4 +1,4 @@
-"""Winograd's convolutions in float32 by torch's threads (see `thread_team`): each takes piece after piece of the work.
+"""Winograd's convolutions by torch's threads (see `thread_team`): each takes piece after piece of the work.
 
 A number of a result is the sum of the same products in the same order whoever computes it, so that results are those
 of one thread, to the bit, on any number of them.
@@ -29,12 +29,11 @@ from barlowctl.model.winograd_kernels import (
 )
 from barlowctl.model.winograd_vectors import BLOCK
 
-HALF = 2
-"""Bytes of a bfloat16."""
+BF16_ITEMSIZE = 2
 FIELDS = 30  # of a task
 (
     NEXT, SLOT, X, GRADIENT, WEIGHTS, Y, ZEROS, INPUTS, FIRST_ROOM, SECOND_ROOM, FIRST_SIZE, SECOND_SIZE,
-    N, HEIGHT, WIDTH, CHANNELS, OUT, M, TILES, GROUP, SHARES, ACROSS, TURNED, NUMBER,
+    N, HEIGHT, WIDTH, CHANNELS, OUT, M, TILES, GROUP, SHARES, ACROSS, TURNED, ITEMSIZE,
     TRANSFORM_INPUTS, TRANSFORM_GRADIENTS, TRANSFORM_TAPS, GATHER_TAPS, WRITE_TILE, MULTIPLY,
 ) = range(FIELDS)  # fmt: skip
 """A task, int64: the next piece, and the next thread's place in the rooms; then addresses, and sizes in bytes."""
@@ -43,7 +42,7 @@ FIELDS = 30  # of a task
 @njit(**KERNEL)
 def shape_of(task):
     """See `winograd_kernels`."""
-    return task[N], task[HEIGHT], task[WIDTH], task[CHANNELS], task[OUT], task[NUMBER]
+    return task[N], task[HEIGHT], task[WIDTH], task[CHANNELS], task[OUT], task[ITEMSIZE]
 
 
 @njit(**KERNEL)
@@ -231,7 +230,7 @@ def task_of(shape: tuple[int, ...], **fields: int) -> np.ndarray:
     """A task of a convolution of shape n, height, width, channels, out."""
     task = np.zeros(FIELDS, np.int64)
     task[N : OUT + 1] = shape
-    for name, value in addresses(fields["m"], int(fields["number"] == HALF)).items():
+    for name, value in addresses(fields["m"], int(fields["itemsize"] == BF16_ITEMSIZE)).items():
         task[globals()[name.upper()]] = value
     for name, value in fields.items():
         task[globals()[name.upper()]] = value

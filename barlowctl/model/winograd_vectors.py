@@ -1,8 +1,8 @@
-"""Vector code of Winograd's convolutions in float32: tiles of a map transformed, multiplied and transformed back.
+"""Vector code of Winograd's convolutions: tiles of a map transformed, multiplied and transformed back.
 
-Everything is an address, in bytes, of float32. A tile has m x m pixels of a result and sees (m + 2) x (m + 2) of the
-map; of these, and of the nine weights, (m + 2) squared transformed numbers are computed, which are multiplied one by
-one.
+Everything is an address, in bytes, of float32; numbers of maps are bfloat16 where it says `bf16`. A tile has m x m
+pixels of a result and sees (m + 2) x (m + 2) of the map; of these, and of the nine weights, (m + 2) squared transformed
+numbers are computed, which are multiplied one by one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from barlowctl.model.winograd_code import (
     WIDE,
     add_product,
     constant,
+    load_all,
     load_some,
     pixels,
     prefetch,
@@ -34,13 +35,14 @@ from barlowctl.model.winograd_code import (
 ROWS = 6
 """Up to so many rows of up to COLUMNS vectors are summed at a time, in registers."""
 AHEAD = 16
+"""So many steps before weights are multiplied they are fetched into the cache."""
 BLOCK = LANES * COLUMNS
 _LONGS = types.int64
 
 
-def _transform(shift: int, matrix: Matrix, half: bool) -> Any:
+def _transform(shift: int, matrix: Matrix, bf16: bool) -> Any:
     """The code of `transform_inputs` and `transform_gradients`."""
-    step = WIDE // 2 if half else WIDE
+    step = WIDE // 2 if bf16 else WIDE
 
     def code(context, b, signature, arguments):
         _, _, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch = arguments
@@ -58,7 +60,7 @@ def _transform(shift: int, matrix: Matrix, half: bool) -> Any:
                 def values(index):
                     for pixel in following:
                         prefetch(b, at(b, pixel, index, step))
-                    return [load_some(b, at(b, pixel, index, step), half) for pixel in own]
+                    return [load_some(b, at(b, pixel, index, step), bf16) for pixel in own]
 
                 return values
 
@@ -79,7 +81,7 @@ def _transform(shift: int, matrix: Matrix, half: bool) -> Any:
 
 @intrinsic(prefer_literal=True)
 def transform_inputs(
-    typing_context, m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
+    typing_context, m, bf16, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
 ):
     """The transformed numbers of what the tile at (top, left) of a map sees: the k-th at out + k part.
 
@@ -87,16 +89,16 @@ def transform_inputs(
     bytes. zeros: as many.
     """
     matrix = TRANSFORMS[m.literal_value].inputs
-    return types.void(m, half, *[_LONGS] * 12), _transform(-1, matrix, bool(half.literal_value))
+    return types.void(m, bf16, *[_LONGS] * 12), _transform(-1, matrix, bool(bf16.literal_value))
 
 
 @intrinsic(prefer_literal=True)
 def transform_gradients(
-    typing_context, m, half, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
+    typing_context, m, bf16, x, zeros, top, left, height, width, size, groups, vectors, out, part, stretch
 ):
     """The same of the gradient of the tile's own pixels."""
     matrix = transposed(TRANSFORMS[m.literal_value].outputs)
-    return types.void(m, half, *[_LONGS] * 12), _transform(0, matrix, bool(half.literal_value))
+    return types.void(m, bf16, *[_LONGS] * 12), _transform(0, matrix, bool(bf16.literal_value))
 
 
 def _between(b: Any, matrix: Matrix, vectors: Any, x: Any, x_part: Any, out: Any, out_part: Any) -> None:
@@ -105,9 +107,7 @@ def _between(b: Any, matrix: Matrix, vectors: Any, x: Any, x_part: Any, out: Any
 
     def line(number):
         start = at(b, x, number, b.mul(x_part, LONG(side)))
-        return lambda index: [
-            load(b, at(b, at(b, start, index, WIDE), LONG(column), x_part), VECTOR, 4) for column in range(side)
-        ]
+        return lambda index: load_all(b, at(b, start, index, WIDE), x_part, side)
 
     def column(number):
         target = at(b, out, number, out_part)
@@ -143,22 +143,20 @@ def gather_taps(typing_context, m, products, part, vectors, out, tap):
 
 
 @intrinsic(prefer_literal=True)
-def write_tile(typing_context, m, half, products, part, vectors, y, top, left, height, width, size, beyond):
+def write_tile(typing_context, m, bf16, products, part, vectors, y, top, left, height, width, size, beyond):
     """`vectors` vectors of channels of the tile at (top, left) of the map y, of the products at products + k part.
 
     size: of a pixel, in bytes. beyond: where pixels beyond the map are written, `vectors` vectors.
     """
-    side, in_half = m.literal_value, bool(half.literal_value)
-    matrix, step = TRANSFORMS[side].outputs, WIDE // 2 if in_half else WIDE
+    side, in_bf16 = m.literal_value, bool(bf16.literal_value)
+    matrix, step = TRANSFORMS[side].outputs, WIDE // 2 if in_bf16 else WIDE
 
     def code(context, b, signature, arguments):
         _, _, products, part, vectors, y, top, left, height, width, size, beyond = arguments
 
         def line(number):
             start = at(b, products, number, b.mul(part, LONG(side + 2)))
-            return lambda index: [
-                load(b, at(b, at(b, start, index, WIDE), LONG(column), part), VECTOR, 4) for column in range(side + 2)
-            ]
+            return lambda index: load_all(b, at(b, start, index, WIDE), part, side + 2)
 
         def column(number):
             place, sizes = (top, b.add(left, number)), (b.mul(width, size), size)
@@ -166,14 +164,14 @@ def write_tile(typing_context, m, half, products, part, vectors, y, top, left, h
 
             def take(index, values):
                 for pixel, value in zip(own, values, strict=True):
-                    store_some(b, value, at(b, pixel, index, step), in_half)
+                    store_some(b, value, at(b, pixel, index, step), in_bf16)
 
             return take
 
         twice(b, matrix, vectors, line, column)
         return context.get_dummy_value()
 
-    return types.void(m, half, *[_LONGS] * 10), code
+    return types.void(m, bf16, *[_LONGS] * 10), code
 
 
 def _sums(b: Any, totals: list[Any], rows: Sequence[Any], vectors: Sequence[Any]) -> list[Any]:

@@ -55,7 +55,7 @@ Of maps in bf16 before they are rounded.
 @pytest.fixture(autouse=True)
 def without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this processor is."""
-    monkeypatch.setattr(winograd, "multiplies_numbers", lambda: True)
+    monkeypatch.setattr(winograd, "is_x86_without_amx", lambda: True)
 
 
 def by_channels(x: Tensor) -> Tensor:
@@ -340,7 +340,7 @@ def test_all_else_is_torchs_own_in_bf16(kind: str, monkeypatch: pytest.MonkeyPat
     if kind == "weights in bf16":
         layer, before = layer.bfloat16(), before.bfloat16()
     if kind == "processor":
-        monkeypatch.setattr(winograd, "multiplies_numbers", lambda: False)
+        monkeypatch.setattr(winograd, "is_x86_without_amx", lambda: False)
     with computing_in(BF16):
         assert torch.equal(layer(x), before(x))
 
@@ -362,12 +362,12 @@ def test_processors_on_which_it_is_the_faster_way_in_bf16(
     monkeypatch.undo()  # `without_amx`
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
-    winograd.multiplies_numbers.cache_clear()
+    winograd.is_x86_without_amx.cache_clear()
     try:
         assert winograd.is_usable(BF16) == usable
         assert winograd.is_usable(FP32)
     finally:
-        winograd.multiplies_numbers.cache_clear()
+        winograd.is_x86_without_amx.cache_clear()
 
 
 @both_formats
@@ -553,7 +553,7 @@ def test_kernels_are_compiled_before_where_they_are_used(
 ) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(winograd, "prepare", lambda dtype, maps: calls.append(maps))
-    monkeypatch.setattr(winograd, "multiplies_numbers", lambda: not amx)
+    monkeypatch.setattr(winograd, "is_x86_without_amx", lambda: not amx)
     monkeypatch.setattr(thread_team, "address", lambda: None if threads == 3 else 1)
     layers = [nn.Conv2d(1, 48, 3, 2, 1, bias=False), nn.BatchNorm2d(48), nn.Conv2d(48, 48, 3, 1, 1, bias=False)]
     network = nn.Sequential(*layers)
