@@ -65,6 +65,24 @@ def _written_to(error: OSError, temporary: Path) -> str:
     return str(temporary) if name is None else os.fsdecode(name)
 
 
+@contextmanager
+def folder_made(folder: Path) -> Iterator[None]:
+    """Make a folder, and those above it, for the block; what was made here is gone again, if empty, where it fails.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # what is not empty stays, and what it is in
+            for path in missing:
+                path.rmdir()
+        raise
+
+
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file atomically (see `atomic_write`)."""
     with atomic_write(path, durable=durable) as temporary:

@@ -15,6 +15,7 @@ from typing import Any
 from barlowctl import shell
 from barlowctl.amounts import megabytes
 from barlowctl.errors import UserError, one_line
+from barlowctl.files import folder_made
 
 NEXT = {
     "OUT": "name another place as OUT",
@@ -151,9 +152,10 @@ class Outputs:
 
     @contextmanager
     def writing(self, *paths: Path) -> Iterator[None]:
-        """Write these files in the block."""
+        """Write these files in the block, in a folder that is made, and gone again where nothing came to be in it."""
         try:
-            yield
+            with folder_made(paths[0].parent):
+                yield
         except Exception as error:
             if not isinstance(error, OSError | UserError) and type(error).__name__ != "SafetensorError":
                 raise

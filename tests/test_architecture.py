@@ -95,7 +95,7 @@ MAY_IMPORT = {
     "launcher": {"errors", "shell"},
     "locks": set(),
     "memory": set(),
-    "output_paths": {"amounts", "errors", "shell"},
+    "output_paths": {"amounts", "errors", "files", "shell"},
     "quantities": set(),
     "shell": set(),
     "signals": set(),

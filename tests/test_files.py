@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl import files
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, folder_made
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -28,6 +28,26 @@ def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a.png": "new"}
     files.write_text(path, "\ud800 text", errors="backslashreplace")
     assert content(tmp_path) == {"a.png": "\\ud800 text"}
+
+
+def test_a_folder_that_nothing_came_to_be_in_is_gone_again(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "there/a/b"):
+        with pytest.raises(OSError, match="full"), folder_made(tmp_path / folder):
+            raise OSError("full")
+        assert list((tmp_path / "there").iterdir()) == []  # and the folder that was there before stays
+
+    def one_of_two() -> None:
+        with folder_made(tmp_path / "c" / "d"):
+            (tmp_path / "c" / "whole").write_text("")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        one_of_two()
+    assert list((tmp_path / "c").iterdir()) == [tmp_path / "c" / "whole"]
+    with folder_made(tmp_path / "e" / "f"):
+        pass
+    assert (tmp_path / "e" / "f").is_dir()
 
 
 @pytest.mark.parametrize("named", [True, False])

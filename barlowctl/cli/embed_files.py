@@ -113,8 +113,8 @@ def draw_maps(
     images = counted(min(len(features.features), choice["at_most"]), "image")
     with console.waiting(f"computing the map of {images} ({projection}) ..."):
         count = embedding.draw_map(source, features, maps, projection, outputs, **choice)
-    drawn = ", ".join(str(path) for path in maps if str(path) in outputs.files)
-    console.say(f"map of {counted(count, 'image')} ({projection}) drawn to {drawn or 'no file'}")
+    if drawn := ", ".join(str(path) for path in maps if str(path) in outputs.files):
+        console.say(f"map of {counted(count, 'image')} ({projection}) drawn to {drawn}")
     return {"map_images": count}
 
 
@@ -143,5 +143,5 @@ def write_features(
     rows = features.with_rows_of_all(image_names(source, split), source.labels) if rows_of_all else features
     with outputs.writing(out):
         write(out, rows)
-    if outputs.files:
+    if str(out) in outputs.files:
         console.say(f"{len(rows.features):,} x {rows.features.shape[1]} features written to {out}")

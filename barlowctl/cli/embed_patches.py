@@ -115,7 +115,6 @@ def write_patches(
     if picture is not None:
         drawing, shares = patch_maps.draw_components(features, images)
         with outputs.writing(picture):
-            picture.parent.mkdir(parents=True, exist_ok=True)
             save_image(drawing, picture, pnginfo=mark_png(identity["key"]))
             console.say(
                 f"{counted(len(images), 'image')} drawn to {picture}: red, green and blue are the first principal "

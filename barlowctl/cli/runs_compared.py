@@ -81,6 +81,7 @@ def write_picture(out: Path, panels: Sequence[Compared]) -> None:
     Raises:
         UserError: there are none, or the file cannot be written.
     """
+    from barlowctl.files import folder_made
     from barlowctl.plots.images import save_image
     from barlowctl.plots.panels import Panel, panels_image
 
@@ -91,7 +92,8 @@ def write_picture(out: Path, panels: Sequence[Compared]) -> None:
         for key, meaning, series in panels
     ]
     try:
-        save_image(panels_image(titled), out)
+        with folder_made(out.parent):
+            save_image(panels_image(titled), out)
     except OSError as error:
         why = why_not_written(error, out.parent)
         raise UserError(f"'{out}' cannot be written: {why}", next="name another place with --out") from error

@@ -32,7 +32,6 @@ def conclude(
     outputs = Outputs(problems=list(not_written))
     file, note_on_file = result_file(folder, f"transfer-{result['task']}", result["identity"])
     with outputs.writing(file):
-        folder.mkdir(parents=True, exist_ok=True)
         rundir.write_json(file, whole(result))
     show(console, name, result)
     say_unreadable(console, [Problem(**problem) for problem in result["unreadable"]])

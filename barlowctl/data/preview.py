@@ -12,7 +12,7 @@ import numpy as np
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.views.spec import Spec
 from barlowctl.errors import UserError
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, folder_made
 from barlowctl.output_paths import why_not_written
 from barlowctl.plots.style import FAINT, INK, PAPER, TEXT
 
@@ -100,8 +100,7 @@ def preview(
     ]
     sheet = contact_sheet(rows, ["original", *(_name(views, column) for column in columns)])
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out, durable=False) as temporary:
+        with folder_made(out.parent), atomic_write(out, durable=False) as temporary:
             sheet.save(temporary, "PNG")
     except OSError as error:
         raise UserError(

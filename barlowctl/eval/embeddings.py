@@ -18,7 +18,7 @@ from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, folder_made
 from barlowctl.output_paths import check_new, why_not_written
 
 FORMATS = (".parquet", ".npz", ".safetensors")
@@ -101,8 +101,7 @@ def write(path: Path, embeddings: Embeddings) -> None:
     """
     check_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, new=True) as temporary:
+        with folder_made(path.parent), atomic_write(path, new=True) as temporary:
             _WRITERS[path.suffix](temporary, embeddings)
     except OSError as error:
         why = why_not_written(error, path.parent)

@@ -22,7 +22,7 @@ from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import FormatOptions
 from barlowctl.exports.keys import one_line
 from barlowctl.exports.weights import save, state_dict
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, folder_made
 from barlowctl.generators import own_generator
 from barlowctl.output_paths import check_folder, free, why_not_written
 
@@ -81,8 +81,7 @@ def written_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         UserError: the disk refuses; nothing is left behind.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, new=not overwrite) as temporary:
+        with folder_made(path.parent), atomic_write(path, new=not overwrite) as temporary:
             yield temporary
     except (OSError, SafetensorError) as error:
         raise UserError(

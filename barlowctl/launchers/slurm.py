@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from barlowctl.errors import EXIT_BY_SIGNAL, EXIT_RANK_LOST, EXIT_STOPPED, UserError
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, folder_made
 from barlowctl.output_paths import why_not_written
 
 WARNING_SECONDS = 120
@@ -187,8 +187,7 @@ def submit(text: str, path: Path) -> str:
             next="--print-sbatch",
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
+        with folder_made(path.parent), atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
             temporary.chmod(0o755)
     except OSError as error:

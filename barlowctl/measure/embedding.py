@@ -200,7 +200,6 @@ def find_neighbours(
 
 def draw_neighbours(picture: Image.Image, out: Path, key: str) -> None:
     """Write the picture of `find_neighbours`, of the identity `key`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_image(picture, out, pnginfo=mark_png(key))
 
 
@@ -238,14 +237,12 @@ def draw_map(
     for out in outs:
         if out.suffix == ".png":
             with outputs.writing(out):
-                out.parent.mkdir(parents=True, exist_ok=True)
                 save_image(scatter(points, labels, classes, title), out, pnginfo=mark_png(key))
         else:
             names = [embeddings.names[index] for index in members]
             thumbnails = [_picture(source, embeddings.position_of(int(index))) for index in members]
             page = mark_page(map_page(points, labels, classes, names, thumbnails, title), key)
             with outputs.writing(out):
-                out.parent.mkdir(parents=True, exist_ok=True)
                 write_text(out, page, errors="backslashreplace")  # paths need not be UTF-8
     return len(members)
 

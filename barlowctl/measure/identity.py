@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from barlowctl.data import home
 from barlowctl.data.sources.fingerprint import Fingerprint
 from barlowctl.eval.features import backbone_digest
+from barlowctl.files import folder_made
 from barlowctl.measure.subjects import Subject
 from barlowctl.runs import rundir
 
@@ -97,8 +98,8 @@ def result_file(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[P
 def reserve(file: Path, identity: Mapping[str, Any]) -> Path:
     """The folder of a result that takes long: it is the identity's before the result is there. Returns it."""
     folder = file.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    rundir.write_json(folder / RESERVED, {"identity": identity})
+    with folder_made(folder):
+        rundir.write_json(folder / RESERVED, {"identity": identity})
     return folder
 
 

@@ -20,6 +20,7 @@ from barlowctl.data.names import written
 from barlowctl.errors import UserError
 from barlowctl.eval.components import colours, principal_components
 from barlowctl.eval.map_file import MapFile, write_maps
+from barlowctl.files import folder_made
 from barlowctl.measure.patch_features import PatchFeatures, PatchImage
 from barlowctl.measure.subjects import Subject
 from barlowctl.output_paths import free_bytes, whole
@@ -56,7 +57,7 @@ def extract_maps(
     with ExitStack() as stack:
         file: MapFile | None = None
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(folder_made(out.parent))
             file = stack.enter_context(write_maps(out, features.names, metadata))
         for image in features.each(chosen if out is None else range(count)):
             if image.position in chosen:

@@ -24,7 +24,7 @@ from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.preview import preview
 from barlowctl.errors import UserError
 from barlowctl.eval.diagnostics import read_correlation, read_spread
-from barlowctl.files import write_text
+from barlowctl.files import folder_made, write_text
 from barlowctl.measure.embedding import embed, find_neighbours
 from barlowctl.measure.subjects import open_subject
 from barlowctl.output_paths import check_file, why_not_written
@@ -74,8 +74,8 @@ def report(
     made = f"barlowctl {barlowctl.__version__}, {time.strftime('%Y-%m-%d %H:%M')}"
     text = page(gathered, title=title, made=made, differences=_differences(recipes) + _other_images(runs))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, text, errors="backslashreplace")  # paths need not be UTF-8
+        with folder_made(out.parent):
+            write_text(out, text, errors="backslashreplace")  # paths need not be UTF-8
     except OSError as error:
         why = why_not_written(error, out.parent)
         raise UserError(f"'{out}' cannot be written: {why}", next="name another place with --out") from error

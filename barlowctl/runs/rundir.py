@@ -51,14 +51,13 @@ def create(path: Path | None, name: str, contents: Mapping[str, str | bytes]) ->
     directory = path or stem
     require_text(directory)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(2, 100):
             if not os.path.lexists(directory):
                 break
             if path is not None:
                 raise _exists(path)
             directory = stem.with_name(f"{stem.name}-{attempt}")
-        with atomic_write(directory, new=True) as temporary:
+        with files.folder_made(directory.parent), atomic_write(directory, new=True) as temporary:
             temporary.mkdir()
             for file, content in contents.items():
                 (temporary / file).write_bytes(content.encode() if isinstance(content, str) else content)

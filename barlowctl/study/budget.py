@@ -24,10 +24,9 @@ from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import write_text
 from barlowctl.generators import own_generator
-from barlowctl.locks import holding
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
-from barlowctl.study.directory import not_writable, read_record
+from barlowctl.study.directory import made_and_locked, not_writable, read_record
 from barlowctl.study.length import at_length
 from barlowctl.study.study import Study
 from barlowctl.study.variant import Variant, refused
@@ -142,8 +141,7 @@ class StepCosts:
         key = load.digest(load.override(recipe, ["seed=0"]))
         out = self.file.parent
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            with holding(self.file.with_name(".cpu-seconds.lock")):
+            with made_and_locked(out, ".cpu-seconds.lock"):
                 known = dict(read_record(self.file)) if self.file.is_file() else {}
                 if key not in known:
                     seconds = time_step(recipe, self.runtime, self.data)

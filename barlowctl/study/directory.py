@@ -10,6 +10,7 @@ A cell is one recipe with one seed. Variants whose recipes are the same, in one 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.files import write_text
+from barlowctl.files import folder_made, remove, write_text
 from barlowctl.locks import holding, is_held
 from barlowctl.output_paths import free, why_not_written
 from barlowctl.recipe import load
@@ -196,11 +197,9 @@ class StudyDirectory:
         }
         file = self.out / "study.json"
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with holding(self.out / ".lock"):
+            with made_and_locked(self.out, ".lock"):
                 if not file.is_file():
-                    write_text(self.out / "recipe.toml", load.dump(self.base))
-                    write_text(file, json.dumps(identity, indent=2) + "\n")
+                    _write_both(self.out / "recipe.toml", load.dump(self.base), file, json.dumps(identity, indent=2))
                 self.check()
                 before = read_record(file)
                 if before.get("images") != identity["images"]:
@@ -231,6 +230,29 @@ class StudyDirectory:
                     )
                 ),
             )
+
+
+@contextmanager
+def made_and_locked(out: Path, lock: str) -> Iterator[None]:
+    """A study's directory with a lock of that name in it, held for the block; what was made is gone if that fails."""
+    new = not out.exists()
+    with folder_made(out), holding(out / lock):
+        try:
+            yield
+        except BaseException:
+            if new and os.listdir(out) == [lock]:
+                remove(out / lock)
+            raise
+
+
+def _write_both(first: Path, text: str, second: Path, other: str) -> None:
+    """Two files that belong together, or none of them."""
+    write_text(first, text)
+    try:
+        write_text(second, other + "\n")
+    except BaseException:
+        remove(first)
+        raise
 
 
 def not_writable(out: Path, error: OSError) -> UserError:

@@ -25,6 +25,7 @@ from barlowctl.data.names import written
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.sample import conversion_of
 from barlowctl.errors import UserError, instead
+from barlowctl.files import folder_made
 from barlowctl.output_paths import why_not_written
 
 PENDING_PER_THREAD = 2
@@ -115,8 +116,10 @@ def pack(
     report.passed_over, report.notes = scanned["passed_over"], scanned["notes"]
     started = time.perf_counter()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer:
+        with (
+            folder_made(out.parent),
+            BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer,
+        ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
             colour = _write_all(source, writer, report, workers, how, stop_at, progress)
             if writer.count == 0:
