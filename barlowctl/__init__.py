@@ -9,6 +9,7 @@ Importing this package is cheap: what it offers is imported when it is first use
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,10 +84,25 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    module = _imported(f"{__name__}.{_MODULES[name]}")
     value = module if _MODULES[name].rpartition(".")[2] == name else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _imported(name: str) -> ModuleType:
+    """A module of ours; a package that it needs and that is missing or broken is a `UserError`."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a library that fails to import raises what it likes
+        from barlowctl.api.wording import reworded
+        from barlowctl.errors import refused_package
+
+        refusal = refused_package(error)
+        if refusal is None:
+            raise
+        with reworded():
+            raise refusal from error
 
 
 def __dir__() -> list[str]:

@@ -98,3 +98,15 @@ def one_line(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0]  # a compiler's message may be thousands of lines
     message = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return "; ".join([message, *getattr(error, "__notes__", ())])
+
+
+def refused_package(error: Exception) -> UserError | None:
+    """The error of a package that cannot be imported, or does not fit another; None: it is another error."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if "torchvision::" in str(error):  # an operator that torchvision did not bring, since it is of another build
+        message = "torchvision's operators do not fit the torch that is installed"
+    elif package not in ("", "barlowctl"):
+        message = f"package {package} cannot be imported: {one_line(error)}"
+    else:
+        return None
+    return UserError(message, next="barlowctl doctor")

@@ -38,7 +38,6 @@ from barlowctl.cli.usage import (
     refuse_missing_values,
     refused_disk,
     refused_memory,
-    refused_package,
     refused_path,
     usage_error,
 )
@@ -50,6 +49,7 @@ from barlowctl.errors import (
     Aborted,
     UserError,
     one_line,
+    refused_package,
 )
 from barlowctl.signals import Ended, ended_as_by_interrupt, ignore_from_now_on
 

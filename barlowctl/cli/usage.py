@@ -18,7 +18,7 @@ from barlowctl import memory, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
 from barlowctl.cli.help import choices, kind
-from barlowctl.errors import UserError, did_you_mean, one_line
+from barlowctl.errors import UserError, did_you_mean
 from barlowctl.output_paths import why_not_written
 
 NEAR = 0.7
@@ -128,18 +128,6 @@ def refused_disk(error: OSError) -> UserError | None:
         allowed="a disk that works, with room on it",
         next="barlowctl ...",
     )
-
-
-def refused_package(error: Exception) -> UserError | None:
-    """The error of a package that cannot be imported, or does not fit another; None: it is another error."""
-    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    if "torchvision::" in str(error):  # an operator that torchvision did not bring, since it is of another build
-        message = "torchvision's operators do not fit the torch that is installed"
-    elif package not in ("", "barlowctl"):
-        message = f"package {package} cannot be imported: {one_line(error)}"
-    else:
-        return None
-    return UserError(message, next="barlowctl doctor")
 
 
 def refused_memory(error: Exception) -> UserError | None:

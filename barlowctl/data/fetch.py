@@ -64,10 +64,10 @@ _DEBIAN = ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))
 DOWNLOADS = {
     download.dataset.name: download
     for download in (
-        Download(FASHION_MNIST, _torchvision("FashionMNIST"), "IDX", _DEBIAN),
-        Download(CIFAR10, _torchvision("CIFAR10"), "CIFAR-10 "),
-        Download(CIFAR100, _torchvision("CIFAR100"), "CIFAR-100 "),
-        Download(STL10, _torchvision("STL10"), "STL-10"),
+        Download(FASHION_MNIST, _torchvision("FashionMNIST"), "images in IDX", _DEBIAN),
+        Download(CIFAR10, _torchvision("CIFAR10"), "images in CIFAR-10 "),
+        Download(CIFAR100, _torchvision("CIFAR100"), "images in CIFAR-100 "),
+        Download(STL10, _torchvision("STL10"), "images in STL-10"),
         Download(IMAGENETTE, _torchvision("Imagenette"), "images in class"),
     )
 }
@@ -148,8 +148,8 @@ def _open_known(name: str, folder: Path, split: str) -> Source:
     source = open_source(folder, split)
     if not source.kind.startswith(kind) or len(source) != dataset.images[split]:
         raise UserError(
-            f"{folder} is not {name}: found {source.kind}, {len(source)} images of the {split} split",
-            allowed=f"{dataset.images[split]} images",
+            f"{folder} is not {name}: found {source.counted()} in the {split} split",
+            allowed=counted(dataset.images[split], "image"),
             next=shell.line("barlowctl", "data", "pack", folder, packed_as(folder)),
         )
     if dataset.class_names and len(source.class_names) == dataset.classes:

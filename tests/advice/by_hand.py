@@ -200,7 +200,7 @@ NOT_FOLLOWED = {
     ("train/sharding.py taking_gradients", "--set train.shard=false"): "wants ranks: tests/dist/test_sharding.py",
     ("cli/app.py _root", "barlowctl doctor"): "on Windows: tests/cli/test_systems.py has one",
     (
-        "cli/usage.py refused_package",
+        "errors.py refused_package",
         "barlowctl doctor",
     ): "wants a broken package: tests/cli/test_recipes.py fakes some",
     ("assemble/detection.py _stopped", "barlowctl ..."): DETECTOR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import barlowctl
 from barlowctl.api.wording import advice, in_python
+from barlowctl.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,36 @@ def test_importing_is_cheap_and_names_are_there(checkout: Path) -> None:
     assert all(callable(value) for name, value in values.items() if name not in ("events", "losses", "methods"))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         barlowctl.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "torchvision's operators do not fit the torch that is installed",
+        ),
+        (ModuleNotFoundError("No module named 'timm'", name="timm"), "package timm cannot be imported: Module"),
+    ],
+)
+def test_a_package_that_is_missing_or_broken_is_named_as_in_a_command(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def broken(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(UserError) as refused:
+        barlowctl.__getattr__("pretrain")
+    assert str(refused.value).startswith(message)
+    assert refused.value.__notes__ == ["next: on the command line: barlowctl doctor"]
+    assert refused.value.__cause__ is error
+
+
+def test_a_fault_of_ours_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("cannot import name 'x'", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ImportError, match="cannot import name 'x'"):
+        barlowctl.__getattr__("pretrain")

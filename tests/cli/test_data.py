@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_pack_for_people(photos, tmp_path, capsys):
     assert err == ""
     out, _ = run(capsys, "info", tmp_path / "a.beton")
     assert "40" in out
+
+
+def test_what_is_packed_is_counted_in_images(photos, tmp_path, capsys, monkeypatch):
+    """Whatever they lie in: a zip file and a list were `3 a zip file of images`, `1 a list of paths`."""
+    monkeypatch.chdir(tmp_path)
+    (photos / "dogs/bad.jpg").unlink()
+    with zipfile.ZipFile("photos.zip", "w") as file:
+        for image in sorted(photos.rglob("*.*")):
+            file.write(image, image.relative_to(photos))
+    packed, _ = run(capsys, "pack", "photos.zip", "zip.beton")
+    assert "photos.zip: 3 images in a zip file, in class folders, train split" in packed
+    Path("one.txt").write_text(str(next(photos.rglob("*.*"))) + "\n")
+    packed, _ = run(capsys, "pack", "one.txt", "one.beton")
+    assert "one.txt: 1 image of a list of paths, train split" in packed
+    assert re.search(r"classes +none \(unlabelled\) *\n", run(capsys, "info", "one.beton")[0])
+    assert run_json(capsys, "info", "one.beton")["classes"] == 0
 
 
 def test_pack_fails_when_asked_and_leaves_nothing(photos, tmp_path, capsys):
@@ -211,6 +228,7 @@ def test_get_from_a_folder(tmp_path, capsys):
     assert document["splits"]["test"]["packed_now"]
     again = run_json(capsys, "get", "fashion-mnist")
     assert not again["splits"]["test"]["packed_now"]
+    assert " 60,000 " in run(capsys, "get", "fashion-mnist")[0]
     assert again["splits"]["train"]["content_hash"] == document["splits"]["train"]["content_hash"]
 
 

@@ -89,11 +89,11 @@ def test_cifar_from_torchvisions_folder(tmp_path):
 
 def test_another_data_sets_folder_is_refused_before_anything_is_written(tmp_path, data):
     fashion_files(tmp_path / "files")
-    with pytest.raises(UserError, match="is not cifar10: found IDX files, 5 images"):
+    with pytest.raises(UserError, match="is not cifar10: found 5 images in IDX files in the train split"):
         fetch.get("cifar10", source=tmp_path / "files")
     idx(tmp_path / "files" / "t10k-images-idx3-ubyte.gz", np.zeros((3, 28, 28)))
     idx(tmp_path / "files" / "t10k-labels-idx1-ubyte.gz", np.zeros(3))
-    with pytest.raises(UserError, match="3 images of the test split"):
+    with pytest.raises(UserError, match="found 3 images in IDX files in the test split"):
         fetch.get("fashion-mnist", source=tmp_path / "files")
     assert not data.exists()
     with pytest.raises(UserError, match="does not exist"):

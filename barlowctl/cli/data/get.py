@@ -60,7 +60,8 @@ def get(
             say=console.say,
             progress=bar.advance,
         )
-    console.table("", ("split", "images", "file"), [(part.split, part.samples, str(part.path)) for part in fetched])
+    rows = [(part.split, f"{part.samples:,}", str(part.path)) for part in fetched]
+    console.table("", ("split", "images", "file"), rows)
     console.result({"name": name, "splits": {part.split: _as_dict(part) for part in fetched}})
 
 

@@ -95,7 +95,8 @@ def info(
             next=write_again(path),
         )
     values = _describe(beton)
-    console.table(str(path), ("", "value"), [(label, _text(values[key])) for key, label in LABELS.items()])
+    in_words = values if values["labelled"] else values | {"classes": "none (unlabelled)"}
+    console.table(str(path), ("", "value"), [(label, _text(in_words[key])) for key, label in LABELS.items()])
     if verify:
         console.say("content hash verified")
     console.result(values | {"class_names": beton.class_names, "info": beton.info})

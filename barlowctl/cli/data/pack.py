@@ -161,7 +161,7 @@ def pack(
     choices = Choices(value_range, background, parse_bands(bands))
     console.say(f"looking for images in {source}")
     images = open_source(source, split, read_options)
-    console.say(f"{source}: {len(images)} {images.kind}, {images.split} split")
+    console.say(f"{source}: {images.counted()}, {images.split} split")
     training = None if split == "train" else lambda: open_source(source, "train")
     with console.progress(f"packing into {target}", len(images)) as bar:
         report = pack_source(
@@ -203,7 +203,8 @@ def _show_report(console: Console, report: PackReport) -> None:
         ("content hash", report.content_hash),
     ]
     rows += [(f"changed: {why}", count) for why, count in report.changed.items()]
-    console.table(report.path, ("", "value"), [(name, str(value)) for name, value in rows])
+    cells = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
+    console.table(report.path, ("", "value"), cells)
     for name, reason in report.unreadable[:LISTED]:
         console.say(f"unreadable: {name}: {reason}")
     if len(report.unreadable) > LISTED:

@@ -94,7 +94,7 @@ def open_idx(folder: Path, split: str, only: Path | None = None) -> Source | Non
     else:
         numbers = read_idx(labels).astype(np.int64)
         classes = [str(i) for i in range(int(numbers.max(initial=0)) + 1)]
-    return ArraySource("IDX files", folder, split, pixels, numbers, classes, lambda stored: stored)
+    return ArraySource("images in IDX files", folder, split, pixels, numbers, classes, lambda stored: stored)
 
 
 _IDX_NAME = re.compile(r"idx\d-ubyte(\.gz)?$")
@@ -135,21 +135,23 @@ def read_idx(path: Path) -> np.ndarray:
 def open_cifar(folder: Path, split: str) -> Source | None:
     batches = sorted(file for file in folder.glob("data_batch_[0-9]") if file.is_file())
     if batches or (folder / "test_batch").is_file():
-        kind, meta, key, names = "CIFAR-10 batches", "batches.meta", "labels", "label_names"
+        stored, meta, key, names = "CIFAR-10 batches", "batches.meta", "labels", "label_names"
         files = batches if split == "train" else [folder / "test_batch"]
     elif (folder / "meta").is_file() and (folder / "train").is_file():
-        kind, meta, key, names = "CIFAR-100 batches", "meta", "fine_labels", "fine_label_names"
+        stored, meta, key, names = "CIFAR-100 batches", "meta", "fine_labels", "fine_label_names"
         files = [folder / ("train" if split == "train" else "test")]
     else:
         return None
     if split == "unlabelled" or not all(file.is_file() for file in files) or not files:
         raise UserError(
-            f"{folder} has no {split} split of {kind}", allowed="splits train, test", next="--split train\n--split test"
+            f"{folder} has no {split} split of {stored}",
+            allowed="splits train, test",
+            next="--split train\n--split test",
         )
     read = [read_cifar_batch(file, key) for file in files]
     classes = _load_pickle(folder / meta).get(names, []) if (folder / meta).is_file() else []
     return ArraySource(
-        kind,
+        f"images in {stored}",
         folder,
         split,
         np.concatenate([images for images, _ in read]),
@@ -233,7 +235,7 @@ def open_stl10(folder: Path, split: str) -> Source | None:
     names = names_file.read_text(encoding="utf-8").split() if names_file.is_file() else []
     classes = names or [str(i) for i in range(int(labels.max()) + 1)]
     return ArraySource(  # columns before rows
-        "STL-10 binaries",
+        "images in STL-10 binaries",
         folder,
         split,
         pixels,

@@ -37,7 +37,7 @@ class PathList(Source):
     """
 
     def __init__(self, path: Path, split: str) -> None:
-        self.kind, self.path, self.split = "a list of paths", path, split
+        self.kind, self.path, self.split = "images of a list of paths", path, split
         try:
             table = read_table(path, read_regular(path))
         except OSError as error:

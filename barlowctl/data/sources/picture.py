@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.tree.scan_report import ScanReport
 
 
@@ -30,7 +31,7 @@ class Picture:
 class Source(abc.ABC):
     """An indexable, deterministically ordered set of pictures; reading one may raise OSError.
 
-    kind: what was recognised, for people.    path: where it was found.    split: which part of it.
+    kind: what was recognised, for people: `images in ...`.    path: where it was found.    split: which part of it.
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
     choices: which of `ReadOptions` it takes.    files: that it reads, where it is made of archives.
     """
@@ -49,6 +50,10 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
+
+    def counted(self) -> str:
+        """How many of what, for people: `12,000 images in class folders`."""
+        return counted(len(self), "image") + self.kind.removeprefix("images")
 
     @abc.abstractmethod
     def describe(self, index: int) -> tuple[str, int]:

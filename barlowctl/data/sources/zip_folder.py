@@ -59,7 +59,7 @@ class ZipFolder(Source):
             if number is not None:
                 self._files.append((name, number))
         self.class_names = arrangement.class_names
-        self.kind = "a zip file of images" + (" in class folders" if arrangement.classes else "")
+        self.kind = "images in a zip file" + (", in class folders" if arrangement.classes else "")
         for note in arrangement.notes:
             self.scan_report.note(note)
         report_skipped(arrangement, self.scan_report)
