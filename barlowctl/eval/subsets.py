@@ -85,9 +85,15 @@ def read_list(path: Path, names: Sequence[str]) -> Tensor:
     for number, name in enumerate(lines, start=1):
         position = whole.get(name, None if name in ambiguous else bare.get(name))
         if position is None:
-            why = "more than one image has that name" if name in ambiguous else "no training image has that name"
+            if name in ambiguous:
+                alike = [f"'{other}'" for other in names if PurePath(other).name == name]
+                raise UserError(
+                    f"{path}, line {number}: '{name}': more than one image has that name",
+                    allowed=", ".join(alike[:3]) + (", ..." if len(alike) > 3 else ""),
+                    next="write names with their folders into the list",
+                )
             raise UserError(
-                f"{path}, line {number}: '{name}': {why}",
+                f"{path}, line {number}: '{name}': no training image has that name",
                 allowed=f"names such as '{names[0]}'",
                 next="name the folder of images that the list belongs to with --data",
             )

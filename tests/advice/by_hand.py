@@ -48,6 +48,7 @@ REASONS = {
     "name the run's own images with --data, or start a new run": IMAGES,
     "name the benchmark's folder with --data": IMAGES,
     "name the folder of images that the list belongs to with --data": IMAGES,
+    "write names with their folders into the list": IMAGES,
     "leave unlabelled images out, or evaluate on labelled data with --data": IMAGES,
     "give a folder with JPEGs in it, or below it": IMAGES,
     "name labelled images with --data": IMAGES,

@@ -67,8 +67,10 @@ def test_other_names_stay_paths_and_read_back(tmp_path: Path) -> None:
     write_list(tmp_path / "own.txt", names)
     assert read_list(tmp_path / "own.txt", names).tolist() == [0, 1, 2]
     (tmp_path / "bare.txt").write_text("1.png\n")
-    with pytest.raises(UserError, match="more than one image"):
+    with pytest.raises(UserError, match="more than one image") as refused:
         read_list(tmp_path / "bare.txt", names)
+    assert refused.value.allowed == "'cats/1.png', 'dogs/1.png'"
+    assert refused.value.next == "write names with their folders into the list"
 
 
 @pytest.mark.parametrize(
