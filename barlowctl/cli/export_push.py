@@ -64,7 +64,7 @@ def _show(console: Console, prepared: Publication, terms: Terms) -> None:
     console.table(
         f"{terms.repository}: {'public' if terms.public else 'private'}, license {terms.license}",
         ("file", "bytes"),
-        list(prepared.files.items()),
+        [(file, f"{size:,}") for file, size in prepared.files.items()],
     )
 
 

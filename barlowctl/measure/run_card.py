@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,25 @@ def measurements(run: Path, weights: str) -> Measurements:
             results += _probed(measured)
             names = {name: words for name, words in _WITHOUT_LABELS.items() if measured.get(name) is not None}
             without_labels = {words: f"{measured[name]:.4g}" for name, words in names.items()}
-    return Measurements(tuple(results), without_labels, tuple(left_out))
+    return Measurements(tuple(_told_apart(results)), without_labels, tuple(left_out))
+
+
+def _told_apart(results: Sequence[Result]) -> Iterator[Result]:
+    """Measures made of the same images in several ways have a number behind their name, in the order they come in."""
+    protocols: dict[Result, list[str]] = {}
+    for result in results:
+        ways = protocols.setdefault(_asked(result), [])
+        if result.protocol not in ways:
+            ways.append(result.protocol)
+    for result in results:
+        ways = protocols[_asked(result)]
+        number = f", protocol {ways.index(result.protocol) + 1}" if len(ways) > 1 else ""
+        yield replace(result, measure=result.measure + number)
+
+
+def _asked(result: Result) -> Result:
+    """What was measured of what, without how and what came out."""
+    return replace(result, value=0.0, deviation=None, seeds=1, protocol="")
 
 
 def _probed(measured: Mapping[str, Any]) -> Iterator[Result]:

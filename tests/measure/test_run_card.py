@@ -45,6 +45,22 @@ def test_results_of_probe_and_transfer_are_taken_with_their_spread(tmp_path: Pat
     assert measured.left_out == ("probe-older.json",)
 
 
+def test_a_measure_made_in_two_ways_has_a_number(tmp_path: Path) -> None:
+    """Two rows `transfer to folder, top-1` with 78.30 and 21.70 said nothing of which is which."""
+    folder = {"task": "folder", "metric": "top-1", "sd": None}
+    write(tmp_path, "transfer-folder.json", value=78.3, protocol="logistic regression", **folder)
+    write(tmp_path, "transfer-folder-6e618f31.json", value=21.7, protocol="SGD, 2 epochs.", **folder)
+    write(tmp_path, "transfer-voc07.json", task="voc07", metric="mAP", value=70.5, protocol="SVM")
+    by_value = {
+        result.value: (result.measure, result.protocol) for result in run_card.measurements(tmp_path, WEIGHTS).results
+    }
+    assert by_value == {
+        21.7: ("transfer to folder, protocol 1", "SGD, 2 epochs"),
+        78.3: ("transfer to folder, protocol 2", "logistic regression"),
+        70.5: ("transfer to voc07", "SVM"),
+    }
+
+
 @pytest.mark.parametrize(("method", "learned"), [("supervised", 700), ("barlow-twins", 900)])
 def test_a_method_that_learns_labels_learned_from_the_images_that_have_one(
     tmp_path: Path, method: str, learned: int
