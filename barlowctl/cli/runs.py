@@ -171,7 +171,7 @@ def watch(
     console.result(_summary(opened))
 
 
-app.command("best", cls=Command, epilog="barlowctl runs best --by lidar")(best)
+app.command("best", cls=Command, epilog="barlowctl runs best --by rankme")(best)
 
 
 def _is_submitted(run: Path) -> bool:

@@ -53,7 +53,7 @@ def best(
     lacking = [run for run in runs if choosing.choose(run, criterion) is None]
     if not choices:
         raise UserError(
-            f"{criterion.name} is not measured in {_listed(runs)}: {criterion.measured_by}",
+            f"{criterion.name} is not measured in {_listed(runs)}; measured by: {criterion.measured_by}",
             allowed=", ".join(_measured_in(runs)),
             next=shell.line("--by", measured.name),
         )
@@ -125,7 +125,7 @@ def _notes(choices: list[Choice], lacking: list[History], criterion: Criterion) 
     if equal := [choice.run.name for choice in others if choice.score == best.score]:
         notes.append(f"as good as {best.run.name}: {', '.join(equal)}")
     if lacking:
-        notes.append(f"{criterion.name} is not measured in {_listed(lacking)} ({criterion.measured_by})")
+        notes.append(f"{criterion.name} is not measured in {_listed(lacking)} (measured by: {criterion.measured_by})")
     for key, values in differences(choices).items():
         pairs = ", ".join(f"{choice.run.name} {value}" for choice, value in zip(choices, values, strict=True))
         notes.append(f"the values are not on one scale, {key} differs: {pairs}")

@@ -147,7 +147,7 @@ def test_ties_missing_measures_and_missing_weights_are_said(home: Path, capsys: 
     assert 'train.keep_best = "knn"' in result["notes"][2]
     result = document(capsys, "--by", "lidar")
     assert result["not_measured"] == ["b"]
-    assert "lidar is not measured in b (eval.lidar_images = 1000)" in result["notes"]
+    assert "lidar is not measured in b (measured by: eval.lidar_images = 1000)" in result["notes"]
     # of several evaluations that are as good, one whose weights are there
     write(home / "b", knn=[80.0, 80.0])
     shutil.rmtree(home / "b" / "checkpoints" / "step-00000010")
