@@ -92,7 +92,8 @@ def result_file(folder: Path, stem: str, identity: Mapping[str, Any]) -> tuple[P
         return file, None
     differs = [text for part, text in _PARTS.items() if before and before.get(part) != identity[part]]
     why = f"is of {' and '.join(differs)}" if differs else "was written by a version that did not note all it is of"
-    return folder / f"{stem}-{identity['key']}.json", f"'{file}' {why}, and stays as it is"
+    what = f"'{file}'" if there == file else f"'{there.parent}', a measurement that has not ended,"
+    return folder / f"{stem}-{identity['key']}.json", f"{what} {why}, and stays as it is"
 
 
 def reserve(file: Path, identity: Mapping[str, Any]) -> Path:
