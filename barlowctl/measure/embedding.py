@@ -187,7 +187,8 @@ def find_neighbours(
         if not pairs:
             raise _alone()
         rows.append([first, *(_picture(source, embeddings.position_of(i)) for i, _ in pairs)])
-        name = query if position is None else (embeddings.class_of(position) or embeddings.names[position])
+        outside = written(Path(query).name)  # of a path what a caption has room for
+        name = outside if position is None else (embeddings.class_of(position) or embeddings.names[position])
         captions.append(
             [f"query: {name}", *(f"{embeddings.class_of(i) or embeddings.names[i]} {s:.2f}" for i, s in pairs)]
         )

@@ -234,6 +234,21 @@ def test_a_damaged_image_from_elsewhere_is_refused_before_anything_is_computed(
     assert "name another image with --neighbours" in error
 
 
+def test_the_caption_of_an_image_from_elsewhere_is_its_name(
+    trained: Path, recipe: Path, photos: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path was cut off where the name begins."""
+    captions: list[list[str]] = []
+    drawn = embedding.grid
+    monkeypatch.setattr(embedding, "grid", lambda rows, texts: (captions.extend(texts), drawn(rows, texts))[1])
+    place = tmp_path / "a place with a long name" / "one.png"
+    place.parent.mkdir()
+    Image.new("RGB", (20, 20), "red").save(place)
+    result = embed([str(trained), str(photos), "-n", str(place)], capsys)
+    assert captions[0][0] == "query: one.png"
+    assert result["neighbours"][0]["query"] == str(place)
+
+
 def test_a_file_is_not_overwritten(trained: Path, recipe: Path, photos: Path, capsys: Captured) -> None:
     Path("x.npz").write_text("mine")
     assert barlowctl(["embed", str(trained), str(photos), "--out", "x.npz"]) == 2
