@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from barlowctl import memory
 from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, choose_loader, count_classes, held_out, learned_from, open_recipe_images
 from barlowctl.assemble.evaluation import OnlineEvaluation
 from barlowctl.assemble.first_lines import describe_images, describe_start, first_lines
 from barlowctl.assemble.job import optimizer_of, started
 from barlowctl.assemble.machine import Runtime, check_compiler, choose_device, set_threads
-from barlowctl.assemble.memory import check_step, may_be_too_large
+from barlowctl.assemble.memory import check_step, fewer_images, may_be_too_large
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_method, move_to_device
 from barlowctl.assemble.precision import of_run, recorded_by
@@ -63,8 +64,8 @@ def plan(
     lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
     if source is not None:
         lines |= _of_online_knn(method, source, resolved, runtime, data)
-    memory = footprint(resolved, method, precision.used)
-    lines |= _of_another_machine(resolved, memory)
+    step = footprint(resolved, method, precision.used)
+    lines |= _of_another_machine(resolved, step)
     seen = (
         resolved.total_steps
         / resolved.steps_per_epoch
@@ -83,7 +84,7 @@ def plan(
             name: sum(p.numel() for p in part.parameters())
             for name, part in {"backbone": method.backbone, **method.heads()}.items()
         },
-        "memory": _bytes_of(memory),
+        "memory": _bytes_of(step),
         "rate": {"images_per_second": rate, "seconds": seen / rate, "source": how, "devices": resolved.ranks},
         "start": start.record() if start else None,
         "recipe": recipe.model_dump(mode="json"),
@@ -121,7 +122,7 @@ def _of_online_knn(
 
 
 def _of_another_machine(resolved: Resolved, step: Footprint) -> dict[str, str]:
-    """In words, that a run on this machine's processor would be refused; a plan may be for another machine."""
+    """In words, that a run on this machine's processor would or might not fit; a plan may be for another machine."""
     if resolved.device.type != "cpu" or resolved.recipe.train.compile:
         return {}
     try:
@@ -129,6 +130,10 @@ def _of_another_machine(resolved: Resolved, step: Footprint) -> dict[str, str]:
     except UserError as error:
         smaller = " or ".join((error.next or "").splitlines())
         return {"this machine": f"does not hold the run as it is: {error.message}; {smaller} makes it smaller"}
+    if step.total > (room := memory.total()):  # the estimate is torch's own kernels', of which some keep less
+        fewer = fewer_images(resolved.recipe, int(rows_of(resolved) * room / step.total))
+        makes = " or ".join(fewer.splitlines()) + " makes it smaller"
+        return {"this machine": f"has {memory.size(room)} of memory, which may be too little for a step; {makes}"}
     return {}
 
 
@@ -171,14 +176,14 @@ def footprint(resolved: Resolved, method: Method, precision: str) -> Footprint:
     """Memory of one training step at a rank's share of the batch, or at the micro-batch where there is one."""
     recipe, rows = resolved.recipe, rows_of(resolved)
     shapes = [(rows, resolved.preprocessing.channels, size, size) for size in recipe.sizes]
-    memory = estimate_memory(
+    step = estimate_memory(
         _Loss(method),
         lambda: tuple(torch.zeros(shape) for shape in shapes),
         optimizer_slots=2 if recipe.optimizer.name == "adamw" else 1,  # Muon: 1, except for its few biases
         autocast=gradient.AUTOCAST[precision],
         copies=2 * method.taken_back(),  # of two steps, see `TrainingStep`
     )
-    return divided(memory, method.backbone, resolved.ranks) if resolved.shards else memory
+    return divided(step, method.backbone, resolved.ranks) if resolved.shards else step
 
 
 def measure_rate(resolved: Resolved, method: Method, precision: str) -> tuple[float, str]:

@@ -149,3 +149,14 @@ def test_a_plan_may_be_for_a_larger_machine(monkeypatch: pytest.MonkeyPatch) -> 
     assert planned["memory"]["total"] > GIB // 8
     assert "does not hold the run as it is: a step of 4,096 images" in planned["facts"]["this machine"]
     assert "--set train.micro_batch=" in planned["facts"]["this machine"]
+
+
+def test_a_plan_says_where_the_estimate_alone_is_more_than_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 GiB a step were planned on a machine of 24, of which nothing was said."""
+    recipe, here = recipe_of("train.batch_size=4096"), Runtime(device="cpu", threads=1)
+    estimate = plan(recipe, here)["memory"]["total"]
+    monkeypatch.setattr(memory, "total", lambda: estimate)
+    assert "this machine" not in plan(recipe, here)["facts"]
+    monkeypatch.setattr(memory, "total", lambda: estimate * 3 // 4)
+    line = plan(recipe, here)["facts"]["this machine"]
+    assert "which may be too little for a step; --set train.micro_batch=3072 or " in line
