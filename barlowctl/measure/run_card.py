@@ -70,16 +70,16 @@ def _told_apart(results: Sequence[Result]) -> Iterator[Result]:
     """Measures made of the same images in several ways have a number behind their name, in the order they come in."""
     protocols: dict[Result, list[str]] = {}
     for result in results:
-        ways = protocols.setdefault(_asked(result), [])
+        ways = protocols.setdefault(_measure_of(result), [])
         if result.protocol not in ways:
             ways.append(result.protocol)
     for result in results:
-        ways = protocols[_asked(result)]
+        ways = protocols[_measure_of(result)]
         number = f", protocol {ways.index(result.protocol) + 1}" if len(ways) > 1 else ""
         yield replace(result, measure=result.measure + number)
 
 
-def _asked(result: Result) -> Result:
+def _measure_of(result: Result) -> Result:
     """What was measured of what, without how and what came out."""
     return replace(result, value=0.0, deviation=None, seeds=1, protocol="")
 
