@@ -206,6 +206,7 @@ def move_to_device(
         take_seen_pixels_first(method.modules())
     if norms:
         choose_norms(method, device)
-    if one_pass and device.type == "cpu" and not recipe.train.activation_checkpointing:  # which computes again later
+    in_rows = device.type == "cpu" and recipe.train.channels_last  # as our batch norms take maps
+    if one_pass and in_rows and not recipe.train.activation_checkpointing:  # which computes again later
         method.one_pass = OnePass([method.backbone, *method.heads().values()])
     return method.to(device)

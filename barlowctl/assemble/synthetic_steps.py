@@ -70,8 +70,7 @@ class SyntheticSteps:
     def _step(self, precision: str) -> TrainingStep:
         """The step of a precision. What is compiled once and for ever is compiled here, and is no part of it."""
         if precision not in self.steps:
-            if precision == "bf16":
-                prepare_norms(self.method)
+            prepare_norms(self.method, torch.bfloat16 if precision == "bf16" else torch.float32)
             for view in self.pixels:
                 prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
             self.steps[precision] = TrainingStep(

@@ -17,6 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.model import thread_team
 
+FORMATS = (torch.bfloat16, torch.float32)
+"""Number formats that the kernels read and write."""
+
 
 def _is_watched(module: nn.Module) -> bool:
     """Whether a hook sees what goes into the module, what comes out, or a gradient of either."""
@@ -27,8 +30,8 @@ def _is_watched(module: nn.Module) -> bool:
 class _Fused(_BatchNorm):
     """A batch norm that our kernels compute in training, where they are the faster way.
 
-    That is in bf16, of images in channels_last or of rows. Results are torch's up to the order of sums, in float32, and
-    the same on any number of threads. All else is torch's own.
+    That is of images in channels_last or of rows, in bf16 or float32. Results are torch's up to the order of sums, in
+    float32, and the same on any number of threads. All else is torch's own.
     """
 
     rectifies = False
@@ -72,10 +75,14 @@ class _Fused(_BatchNorm):
 
     def _is_fused(self, x: Tensor) -> bool:
         as_rows = x.is_contiguous() if x.ndim == 2 else x.is_contiguous(memory_format=torch.channels_last)
-        in_bf16 = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.bfloat16
+        in_memory = type(x) is Tensor and x.device.type == "cpu" and x.dtype in FORMATS
         rows = x.numel() // max(1, self.num_features * self.parts)
-        in_fp32 = self.weight.dtype == torch.float32
-        return in_bf16 and in_fp32 and as_rows and rows > 1 and thread_team.serves()
+        return in_memory and as_rows and rows > 1 and thread_team.serves() and self._has_fp32()
+
+    def _has_fp32(self) -> bool:
+        """Whether weight, bias and running statistics lie in memory as the kernels take them."""
+        vectors = self.weight, self.bias, self.running_mean, self.running_var
+        return all(v is not None and v.dtype == torch.float32 and v.is_contiguous() for v in vectors)
 
 
 class FusedBatchNorm1d(_Fused, nn.BatchNorm1d):
@@ -102,7 +109,7 @@ class ReLUOfFused(nn.ReLU):
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch norm of x, bfloat16 `(n, c, h, w)` in channels_last or `(n, c)`, in `parts` along n; then a ReLU or not."""
+    """Batch norm of x, `(n, c, h, w)` in channels_last or `(n, c)`, in `parts` along n; then a ReLU or not."""
 
     @staticmethod
     def forward(
@@ -123,8 +130,8 @@ class _Normalize(torch.autograd.Function):
         shape = (parts, x.numel() // (width * parts), width)
         y, statistics = torch.empty_like(x), torch.empty(2, parts, width)
         norm_passes.normalize(x, shortcut, y, shape, weight, bias, eps, rectifies, statistics, running, momentum)
-        ctx.save_for_backward(x, weight, statistics, *([y] if rectifies else []))
-        ctx.shape, ctx.is_sum = shape, shortcut is not None
+        ctx.save_for_backward(x, weight, bias, statistics, *([] if shortcut is None else [y]))
+        ctx.shape, ctx.rectifies = shape, rectifies
         return y
 
     @staticmethod
@@ -132,16 +139,13 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from barlowctl.model import norm_passes
 
-        x, weight, statistics, *result = ctx.saved_tensors
+        x, weight, bias, statistics, *result = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else grad.contiguous()
-        of_shortcut = None
-        if ctx.is_sum:  # what the shortcut gets is what the rest begins with
-            of_shortcut = torch.empty_like(grad)
-            norm_passes.keep_where_positive(grad, result.pop(), of_shortcut)
-            grad = of_shortcut
         of_x, of_parameters = torch.empty_like(x), torch.zeros(2, len(weight))
-        result_or_none = result[0] if result else None
-        norm_passes.differentiate(grad, x, result_or_none, of_x, ctx.shape, weight, statistics, of_parameters)
+        y = result[0] if result else None
+        of_shortcut = norm_passes.differentiate(
+            grad, x, y, of_x, ctx.shape, weight, bias, ctx.rectifies, statistics, of_parameters
+        )
         return of_x, of_shortcut, *of_parameters.unbind(), None, None, None, None, None
 
 
@@ -196,8 +200,8 @@ def choose_norms(network: nn.Module, device: torch.device) -> None:
         part.__class__ = BLOCKS.get(type(part), type(part))
 
 
-def prepare_norms(network: nn.Module) -> None:
-    """Compile the kernels of the network's batch norms where it has some: the first call ever takes seconds.
+def prepare_norms(network: nn.Module, dtype: torch.dtype) -> None:
+    """Compile the kernels of the network's batch norms, for maps in a number format: the first call ever takes seconds.
 
     Whoever times a step does this before, with the threads of that step.
     """
@@ -205,7 +209,7 @@ def prepare_norms(network: nn.Module) -> None:
         from barlowctl.model.norm_passes import FOR_SEVERAL
 
         for rows in (2,) if torch.get_num_threads() == 1 else (2, FOR_SEVERAL):
-            x = torch.zeros(rows, 1, 1, 1, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+            x = torch.zeros(rows, 1, 1, 1, dtype=dtype).to(memory_format=torch.channels_last)
             FusedBatchNorm2d(1).added(x.requires_grad_(), x.detach(), nn.ReLU()).sum().backward()
 
 

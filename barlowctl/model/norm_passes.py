@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from barlowctl.model import norm_kernels, thread_team
+from barlowctl.model import norm_threads, thread_team
+from barlowctl.model.number_formats import LIKE
 
 FOR_SEVERAL = 32768
 """Values from which on several threads take part: below that waking them takes as long as what they do."""
@@ -28,29 +26,22 @@ def normalize(
     running: tuple[Tensor, Tensor],
     momentum: float,
 ) -> None:
-    """y = batch norm of x, bfloat16 of `shape` (parts, rows, width) in memory: see `norm_kernels.normalize`.
+    """y = batch norm of x, bfloat16 or float32 of `shape` (parts, rows, width) in memory: see `norm_threads`.
 
     statistics: float32 (2, parts, width), written. running: mean and variance, moved.
     """
-    values = (
+    norm_threads.normalize(
+        _crew(x),
         x.data_ptr(),
         0 if shortcut is None else shortcut.data_ptr(),
         y.data_ptr(),
+        LIKE[x.dtype],
         shape,
-        weight.detach().numpy(),
-        bias.detach().numpy(),
+        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), running[0].data_ptr(), running[1].data_ptr()),
         eps,
-        rectifies,
-        *statistics.numpy(),
-        (running[0].numpy(), running[1].numpy()),
         momentum,
+        rectifies,
     )
-    if (crew := _crew(x.numel())) is None:
-        norm_kernels.normalize(*values)
-    else:
-        from barlowctl.model import norm_threads
-
-        norm_threads.normalize_together(crew, norm_threads.work_of(shape), *values)
 
 
 def differentiate(
@@ -60,45 +51,33 @@ def differentiate(
     of_x: Tensor,
     shape: Shape,
     weight: Tensor,
+    bias: Tensor,
+    rectified: bool,
     statistics: Tensor,
     of: Tensor,
-) -> None:
-    """of_x = the gradient of x; `of` (2, width): of weight and bias, added to. y: the result, if it was rectified."""
-    values = (
+) -> Tensor | None:
+    """of_x = the gradient of x; `of` (2, width): of weight and bias, added to.
+
+    y: the rectified sum, if there was one; then the result is the gradient of what was added.
+    """
+    masked = None if y is None else torch.empty_like(grad)
+    norm_threads.differentiate(
+        _crew(x),
         grad.data_ptr(),
         x.data_ptr(),
         0 if y is None else y.data_ptr(),
+        0 if masked is None else masked.data_ptr(),
         of_x.data_ptr(),
+        LIKE[x.dtype],
         shape,
-        weight.detach().numpy(),
-        *statistics.numpy(),
-        y is not None,
-        *of.numpy(),
+        (weight.data_ptr(), bias.data_ptr(), statistics.data_ptr(), of.data_ptr()),
+        rectified,
     )
-    if (crew := _crew(x.numel())) is None:
-        norm_kernels.differentiate(*values)
-    else:
-        from barlowctl.model import norm_threads
-
-        norm_threads.differentiate_together(crew, norm_threads.work_of(shape), *values)
+    return masked
 
 
-def keep_where_positive(grad: Tensor, y: Tensor, target: Tensor) -> None:
-    """target = grad, and 0 where y is 0."""
-    values = grad.data_ptr(), y.data_ptr(), target.data_ptr(), grad.numel()
-    if (crew := _crew(grad.numel())) is None:
-        norm_kernels.keep_where_positive(*values)
-    else:
-        from barlowctl.model import norm_threads
-
-        norm_threads.keep_together(crew, np.zeros(norm_threads.FIELDS, np.int64), *values)
-
-
-def _crew(values: int) -> Any:
-    """Who works on so many values: see `norm_threads.crew_of`; None: the calling thread alone."""
-    threads, team = torch.get_num_threads(), thread_team.address()
-    if threads == 1 or team is None or values < FOR_SEVERAL:
-        return None
-    from barlowctl.model import norm_threads  # compiled where several threads are used
-
-    return norm_threads.crew_of(team, threads)
+def _crew(x: Tensor) -> tuple[int, ...]:
+    """Who works on so many values: see `norm_threads.crew_of`."""
+    team = thread_team.address()
+    threads = 1 if team is None or x.numel() < FOR_SEVERAL else torch.get_num_threads()
+    return norm_threads.crew_of(team, threads, x.dtype)

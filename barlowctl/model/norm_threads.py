@@ -6,7 +6,10 @@ thread: results are those of one thread, to the bit, on any number of them.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import torch
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
@@ -15,217 +18,215 @@ from barlowctl.model.norm_kernels import (
     BLOCK,
     KERNEL,
     add_block,
+    add_masked_block,
     add_product_block,
-    keep_where_positive,
-    pointer,
+    add_rectified_block,
+    estimate_mean,
     rows_at_once,
     settle,
+    settle_factors,
     settle_gradient,
-    wide,
     write_gradient,
     write_sum,
     write_values,
 )
-from barlowctl.model.thread_tiles import TASK, floats, take, together
+from barlowctl.model.number_formats import LIKE, itemsize
+from barlowctl.model.thread_tiles import TASK, alone, floats, take, together
 
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
-FIELDS = 16  # of a task
-NEXT, TILES, ACROSS, DOWN, LOOPS, LENGTH, SUMS, SCALE, SLOPE, SHIFT, RECTIFIED, SOURCE, TARGET, OTHER, GRADIENT = range(
-    15
-)
-"""A task, int64: the next tile, how many there are, and in a row and a column; then sizes and addresses."""
+FIELDS = 18  # of a task
+(
+    NEXT, TILES, ACROSS, LOOPS, LENGTH, SOURCE, TARGET, OTHER, GRADIENT, MASKED, RECTIFIED,
+    SUMS, CENTRE, SCALE, SHIFT, SLOPE, OFFSET,
+) = range(17)  # fmt: skip
+"""A task, int64: the next tile, how many there are, and in a row of them; then sizes and addresses."""
+ROWS = OFFSET - CENTRE + 1
+"""Of a task: as many values as an inner loop has, each."""
 
 SHARED = {**tiles.SHARED, "fastmath": KERNEL["fastmath"]}
 
 
 @njit(**KERNEL)
-def row_of(task, name, part, first, count):
-    """Some of the float32 values that a part has at an address, of as many as an inner loop is long."""
-    return carray(floats(task[name] + 4 * (part * task[LENGTH] + first)), (count,))
+def row_of(task, name, first, count):
+    """Some of the float32 values at an address of a task."""
+    return carray(floats(task[name] + 4 * first), (count,))
 
 
-@cfunc(TASK, **SHARED)
-def add_tiles(address):
-    """Sums of blocks of rows, and some of their columns: see `add_block`, or with a gradient `add_product_block`."""
-    task = carray(address, (FIELDS,))
-    loops, length = task[LOOPS], task[LENGTH]
-    while True:
-        tile = take(address, NEXT)
-        if tile >= task[TILES]:
-            return
-        column, block = tile % task[ACROSS] * COLUMNS, tile // task[ACROSS]
-        part, first = block // task[DOWN], block % task[DOWN] * BLOCK
-        columns, count = min(COLUMNS, length - column), min(BLOCK, loops - first)
-        begin = 2 * ((part * loops + first) * length + column)
-        shift = row_of(task, SHIFT, part, column, columns)
-        if task[GRADIENT] != 0:
-            g, x, y = task[GRADIENT] + begin, task[SOURCE] + begin, task[OTHER] + begin
-            sums = add_product_block(g, x, y, count, length, columns, shift, task[RECTIFIED] != 0)
-        else:
-            sums = add_block(task[SOURCE] + begin, count, length, columns, shift)
-        for which in range(2):
-            row_of(task, SUMS, 2 * block + which, column, columns)[:] = sums[which]
+def _adding(like):
+    @cfunc(TASK, **SHARED)
+    def add_tiles(address):
+        """Sums of blocks of rows, and some of their columns: of values, or with a gradient of products."""
+        task = carray(address, (FIELDS,))
+        loops, length = task[LOOPS], task[LENGTH]
+        while True:
+            tile = take(address, NEXT)
+            if tile >= task[TILES]:
+                return
+            column, block = tile % task[ACROSS] * COLUMNS, tile // task[ACROSS]
+            columns, count = min(COLUMNS, length - column), min(BLOCK, loops - block * BLOCK)
+            begin = itemsize(like) * (block * BLOCK * length + column)
+            g, x, centre = task[GRADIENT] + begin, task[SOURCE] + begin, row_of(task, CENTRE, column, columns)
+            if task[GRADIENT] == 0:
+                sums = add_block(x, like, count, length, columns, centre)
+            elif task[MASKED] != 0:
+                y, masked = task[OTHER] + begin, task[MASKED] + begin
+                sums = add_masked_block(g, x, y, masked, like, count, length, columns, centre)
+            elif task[RECTIFIED] != 0:
+                scale, shift = row_of(task, SCALE, column, columns), row_of(task, SHIFT, column, columns)
+                sums = add_rectified_block(g, x, like, count, length, columns, centre, scale, shift)
+            else:
+                sums = add_product_block(g, x, like, count, length, columns, centre)
+            for which in range(2):
+                row_of(task, SUMS, (2 * block + which) * length + column, columns)[:] = sums[which]
+
+    return add_tiles
 
 
-@cfunc(TASK, **SHARED)
-def write_tiles(address):
-    """Results of some rows: see `write_values` and `write_sum`, or with a gradient `write_gradient`."""
-    task = carray(address, (FIELDS,))
-    loops, length = task[LOOPS], task[LENGTH]
-    while True:
-        tile = take(address, NEXT)
-        if tile >= task[TILES]:
-            return
-        part, first = tile // task[DOWN], tile % task[DOWN] * task[ACROSS]
-        count = min(task[ACROSS], loops - first)
-        begin = 2 * (part * loops + first) * length
-        scale, shift = row_of(task, SCALE, part, 0, length), row_of(task, SHIFT, part, 0, length)
-        x, other, target = task[SOURCE] + begin, task[OTHER] + begin, task[TARGET] + begin
-        if task[GRADIENT] != 0:
-            slope, rectified = row_of(task, SLOPE, part, 0, length), task[RECTIFIED] != 0
-            write_gradient(task[GRADIENT] + begin, x, other, target, count, length, scale, slope, shift, rectified)
-        elif task[OTHER] != 0:
-            write_sum(x, other, target, count, length, scale, shift)
-        else:
-            write_values(x, target, count, length, scale, shift, task[RECTIFIED] != 0)
+def _writing(like):
+    @cfunc(TASK, **SHARED)
+    def write_tiles(address):
+        """Results of some rows, or with a gradient that of the source. The last is first: it was read last."""
+        task = carray(address, (FIELDS,))
+        loops, length = task[LOOPS], task[LENGTH]
+        scale, shift = row_of(task, SCALE, 0, length), row_of(task, SHIFT, 0, length)
+        slope, offset = row_of(task, SLOPE, 0, length), row_of(task, OFFSET, 0, length)
+        rectified = task[RECTIFIED] != 0
+        while True:
+            tile = task[TILES] - 1 - take(address, NEXT)
+            if tile < 0:
+                return
+            first = tile * task[ACROSS]
+            count = min(task[ACROSS], loops - first)
+            begin = itemsize(like) * first * length
+            g, x, target = task[GRADIENT] + begin, task[SOURCE] + begin, task[TARGET] + begin
+            if task[GRADIENT] != 0:
+                write_gradient(g, x, target, like, count, length, scale, shift, slope, offset, rectified)
+            elif task[OTHER] != 0:
+                write_sum(x, task[OTHER] + begin, target, like, count, length, scale, shift)
+            else:
+                write_values(x, target, like, count, length, scale, shift, rectified)
+
+    return write_tiles
 
 
-@cfunc(TASK, **SHARED)
-def keep_tiles(address):
-    """See `keep_where_positive`."""
-    task = carray(address, (FIELDS,))
-    while True:
-        tile = take(address, NEXT)
-        if tile >= task[TILES]:
-            return
-        begin, count = 2 * tile * VALUES, min(VALUES, task[LENGTH] - tile * VALUES)
-        keep_where_positive(task[GRADIENT] + begin, task[OTHER] + begin, task[TARGET] + begin, count)
+@cache
+def _functions(dtype: torch.dtype) -> tuple[int, ...]:
+    """Addresses of the functions of C for numbers of a format, compiled when they are first used."""
+    return _adding(LIKE[dtype]).address, _writing(LIKE[dtype]).address
 
 
-@njit(**KERNEL)
-def add_up(task, team, threads, parts, sums, add):
-    """Sums of all tiles, float32 (parts, blocks, 2, length)."""
-    task[DOWN] = sums.shape[1]
-    task[ACROSS] = (task[LENGTH] + COLUMNS - 1) // COLUMNS
-    task[NEXT], task[TILES] = 0, parts * task[DOWN] * task[ACROSS]
-    together(team, add, task.ctypes.data, threads)
-
-
-@njit(**KERNEL)
-def write(task, team, threads, parts, function):
-    """Results of all tiles."""
-    task[ACROSS] = max(1, VALUES // task[LENGTH])
-    task[DOWN] = (task[LOOPS] + task[ACROSS] - 1) // task[ACROSS]
-    task[NEXT], task[TILES] = 0, parts * task[DOWN]
-    together(team, function, task.ctypes.data, threads)
-
-
-@njit(**KERNEL)
-def total_of(sums, which, total):
-    """Adds up the sums of a part's blocks `(blocks, 2, length)`, in the order of one thread."""
-    width = len(total)
-    for block in range(sums.shape[0]):
-        for row in range(sums.shape[2] // width):
-            values = sums[block, which, row * width : (row + 1) * width]
-            for c in range(width):
-                total[c] += values[c]
-
-
-@njit(**KERNEL)
-def normalize_together(
-    crew, work, source, other, target, shape, weight, bias, eps, rectified, mean, inverse, running, momentum
-):
-    """See `normalize`. crew: see `crew_of`; work: see `work_of`."""
-    team, threads, add, write_results, _ = crew
-    task, sums, rows_of_parts = work
-    parts, rows, width = shape
-    scale, shift = rows_of_parts[0], rows_of_parts[2]
-    for part in range(parts):
-        first = carray(pointer(source + 2 * part * rows * width), (width,))
-        for j in range(sums.shape[3]):
-            shift[part, j] = wide(first[j % width])  # near the mean, so that squares do not hide the variance
-    task[SOURCE], task[OTHER], task[TARGET], task[RECTIFIED], task[GRADIENT] = source, other, target, rectified, 0
-    add_up(task, team, threads, parts, sums, add)
-    for part in range(parts):
-        total, squares = np.zeros(width), np.zeros(width)
-        total_of(sums[part], 0, total)
-        total_of(sums[part], 1, squares)
-        settle(
-            total,
-            squares,
-            rows,
-            weight,
-            bias,
-            eps,
-            mean[part],
-            inverse[part],
-            running,
-            momentum,
-            scale[part],
-            shift[part],
-        )
-    write(task, team, threads, parts, write_results)
-
-
-@njit(**KERNEL)
-def differentiate_together(
-    crew, work, gradient, source, result, target, shape, weight, mean, inverse, rectified, of_weight, of_bias
-):
-    """See `differentiate`. crew, work: as of `normalize_together`."""
-    team, threads, add, write_results, _ = crew
-    task, sums, rows_of_parts = work
-    parts, rows, width = shape
-    scale, slope, shift = rows_of_parts[0], rows_of_parts[1], rows_of_parts[2]
-    for part in range(parts):
-        for j in range(sums.shape[3]):
-            shift[part, j] = mean[part, j % width]
-    task[SOURCE], task[OTHER], task[TARGET] = source, result, target
-    task[GRADIENT], task[RECTIFIED] = gradient, rectified
-    add_up(task, team, threads, parts, sums, add)
-    for part in range(parts):
-        total, product = np.zeros(width), np.zeros(width)
-        total_of(sums[part], 0, total)
-        total_of(sums[part], 1, product)
-        centre = shift[part].copy()
-        settle_gradient(
-            total,
-            product,
-            rows,
-            weight,
-            centre,
-            inverse[part],
-            of_weight,
-            of_bias,
-            scale[part],
-            slope[part],
-            shift[part],
-        )
-    write(task, team, threads, parts, write_results)
-
-
-@njit(**KERNEL)
-def keep_together(crew, task, gradient, result, target, count):
-    """See `keep_where_positive`. crew: as of `normalize_together`; task: int64 `(FIELDS,)`."""
-    team, threads, _, _, keep = crew
-    task[GRADIENT], task[OTHER], task[TARGET], task[LENGTH] = gradient, result, target, count
-    task[NEXT], task[TILES] = 0, (count + VALUES - 1) // VALUES
-    together(team, keep, task.ctypes.data, threads)
-
-
-def crew_of(team: int, threads: int) -> tuple[int | None, ...]:
+def crew_of(team: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
     """Who works: the address of a team, how many threads of it, and the addresses of what they are called with."""
-    return team, threads, add_tiles.address, write_tiles.address, keep_tiles.address
+    return team or 0, threads, *_functions(dtype)
 
 
-def work_of(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory of a batch norm of `shape`: a task, the sums of its tiles, and three rows of values of each part."""
-    parts, rows, width = shape
+@njit(**KERNEL)
+def call(crew, function, task):
+    """Have the crew's threads, or the calling one alone, call a function with a task, from its first tile on."""
+    task[NEXT] = 0
+    if crew[1] == 1:
+        alone(function, task.ctypes.data)
+    else:
+        together(crew[0], function, task.ctypes.data, crew[1])
+
+
+@njit(**KERNEL)
+def work_of(rows, width):
+    """Memory of a batch norm: a task, the sums of its tiles `(blocks, 2, length)`, and rows of as many values."""
     at_once = rows_at_once(rows, width)
     length, loops = at_once * width, rows // at_once
     task = np.zeros(FIELDS, np.int64)
-    sums = np.empty((parts, -(-loops // BLOCK), 2, length), np.float32)
-    values = np.empty((3, parts, length), np.float32)
+    sums = np.empty((-(-loops // BLOCK), 2, length), np.float32)
+    values = np.empty((ROWS, length), np.float32)
     task[LOOPS], task[LENGTH], task[SUMS] = loops, length, sums.ctypes.data
-    task[SCALE], task[SLOPE], task[SHIFT] = (row.ctypes.data for row in values)
+    for row in range(ROWS):
+        task[CENTRE + row] = values[row].ctypes.data
     return task, sums, values
+
+
+@njit(**KERNEL)
+def add_up(crew, task, sums, total, other):
+    """Sums of all tiles, then of all blocks, in their order."""
+    task[ACROSS] = -(-task[LENGTH] // COLUMNS)
+    task[TILES] = sums.shape[0] * task[ACROSS]
+    call(crew, crew[2], task)
+    width = len(total)
+    for block in range(sums.shape[0]):
+        for row in range(sums.shape[2] // width):
+            values = sums[block, :, row * width : (row + 1) * width]
+            for c in range(width):
+                total[c] += values[0, c]
+                other[c] += values[1, c]
+
+
+@njit(**KERNEL)
+def write(crew, task):
+    """Results of all tiles."""
+    task[ACROSS] = max(1, VALUES // task[LENGTH])
+    task[TILES] = -(-task[LOOPS] // task[ACROSS])
+    call(crew, crew[3], task)
+
+
+@njit(**KERNEL)
+def normalize(crew, source, other, target, like, shape, parameters, eps, momentum, rectified):
+    """target = (source - mean) inverse weight + bias, without what is negative where `rectified`.
+
+    With an `other` that is not 0 its values are added, and what is negative then is left out.
+
+    Args:
+        crew: see `crew_of`.
+        shape: parts, rows, width, as of `source`; each part has statistics of its own.
+        parameters: addresses of float32: weight and bias (width,); statistics (2, parts, width), written: the mean of
+            a part's rows, and 1 / sqrt(variance + eps), which is `inverse`; running mean and unbiased variance
+            (width,), moved by `momentum`, part after part.
+    """
+    parts, rows, width = shape
+    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
+    statistics = carray(floats(parameters[2]), (2, parts, width))
+    running = carray(floats(parameters[3]), (width,)), carray(floats(parameters[4]), (width,))
+    task, sums, values = work_of(rows, width)
+    centre, scale, shift = values[0], values[1], values[2]
+    task[RECTIFIED] = rectified
+    for part in range(parts):
+        begin, mean, inverse = itemsize(like) * part * rows * width, statistics[0, part], statistics[1, part]
+        task[SOURCE], task[TARGET] = source + begin, target + begin
+        task[OTHER] = other + begin if other != 0 else 0
+        estimate_mean(source + begin, like, rows, width, centre)
+        total, squares = np.zeros(width), np.zeros(width)
+        add_up(crew, task, sums, total, squares)
+        settle(total, squares, rows, eps, centre, mean, inverse, running, momentum)
+        settle_factors(weight, bias, mean, inverse, scale, shift)
+        write(crew, task)
+
+
+@njit(**KERNEL)
+def differentiate(crew, gradient, source, result, masked, target, like, shape, parameters, rectified):
+    """target = the gradient of `source`, from that of `normalize`'s result.
+
+    Args:
+        crew, shape, rectified: as of `normalize`.
+        result: of a sum; then `masked` is written: the gradient, and 0 where the result is 0. Otherwise both are 0.
+        parameters: addresses of weight, bias and statistics, as of `normalize`; and of the gradients of weight and bias
+            (2, width), added to.
+    """
+    parts, rows, width = shape
+    weight, bias = carray(floats(parameters[0]), (width,)), carray(floats(parameters[1]), (width,))
+    statistics = carray(floats(parameters[2]), (2, parts, width))
+    of_parameters = carray(floats(parameters[3]), (2, width))
+    task, sums, values = work_of(rows, width)
+    centre, scale, shift, slope, offset = values[0], values[1], values[2], values[3], values[4]
+    task[RECTIFIED] = rectified and masked == 0
+    for part in range(parts):
+        begin, mean, inverse = itemsize(like) * part * rows * width, statistics[0, part], statistics[1, part]
+        task[GRADIENT], task[SOURCE], task[TARGET] = gradient + begin, source + begin, target + begin
+        task[OTHER], task[MASKED] = (result + begin, masked + begin) if masked != 0 else (0, 0)
+        for first in range(0, len(centre), width):
+            centre[first : first + width] = mean
+        settle_factors(weight, bias, mean, inverse, scale, shift)
+        total, product = np.zeros(width), np.zeros(width)
+        add_up(crew, task, sums, total, product)
+        settle_gradient(total, product, rows, mean, inverse, of_parameters, scale, slope, offset)
+        if masked != 0:
+            task[GRADIENT] = masked + begin
+        write(crew, task)

@@ -11,7 +11,14 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from barlowctl.model import thread_team
-from barlowctl.model.fused_norm import FusedBasicBlock, FusedBatchNorm1d, FusedBatchNorm2d, FusedBottleneck, ReLUOfFused
+from barlowctl.model.fused_norm import (
+    FORMATS,
+    FusedBasicBlock,
+    FusedBatchNorm1d,
+    FusedBatchNorm2d,
+    FusedBottleneck,
+    ReLUOfFused,
+)
 from barlowctl.model.product_convolution import ProductConvolution
 from barlowctl.model.seen_taps import SeenTaps
 
@@ -27,7 +34,7 @@ ROW_BY_ROW = {
 class OnePass:
     """Embeds views in one pass where that gives what a pass for each gives: all but batch norm is row by row.
 
-    Where not every batch norm has our kernels (see `choose_norms`) there is a pass for each.
+    Where not every batch norm has our kernels (see `choose_norms`) there is a pass for each. Maps are in channels_last.
 
     Args:
         networks: all that the views go through.
@@ -47,10 +54,11 @@ class OnePass:
 
     def _is_faster(self, views: Sequence[Tensor]) -> bool:
         alike = len({view.shape for view in views}) == 1 and all(type(view) is Tensor for view in views)
-        in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else views[0].dtype
         fused = thread_team.serves() and not torch.compiler.is_compiling()
         trained = all(norm.training for norm in self.norms)
-        return self.goes and alike and in_bf16 and fused and trained and views[0].device.type == "cpu"
+        return self.goes and alike and dtype in FORMATS and fused and trained and views[0].device.type == "cpu"
 
     @contextmanager
     def _in_parts(self, count: int) -> Iterator[None]:

@@ -26,9 +26,19 @@ CPU = torch.device("cpu")
 SHAPES = [(6, 3, 5, 5), (8, 16, 4, 4), (300, 8, 3, 3), (4, 300, 2, 2), (2, 5, 1, 1), (9, 40)]
 
 
-def values(shape: tuple[int, ...]) -> Tensor:
+FORMATS = [torch.bfloat16, torch.float32]
+
+
+def values(shape: tuple[int, ...], dtype: torch.dtype = torch.bfloat16) -> Tensor:
     x = 3.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 2.0
-    return (x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x).bfloat16()
+    return (x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x).to(dtype)
+
+
+def is_near(value: Tensor, exact: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where a value that was computed of numbers of a format is as near as that allows."""
+    rounding = 4e-3 if dtype == torch.bfloat16 else 2e-5
+    largest = exact.abs().max()
+    return (value.double() - exact).abs() <= rounding * exact.abs() + 0.5 * rounding * largest + 1e-6
 
 
 def layers(channels: int, dims: int, rectified: bool, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -57,22 +67,22 @@ def results(network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_kernels_compute_batch_norm_up_to_the_rounding_of_bf16(shape: tuple[int, ...], rectified: bool) -> None:
+def test_kernels_compute_batch_norm_up_to_rounding(shape: tuple[int, ...], rectified: bool, dtype: torch.dtype) -> None:
     """Against torch's in float64 on the same numbers."""
-    x = values(shape)
+    x = values(shape, dtype)
     network = layers(shape[1], len(shape), rectified)
     exact = results(copy.deepcopy(network).double(), x.double())
     choose_norms(network, CPU)
     assert isinstance(network[0], FusedBatchNorm2d | FusedBatchNorm1d)
     assert isinstance(network[1], ReLUOfFused) == rectified
     ours = results(network, x)
-    assert ours["output"].dtype == ours["of x"].dtype == torch.bfloat16
+    assert ours["output"].dtype == ours["of x"].dtype == dtype
     for name, expected in exact.items():
-        # a value is rounded once; near 0 a ReLU of rounded values may let a gradient through that it should not
-        largest = expected.abs().max()
-        near = (ours[name].double() - expected).abs() <= 4e-3 * expected.abs() + 2e-3 * largest + 1e-6
+        # near 0 a ReLU of rounded values may let a gradient through that it should not
+        near = is_near(ours[name], expected, dtype)
         assert near.float().mean() >= (0.99 if rectified and name == "of x" else 1.0), name
     assert network[0].num_batches_tracked == 1
 
@@ -100,17 +110,51 @@ def test_parts_without_kernels_too() -> None:
     torch.testing.assert_close(two[0].running_var, one[0].running_var)
 
 
-def test_a_large_mean_hides_no_variance() -> None:
-    x = (1000.0 + 4.0 * torch.randint(0, 2, (50, 4, 6, 6))).contiguous(memory_format=torch.channels_last).bfloat16()
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
+def test_a_large_mean_hides_no_variance(dtype: torch.dtype) -> None:
+    """Not even behind a first value that is far from all others."""
+    x = (1000.0 + 4.0 * torch.randint(0, 2, (50, 4, 6, 6))).contiguous(memory_format=torch.channels_last).to(dtype)
+    x[0, :, 0, 0] = 0.0
     network = layers(4, 4, rectified=False)
+    network[0].momentum = 1.0
     exact = results(copy.deepcopy(network).double(), x.double())
     choose_norms(network, CPU)
-    torch.testing.assert_close(results(network, x)["output"].double(), exact["output"], rtol=5e-3, atol=5e-3)
+    ours = results(network, x)
+    rounding = 5e-3 if dtype == torch.bfloat16 else 2e-5
+    torch.testing.assert_close(ours["output"].double(), exact["output"], rtol=rounding, atol=rounding)
+    torch.testing.assert_close(ours["running variance"].double(), exact["running variance"], rtol=1e-5, atol=0.0)
 
 
+def test_in_float32_it_is_as_exact_as_torchs() -> None:
+    """Errors against float64: of the output, of all gradients and of the running statistics."""
+    x, before = values((64, 16, 12, 12), torch.float32) + 20.0, layers(16, 4, rectified=False)
+    after, exact = copy.deepcopy(before), results(copy.deepcopy(before).double(), x.double())
+    choose_norms(after, CPU)
+    torchs, ours = results(before, x), results(after, x)
+    for name, expected in exact.items():
+        scale = expected.norm()
+        assert (ours[name] - expected).norm() <= 1.2 * (torchs[name] - expected).norm() + 1e-7 * scale, name
+
+
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
+def test_a_gradient_passes_exactly_where_the_result_is_positive(dtype: torch.dtype) -> None:
+    """Backward, what was rectified is known from the input, by the arithmetic of the result itself."""
+    x = values((64, 16, 14, 14), dtype).requires_grad_()
+    network = layers(16, 4, rectified=True)
+    choose_norms(network, CPU)
+    out = network(x)
+    out.backward((out > 0).to(dtype))
+    of_bias = (out > 0).sum(dim=(0, 2, 3))
+    assert torch.equal(network[0].bias.grad, of_bias.float())
+    network.zero_grad()
+    network(x).backward(torch.ones_like(out))
+    assert torch.equal(network[0].bias.grad, of_bias.float())
+
+
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("rectified", [False, True])
-def test_what_is_no_number_stays_so(rectified: bool) -> None:
-    x = values((4, 3, 2, 2))
+def test_what_is_no_number_stays_so(rectified: bool, dtype: torch.dtype) -> None:
+    x = values((4, 3, 2, 2), dtype)
     x[1, 2, 0, 0] = float("nan")
     network = layers(3, 4, rectified)
     choose_norms(network, CPU)
@@ -118,13 +162,16 @@ def test_what_is_no_number_stays_so(rectified: bool) -> None:
     assert torch.isfinite(network(x))[:, :2].all()
 
 
-@pytest.mark.parametrize("kind", ["fp32", "contiguous", "evaluation", "one row", "weights in bf16"])
+@pytest.mark.parametrize("kind", ["fp16", "contiguous", "evaluation", "one row", "weights in bf16", "one bias apart"])
 def test_all_else_is_torchs_own(kind: str) -> None:
     x = values((1, 3, 1, 1) if kind == "one row" else (4, 3, 2, 2))
     before, after = layers(3, 4, rectified=True), layers(3, 4, rectified=True)
     choose_norms(after, CPU)
-    if kind == "fp32":
-        x = x.float()
+    if kind == "fp16":
+        x = x.half()
+    if kind == "one bias apart":  # of a longer vector, every second number
+        for network in (before, after):
+            network[0].bias = nn.Parameter(torch.linspace(-1.0, 1.0, 6)[::2])
     if kind == "contiguous":
         x = x.contiguous()
     if kind == "weights in bf16":
@@ -165,8 +212,9 @@ def test_inference_tensors_have_no_versions(trained: bool) -> None:
         torch.testing.assert_close(after(x), before(x), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("bf16", [True, False])
 @pytest.mark.parametrize("name", ["resnet18", "resnet26"])
-def test_a_network_is_the_same_with_them(name: str) -> None:
+def test_a_network_is_the_same_with_them(name: str, bf16: bool) -> None:
     """Output and gradients; names of parameters and buffers, and what evaluation computes, to the bit."""
     torch.manual_seed(0)
     small = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "stem_type": "deep", "stem_width": 8}
@@ -176,7 +224,7 @@ def test_a_network_is_the_same_with_them(name: str) -> None:
     assert list(ours.state_dict()) == list(network.state_dict())
     assert not any(type(part) is nn.BatchNorm2d for part in ours.modules())
     x = torch.randn(16, 1, 32, 32).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         before, after = network(x), ours(x)
     true = exact(x.double())
     for out, of in ((before, network), (after, ours), (true, exact)):
@@ -190,14 +238,16 @@ def test_a_network_is_the_same_with_them(name: str) -> None:
     assert torch.equal(network.eval()(x), ours.eval()(x))
 
 
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) == 4])
-def test_a_shortcut_is_added_in_the_same_pass(shape: tuple[int, ...]) -> None:
+def test_a_shortcut_is_added_in_the_same_pass(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Output and gradients, of the shortcut too, against torch's in float64; rounded once."""
-    x, shortcut = values(shape), values(shape).flip(0).contiguous(memory_format=torch.channels_last) - 2.0
+    x = values(shape, dtype)
+    shortcut = x.flip(0).contiguous(memory_format=torch.channels_last) - 2.0
     network = layers(shape[1], 4, rectified=True)
     exact = copy.deepcopy(network).double()
     choose_norms(network, CPU)
-    weights = torch.linspace(-1.0, 1.0, x.numel()).bfloat16().view(shape)
+    weights = torch.linspace(-1.0, 1.0, x.numel()).to(dtype).view(shape)
     ours = [tensor.clone(memory_format=torch.preserve_format).requires_grad_() for tensor in (x, shortcut)]
     theirs = [tensor.double().requires_grad_() for tensor in (x, shortcut)]
     out = network[0].added(*ours, network[1])
@@ -209,7 +259,7 @@ def test_a_shortcut_is_added_in_the_same_pass(shape: tuple[int, ...]) -> None:
     pairs += [(name, p.grad, exact[0].get_parameter(name).grad) for name, p in network[0].named_parameters()]
     pairs += [(name, b, exact[0].get_buffer(name)) for name, b in network[0].named_buffers()]
     for name, value, true in pairs:
-        near = (value.double() - true).abs() <= 4e-3 * true.abs() + 2e-3 * true.abs().max() + 1e-6
+        near = is_near(value, true, dtype)
         assert near.float().mean() >= (0.99 if name.startswith("of input") else 1.0), name
 
 
@@ -225,9 +275,10 @@ def test_who_looks_at_the_gradient_of_a_relu_sees_it(register: str) -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("where", ["x", "shortcut"])
-def test_what_is_no_number_stays_so_in_a_sum(where: str) -> None:
-    x, shortcut = values((4, 3, 2, 2)), values((4, 3, 2, 2))
+def test_what_is_no_number_stays_so_in_a_sum(where: str, dtype: torch.dtype) -> None:
+    x, shortcut = values((4, 3, 2, 2), dtype), values((4, 3, 2, 2), dtype)
     (x if where == "x" else shortcut)[1, 2, 0, 0] = float("nan")
     network = layers(3, 4, rectified=True)
     choose_norms(network, CPU)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from barlowctl.model import norm_passes, norm_threads, thread_team
 from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, choose_norms, prepare_norms
 from barlowctl.model.one_pass import OnePass
-from tests.model.test_fused_norm import CPU, layers, results, values
+from tests.model.test_fused_norm import CPU, FORMATS, is_near, layers, results, values
 
 pytestmark = [
     pytest.mark.usefixtures("number_of_threads"),
@@ -49,19 +49,21 @@ def test_the_team_is_of_as_many_threads_as_are_called() -> None:
     assert threading.get_ident() in seen
 
 
-def both(shape: tuple[int, ...], threads: int, *, parts: int, how: str) -> dict[str, Tensor]:
+def both(
+    shape: tuple[int, ...], threads: int, *, parts: int, how: str, dtype: torch.dtype = torch.bfloat16
+) -> dict[str, Tensor]:
     """All that a batch norm gives, with a ReLU or without, or in a sum: see `test_fused_norm.results`."""
     torch.set_num_threads(threads)
     network = layers(shape[1], len(shape), rectified=how != "plain")
     choose_norms(network, CPU)
     network[0].parts = parts
-    x = values(shape)
+    x = values(shape, dtype)
     if how != "sum":
         return results(network, x)
-    shortcut = (values(shape).flip(0) - 2.0).contiguous(memory_format=torch.channels_last).requires_grad_()
+    shortcut = (values(shape, dtype).flip(0) - 2.0).contiguous(memory_format=torch.channels_last).requires_grad_()
     x.requires_grad_()
     out = network[0].added(x, shortcut, network[1])
-    out.backward(torch.linspace(-1.0, 1.0, out.numel()).bfloat16().view(out.shape))
+    out.backward(torch.linspace(-1.0, 1.0, out.numel()).to(dtype).view(out.shape))
     assert x.grad is not None
     assert shortcut.grad is not None
     statistics = dict(network[0].named_buffers())
@@ -69,29 +71,35 @@ def both(shape: tuple[int, ...], threads: int, *, parts: int, how: str) -> dict[
     return {"output": out.detach(), "of x": x.grad, "of shortcut": shortcut.grad, **gradients, **statistics}
 
 
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("how", ["plain", "rectified", "sum"])
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_numbers_are_those_of_one_thread_to_the_bit(shape: tuple[int, ...], parts: int, how: str) -> None:
+def test_numbers_are_those_of_one_thread_to_the_bit(
+    shape: tuple[int, ...], parts: int, how: str, dtype: torch.dtype
+) -> None:
     if len(shape) == 2 and how == "sum":
         how = "rectified"
-    alone = both(shape, 1, parts=parts, how=how)
+    alone = both(shape, 1, parts=parts, how=how, dtype=dtype)
     for threads in (2, 3):
-        for name, value in both(shape, threads, parts=parts, how=how).items():
+        for name, value in both(shape, threads, parts=parts, how=how, dtype=dtype).items():
             assert torch.equal(value, alone[name]), (name, threads)
 
 
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_two_threads_compute_batch_norm_up_to_the_rounding_of_bf16(shape: tuple[int, ...], rectified: bool) -> None:
+def test_two_threads_compute_batch_norm_up_to_rounding(
+    shape: tuple[int, ...], rectified: bool, dtype: torch.dtype
+) -> None:
     """Against torch's in float64 on the same numbers, as of one thread."""
     torch.set_num_threads(2)
-    network, x = layers(shape[1], len(shape), rectified), values(shape)
+    network, x = layers(shape[1], len(shape), rectified), values(shape, dtype)
     exact = results(copy.deepcopy(network).double(), x.double())
     choose_norms(network, CPU)
     for name, value in results(network, x).items():
         expected = exact[name]
-        near = (value.double() - expected).abs() <= 4e-3 * expected.abs() + 2e-3 * expected.abs().max() + 1e-6
+        near = is_near(value, expected, dtype)
         assert near.float().mean() >= (0.99 if rectified and name == "of x" else 1.0), name
 
 
@@ -150,7 +158,8 @@ def test_sums_are_added_up_in_the_order_of_rows(threads: int, width: int, rows: 
     statistics = torch.zeros(2, 1, width)
     statistics[1] = 1.0  # a mean of 0, so that products are the gradient's numbers where x is 1
     ones, of_x, of = torch.ones_like(x), torch.empty_like(x), torch.zeros(2, width)
-    norm_passes.differentiate(x, ones, None, of_x, (1, count, width), torch.ones(width), statistics, of)
+    weight, bias = torch.ones(width), torch.zeros(width)
+    norm_passes.differentiate(x, ones, None, of_x, (1, count, width), weight, bias, False, statistics, of)
     assert of.tolist() == [sums, sums]
 
 
@@ -189,7 +198,7 @@ def test_a_network_on_two_threads_is_what_it_is_on_one() -> None:
 def test_who_computes(monkeypatch: pytest.MonkeyPatch, threads: int, several: bool) -> None:
     """Both views go in one pass through kernels that are shared, except where there is little to do."""
     crews, images = list[tuple[int, ...]](), list[int]()
-    for name in ("normalize_together", "differentiate_together"):
+    for name in ("normalize", "differentiate"):
         call = getattr(norm_threads, name)
         monkeypatch.setattr(norm_threads, name, lambda crew, *rest, call=call: (crews.append(crew), call(crew, *rest)))
     torch.set_num_threads(threads)
@@ -203,7 +212,7 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch, threads: int, several: bo
         out = OnePass([network])(network, views)
     out[0].float().square().sum().backward()
     assert images == [32]
-    assert [crew[1] for crew in crews] == ([2, 2] if several else [])
+    assert [crew[1] for crew in crews] == ([2, 1, 1, 2] if several else [1, 1, 1, 1])
 
 
 def test_without_a_team_several_threads_have_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,16 +223,19 @@ def test_without_a_team_several_threads_have_torchs_own(monkeypatch: pytest.Monk
     choose_norms(after, CPU)
     assert torch.equal(before(x), after(x))
     torch.set_num_threads(1)
-    prepare_norms(after)
+    prepare_norms(after, torch.bfloat16)
     assert not torch.equal(before(x), after(x))  # ours sum in another order
 
 
-def test_kernels_are_compiled_before_a_step_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = set[str]()
-    names = ("normalize_together", "differentiate_together", "keep_together")
-    for name in names:
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
+def test_kernels_are_compiled_before_a_step_is_timed(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    crews = list[tuple[int, ...]]()
+    for name in ("normalize", "differentiate"):
         call = getattr(norm_threads, name)
-        monkeypatch.setattr(norm_threads, name, lambda *all, call=call, name=name: (called.add(name), call(*all)))
+        monkeypatch.setattr(norm_threads, name, lambda crew, *rest, call=call: (crews.append(crew), call(crew, *rest)))
     torch.set_num_threads(2)
-    prepare_norms(FusedBatchNorm2d(3))
-    assert called == set(names)
+    prepare_norms(FusedBatchNorm2d(3), dtype)
+    assert sorted(crew[1] for crew in crews) == [1, 1, 2, 2]
+    x = torch.ones(2, 3, 2, 2, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    FusedBatchNorm2d(3)(x)
+    assert crews[-1][2:] == crews[0][2:]  # the functions of a step
