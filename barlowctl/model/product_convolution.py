@@ -9,6 +9,8 @@ measured is in docs/experiments.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -25,6 +27,9 @@ SMALL_MAP = 8
 SMALLEST_MAP = 4
 """The same of larger kernels, and the channels from which on: below that a product costs what the convolution does."""
 MANY_CHANNELS = 128
+SMALL_FP32_MAP = 8
+"""In float32 that of all kernels, whose channels in and out are MANY_CHANNELS or more."""
+CPUINFO = Path("/proc/cpuinfo")
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Of precisions, those whose convolutions are computed here."""
 
@@ -33,10 +38,11 @@ class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
     In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
-    still, and channels are many. Results are equal up to the order of sums, which are rounded once, as oneDNN's are.
+    still, and channels are many. In fp32, on Intel's processors: of a small map and many channels. Results are equal up
+    to the order of sums, which are rounded once, as oneDNN's are.
     Winograd's (see winograd.py) are of most 3 x 3 kernels: in bf16 they are nearer to the truth than oneDNN's, since
     weights are not rounded; in fp32 up to 4 times as far from it, by a millionth.
-    All else is torch's own: products of matrices in fp32, which are slower than its convolutions on some processors,
+    All else is torch's own: products in fp32 on other processors, where MKL's are slower than oneDNN's convolutions,
     evaluation, and a network that is compiled.
     """
 
@@ -44,14 +50,15 @@ class ProductConvolution(SeenTaps):
         """See `nn.Conv2d`."""
         if not self.training or torch.compiler.is_compiling():
             return super().forward(x)
-        bf16 = torch.bfloat16
-        dtype = self._winograds_format(x)
-        if dtype is not None:
+        dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
+        if dtype is None or not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        if self.fits_winograds(x, dtype) and winograd.is_faster(x, self.weight, dtype):
             return winograd.convolve(x.to(dtype), self.weight)
-        if not (in_bf16(x) and _by_channels(x) and self._is_faster(x)):
+        if not self._is_faster_as_product(x, dtype):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            out: Tensor = _Product.apply(x.to(bf16), self.weight.to(bf16), self.stride, self.padding)
+            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), self.stride, self.padding)
         return out
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -59,20 +66,16 @@ class ProductConvolution(SeenTaps):
             return nn.functional.conv2d(seen_pixels(input, self.stride), weight, bias)
         return super()._conv_forward(input, weight, bias)
 
-    def _winograds_format(self, x: Tensor) -> torch.dtype | None:
-        """The number format in which x is convolved as Winograd did; None: it is not."""
-        dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
-        if dtype is None or not _by_channels(x) or not self.fits_winograds(x, dtype):
-            return None
-        return dtype if winograd.is_faster(x, self.weight, dtype) else None
-
     def fits_winograds(self, x: Tensor, dtype: torch.dtype) -> bool:
         """Whether x, in a batch that is large enough, is convolved as Winograd did where that is the faster way."""
         height, width = x.shape[2:]
         return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, height, width, dtype)
 
-    def _is_faster(self, x: Tensor) -> bool:
+    def _is_faster_as_product(self, x: Tensor, dtype: torch.dtype) -> bool:
         side = max(self._map(x))
+        if dtype == torch.float32:
+            many = min(self.in_channels, self.out_channels) >= MANY_CHANNELS
+            return side <= SMALL_FP32_MAP and many and has_fast_fp32_products()
         if self.kernel_size == (1, 1):
             return max(self.stride) > 1 or side <= SMALL_MAP
         return side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS
@@ -118,8 +121,19 @@ class _Product(torch.autograd.Function):
         return of_x, of_weight, None, None
 
 
-def _by_channels(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+def has_fast_fp32_products() -> bool:
+    """Whether products of matrices in float32 are as fast as oneDNN's convolutions: MKL's on Intel's processors."""
+    exact = torch.get_float32_matmul_precision() == "highest"  # so that a product is one in float32
+    return exact and torch.backends.mkl.is_available() and is_intels(CPUINFO)
+
+
+@cache
+def is_intels(cpuinfo: Path) -> bool:
+    """Whether the processor is Intel's, as far as the system says."""
+    try:
+        return "GenuineIntel" in cpuinfo.read_text()
+    except OSError:
+        return False
 
 
 def _map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from barlowctl.model import product_convolution
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
 from barlowctl.model.seen_taps import SeenTaps
 
@@ -73,6 +75,68 @@ def node(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> str:
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         out = layer(x)
     return type(out.grad_fn).__name__
+
+
+@pytest.fixture
+def on_intel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a processor of Intel's with MKL, and on none of another maker."""
+    monkeypatch.setattr(product_convolution, "CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("vendor_id\t: GenuineIntel\n")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side"), [(1, 1, 5), (1, 2, 11), (3, 2, 9), (5, 2, 6)], ids=lambda value: str(value)
+)
+@pytest.mark.usefixtures("on_intel")
+def test_in_fp32_a_product_is_as_exact_as_torchs(kernel: int, stride: int, side: int) -> None:
+    layer, x = convolution(128, 128, kernel, stride), images(128, side)
+    exact = results(copy.deepcopy(layer).double(), x.double(), None)
+    before = results(layer, x, None)
+    choose_convolutions(layer, CPU)
+    assert node(layer, x, torch.float32) == "_ProductBackward"
+    for truth, torchs, ours in zip(exact, before, results(layer, x, None), strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.stride() == torchs.stride()
+        assert (ours - truth).norm() <= 1.5 * (torchs - truth).norm() + 1e-7 * truth.norm()
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "kernel", "stride", "side", "product"),
+    [
+        (128, 128, 1, 1, 8, True),
+        (128, 128, 1, 1, 9, False),
+        (64, 128, 1, 1, 8, False),
+        (128, 64, 3, 2, 8, False),
+        (128, 256, 3, 2, 16, True),
+        (128, 256, 3, 2, 17, False),
+    ],
+)
+@pytest.mark.usefixtures("on_intel")
+def test_in_fp32_only_those_are_products_that_were_measured_to_be_faster(
+    channels: int, width: int, kernel: int, stride: int, side: int, product: bool
+) -> None:
+    layer, x = convolution(channels, width, kernel, stride), images(channels, side)
+    choose_convolutions(layer, CPU)
+    assert (node(layer, x, torch.float32) == "_ProductBackward") == product
+    assert node(layer, x.contiguous(), torch.float32) == "ConvolutionBackward0"
+
+
+@pytest.mark.parametrize("where", ["AMD", "no Linux", "products in bf16", "no MKL"])
+@pytest.mark.usefixtures("on_intel")
+def test_in_fp32_elsewhere_it_is_torchs(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layer, x = convolution(128, 128, 1), images(128, 8)
+    choose_convolutions(layer, CPU)
+    assert node(layer, x, torch.float32) == "_ProductBackward"
+    if where == "no MKL":
+        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    if where in ("AMD", "no Linux"):
+        monkeypatch.setattr(product_convolution, "CPUINFO", tmp_path / "another")
+    if where == "AMD":
+        (tmp_path / "another").write_text("vendor_id\t: AuthenticAMD\n")
+    if where == "products in bf16":
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert node(layer, x, torch.float32) == "ConvolutionBackward0"
 
 
 @pytest.mark.parametrize(
