@@ -15,7 +15,8 @@ from barlowctl.exports.keys import one_line
 from barlowctl.exports.torch_file import torch_load
 
 KINDS = (
-    "a state dict of tensors, or a checkpoint that holds one under 'state_dict', 'model' or another of its usual names"
+    "a state dict of tensors (.safetensors, or torch.save's .pth, .pt, .bin, .ckpt), or a checkpoint that holds one "
+    "under 'state_dict', 'model' or another of its usual names"
 )
 _NEXT = "name another file"
 # Where trainings keep the weights within a checkpoint, in the order in which they are looked for: averaged ones first

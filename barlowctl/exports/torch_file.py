@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ def torch_load(path: Path, *, allowed: str, next: str) -> Any:
         raise UserError(f"'{path}' is a folder, not a file", allowed=allowed, next=next)
     if not path.is_file():
         raise UserError(f"there is no file {path}", allowed=allowed, next=next)
+    if kind := _other_kind(path):
+        raise UserError(
+            f"'{path}' cannot be read as weights: it is {kind}, and no file of torch.save", allowed=allowed, next=next
+        )
     harmless = [(exclude_bias_and_norm, "__main__.exclude_bias_and_norm"), argparse.Namespace]
     try:
         with torch.serialization.safe_globals(harmless):  # type: ignore[arg-type]
@@ -55,6 +60,52 @@ def torch_load(path: Path, *, allowed: str, next: str) -> Any:
         raise UserError(
             f"'{path}' cannot be read as weights: {_why(path, error)}", allowed=allowed, next=next
         ) from error
+
+
+_STARTS = {
+    b"GGUF": "a GGUF file of quantized weights",
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"7z": "a 7-Zip archive",
+    b"{": "JSON text, which may name the files that hold the weights",
+}
+_SUFFIXES = {
+    ".onnx": "an ONNX graph",
+    ".tflite": "a TFLite graph",
+    ".pb": "a TensorFlow graph",
+    ".msgpack": "weights of Flax",
+    ".engine": "compiled by TensorRT",
+}
+_MEMBERS = (
+    (r"(.*/)?archive_format", "a program of torch.export"),
+    (r"(.*/)?(code/.*\.py|constants\.pkl)", "a TorchScript program"),
+    (r".*\.weights\.h5", "a model of Keras"),
+    (r".*\.npy", "an archive of NumPy's arrays"),
+    (
+        r"(.*/)?(model\.safetensors|pytorch_model\.bin|config\.json)",
+        "the zip archive of a folder, which can be named once it is unpacked",
+    ),
+)
+"""Names within a zip archive, and what it is then."""
+
+
+def _other_kind(path: Path) -> str | None:
+    """Which other file of weights or graphs it is, by its first bytes, by what is in the archive, or by its name."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(re.fullmatch(r"(.*/)?data\.pkl", name) for name in names) and not any(
+            re.fullmatch(_MEMBERS[1][0], name) for name in names
+        ):
+            return None  # what torch.save writes
+        return next((kind for form, kind in _MEMBERS if any(re.fullmatch(form, name) for name in names)), None)
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith((b"\x80", b"PK")) or start[8:9] == b"{":  # a pickle, an archive cut short, safetensors
+        return None
+    return next((kind for begins, kind in _STARTS.items() if start.startswith(begins)), _SUFFIXES.get(path.suffix))
 
 
 def _why(path: Path, error: Exception) -> str:

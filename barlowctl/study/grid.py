@@ -11,9 +11,7 @@ from barlowctl.errors import UserError
 from barlowctl.recipe.text import read_text
 from barlowctl.study.studies import NAMES
 from barlowctl.study.study import Study
-from barlowctl.study.variant import NAME, Variant
-
-EDIT_GRID = "correct the grid file"
+from barlowctl.study.variant import EDIT_GRID, NAME, Variant
 
 
 def read_grid(path: Path) -> Study:

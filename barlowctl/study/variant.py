@@ -17,6 +17,9 @@ OTHER_IMAGES = "name a folder with more images, or a data set of the data home, 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
+EDIT_GRID = "correct the grid file"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What makes the base recipe one of a method. `recipe`: the name or file of the one that the values are from."""
@@ -83,6 +86,13 @@ def overridden(base: Recipe, overrides: Sequence[Override], where: str) -> Recip
     try:
         return load.override(base, overrides)
     except UserError as error:
+        lists = [key for key, _, value in (text.partition("=") for text in overrides) if value.startswith("[")]
+        if several := next((key for key in lists if f"{key} is [" in error.message), None):
+            raise UserError(
+                f"{where}: {error.message}",
+                allowed=f"one value of {several} in each table of a grid: a table for each value of the list",
+                next=EDIT_GRID,
+            ) from error
         raise UserError(f"{where}: {error.message}", allowed=error.allowed, next=error.next) from error
 
 

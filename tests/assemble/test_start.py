@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,12 @@ def test_nothing_in_common_is_refused_even_in_part(tmp_path: Path) -> None:
         ("page.pth", b"<html>", "it is a web page"),
         ("cut.safetensors", b"1234", "cannot be read"),
         ("notes.txt", b"hello there", "it is no file of torch.save"),
+        ("a.gguf", b"GGUF\3\0\0\0", "it is a GGUF file of quantized weights"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, as Keras writes them"),
+        ("a.npy", b"\x93NUMPY\1\0", "it is an array of NumPy"),
+        ("a.onnx", b"\x08\x08\x12\x07pytorch", "it is an ONNX graph"),
+        ("a.pth.gz", b"\x1f\x8b\x08\0", "it is compressed by gzip"),
+        ("index.json", b'{"weight_map": {}}', "it is JSON text, which may name the files"),
         ("https://example.org/weights.pth", None, "is an address"),
         ("hf-hub:somebody/something", None, "could not be had"),
         ("resnet5000", None, "neither a run, a path nor a timm model"),
@@ -330,6 +337,34 @@ def test_what_is_no_weights_is_refused(name: str, content: bytes | None, message
         Path(path).write_bytes(content)
     with pytest.raises(UserError, match=message):
         started(tiny(), path)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["archive/archive_format", "archive/models/model.json"], "it is a program of torch.export"),
+        (["a/data.pkl", "a/constants.pkl", "a/code/x.py"], "it is a TorchScript program"),
+        (["config.json", "model.weights.h5"], "it is a model of Keras"),
+        (["weight.npy"], "it is an archive of NumPy's arrays"),
+        (["my-model/config.json", "my-model/model.safetensors"], "can be named once it is unpacked"),
+        (["a/data.pkl"], "cannot be read as weights: "),
+    ],
+)
+def test_an_archive_is_called_what_it_is(members: list[str], message: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.pt", "w") as archive:
+        for name in members:
+            archive.writestr(name, "")
+    with pytest.raises(UserError, match=message) as refused:
+        started(tiny(), tmp_path / "weights.pt")
+    assert ".safetensors" in str(refused.value.allowed)
+    assert ("no file of torch.save" in refused.value.message) == (members != ["a/data.pkl"])
+
+
+def test_a_training_without_weights_is_named_by_what_it_holds(tmp_path: Path) -> None:
+    """Lightning's checkpoints have `state_dict`; what others save beside them has not."""
+    torch.save({"epoch": 3, "hyper_parameters": {}, "callbacks": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="holds a dictionary of epoch, hyper_parameters, callbacks, and no weights"):
+        started(tiny(), tmp_path / "last.ckpt")
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:

@@ -123,7 +123,11 @@ def test_without_numbers_the_card_says_so(recipe: Path, unmeasured: Path, tmp_pa
     (tmp_path / "MY LICENSE").write_text("Ask me.\n")
     arguments = ["--license", "other", "--license-file", "MY LICENSE", "--out", "there", "--dry-run"]
     assert barlowctl(["export", str(unmeasured), "--push", "me/Digits", *arguments]) == 0
-    assert "nothing was pushed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "nothing was pushed" in shown
+    size = (tmp_path / "there" / "model.safetensors").stat().st_size
+    assert size >= 1000
+    assert f" {size:,} " in shown
     card = (tmp_path / "there" / "README.md").read_text()
     header = header_of(card)
     assert (header["license_name"], header["license_link"]) == ("digits-license", "LICENSE")

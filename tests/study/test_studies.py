@@ -180,6 +180,16 @@ def test_selected_variants_keep_their_baseline() -> None:
         studies.select(both, ["widht-64"])
 
 
+def test_a_list_of_values_in_a_grid_is_answered_with_what_a_grid_holds(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[baseline]\n[several]\n"objective.lambd" = [0.01, 0.02]\n')
+    study = read_grid(tmp_path / "mine.toml")
+    with pytest.raises(UserError, match=r"objective.lambd is \[0.01, 0.02\]") as refused:
+        study.variants[1].recipe(BASE, study.source)
+    assert refused.value.next == "correct the grid file"
+    assert refused.value.allowed is not None
+    assert "one value of objective.lambd in each table" in refused.value.allowed
+
+
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(

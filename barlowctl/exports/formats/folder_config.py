@@ -34,6 +34,9 @@ def timm_config(model: ExportedModel) -> dict[str, Any]:
     own: dict[str, Any] = dict(getattr(model.backbone, "pretrained_cfg", {}))
     preprocessing = model.preprocessing
     model_args = {"in_chans": preprocessing.channels, **model.timm_args}
+    width = getattr(getattr(model.backbone, "encoder", None), "out_features", 0)
+    if isinstance(width, int) and width:  # timm reads it off the name of its own weights (Qwen3 and DeepSeek, merged)
+        model_args = {"out_features": width, **model_args}
     fixed, side = bool(own.get("fixed_input_size", False)), built_for(model.backbone)
     if side not in (None, preprocessing.crop):  # else timm would build it for the crop
         fixed, model_args = False, {"img_size": side, **model_args}
