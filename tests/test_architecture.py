@@ -25,7 +25,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 # it imports torch.
 LEAVES = {
     "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "memory",
-    "output_paths", "quantities", "shell", "signals",
+    "output_paths", "processor", "quantities", "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -96,6 +96,7 @@ MAY_IMPORT = {
     "locks": set(),
     "memory": set(),
     "output_paths": {"amounts", "errors", "files", "shell"},
+    "processor": set(),
     "quantities": set(),
     "shell": set(),
     "signals": set(),
@@ -123,6 +124,7 @@ LIGHT = {
     "locks": set(),
     "memory": set(),
     "output_paths": set(),
+    "processor": set(),
     "quantities": set(),
     "plots.axis": set(),
     "plots.style": set(),

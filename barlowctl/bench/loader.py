@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from barlowctl import processor
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.bench.room import temporary_folder
@@ -109,7 +110,7 @@ def compare(
         "left_out": left_out,
         "set": described,
         "round": {key: settings[key] for key in ("images", "batch", "size", "workers")},
-        "machine": {"processor": processor(), "cores": usable_cores(), "load_before": round(load, 1)},
+        "machine": {"processor": processor.name(), "cores": usable_cores(), "load_before": round(load, 1)},
     }
 
 
@@ -147,12 +148,3 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the package above it
         return False
-
-
-def processor() -> str:
-    """The processor's name, where Linux says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
+from barlowctl import processor
 from barlowctl.assemble.synthetic_steps import training_flops
 from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured, measure_in_turns
 from barlowctl.bench.compared import check_method
-from barlowctl.bench.loader import processor
 from barlowctl.bench.photographs import jpegs_and_packed
 from barlowctl.bench.room import check_step, temporary_folder
 from barlowctl.bench.step_ablation import choose_ablation
@@ -270,7 +270,7 @@ def check_losses(ready: Sequence[Measured]) -> None:
 def machine(device: torch.device, threads: int, load_before: float) -> dict[str, Any]:
     """What was measured on."""
     return {
-        "processor": processor(),
+        "processor": processor.name(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cores": usable_cores(),
         "threads": threads,

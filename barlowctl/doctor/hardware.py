@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from barlowctl import processor
 from barlowctl.doctor.check import Check
 
 MEMORY_WARN = 4 * 2**30  # bytes
@@ -39,24 +40,13 @@ def check_bf16() -> Check:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Check("bf16", "ok", "in the GPU's hardware")
         return Check("bf16", "warn", "emulated on this GPU", "train.precision fp16 is faster here")
-    flags = cpu_flags(Path("/proc/cpuinfo"))
-    native = sorted(flags & {"amx_bf16", "avx512_bf16", "bf16"})
+    flags = processor.flags()
+    native = sorted(flags & processor.BF16)
     if native:
         return Check("bf16", "ok", f"in the CPU's hardware ({', '.join(native)})")
     if not flags:
         return Check("bf16", "ok", "this system does not tell", "a run measures whether fp32 is faster, and says so")
     return Check("bf16", "ok", "emulated on this CPU", "a run measures whether fp32 is faster, and says so")
-
-
-def cpu_flags(cpuinfo: Path) -> set[str]:
-    """The first processor's feature flags; empty where the kernel does not tell."""
-    if not cpuinfo.exists():
-        return set()
-    for line in cpuinfo.read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("flags", "features"):
-            return set(value.split())
-    return set()
 
 
 def check_cores(bound: int, quota: float | None) -> Check:

@@ -9,14 +9,13 @@ measured is in docs/experiments.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from barlowctl import processor
 from barlowctl.model import winograd
 from barlowctl.model.modes import in_mode
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
@@ -29,7 +28,6 @@ SMALLEST_MAP = 4
 MANY_CHANNELS = 128
 SMALL_FP32_MAP = 8
 """In float32 that of all kernels, whose channels in and out are MANY_CHANNELS or more."""
-CPUINFO = Path("/proc/cpuinfo")
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Of precisions, those whose convolutions are computed here."""
 
@@ -124,16 +122,7 @@ class _Product(torch.autograd.Function):
 def has_fast_fp32_products() -> bool:
     """Whether products of matrices in float32 are as fast as oneDNN's convolutions: MKL's on Intel's processors."""
     exact = torch.get_float32_matmul_precision() == "highest"  # so that a product is one in float32
-    return exact and torch.backends.mkl.is_available() and is_intels(CPUINFO)
-
-
-@cache
-def is_intels(cpuinfo: Path) -> bool:
-    """Whether the processor is Intel's, as far as the system says."""
-    try:
-        return "GenuineIntel" in cpuinfo.read_text()
-    except OSError:
-        return False
+    return exact and torch.backends.mkl.is_available() and processor.is_intels()
 
 
 def _map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from barlowctl import processor
+
 POLYNOMIALS = ((7.9347, -22.2581, 15.8015), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 """Of each iteration, `a, b, c` of `a s + b s³ + c s⁵`, by which it changes a singular value s.
 
@@ -21,20 +23,21 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
     Three iterations of odd polynomials f₃(f₂(f₁(s / N))), N = (Σ s⁸)^(1/8), which is between the largest singular value
     and 1.5 times that where up to 25 are as large. Between N / 100 and N they give 0.72 to 1.27, below up to 77 s / N.
-    Zeros stay zeros. Products are in bfloat16, those of few rows in float32; singular vectors are the matrix's
-    up to their rounding.
+    Zeros stay zeros. Products are in bfloat16; those of few rows, and all on a CPU that only emulates it, in float32.
+    Singular vectors are the matrix's up to their rounding.
 
     Deviation: Jordan et al. 2024 have five iterations of one polynomial, which give 0.68 to 1.20 and up to
     485 s / N where N is the Frobenius norm, two to three times as large in training.
     """
     rows, columns = matrix.shape
     tall = rows > columns
-    few_rows = min(matrix.shape) <= FEW_ROWS
-    x = (matrix / matrix.norm().clamp_min(SMALLEST_NORM)).to(torch.float32 if few_rows else torch.bfloat16)
+    in_fp32 = min(matrix.shape) <= FEW_ROWS or (matrix.device.type == "cpu" and not processor.flags() & processor.BF16)
+    x = (matrix / matrix.norm().clamp_min(SMALLEST_NORM)).to(torch.float32 if in_fp32 else torch.bfloat16)
     gram = x.t() @ x if tall else x @ x.t()
     factor = _first_factor(gram)
-    if few_rows:
+    if in_fp32:
         factor = _all_factors(factor, gram)
+        factor = factor.t() if tall else factor  # symmetric up to rounding: the first is applied first
     else:
         for a, b, c in POLYNOMIALS[1:]:
             x = x @ factor if tall else factor @ x
@@ -61,7 +64,8 @@ def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
 def _all_factors(factor: Tensor, gram: Tensor) -> Tensor:
     """The product of all iterations' factors, of square matrices alone: the gram of `factor x` is `factor gram factor`.
 
-    In bfloat16 a gram's rounding would hide singular values below a twentieth of the largest.
+    In bfloat16 a gram's rounding would hide singular values below a twentieth of the largest. In float32 it is the
+    cheaper way where rows are one and a half times as long as they are many, and about level where they are not.
     """
     product = factor
     for a, b, c in POLYNOMIALS[1:]:

@@ -123,11 +123,11 @@ def test_without_numbers_the_card_says_so(recipe: Path, unmeasured: Path, tmp_pa
     (tmp_path / "MY LICENSE").write_text("Ask me.\n")
     arguments = ["--license", "other", "--license-file", "MY LICENSE", "--out", "there", "--dry-run"]
     assert barlowctl(["export", str(unmeasured), "--push", "me/Digits", *arguments]) == 0
-    shown = capsys.readouterr().out
-    assert "nothing was pushed" in shown
+    out = capsys.readouterr().out
+    assert "nothing was pushed" in out
     size = (tmp_path / "there" / "model.safetensors").stat().st_size
     assert size >= 1000
-    assert f" {size:,} " in shown
+    assert f" {size:,} " in out
     card = (tmp_path / "there" / "README.md").read_text()
     header = header_of(card)
     assert (header["license_name"], header["license_link"]) == ("digits-license", "LICENSE")

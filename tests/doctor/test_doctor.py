@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from barlowctl import compiled_code, doctor
+from barlowctl import compiled_code, doctor, processor
 from barlowctl.data.beton import decoders
 from barlowctl.doctor import folders, hardware, software
 from barlowctl.doctor.check import Check
@@ -225,13 +225,5 @@ def test_a_compiler_that_is_named_and_not_there_is_a_warning(monkeypatch: pytest
 def test_bf16_on_a_cpu(monkeypatch: pytest.MonkeyPatch, flags: set[str], value: str) -> None:
     """macOS has no /proc/cpuinfo: nothing is said of its processor then."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(hardware, "cpu_flags", lambda cpuinfo: flags)
+    monkeypatch.setattr(processor, "flags", lambda: frozenset(flags))
     assert hardware.check_bf16().value == value
-
-
-def test_processor_flags(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text(
-        "processor\t: 0\nflags\t\t: fpu avx512_bf16 sse\n\nprocessor\t: 1\nflags\t: fpu\n"
-    )
-    assert hardware.cpu_flags(tmp_path / "cpuinfo") == {"fpu", "avx512_bf16", "sse"}
-    assert hardware.cpu_flags(tmp_path / "none") == set()

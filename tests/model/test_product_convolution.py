@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from barlowctl.model import product_convolution
+from barlowctl import processor
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions
 from barlowctl.model.seen_taps import SeenTaps
 
@@ -80,7 +80,7 @@ def node(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> str:
 @pytest.fixture
 def on_intel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As on a processor of Intel's with MKL, and on none of another maker."""
-    monkeypatch.setattr(product_convolution, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("vendor_id\t: GenuineIntel\n")
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
 
@@ -131,7 +131,7 @@ def test_in_fp32_elsewhere_it_is_torchs(where: str, monkeypatch: pytest.MonkeyPa
     if where == "no MKL":
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     if where in ("AMD", "no Linux"):
-        monkeypatch.setattr(product_convolution, "CPUINFO", tmp_path / "another")
+        monkeypatch.setattr(processor, "CPUINFO", tmp_path / "another")
     if where == "AMD":
         (tmp_path / "another").write_text("vendor_id\t: AuthenticAMD\n")
     if where == "products in bf16":
