@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from barlowctl import shell
+from barlowctl.assemble.fitting import first_that_fits, pooled
 from barlowctl.assemble.memory import check_networks
 from barlowctl.assemble.methods import Context, check_views, choose
 from barlowctl.errors import UserError
@@ -17,6 +18,8 @@ from barlowctl.methods import Method
 from barlowctl.model import (
     OnePass,
     Preprocessing,
+    Unpooled,
+    WrongImages,
     build_backbone,
     check_backbone_args,
     check_input,
@@ -55,22 +58,64 @@ def build_recipe_backbone(recipe: Recipe, **timm_args: Any) -> nn.Module:
 
     With several sizes of images, or `model.image_size`, one with position embeddings takes any size.
     """
-    model, sizes = recipe.model, _sizes(recipe)
+    model = recipe.model
     try:
-        return build_checked_backbone(
-            model.backbone,
-            preprocessing_of(recipe).channels,
-            sizes.values(),
-            stem=model.stem,
-            zero_init_last=model.zero_init_last,
-            any_size=bool(model.image_size) or len(set(sizes.values())) > 1,
-            arguments={**model.timm_args, **timm_args},
-        )
+        return _build(recipe, timm_args)
+    except WrongImages as error:
+        if fitting := first_that_fits(recipe, _sizes(recipe), _fits()):
+            error.next = _settings(fitting)
+        raise
+    except Unpooled as error:
+        if fitting := pooled(recipe, _fits()):
+            error.next = _settings(fitting)
+        raise
     except UserError as error:
         for key, (argument, own) in TIMM_NAMES.items():
             if argument not in model.backbone_args and f"'{argument}'" in error.message:
                 error.next = f"--set model.{key}={own}"
         raise
+
+
+def _build(recipe: Recipe, timm_args: Mapping[str, Any]) -> nn.Module:
+    """See `build_recipe_backbone`; errors give advice on the network alone."""
+    model = recipe.model
+    return build_checked_backbone(
+        model.backbone,
+        preprocessing_of(recipe).channels,
+        _sizes(recipe).values(),
+        stem=model.stem,
+        zero_init_last=model.zero_init_last,
+        any_size=_any_size(recipe),
+        arguments={**model.timm_args, **timm_args},
+    )
+
+
+def _fits() -> Callable[[Recipe], bool]:
+    """Whether a recipe's network takes its images; looked at without weights. Each network is built once."""
+    built: dict[str, nn.Module | None] = {}
+
+    def fits(recipe: Recipe) -> bool:
+        any_size = _any_size(recipe)
+        key = repr((recipe.model, recipe.data.channels, any_size))
+        try:
+            if key not in built:
+                built[key] = None
+                with torch.device("meta"):
+                    built[key] = _backbone_alone(recipe, any_size=any_size)
+            if (backbone := built[key]) is None:
+                return False
+            for side in _sizes(recipe).values():
+                check_input(backbone, side, in_chans=recipe.data.channels)
+        except UserError:
+            return False
+        return not _left_out(recipe, backbone)
+
+    return fits
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """Advice to set keys of a recipe."""
+    return shell.line(*(word for key, value in values.items() for word in ("--set", f"{key}={value}")))
 
 
 def check_image_size(recipe: Recipe) -> None:
@@ -81,16 +126,16 @@ def check_image_size(recipe: Recipe) -> None:
     Raises:
         UserError: names the nearest sizes.
     """
-    model, side = recipe.model, recipe.model.timm_args.get("img_size")
-    if not isinstance(side, int):
+    model = recipe.model
+    if not isinstance(side := model.timm_args.get("img_size"), int):
         return
     try:
         with torch.device("meta"):
-            backbone: Any = _backbone_alone(recipe)
+            backbone = _backbone_alone(recipe)
     except UserError:  # one that cannot be is refused where it is built
         return
     patch = patch_side(backbone)
-    if patch is None or side % patch == 0 or backbone.patch_embed.dynamic_img_pad:
+    if patch is None or not _left_out(recipe, backbone):
         return
     setting = "model.image_size" if model.image_size else "model.backbone_args.img_size"
     smaller = max(side // patch, 1) * patch
@@ -101,8 +146,21 @@ def check_image_size(recipe: Recipe) -> None:
         f"{setting} is {side}, and {model.backbone} cuts images into patches of {patch}: {side % patch} pixels of "
         "each side would be left out",
         allowed=f"multiples of {patch}; the nearest are {smaller} and {smaller + patch}",
-        next=shell.line(*(word for name, size in sizes.items() for word in ("--set", f"{name}={size}"))),
+        next=_settings(sizes),
     )
+
+
+def _left_out(recipe: Recipe, backbone: Any) -> int:
+    """Pixels of each side that patches leave out of images of the size that the recipe names."""
+    side, patch = recipe.model.timm_args.get("img_size"), patch_side(backbone)
+    if not isinstance(side, int) or patch is None or getattr(backbone.patch_embed, "dynamic_img_pad", False):
+        return 0
+    return side % patch
+
+
+def _any_size(recipe: Recipe) -> bool:
+    """Whether position embeddings must take images of several sizes, or of others than they are made for."""
+    return bool(recipe.model.image_size) or len(set(_sizes(recipe).values())) > 1
 
 
 def arguments_of(recipe: Recipe, backbone: nn.Module) -> dict[str, Any]:
@@ -112,8 +170,9 @@ def arguments_of(recipe: Recipe, backbone: nn.Module) -> dict[str, Any]:
 
 def _sizes(recipe: Recipe) -> dict[str, int]:
     """The side of every image that the network must take, in pixels, by the key that says it."""
-    sides = {"views.size": recipe.views.size, "views.small.size": recipe.views.small.size}
-    sides |= {"views.patches.window": recipe.views.patches.window}
+    views = recipe.views
+    sides = {"views.size": views.size, "views.patches.window": views.patches.window}
+    sides |= {"views.small.size": views.small.size} if views.small.count else {}
     return {key: side for key, side in sides.items() if side in recipe.sizes} | {"eval.crop": recipe.eval.crop}
 
 
@@ -169,10 +228,12 @@ def draw_method(recipe: Recipe, context: Context | None = None) -> Method:
     return freeze(choose(recipe, backbone, context or Context()), recipe)
 
 
-def _backbone_alone(recipe: Recipe) -> nn.Module:
+def _backbone_alone(recipe: Recipe, **timm_args: Any) -> nn.Module:
     """The recipe's backbone with fresh weights; it is not looked at whether it takes the recipe's images."""
     model = recipe.model
-    return build_backbone(model.backbone, in_chans=recipe.data.channels, stem=model.stem, **model.timm_args)
+    return build_backbone(
+        model.backbone, in_chans=recipe.data.channels, stem=model.stem, **model.timm_args, **timm_args
+    )
 
 
 def freeze(method: Method, recipe: Recipe) -> Method:

@@ -7,6 +7,8 @@ from barlowctl.model.attention import choose_attention
 from barlowctl.model.backbone import (
     RESERVED_ARGS,
     STEMS,
+    Unpooled,
+    WrongImages,
     build_backbone,
     built_for,
     check_backbone_args,
@@ -44,6 +46,8 @@ __all__ = [
     "PatchHead",
     "Preprocessing",
     "QuarterPooling",
+    "Unpooled",
+    "WrongImages",
     "build_backbone",
     "build_mlp",
     "build_patch_head",

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, cast
 import timm
 import torch
 from timm.models.resnet import ResNet
-from torch import nn
+from torch import Tensor, nn
 
 from barlowctl.errors import UserError
 from barlowctl.model.modes import in_mode
-from barlowctl.model.stand_ins import call_with, own_tensors
+from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 
 
 class StemShape(NamedTuple):
@@ -50,6 +50,14 @@ _CONSTRUCTION_ERRORS = (
     IndexError,
     RuntimeError,
 )
+
+
+class WrongImages(UserError):
+    """A network does not take images of a size, or of so many channels."""
+
+
+class Unpooled(UserError):
+    """A network gives more than one vector for an image."""
 
 
 def build_backbone(
@@ -197,20 +205,28 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
     image = torch.zeros(1, in_chans, size, size)
     with in_mode(backbone, training=False), torch.no_grad():
         try:
-            features = call_with(backbone, lambda tensor: tensor.detach().to("meta"), [image.to("meta")])
+            with Lookups() as lookups:
+                features = call_with(backbone, lambda tensor: tensor.detach().to("meta"), [image.to("meta")])
+            if lookups.count:  # on the meta device no index is out of range
+                features = _of_an_image(backbone, image)
         except _CONSTRUCTION_ERRORS:
-            device = next((tensor.device for tensor in own_tensors(backbone).values()), torch.device("cpu"))
             try:
-                features = backbone(image.to(device))
+                features = _of_an_image(backbone, image)
             except _CONSTRUCTION_ERRORS as error:
                 raise _size_error(backbone, size, str(error)) from error
     if features.ndim != 2 or features.shape[0] != 1:
-        raise UserError(
+        raise Unpooled(
             f"{type(backbone).__name__} returns a tensor of shape {tuple(features.shape)} per image, "
             "not one vector: barlowctl needs pooled features",
             next="remove global_pool from model.backbone_args",
         )
     return int(features.shape[1])
+
+
+def _of_an_image(backbone: nn.Module, image: Tensor) -> Any:
+    """What the backbone makes of an image on the device of its weights."""
+    device = next((tensor.device for tensor in own_tensors(backbone).values()), torch.device("cpu"))
+    return backbone(image.to(device))
 
 
 def patch_side(backbone: nn.Module) -> int | None:
@@ -234,15 +250,12 @@ def built_for(backbone: nn.Module) -> int | None:
     return int(height) if height == width else None
 
 
-def _size_error(backbone: nn.Module, size: int, reason: str) -> UserError:
+def _size_error(backbone: nn.Module, size: int, reason: str) -> WrongImages:
     reason = (reason.strip().splitlines() or ["it fails on them"])[0]
-    native = getattr(backbone, "pretrained_cfg", {}).get("input_size", (0,))[-1]  # of timm's own weights
     patch, made_for = patch_side(backbone), getattr(getattr(backbone, "patch_embed", None), "img_size", None)
     advice = f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop"
     if patch is not None and size % patch:
         advice = f"change views.size and eval.crop to multiples of {patch}"
     elif made_for is not None:
         advice = f"--set model.image_size={size}"
-    elif native not in (0, size):  # HaloNet's blocks of pixels divide some sizes alone
-        advice = f"--set views.size={native} --set eval.resize={native} --set eval.crop={native}"
-    return UserError(f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}", next=advice)
+    return WrongImages(f"{type(backbone).__name__} does not take images of {size}x{size}: {reason}", next=advice)

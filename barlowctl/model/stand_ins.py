@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -35,3 +36,15 @@ def call_with(module: nn.Module, stand_ins: Callable[[Tensor], Tensor], inputs: 
             made[id(tensor)] = stand_ins(tensor)
     replaced = {name: made[id(tensor)] for name, tensor in own.items()}
     return functional_call(module, replaced, tuple(inputs), tie_weights=False)
+
+
+class Lookups(TorchDispatchMode):
+    """Counts, for its block, what is looked up by indices: without data none of them is out of range."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ in ("index", "index_select", "gather", "embedding", "take")
+        return func(*args, **(kwargs or {}))

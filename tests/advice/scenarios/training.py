@@ -242,6 +242,14 @@ SCENARIOS = {
             "train.batch_size=4",
         ]
     ),
+    "an encoder without its pooling": Scenario(
+        [
+            *TRAIN,
+            *("--set", "model.backbone=qwen3_vit_88m_enc"),
+            *("--set", "model.backbone_args={embed_dim = 32, depth = 1, num_heads = 2}"),
+            *("--set", "views.size=32", "--set", "eval.resize=32", "--set", "eval.crop=32"),
+        ]
+    ),
     "an argument that the family lacks": Scenario([*TRAIN, "--set", "model.image_size=16"]),
     "views that nobody compares": Scenario(
         [*TRAIN, "--set", "objective.name=vicreg", "--set", "views.small.count=2", "--set", "views.small.size=16"]
