@@ -16,6 +16,7 @@ from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.methods import Method
 from barlowctl.model import (
+    Lookups,
     OnePass,
     Preprocessing,
     Unpooled,
@@ -91,21 +92,27 @@ def _build(recipe: Recipe, timm_args: Mapping[str, Any]) -> nn.Module:
 
 
 def _fits() -> Callable[[Recipe], bool]:
-    """Whether a recipe's network takes its images; looked at without weights. Each network is built once."""
-    built: dict[str, nn.Module | None] = {}
+    """Whether a recipe's network takes its images; each network is built once.
 
-    def fits(recipe: Recipe) -> bool:
-        any_size = _any_size(recipe)
-        key = repr((recipe.model, recipe.data.channels, any_size))
-        try:
-            if key not in built:
-                built[key] = None
-                with torch.device("meta"):
-                    built[key] = _backbone_alone(recipe, any_size=any_size)
-            if (backbone := built[key]) is None:
-                return False
+    It is looked at without weights, and with them where it looks something up by an index: see `Lookups`.
+    """
+    built: dict[tuple[str, bool], nn.Module] = {}
+
+    def checked(recipe: Recipe, *, weights: bool) -> nn.Module:
+        key = repr((recipe.model, recipe.data.channels, _any_size(recipe))), weights
+        with torch.device("cpu" if weights else "meta"):
+            backbone = built.get(key) or _backbone_alone(recipe, any_size=_any_size(recipe))
+            built[key] = backbone
             for side in _sizes(recipe).values():
                 check_input(backbone, side, in_chans=recipe.data.channels)
+        return backbone
+
+    def fits(recipe: Recipe) -> bool:
+        try:
+            with Lookups() as lookups:
+                backbone = checked(recipe, weights=False)
+            if lookups.count:
+                checked(recipe, weights=True)
         except UserError:
             return False
         return not _left_out(recipe, backbone)

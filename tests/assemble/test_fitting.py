@@ -86,7 +86,9 @@ def test_positions_out_of_range_are_refused_before_training() -> None:
     assert build_recipe_backbone(small)(torch.zeros(1, 3, 64, 64)).shape == (1, 768)
     with pytest.raises(UserError, match="MultiScaleVit does not take images of 96x96: index 31 is out of bounds") as no:
         build_recipe_backbone(load.override(small, ["views.size=96"]))
-    assert no.value.next == "--set model.image_size=96"
+    assert no.value.next is not None
+    followed = [word for word in no.value.next.split() if word != "--set"]
+    assert build_recipe_backbone(load.override(small, ["views.size=96", *followed]))
 
 
 def test_a_search_that_takes_too_long_ends_with_timms_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
