@@ -48,6 +48,7 @@ class BarlowTwins(nn.Module):
         checked = ("form", "terms", "normalization", "criterion", "temperature")
         check_options(**{name: settings.arguments[name] for name in checked}, width=2)
         self.scale, self.options = scale, options
+        self.settings = {name: settings.arguments[name] for name in ("lambd", *checked)}
 
     def forward(self, *embeddings: Tensor) -> LossTerms:
         """Two or more `(N, D)`, the large views first -> scaled loss; invariance and redundancy, without lambd."""
@@ -57,7 +58,7 @@ class BarlowTwins(nn.Module):
         return terms._replace(loss=self.scale * terms.loss)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in {"scale": self.scale, **self.options}.items())
+        return ", ".join(f"{name}={value}" for name, value in {"scale": self.scale, **self.settings}.items())
 
 
 class VICReg(nn.Module):

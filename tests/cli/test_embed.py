@@ -153,6 +153,7 @@ def test_the_map_shows_every_image_and_runs_nothing_foreign(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("recipe")
 def test_what_takes_long_has_a_word(trained: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of a folder of photos and its map took minutes on a busy machine, and nothing was said."""
     counts: list[tuple[str, int | None, int]] = []
