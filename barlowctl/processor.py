@@ -7,7 +7,7 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
-"""Flags of processors that multiply in bfloat16; others emulate it, several times slower than float32."""
+"""Flags of processors that multiply in bfloat16."""
 
 
 def name() -> str:
@@ -20,9 +20,19 @@ def flags() -> frozenset[str]:
     return frozenset((_first("flags") or _first("features")).split())
 
 
+def multiplies_bf16() -> bool:
+    """Whether it multiplies in bfloat16; others emulate that, several times slower than float32."""
+    return _multiplies_bf16(CPUINFO)
+
+
 def is_intels() -> bool:
     """Whether it is one of Intel's."""
     return _first("vendor_id") == "GenuineIntel"
+
+
+@cache
+def _multiplies_bf16(cpuinfo: Path) -> bool:
+    return not BF16.isdisjoint(flags())
 
 
 def _first(field: str) -> str:

@@ -29,6 +29,7 @@ Features\t: fp asimd bf16
     [
         (X86, "Some Xeon @ 2.80GHz", {"fpu", "avx512_bf16", "sse"}, True),
         (X86.replace("GenuineIntel", "AuthenticAMD"), "Some Xeon @ 2.80GHz", {"fpu", "avx512_bf16", "sse"}, False),
+        (X86.replace("avx512_bf16 ", ""), "Some Xeon @ 2.80GHz", {"fpu", "sse"}, True),
         (ARM, "unknown", {"fp", "asimd", "bf16"}, False),
         (None, "unknown", set(), False),
     ],
@@ -43,3 +44,4 @@ def test_the_first_processor_is_described(
     assert processor.name() == name
     assert processor.flags() == flags
     assert processor.is_intels() == intels
+    assert processor.multiplies_bf16() == bool(flags & {"avx512_bf16", "bf16"})

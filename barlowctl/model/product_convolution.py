@@ -121,7 +121,8 @@ class _Product(torch.autograd.Function):
 
 def has_fast_fp32_products() -> bool:
     """Whether products of matrices in float32 are as fast as oneDNN's convolutions: MKL's on Intel's processors."""
-    exact = torch.get_float32_matmul_precision() == "highest"  # so that a product is one in float32
+    mkldnn: Any = torch.backends.mkldnn
+    exact = mkldnn.matmul.fp32_precision in {"none", "ieee"}  # so that a product is one in float32
     return exact and torch.backends.mkl.is_available() and processor.is_intels()
 
 

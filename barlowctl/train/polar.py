@@ -31,7 +31,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """
     rows, columns = matrix.shape
     tall = rows > columns
-    in_fp32 = min(matrix.shape) <= FEW_ROWS or (matrix.device.type == "cpu" and not processor.flags() & processor.BF16)
+    in_fp32 = min(matrix.shape) <= FEW_ROWS or (matrix.device.type == "cpu" and not processor.multiplies_bf16())
     x = (matrix / matrix.norm().clamp_min(SMALLEST_NORM)).to(torch.float32 if in_fp32 else torch.bfloat16)
     gram = x.t() @ x if tall else x @ x.t()
     factor = _first_factor(gram)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_in_fp32_only_those_are_products_that_were_measured_to_be_faster(
     assert node(layer, x.contiguous(), torch.float32) == "ConvolutionBackward0"
 
 
-@pytest.mark.parametrize("where", ["AMD", "no Linux", "products in bf16", "no MKL"])
+@pytest.mark.parametrize("where", ["AMD", "no Linux", "no MKL"])
 @pytest.mark.usefixtures("on_intel")
 def test_in_fp32_elsewhere_it_is_torchs(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     layer, x = convolution(128, 128, 1), images(128, 8)
@@ -130,12 +131,30 @@ def test_in_fp32_elsewhere_it_is_torchs(where: str, monkeypatch: pytest.MonkeyPa
     assert node(layer, x, torch.float32) == "_ProductBackward"
     if where == "no MKL":
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
-    if where in ("AMD", "no Linux"):
+    else:
         monkeypatch.setattr(processor, "CPUINFO", tmp_path / "another")
     if where == "AMD":
         (tmp_path / "another").write_text("vendor_id\t: AuthenticAMD\n")
-    if where == "products in bf16":
-        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert node(layer, x, torch.float32) == "ConvolutionBackward0"
+
+
+@pytest.fixture
+def precisions() -> Iterator[Any]:
+    """torch's of products in float32 on a CPU, put back after the test."""
+    matmul: Any = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    yield matmul
+    matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("on_intel")
+def test_products_of_a_lower_precision_are_not_taken_for_fp32(precisions: Any) -> None:
+    """Nor does it matter which of torch's two ways to set it was taken: one of them raises what the other has set."""
+    layer, x = convolution(128, 128, 1), images(128, 8)
+    choose_convolutions(layer, CPU)
+    precisions.fp32_precision = "ieee"
+    assert node(layer, x, torch.float32) == "_ProductBackward"
+    precisions.fp32_precision = "bf16"
     assert node(layer, x, torch.float32) == "ConvolutionBackward0"
 
 

@@ -34,7 +34,7 @@ def composed(s: Tensor) -> Tensor:
 @pytest.fixture(params=[True, False], ids=["multiplies bf16", "emulates bf16"])
 def multiplies_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """As on a processor that multiplies in bfloat16, and on one that does not."""
-    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx512_bf16"} if request.param else ()))
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: request.param)
     return bool(request.param)
 
 
