@@ -86,9 +86,20 @@ def test_positions_out_of_range_are_refused_before_training() -> None:
     assert build_recipe_backbone(small)(torch.zeros(1, 3, 64, 64)).shape == (1, 768)
     with pytest.raises(UserError, match="MultiScaleVit does not take images of 96x96: index 31 is out of bounds") as no:
         build_recipe_backbone(load.override(small, ["views.size=96"]))
-    assert no.value.next is not None
-    followed = [word for word in no.value.next.split() if word != "--set"]
-    assert build_recipe_backbone(load.override(small, ["views.size=96", *followed]))
+    assert no.value.next == "--set model.image_size=96"
+    assert build_recipe_backbone(load.override(small, ["views.size=96", "model.image_size=96"]))
+
+
+def test_sizes_that_fail_only_with_weights_are_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MViTv2 for images of 112 pixels passes without weights, and looks a position up that it has not."""
+    monkeypatch.setattr(fitting, "_STEPS", (8,))
+    chosen = recipe("mvitv2_tiny", 112, "model.image_size=64")
+    with pytest.raises(UserError) as refused:
+        build_recipe_backbone(chosen)
+    assert refused.value.next is not None
+    settings = [word for word in refused.value.next.split() if word != "--set"]
+    assert "model.image_size=112" not in settings
+    assert build_recipe_backbone(load.override(chosen, settings))
 
 
 def test_a_search_that_takes_too_long_ends_with_timms_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
