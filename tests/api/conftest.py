@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import digits, few_images_for_lidar, recipe, trained
+from tests.short_timings import short_timings
 
-__all__ = ["digits", "few_images_for_lidar", "recipe", "trained"]
+__all__ = ["digits", "few_images_for_lidar", "recipe", "short_timings", "trained"]
 
 
 @pytest.fixture(autouse=True)

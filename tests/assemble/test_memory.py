@@ -15,6 +15,7 @@ from barlowctl.errors import UserError
 from barlowctl.model import Footprint
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
+from tests.short_timings import short_timings  # noqa: F401 - a fixture
 
 GIB = 2**30
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.short_timings import short_timings as short_timings
+
 RECIPE = """
 name = "digits"
 description = "scikit-learn's digits"

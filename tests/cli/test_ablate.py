@@ -256,6 +256,7 @@ def holds(condition: Callable[[], Any]) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was_in_several_processes(
     recipe: Path, grid: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -263,7 +264,7 @@ def test_a_killed_study_goes_on_where_it_was_in_several_processes(
     command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", "--seeds", "2", *SHORT]
     command += [
         "--set",
-        "train.epochs=8",
+        "train.epochs=5",
         "--set",
         "train.checkpoint_every_epochs=1",
         "--set",

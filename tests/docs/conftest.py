@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.short_timings import short_timings as short_timings
+
 
 @pytest.fixture(scope="session")
 def script_of(checkout: Path) -> Callable[[str], ModuleType]:

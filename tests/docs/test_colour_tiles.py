@@ -44,7 +44,11 @@ def test_no_pixel_is_in_both_splits(colour_tiles: ModuleType, tmp_path: Path, mo
     assert np.array(blocks).sum(axis=1).tolist() == [1, 1, 1, 1]
 
 
-def test_a_part_without_anything_in_it_is_no_tile(colour_tiles: ModuleType, tmp_path: Path) -> None:
+def test_a_part_without_anything_in_it_is_no_tile(
+    colour_tiles: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(colour_tiles, "TRAINING_TILES", 12)
+    monkeypatch.setattr(colour_tiles, "TEST_TILES", 4)
     picture = tmp_path / "sky.png"
     Image.new("RGB", (200, 200), (90, 120, 250)).save(picture)
     assert colour_tiles.write_tiles(picture, tmp_path / "set") == (0, 0)

@@ -33,7 +33,8 @@ class Repository:
 
     @property
     def revision(self) -> str:
-        return hashlib.sha1(repr((len(self.commits), sorted(self.files.items()))).encode()).hexdigest()
+        contents = sorted((name, hashlib.sha256(content).digest()) for name, content in self.files.items())
+        return hashlib.sha1(repr((len(self.commits), contents)).encode()).hexdigest()
 
 
 @dataclass
