@@ -77,6 +77,8 @@ def start_job(
     run_directory = (run or rundir.runs_home() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     text = slurm.run_script(run_directory, request, new_run_arguments, arguments)
     if not submit:
+        if note := slurm.folder_of_log(run_directory.parent):
+            console.say(f"note: {note}")
         if not console.json:
             console.document(text)
         console.result({"script": text, "run": str(run_directory)})

@@ -45,6 +45,8 @@ exit "$code"
 """
 # What a shell says of a process that a signal ended, where Slurm runs: on Linux.
 _BY_USR1, _BY_TERM = EXIT_BY_SIGNAL + 10, EXIT_BY_SIGNAL + 15
+_KILLED = tuple(EXIT_BY_SIGNAL + number for number in (6, 7, 9, 11))  # SIGABRT, SIGBUS, SIGKILL, SIGSEGV
+"""srun ends with the highest code of its tasks: that of a rank which was killed, above the 4 of those that lost it."""
 # $0 of the inner shell is Python, so that its path may have any character.
 _COMMANDS_OF_RUN = """\
 run={run}
@@ -160,7 +162,7 @@ def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str])
         **options,
     }
     lines = [f"#SBATCH --{key}={shlex.quote(value)}" for key, value in directives.items()]  # Slurm reads quotes
-    limited = (_BY_USR1, EXIT_RANK_LOST) if job.after_loss else (_BY_USR1,)
+    limited = (_BY_USR1, EXIT_RANK_LOST, *_KILLED) if job.after_loss else (_BY_USR1,)
     return _SCRIPT.format(
         directives="\n".join([*lines, "#SBATCH --requeue"]),
         command=job.command,
@@ -201,6 +203,20 @@ def submit(text: str, path: Path) -> str:
             next="name what it asks for with --slurm-option, e.g. --slurm-option partition=gpu",
         )
     return done.stdout.strip().partition(";")[0]
+
+
+def folder_of_log(folder: Path) -> str | None:
+    """Make the folder that a printed script's log goes to: Slurm makes none, and a job without it ends without a word.
+
+    Returns:
+        What is to be said where it cannot be made here.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = why_not_written(error, folder)
+        return f"Slurm writes the job's log into '{folder}', which must exist before it starts: {why}"
+    return None
 
 
 def _literal(path: Path) -> str:

@@ -131,10 +131,11 @@ def test_a_lost_rank_queues_the_job_again_but_not_for_ever(
     script = tmp_path / "job.sh"
     script.write_text(capsys.readouterr().out)
     requeues = 0
-    lost, stopped, warned_in_start, preempted_in_start = 4, 3, 138, 143
+    lost, stopped, warned_in_start, preempted_in_start, killed, crashed = 4, 3, 138, 143, 137, 139
     for code, restarts, again in (
         (lost, "0", True), (lost, "5", False), (5, "0", False), (2, "0", False), (stopped, "9", True),
         (warned_in_start, "0", True), (warned_in_start, "5", False), (preempted_in_start, "9", True), (130, "0", False),
+        (killed, "0", True), (killed, "5", False), (crashed, "0", True),
     ):  # fmt: skip
         python.write_text(f"#!/bin/bash\nexit {code}\n")
         python.chmod(python.stat().st_mode | stat.S_IXUSR | 0o755)
@@ -165,6 +166,21 @@ def test_the_script_asks_for_what_it_is_told(recipe: Path, tmp_path: Path, capsy
     assert "--workers 9" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
     assert not (tmp_path / "a run").exists()
+
+
+def test_the_folder_of_a_printed_jobs_log_is_there_before_slurm_needs_it(
+    recipe: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert job(recipe, "--print-sbatch", "--out", "runs/new/mine") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#SBATCH --output=")]
+    folder = Path(line.partition("=")[2]).parent
+    assert folder == tmp_path / "runs" / "new"
+    assert list(folder.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert job(recipe, "--print-sbatch", "--out", "file/mine") == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("#!/bin/bash")
+    assert "which must exist before it starts" in output.err
 
 
 @pytest.mark.parametrize(
