@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barlowctl import shell
-from barlowctl.cli.console import Console
+from barlowctl.cli.console import Console, say_aside
 from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def start_job(
     text = slurm.run_script(run_directory, request, new_run_arguments, arguments)
     if not submit:
         if note := slurm.folder_of_log(run_directory.parent):
-            console.say(f"note: {note}")
+            say_aside(f"note: {note}")
         if not console.json:
             console.document(text)
         console.result({"script": text, "run": str(run_directory)})
