@@ -88,12 +88,15 @@ def draw_neighbours(
     top: int,
     key: str,
 ) -> dict[str, Any]:
-    """Draw the nearest images of each query, and return them."""
+    """Draw the nearest images of each query, list them by name, and return them."""
     from barlowctl.measure import embedding
 
     picture, neighbours = embedding.find_neighbours(opened, source, features, queries, runtime, top=top)
     with outputs.writing(path):
         embedding.draw_neighbours(picture, path, key)
+        for query in neighbours:
+            rows = [(near["name"], near["class"], near["similarity"]) for near in query["neighbours"]]
+            console.table(f"nearest to {query['query']}", ["image", "class", "similarity"], rows)
         console.say(f"neighbours drawn to {path}")
     return {"neighbours": neighbours}
 

@@ -119,6 +119,10 @@ def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos:
     assert first[0]["similarity"] == pytest.approx(similarity.max(), abs=1e-5)
     assert all(one["name"] != "dark/dark_0.png" for one in result["neighbours"][1]["neighbours"])
     assert len(result["neighbours"][2]["neighbours"]) == 3
+    command = ["embed", str(trained), str(photos), "-n", "4", "--top", "3", "--neighbours-out", "list.png"]
+    assert barlowctl(command) == 0
+    shown = capsys.readouterr()  # the picture has room for the class alone: the list says which image it is
+    assert all(near["name"] in shown.out + shown.err for near in first)
     with Image.open("neighbours.png") as picture:
         assert picture.width > 4 * 112
         assert picture.height > 3 * 112
