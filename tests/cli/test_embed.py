@@ -121,8 +121,8 @@ def test_neighbours_are_those_of_the_cosine(trained: Path, recipe: Path, photos:
     assert len(result["neighbours"][2]["neighbours"]) == 3
     command = ["embed", str(trained), str(photos), "-n", "4", "--top", "3", "--neighbours-out", "list.png"]
     assert barlowctl(command) == 0
-    shown = capsys.readouterr()  # the picture has room for the class alone: the list says which image it is
-    assert all(near["name"] in shown.out + shown.err for near in first)
+    output = capsys.readouterr()  # the picture has room for the class alone: the list says which image it is
+    assert all(near["name"] in output.out + output.err for near in first)
     with Image.open("neighbours.png") as picture:
         assert picture.width > 4 * 112
         assert picture.height > 3 * 112
