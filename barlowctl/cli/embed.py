@@ -22,7 +22,7 @@ from barlowctl.cli.embed_files import (
 )
 from barlowctl.cli.embed_patches import PatchOptions, write_patches
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import open_named, say_unreadable
+from barlowctl.cli.subject import open_named, require_a_network, say_unreadable
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
 
@@ -144,6 +144,7 @@ def embed(
     At least one of --out, --neighbours, --map and --patches. Images are resized and centre-cropped as in evaluation;
     for --patches they are whole, with their own aspect, where the network takes that.
     """
+    require_a_network(subject)
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.identity import identify

@@ -11,7 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import newest_finished
+from barlowctl.cli.subject import newest_finished, require_a_network
 from barlowctl.errors import UserError
 from barlowctl.exports.formats import FORMATS
 from barlowctl.exports.formats.options import FormatOptions, Precision
@@ -145,6 +145,9 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
+    _check(run, best, format, every, from_official, push)
+    if from_official is None:
+        require_a_network(run)
     from barlowctl.assemble.exporting import default_folder, default_target, name_of
     from barlowctl.cli.export_result import show_export, show_folder
     from barlowctl.exports import export as write
@@ -152,7 +155,6 @@ def export(
 
     launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
-    _check(run, best, format, every, from_official, push)
     of_format: FormatOptions = {
         "zero_classifier": zero_classifier,
         "with_preprocessing": with_preprocessing,

@@ -13,7 +13,7 @@ from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.probe_result import show_result
-from barlowctl.cli.subject import open_named, say_unreadable
+from barlowctl.cli.subject import open_named, require_a_network, say_unreadable
 from barlowctl.cli.training_lines import report_training
 from barlowctl.errors import UserError
 
@@ -129,6 +129,7 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
+    require_a_network(subject)
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.measurement import begin_measurement, check_lidar

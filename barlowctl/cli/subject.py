@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from barlowctl.measure.subjects import Subject
 
 
+def require_a_network(named: str | None) -> None:
+    """Refuse a command that names no network where no run is finished: before torch is imported, which takes seconds.
+
+    Raises:
+        UserError: there is none.
+    """
+    from barlowctl.runs import rundir
+
+    if named is None:
+        rundir.newest_finished()
+
+
 def open_named(console: Console, subject: str | None, geometry: list[str]) -> tuple[str, Subject]:
     """The subject's name and the subject; says which run was taken where none was named, and the subject's notes.
 

@@ -12,7 +12,7 @@ from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
-from barlowctl.cli.subject import open_named
+from barlowctl.cli.subject import open_named, require_a_network
 from barlowctl.cli.training_lines import report_training
 from barlowctl.cli.transfer_detection import DetectionFlags, detect
 from barlowctl.cli.transfer_detection import dry_run as show_costs
@@ -184,6 +184,7 @@ def transfer(
 
     Detectors: the same command goes on where it was stopped, and reads back trials that are finished.
     """
+    require_a_network(subject)
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,14 @@ def test_the_pixel_baseline_is_scikit_learns_knn(recipe: Path, digits: Path, tra
     assert barlowctl(["probe", str(trained), "--pixels", "--json", "--threads", "1"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["floors"][0]["knn"]["top1"] == pytest.approx(expected, abs=0.3)
+
+
+@pytest.mark.parametrize("command", [["probe"], ["export"], ["report"], ["transfer", "--task", "voc07"], ["embed"]])
+def test_where_no_run_is_torch_is_not_imported(tmp_path: Path, command: list[str]) -> None:
+    program = f"import sys; from barlowctl.cli import app; print(app.run({command}), 'torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert printed.stdout.strip() == "2 False"
+    assert "error: no finished run in '" in printed.stderr
 
 
 def test_without_a_run_the_newest_finished_one_is_taken(
