@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:
     """`1 epoch`, `2 epochs`, `0.5 epochs`, `12,000 images`, `1 class`; plural: where it is not the noun and an s."""
@@ -17,3 +21,10 @@ def megabytes(size: float) -> str:
 def rate(value: float) -> str:
     """A rate, with two significant digits at least: `12,000`, `127`, `8.3`, `0.31`."""
     return f"{value:,.0f}" if abs(value) >= 10 else f"{float(f'{value:.2g}'):g}"
+
+
+def of_labels(title: str, measured: Mapping[str, Any]) -> str:
+    """The title of a measurement, or where a list names the labelled images, with their number in place of a share."""
+    if not (name := measured.get("list")):
+        return title
+    return re.sub(r"\d+ % labels", lambda _: f"{counted(measured['images'], 'label')} of {name}", title)

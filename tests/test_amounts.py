@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from barlowctl.amounts import counted, rate
+from barlowctl.amounts import counted, of_labels, rate
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_a_plural_that_is_not_the_noun_and_an_s() -> None:
 def test_a_rate_has_two_significant_digits(value: float, text: str) -> None:
     """A run of less than one image a second has a rate that is not 0."""
     assert rate(value) == text
+
+
+def test_a_list_is_no_share_of_the_labels() -> None:
+    drawn, listed = {"images": 12811}, {"images": 1200, "list": r"my\1.txt"}
+    assert of_labels("fine-tuned, 1 % labels, modern protocol", drawn) == "fine-tuned, 1 % labels, modern protocol"
+    assert of_labels("10 % labels (modern)", listed) == r"1,200 labels of my\1.txt (modern)"

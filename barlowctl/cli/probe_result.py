@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from barlowctl.amounts import counted
+from barlowctl.amounts import counted, of_labels
 from barlowctl.cli.console import Console
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def show_result(
         columns += [("kNN k 20", lambda m: _knn_cell(m, "k20")), ("kNN k 200", lambda m: _knn_cell(m, "k200"))]
     for key, label in {"linear": "linear", **TRAINED}.items():
         if key in result:
+            label = of_labels(label, result[key])
             columns.append((f"{label} top-1", lambda m, key=key: _cell(m, key, "top1")))  # type: ignore[misc]
             columns.append((top5, lambda m, key=key: _cell(m, key, "top5")))  # type: ignore[misc]
     rows = [(row["name"], *(value(row) for _, value in columns)) for row in measured]
@@ -48,7 +49,7 @@ def show_result(
     _show_layers(console, opened, result)
     for key in TRAINED:
         if key in result:
-            console.say(f"{TRAINED[key]}: {_labelled(result, key)}{result[key]['protocol']}")
+            console.say(f"{of_labels(TRAINED[key], result[key])}: {_labelled(result, key)}{result[key]['protocol']}")
     for note in dict.fromkeys(note for row in measured for note in row.get("knn", {}).get("notes", ())):
         console.say(f"note: kNN: {note}")
     for row in measured:

@@ -273,6 +273,8 @@ def _trained(subject: Subject, context: ProbeContext, protocol: Protocol) -> dic
         "settings": protocol.as_dict(),
         "folder": str(first.folder),
     }
+    if lists and context.tasks.subset is not None:
+        result["list"] = context.tasks.subset.name
     return {**result, "lists": lists} if lists else result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from barlowctl.amounts import of_labels
 from barlowctl.eval import svm
 from barlowctl.eval.published import LINEAR, SEMI, TRANSFER, Table
 from barlowctl.plots.style import SERIES, css
@@ -194,7 +195,7 @@ def _probes(runs: Sequence[RunPage]) -> str:
             for measured in ({**probe, "name": run.name}, *probe.get("floors", ())):
                 for key, label in MEASURES.items():
                     if key in measured:
-                        measure = _fewer_neighbours(measured[key]) if key == "knn" else label
+                        measure = _fewer_neighbours(measured[key]) if key == "knn" else of_labels(label, measured[key])
                         values = [_spread(measured[key], "top1"), _spread(measured[key], "top5")]
                         rows.append([measured["name"], data, _prepared(measured), weights, measure, *values])
     if not rows:

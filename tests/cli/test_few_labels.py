@@ -67,7 +67,9 @@ def test_a_list_without_some_class(capsys: Captured) -> None:
     assert result["notes"] == [
         "the list 'list.txt' has no image of 1 of 3 classes, so that no test image of them can be right: 'n1'"
     ]
-    assert "1 % labels: 2 of 12 training images; " in printed
+    assert result["semi_1"]["list"] == "list.txt"
+    assert "2 labels of list.txt: 2 of 12 training images; " in printed
+    assert "1 % labels" not in printed
 
 
 def test_a_list_of_one_class_is_refused_before_anything_is_measured(capsys: Captured) -> None:
