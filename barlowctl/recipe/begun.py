@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from barlowctl.recipe import load
+from barlowctl.recipe.refused import LIMITS, nearest
 from barlowctl.recipe.schema import Recipe
-
-LIMITS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-"""pydantic's names of a number beyond a limit -> of the limit."""
 
 
 def begun(values: Mapping[str, Any], file: str) -> Recipe:
@@ -32,7 +29,7 @@ def begun(values: Mapping[str, Any], file: str) -> Recipe:
         for problem in error.errors():
             path = _path(values, problem["loc"])
             if problem["type"] in LIMITS and path:
-                beyond.append((path, _put(within, path, _nearest(problem))))
+                beyond.append((path, _put(within, path, nearest(problem))))
     try:
         recipe = Recipe.model_validate(within)
     except ValidationError:
@@ -50,21 +47,6 @@ def _path(values: Any, loc: Sequence[Any]) -> list[Any]:
             values = values[part]
             path.append(part)
     return path
-
-
-def _nearest(problem: Any) -> float:
-    """The allowed number that is nearest to one beyond a limit."""
-    limit = problem["ctx"][LIMITS[problem["type"]]]
-    match problem["type"], limit:
-        case "greater_than", int():
-            return limit + 1
-        case "less_than", int():
-            return limit - 1
-        case "greater_than", _:
-            return math.nextafter(limit, math.inf)
-        case "less_than", _:
-            return math.nextafter(limit, -math.inf)
-    return float(limit) if isinstance(limit, float) else int(limit)
 
 
 def _put(values: Any, path: Sequence[Any], value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tomli_w
@@ -15,17 +16,16 @@ from pydantic import ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.recipe import catalog, objectives
+from barlowctl.recipe import catalog, objectives, refused
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.recipe.problems import Origin, explain
 from barlowctl.recipe.schema import Measuring, Recipe
-from barlowctl.recipe.section import DoesNotFit, Section
+from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
 from barlowctl.recipe.views import Views
 
 S = TypeVar("S", bound=Section)
-
 
 NETWORK = ("model.backbone", "model.stem", "model.backbone_args")
 """Keys that say which backbone is trained: one of them that is named takes the place of the weights' own."""
@@ -48,7 +48,7 @@ def load(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return parse(
         text,
         overrides,
-        origin=Origin(str(path), text, name_or_path if name_or_path in catalog.shipped() else "quickstart"),
+        origin=Origin(str(path), text, name_or_path if name_or_path in catalog.shipped() else "quickstart", typed=True),
     )
 
 
@@ -61,16 +61,30 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: Origin | None = N
         raise UserError(
             f"{origin.file} is not valid TOML: {error}", next="barlowctl recipes show quickstart"
         ) from error
-    _override(values, overrides, origin)
-    return _validated(Recipe, values, origin)
+    return _overridden(Recipe, values, overrides, origin)
 
 
 def measuring(values: dict[str, Any], overrides: Sequence[str]) -> Measuring:
     """How images are shown to a network: values of its three sections with `key=value` overrides. See `load`."""
     values = {**values, "data": {"dataset": "", **values["data"]}}
-    origin = Origin("how images are shown", "")
-    _override(values, overrides, origin)
-    return _validated(Measuring, values, origin)
+    return _overridden(Measuring, values, overrides, Origin("how images are shown", "", typed=True))
+
+
+def _overridden(schema: type[S], values: dict[str, Any], overrides: Sequence[str], origin: Origin) -> S:
+    """Values with overrides, validated."""
+
+    def accepts(others: Sequence[str]) -> bool:
+        changed = copy.deepcopy(values)
+        try:
+            _override(changed, others, Origin(origin.file, origin.text))
+            schema.model_validate(changed)
+        except (UserError, ValidationError):
+            return False
+        return True
+
+    changed = copy.deepcopy(values)
+    _override(changed, overrides, origin)
+    return _validated(schema, changed, origin, accepts if origin.typed else None)
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) -> None:
@@ -236,7 +250,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
         raise UserError(
             f"--set {override!r} is not key=value",
             allowed="e.g. --set train.epochs=5",
-            next="barlowctl recipes show quickstart",
+            next=shell.line("without", f"--set={override}"),
         )
     try:
         override.encode()
@@ -254,25 +268,27 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
             raise UserError(
-                f"--set {override}: '{table}' is a value, not a section", next="barlowctl recipes show quickstart"
+                f"--set {override}: '{table}' is a value, not a section",
+                next=shell.line("without", f"--set={override}"),
             )
     values[last] = value
 
 
-def _validated(schema: type[S], values: dict[str, Any], origin: Origin) -> S:
+def _validated(
+    schema: type[S], values: dict[str, Any], origin: Origin, accepts: Callable[[Sequence[str]], bool] | None = None
+) -> S:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         method = objectives.named(values.get("objective"))
         problems = error.errors()
-        lines = list(dict.fromkeys(explain(problem, origin, method) for problem in problems))
+        words = [explain(problem, origin, method) for problem in problems]
+        lines = list(dict.fromkeys(words))
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
-        reasons = [problem.get("ctx", {}).get("error") for problem in problems]
-        changes = [reason.change for reason in reasons if isinstance(reason, DoesNotFit)]
-        if len(changes) == len(reasons):
-            following = shell.line(*(word for change in changes for word in ("--set", change)))
-        else:
-            following = shell.line("barlowctl", "recipes", "show", origin.example)
+        following = refused.fitting(problems)
+        if following is None and accepts:
+            following = refused.advice(problems, words, origin.overridden, accepts)
+        following = following or shell.line("barlowctl", "recipes", "show", origin.example)
         raise UserError("\n".join(lines[:5]) + more, next=following) from None
 
 

@@ -24,13 +24,14 @@ from barlowctl.recipe.section import Section
 class Origin:
     """Where values came from, so that an error can name the file and line or the override.
 
-    example: a shipped recipe that shows how it is done.
+    example: a shipped recipe that shows how it is done. typed: whether overrides are those of a command line.
     """
 
     file: str
     text: str
     example: str = "quickstart"
     overridden: dict[str, str] = field(default_factory=dict)
+    typed: bool = False
 
     def of(self, key: str) -> str:
         """Where a dotted key was set, for people."""

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, load
+from barlowctl.recipe.problems import Origin
 
 MINIMAL = 'name = "mine"\n[data]\ndataset = "photos"\n'
 REQUIRED = {"resnet50", "resnet50-300ep", "cifar10-resnet18", "imagenet100-resnet18", "quickstart", "fashion-mnist"}
@@ -264,8 +265,8 @@ def test_epochs_may_be_part_of_one_and_whole_ones_are_written_as_before() -> Non
 
 
 def test_an_error_shows_the_recipe_that_was_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        load.load("fashion-mnist-simclr", ["objective.tau=1"])
+    with pytest.raises(UserError) as error:  # what is typed from Python is no flag
+        load.parse("name = 'x'\n", ["objective.tau=1"], origin=Origin("x", "", "fashion-mnist-simclr"))
     assert error.value.next == "barlowctl recipes show fashion-mnist-simclr"
     own = tmp_path / "mine.toml"
     own.write_text('name = "mine"\n[data]\ndataset = "d"\n[objective]\ntau = 1\n')
@@ -324,7 +325,42 @@ def test_values_that_do_not_fit_come_with_a_change_that_makes_them_fit(
 def test_another_problem_beside_is_not_answered_by_that_change() -> None:
     with pytest.raises(UserError) as refused:
         load.load("imagenet100-resnet18", ["train.epochs=1", "model.stem=none"])
-    assert refused.value.next == "barlowctl recipes show imagenet100-resnet18"
+    assert refused.value.next == "--set train.warmup_epochs=0.1 without --set=model.stem=none"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "following"),
+    [
+        (["train.channels_last=maybe"], "without --set=train.channels_last=maybe"),
+        (["train.precision=bf61"], "--set train.precision=bf16"),
+        (["views.size=0"], "--set views.size=8"),
+        (["views.size=2000", "train.batch_size=x"], "--set views.size=1024 without --set=train.batch_size=x"),
+        (["train.epochs=0"], "without --set=train.epochs=0"),  # the least number above 0 helps nobody
+        (["train.epochs=1e12"], "without --set=train.epochs=1e12"),
+        (["train.epoch=20"], "--set train.epochs=20 without --set=train.epoch=20"),
+        (["train.epoch=0"], "without --set=train.epoch=0"),  # the nearest key does not take it
+        (["epochs=20"], "--set train.epochs=20 without --set=epochs=20"),
+        (["objective.name=simclrr"], "--set objective.name=simclr"),
+        (["objective.name=simclr", "objective.tau=1"], "without --set=objective.tau=1"),
+        (["views.mean=[1,2]", "train.seed=3"], "barlowctl recipes show quickstart"),  # pydantic names the latter alone
+        (["data.channels=1", "views.mean=[1,2]", "train.epochs=20"], "without '--set=views.mean=[1,2]'"),
+        (["model.projector=[0]"], "without '--set=model.projector=[0]'"),
+        (["seed.x=1"], "without --set=seed.x=1"),
+        (["epochs"], "without --set=epochs"),
+    ],
+)
+def test_a_refused_override_is_answered_by_what_the_recipe_takes(overrides: list[str], following: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load.load("quickstart", overrides)
+    assert refused.value.next == following
+
+
+def test_a_recipe_that_is_wrong_without_its_overrides_is_looked_at(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text('name = "mine"\n[data]\ndataset = "d"\n[train]\nepoch = 1\n')
+    with pytest.raises(UserError) as refused:
+        load.load(str(own), ["views.size=0"])
+    assert refused.value.next == "barlowctl recipes show quickstart"
 
 
 def test_a_problem_between_keys_is_where_they_were_set() -> None:

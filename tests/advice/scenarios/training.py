@@ -152,6 +152,10 @@ def no_toml(patch: Patch) -> None:
     Path("no.toml").write_text("=")
 
 
+def wrong_toml(patch: Patch) -> None:
+    Path("wrong.toml").write_text('name = "wrong"\n[data]\ndataset = "digits"\n[train]\nepoch = 1\n')
+
+
 def an_empty_home(patch: Patch) -> None:
     patch.setenv("BARLOWCTL_DATA", str(Path("nothing here").resolve()))
     patch.setenv("BARLOWCTL_RUNS", str(Path("no runs here").resolve()))
@@ -183,6 +187,8 @@ SCENARIOS = {
     "a warm-up that is too long": Scenario(["recipes", "show", "imagenet100-resnet18", "--set", "train.epochs=1"]),
     "no key and value": Scenario(["recipes", "show", "quickstart", "--set", "epochs"]),
     "no section": Scenario(["recipes", "show", "quickstart", "--set", "seed.x=1"]),
+    "wrong recipe": Scenario(["recipes", "show", "wrong.toml"], wrong_toml),
+    "refused value": Scenario(["recipes", "show", "quickstart", "--set", "views.size=0", "--set", "init.heads=maybe"]),
     "unknown key": Scenario(["recipes", "show", "quickstart", "--set", "train.epoch=1"]),
     "folder not there": Scenario(["recipes", "copy", "quickstart", "new folder/mine.toml"]),
     "recipe copied": Scenario(

@@ -1,0 +1,102 @@
+"""What to set in place of an override that was refused: the nearest value or key that is allowed, else nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from barlowctl import shell
+from barlowctl.recipe.section import DoesNotFit
+
+LIMITS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+"""pydantic's names of a number beyond a limit -> of the limit."""
+
+
+def nearest(problem: Any) -> float:
+    """The allowed number that is nearest to one beyond a limit."""
+    limit = problem["ctx"][LIMITS[problem["type"]]]
+    match problem["type"], limit:
+        case "greater_than", int():
+            return limit + 1
+        case "less_than", int():
+            return limit - 1
+        case "greater_than", _:
+            return math.nextafter(limit, math.inf)
+        case "less_than", _:
+            return math.nextafter(limit, -math.inf)
+    return float(limit) if isinstance(limit, float) else int(limit)
+
+
+def fitting(problems: Sequence[Any]) -> str | None:
+    """The changes after which values fit together, where that they do not is all that is wrong."""
+    reasons = [problem.get("ctx", {}).get("error") for problem in problems]
+    changes = [reason.change for reason in reasons if isinstance(reason, DoesNotFit)]
+    if len(changes) < len(reasons):
+        return None
+    return shell.line(*(word for change in changes for word in ("--set", change)))
+
+
+def advice(
+    problems: Sequence[Any],
+    lines: Sequence[str],
+    overridden: Mapping[str, str],
+    accepts: Callable[[Sequence[str]], bool],
+) -> str | None:
+    """Flags with which the recipe is one, tried before they are advised; None: it takes more than other overrides.
+
+    Args:
+        problems: pydantic's. lines: in words, one for each.
+        overridden: by key, what was typed.
+        accepts: whether a recipe with these overrides is valid.
+    """
+    changed, without = list[str](), list[str]()
+    for problem, line in zip(problems, lines, strict=True):
+        reason = problem.get("ctx", {}).get("error")
+        key = _culprit(problem, overridden)
+        change = reason.change if isinstance(reason, DoesNotFit) else _instead(problem, line, key, overridden)
+        if change:
+            changed.append(change)
+        if key is not None and (not change or change.partition("=")[0] != key):
+            without.append(key)
+    singly = [(list[str](), [key]) for key in reversed(list(overridden))]
+    for changes, dropped in [(changed, without), *singly]:
+        replaced = {change.partition("=")[0] for change in changes} | set(dropped)
+        remaining = [override for key, override in overridden.items() if key not in replaced]
+        if (changes or dropped) and accepts([*remaining, *changes]):
+            left_out = [f"--set={overridden[key]}" for key in dict.fromkeys(dropped)]
+            words = [word for change in changes for word in ("--set", change)]
+            return shell.line(*words, *(["without", *left_out] if left_out else []))
+    return None
+
+
+def _culprit(problem: Any, overridden: Mapping[str, str]) -> str | None:
+    """The overridden key that a problem is of, or that holds or lies in what it is of."""
+    if isinstance(problem.get("ctx", {}).get("error"), DoesNotFit):
+        return None
+    names = [str(part) for part in problem["loc"]]
+    if problem["type"] == "union_tag_invalid":
+        names.append("name")
+    for key in overridden:
+        parts = key.split(".")
+        if parts in (names[: len(parts)], [*names[:1], *names[2:]][: len(parts)]):  # objective.METHOD.key
+            return key
+    return None
+
+
+def _instead(problem: Any, line: str, key: str | None, overridden: Mapping[str, str]) -> str | None:
+    """`key=value` in place of an overridden key: of what the words propose, else the limit that it is beyond."""
+    if key is None:
+        return None
+    proposed = re.search(r", did you mean '([^']+)'\?", line)
+    if proposed and problem["type"] == "extra_forbidden":
+        return f"{proposed[1]}={overridden[key].partition('=')[2].strip()}"
+    if proposed:
+        return f"{key}={proposed[1]}"
+    inside = isinstance(problem["loc"][-1], int) or problem["loc"][-1] != key.rpartition(".")[2]
+    if problem["type"] not in LIMITS or inside:
+        return None
+    limit = nearest(problem)
+    useful = limit == int(limit) and abs(limit) <= 10_000  # not the least number above 0, or two billion epochs
+    return f"{key}={limit}" if useful else None
