@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from barlowctl import processor
-from barlowctl.model import winograd
+from barlowctl.model import pixel_products, winograd
 from barlowctl.model.modes import in_mode
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
@@ -28,6 +28,12 @@ SMALLEST_MAP = 4
 MANY_CHANNELS = 128
 SMALL_FP32_MAP = 8
 """In float32 that of all kernels, whose channels in and out are MANY_CHANNELS or more."""
+SMALLEST_FP32_MAP = 2
+"""In float32 the largest result without a stride that has products for each pixel: larger ones are Winograd's."""
+FEW_CHANNELS = 64
+"""In float32 those from which on products for each pixel pay."""
+FEWEST_CHANNELS, STRIDED_FP32_MAP = 32, 5
+"""In float32 those from which on a 1 x 1 convolution with a stride pays as a product, for results up to that side."""
 FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """Of precisions, those whose convolutions are computed here."""
 
@@ -36,8 +42,9 @@ class ProductConvolution(SeenTaps):
     """A convolution that is computed as a product of matrices, or as Winograd did, in training, where that is faster.
 
     In bf16, a product: of 1 x 1 with a stride, or with a small map; of a larger kernel where the map is smaller
-    still, and channels are many. In fp32, on Intel's processors: of a small map and many channels. Results are equal up
-    to the order of sums, which are rounded once, as oneDNN's are.
+    still, and channels are many. In fp32, on Intel's processors: of a small map and many channels, where the map is
+    smaller still for each pixel (see pixel_products.py). Results are equal up to the order of sums, which are rounded
+    once, as oneDNN's are.
     Winograd's (see winograd.py) are of most 3 x 3 kernels: in bf16 they are nearer to the truth than oneDNN's, since
     weights are not rounded; in fp32 up to 4 times as far from it, by a millionth.
     All else is torch's own: products in fp32 on other processors, where MKL's are slower than oneDNN's convolutions,
@@ -51,12 +58,15 @@ class ProductConvolution(SeenTaps):
         dtype = torch.bfloat16 if in_bf16(x) else torch.float32 if in_fp32(x) else None
         if dtype is None or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
+        if dtype == torch.float32 and self._is_faster_for_each_pixel(x):
+            with torch.autocast("cpu", enabled=False):
+                return pixel_products.convolve(x, self.weight, *self._steps())
         if self.fits_winograds(x, dtype) and winograd.is_faster(x, self.weight, dtype):
             return winograd.convolve(x.to(dtype), self.weight)
         if not self._is_faster_as_product(x, dtype):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), self.stride, self.padding)
+            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), *self._steps())
         return out
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -69,19 +79,38 @@ class ProductConvolution(SeenTaps):
         height, width = x.shape[2:]
         return self.stride == self.padding == (1, 1) and winograd.fits(self.weight, height, width, dtype)
 
+    def _is_faster_for_each_pixel(self, x: Tensor) -> bool:
+        """In float32; see pixel_products.py."""
+        side, channels = max(self._map(x)), min(self.in_channels, self.out_channels)
+        small = side <= (SMALLEST_FP32_MAP if self.stride == (1, 1) else SMALLEST_MAP)
+        enough = channels >= FEW_CHANNELS and len(x) >= pixel_products.FEWEST_IMAGES
+        return max(self.kernel_size) > 1 and small and enough and self._sees_all(x) and has_fast_fp32_products()
+
+    def _sees_all(self, x: Tensor) -> bool:
+        """Whether each pixel of the result sees some of x, and not the padding alone."""
+        sides = zip(x.shape[2:], self._map(x), self.kernel_size, *self._steps(), strict=True)
+        return all(
+            margin < kernel and stride * (last - 1) - margin < size for size, last, kernel, stride, margin in sides
+        )
+
     def _is_faster_as_product(self, x: Tensor, dtype: torch.dtype) -> bool:
         side = max(self._map(x))
         if dtype == torch.float32:
-            many = min(self.in_channels, self.out_channels) >= MANY_CHANNELS
-            return side <= SMALL_FP32_MAP and many and has_fast_fp32_products()
+            strided = self.kernel_size == (1, 1) and max(self.stride) > 1 and side <= STRIDED_FP32_MAP
+            least = FEWEST_CHANNELS if strided else MANY_CHANNELS
+            enough = min(self.in_channels, self.out_channels) >= least
+            return side <= SMALL_FP32_MAP and enough and has_fast_fp32_products()
         if self.kernel_size == (1, 1):
             return max(self.stride) > 1 or side <= SMALL_MAP
         return side <= SMALLEST_MAP and self.in_channels >= MANY_CHANNELS
 
     def _map(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the result."""
-        stride, padding = cast(tuple[int, int], self.stride), cast(tuple[int, int], self.padding)
-        return _map_of(x.shape[2:], self.kernel_size, stride, padding)
+        return _map_of(x.shape[2:], self.kernel_size, *self._steps())
+
+    def _steps(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Stride and padding, of height and width each."""
+        return cast(tuple[int, int], self.stride), cast(tuple[int, int], self.padding)
 
 
 class _Product(torch.autograd.Function):
