@@ -111,6 +111,10 @@ def test_in_fp32_a_product_is_as_exact_as_torchs(kernel: int, stride: int, side:
         (128, 64, 3, 2, 8, False),
         (128, 256, 3, 2, 16, True),
         (128, 256, 3, 2, 17, False),
+        (32, 64, 1, 2, 10, True),
+        (32, 64, 1, 2, 11, False),  # six pixels a side
+        (31, 64, 1, 2, 10, False),
+        (32, 64, 1, 1, 5, False),
     ],
 )
 @pytest.mark.usefixtures("on_intel")
