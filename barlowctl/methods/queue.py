@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from barlowctl.errors import UserError
 from barlowctl.methods.moved_rows import MovedRows
 
+USUAL, LARGE = 65536, 2**20
+"""Entries of the authors' queue, and those from which on it is advised instead of one that memory may not hold."""
+
 
 class Queue(nn.Module):
     """The newest `size` rows that were put in, from random ones on; part of a method's state.
@@ -30,10 +33,11 @@ class Queue(nn.Module):
     def __init__(self, size: int, width: int, *, batch: int) -> None:
         super().__init__()
         if batch < 1 or size < batch or size % batch:
+            near = size if size < LARGE else USUAL
             raise UserError(
                 f"a queue of {size:,} entries does not hold a whole number of batches of {batch:,} keys",
                 allowed=f"a multiple of {batch:,}",
-                next=f"--set objective.queue={max(size // max(batch, 1), 1) * batch}",
+                next=f"--set objective.queue={max(near // max(batch, 1), 1) * batch}",
             )
         self.register_buffer("rows", nn.functional.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))

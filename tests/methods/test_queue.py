@@ -43,12 +43,18 @@ def test_rows_that_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"queue of 7 entries .* batches of 2") as refused:
         Queue(7, 3, batch=2)
     assert refused.value.next == "--set objective.queue=6"
+    with pytest.raises(UserError) as refused:
+        Queue(2_000_000_001, 3, batch=192)
+    assert refused.value.next == "--set objective.queue=65472"  # the usual one, in whole batches
+    with pytest.raises(UserError) as refused:
+        Queue(100_001, 3, batch=256)
+    assert refused.value.next == "--set objective.queue=99840"
     with pytest.raises(UserError, match="queue of 1 entries") as refused:
         Queue(1, 3, batch=2)
     assert refused.value.next == "--set objective.queue=2"
     with pytest.raises(UserError) as refused:
         Queue(2**31 - 1, 3, batch=16)
-    assert refused.value.next == f"--set objective.queue={2**31 - 16}"  # a recipe takes no more than 2**31 - 1
+    assert refused.value.next == "--set objective.queue=65536"  # no memory holds the nearest
     with pytest.raises(ValueError, match="8 rows do not fit into a queue of 6"):
         Queue(6, 3, batch=2).put(torch.zeros(8, 3))
 
