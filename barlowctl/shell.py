@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import PurePath
 
+_ESCAPED = re.compile(r"\$'((?:[^'\\]|\\x[0-9a-f]{2})*)'")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -20,6 +21,19 @@ def line(*words: object) -> str:
     A path that begins with a dash gets `./` in front, or it would be read as a flag.
     """
     return " ".join(_quoted(_text(word)) for word in words)
+
+
+def split(line: str) -> list[str]:
+    """The words of a line that `line` made.
+
+    Raises:
+        ValueError: an open quote, as an apostrophe of a sentence is.
+    """
+    return shlex.split(_ESCAPED.sub(lambda match: shlex.quote(_unescaped(match[1])), line))
+
+
+def _unescaped(text: str) -> str:
+    return os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), text.encode()))
 
 
 def _text(word: object) -> str:

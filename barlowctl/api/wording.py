@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from barlowctl import compilers
+from barlowctl import compilers, shell
 from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
@@ -40,16 +39,24 @@ def in_python(text: str) -> str:
 def advice(line: str) -> str:
     """What to do next: arguments where it is flags, a call where there is one, else the command line that it is."""
     try:
-        words = shlex.split(line)
+        words = shell.split(line)
     except ValueError:  # words, with an apostrophe
         return in_python(line)
     if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
         return f"barlowctl.pretrain(resume={words[3]!r})"
     if words and words[0] in ("barlowctl", "pip", "torchrun", "hf", "ls", "xcode-select", *compilers.INSTALLATIONS):
         return f"on the command line: {line}"
-    if line.startswith("--"):
-        return ", ".join(_arguments(words))
+    at = words.index("without") if "without" in words else len(words)
+    if all(part[0].startswith("--") for part in (words[:at], words[at + 1 :]) if part) and words:
+        left_out = [_left_out(word) for word in words[at + 1 :]]
+        return ", ".join([*_arguments(words[:at]), *(["without " + " and ".join(left_out)] if left_out else [])])
     return in_python(line)
+
+
+def _left_out(flag: str) -> str:
+    """`verify` of `--verify`; of `--set=train.epoch=20` the key of the overrides."""
+    name, _, value = flag.lstrip("-").partition("=")
+    return f"{value.partition('=')[0]!r} in overrides" if name == "set" and value else in_python(flag)
 
 
 def _arguments(words: list[str]) -> list[str]:

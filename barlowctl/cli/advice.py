@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -27,7 +26,8 @@ from barlowctl.errors import UserError
 REPEATED = "barlowctl ..."
 KEYED = ("--set", "--slurm-option")
 """Options that are repeated as KEY=VALUE: a later one of the same key counts."""
-WITHOUT = "without --"
+FLAGS = tuple(f"{words}{quotes}--" for words in ("", "without ") for quotes in ("", "'", "$'"))
+"""How advice begins that is flags; one with more than letters in its value is in quotes."""
 
 
 def completed(advice: str | None, arguments: Sequence[str], root: Any) -> str:
@@ -47,13 +47,14 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
     """One line of advice; empty where its flags are none of this command's."""
     if advice.endswith(REPEATED):
         return advice.removesuffix("...") + shell.line(*arguments)
-    if not advice.startswith(("--", WITHOUT)) or _started_by_another():
+    if not advice.startswith(FLAGS) or _started_by_another():
         return advice
-    words, without = _with_and_without(shlex.split(advice))
+    words, without = _with_and_without(shell.split(advice))
     if not _takes(path, command, [*words, *without]):
         return ""
     if list(path) == ["pretrain"] and "--set" in words:
-        words, without = _for_a_new_run(arguments, command, words)
+        words, of_the_earlier = _for_a_new_run(arguments, command, words)
+        without += of_the_earlier
     return repeated(arguments, command, flags=words, without=without)
 
 

@@ -51,6 +51,19 @@ ROOT = app.commands()
         ),
         ("pretrain -r r.toml --out /", "--set seed=1", "barlowctl pretrain -r r.toml --set seed=1"),
         ("pretrain -r r.toml -o /", "--set seed=1", "barlowctl pretrain -r r.toml --set seed=1"),
+        ("pretrain --set 'a.b=[0]' -q", "without '--set=a.b=[0]'", "barlowctl pretrain -q"),
+        ("pretrain --set 'a.b=é\n' -q", "without $'--set=a.b=\\xc3\\xa9\\x0a'", "barlowctl pretrain -q"),
+        ("pretrain --set 'a.b=[0]' -q", "--set c=2 without '--set=a.b=[0]'", "barlowctl pretrain -q --set c=2"),
+        (
+            "pretrain --set train.epoch=20 --out /",
+            "--set train.epochs=20 without --set=train.epoch=20",
+            "barlowctl pretrain --set train.epochs=20",
+        ),
+        (
+            "pretrain --resume a --set train.epoch=20",
+            "--set train.epochs=20 without --set=train.epoch=20",
+            "barlowctl pretrain --recipe a/recipe.toml --set train.epochs=20",
+        ),
         ("pretrain -r r.toml --out /new", "--set seed=1", "barlowctl pretrain -r r.toml --out /new --set seed=1"),
         ("probe a", "--set lr_head=0.03", "barlowctl probe a --set lr_head=0.03"),
         ("probe a", "--set model.stem=default", "barlowctl probe --help"),  # a recipe's key is none of probe's

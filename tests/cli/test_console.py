@@ -177,6 +177,11 @@ def test_a_printed_path_is_read_back_by_the_shell(name: str, tmp_path: Path) -> 
     assert os.fsdecode(done.stdout).removesuffix("\n").removeprefix("./") == name
 
 
+@pytest.mark.parametrize("name", [*PATHS, "it's", "back\\slash\n"])
+def test_a_printed_line_is_read_back_as_words(name: str) -> None:
+    assert shell.split(shell.line("barlowctl", name, "--set=a=b c")) == ["barlowctl", name, "--set=a=b c"]
+
+
 def test_a_name_stays_whole_where_the_other_columns_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name in the first column is what is typed next."""
     terminal = _terminal(monkeypatch)
