@@ -144,11 +144,6 @@ def embed(
     At least one of --out, --neighbours, --map and --patches. Images are resized and centre-cropped as in evaluation;
     for --patches they are whole, with their own aspect, where the network takes that.
     """
-    require_a_network(subject)
-    from barlowctl.assemble.machine import Runtime
-    from barlowctl.data.images.unreadable import Problem, advise_skipping
-    from barlowctl.measure.identity import identify
-
     launcher.refuse_several("embed")
     console = Console(json=json, quiet=quiet)
     data = _named_once(data, named_after)
@@ -159,6 +154,11 @@ def embed(
     of_patches.check()
     _check_files(out, maps, neighbours_out if queries else None, nothing=not pooled and not of_patches)
     _check_values(projection if maps else None, changes)
+    require_a_network(subject)
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.data.images.unreadable import Problem, advise_skipping
+    from barlowctl.measure.identity import identify
+
     name, opened = open_named(console, subject, geometry)
     source, notes = _open_images(console, opened, data, split)
     _check_images(source, split, queries, maps)
