@@ -29,7 +29,10 @@ from barlowctl.output_paths import Outputs
 from barlowctl.recipe.schema import Recipe
 
 GROUPS: tuple[tuple[str, str], ...] = (
-    ("convolutions", r"fprop|dgrad|wgrad|convolution|winograd|_product(backward)?$|conv2d|im2col|implicit_gemm"),
+    (
+        "convolutions",
+        r"fprop|dgrad|wgrad|convolution|winograd|_product(backward)?$|_foreachpixel|conv2d|im2col|implicit_gemm",
+    ),
     ("norms", r"batch_?norm|layer_?norm|group_?norm|_normalize|native_norm|bn_fw|bn_bw|welford|_standardize"),
     ("attention", r"flash|attention|sdpa|softmax|fmha"),
     ("optimizer", r"multi_tensor|foreach|fused_adam|vector_norm|lpnorm"),
