@@ -56,7 +56,7 @@ class _ForEachPixel(torch.autograd.Function):
         weight = weight.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
-        out = _empty((len(x), len(weight), *_map_of(x, weight, stride, padding)), x)
+        out = _empty((len(x), len(weight), *map_of(x.shape[2:], weight.shape[2:], stride, padding)), x)
         for first, result, seen, taps in _factors(out, x, weight, stride, padding):
             if first:
                 torch.mm(seen, taps.t(), out=result)
@@ -129,12 +129,10 @@ def _products(
 def _spans(size: int, kernel: int, results: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
     """Along one side, of each pixel of the result: the first pixel that is seen, by which tap, and how many are."""
     starts = [stride * result - padding for result in range(results)]
-    return [
-        (max(start, 0), max(-start, 0), min(start + kernel, size) - max(start, 0)) for start in starts
-    ]  # fmt: skip
+    return [(max(start, 0), max(-start, 0), min(start + kernel, size) - max(start, 0)) for start in starts]
 
 
-def _map_of(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
-    sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
-    height, width = ((size + 2 * margin - kernel) // step + 1 for size, kernel, step, margin in sizes)
+def map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the result, from those of the map and of the kernel."""
+    height, width = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     return height, width

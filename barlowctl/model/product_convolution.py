@@ -106,7 +106,7 @@ class ProductConvolution(SeenTaps):
 
     def _map(self, x: Tensor) -> tuple[int, int]:
         """Height and width of the result."""
-        return _map_of(x.shape[2:], self.kernel_size, *self._steps())
+        return pixel_products.map_of(x.shape[2:], self.kernel_size, *self._steps())
 
     def _steps(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Stride and padding, of height and width each."""
@@ -123,7 +123,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         kernel = weight.shape[2:]
-        size = (len(x), len(weight), *_map_of(x.shape[2:], kernel, stride, padding))
+        size = (len(x), len(weight), *pixel_products.map_of(x.shape[2:], kernel, stride, padding))
         out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         torch.mm(_patches(x, kernel, stride, padding), _matrix(weight).t(), out=_rows(out))
         ctx.save_for_backward(x, weight)
@@ -155,11 +155,6 @@ def has_fast_fp32_products() -> bool:
     return exact and torch.backends.mkl.is_available() and processor.is_intels()
 
 
-def _map_of(size: Any, kernel: Any, stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
-    height, width = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return height, width
-
-
 def _rows(x: Tensor) -> Tensor:
     """`(n, c, h, w)` in channels_last as `(n h w, c)`, in the same memory."""
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
@@ -176,7 +171,7 @@ def _patches(x: Tensor, kernel: Sequence[int], stride: tuple[int, int], padding:
     if max(padding):
         images = nn.functional.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
     n, *size, c = images.shape
-    height, width = _map_of(size, kernel, stride, (0, 0))
+    height, width = pixel_products.map_of(size, kernel, stride, (0, 0))
     image, row, column, _ = images.stride()
     strides = (image, row * stride[0], column * stride[1], row, column, 1)
     return images.as_strided((n, height, width, *kernel, c), strides).reshape(n * height * width, -1)
