@@ -1,4 +1,4 @@
-"""Features with the names and labels of their images, written for other tools, and their nearest neighbours."""
+"""Features with the names and labels of their images, written for other tools."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import save_file
-from torch import Tensor
 
 from barlowctl import shell
-from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
@@ -106,19 +103,6 @@ def write(path: Path, embeddings: Embeddings) -> None:
     except OSError as error:
         why = why_not_written(error, path.parent)
         raise UserError(f"'{path}' cannot be written: {why}", next="name another place with --out") from error
-
-
-def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]:
-    """Cosine similarities and positions `(Q, top)` of the most similar rows of `bank` `(N, F)`, best first.
-
-    Raises:
-        UserError: fewer images than neighbours asked for.
-    """
-    if not 1 <= top <= len(bank):
-        raise UserError(f"{top} nearest of {counted(len(bank), 'image')}", allowed=f"1 to {len(bank)}")
-    a, b = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (queries, bank))
-    similarity, index = (a @ b.t()).topk(top, dim=1)
-    return similarity, index
 
 
 def _write_parquet(path: Path, embeddings: Embeddings) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from barlowctl.amounts import counted
 from barlowctl.errors import UserError
 
 SIMILARITIES_AT_ONCE = 1 << 26
@@ -140,3 +141,16 @@ def _check(
     for name, features in (("bank", bank), ("queries", queries)):
         if not features.isfinite().all():
             raise UserError(f"kNN: the features of the {name} contain NaN or infinity")
+
+
+def nearest(bank: Tensor, queries: Tensor, *, top: int) -> tuple[Tensor, Tensor]:
+    """Cosine similarities and positions `(Q, top)` of the most similar rows of `bank` `(N, F)`, best first.
+
+    Raises:
+        UserError: fewer images than neighbours asked for.
+    """
+    if not 1 <= top <= len(bank):
+        raise UserError(f"{top} nearest of {counted(len(bank), 'image')}", allowed=f"1 to {len(bank)}")
+    a, b = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (queries, bank))
+    similarity, index = (a @ b.t()).topk(top, dim=1)
+    return similarity, index

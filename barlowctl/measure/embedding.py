@@ -24,7 +24,8 @@ from barlowctl.data.sources import SPLITS
 from barlowctl.data.sources.benchmarks import ListedFiles
 from barlowctl.errors import UserError
 from barlowctl.eval import features
-from barlowctl.eval.embeddings import Embeddings, nearest
+from barlowctl.eval.embeddings import Embeddings
+from barlowctl.eval.knn import nearest
 from barlowctl.eval.projection import project
 from barlowctl.files import write_text
 from barlowctl.measure.identity import mark_page, mark_png

@@ -56,7 +56,12 @@ def test_the_pixel_baseline_is_scikit_learns_knn(recipe: Path, digits: Path, tra
     assert result["floors"][0]["knn"]["top1"] == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.parametrize("command", [["probe"], ["export"], ["report"], ["transfer", "--task", "voc07"], ["embed"]])
+@pytest.mark.parametrize(
+    "command",
+    [["probe"], ["export"], ["report"], ["transfer", "--task", "voc07"]]
+    + [["embed", f"--{flag}"] for flag in ("out=f.npz", "out=f.parquet", "map=m.png", "patches=p.png", "neighbours=0")],
+    ids=" ".join,
+)
 def test_where_no_run_is_torch_is_not_imported(tmp_path: Path, command: list[str]) -> None:
     program = f"import sys; from barlowctl.cli import app; print(app.run({command}), 'torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
