@@ -9,6 +9,8 @@ try:
 
     from barlowctl import launcher
     from barlowctl.errors import EXIT_ABORTED, EXIT_BY_SIGNAL
+    from barlowctl.garbage import collect_seldom
+    from barlowctl.leaving import leave
     from barlowctl.signals import Ended, end_with_parent, ended_as_by_interrupt, ignore_from_now_on
 except KeyboardInterrupt:
     sys.exit(130)
@@ -19,9 +21,14 @@ def main() -> None:
     with nullcontext() if launcher.may_be_of_several() else ended_as_by_interrupt():
         try:
             end_with_parent()
+            collect_seldom()
             from barlowctl.cli import app
 
             app.main()
+        except SystemExit as end:
+            if isinstance(end.code, int):
+                leave(end.code)
+            raise
         except KeyboardInterrupt as error:  # before a command could answer it
             ignore_from_now_on()
             if sys.stderr is not None:

@@ -24,8 +24,8 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "launcher", "locks", "memory",
-    "output_paths", "processor", "quantities", "shell", "signals",
+    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage", "launcher",
+    "leaving", "locks", "memory", "output_paths", "processor", "quantities", "shell", "signals",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -90,9 +90,11 @@ MAY_IMPORT = {
     "datasets": set(),
     "errors": set(),
     "files": set(),
+    "garbage": set(),
     "generators": set(),
     "kernel_cache": set(),
     "launcher": {"errors", "shell"},
+    "leaving": set(),
     "locks": set(),
     "memory": set(),
     "output_paths": {"amounts", "errors", "files", "shell"},
@@ -120,7 +122,9 @@ LIGHT = {
     "datasets": set(),
     "errors": set(),
     "files": set(),
+    "garbage": set(),
     "launcher": set(),
+    "leaving": set(),
     "locks": set(),
     "memory": set(),
     "output_paths": set(),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.garbage import set_aside
 from barlowctl.methods import Method, Trainable
 from barlowctl.train import checkpoint
 from barlowctl.train.after_epoch import AfterEpoch
@@ -137,7 +138,8 @@ def train(
         ranks=ranks,
         go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
     )
-    run.to_the_end(evaluated)
+    with set_aside():
+        run.to_the_end(evaluated)
     clock = progress.clock
     return {
         **progress.last,
