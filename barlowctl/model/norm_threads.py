@@ -78,7 +78,9 @@ def _adding(like):
             else:
                 sums = add_product_block(g, x, like, count, length, columns, centre)
             for which in range(2):
-                row_of(task, SUMS, (2 * block + which) * length + column, columns)[:] = sums[which]
+                row = row_of(task, SUMS, (2 * block + which) * length + column, columns)
+                for c in range(columns):
+                    row[c] = sums[which][c]
 
     return add_tiles
 
@@ -222,7 +224,8 @@ def differentiate(crew, gradient, source, result, masked, target, like, shape, p
         task[GRADIENT], task[SOURCE], task[TARGET] = gradient + begin, source + begin, target + begin
         task[OTHER], task[MASKED] = (result + begin, masked + begin) if masked != 0 else (0, 0)
         for first in range(0, len(centre), width):
-            centre[first : first + width] = mean
+            for c in range(width):
+                centre[first + c] = mean[c]
         settle_factors(weight, bias, mean, inverse, scale, shift)
         total, product = np.zeros(width), np.zeros(width)
         add_up(crew, task, sums, total, product)

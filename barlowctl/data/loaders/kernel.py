@@ -22,7 +22,7 @@ from barlowctl.data.views.resize import (
     store_scratch,
     window_axis,
 )
-from barlowctl.data.views.vector import SLACK
+from barlowctl.data.views.vector import SLACK, copy
 from barlowctl.errors import UserError
 from barlowctl.kernel_cache import njit
 
@@ -132,7 +132,7 @@ def read_sample(data, pointer, length, mode, height, width, decoder, handle, ima
         return BAD_LENGTH, False
     if pointer + length + SLACK <= data.shape[0]:
         return OK, False
-    image[:length] = data[pointer : pointer + length]  # too near to the file's end for whole vectors
+    copy(data, pointer, image, 0, length)  # too near to the file's end for whole vectors
     return OK, True
 
 

@@ -15,15 +15,16 @@ from barlowctl.data.views.spec import CenterSpec, Spec, SquashSpec
 from barlowctl.data.views.streams import below, between, stream_key, uniform
 from barlowctl.kernel_cache import njit
 
-# The slots of a view's stream; 2 t and 2 t + 1 belong to try t of the crop.
+# The slots of a view's stream; 2 t and 2 t + 1 belong to try t of the crop. They are int64 of NumPy's: for each int of
+# Python's that a kernel gives to another one, numba compiles that other one anew.
 CROP_TRIES = 10
-SLOT_TOP, SLOT_LEFT, SLOT_FLIP, SLOT_JITTER, SLOT_ORDER = 20, 21, 22, 23, 24
-SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = 25, 26, 27, 28
-SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = 29, 30, 31, 32, 33
-SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_ERASE_LEFT = 34, 35, 36, 37, 38, 39
-SLOT_ERASE_LEVEL = 40  # and the two after it, one a channel
-SLOT_WINDOW_TOP, SLOT_WINDOW_LEFT = 43, 44
-SLOT_PHOTOMETRIC, SLOT_POSTERIZE, SLOT_SHARPNESS, SLOT_INVERT = 45, 46, 47, 48
+SLOT_TOP, SLOT_LEFT, SLOT_FLIP, SLOT_JITTER, SLOT_ORDER = np.arange(20, 25)
+SLOT_BRIGHTNESS, SLOT_CONTRAST, SLOT_SATURATION, SLOT_HUE = np.arange(25, 29)
+SLOT_GRAYSCALE, SLOT_BLUR, SLOT_SIGMA, SLOT_SOLARIZE, SLOT_SUBSTITUTE = np.arange(29, 34)
+SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_ERASE_LEFT = np.arange(34, 40)
+SLOT_ERASE_LEVEL = np.int64(40)  # and the two after it, one a channel
+SLOT_WINDOW_TOP, SLOT_WINDOW_LEFT = np.arange(43, 45)
+SLOT_PHOTOMETRIC, SLOT_POSTERIZE, SLOT_SHARPNESS, SLOT_INVERT = np.arange(45, 49)
 
 # PIRL's photometric distortions: ranges of vissl's `pil_photometric_transforms_lib.py`, whole numbers with both ends.
 FEWEST_BITS, MOST_BITS = 4, 8

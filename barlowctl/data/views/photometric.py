@@ -212,7 +212,7 @@ def adjust_sharpness(plane, spare, factor):
     factor = np.float32(factor)
     rest, size = ONE - factor, plane.shape[0]
     before = spare[: size * size].reshape(size, size)
-    before[:, :] = plane
+    copy(plane.reshape(size * size), 0, spare, 0, size * size)
     for y in range(1, size - 1):
         above, line, below = before[y - 1], before[y], before[y + 1]
         for x in range(1, size - 1):
@@ -288,4 +288,4 @@ def distort(planes, spare, parameters):
         for c in range(distinct):
             solarize(flat[c], parameters.threshold)
     for c in range(distinct, planes.shape[0]):
-        flat[c, :] = flat[0]
+        copy(flat[0], 0, flat[c], 0, flat.shape[1])
