@@ -61,7 +61,7 @@ def test_pack_under_a_name_then_info(photos, capsys):
     table, _ = run(capsys, "info", "my-photos")
     assert "stored as JPEG" in table
     assert f"{info['bytes']:,}" in table  # as people write it
-    assert info.keys() - {"path", "class_names", "info"} == LABELS.keys()
+    assert info.keys() - {"path", "class_names", "class_sizes", "info"} == LABELS.keys()
 
 
 def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatch):
@@ -78,7 +78,9 @@ def test_images_without_a_label_are_counted(photos, tmp_path, capsys, monkeypatc
     assert (document["samples"], document["labelled"], document["classes"]) == (4, 3, 2)
     assert document["notes"][0] == "1 image beside the class folders: kept without a label"
     out, _ = run(capsys, "pack", photos, "again.beton")
-    assert re.search(r"classes +2 *\n +without a label +1 *\n", out)
+    assert re.search(
+        r"classes +2: cats, dogs *\n +images of a class +1 \(dogs\) to 2 \(cats\) *\n +without a label +1 *\n", out
+    )
     assert run_json(capsys, "info", "mixed.beton")["labelled"] == 3
     for source in (Beton.open("mixed.beton"), Pictures(open_source(photos))):
         assert describe_labels(source) == "2 classes, on 3 of 4 images"
@@ -339,3 +341,39 @@ def test_places_that_cannot_be_written_are_refused_before_an_image_is_read(photo
     assert "a name that ends in .png" in errors
     assert {path.name for path in tmp_path.iterdir()} == {photos.name, "file"}
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_classes_are_named_with_the_sizes_of_the_smallest_and_the_largest(tmp_path, capsys, monkeypatch):
+    """By the packer and by `data info`, which also says again what the packer noted."""
+    monkeypatch.chdir(tmp_path)
+    for at, name in enumerate(("a/x/1.png", "a/x/2.png", "a/y/1.png", "b/x/1.png", "c/y/1.png", "c/y/2.png")):
+        Path("seen", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), 9 * at).save(f"seen/{name}")
+    packed = run(capsys, "pack", "seen", "seen.beton")[0]
+    for out in (packed, run(capsys, "info", "seen.beton")[0]):
+        assert re.search(r"classes +3: a, b, c *\n +images of a class +1 \(b\) to 3 \(a\) *\n", out)
+        assert "note: the classes are the 3 outer folders (a, b, c)" in out
+    info = run_json(capsys, "info", "seen.beton")
+    assert (info["class_names"], info["class_sizes"]) == (["a", "b", "c"], [3, 1, 2])
+    command = re.search("to take the inner ones for classes: barlowctl (.*)", packed)
+    assert command
+    assert app.run(shlex.split(command[1])) == 0
+    assert re.search(r"classes +2: x, y *\n +images of a class +3 *\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("out", "other"), [("photos", "photos"), ("./photos.beton", "./photos-val.beton"), ("./train.beton", "./val.beton")]
+)
+def test_a_split_that_is_not_packed_is_named_with_its_command(tmp_path, capsys, monkeypatch, out, other):
+    monkeypatch.chdir(tmp_path)
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        Path("seen", name).mkdir(parents=True)
+        Image.new("L", (9, 9), 9).save(f"seen/{name}/1.png")
+    packed = run(capsys, "pack", "seen", out, "--store", "raw")[0]
+    assert "note: seen has a val split too, which is not packed" in packed
+    command = re.search("next: barlowctl (data pack .*)", packed)
+    assert command
+    assert command[1] == f"data pack seen {other} --split val --store raw"
+    assert app.run(shlex.split(command[1])) == 0
+    assert "split too" not in capsys.readouterr().out  # both are packed now
+    assert run_json(capsys, "info", other, *(() if other.endswith(".beton") else ("--split", "val")))["samples"] == 2

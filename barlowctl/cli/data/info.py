@@ -54,6 +54,7 @@ def info(
     quiet: options.Quiet = False,
 ) -> None:
     """What is in a packed file, or which data sets the data home has."""
+    from barlowctl.cli.data.contents import class_rows, class_sizes, say_what_was_met
     from barlowctl.data import home
     from barlowctl.data.beton.mapped import write_again
     from barlowctl.data.beton.reader import Beton
@@ -95,11 +96,14 @@ def info(
             next=write_again(path),
         )
     values = _describe(beton)
-    in_words = values if values["labelled"] else values | {"classes": "none (unlabelled)"}
-    console.table(str(path), ("", "value"), [(label, _text(in_words[key])) for key, label in LABELS.items()])
+    rows: list[tuple[str, Any]] = []
+    for key, label in LABELS.items():
+        rows += class_rows(beton) if key == "classes" else [(label, _text(values[key]))]
+    console.table(str(path), ("", "value"), rows)
+    say_what_was_met(console, beton.info)
     if verify:
         console.say("content hash verified")
-    console.result(values | {"class_names": beton.class_names, "info": beton.info})
+    console.result(values | {"class_names": beton.class_names, "class_sizes": class_sizes(beton), "info": beton.info})
 
 
 def _describe(beton: Any) -> dict[str, Any]:

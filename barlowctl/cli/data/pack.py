@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +15,6 @@ from barlowctl.cores import usable_cores
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_file
 
-if TYPE_CHECKING:
-    from barlowctl.data.beton.pack import PackReport
-
 EPILOG = examples(
     "barlowctl data pack ~/photos my-photos",
     "barlowctl data pack /path/to/imagenet imagenet --split val",
@@ -25,7 +22,6 @@ EPILOG = examples(
     "barlowctl data pack shards/ photos --shorter-side 256",
 )
 STORED = "What is stored"  # a panel of the help
-LISTED = 10  # unreadable images that are listed on the terminal
 
 
 def pack(
@@ -57,6 +53,15 @@ def pack(
         typer.Option(
             "--member",
             help="Which image of a sample in tar files: its ending (jpg, seg.png), or all.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
+    class_folders: Annotated[
+        Literal["outer", "inner"] | None,
+        typer.Option(
+            "--class-folders",
+            help="Of images several folders deep, which folders are classes: the outermost, or those that images "
+            "lie in. Default: outer, with a note where that is doubtful.",
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
@@ -140,6 +145,8 @@ def pack(
     With a bare name such as my-photos the file becomes my-photos/SPLIT.beton in the data home, which recipes
     and --data find by that name. The file appears under its name only when it is complete.
     """
+    from barlowctl.cli.data.contents import show_report
+    from barlowctl.cli.data.unpacked_splits import unpacked_splits
     from barlowctl.data import home
     from barlowctl.data.beton.pack import check_options
     from barlowctl.data.beton.pack import pack as pack_source
@@ -150,7 +157,7 @@ def pack(
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    read_options = ReadOptions(layout, member, image_column, label_column)
+    read_options = ReadOptions(layout, member, image_column, label_column, class_folders)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
@@ -177,39 +184,26 @@ def pack(
             conversion=conversion_of(images, choices, training),
             progress=bar.advance,
         )
-    _show_report(console, report)
+    show_report(console, report)
+    flags = {
+        "--layout": layout,
+        "--member": member,
+        "--class-folders": class_folders,
+        "--image-column": image_column,
+        "--label-column": label_column,
+        "--store": None if store == "auto" else store,
+        "--quality": None if quality == 95 else quality,
+        "--shorter-side": shorter_side,
+        "--range": None if value_range == "auto" else value_range,
+        "--background": None if background == "white" else background,
+        "--bands": bands or None,
+    }
+    typed = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    others = unpacked_splits(images, source, out)
+    for other in others:
+        console.say(f"note: {source} has a {other} split too, which is not packed; its command is below")
     of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
     console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
-    console.result(report.as_dict())
-
-
-def _show_report(console: Console, report: PackReport) -> None:
-    """The outcome as a table; what was left out, doubtful or passed over by name."""
-    from barlowctl.data.tree.scan_report import lines_of, total
-
-    megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
-    rows = [
-        ("images", report.samples),
-        ("classes", report.classes if report.labelled else "none (unlabelled)"),
-        *([("without a label", report.samples - report.labelled)] if 0 < report.labelled < report.samples else []),
-        ("channels", report.channels),
-        ("stored as they were", report.passed_through),
-        ("stored anew as JPEG", report.encoded),
-        ("stored as pixels", report.raw),
-        *([("made smaller", report.resized)] if report.resized else []),
-        ("unreadable, left out", len(report.unreadable)),
-        *([("passed over", total(report.as_dict()))] if report.passed_over else []),
-        ("size", megabytes),
-        ("content hash", report.content_hash),
-    ]
-    rows += [(f"changed: {why}", count) for why, count in report.changed.items()]
-    cells = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows]
-    console.table(report.path, ("", "value"), cells)
-    for name, reason in report.unreadable[:LISTED]:
-        console.say(f"unreadable: {name}: {reason}")
-    if len(report.unreadable) > LISTED:
-        console.say(f"... and {len(report.unreadable) - LISTED} more (data info --json lists up to 100)")
-    for name in report.damaged[:LISTED]:
-        console.say(f"damaged, but decoded: {name}")
-    for line in lines_of(report.as_dict()):
-        console.say(line)
+    for other, name in others.items():
+        console.next(shell.line("barlowctl", "data", "pack", source, name, "--split", other, *typed))
+    console.result(report.as_dict() | {"other_splits": list(others)})

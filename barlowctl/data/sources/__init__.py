@@ -11,6 +11,7 @@ from barlowctl.data.sources.array_sources import open_cifar, open_idx, open_stl1
 from barlowctl.data.sources.file_source import open_file
 from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
 from barlowctl.data.sources.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
+from barlowctl.data.sources.other_splits import other_splits
 from barlowctl.data.sources.parquet_source import open_parquet, parquet_files
 from barlowctl.data.sources.picture import Source
 from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
@@ -20,7 +21,7 @@ from barlowctl.data.tree.scan import has_images
 from barlowctl.data.tree.splits import SPLITS
 from barlowctl.errors import UserError, instead
 
-__all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "split_by_table", "split_folder"]
+__all__ = ["SPLITS", "has_images", "has_split_folders", "open_source", "other_splits", "split_by_table", "split_folder"]
 
 # Where torchvision's downloads put things below the folder that one names.
 _INSIDE = ("raw", "FashionMNIST/raw", "MNIST/raw", "cifar-10-batches-py", "cifar-100-python", "stl10_binary")
@@ -78,13 +79,13 @@ def _open_folder(path: Path, split: str, options: ReadOptions) -> Source:
     if shards is not None:
         training = None if shards.training is None else tar_files(shards.training) or parquet_files(shards.training)
         if tars := tar_files(shards.place):
-            opened = open_tar_shards(tars, split, options.member, training)
+            opened = open_tar_shards(tars, split, options.member, training, options.class_folders)
         else:
             opened = open_parquet(shards.place, split, options, training)
         report_beside_archives(path, shards.place, opened)
     else:
         inside = [path / name for name in _IMAGES_INSIDE if (path / name).is_dir()]
-        opened = ImageFolder(inside[0] if inside else path, split)
+        opened = ImageFolder(inside[0] if inside else path, split, options.class_folders)
     if layout.note:
         opened.scan_report.note(layout.note)
     return opened

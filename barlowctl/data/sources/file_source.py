@@ -39,9 +39,9 @@ def open_file(path: Path, split: str, options: ReadOptions) -> Source:
 def _open_as(kind: Kind, path: Path, split: str, options: ReadOptions) -> Source:
     match kind:
         case "tar":
-            return TarShards([path], split, member=options.member)
+            return TarShards([path], split, member=options.member, class_folders=options.class_folders)
         case "zip":
-            return ZipFolder(path, split)
+            return ZipFolder(path, split, options.class_folders)
         case "parquet":
             return ParquetImages([path], split, options=options)
         case "idx":

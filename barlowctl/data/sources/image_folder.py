@@ -12,8 +12,10 @@ from barlowctl.data.labels.label_table import FilesOnDisk, find_label_table, lab
 from barlowctl.data.labels.numbering import among, are_numbers
 from barlowctl.data.labels.side_labels import read_side_labels
 from barlowctl.data.names import packed_as, written
+from barlowctl.data.sources.class_depth import note_depth
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names
+from barlowctl.data.sources.read_options import ClassFolders
+from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names, splits_of
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.scan import Scan, class_folders, has_images, subfolders
 from barlowctl.data.tree.scan_report import ScanReport
@@ -33,14 +35,19 @@ class ImageFolder(Source):
 
     Hidden files and folders are skipped. Names begin below the folder that holds the classes, or the pile.
 
+    Args:
+        class_folders: which folders are classes, as in `ReadOptions`.
+
     Raises:
         UserError: no images, no such split, a class folder that the training set lacks, or two with the same visible
             name.
     """
 
-    def __init__(self, path: Path, split: str) -> None:
+    choices = ("class_folders",)
+
+    def __init__(self, path: Path, split: str, class_folders: ClassFolders | None = None) -> None:
         tree = FolderTree(path)
-        arrangement = arrange(tree, split, str(path))
+        arrangement = arrange(tree, split, str(path), inner=class_folders == "inner")
         if arrangement is None:
             raise UserError(
                 f"{path} has no {split} split",
@@ -49,6 +56,7 @@ class ImageFolder(Source):
             )
         self.by_table = False  # whether a table says which images are of the split
         self.path, self.split, self.class_names = path.joinpath(*arrangement.root), split, arrangement.class_names
+        self.splits = splits_of(tree)
         self.kind = "images in class folders" if arrangement.classes else "images without class folders"
         label = arrangement.labeller()
         above = [path.joinpath(*arrangement.root[:depth]) for depth in range(len(arrangement.root))]
@@ -61,6 +69,8 @@ class ImageFolder(Source):
         report_skipped(arrangement, self.scan_report)
         if not self._files:
             raise no_images(path, self.scan_report)
+        folders = {os.path.dirname(name) for name, _ in self._files}
+        note_depth(self, path, arrangement, (folder.split(os.sep) for folder in folders if folder), class_folders)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path)
 
@@ -97,6 +107,7 @@ class ImageFolder(Source):
             if table is not None:
                 rows, labels = labels_in(table, self.split, self.scan_report)
                 self._files, self.by_table = [self._files[row] for row in rows], bool(table.splits)
+                self.splits = self.splits or {name for name in table.splits if name}
         if labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(top), str(self.path))
         for note in labels.notes:

@@ -42,7 +42,7 @@ class PathList(Source):
             table = read_table(path, read_regular(path))
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-        rows = _rows_of(table, split, path)
+        rows, self.splits = _rows_of(table, split, path), {name for name in table.splits or () if name}
         find = Finder(path)
         self._names = [table.paths[at] if table.exact else find(table.paths[at], table.lines[at]) for at in rows]
         self._labels, self.class_names = np.full(len(rows), -1, dtype=np.int64), []

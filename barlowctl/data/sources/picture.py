@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Source(abc.ABC):
     kind: what was recognised, for people: `images in ...`.    path: where it was found.    split: which part of it.
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
     choices: which of `ReadOptions` it takes.    files: that it reads, where it is made of archives.
+    splits: those that its folders or its table say there are; see `other_splits`.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Source(abc.ABC):
     class_names: list[str]
     choices: tuple[str, ...] = ()
     files: Sequence[Path] = ()
+    splits: Collection[str] = ()
 
     @functools.cached_property
     def scan_report(self) -> ScanReport:

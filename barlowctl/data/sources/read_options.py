@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from barlowctl.data.sources.picture import Source
 
 LayoutName = Literal["folder", "shards"]
+ClassFolders = Literal["outer", "inner"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class ReadOptions:
     layout: of a folder that has both: its images, or the tar or Parquet files in it.
     member: which image of each sample in tar files, by its ending ("jpg", "seg.png"); "all": every one.
     image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without.
+    class_folders: which folders are classes: the outermost, or those that images lie in directly.
     """
 
     layout: LayoutName | None = None
     member: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    class_folders: ClassFolders | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *get_args(LayoutName)):
@@ -47,7 +50,8 @@ class ReadOptions:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UserError(
                     f"{flag} is '{value}', but {source.path} is read as {source.kind}",
-                    allowed="--member with tar files; --image-column and --label-column with Parquet files",
+                    allowed="--member with tar files; --image-column and --label-column with Parquet files; "
+                    "--class-folders with images in folders",
                     next=f"without {flag}",
                 )
 

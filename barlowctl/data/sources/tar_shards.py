@@ -18,12 +18,14 @@ from barlowctl.data.labels.label_table import FilesInArchive, find_label_table, 
 from barlowctl.data.labels.numbering import Labels, among, are_numbers
 from barlowctl.data.labels.side_labels import LARGEST, SideLabels
 from barlowctl.data.names import packed_as, written
+from barlowctl.data.sources.class_depth import note_depth
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
+from barlowctl.data.sources.read_options import ClassFolders
 from barlowctl.data.sources.shard_files import distinct, labels_of_files
 from barlowctl.data.sources.tar_samples import ALL, choose_members
-from barlowctl.data.tree.arrangement import Arrangement, arrange, report_skipped, split_names
+from barlowctl.data.tree.arrangement import Arrangement, arrange, report_skipped, split_names, splits_of
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_tar_member
 from barlowctl.data.tree.scan import system_or_hidden
 from barlowctl.data.tree.splits import choices, of_split, split_in, training_files
@@ -38,7 +40,7 @@ class TarShards(Source):
     (`arrangement`); so do split folders.
 
     Args:
-        member: which image of each sample, as in `ReadOptions`.
+        member: which image of each sample, class_folders: which folders are classes, as in `ReadOptions`.
         training: the shards of the training split where they are others: labels that are words count among theirs.
         folder: where a table that lies beside the shards may label the images.
 
@@ -46,7 +48,7 @@ class TarShards(Source):
         UserError: compressed, damaged, without images, or without this split.
     """
 
-    choices = ("member",)
+    choices = ("member", "class_folders")
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class TarShards(Source):
         training: Sequence[Path] = (),
         member: str | None = None,
         folder: Path | None = None,
+        class_folders: ClassFolders | None = None,
     ) -> None:
         self.kind, self.path, self.split = "images in tar shards", files[0].parent, split
         if len(files) == 1:
@@ -71,8 +74,8 @@ class TarShards(Source):
         if not self._names:
             raise no_images(self.path, self.scan_report)
         chosen = choose_members(self._names, self._shards, member, side.any_added)
-        arrangement = self._arrangement()
-        training_classes = _training_classes(training, member)
+        arrangement = self._arrangement(inner=class_folders == "inner")
+        training_classes = _training_classes(training, member, class_folders)
         labels = side.settle(str(self.path), training_classes) or Labels(
             np.full(len(self._names), -1, dtype=np.int64), []
         )
@@ -81,6 +84,8 @@ class TarShards(Source):
         if not labels.class_names and arrangement.classes:
             labels = Labels(places.clip(min=-1), arrangement.class_names, labels.notes)
             self.kind += ", in class folders"
+            folders = {parts_of(self._names[row])[len(arrangement.root) : -1] for row in np.flatnonzero(places > -2)}
+            note_depth(self, self.path, arrangement, folders, class_folders)
             labels = among(labels, training_classes, str(self.path))
         self._rows = np.flatnonzero((places > -2) & chosen.keep)  # those of this split
         labels = replace(labels, numbers=labels.numbers[self._rows])
@@ -151,6 +156,7 @@ class TarShards(Source):
         if table is None:
             return None
         rows, labels = labels_in(table, self.split, self.scan_report)
+        self.splits = self.splits or {name for name in table.splits if name}
         self._rows, self.table = self._rows[list(rows)], table.file
         if not labels.class_names or are_numbers(labels.class_names):
             return labels
@@ -176,9 +182,10 @@ class TarShards(Source):
         with open(self.files[shard], "rb", buffering=0) as file:
             return os.pread(file.fileno(), size, begin)
 
-    def _arrangement(self) -> Arrangement:
+    def _arrangement(self, *, inner: bool) -> Arrangement:
         tree = NameTree(self._names)
-        arrangement = arrange(tree, self.split, str(self.path), common=True)
+        self.splits = splits_of(tree)
+        arrangement = arrange(tree, self.split, str(self.path), common=True, inner=inner)
         if arrangement is None:
             folders = ", ".join(written(name) for name in split_names(tree))
             raise UserError(
@@ -204,7 +211,11 @@ class TarShards(Source):
 
 
 def open_tar_shards(
-    files: Sequence[Path], split: str, member: str | None = None, training: Sequence[Path] | None = None
+    files: Sequence[Path],
+    split: str,
+    member: str | None = None,
+    training: Sequence[Path] | None = None,
+    class_folders: ClassFolders | None = None,
 ) -> TarShards:
     """The shards of a split (`splits.of_split`); training: where those of the training split lie elsewhere.
 
@@ -212,7 +223,7 @@ def open_tar_shards(
         UserError: see `TarShards`.
     """
     training = training_files(files, split) if training is None else of_split(training, "train")
-    return TarShards(of_split(files, split), split, training, member, files[0].parent)
+    return TarShards(of_split(files, split), split, training, member, files[0].parent, class_folders)
 
 
 def tar_files(path: Path) -> list[Path]:
@@ -230,9 +241,11 @@ def _head(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return content.read(HEAD) if content else b""
 
 
-def _training_classes(training: Sequence[Path], member: str | None) -> list[str] | None:
+def _training_classes(
+    training: Sequence[Path], member: str | None, class_folders: ClassFolders | None
+) -> list[str] | None:
     """The class names of the training shards, where they are no numbers."""
-    names = open_tar_shards(training, "train", member).class_names if training else []
+    names = open_tar_shards(training, "train", member, class_folders=class_folders).class_names if training else []
     return names if names and not are_numbers(names) else None
 
 

@@ -12,10 +12,12 @@ from barlowctl.data.labels.label_table import FilesInArchive, find_label_table, 
 from barlowctl.data.labels.numbering import among, are_numbers
 from barlowctl.data.labels.side_labels import LARGEST, read_side_labels
 from barlowctl.data.names import written
+from barlowctl.data.sources.class_depth import note_depth
 from barlowctl.data.sources.damage import DAMAGED
 from barlowctl.data.sources.image_folder import no_images
 from barlowctl.data.sources.picture import Picture, Source
-from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names
+from barlowctl.data.sources.read_options import ClassFolders
+from barlowctl.data.tree.arrangement import arrange, report_skipped, split_names, splits_of
 from barlowctl.data.tree.members import REPLACED, is_image_member, kind_of_zip_member
 from barlowctl.data.tree.scan import inside_system_or_hidden
 from barlowctl.data.tree.splits import choices, split_in
@@ -32,7 +34,9 @@ class ZipFolder(Source):
         UserError: damaged, without images, or without the split that its train/ and val/ folders have.
     """
 
-    def __init__(self, path: Path, split: str) -> None:
+    choices = ("class_folders",)
+
+    def __init__(self, path: Path, split: str, class_folders: ClassFolders | None = None) -> None:
         self.path, self.split = path, split
         try:
             self._zip = zipfile.ZipFile(path)
@@ -43,7 +47,7 @@ class ZipFolder(Source):
         if not names:
             raise no_images(path, self.scan_report)
         self._tree = tree = NameTree(names)
-        arrangement = arrange(tree, split, str(path), common=True)
+        arrangement = arrange(tree, split, str(path), common=True, inner=class_folders == "inner")
         if arrangement is None:
             folders = ", ".join(written(name) for name in split_names(tree))
             raise UserError(
@@ -58,11 +62,13 @@ class ZipFolder(Source):
             number = label(parts[depth:]) if parts[:depth] == arrangement.root else None
             if number is not None:
                 self._files.append((name, number))
-        self.class_names = arrangement.class_names
+        self.class_names, self.splits = arrangement.class_names, splits_of(tree)
         self.kind = "images in a zip file" + (", in class folders" if arrangement.classes else "")
         for note in arrangement.notes:
             self.scan_report.note(note)
         report_skipped(arrangement, self.scan_report)
+        places = {parts_of(name)[depth:-1] for name, _ in self._files}
+        note_depth(self, path, arrangement, places, class_folders)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path.joinpath(*arrangement.root), depth)
 
@@ -107,6 +113,7 @@ class ZipFolder(Source):
             if table is not None:
                 rows, labels = labels_in(table, self.split, self.scan_report)
                 self._files = [self._files[row] for row in rows]
+                self.splits = self.splits or {name for name in table.splits if name}
         if self.split != "train" and depth and labels.class_names and not are_numbers(labels.class_names):
             labels = among(labels, self._classes_of_training(place), str(self.path))
         for note in labels.notes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from barlowctl.amounts import counted
 from barlowctl.data.names import written
+from barlowctl.data.tree.class_names import lacking, normalized, refuse_look_alikes
+from barlowctl.data.tree.inner_folders import inner_folders
 from barlowctl.data.tree.scan_report import ScanReport
 from barlowctl.data.tree.splits import choose, is_filler, split_folders, words_of
 from barlowctl.data.tree.trees import Tree
-from barlowctl.errors import UserError
 
 BESIDE, MASKS = "folders of images beside the split folders", "folders of masks and annotations beside the images"
 """What the folders in `Arrangement.beside` and `masks` are called in a `ScanReport`."""
@@ -35,7 +35,7 @@ class Arrangement:
     the disk, in the order of their labels; () for a pile.    inside: class folder -> its folder of the split, where
     splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
     they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
-    skipped: names of those directly in `root`.
+    skipped: names of those directly in `root`.    inner: a class is the folder that an image lies in, at any depth.
     """
 
     root: tuple[str, ...]
@@ -45,6 +45,7 @@ class Arrangement:
     beside: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
+    inner: bool = False
 
     @property
     def class_names(self) -> list[str]:
@@ -53,19 +54,21 @@ class Arrangement:
 
     def labeller(self) -> Callable[[Sequence[str]], int | None]:
         """A function of the parts of an image's path below `root`: its label, -1 for none, None: not to be read."""
-        labels = {_normalized(name): label for label, name in enumerate(self.classes)}
+        labels = {normalized(name): label for label, name in enumerate(self.classes)}
 
         def label(parts: Sequence[str]) -> int | None:
             if self.skipped and parts[0] in self.skipped and len(parts) > 1:
                 return None
             if self.inside and (len(parts) < 3 or self.inside.get(parts[0]) != parts[1]):
                 return None
-            return labels.get(_normalized(parts[0]), -1) if len(parts) > 1 else -1
+            of_split = self.inside and len(parts) == 3  # CLASS/train/1.jpg
+            folder = parts[-2] if self.inner and not of_split and len(parts) > 1 else parts[0]
+            return labels.get(normalized(folder), -1) if len(parts) > 1 else -1
 
         return label
 
 
-def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arrangement | None:
+def arrange(tree: Tree, split: str, where: str, *, common: bool = False, inner: bool = False) -> Arrangement | None:
     """What the folders of a tree mean for a split; None where the tree has splits, but not this one.
 
     Folders called like splits are splits (`splits.split_folders`), at the top, below folders that hold but one folder,
@@ -75,19 +78,22 @@ def arrange(tree: Tree, split: str, where: str, *, common: bool = False) -> Arra
     Args:
         where: the tree's name, for messages.
         common: an archive: folders that hold everything are no classes.
+        inner: the folders that images lie in directly are the classes, not the outermost ones.
 
     Raises:
         UserError: two folders of one split, class folders that the training split lacks or that read alike.
     """
-    arrangement = _arrange(tree, split, where, common)
+    arrangement = _arrange(tree, split, where, common, inner)
     if arrangement is None:
         return None
     places = [arrangement.root[:depth] for depth in range(len(arrangement.root) + 1)]
     masks = ["/".join((*place, name)) for place in places for name in sorted(_mask_folders(tree, place))]
-    return replace(arrangement, masks=tuple(masks), skipped=frozenset(_mask_folders(tree, arrangement.root)))
+    skipped = frozenset(_mask_folders(tree, arrangement.root))
+    arrangement = replace(arrangement, masks=tuple(masks), skipped=skipped)
+    return _by_inner(tree, arrangement, split, where, common) if inner and split != "unlabelled" else arrangement
 
 
-def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | None:
+def _arrange(tree: Tree, split: str, where: str, common: bool, inner: bool) -> Arrangement | None:
     place, splits = _find_splits(tree)
     if not splits:
         crossed = _crossed(tree, place)
@@ -96,7 +102,8 @@ def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | 
     if chosen is None:
         return None
     training_classes: Sequence[str] | None = None
-    if (train := choose(splits, "train", where) if splits.get("train") else None) not in (None, chosen):
+    train = choose(splits, "train", where) if splits.get("train") and not inner else None
+    if train not in (None, chosen):
         training_classes = _classes(tree, (*place, str(train)), where, None, common=False).classes or None
     root = (*place, chosen)
     inside = Arrangement(root)
@@ -116,6 +123,27 @@ def _arrange(tree: Tree, split: str, where: str, common: bool) -> Arrangement | 
     )
 
 
+def _by_inner(tree: Tree, arrangement: Arrangement, split: str, where: str, common: bool) -> Arrangement:
+    names = _inner_classes(tree, arrangement)
+    training = _arrange(tree, "train", where, common, inner=True) if split != "train" else None
+    if training is not None and (training.root, training.inside) != (arrangement.root, arrangement.inside):
+        trained, others = _inner_classes(tree, training), sorted(names)
+        if unknown := [name for name in others if trained and name not in trained]:
+            raise lacking("/".join((where, *arrangement.root)), unknown[0], len(trained))
+        names = trained
+    return replace(arrangement, classes=tuple(sorted(names)), inner=True)
+
+
+def _inner_classes(tree: Tree, arrangement: Arrangement) -> set[str]:
+    root, skipped = arrangement.root, arrangement.skipped
+    if not arrangement.inside:
+        return set(map(normalized, inner_folders(tree, root, skipped)))
+    names: set[str] = set()
+    for name, split in arrangement.inside.items():
+        names |= inner_folders(tree, (*root, name, split)) | ({name} if tree.loose((*root, name, split)) else set())
+    return set(map(normalized, names))
+
+
 def report_skipped(arrangement: Arrangement, report: ScanReport) -> None:
     """Report the folders of images that are not read."""
     for name in arrangement.beside:
@@ -130,6 +158,12 @@ def split_names(tree: Tree) -> list[str]:
     if splits:
         return sorted(name for names in splits.values() for name in names)
     return sorted({name for inner in _crossed(tree, place).values() for names in inner.values() for name in names})
+
+
+def splits_of(tree: Tree) -> set[str]:
+    """The splits of the split layout, or of that within the classes; empty where a tree has none."""
+    place, splits = _find_splits(tree)
+    return set(splits) or {split for inner in _crossed(tree, place).values() for split in inner}
 
 
 def _folders(tree: Tree, place: tuple[str, ...]) -> list[str]:
@@ -186,7 +220,7 @@ def _within(
             inside[name] = chosen
     if not inside:
         return None
-    _refuse_look_alikes(where, list(crossed))
+    refuse_look_alikes(where, list(crossed))
     return Arrangement(place, tuple(sorted(crossed)), inside, ("each class folder has its own splits",))
 
 
@@ -201,7 +235,7 @@ def _classes(
         if (
             len(folders) != 1
             or loose
-            or (training_classes and _normalized(folders[0]) in {_normalized(name) for name in training_classes})
+            or (training_classes and normalized(folders[0]) in {normalized(name) for name in training_classes})
         ):
             break
         only = (*place, folders[0])
@@ -216,7 +250,7 @@ def _classes(
     inside = tree.count(place) - loose if loose and folders else 0
     if not folders or (common and len(folders) < 2) or (loose and (len(folders) < 2 or inside <= loose)):
         return Arrangement(place, notes=_of_pile(folders, loose, inside))
-    _refuse_look_alikes(where, folders)
+    refuse_look_alikes(where, folders)
     return Arrangement(place, tuple(folders), notes=(*notes, *_beside(loose)))
 
 
@@ -224,17 +258,13 @@ def _classes_as_in_training(
     tree: Tree, place: tuple[str, ...], where: str, training_classes: Sequence[str], notes: Sequence[str]
 ) -> Arrangement:
     folders, loose = _folders(tree, place), tree.loose(place)
-    normalized = {_normalized(name) for name in training_classes}
-    unknown = [name for name in folders if _normalized(name) not in normalized]
+    trained = {normalized(name) for name in training_classes}
+    unknown = [name for name in folders if normalized(name) not in trained]
     if len(unknown) == len(folders) and loose >= tree.count(place) - loose:
         return Arrangement(place, notes=_of_pile(folders, loose, 0))
     if unknown:
-        raise UserError(
-            f"{where} has the class folder '{written(unknown[0])}', which the training set lacks",
-            allowed=f"the {len(training_classes):,} class folders of the training set",
-            next="put images of this class into the training set too, or remove its folder",
-        )
-    _refuse_look_alikes(where, folders)
+        raise lacking(where, unknown[0], len(training_classes))
+    refuse_look_alikes(where, folders)
     return Arrangement(place, tuple(training_classes), notes=(*notes, *_beside(loose)))
 
 
@@ -248,21 +278,3 @@ def _of_pile(folders: Sequence[str], loose: int, inside: int) -> tuple[str, ...]
     if len(folders) < 2 or not loose:
         return ()
     return (f"{images(loose)} beside {len(folders)} folders with {inside:,}: taken for a pile, no folder for a class",)
-
-
-def _refuse_look_alikes(where: str, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        normalized = _normalized(name)
-        if normalized in seen:
-            raise UserError(
-                f"{where} has two class folders that both read '{written(normalized)}': "
-                f"{seen[normalized]!a} and {name!a}",
-                next="merge or rename one of them",
-            )
-        seen[normalized] = name
-
-
-def _normalized(name: str) -> str:
-    """A name as it reads, whichever of Unicode's forms it is written in."""
-    return unicodedata.normalize("NFC", name)
