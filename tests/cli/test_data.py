@@ -369,11 +369,13 @@ def test_a_split_that_is_not_packed_is_named_with_its_command(tmp_path, capsys, 
     for name in ("train/a", "train/b", "val/a", "val/b"):
         Path("seen", name).mkdir(parents=True)
         Image.new("L", (9, 9), 9).save(f"seen/{name}/1.png")
-    packed = run(capsys, "pack", "seen", out, "--store", "raw")[0]
+    flags = "--layout folder --class-folders outer --store raw --quality 90 --shorter-side 8 --range 0:255 "
+    flags = [*flags.split(), "--background", "none", "--bands", "1"]
+    packed = run(capsys, "pack", "seen", out, *flags)[0]
     assert "note: seen has a val split too, which is not packed" in packed
     command = re.search("next: barlowctl (data pack .*)", packed)
     assert command
-    assert command[1] == f"data pack seen {other} --split val --store raw"
+    assert command[1] == f"data pack seen {other} --split val {' '.join(flags)}"
     assert app.run(shlex.split(command[1])) == 0
     assert "split too" not in capsys.readouterr().out  # both are packed now
     assert run_json(capsys, "info", other, *(() if other.endswith(".beton") else ("--split", "val")))["samples"] == 2

@@ -146,7 +146,7 @@ def pack(
     and --data find by that name. The file appears under its name only when it is complete.
     """
     from barlowctl.cli.data.contents import show_report
-    from barlowctl.cli.data.unpacked_splits import unpacked_splits
+    from barlowctl.cli.data.unpacked_splits import flags_of, unpacked_splits
     from barlowctl.data import home
     from barlowctl.data.beton.pack import check_options
     from barlowctl.data.beton.pack import pack as pack_source
@@ -185,25 +185,11 @@ def pack(
             progress=bar.advance,
         )
     show_report(console, report)
-    flags = {
-        "--layout": layout,
-        "--member": member,
-        "--class-folders": class_folders,
-        "--image-column": image_column,
-        "--label-column": label_column,
-        "--store": None if store == "auto" else store,
-        "--quality": None if quality == 95 else quality,
-        "--shorter-side": shorter_side,
-        "--range": None if value_range == "auto" else value_range,
-        "--background": None if background == "white" else background,
-        "--bands": bands or None,
-    }
-    typed = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-    others = unpacked_splits(images, source, out)
-    for other in others:
-        console.say(f"note: {source} has a {other} split too, which is not packed; its command is below")
     of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
     console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
+    typed = flags_of(read_options, choices, store=store, quality=quality, shorter_side=shorter_side)
+    others = unpacked_splits(images, source, out)
     for other, name in others.items():
+        console.say(f"note: {source} has a {other} split too, which is not packed")
         console.next(shell.line("barlowctl", "data", "pack", source, name, "--split", other, *typed))
     console.result(report.as_dict() | {"other_splits": list(others)})
