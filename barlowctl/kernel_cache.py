@@ -3,6 +3,7 @@
 numba takes a kept kernel for current while the one file that defines it is unchanged. What it calls, and the numbers
 that were compiled into it, may have been imported from other files of the package: here those count too. `njit` and
 `cfunc` are numba's otherwise; a kernel that can be kept nowhere is compiled in every run, where numba refuses it.
+Compiling that takes long is a wait that a command says (`waits`), whoever's kernels they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from functools import cache, wraps
 from typing import Any
 
 import numba
-from numba.core import caching
+from numba.core import caching, event
+
+from barlowctl.waits import Wait
 
 
 class _AllSources:
@@ -68,6 +71,7 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
                 except RuntimeError:  # nowhere to keep it: no folder can be written to
                     if not options.get("cache"):
                         raise
+                    _compiling.how_often = "in every run, for there is no folder to keep them in: barlowctl doctor"
                     return decorator(*arguments, **options | {"cache": False})(function)
 
         return decorate
@@ -75,6 +79,33 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
     return with_arguments
 
 
+class _Compiling(event.Listener):
+    """The wait for all that is compiled in this process, by numba's passes; inner functions are compiled in a pass."""
+
+    how_often = "once for this machine"
+    _wait: Wait | None = None
+
+    def on_start(self, event: Any) -> None:
+        """See numba's `Listener`. It holds its lock: one thread compiles."""
+        if self._wait is None:
+            self._wait = Wait(self._describe(event.data["module"]))
+        self._wait.__enter__()
+
+    def on_end(self, event: Any) -> None:
+        """See numba's `Listener`."""
+        if self._wait is not None:
+            self._wait.__exit__()
+
+    def _describe(self, module: str) -> str:
+        package = module.partition(".")[0]
+        if package != __package__:
+            return f"compiling kernels of {package} ..." if package.isidentifier() else "compiling kernels ..."
+        whose = "the images' views" if module.startswith(f"{__package__}.data.") else "the network"
+        return f"compiling kernels of {whose}, {self.how_often} ..."
+
+
+_compiling = _Compiling()
+event.register("numba:run_pass", _compiling)
 njit, cfunc = _watched(numba.njit), _watched(numba.cfunc)
 
 

@@ -25,7 +25,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 # it imports torch.
 LEAVES = {
     "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage", "launcher",
-    "leaving", "locks", "memory", "output_paths", "processor", "quantities", "shell", "signals",
+    "leaving", "locks", "memory", "output_paths", "processor", "quantities", "shell", "signals", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -103,6 +103,7 @@ MAY_IMPORT = {
     "shell": set(),
     "signals": set(),
     "threads": set(),
+    "waits": set(),
     "__init__": {"api", "eval", "exports", "losses", "measure", "methods", "train"},  # when first asked for
     "__main__": {"cli"},
 }  # fmt: skip
@@ -134,6 +135,7 @@ LIGHT = {
     "plots.style": set(),
     "shell": set(),
     "signals": set(),
+    "waits": set(),
 }
 # What no module of barlowctl/cli may import at its top: `barlowctl --help` answers at once.
 HEAVY = {

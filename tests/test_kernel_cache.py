@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +13,9 @@ from typing import Any
 
 import numba
 import pytest
-from numba.core import caching
+from numba.core import caching, event
 
-from barlowctl import kernel_cache
+from barlowctl import kernel_cache, waits
 from barlowctl.model import winograd_functions
 
 PACKAGE = Path(kernel_cache.__file__).parent
@@ -120,6 +121,70 @@ def test_numba_by_itself_does_not_see_it(anew: Callable[[], ModuleType], tmp_pat
     assert values(anew())[:2] == [13.0, 13.0]
     write(tmp_path, "numbers", "THIRD = 4.0")
     assert values(anew())[:2] == [13.0, 13.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("barlowctl.data.loaders.kernel", "compiling kernels of the images' views, once for this machine ..."),
+        ("barlowctl.model.winograd_kernels", "compiling kernels of the network, once for this machine ..."),
+        ("pynndescent.distances", "compiling kernels of pynndescent ..."),
+        ("<dynamic>", "compiling kernels ..."),
+    ],
+)
+def test_compiling_that_takes_long_is_a_wait(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setattr(kernel_cache._compiling, "_wait", None)
+    monkeypatch.setattr(waits, "SECONDS", 1e-6)
+    texts: list[str] = []
+    any_text = threading.Event()
+    monkeypatch.setattr(waits, "_listener", lambda given: (texts.append(given), any_text.set()))
+    with event.trigger_event("numba:run_pass", data={"module": name}):
+        assert any_text.wait(10.0)
+    assert texts == [text]
+
+
+def test_loading_a_kept_kernel_is_no_wait(
+    anew: Callable[[], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew().kernel(5.0)
+    module = anew()
+    monkeypatch.setattr(kernel_cache._compiling, "_wait", None)
+    assert module.kernel(5.0) == 13.0
+    assert kernel_cache._compiling._wait is None
+    write(tmp_path, "numbers", "THIRD = 4.0")
+    assert anew().kernel(5.0) == 14.0
+    assert kernel_cache._compiling._wait is not None
+
+
+def test_where_kernels_are_kept_nowhere_the_wait_says_so(
+    anew: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_cache, "_LOCATORS", [])
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(kernel_cache._compiling, "how_often", kernel_cache._Compiling.how_often)
+    anew()
+    assert "in every run" in kernel_cache._compiling._describe("barlowctl.data.loaders.kernel")
+
+
+def kernels() -> list[tuple[Path, ast.FunctionDef]]:
+    """Functions of the package that numba compiles, where they are written."""
+    return [
+        (path, node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(decorator).startswith(("njit(", "cfunc(")) for decorator in node.decorator_list)
+    ]
+
+
+def test_kernels_assign_no_slices() -> None:
+    """numba checks their shapes, and compiles strings for the error: 3 seconds of CPU time for each kernel."""
+    assert len(kernels()) > 50
+    for path, kernel in kernels():
+        for node in ast.walk(kernel):
+            for target in node.targets if isinstance(node, ast.Assign) else []:
+                slices = [part for part in ast.walk(target) if isinstance(part, ast.Slice)]
+                assert not slices, f"{path.name}:{node.lineno} {ast.unparse(node)}: a loop does it"
 
 
 def with_kernels() -> list[str]:

@@ -30,10 +30,10 @@ from barlowctl.cli import (
     transfer,
 )
 from barlowctl.cli.advice import completed
-from barlowctl.cli.console import allow_any_text, forget, show_error
+from barlowctl.cli.console import show_error
 from barlowctl.cli.help import DATA, MACHINE, MEASURE, SHARE, TRAIN, Command, Group
 from barlowctl.cli.renamed import current
-from barlowctl.cli.streams import open_streams, refused_output
+from barlowctl.cli.streams import allow_any_text, forget, open_streams, refused_output
 from barlowctl.cli.usage import (
     refuse_missing_values,
     refused_disk,

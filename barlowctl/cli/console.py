@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from barlowctl import launcher, waits
 from barlowctl.cli.folding import for_stream
 from barlowctl.errors import Aborted, RunStopped, UserError
 
@@ -43,6 +44,7 @@ class Console:
         self.json = json
         self.quiet = quiet
         self._rich: RichConsole | None = None
+        waits.listen(self._say_wait)
 
     @property
     def stream(self) -> Any:
@@ -183,6 +185,12 @@ class Console:
         with self.rich.status(self.plain(text), spinner="line"):
             yield
 
+    def _say_wait(self, text: str) -> None:
+        """Say a wait that turned out to be long: beside what is being drawn on a terminal, else on standard error."""
+        with suppress(OSError, ValueError):  # a thread of its own says it: the terminal may be closed by now
+            if not self.quiet and launcher.says_errors():
+                (self.say if self.live else say_aside)(text)
+
     def choose(self, question: str, choices: Sequence[str], *, default: str, missing: UserError) -> str:
         """Ask for one of `choices` on a terminal, `default` being what Enter takes; without one raise `missing`.
 
@@ -249,14 +257,6 @@ def in_a_notebook() -> bool:
     return "JPY_PARENT_PID" in os.environ or "inline" in os.environ.get("MPLBACKEND", "")
 
 
-def forget(stream: Any) -> None:
-    """Let what is still written to a stream whose reader is gone vanish without an error."""
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
-
-
 def showable(text: str, stream: Any) -> str:
     """Text that a stream can show: control characters, and what its encoding lacks, as escapes.
 
@@ -269,13 +269,6 @@ def showable(text: str, stream: Any) -> str:
     except UnicodeEncodeError:
         return text.translate(_ASCII_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
     return text
-
-
-def allow_any_text() -> None:
-    """Let standard output take any text: what its encoding lacks is escaped, where Python would raise an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 NAME_WIDTH = 24  # characters: first columns of at most these stay whole on a narrow terminal, of a third on any

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from barlowctl import shell
 from barlowctl.amounts import rate
-from barlowctl.cli.console import Console, forget, say_aside
+from barlowctl.cli.console import Console, say_aside
+from barlowctl.cli.streams import forget
 from barlowctl.quantities import QUANTITIES
 from barlowctl.train.events import (
     CheckpointSaved,

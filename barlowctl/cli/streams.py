@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
-from barlowctl.cli.console import forget
 from barlowctl.errors import UserError
 
 NAME = "<stdout>"
@@ -58,3 +58,18 @@ def refused_output(error: OSError) -> UserError | None:
         allowed="a terminal, a pipe, or a file with room for it",
         next="make room where the output goes, or send it to another place",
     )
+
+
+def forget(stream: Any) -> None:
+    """Let what is still written to a stream whose reader is gone vanish without an error."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def allow_any_text() -> None:
+    """Let standard output take any text: what its encoding lacks is escaped, where Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from barlowctl import shell
+from barlowctl import shell, waits
 from barlowctl.cli import app
 from barlowctl.cli.console import Console, show_error, showable
 from barlowctl.errors import UserError
@@ -273,3 +273,32 @@ def test_what_takes_a_while_is_announced(monkeypatch: pytest.MonkeyPatch, live: 
     with console.waiting("timing a step ..."):
         before = terminal.text
     assert "timing a step ..." in (terminal.text if live else before)
+
+
+def test_a_long_wait_is_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for json in (False, True):
+        console = Console(json=json)
+        assert waits._listener == console._say_wait
+        console._say_wait("compiling ...")
+        assert capsys.readouterr() == ("", "compiling ...\n")
+    Console(quiet=True)._say_wait("compiling ...")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_wait_stands_with_what_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm")
+    Console()._say_wait("compiling ...")
+    assert "compiling ..." in terminal.text
+    terminal.detach()
+    Console()._say_wait("compiling ...")
+
+
+def test_of_several_ranks_the_first_says_a_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, text in (("0", "compiling ...\n"), ("1", "")):
+        for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+            monkeypatch.setenv(name, value)
+        Console()._say_wait("compiling ...")
+        assert capsys.readouterr().err == text
