@@ -2,8 +2,8 @@
 
 Deviation from a recipe in bf16 or fp16, said in the run's first lines. Which one of bf16 and fp32 is faster on a CPU
 depends on the processor and on the network: instructions for bf16 do not make it faster by themselves (a small network
-gains nothing), and bf16 without them is slower. fp16 is no candidate: a CPU's fp16 convolutions are about a hundred
-times slower backward than its fp32 ones.
+gains nothing), and bf16 without them is slower, which needs no measuring. fp16 is no candidate: a CPU's fp16
+convolutions are about a hundred times slower backward than its fp32 ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from barlowctl import processor
 from barlowctl.assemble.model import build_method, move_to_device, preprocessing_of
 from barlowctl.assemble.synthetic_steps import SyntheticSteps, operations
 from barlowctl.generators import own_generator
@@ -34,6 +35,11 @@ COSTLY = 1.5
 """CPU-seconds of the first two steps from which they count: the little that is done only once is little of them."""
 OPERATIONS = 8e9
 """Forward multiply-adds of a measured step: with its backward pass about 0.3 seconds of one thread in fp32."""
+EMULATED = {
+    "bf16": "this CPU has no instructions for bf16 (avx512_bf16, amx_bf16) and emulates it, several times slower",
+    "fp16": "fp16 is slow on every CPU, and this one has no instructions for bf16 (avx512_bf16, amx_bf16) either",
+}
+"""Where nothing is measured. Of systems that do not tell what their processor can do, steps do."""
 BEFORE = re.compile(r"cpu, \d+ threads?, (\w+)(?: \(the recipe's (\w+) is slower on this CPU\))?")
 """How the first lines of a run told its precision before it was kept by itself."""
 NOISE = 1.05
@@ -55,8 +61,8 @@ class Precision:
 def choose(
     requested: str, device: torch.device, time_steps: Callable[[], Precision], earlier: Precision | None = None
 ) -> Precision:
-    """What `requested` becomes on a device: `earlier` where it was chosen before, or what `time_steps` finds (see
-    `faster`).
+    """What `requested` becomes on a device: `earlier` where it was chosen before, fp32 on a CPU that emulates bf16, or
+    what `time_steps` finds (see `faster`).
 
     Random states and the number of threads are those of before.
     """
@@ -64,6 +70,8 @@ def choose(
         return Precision(requested, requested)
     if earlier is not None and earlier.requested == requested:
         return earlier
+    if processor.flags() and not processor.multiplies_bf16():
+        return Precision(requested, "fp32", f"instead of the recipe's {requested}: {EMULATED[requested]}")
     with own_generator(), one_thread():
         return time_steps()
 

@@ -104,7 +104,7 @@ class Train(Section):
     milestone_factor: Decline = Field(0.1, description="of schedule step: what the rates are multiplied by")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="autocast; fp16 scales gradients; on a CPU bf16 and fp16 become what is measured to be faster",
+        description="autocast; fp16 scales gradients; on a CPU bf16 and fp16 become what is faster there",
     )
     freeze: str = Field(
         "none",

@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 import torch
 
+from barlowctl import processor
 from barlowctl.assemble import precision
 from barlowctl.assemble.precision import Precision
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _multiplies_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine can: where it emulates bf16, nothing would be measured."""
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: True)
 
 
 @pytest.fixture
@@ -79,6 +86,23 @@ def test_nothing_is_measured_on_a_gpu_nor_where_the_recipe_asks_for_fp32(request
     assert precision.of_run(recipe, CPU, earlier=earlier) == (
         Precision("fp32", "fp32") if requested == "fp32" else earlier
     )
+
+
+@pytest.mark.parametrize("requested", ["bf16", "fp16"])
+def test_nothing_is_measured_on_a_cpu_that_emulates_bf16(
+    requested: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx2", "avx512f"}))
+    recipe, measured = load.override(tiny, [f"train.precision={requested}"]), Precision(requested, "bf16", "measured")
+    monkeypatch.setattr(precision, "faster", lambda *_: measured)
+    choice = precision.of_run(recipe, CPU)
+    assert (choice.requested, choice.used) == (requested, "fp32")
+    assert choice.why.startswith(f"instead of the recipe's {requested}: ")
+    assert "no instructions for bf16 (avx512_bf16, amx_bf16)" in choice.why
+    assert precision.of_run(recipe, CPU, earlier=measured) == measured, "a run goes on as it began"
+    monkeypatch.setattr(processor, "flags", frozenset)  # a system that does not tell
+    assert precision.of_run(recipe, CPU) == measured
 
 
 def test_measuring_takes_steps_of_the_recipes_network_and_leaves_everything_as_it_was(

@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
+from barlowctl import processor
 from barlowctl.assemble import precision
 from barlowctl.assemble.precision import Precision
 from barlowctl.cli.app import run as barlowctl
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--set", "train.epochs=2", "--set", "eval.every_epochs=0", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def _multiplies_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine can: where it emulates bf16, nothing would be measured."""
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: True)
 
 
 @pytest.fixture
