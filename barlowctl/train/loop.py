@@ -58,7 +58,8 @@ class Loop:
     def to_the_end(self, evaluated: Mapping[str, float] | None) -> None:
         try:
             self._train(evaluated)
-        except (RunStopped, RankLost):
+        except (RunStopped, RankLost) as error:
+            self.saver.say_what_is_left(error, self.go_on)
             raise
         except (Exception, KeyboardInterrupt) as error:
             if error is not self.ending.trouble:  # that was told, and has its note

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from barlowctl.distributed import Ranks, another_rank_failed
+from barlowctl.distributed import RankLost, Ranks, another_rank_failed
 from barlowctl.errors import RunDiverged, UserError, add_note
 from barlowctl.signals import shielded
 from barlowctl.train import checkpoint
@@ -124,6 +124,15 @@ class Saver:
                 f"the checkpoint of step {self.progress.step} could not be written: '{folder}' is not there any more",
                 next=f"put it back as {folder}, or go on where it is now",
             )
+
+    def say_what_is_left(self, error: UserError, go_on: str) -> None:
+        """Say of another rank that is gone, and could not say so itself, which checkpoint there is and how to go on."""
+        if not isinstance(error, RankLost) or error.explained:
+            return
+        newest = f"the newest checkpoint is of step {self.saved_at}"
+        add_note(error, self.outcome("") if self.saved_at is None else newest)
+        if self.is_resumable:
+            error.next = go_on
 
     def rotate(self) -> None:
         """Remove what was kept as the best state, and is it no more."""
