@@ -80,21 +80,28 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Compiling(event.Listener):
-    """The wait for all that is compiled in this process, by numba's passes; inner functions are compiled in a pass."""
+    """The waits for what is compiled in this process, by numba's passes; what a kernel calls is compiled in one of its.
+
+    numba holds its lock meanwhile: one thread compiles.
+    """
 
     how_often = "once for this machine"
-    _wait: Wait | None = None
+
+    def __init__(self) -> None:
+        self._waits: dict[str, Wait] = {}
+        self._running: list[Wait] = []
 
     def on_start(self, event: Any) -> None:
-        """See numba's `Listener`. It holds its lock: one thread compiles."""
-        if self._wait is None:
-            self._wait = Wait(self._describe(event.data["module"]))
-        self._wait.__enter__()
+        """See numba's `Listener`."""
+        text = self._describe(event.data["module"])
+        wait = self._running[-1] if self._running else self._waits.setdefault(text, Wait(text))
+        self._running.append(wait)
+        wait.__enter__()
 
     def on_end(self, event: Any) -> None:
         """See numba's `Listener`."""
-        if self._wait is not None:
-            self._wait.__exit__()
+        if self._running:
+            self._running.pop().__exit__()
 
     def _describe(self, module: str) -> str:
         package = module.partition(".")[0]
