@@ -232,10 +232,7 @@ class _Fit:
         count = len(self.members)
         if count < 2:
             raise UserError(f"{count} training image", allowed="at least 2", next="use more labelled images")
-        batch_size = min(self.protocol.batch_size, count)
-        whole, rest = divmod(count, batch_size)
-        drop_last = rest == 1 and not self.protocol.frozen  # batch norm needs two images
-        return batch_size, whole + (1 if rest and not drop_last else 0), drop_last
+        return self.protocol.batches(count)
 
     def _settings(self, steps: int, computed_in: str) -> engine.Settings:
         return engine.Settings(

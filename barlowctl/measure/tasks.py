@@ -15,7 +15,7 @@ from barlowctl.amounts import counted
 from barlowctl.assemble.labelled import Labelled, image_names
 from barlowctl.errors import UserError, did_you_mean
 from barlowctl.eval import subsets
-from barlowctl.recipe.protocol import FINE_TUNED, PROTOCOLS, Protocol, override, refuse_idle
+from barlowctl.recipe.protocol import FINE_TUNED, PROTOCOLS, Protocol, note_on_few_batches, override, refuse_idle
 
 MEASURES = ("knn", "linear", "lidar", "layers")
 """What is measured of frozen features, as `Tasks` has it."""
@@ -117,7 +117,7 @@ class Tasks:
         labels = torch.from_numpy(data.train.labels)
         if self.subset is None:
             notes = [subsets.note_on_draw(labels, percent) for percent in percents if percent is not None]
-            return [note for note in notes if note is not None]
+            return [note for note in notes if note is not None] + self._few_batches(data)
         members = subsets.read_list(self.subset, image_names(data.train, "train"))
         missing = sorted(set(range(data.num_classes)) - set(labels[members].tolist()))
         if len(missing) == data.num_classes - 1:
@@ -127,12 +127,23 @@ class Tasks:
                 next="without --semi-list",
             )
         if not missing:
-            return []
+            return self._few_batches(data)
         names = ", ".join(f"'{data.class_names[label]}'" for label in missing[:5])
         return [
             f"the list '{self.subset}' has no image of {len(missing):,} of {data.num_classes:,} classes, so that no "
-            f"test image of them can be right: {names}{', ...' if len(missing) > 5 else ''}"
+            f"test image of them can be right: {names}{', ...' if len(missing) > 5 else ''}",
+            *self._few_batches(data),
         ]
+
+    def _few_batches(self, data: Labelled) -> list[str]:
+        """Notes on what trains on few images, of a batch size and a length that nobody set."""
+        if any(text.partition("=")[0].strip() in ("batch_size", "epochs") for text in self.overrides):
+            return []
+        notes = []
+        for protocol in self.protocols().values():
+            members = self.labelled_images(protocol, data, seed=0)
+            notes.append(note_on_few_batches(protocol, len(data.train.labels if members is None else members)))
+        return [note for note in notes if note is not None]
 
     def labelled_images(self, protocol: Protocol, data: Labelled, seed: int) -> Tensor | None:
         """Ascending positions of the training images whose labels a protocol uses; None: all."""

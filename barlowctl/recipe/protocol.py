@@ -6,6 +6,7 @@ Learning rates are those of the printed batch size and are not scaled with anoth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -81,6 +82,13 @@ class Protocol(Section):
         """Whether images are mixed with one another."""
         return self.mixup > 0.0 or self.cutmix > 0.0
 
+    def batches(self, images: int) -> tuple[int, int, bool]:
+        """Of so many images, 2 or more: images of a batch, batches of an epoch, and whether the last one is dropped."""
+        batch_size = min(self.batch_size, images)
+        whole, rest = divmod(images, batch_size)
+        drop_last = rest == 1 and not self.frozen  # batch norm needs two images
+        return batch_size, whole + (1 if rest and not drop_last else 0), drop_last
+
     def as_dict(self) -> dict[str, Any]:
         """All values as JSON has them. Those that `ADDED_LATER` names are left out where none of them is changed.
 
@@ -115,6 +123,9 @@ class Protocol(Section):
         used = [f"{name} {getattr(self, key):g}" for key, name in names.items() if getattr(self, key) > 0.0]
         return f"{', '.join(used)}; " if used else ""
 
+
+FEW_BATCHES = 10
+"""Where an epoch has fewer, it is noted."""
 
 # Values that measurements were made without: those keep their identity (see `Protocol.as_dict`).
 ADDED_LATER = (
@@ -188,6 +199,22 @@ def override(protocol: Protocol, overrides: Sequence[str]) -> Protocol:
             next=shell.line("without", f"--set={text}"),
         )
     return result
+
+
+def note_on_few_batches(protocol: Protocol, images: int) -> str | None:
+    """What to know where an epoch of so many images is but a few batches: the protocol is meant for ImageNet."""
+    if images < 2:
+        return None
+    batch_size, batches, _ = protocol.batches(images)
+    smaller = 2 ** int(math.log2(max(2, images // FEW_BATCHES)))
+    if batches >= FEW_BATCHES or smaller >= batch_size:
+        return None
+    epochs = math.ceil(protocol.epochs * FEW_BATCHES / batches)
+    return (
+        f"{protocol.name}: an epoch of {counted(images, 'training image')} is {counted(batches, 'batch', 'batches')} "
+        f"of at most {batch_size:,}, and the whole training {counted(batches * protocol.epochs, 'step')}; for more: "
+        f"--set epochs={epochs}, or --set batch_size={smaller} (the rates stay as they are)"
+    )
 
 
 def refuse_idle(protocols: Sequence[Protocol], overrides: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.recipe.protocol import PROTOCOLS, note_on_few_batches
 
 Captured = pytest.CaptureFixture[str]
 SMALL = ["--set", "eval.resize=16", "--set", "eval.crop=16", "--set", "epochs=1", "--threads", "1"]
@@ -96,3 +97,36 @@ def test_the_end_of_a_key_of_the_recipe_is_answered_with_the_key(capsys: Capture
     error = capsys.readouterr().err
     assert "unknown protocol value 'resize', did you mean 'eval.resize'?" in error
     assert "--set eval.resize=32" in error
+
+
+def test_an_epoch_of_few_batches_is_noted_with_what_changes_it(capsys: Captured) -> None:
+    """Of a batch size and a number of epochs that nobody set."""
+    write_images({"a": 110, "b": 110}, {"a": 2, "b": 2})
+    probe = ["probe", "resnet10t", "--data", "./data", *SMALL[:4], "--threads", "1", "--semi", "10"]
+    printed = []
+    for words in ([], ["--set", "batch_size=2", "--set", "epochs=1"]):
+        assert barlowctl([*probe, *words, "--out", f"out{len(words)}"]) == 0
+        captured = capsys.readouterr()
+        printed.append(" ".join((captured.out + captured.err).split()))
+    assert (
+        "semi-10: an epoch of 22 training images is 1 batch of at most 22, and the whole training 20 steps; for more: "
+        "--set epochs=200, or --set batch_size=2 (the rates stay as they are)"
+    ) in printed[0]
+    assert "an epoch of" not in printed[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "expected"),
+    [
+        ("semi-10", 2_560, None),  # ten batches
+        ("semi-10", 2_304, "9 batches of at most 256, and the whole training 180 steps; for more: --set epochs=23, "),
+        ("semi-10", 257, "1 batch of at most 256, "),  # the last image is dropped
+        ("linear", 257, "2 batches of at most 256, and the whole training 200 steps; for more: --set epochs=500, "),
+        ("finetune-modern", 40, "for more: --set epochs=1000, or --set batch_size=4 "),
+        ("semi-1", 2, None),  # no smaller batch
+        ("semi-1", 1, None),  # which is refused
+    ],
+)
+def test_few_batches(name: str, images: int, expected: str | None) -> None:
+    note = note_on_few_batches(PROTOCOLS[name], images)
+    assert (expected is None and note is None) or (note is not None and expected is not None and expected in note)
