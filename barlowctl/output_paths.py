@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
-from barlowctl.amounts import megabytes
+from barlowctl.amounts import counted, megabytes
 from barlowctl.errors import UserError, one_line
 from barlowctl.files import folder_made
 
@@ -29,6 +29,9 @@ NEXT = {
 _FULL = {number: os.strerror(number) for number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))}
 """What the system says of a full disk, and of a person's share of it that is used up."""
 
+_ON_A_FULL_DISK = re.compile(f"'(.*)' cannot be written: ((?:{'|'.join(map(re.escape, _FULL.values()))}).*)")
+OTHERS = 3
+"""Files beside the first that a message of a full disk names."""
 
 _PLACES = ("run", "folder", "path", "files")
 """Keys of a result that hold names of files and folders."""
@@ -173,4 +176,17 @@ class Outputs:
     def check(self, flag: str = "--out") -> None:
         """Raise a `UserError` if something could not be written; after the result was shown."""
         if self.problems:
-            raise UserError("; ".join(self.problems), next=NEXT[flag])
+            raise UserError("; ".join(_joined(self.problems)), next=NEXT[flag])
+
+
+def _joined(problems: list[str]) -> list[str]:
+    """The problems of `Outputs`, those of a full disk as one with the names of the files."""
+    full = {problem: match for problem in problems if (match := _ON_A_FULL_DISK.fullmatch(problem))}
+    if len(full) < 2:
+        return problems
+    paths = [match[1] for match in full.values()]
+    room = next((match[2] for match in full.values() if "there is room" in match[2]), next(iter(full.values()))[2])
+    more = ", ..." if len(paths) > 1 + OTHERS else ""
+    others = ", ".join(os.path.basename(path) for path in paths[1 : 1 + OTHERS]) + more
+    one = f"'{paths[0]}' and {counted(len(paths) - 1, 'more file')} cannot be written ({others}): {room}"
+    return [one, *(problem for problem in problems if problem not in full)]

@@ -92,3 +92,21 @@ def test_what_is_not_written_is_reported_after_the_result(tmp_path: Path, monkey
     assert [problem.count("there is room") for problem in more.problems] == [1, 0]
     with pytest.raises(ZeroDivisionError), outputs.writing(tmp_path / "c"):  # a fault of ours is no full disk
         _ = 1 // 0
+
+
+def test_a_full_disk_is_one_error_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`probe` named seven files in as many sentences; --json still has each."""
+    monkeypatch.setattr(output_paths, "free_bytes", lambda folder: 8000)
+    outputs = Outputs()
+    for name in "abcdef":
+        with outputs.writing(tmp_path / name):
+            if name == "b":
+                raise UserError("'b' is taken")
+            raise OSError(28, "No space left on device")
+    with pytest.raises(UserError) as caught:
+        outputs.check()
+    assert caught.value.message == (
+        f"'{tmp_path / 'a'}' and 4 more files cannot be written (c, d, e, ...): No space left on device: there is room "
+        f"for 0.008 MB in '{tmp_path}'; 'b' is taken"
+    )
+    assert len(outputs.problems) == 6

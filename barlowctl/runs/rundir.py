@@ -248,8 +248,8 @@ def lock(run: Path) -> Iterator[None]:
             holder = (run / "lock").read_text(encoding="utf-8").strip() or "another process"
             raise UserError(f"'{run}' is being trained by {holder}", next="wait for it, or stop it, then resume")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock holds, and who has it is not known
+            (run / "lock").write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         try:
             yield
         finally:

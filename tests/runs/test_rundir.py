@@ -79,12 +79,29 @@ def test_a_lock_that_cannot_be_cleared_does_not_hide_the_error(tmp_path: Path, m
 
     class Lost(io.StringIO):
         def truncate(self, size: int | None = None) -> int:
-            if self.getvalue():
+            if self.read():
                 raise OSError(errno.ESTALE, "Stale file handle")
-            return super().truncate(size)
+            self.write("held")
+            return self.seek(0)
 
     monkeypatch.setattr(rundir, "holding", lambda path, patience: contextlib.nullcontext(Lost()))
     with pytest.raises(UserError, match="what went wrong"), rundir.lock(tmp_path):
         raise UserError("what went wrong")
     with rundir.lock(tmp_path):
         pass
+
+
+def test_a_full_disk_keeps_nobody_from_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds it is then not known; the error of a disk without room had no file's name and no room."""
+
+    def full(path: Path, text: str, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with rundir.lock(tmp_path):
+        holder = (tmp_path / "lock").read_text()
+        assert holder.startswith("process ")
+    monkeypatch.setattr(Path, "write_text", full)
+    with rundir.lock(tmp_path):
+        assert rundir.is_held(tmp_path)
+        with pytest.raises(UserError, match="is being trained by another process"), rundir.lock(tmp_path):
+            pass
