@@ -14,6 +14,8 @@ from contextlib import contextmanager
 THRESHOLDS = (10_000, 10, 10)
 """Of a command's process. CPython has (700, 10, 10), or (2000, 10, 0) since 3.13."""
 
+_is_set_aside = False
+
 
 def collect_seldom() -> None:
     """For a process that is ours alone: look through young objects once in 10,000 that were made and are left."""
@@ -24,14 +26,17 @@ def collect_seldom() -> None:
 def set_aside() -> Iterator[None]:
     """Within the block, what was there before is not looked through; garbage that comes up in it is, as ever.
 
-    Where somebody has set objects aside already (`gc.freeze`), nothing changes.
+    Within another such block, and where somebody else has set objects aside (`gc.freeze`), nothing changes.
     """
-    if gc.get_freeze_count():
+    global _is_set_aside
+    if _is_set_aside or gc.get_freeze_count():  # which goes through all of them
         yield
         return
     gc.collect()
     gc.freeze()
+    _is_set_aside = True
     try:
         yield
     finally:
+        _is_set_aside = False
         gc.unfreeze()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -46,6 +46,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from barlowctl.garbage import set_aside  # noqa: E402
 
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
 
@@ -126,12 +128,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device in sight; with one: pytest -m gpu"))
 
 
+_until_the_end = ExitStack()
+
+
 def pytest_collection_finish() -> None:
     """What is there before the first test stays until the end: no search for garbage looks at it again."""
-    gc.collect()
-    gc.freeze()
+    _until_the_end.enter_context(set_aside())
 
 
 def pytest_unconfigure() -> None:
     """As it was: what a library looks for at the end of the process can go."""
-    gc.unfreeze()
+    _until_the_end.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -183,6 +184,10 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
     return {key: side for key, side in sides.items() if side in recipe.sizes} | {"eval.crop": recipe.eval.crop}
 
 
+_taken = set[tuple[Any, ...]]()
+"""Networks, with sizes of images that they have taken in this process: a run builds the same one several times."""
+
+
 def build_checked_backbone(
     name: str,
     channels: int,
@@ -198,8 +203,11 @@ def build_checked_backbone(
     backbone = build_backbone(
         name, in_chans=channels, stem=stem, zero_init_last=zero_init_last, any_size=any_size, **arguments
     )
+    built = (timm.models.model_entrypoint(name), channels, stem, any_size, repr(sorted(arguments.items())))
     for size in dict.fromkeys(sizes):
-        check_input(backbone, size, in_chans=channels)
+        if (*built, size) not in _taken:
+            check_input(backbone, size, in_chans=channels)
+            _taken.add((*built, size))
     return backbone
 
 
