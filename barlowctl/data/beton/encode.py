@@ -37,7 +37,7 @@ class Stored:
     payload: a JPEG's bytes, or pixels (H, W, 3) uint8.    mode: `JPEG` or `RAW`.
     grey: it had no colour.    changed: why its bytes are not the source's ("" where they are).
     damaged: the decoder complained, or a checksum is wrong, although pixels came out.
-    looks: "nearly black", "nearly white" or "flat", where it does.
+    looks: "nearly black", "nearly white" or "flat", where it does.    bands: of its file; see `parts.Parts`.
     """
 
     payload: bytes | np.ndarray
@@ -48,6 +48,7 @@ class Stored:
     changed: str = ""
     damaged: bool = False
     looks: str = ""
+    bands: int = 0
 
 
 def encode(
@@ -71,14 +72,14 @@ def encode(
         Unreadable: damaged, of an unknown kind, or larger than the format holds; said before pixels are decoded.
     """
     if isinstance(picture.data, np.ndarray):
-        pixels, grey, notes = convert_values(picture.data, conversion or Conversion())
+        pixels, grey, notes, bands = convert_values(picture.data, conversion or Conversion())
         changed, damaged = ", ".join(["pixels", *notes]), False
     else:
         fitting, changed, damaged = _fitting_jpeg(picture.data)
         small = fitting is None or shorter_side is None or min(fitting.width, fitting.height) <= shorter_side
         if fitting is not None and store != "raw" and small:
             return fitting
-        pixels, grey, notes = decode_picture(picture.data, conversion)
+        pixels, grey, notes, bands = decode_picture(picture.data, conversion)
         changed = changed or ("JPEG, decoded" if small else "JPEG")
         if changed == NOT_JPEG and notes:
             changed = f"{NOT_JPEG}: {', '.join(notes)}"
@@ -91,8 +92,8 @@ def encode(
     check_size(width, height)
     if store == "raw" or (store == "auto" and width * height <= RAW_PIXELS):
         rgb = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-        return Stored(np.ascontiguousarray(rgb), RAW, width, height, grey, changed, damaged, looks)
-    return Stored(_encode_jpeg(pixels, quality), JPEG, width, height, grey, changed, damaged, looks)
+        return Stored(np.ascontiguousarray(rgb), RAW, width, height, grey, changed, damaged, looks, bands)
+    return Stored(_encode_jpeg(pixels, quality), JPEG, width, height, grey, changed, damaged, looks, bands)
 
 
 def checked_with() -> str:

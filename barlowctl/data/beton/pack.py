@@ -18,6 +18,7 @@ from barlowctl.amounts import counted
 from barlowctl.data.beton.encode import RESIZED, STORES, Stored, checked_with, encode
 from barlowctl.data.beton.layout import JPEG
 from barlowctl.data.beton.writer import BetonWriter
+from barlowctl.data.images.band_counts import BandCounts
 from barlowctl.data.images.brightness import describe_looks
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage, reason_of
@@ -121,12 +122,14 @@ def pack(
             BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer,
         ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
-            colour = _write_all(source, writer, report, workers, how, stop_at, progress)
+            bands = BandCounts()
+            colour = _write_all(source, writer, report, workers, how, stop_at, progress, bands)
             if writer.count == 0:
                 raise _none_readable(source, report)
             report.channels, report.samples = 3 if colour else 1, writer.count
             of_range = bool(conversion.ranges.used)
             report.notes += [*conversion.notes(), *describe_looks(report.looks, report.samples, of_range)]
+            report.notes += bands.lines(conversion.choices.bands)
             notes = _notes(source, report) | {"conversion": conversion.as_dict()}
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
@@ -156,6 +159,7 @@ def _write_all(
     how: dict[str, Any],
     stop_at: tuple[bool, bool],
     progress: Callable[[int], None] | None,
+    bands: BandCounts,
 ) -> bool:
     """Append every readable image; whether any has colour. stop_at: the first unreadable, the first damaged one."""
     colour, changed = False, Counter[str]()
@@ -189,6 +193,7 @@ def _write_all(
         if stored.damaged:
             report.damaged.append(name)
         report.labelled += label >= 0
+        bands.add(stored.bands, name)
         if stored.looks:
             report.looks.setdefault(stored.looks, []).append(name)
         report.samples = writer.count

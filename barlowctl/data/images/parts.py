@@ -18,6 +18,7 @@ class Parts:
 
     values: uint8 (H, W) or (H, W, 3), or more than 8 bits.    alpha: (H, W), of the file's type; None: opaque.
     premultiplied: values are those times alpha.    inverted: 0 is white.    notes: what was done.
+    bands: in the file, of which `values` may be some; 0: grey or colours.
     """
 
     values: np.ndarray | Deep
@@ -25,6 +26,7 @@ class Parts:
     premultiplied: bool = False
     inverted: bool = False
     notes: list[str] = field(default_factory=list)
+    bands: int = 0
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:

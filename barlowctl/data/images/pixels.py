@@ -16,11 +16,15 @@ from barlowctl.data.images.unreadable import Unreadable
 
 
 class Decoded(NamedTuple):
-    """pixels: upright, uint8 (H, W) or (H, W, 3).    grey: without colour.    notes: what was done beside decoding."""
+    """pixels: upright, uint8 (H, W) or (H, W, 3).    grey: without colour.    notes: what was done beside decoding.
+
+    bands: see `Parts`.
+    """
 
     pixels: np.ndarray
     grey: bool
     notes: list[str]
+    bands: int = 0
 
 
 def decode_picture(data: bytes, conversion: Conversion | None = None) -> Decoded:
@@ -65,6 +69,7 @@ def read_parts(data: bytes, bands: tuple[int, ...] = ()) -> Parts:
                 page.premultiplied,
                 page.inverted,
                 [*page.notes, *(["EXIF rotation"] if orientation != 1 else [])],
+                page.bands,
             )
         if (deep := netpbm.read(data)) is not None:
             return Parts(deep)
@@ -94,7 +99,7 @@ def _finished(parts: Parts, conversion: Conversion) -> Decoded:
             pixels = _on_background(pixels, alpha, parts.premultiplied, conversion)
             background = conversion.choices.background
             notes.append("transparency ignored" if conversion.background is None else f"transparency on {background}")
-    return Decoded(pixels, pixels.ndim == 2, notes)
+    return Decoded(pixels, pixels.ndim == 2, notes, parts.bands)
 
 
 def _on_background(pixels: np.ndarray, alpha: np.ndarray, premultiplied: bool, conversion: Conversion) -> np.ndarray:

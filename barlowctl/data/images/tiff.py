@@ -35,6 +35,7 @@ class Tiff:
     inverted: bool
     orientation: int
     notes: list[str] = field(default_factory=list)
+    bands: int = 0
 
 
 def is_tiff(data: bytes) -> bool:
@@ -86,6 +87,7 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
         int(page.photometric) == _WHITE_IS_ZERO,
         orientation if 1 <= orientation <= 8 else 1,
         [*notes, *(["first of several pictures"] if several else [])],
+        int(page.samplesperpixel) - (alpha is not None),
     )
 
 

@@ -108,9 +108,9 @@ class Pictures:
         anything. In the process that opens them: workers then need not measure again.
         """
         unknown = self.conversion.ranges.decide()
-        looks, looked_at = how_they_look(self._source, self.conversion)
+        looks, looked_at, bands = how_they_look(self._source, self.conversion)
         lines = describe_looks(looks, looked_at, bool(self.conversion.ranges.used))
-        for line in [*self.conversion.notes(), *unknown, *lines]:
+        for line in [*self.conversion.notes(), *unknown, *lines, *bands.lines(self.conversion.choices.bands)]:
             self.scan_report.note(line)
 
 

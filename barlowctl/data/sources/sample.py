@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from barlowctl.data.images import png, tiff
+from barlowctl.data.images.band_counts import BandCounts
 from barlowctl.data.images.brightness import look
 from barlowctl.data.images.conversion import Choices, Conversion
 from barlowctl.data.images.pixels import convert_values, decode_picture, read_parts
@@ -76,10 +77,10 @@ def _may_be_deep(data: bytes) -> bool:
     return tiff.holds_more_than_8_bits(data) if tiff.is_tiff(data) else data[:4] not in (b"GIF8", b"RIFF")
 
 
-def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, list[str]], int]:
-    """Names of images of the sample that look black, white or flat, by that, and how many were looked at."""
+def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, list[str]], int, BandCounts]:
+    """Names of images of the sample that look black, white or flat, by that, how many were looked at, and bands."""
     names_by_look: dict[str, list[str]] = defaultdict(list)
-    looked_at = 0
+    looked_at, bands = 0, BandCounts()
     chosen = positions(len(source))
     looks_at = min(len(chosen), BLOCKS * SHOWN_AT)
     for position in (chosen[i * len(chosen) // looks_at] for i in range(looks_at)):
@@ -89,6 +90,7 @@ def how_they_look(source: Source, conversion: Conversion) -> tuple[dict[str, lis
         except (OSError, Unreadable):
             continue
         looked_at += 1
+        bands.add(decoded.bands, source.describe(position)[0])
         if looks := look(decoded.pixels):
             names_by_look[looks].append(source.describe(position)[0])
-    return names_by_look, looked_at
+    return names_by_look, looked_at, bands
