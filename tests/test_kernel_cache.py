@@ -140,9 +140,9 @@ def test_compiling_that_takes_long_is_a_wait(monkeypatch: pytest.MonkeyPatch, na
     any_text = threading.Event()
     monkeypatch.setattr(waits, "_listener", lambda given: (texts.append(given), any_text.set()))
     for _ in range(2):
-        with event.trigger_event("numba:run_pass", data={"module": name}):
-            with event.trigger_event("numba:run_pass", data={"module": "numba.core"}):
-                assert any_text.wait(10.0)
+        outer = event.trigger_event("numba:run_pass", data={"module": name})
+        with outer, event.trigger_event("numba:run_pass", data={"module": "numba.core"}):
+            assert any_text.wait(10.0)
     assert texts == [text]
 
 
