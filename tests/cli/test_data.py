@@ -379,3 +379,43 @@ def test_a_split_that_is_not_packed_is_named_with_its_command(tmp_path, capsys, 
     assert app.run(shlex.split(command[1])) == 0
     assert "split too" not in capsys.readouterr().out  # both are packed now
     assert run_json(capsys, "info", other, *(() if other.endswith(".beton") else ("--split", "val")))["samples"] == 2
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_statistics_are_those_of_the_pixels_as_flags_of_a_recipe(tmp_path, capsys, monkeypatch, grey):
+    from barlowctl.recipe import load
+
+    monkeypatch.chdir(tmp_path)
+    Path("seen").mkdir()
+    random = np.random.default_rng(0)
+    images = []
+    for side in (6, 9, 20):  # each image counts alike
+        images.append(random.integers(0, side * 12, (side, side) if grey else (side, side, 3), dtype=np.uint8))
+        Image.fromarray(images[-1]).save(f"seen/{side}.png")
+    run(capsys, "pack", "seen", "a.beton")
+    values = [image.reshape(-1, 1 if grey else 3) / 255 for image in images]
+    mean = np.mean([of_one.mean(axis=0) for of_one in values], axis=0)
+    std = np.sqrt(np.mean([(of_one**2).mean(axis=0) for of_one in values], axis=0) - mean**2)
+    measured = run_json(capsys, "info", "a.beton", "--statistics")["statistics"]
+    assert measured["images"] == 3
+    np.testing.assert_allclose(measured["mean"], mean, atol=6e-5)
+    np.testing.assert_allclose(measured["std"], std, atol=6e-5)
+    out, _ = run(capsys, "info", "a.beton", "--statistics")
+    assert measured["flags"] in out
+    recipe = load.load("resnet50", [word for word in shlex.split(measured["flags"]) if word != "--set"])
+    assert (list(recipe.views.mean), list(recipe.views.std)) == (measured["mean"], measured["std"])
+    assert recipe.data.channels == (1 if grey else 3)
+    assert "statistics" not in run_json(capsys, "info", "a.beton")
+
+
+def test_statistics_of_many_images_are_of_some(tmp_path, capsys, monkeypatch):
+    from barlowctl.data import statistics
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(statistics, "MOST", 4)
+    Path("seen").mkdir()
+    for number in range(10):
+        Image.new("L", (4, 4), number * 25).save(f"seen/{number}.png")
+    run(capsys, "pack", "seen", "a.beton")
+    measured = run_json(capsys, "info", "a.beton", "--statistics")["statistics"]
+    assert (measured["images"], measured["mean"]) == (4, [round(25 * 18 / 4 / 255, 4)])  # images 0, 3, 6, 9

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from barlowctl import shell
+from barlowctl.amounts import counted
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
@@ -15,6 +16,7 @@ from barlowctl.errors import UserError
 EPILOG = examples(
     "barlowctl data info fashion-mnist",
     "barlowctl data info images.beton --verify",
+    "barlowctl data info my-photos --statistics",
 )
 
 
@@ -50,6 +52,9 @@ def info(
     ] = None,
     split: options.Split = "train",
     verify: Annotated[bool, typer.Option("--verify", help="Read the whole file and check its content hash.")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Mean and standard deviation of the pixels, as flags of a recipe.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -103,7 +108,27 @@ def info(
     say_what_was_met(console, beton.info)
     if verify:
         console.say("content hash verified")
+    if statistics:
+        values["statistics"] = _statistics(console, beton)
     console.result(values | {"class_names": beton.class_names, "class_sizes": class_sizes(beton), "info": beton.info})
+
+
+def _statistics(console: Console, beton: Any) -> dict[str, Any]:
+    """Measured, said, and given as flags."""
+    from barlowctl.data.statistics import MOST, pixel_statistics
+
+    with console.progress("statistics of pixels", min(beton.num_samples, MOST)) as bar:
+        measured = pixel_statistics(beton, bar.advance)
+    values = {"mean": list(measured.mean), "std": list(measured.std)}
+    settings = ["data.channels=1"] if beton.channels == 1 else []
+    settings += [f"views.{key}={numbers}".replace(" ", "") for key, numbers in values.items()]
+    flags = shell.line(*(word for text in settings for word in ("--set", text)))
+    images = f"{measured.images:,} of {counted(beton.num_samples, 'image')}"
+    console.say(f"mean and standard deviation of {images}, as flags of a recipe:")
+    console.paste(flags)
+    if not all(measured.std):
+        console.say("note: a standard deviation is 0, which no recipe takes: all pixels have one value there")
+    return {**values, "images": measured.images, "flags": flags}
 
 
 def _describe(beton: Any) -> dict[str, Any]:

@@ -122,14 +122,12 @@ def pack(
             BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer,
         ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
-            bands = BandCounts()
-            colour = _write_all(source, writer, report, workers, how, stop_at, progress, bands)
+            colour = _write_all(source, writer, report, workers, how, stop_at, progress)
             if writer.count == 0:
                 raise _none_readable(source, report)
             report.channels, report.samples = 3 if colour else 1, writer.count
             of_range = bool(conversion.ranges.used)
             report.notes += [*conversion.notes(), *describe_looks(report.looks, report.samples, of_range)]
-            report.notes += bands.lines(conversion.choices.bands)
             notes = _notes(source, report) | {"conversion": conversion.as_dict()}
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
@@ -159,10 +157,9 @@ def _write_all(
     how: dict[str, Any],
     stop_at: tuple[bool, bool],
     progress: Callable[[int], None] | None,
-    bands: BandCounts,
 ) -> bool:
     """Append every readable image; whether any has colour. stop_at: the first unreadable, the first damaged one."""
-    colour, changed = False, Counter[str]()
+    colour, changed, bands = False, Counter[str](), BandCounts()
     for name, label, stored in _encoded(source, workers, how):
         if progress is not None:
             progress(1)
@@ -198,6 +195,7 @@ def _write_all(
             report.looks.setdefault(stored.looks, []).append(name)
         report.samples = writer.count
     report.changed = dict(sorted(changed.items()))
+    report.notes += bands.lines(how["conversion"].choices.bands)
     return colour
 
 
