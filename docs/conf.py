@@ -22,6 +22,7 @@ import barlowctl  # noqa: E402
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 project = "barlowctl"
 author = "The barlowctl authors"
@@ -154,12 +155,21 @@ def _defaults_that_are_made(
     return signature and signature.replace("<factory>", "..."), returns
 
 
+def _search_without_logs(app: Sphinx, env: BuildEnvironment) -> None:
+    """The search leaves out the log, the changelog and dated measurements, which have every word and would stand before
+    the page that explains it. The navigation has them."""
+    for page in env.all_docs:
+        if page in ("changelog", "experiments") or page.startswith("benchmarks/"):
+            env.metadata[page]["nosearch"] = True
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls it when it starts."""
     app.connect("autodoc-process-signature", _defaults_that_are_made)
     app.connect("autodoc-process-docstring", _an_argument_a_line, priority=400)  # napoleon has 500
     app.connect("source-read", _within_the_site)
     app.connect("doctree-read", _where_lines_break)
+    app.connect("env-updated", _search_without_logs)
     app.add_lexer("commands", Commands)
 
 

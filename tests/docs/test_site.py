@@ -116,6 +116,11 @@ def test_the_site_is_built_without_a_warning_and_takes_nothing_from_another_host
     built = "".join(file.read_text(encoding="utf-8") for file in site.rglob("*.html"))
     assert ELSEWHERE.findall(built) == []
     assert FETCHED.findall("".join(file.read_text(encoding="utf-8") for file in site.rglob("*.css"))) == []
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    searched = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    with_word = {searched["docnames"][place] for place in searched["terms"]["winograd"]}
+    assert "step" in with_word
+    assert [page for page in with_word if page in ("experiments", "changelog") or page.startswith("benchmarks/")] == []
     pages = {name: (site / name).read_text(encoding="utf-8") for name in ("howto/photos.html", "objective.html")}
     assert re.findall("[\u2013\u2014][a-z]+", built) == [], "the name of an option with a dash for its two hyphens"
     assert '<span class="n">--shorter-side 256</span>' in pages["howto/photos.html"], "an option without its value"
