@@ -22,7 +22,7 @@ from barlowctl.cli.embed_files import (
 )
 from barlowctl.cli.embed_patches import PatchOptions, write_patches
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import open_named, require_a_network, say_unreadable
+from barlowctl.cli.subject import open_named, require, say_unreadable
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
 
@@ -154,7 +154,7 @@ def embed(
     of_patches.check()
     _check_files(out, maps, neighbours_out if queries else None, nothing=not pooled and not of_patches)
     _check_values(projection if maps else None, changes)
-    require_a_network(subject)
+    require(subject, data, (split,))
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.identity import identify

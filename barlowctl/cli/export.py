@@ -11,7 +11,7 @@ from barlowctl import launcher
 from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import newest_finished, require_a_network
+from barlowctl.cli.subject import newest_finished
 from barlowctl.errors import UserError
 from barlowctl.exports.formats import FORMATS
 from barlowctl.exports.formats.options import FormatOptions, Precision
@@ -145,9 +145,13 @@ def export(
     Every export is loaded back by the library it is for, and its features are compared, before the
     command reports success.
     """
+    from barlowctl.runs import rundir
+
     _check(run, best, format, every, from_official, push)
-    if from_official is None:
-        require_a_network(run)
+    if push is None:
+        _check_unused(license, license_file, public, overwrite, dry_run, yes)
+    if from_official is None:  # before torch is imported, which takes seconds
+        rundir.newest_finished() if run is None else rundir.find_state(run)
     from barlowctl.assemble.exporting import default_folder, default_target, name_of
     from barlowctl.cli.export_result import show_export, show_folder
     from barlowctl.exports import export as write
@@ -160,9 +164,7 @@ def export(
         "with_preprocessing": with_preprocessing,
         "precision": precision,
     }
-    if push is None:
-        _check_unused(license, license_file, public, overwrite, dry_run, yes)
-    else:
+    if push is not None:
         from barlowctl.cli.export_push import push_run
         from barlowctl.measure.publication import Terms
 

@@ -13,7 +13,7 @@ from barlowctl.cli import completion, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.probe_result import show_result
-from barlowctl.cli.subject import open_named, require_a_network, say_unreadable
+from barlowctl.cli.subject import open_named, require, say_unreadable
 from barlowctl.cli.training_lines import report_training
 from barlowctl.errors import UserError
 
@@ -40,8 +40,9 @@ def probe(
     subject: Annotated[
         str | None,
         options.subject(
-            "A run's name or directory, an exported file or folder, the authors' .pth, or a timm model (resnet50: "
-            "random weights; resnet50.a1_in1k: published ones). Default: the newest finished run.",
+            "A run's name or directory, an exported file or folder, the authors' .pth, a state dict of a usual "
+            "network, or a timm model (resnet50: random weights; resnet50.a1_in1k: published ones). Default: the "
+            "newest finished run.",
         ),
     ] = None,
     data: options.Data = None,
@@ -129,13 +130,13 @@ def probe(
     training set, and what is trained is measured after its last epoch. Accuracy of every class and the confusion
     go into files. What is trained goes on where it was stopped when the same command is run again.
     """
-    require_a_network(subject)
+    launcher.refuse_several("probe")
+    console = Console(json=json, quiet=quiet)
+    require(subject, data, ("train",))  # of images without labels there is no other split
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import Problem, advise_skipping
     from barlowctl.measure.measurement import begin_measurement, check_lidar
 
-    launcher.refuse_several("probe")
-    console = Console(json=json, quiet=quiet)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     tasks = _tasks(knn, linear, lidar, layers, protocol, semi, semi_list, finetune, finetune_protocol, seeds, changes)
     name, opened = open_named(console, subject, geometry)

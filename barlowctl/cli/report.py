@@ -11,7 +11,7 @@ from barlowctl import launcher, shell
 from barlowctl.cli import options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import newest_finished, require_a_network
+from barlowctl.cli.subject import newest_finished
 from barlowctl.errors import UserError
 from barlowctl.output_paths import check_new
 
@@ -47,9 +47,6 @@ def report(
     Curves of the loss, its terms and the diagnostics, spectra, results of `probe` and `transfer` beside the paper's
     tables, views, neighbours, the matrix C, recipes and what differs between them.
     """
-    require_a_network(runs[0] if runs else None)
-    from barlowctl.assemble.machine import Runtime, set_threads
-    from barlowctl.measure.reporting import report as write
     from barlowctl.runs import rundir
 
     launcher.refuse_several("report")
@@ -62,6 +59,9 @@ def report(
         )
     if named is not None:  # the run's own report is written anew, and nothing else
         check_new(out)
+    from barlowctl.assemble.machine import Runtime, set_threads
+    from barlowctl.measure.reporting import report as write
+
     runtime = Runtime(device, threads, None, "auto")
     set_threads(runtime)
     file = write(

@@ -7,22 +7,35 @@ from typing import TYPE_CHECKING
 from barlowctl.cli.console import Console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from barlowctl.data.images.unreadable import Problem
     from barlowctl.measure.subjects import Subject
 
 
-def require_a_network(named: str | None) -> None:
-    """Refuse a command that names no network where no run is finished: before torch is imported, which takes seconds.
+def require(named: str | None, data: str | None = None, splits: Sequence[str] = ("train", "test")) -> None:
+    """Refuse what a measuring command names and is not there: before torch is imported, which takes seconds.
+
+    Args:
+        named: the network; None: that of the newest finished run.
+        data: the images; None: those of the run. splits: that are read.
 
     Raises:
-        UserError: there is none.
+        UserError: no run is finished, or nothing is where the network or the images should be.
     """
     from barlowctl.runs import rundir
+    from barlowctl.runs.subjects import refuse_other_paths
 
     if named is None:
         rundir.newest_finished()
+    else:
+        refuse_other_paths(named)
+    if data is not None:
+        from barlowctl.data import home
+
+        for split in splits:
+            home.resolve(data, split)
 
 
 def open_named(console: Console, subject: str | None, geometry: list[str]) -> tuple[str, Subject]:

@@ -12,7 +12,7 @@ from barlowctl.cli import limits, options
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cli.pretrain_ranks import is_rank, run_ranks
-from barlowctl.cli.subject import open_named, require_a_network
+from barlowctl.cli.subject import open_named, require
 from barlowctl.cli.training_lines import report_training
 from barlowctl.cli.transfer_detection import DetectionFlags, detect
 from barlowctl.cli.transfer_detection import dry_run as show_costs
@@ -184,16 +184,8 @@ def transfer(
 
     Detectors: the same command goes on where it was stopped, and reads back trials that are finished.
     """
-    require_a_network(subject)
-    from barlowctl.assemble.machine import Runtime
-    from barlowctl.data.images.unreadable import advise_skipping
-    from barlowctl.eval import svm
-    from barlowctl.measure.tasks import Tasks
-    from barlowctl.measure.transfer import check_overrides
-    from barlowctl.measure.transfer import transfer as measure_transfer
-    from barlowctl.measure.voc import SvmOptions
-
     console = Console(json=json, quiet=quiet)
+    require(subject)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     flags = DetectionFlags(
         head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, tuple(changes)
@@ -204,6 +196,8 @@ def transfer(
     only_detection = {**flags.given(), "--dry-run": dry_run, "--gpus": bool(gpus), "--processes": bool(processes)}
     if task in DETECTION:
         _refuse_unused(task, only_voc07 | only_one_label | {f"--set {' '.join(geometry)}": bool(geometry)})
+        from barlowctl.assemble.machine import Runtime
+
         runtime = Runtime("cpu" if processes else device, threads, workers, loader)
         if dry_run:
             show_costs(console, subject, task, data, flags, runtime, gpus or processes or 1)
@@ -214,6 +208,15 @@ def transfer(
         return
     launcher.refuse_several("transfer")
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
+    require(subject, data if task == "folder" else None)
+    from barlowctl.assemble.machine import Runtime
+    from barlowctl.data.images.unreadable import advise_skipping
+    from barlowctl.eval import svm
+    from barlowctl.measure.tasks import Tasks
+    from barlowctl.measure.transfer import check_overrides
+    from barlowctl.measure.transfer import transfer as measure_transfer
+    from barlowctl.measure.voc import SvmOptions
+
     protocol = protocol or ("fast" if task == "folder" else "paper")
     if task != "voc07":
         check_overrides(task, protocol, changes)

@@ -14,9 +14,12 @@ from torch import nn
 
 from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
+from barlowctl.assemble.matching import match
+from barlowctl.assemble.misfit import recognised
 from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
 from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.assemble.run_images import dataset_to_measure, require
+from barlowctl.assemble.weights import read_weights
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
 from barlowctl.exports import ExportedModel, read_export, read_official
@@ -26,12 +29,7 @@ from barlowctl.recipe import load
 from barlowctl.recipe.caution import of_geometry
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
-
-WHAT = (
-    "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
-    "`barlowctl export` wrote, the authors' .pth files, or a timm model name (resnet50: random weights; "
-    "resnet50.a1_in1k: timm's published ones)"
-)
+from barlowctl.runs.subjects import SUFFIXES, WHAT, refuse_other_paths
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     Raises:
         UserError: nothing of that name, it cannot be read, or it does not take images of that geometry.
     """
+    refuse_other_paths(what)
     path, same_name = locate(what)
     with own_generator():
         subject = _opened(path, what)
@@ -114,13 +113,15 @@ def _opened(path: Path, what: str) -> Subject:
     if path.is_dir():
         open_run(path)  # says what a run directory is
         raise AssertionError(path)
-    if path.suffix == ".safetensors":
-        return _of_export(path, read_export(path), "export")
-    if path.suffix in (".pth", ".pt", ".tar"):
-        return _of_export(path, read_official(path), "official")
-    if len(path.parts) > 1:
-        why = "is a file of another kind" if path.is_file() else "does not exist"
-        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")
+    if path.suffix in SUFFIXES:
+        try:
+            if path.suffix == ".safetensors":
+                return _of_export(path, read_export(path), "export")
+            return _of_export(path, read_official(path), "official")
+        except UserError:
+            if (subject := _of_state_dict(path)) is None:
+                raise
+            return subject
     return _of_timm(what)
 
 
@@ -206,6 +207,38 @@ def _of_export(path: Path, model: ExportedModel, kind: str) -> Subject:
     backbone = model.backbone.float().eval()
     name = path.resolve().name if path.is_dir() else path.stem  # resnet50.a1_in1k, a folder, has no suffix
     return Subject(name, kind, backbone, model.preprocessing, _folder(name), untrained, metadata=metadata)
+
+
+def _of_state_dict(path: Path) -> Subject | None:
+    """Weights alone, of a usual network that they are recognised as; None: what lies there is no such file."""
+    try:
+        weights = read_weights(str(path))
+    except UserError:
+        return None
+    network = recognised(weights)
+    if network is None:
+        return None
+    backbone = untrained(network.architecture, allowed=WHAT)
+    matched = match(backbone, weights.backbone)
+    if matched.reshaped:
+        return None
+    backbone.load_state_dict(dict(matched.taken), strict=False)
+    config = resolve_data_config(pretrained_cfg=getattr(backbone, "pretrained_cfg", {}), model=backbone)
+    preprocessing = Preprocessing.of_timm(config)
+    size = f"resized to {preprocessing.resize} and cropped to {preprocessing.crop}"
+    return Subject(
+        path.stem,
+        "state dict",
+        backbone.eval(),
+        preprocessing,
+        _folder(path.stem),
+        partial(_built_anew, network.architecture, preprocessing, "default", {}),
+        metadata={"weights_file": str(path), "architecture": network.architecture},
+        notes=(
+            f"the file does not say which network it holds: recognised as timm's {network.architecture}, with images "
+            f"as timm prepares them for that ({size}; --set eval.resize and eval.crop change it)",
+        ),
+    )
 
 
 def _of_timm(name: str) -> Subject:

@@ -250,3 +250,28 @@ def test_a_file_of_another_kind_is_called_that(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "graph.onnx").touch()
     assert barlowctl(["probe", str(tmp_path / "graph.onnx"), "--data", "fashion-mnist"]) == 2
     assert "graph.onnx' is a file of another kind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_state_dict_of_a_usual_network_is_measured(tmp_path: Path, suffix: str) -> None:
+    """As `pretrain --init` takes it; the file does not say of which network it is."""
+    import timm
+    from safetensors.torch import save_file
+
+    from barlowctl.errors import UserError
+    from barlowctl.measure.subjects import open_subject
+
+    network, path = timm.create_model("vit_tiny_patch16_224", num_classes=3).eval(), tmp_path / f"mine{suffix}"
+    state = network.state_dict()
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    subject, images = open_subject(str(path)), torch.rand(1, 3, 224, 224)
+    assert (subject.name, subject.kind) == ("mine", "state dict")
+    assert "recognised as timm's vit_tiny_patch16_224" in subject.notes[0]
+    assert torch.equal(
+        subject.backbone(images), network.forward_head(network.forward_features(images), pre_logits=True)
+    )
+    assert subject.preprocessing.crop == 224
+    del state["norm.weight"]
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    with pytest.raises(UserError, match=r"does not say which network|is not one|keys"):
+        open_subject(str(path))

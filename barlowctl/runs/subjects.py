@@ -1,0 +1,31 @@
+"""What a measuring command names, before anything of it is opened: other paths are refused without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from barlowctl.errors import UserError
+from barlowctl.runs import rundir
+
+WHAT = (
+    "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
+    "`barlowctl export` wrote, the authors' .pth files, a state dict (.safetensors, .pth) of a usual network, or a "
+    "timm model name (resnet50: random weights; resnet50.a1_in1k: timm's published ones)"
+)
+SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
+
+
+def refuse_other_paths(what: str) -> None:
+    """Refuse a path that leads nowhere, or to a file of another kind; a bare word may be timm's model.
+
+    Raises:
+        UserError: there is nothing to measure.
+    """
+    path = Path(what)
+    if path.suffix not in SUFFIXES and len(path.parts) < 2:
+        return
+    if path.is_file() and path.suffix not in SUFFIXES:
+        raise UserError(f"'{what}' is a file of another kind", allowed=WHAT, next="barlowctl runs list")
+    if not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
+        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")

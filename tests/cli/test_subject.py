@@ -1,0 +1,61 @@
+"""Errors that need no torch come before it is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barlowctl.cli.subject import require
+from barlowctl.errors import UserError
+
+REFUSE = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"torch", "timm", "torchvision", "numba"}:
+            raise AssertionError(f"{name} is imported")
+sys.meta_path.insert(0, Refused())
+from barlowctl.cli import app
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("report none", "'none' is not a run"),
+        ("report run --out page.txt", "--out is 'page.txt'"),
+        ("export none", "'none' is not a run"),
+        ("export run --license mit", "--license is of --push"),
+        ("transfer runs/none --data photos", "'runs/none' does not exist"),
+        ("transfer none.pth --data photos", "'none.pth' does not exist"),
+        ("transfer resnet18 --data nothing", "nothing"),
+        ("transfer resnet18 --data photos", "no test split"),
+        ("probe runs/none", "'runs/none' does not exist"),
+        ("probe resnet18 --data nothing", "nothing"),
+        ("embed runs/none --out features.npz", "'runs/none' does not exist"),
+        ("embed resnet18 --data nothing --out features.npz", "nothing"),
+    ],
+)
+def test_it_comes_before_torch(tmp_path: Path, command: str, message: str) -> None:
+    for file in ("run/recipe.toml", "run/run.json", "photos/a/1.jpg"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    words = ["./photos" if word == "photos" else word for word in command.split()]
+    done = subprocess.run([sys.executable, "-c", REFUSE, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert "is imported" not in done.stderr, done.stderr
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_bare_word_may_be_a_model_and_a_run_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARLOWCTL_RUNS", str(tmp_path))
+    (tmp_path / "study" / "first.pth").mkdir(parents=True)
+    for name in ("resnet18", "resnet18.a1_in1k", "study/first.pth"):
+        require(name)
+    for name, says in (("study/second", "does not exist"), (__file__, "is a file of another kind")):
+        with pytest.raises(UserError, match=says):
+            require(name)
