@@ -37,6 +37,9 @@ from barlowctl.model import (
 )
 from barlowctl.recipe.network import TIMM_NAMES
 from barlowctl.recipe.schema import Recipe
+from barlowctl.waits import Wait
+
+SEARCHING = "searching for settings with which the network takes the images ..."
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
@@ -64,11 +67,15 @@ def build_recipe_backbone(recipe: Recipe, **timm_args: Any) -> nn.Module:
     try:
         return _build(recipe, timm_args)
     except WrongImages as error:
-        if fitting := first_that_fits(recipe, _sizes(recipe), _fits()):
+        with Wait(SEARCHING):
+            fitting = first_that_fits(recipe, _sizes(recipe), _fits())
+        if fitting:
             error.next = _settings(fitting)
         raise
     except Unpooled as error:
-        if fitting := pooled(recipe, _fits()):
+        with Wait(SEARCHING):
+            fitting = pooled(recipe, _fits())
+        if fitting:
             error.next = _settings(fitting)
         raise
     except UserError as error:

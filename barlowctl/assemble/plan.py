@@ -56,10 +56,10 @@ def plan(
     usable = images if source is None else len(learned_from(source, recipe))
     loader = None if source is None else choose_loader(source, runtime.loader)
     resolved = resolve(recipe, device, threads, usable, loader, ranks=ranks)
-    precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)
     method = build_method(recipe, context)
     if start is not None:
         start.fill(method)
+    precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)  # takes seconds
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
     lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
     if source is not None:

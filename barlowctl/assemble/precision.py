@@ -26,6 +26,7 @@ from barlowctl.locks import holding
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 from barlowctl.threads import one_thread
+from barlowctl.waits import Wait
 
 ON_CPU = ("fp32", "bf16")
 ROUNDS = 3
@@ -72,7 +73,7 @@ def choose(
         return earlier
     if processor.flags() and not processor.multiplies_bf16():
         return Precision(requested, "fp32", f"instead of the recipe's {requested}: {EMULATED[requested]}")
-    with own_generator(), one_thread():
+    with own_generator(), one_thread(), Wait("timing steps in bf16 and in fp32, to compute in the faster ..."):
         return time_steps()
 
 

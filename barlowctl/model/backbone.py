@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import glob
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import timm
@@ -214,7 +216,7 @@ def check_input(backbone: nn.Module, size: int, *, in_chans: int) -> int:
             try:
                 features = _of_an_image(backbone, image)
             except _CONSTRUCTION_ERRORS as error:
-                raise _size_error(backbone, size, str(error)) from error
+                raise _size_error(backbone, size, _reason(error)) from error
     if features.ndim != 2 or features.shape[0] != 1:
         raise Unpooled(
             f"{type(backbone).__name__} returns a tensor of shape {tuple(features.shape)} per image, "
@@ -251,8 +253,19 @@ def built_for(backbone: nn.Module) -> int | None:
     return int(height) if height == width else None
 
 
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or where it has none the line of the network's code that it comes from."""
+    if lines := str(error).strip().splitlines():
+        return lines[0]
+    torchs = Path(torch.__file__).parent
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if torchs not in Path(frame.filename).parents
+    ]
+    name = type(error).__name__
+    return f"{name} at `{frames[-1].line}` in {Path(frames[-1].filename).name}" if frames and frames[-1].line else name
+
+
 def _size_error(backbone: nn.Module, size: int, reason: str) -> WrongImages:
-    reason = (reason.strip().splitlines() or ["it fails on them"])[0]
     patch, made_for = patch_side(backbone), getattr(getattr(backbone, "patch_embed", None), "img_size", None)
     advice = f"give it its size in model.backbone_args (img_size = {size}), or change views.size and eval.crop"
     if patch is not None and size % patch:

@@ -19,7 +19,7 @@ from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, objectives, refused
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.objectives import DEFAULT
-from barlowctl.recipe.problems import Origin, explain
+from barlowctl.recipe.problems import Origin, distinct, explain
 from barlowctl.recipe.schema import Measuring, Recipe
 from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
@@ -281,7 +281,7 @@ def _validated(
         return schema.model_validate(values)
     except ValidationError as error:
         method = objectives.named(values.get("objective"))
-        problems = error.errors()
+        problems = distinct(error.errors())
         words = [explain(problem, origin, method) for problem in problems]
         lines = list(dict.fromkeys(words))
         more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""

@@ -78,6 +78,12 @@ def _line_of(text: str, key: str) -> int | None:
     return None
 
 
+def distinct(problems: Sequence[Any]) -> list[Any]:
+    """pydantic's problems without those that follow from others: of a list whose items are wrong, that it is short."""
+    inside = {problem["loc"][:-1] for problem in problems}
+    return [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inside]
+
+
 def explain(problem: Any, origin: Origin, method: type[Section]) -> str:
     """One line for one of pydantic's problems: where, what was given, what is allowed. `method`: its keys."""
     names = [str(part) for part in problem["loc"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import timm
 import torch
 
-from barlowctl.assemble import fitting
+from barlowctl import waits
+from barlowctl.assemble import fitting, model
 from barlowctl.assemble.model import build_recipe_backbone
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, load
@@ -115,3 +117,13 @@ def test_a_search_that_takes_too_long_ends_with_timms_own_size(monkeypatch: pyte
     expected = {"views.size": 224, "eval.resize": 224, "eval.crop": 224}
     assert search(chosen, {"views.size": 100, "eval.crop": 100}, fits) == expected
     assert tried == [224]
+
+
+def test_a_search_is_a_wait_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = threading.Event()
+    monkeypatch.setattr(waits, "SECONDS", 1e-3)
+    monkeypatch.setattr(waits, "_listener", lambda text: given.set())
+    monkeypatch.setattr(model, "first_that_fits", lambda *_: {"views.size": 64} if given.wait(10.0) else None)
+    with pytest.raises(UserError) as no:
+        build_recipe_backbone(recipe("halonet26t", 36))
+    assert no.value.next == "--set views.size=64"

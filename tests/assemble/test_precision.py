@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from barlowctl import processor
+from barlowctl import processor, waits
 from barlowctl.assemble import precision
 from barlowctl.assemble.precision import Precision
 from barlowctl.recipe import load
@@ -176,3 +177,17 @@ def test_a_study_chooses_once_or_as_its_earlier_runs_did(
     (cell / "run.json").write_text(json.dumps({"facts": {"device": "cpu, 1 thread, bf16"}}))
     old = precision.shared(tmp_path / "old", tiny, CPU)
     assert old == Precision("bf16", "bf16", "as when the run began, for the whole study")
+
+
+def test_timing_steps_is_a_wait_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, given = list[str](), threading.Event()
+    monkeypatch.setattr(processor, "flags", frozenset)
+    monkeypatch.setattr(waits, "SECONDS", 1e-3)
+    monkeypatch.setattr(waits, "_listener", lambda text: (texts.append(text), given.set()))
+
+    def slow() -> Precision:
+        assert given.wait(10.0)
+        return Precision("bf16", "bf16")
+
+    assert precision.choose("bf16", CPU, slow).used == "bf16"
+    assert texts == ["timing steps in bf16 and in fp32, to compute in the faster ..."]

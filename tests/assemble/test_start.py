@@ -18,10 +18,14 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import Tensor
 
+from barlowctl import processor
 from barlowctl.assemble import misfit
+from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.methods import Context
 from barlowctl.assemble.model import build_backbone, build_method, preprocessing_of
+from barlowctl.assemble.plan import plan
 from barlowctl.assemble.start import begin
+from barlowctl.assemble.synthetic_steps import SyntheticSteps
 from barlowctl.assemble.weights import Weights, read_weights
 from barlowctl.distributed import Ranks
 from barlowctl.errors import UserError
@@ -252,6 +256,17 @@ def test_weights_of_another_network_are_refused_with_what_makes_the_recipe_fit(e
         started(load.load("quickstart"), earlier[0])
     settled, _, _ = started(load.load("quickstart", overrides_in(str(caught.value.next))), earlier[0])
     assert settled.model.backbone == "resnet10t"
+
+
+def test_weights_of_another_network_are_refused_before_a_step_is_timed(
+    earlier: tuple[Path, Method], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps take seconds, and a minute where their kernels are not compiled yet."""
+    monkeypatch.setattr(processor, "flags", frozenset)  # bf16 or fp32 is measured on any CPU
+    monkeypatch.setattr(SyntheticSteps, "take", lambda *_: pytest.fail("a step is timed"))
+    other = load.load("quickstart", ["train.precision=bf16", f"init.weights='{earlier[0]}'"])
+    with pytest.raises(UserError, match="does not fit the recipe's network, resnet26"):
+        plan(other, Runtime("cpu"))
 
 
 def test_the_network_is_that_of_the_weights_where_the_recipe_says_so(earlier: tuple[Path, Method]) -> None:
