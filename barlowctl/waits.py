@@ -23,14 +23,17 @@ def listen(listener: Callable[[str], None] | None) -> None:
 
 
 class Wait:
-    """A context, entered once or for each piece of a wait: `text` is given once the pieces have taken `SECONDS`.
+    """A context, entered once or for each piece of a wait: `text` is given once the pieces have taken so many seconds.
 
     Pieces may lie in one another, as a compiler's do, which compiles what a function calls.
+
+    Args:
+        seconds: None: `SECONDS`.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, seconds: float | None = None) -> None:
         self.text = text
-        self._left = SECONDS
+        self._left = SECONDS if seconds is None else seconds
         self._depth = 0
         self._begun = 0.0
         self._timer: threading.Timer | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,13 @@ from barlowctl.train.events import (
     Sink,
     StepDone,
 )
+from barlowctl.waits import Wait
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+FIRST_STEP = 20.0  # seconds after which a first step that is not done is worth a line
+PATIENCE = 60.0, 1800.0  # seconds without a line within an epoch: at first, doubled with every line, and at most
 MEASURED = (
     "knn", "linear", "lidar", "feature_spread", "embedding_spread", "effective_rank", "AP", "AP50", "mask AP",
 )  # fmt: skip
@@ -58,7 +61,10 @@ def show(console: Console) -> Iterator[Sink]:
 def _entered(display: _Live | _Lines, sink: _Unread) -> Iterator[None]:
     """The display's own context, whose end may fail as everything on a terminal that was closed."""
     if isinstance(display, _Lines):
-        yield
+        try:
+            yield
+        finally:
+            display.until_a_step.close()
         return
     display.__enter__()
     try:
@@ -137,7 +143,7 @@ def _text(values: Any, keys: tuple[str, ...]) -> str:
 
 
 class _Lines:
-    """Plain lines: one per epoch, and one per evaluation."""
+    """Plain lines: one per epoch, and one per evaluation; within an epoch that lasts, ever more seldom."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -148,6 +154,8 @@ class _Lines:
         self.iterations = False
         self.terms: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
+        self.spoke_at, self.patience = self.started, PATIENCE[0]
+        self.until_a_step = ExitStack()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -156,23 +164,32 @@ class _Lines:
                 self.epochs, self.steps = math.ceil(event.steps / event.steps_per_epoch), event.steps
                 self.start_step, self.terms = event.start_step, event.terms
                 self.iterations, self.started = event.iterations, time.monotonic()
-            case StepDone() if len(event.values) > 1:  # a logged one, or an epoch's last
-                self.last = dict(event.values)
+                self.spoke_at, self.patience = self.started, PATIENCE[0]
+                self.until_a_step.enter_context(Wait("no step is done yet ...", FIRST_STEP))
+            case StepDone():
+                self.until_a_step.close()
+                if len(event.values) > 1:  # a logged one, or an epoch's last
+                    self.last = dict(event.values)
+                if time.monotonic() - self.spoke_at >= self.patience and event.step < self.steps:
+                    self._say_where(f"step {event.step:,}/{self.steps:,}", _text(event.values, ("loss",)), event.step)
+                    self.patience = min(2.0 * self.patience, PATIENCE[1])
             case EpochDone():
-                values = {**self.last, **event.values}
-                spent = time.monotonic() - self.started
-                left = spent / max(event.step - self.start_step, 1) * (self.steps - event.step)
-                text = _text(values, ("loss", *self.terms, "lr_weights", "images_per_second"))
+                text = _text({**self.last, **event.values}, ("loss", *self.terms, "lr_weights", "images_per_second"))
                 where = f"epoch {event.epoch + 1}/{self.epochs}"
                 if self.iterations:
                     where = f"iteration {event.step:,}/{self.steps:,}"
-                self.console.say(f"{where}  {text}  left {duration(left)}")
+                self._say_where(where, text, event.step)
             case Evaluated():
                 what = "evaluation" if {"knn", "AP"} & event.values.keys() else "diagnostics"
                 when = " of the start" if event.epoch < 0 else ""
                 self.console.say(f"  {what}{when}  " + _text(event.values, MEASURED))
             case Notice():
                 self.console.say(f"note: {event.text}")
+
+    def _say_where(self, where: str, text: str, step: int) -> None:
+        self.spoke_at = time.monotonic()
+        left = (self.spoke_at - self.started) / max(step - self.start_step, 1) * (self.steps - step)
+        self.console.say(f"{where}  {text}  left {duration(left)}")
 
 
 class _Live:

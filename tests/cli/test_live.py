@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from barlowctl import waits
+from barlowctl.cli import live
 from barlowctl.cli.console import Console
 from barlowctl.cli.live import _Lines, _Live
 from barlowctl.train.events import EpochDone, Evaluated, RunStarted, StepDone
@@ -45,3 +49,46 @@ def test_a_line_of_an_epoch_shows_its_last_step(capsys: pytest.CaptureFixture[st
     display(StepDone(3, 0, logged=False, values={"loss": 5.0, "invariance": 4.0}))
     display(EpochDone(3, 0, {"loss": 7.0}))
     assert "loss 7  invariance 4  " in capsys.readouterr().out
+
+
+def test_within_a_long_epoch_lines_come_ever_more_seldom(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    display = _Lines(Console())
+    display(RunStarted(Path("run"), {"recipe": "r"}, 2, 1000, 2000, 0, ()))
+    capsys.readouterr()
+    for step in range(1, 1001):
+        now[0] += 10.0
+        display(StepDone(step, 0, logged=False, values={"loss": 5.0}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step 6/2,000  loss 5  left 5 h 32 min"
+    assert [line.partition("/")[0] for line in lines] == [
+        f"step {step}" for step in (6, 18, 42, 90, 186, 366, 546, 726, 906)
+    ]
+
+
+def test_a_first_step_that_takes_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, given = list[str](), threading.Event()
+    console = Console()
+
+    def hear(text: str) -> None:
+        texts.append(text)
+        given.set()
+
+    monkeypatch.setattr(waits, "_listener", hear)
+    monkeypatch.setattr(live, "FIRST_STEP", 0.01)
+    with live.show(console) as display:
+        display(RunStarted(Path("run"), {"recipe": "r"}, 2, 10, 20, 0, ()))
+        assert given.wait(10.0)
+        display(StepDone(1, 0, logged=False, values={"loss": 5.0}))
+    assert texts == ["no step is done yet ..."]
+    given.clear()
+    monkeypatch.setattr(live, "FIRST_STEP", 0.2)
+    for event in (StepDone(1, 0, logged=False, values={"loss": 5.0}), None):  # a step, or the run's end without one
+        with live.show(console) as display:
+            display(RunStarted(Path("run"), {"recipe": "r"}, 2, 10, 20, 0, ()))
+            if event is not None:
+                display(event)
+        assert not given.wait(0.4)
