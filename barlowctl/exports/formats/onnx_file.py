@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -159,18 +161,33 @@ def _program(network: OnnxNetwork) -> Any:
     """
     import torch
 
-    program = torch.onnx.export(
-        network,
-        (network.example(),),
-        dynamo=True,
-        input_names=["images"],
-        output_names=["features"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        verbose=False,
-    )
+    with _without_logs():
+        program = torch.onnx.export(
+            network,
+            (network.example(),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
     assert program is not None
     return program
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Meanwhile the exporter's packages log errors alone, and not what they could not fold in the graph."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _first_cause(error: BaseException) -> BaseException:
