@@ -22,10 +22,12 @@ def refuse_other_paths(what: str) -> None:
     Raises:
         UserError: there is nothing to measure.
     """
-    path = Path(what)
+    path, why = Path(what), None
     if path.suffix not in SUFFIXES and len(path.parts) < 2:
         return
     if path.is_file() and path.suffix not in SUFFIXES:
-        raise UserError(f"'{what}' is a file of another kind", allowed=WHAT, next="barlowctl runs list")
-    if not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
-        raise UserError(f"'{what}' does not exist", allowed=WHAT, next="barlowctl runs list")
+        why = "is a file of another kind"
+    elif not os.path.lexists(path) and not (rundir.runs_home() / what).exists():
+        why = "does not exist"
+    if why:
+        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")
