@@ -82,10 +82,11 @@ def print_array_script(command: StudyCommand, arguments: list[str], sbatch_optio
         UserError: no cell is open.
     """
     from barlowctl.launchers import slurm
-    from barlowctl.study.cells import open_images
+    from barlowctl.study.cells import open_images, refuse_holdout
 
     directory = command.directory
     images = open_images(directory.base, command.data)
+    refuse_holdout(directory.cells, images)
     directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
     cells = [number for number, cell in enumerate(directory.cells) if cell.record is None]
     if not cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from barlowctl import datasets, launcher, shell, signals
 from barlowctl.amounts import counted
 from barlowctl.assemble import precision
-from barlowctl.assemble.data import choices_of, open_recipe_images
+from barlowctl.assemble.data import check_holdout, choices_of, learned_from, open_recipe_images
 from barlowctl.assemble.diagnosis import diagnose
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.job import prepare
@@ -65,6 +65,24 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
         {split: fingerprint.digest for split, fingerprint in labelled.fingerprints.items()},
         {split: images[split].get("content_hash", images[split]["path"]) for split in ("train", "test")},
     )
+
+
+def refuse_holdout(cells: Sequence[Cell], images: StudyImages) -> None:
+    """Refuse a held-out part that these images do not have in any of the cells, before one waits in a queue.
+
+    Raises:
+        UserError: that of the first cell; see `check_holdout`.
+    """
+    source = images.labelled.opened or images.labelled.train
+    refused: list[UserError] = []
+    for cell in cells:
+        try:
+            check_holdout(len(learned_from(source, cell.recipe)), cell.recipe)
+            return
+        except UserError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def count_training_images(base: Recipe, data: str | None) -> int:

@@ -432,3 +432,17 @@ def test_the_words_of_studies_are_the_options() -> None:
     assert len(words) == 8
     assert {f"--{word}" for word in words} <= names
     assert completion.studies("proj") == ["projector", "projector-width"]
+
+
+@pytest.mark.parametrize("how", [["--print-sbatch"], ["--cell", "0"], []])
+def test_a_held_out_part_that_no_cell_can_have_is_refused_before_a_queue(
+    recipe: Path, grid: Path, how: list[str], tmp_path: Path, capsys: Captured
+) -> None:
+    """As --dry-run refuses it: every task of the array ended with it."""
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", "--set", "data.holdout=100000"]
+    assert barlowctl([*command, *how]) == 2
+    printed = capsys.readouterr()
+    assert "error: data.holdout is 100000 of " in printed.err
+    assert "#SBATCH" not in printed.out
+    assert " --set data.holdout=" in printed.err.split("next: ")[1]
+    assert not (tmp_path / "study").exists()
