@@ -48,7 +48,9 @@ FUSED = "triton_"
 """Of inductor's kernels the name lists all operations: those with a norm are "norms", the others OTHER."""
 TEMPLATE = "_tem_"
 """In the name of a product or a convolution that inductor has written itself."""
-CALLERS = {"Optimizer.step#": "optimizer", **dict.fromkeys(("_Product", "_ForEachPixel", "_Winograd"), "convolutions")}
+OURS = ("_Product", "_ForEachPixel", "_Winograd", "_Branch")
+"""Our functions of autograd that convolve, and that give a shortcut's convolution the pixels that it sees."""
+CALLERS = {"Optimizer.step#": "optimizer", **dict.fromkeys(OURS, "convolutions")}
 """What is called from within these is of their group, whatever its name; of our convolutions most is products."""
 
 

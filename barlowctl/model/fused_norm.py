@@ -16,15 +16,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from barlowctl.model import thread_team
+from barlowctl.model.modes import is_watched
+from barlowctl.model.strided_shortcut import branches
 
 FORMATS = (torch.bfloat16, torch.float32)
 """Number formats that the kernels read and write."""
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether a hook sees what goes into the module, what comes out, or a gradient of either."""
-    forward = module._forward_hooks or module._forward_pre_hooks
-    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
 
 
 class _Fused(_BatchNorm):
@@ -45,7 +41,7 @@ class _Fused(_BatchNorm):
             if self.training and self.parts > 1:
                 return torch.cat([super(_Fused, self).forward(part) for part in x.chunk(self.parts)])
             return super().forward(x)
-        rectifies = self.rectifies and not _is_watched(self) and not torch.is_inference_mode_enabled()
+        rectifies = self.rectifies and not is_watched(self) and not torch.is_inference_mode_enabled()
         out = self._normalized(x, None, rectifies)
         if rectifies:
             cast(Any, out).rectified_at = out._version
@@ -53,7 +49,7 @@ class _Fused(_BatchNorm):
 
     def added(self, x: Tensor, shortcut: Tensor, activation: nn.Module) -> Tensor:
         """`activation(self(x) + shortcut)`, in the same passes over memory where the activation is a ReLU."""
-        watched = _is_watched(self) or _is_watched(activation)
+        watched = is_watched(self) or is_watched(activation)
         alike = shortcut.dtype == x.dtype and shortcut.shape == x.shape and shortcut.stride() == x.stride()
         if watched or not alike or not self._takes(x):
             x = self(x)
@@ -156,7 +152,7 @@ class FusedBasicBlock(BasicBlock):
         """See `BasicBlock`."""
         if not _is_bare(self, self.bn2, self.act2):
             return super().forward(x)
-        shortcut = x if self.downsample is None else self.downsample(x)
+        x, shortcut = branches(x, self.conv1, self.downsample)
         x = cast(Any, self).aa(self.act1(self.bn1(self.conv1(x))))
         return cast(_Fused, self.bn2).added(self.conv2(x), shortcut, self.act2)
 
@@ -168,7 +164,7 @@ class FusedBottleneck(Bottleneck):
         """See `Bottleneck`."""
         if not _is_bare(self, self.bn3, self.act3):
             return super().forward(x)
-        shortcut = x if self.downsample is None else self.downsample(x)
+        x, shortcut = branches(x, self.conv1, self.downsample)
         x = self.act1(self.bn1(self.conv1(x)))
         x = cast(Any, self).aa(self.act2(self.bn2(self.conv2(x))))
         return cast(_Fused, self.bn3).added(self.conv3(x), shortcut, self.act3)

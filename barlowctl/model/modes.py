@@ -24,3 +24,9 @@ def in_mode(module: Module, *, training: bool) -> Iterator[Module]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a hook sees what goes into the module, what comes out, or a gradient of either."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)

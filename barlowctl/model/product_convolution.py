@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from barlowctl import processor
 from barlowctl.model import pixel_products, winograd
-from barlowctl.model.modes import in_mode
+from barlowctl.model.modes import in_mode, is_watched
 from barlowctl.model.seen_taps import SeenTaps, in_bf16, in_fp32, leave_out_unseen_taps
 from barlowctl.model.strided_pointwise import is_miscomputed, seen_pixels, take_seen_pixels_first
 
@@ -65,8 +65,27 @@ class ProductConvolution(SeenTaps):
             return winograd.convolve(x.to(dtype), self.weight)
         if not self._is_faster_as_product(x, dtype):
             return super().forward(x)
+        return self._product(x, dtype, self._steps()[0])
+
+    def takes_seen_pixels(self, x: Tensor) -> bool:
+        """Whether `of_seen_pixels` stands for `forward(x)`: no hook looks on, and x is a map that is trained on."""
+        strided = self.kernel_size == (1, 1) and max(self.stride) > 1
+        if not strided or not self.training or not x.requires_grad or torch.compiler.is_compiling() or is_watched(self):
+            return False
+        return (in_bf16(x) or in_fp32(x)) and x.is_contiguous(memory_format=torch.channels_last)
+
+    def of_seen_pixels(self, seen: Tensor) -> Tensor:
+        """The convolution, 1 x 1 with a stride, of a map of the pixels that it sees, in channels_last."""
+        dtype = torch.bfloat16 if in_bf16(seen) else torch.float32
+        least = MANY_CHANNELS if dtype == torch.float32 and max(seen.shape[2:]) > STRIDED_FP32_MAP else FEWEST_CHANNELS
+        many = min(self.in_channels, self.out_channels) >= least and has_fast_fp32_products()
+        if max(seen.shape[2:]) <= SMALL_MAP and (many or dtype == torch.bfloat16):
+            return self._product(seen, dtype, (1, 1))
+        return nn.functional.conv2d(seen, self.weight)
+
+    def _product(self, x: Tensor, dtype: torch.dtype, stride: tuple[int, int]) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), *self._steps())
+            out: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), stride, self._steps()[1])
         return out
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

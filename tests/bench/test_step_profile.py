@@ -50,6 +50,7 @@ class Event:
         ("_WinogradBackward", "convolutions"),
         ("_Winograd2dBackward", "convolutions"),
         ("_ForEachPixelBackward", "convolutions"),
+        ("_BranchBackward", "convolutions"),
         ("aten::mkldnn_convolution", "convolutions"),
         ("_ProductBackward", "convolutions"),
         ("nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT", "matrix products"),
