@@ -31,7 +31,7 @@ from barlowctl.recipe.schema import Recipe
 GROUPS: tuple[tuple[str, str], ...] = (
     (
         "convolutions",
-        r"fprop|dgrad|wgrad|convolution|winograd|_product(backward)?$|_foreachpixel|conv2d|im2col|implicit_gemm",
+        r"fprop|dgrad|wgrad|convolution|winograd|(_product|_branch)(backward)?$|_foreachpixel|conv2d|im2col|implicit_gemm",
     ),
     ("norms", r"batch_?norm|layer_?norm|group_?norm|_normalize|native_norm|bn_fw|bn_bw|welford|_standardize"),
     ("attention", r"flash|attention|sdpa|softmax|fmha"),
@@ -48,9 +48,9 @@ FUSED = "triton_"
 """Of inductor's kernels the name lists all operations: those with a norm are "norms", the others OTHER."""
 TEMPLATE = "_tem_"
 """In the name of a product or a convolution that inductor has written itself."""
-OURS = ("_Product", "_ForEachPixel", "_Winograd", "_Branch")
+CONVOLVING = ("_Product", "_ForEachPixel", "_Winograd", "_Branch")
 """Our functions of autograd that convolve, and that give a shortcut's convolution the pixels that it sees."""
-CALLERS = {"Optimizer.step#": "optimizer", **dict.fromkeys(OURS, "convolutions")}
+CALLERS = {"Optimizer.step#": "optimizer", **dict.fromkeys(CONVOLVING, "convolutions")}
 """What is called from within these is of their group, whatever its name; of our convolutions most is products."""
 
 
