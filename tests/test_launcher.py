@@ -211,7 +211,13 @@ def test_tasks_of_srun_are_refused_where_one_process_is_enough(
 
     for name, value in (TWO_TASKS | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}).items():
         monkeypatch.setenv(name, value)
-    for arguments in (["probe", "resnet18"], ["export", "runs/a"], ["data", "pack", "a", "b"], ["pretrain", "--slurm"]):
+    of_one = [
+        ["probe", "runs/a"],
+        ["export", "runs/a"],
+        ["report", "runs/a"],
+        ["transfer", "runs/a", "--task", "voc07"],
+    ]
+    for arguments in (*of_one, ["embed", "runs/a"], ["data", "pack", "a", "b"], ["pretrain", "--slurm"]):
         assert app.run(arguments) == 2
         errors = capsys.readouterr().err
         assert "srun started 2 processes" in errors

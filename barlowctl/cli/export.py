@@ -147,6 +147,7 @@ def export(
     """
     from barlowctl.runs import rundir
 
+    launcher.refuse_several("export")
     _check(run, best, format, every, from_official, push)
     if push is None:
         _check_unused(license, license_file, public, overwrite, dry_run, yes)
@@ -157,7 +158,6 @@ def export(
     from barlowctl.exports import export as write
     from barlowctl.exports import export_all
 
-    launcher.refuse_several("export")
     console = Console(json=json, quiet=quiet)
     of_format: FormatOptions = {
         "zero_classifier": zero_classifier,

@@ -82,12 +82,11 @@ def print_array_script(command: StudyCommand, arguments: list[str], sbatch_optio
         UserError: no cell is open.
     """
     from barlowctl.launchers import slurm
-    from barlowctl.study.cells import open_images, refuse_holdout
+    from barlowctl.study.cells import open_directory, open_images
 
     directory = command.directory
     images = open_images(directory.base, command.data)
-    refuse_holdout(directory.cells, images)
-    directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+    open_directory(directory, images)
     cells = [number for number, cell in enumerate(directory.cells) if cell.record is None]
     if not cells:
         raise UserError(f"all cells in '{directory.out}' are finished", next="--show without --print-sbatch")

@@ -29,12 +29,11 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
     Raises:
         UserError: cells could not be run; the others were. RunStopped: a signal came, and the state is saved.
     """
-    from barlowctl.study.cells import open_images, refuse_holdout, write_results
+    from barlowctl.study.cells import open_directory, open_images, write_results
 
     console, directory = command.console, command.directory
     images = open_images(directory.base, command.data)
-    refuse_holdout(directory.cells, images)
-    directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+    open_directory(directory, images)
     cells = [(number, directory.cells[number]) for number in numbers]
     open_cells = [(number, cell) for number, cell in cells if cell.record is None]
     before = len(cells) - len(open_cells)

@@ -184,6 +184,8 @@ def transfer(
 
     Detectors: the same command goes on where it was stopped, and reads back trials that are finished.
     """
+    if task not in DETECTION:
+        launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
     require(subject)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
@@ -206,7 +208,6 @@ def transfer(
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return
-    launcher.refuse_several("transfer")
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
     require(subject, data if task == "folder" else None)
     from barlowctl.assemble.machine import Runtime

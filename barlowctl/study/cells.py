@@ -67,7 +67,20 @@ def open_images(base: Recipe, data: str | None) -> StudyImages:
     )
 
 
-def refuse_holdout(cells: Sequence[Cell], images: StudyImages) -> None:
+def open_directory(directory: StudyDirectory, images: StudyImages) -> None:
+    """Make the study's directory, or check that it is of the same recipe and images; then its cells can be taken.
+
+    Raises:
+        UserError: it is of others, cannot be written to, or no cell can hold out what its recipe says, and nothing is
+            made.
+    """
+    if not directory.exists:
+        _refuse_holdout(directory.cells, images)
+    directory.open(images.digests, dataset=images.dataset, earlier=images.earlier)
+    _refuse_holdout(directory.cells, images)
+
+
+def _refuse_holdout(cells: Sequence[Cell], images: StudyImages) -> None:
     """Refuse a held-out part that these images do not have in any of the cells, before one waits in a queue.
 
     Raises:

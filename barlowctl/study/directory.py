@@ -213,6 +213,11 @@ class StudyDirectory:
         except OSError as error:
             raise not_writable(self.out, error) from error
 
+    @property
+    def exists(self) -> bool:
+        """Whether it was made."""
+        return (self.out / "study.json").is_file()
+
     def check(self) -> None:
         """That the directory, if there is one, is of the study's recipe.
 
