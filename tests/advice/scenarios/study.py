@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.beton.layout import RAW
+from barlowctl.data.beton.reader import Beton
+from barlowctl.data.beton.writer import BetonWriter
 from tests.advice.scenario import Scenario
 from tests.advice.scenarios.training import an_empty_home, failing
 
@@ -49,11 +52,17 @@ def of_another_recipe(patch: Patch) -> None:
 
 
 def of_other_images(patch: Patch) -> None:
+    """A study, and as many images, turned upside down."""
     training_started(patch)
-    shutil.copytree("home/digits", "turned")
-    Path("turned/test.beton").rename("turned/val.beton")
-    Path("turned/train.beton").rename("turned/test.beton")
-    Path("turned/val.beton").rename("turned/train.beton")
+    Path("turned").mkdir()
+    for split in ("train", "test"):
+        images = Beton.open(Path(f"home/digits/{split}.beton"))
+        path = Path(f"turned/{split}.beton")
+        with BetonWriter(path, capacity=images.num_samples, class_names=images.class_names) as writer:
+            for position, label in enumerate(images.labels):
+                turned = images.image(position)[::-1].tobytes()
+                writer.append(turned, mode=RAW, width=8, height=8, label=int(label))
+            writer.finish(channels=1)
 
 
 def finished(patch: Patch) -> None:
