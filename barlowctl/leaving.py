@@ -26,7 +26,7 @@ def leave(code: int) -> None:
 
 
 def _is_watched() -> bool:
-    """Whether a debugger, a profiler, `python -i` or `-X importtime` waits for the end."""
+    """Whether a debugger, a profiler or `python -i` waits for the end."""
     monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
     if monitoring is not None and any(monitoring.get_tool(number) for number in range(6)):
         return True

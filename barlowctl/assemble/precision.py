@@ -36,9 +36,10 @@ COSTLY = 1.5
 """CPU-seconds of the first two steps from which they count: the little that is done only once is little of them."""
 OPERATIONS = 8e9
 """Forward multiply-adds of a measured step: with its backward pass about 0.3 seconds of one thread in fp32."""
+_LACKING = f"no instructions for bf16 ({', '.join(sorted(processor.BF16))})"
 EMULATED = {
-    "bf16": "this CPU has no instructions for bf16 (avx512_bf16, amx_bf16) and emulates it, several times slower",
-    "fp16": "fp16 is slow on every CPU, and this one has no instructions for bf16 (avx512_bf16, amx_bf16) either",
+    "bf16": f"this CPU has {_LACKING} and emulates it, several times slower",
+    "fp16": f"fp16 is slow on every CPU, and this one has {_LACKING} either",
 }
 """Where nothing is measured. Of systems that do not tell what their processor can do, steps do."""
 BEFORE = re.compile(r"cpu, \d+ threads?, (\w+)(?: \(the recipe's (\w+) is slower on this CPU\))?")

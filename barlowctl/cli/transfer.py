@@ -187,7 +187,7 @@ def transfer(
     if task not in DETECTION:
         launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
-    require(subject)
+    require(subject, data if task == "folder" else None)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     flags = DetectionFlags(
         head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, tuple(changes)
@@ -209,7 +209,6 @@ def transfer(
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
-    require(subject, data if task == "folder" else None)
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm

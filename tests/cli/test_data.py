@@ -419,3 +419,25 @@ def test_statistics_of_many_images_are_of_some(tmp_path, capsys, monkeypatch):
     run(capsys, "pack", "seen", "a.beton")
     measured = run_json(capsys, "info", "a.beton", "--statistics")["statistics"]
     assert (measured["images"], measured["mean"]) == (4, [round(25 * 18 / 4 / 255, 4)])  # images 0, 3, 6, 9
+
+
+def test_the_command_for_another_split_has_no_flag_that_was_not_typed() -> None:
+    """What is left out there are the defaults of the command itself."""
+    import inspect
+
+    from barlowctl.cli.data.pack import pack
+    from barlowctl.cli.data.unpacked_splits import flags_of
+    from barlowctl.data.images.conversion import Choices
+    from barlowctl.data.sources.read_options import ReadOptions
+
+    typed = {name: parameter.default for name, parameter in inspect.signature(pack).parameters.items()}
+    of_reading = ReadOptions(**{name: typed[name] for name in ReadOptions.__dataclass_fields__})
+    choices = Choices(typed["value_range"], typed["background"], ())
+    how = {name: typed[name] for name in ("store", "quality", "shorter_side")}
+    assert flags_of(of_reading, choices, **how) == []
+    assert flags_of(of_reading, choices, **how | {"quality": 90, "store": "raw"}) == [
+        "--store",
+        "raw",
+        "--quality",
+        "90",
+    ]
