@@ -127,3 +127,21 @@ def test_a_search_is_a_wait_that_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError) as no:
         build_recipe_backbone(recipe("halonet26t", 36))
     assert no.value.next == "--set views.size=64"
+
+
+def test_a_network_that_took_images_excuses_none_with_other_arguments() -> None:
+    """A size is tried once in a process for each network, with all that it is built with."""
+    from barlowctl.assemble.model import build_checked_backbone
+    from barlowctl.model import WrongImages
+
+    def build(img_size: int, channels: int = 3, sizes: tuple[int, ...] = (32,)) -> None:
+        arguments = {"img_size": img_size, "depth": 1}
+        build_checked_backbone("vit_tiny_patch16_224", channels, sizes, stem="default", arguments=arguments)
+
+    for _ in range(2):
+        build(32)
+        with pytest.raises(WrongImages, match="does not take images of 32x32"):
+            build(64)
+        with pytest.raises(WrongImages, match="does not take images of 48x48"):
+            build(32, sizes=(32, 48))
+    build(32, channels=1)
