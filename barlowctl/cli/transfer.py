@@ -187,7 +187,6 @@ def transfer(
     if task not in DETECTION:
         launcher.refuse_several("transfer")
     console = Console(json=json, quiet=quiet)
-    require(subject, data if task == "folder" else None)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     flags = DetectionFlags(
         head, iterations, batch_size, micro_batch, recompute, tuple(init or ()), random_init, seeds, tuple(changes)
@@ -198,6 +197,7 @@ def transfer(
     only_detection = {**flags.given(), "--dry-run": dry_run, "--gpus": bool(gpus), "--processes": bool(processes)}
     if task in DETECTION:
         _refuse_unused(task, only_voc07 | only_one_label | {f"--set {' '.join(geometry)}": bool(geometry)})
+        require(subject)
         from barlowctl.assemble.machine import Runtime
 
         runtime = Runtime("cpu" if processes else device, threads, workers, loader)
@@ -209,6 +209,7 @@ def transfer(
         detect(console, subject, task, data, flags, runtime, out=out, policy=policy)
         return
     _refuse_unused(task, only_detection | (only_voc07 if task != "voc07" else only_one_label | not_voc07))
+    require(subject, data if task == "folder" else None)
     from barlowctl.assemble.machine import Runtime
     from barlowctl.data.images.unreadable import advise_skipping
     from barlowctl.eval import svm
