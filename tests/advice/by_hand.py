@@ -118,7 +118,7 @@ REASONS = {
     "convert them to PNG to have them read": EDIT,
     "save their slices as PNG to have them read": EDIT,
     "save their tiles as PNG or JPEG to have them read": EDIT,
-    "save their images as PNG to have them read": EDIT,
+    "save their images as PNG (of more than three bands: as TIFF) to have them read": EDIT,
     "take pictures out of one with: pdfimages -all FILE PREFIX": EDIT,
     "take pictures out of one with: ffmpeg -i VIDEO -vf fps=1 frame-%06d.jpg": EDIT,
     "convert one with: djxl FILE.jxl FILE.png": EDIT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,14 @@ from PIL import Image
 
 from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.images.pixels import read_parts
+from barlowctl.data.images.ranges import Deep
 from barlowctl.exports import ExportedModel, export
 from barlowctl.model import Preprocessing, build_backbone
 from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, pictures, sets
 
 Captured = pytest.CaptureFixture[str]
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "howto").glob("*.md"))
 SIZES = sets(*SMALL, "data.holdout=0", "train.micro_batch=0", "train.precision=fp32")
 ADDED = {
@@ -37,7 +41,7 @@ ADDED = {
 
 def lines(page: Path) -> Iterator[list[str]]:
     """The words of each line of the page's blocks, a continued line as one."""
-    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+    for line in PYTHON.sub("", page.read_text(encoding="utf-8")).replace("\\\n", " ").splitlines():
         if line.startswith("    "):
             yield shlex.split(line, comments=True)
 
@@ -67,6 +71,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     Image.fromarray(tile).save(folder / f"{index}.png")
                 else:
                     tifffile.imwrite(folder / f"{index}.tif", tile, photometric="minisblack", planarconfig="contig")
+    Path("bands").mkdir()
+    for band in range(1, 14):
+        tifffile.imwrite(f"bands/T32_7_B{band:02}.tif", np.full((20, 24), 100 * band, np.uint16))
     torch.manual_seed(0)
     narrow = {"channels": [8, 8, 8, 8], "stem_width": 8}
     preprocessing = Preprocessing(resize=16, crop=16, interpolation="bicubic", mean=(0.4,) * 3, std=(0.2,) * 3)
@@ -95,6 +102,8 @@ def added(words: list[str]) -> list[str]:
 def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setattr(pretrain_ranks, "usable_cores", lambda: 2)  # where there is one, two processes share it
     count = 0
+    for block in PYTHON.findall(page.read_text(encoding="utf-8")):
+        exec(block, {})
     for words in lines(page):
         if words[0] == "export":
             name, _, value = words[1].partition("=")
@@ -120,3 +129,11 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
     assert count > 4
     made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
     assert made.get(page.stem, set()) <= set(os.listdir())
+
+
+def test_bands_of_files_of_their_own_become_one_tile(home: Path) -> None:
+    (block,) = PYTHON.findall((PAGES[0].parent / "satellite.md").read_text("utf-8"))
+    exec(block, {})
+    parts = read_parts(Path("tiles/T32_7.tif").read_bytes(), (1, 2, 3))
+    assert isinstance(parts.values, Deep)
+    assert np.unique(parts.values.values.reshape(-1, 3), axis=0).tolist() == [[400, 300, 200]]

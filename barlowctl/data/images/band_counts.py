@@ -27,8 +27,16 @@ class BandCounts:
             names.append(name)
 
     def lines(self, chosen: tuple[int, ...]) -> list[str]:
-        """A line for each number of bands that is not that of most images. chosen: as `Choices.bands` has them."""
+        """A line for each number of bands that is not that of most images, or that there was nothing to choose from.
+
+        chosen: as `Choices.bands` has them.
+        """
         (usual, most), *others = self._counts.most_common() or [(0, 0)]
+        if chosen and set(self._counts) == {FEW}:
+            return [
+                f"bands {', '.join(map(str, chosen))} were not chosen from anything: no image has more than three; "
+                "bands in files of their own are written into one first (docs/howto/satellite.md)"
+            ]
         return [
             f"{counted(count, 'image')} with {_in_words(bands)} ({', '.join(self._names[bands])}"
             f"{', ...' if count > EXAMPLES else ''}), and {most:,} with {_in_words(usual)}"

@@ -51,7 +51,8 @@ VIDEO = Format("videos", advice=_FRAMES)
 ARCHIVE = Format("archives")
 PACKED = Format("packed .beton files")
 ARRAYS = Format(
-    "files of arrays (NumPy, HDF5, MATLAB, TFRecord, LMDB)", advice="save their images as PNG to have them read"
+    "files of arrays (NumPy, HDF5, MATLAB, TFRecord, LMDB)",
+    advice="save their images as PNG (of more than three bands: as TIFF) to have them read",
 )
 DOCUMENT = Format("other files")
 LEFTOVER = Format("backup copies and unfinished downloads")

@@ -48,6 +48,7 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
 
     Args:
         bands: from 1 on, which of more than three are red, green, blue, or which one is grey; empty: as the file says.
+            Pages of one band, all of one size and type, are bands where any are chosen.
 
     Raises:
         Unreadable: too large, bands that are not named, or a compression whose package is not installed.
@@ -60,6 +61,8 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page: Any = file.pages[0]
+            if bands and (pages := _pages_as_bands(file)):
+                return _of_pages(pages, bands)
             if _is_pillows(page):
                 return None
             check_bytes(page.imagewidth, page.imagelength, page.samplesperpixel, np.dtype(page.dtype).itemsize)
@@ -78,17 +81,57 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
         raise Unreadable(f"{_described(page)}, which are no levels of brightness; convert it")
     kind = page.extrasamples[alpha - page.samplesperpixel] if alpha is not None else 0
     taken = values[..., chosen[0]] if len(chosen) == 1 else values[..., list(chosen)]
-    picture = np.ascontiguousarray(taken)
-    orientation = _tag(page, _ORIENTATION, 1)
     return Tiff(
-        picture if picture.dtype == np.uint8 else _deep(picture, page),
+        _values_or_deep(taken, page),
         None if alpha is None else np.ascontiguousarray(_native(values[..., alpha])),
         int(kind) == _ASSOCIATED,
         int(page.photometric) == _WHITE_IS_ZERO,
-        orientation if 1 <= orientation <= 8 else 1,
+        _orientation(page),
         [*notes, *(["first of several pictures"] if several else [])],
         int(page.samplesperpixel) - (alpha is not None),
     )
+
+
+def _pages_as_bands(file: Any) -> list[Any]:
+    """All pages, where there are several of one band each, alike in size and type; else none."""
+    if file.pages[0].samplesperpixel != 1 or file.pages[0].dtype is None or not _has_another(file):
+        return []
+    pages = list(file.pages)
+    kinds = {(page.imagewidth, page.imagelength, page.samplesperpixel, page.dtype) for page in pages}
+    return pages if len(kinds) == 1 else []
+
+
+def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
+    """The picture whose bands are pages."""
+    first = pages[0]
+    described = f"a TIFF of {len(pages)} pages of {np.dtype(first.dtype).name}"
+    if max(bands) > len(pages):
+        raise Unreadable(f"{described}; there is no band {max(bands)} (see --bands, data.bands)")
+    check_bytes(first.imagewidth, first.imagelength, len(bands), np.dtype(first.dtype).itemsize)
+    read = [values[..., 0] for band in bands if (values := _values(pages[band - 1])) is not None]
+    if len(read) < len(bands):
+        raise Unreadable(f"{described}, {_why_not(first)}")
+    if read[0].dtype.kind not in "uif":
+        raise Unreadable(f"{described}, which are no levels of brightness; convert it")
+    return Tiff(
+        _values_or_deep(read[0] if len(read) == 1 else np.stack(read, axis=-1), first),
+        None,
+        False,
+        int(first.photometric) == _WHITE_IS_ZERO,
+        _orientation(first),
+        [f"bands {', '.join(map(str, bands))} of {len(pages)} pages"],
+        len(pages),
+    )
+
+
+def _values_or_deep(picture: np.ndarray, page: Any) -> np.ndarray | Deep:
+    picture = np.ascontiguousarray(picture)
+    return picture if picture.dtype == np.uint8 else _deep(picture, page)
+
+
+def _orientation(page: Any) -> int:
+    orientation = _tag(page, _ORIENTATION, 1)
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _deep(picture: np.ndarray, page: Any) -> Deep:
