@@ -15,6 +15,7 @@ from barlowctl.data.names import packed_as
 from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.output_paths import free
 
 _SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
 
@@ -136,17 +137,13 @@ def _resolve_folder(path: Path, split: str) -> Path:
         )
     if sources.has_split_folders(path):
         if sources.split_folder(path, split) is None:
-            there = (name for name in sources.SPLITS if sources.split_folder(path, name))
-            other = f"name images with a {split} split with --data"
-            raise UserError(f"data '{path}' has no {split} split", next=f"{choices(there)}\n{other}")
+            there = [name for name in sources.SPLITS if sources.split_folder(path, name)]
+            raise _without_split(path, split, there, f"data '{path}' has no {split} split")
     elif not sources.has_images(path):
         sources.open_source(path, split)  # IDX files and the like; else it says what is understood
     elif split != "train" and not sources.split_by_table(path, split):
-        raise UserError(
-            f"data '{path}' is one folder of images and has no {split} split",
-            allowed="a folder with train/ and val/ folders",
-            next=f"{choices(['train'])}\nname images with a {split} split with --data",
-        )
+        message = f"data '{path}' is one folder of images and has no {split} split"
+        raise _without_split(path, split, ["train"], message)
     return path
 
 
@@ -223,6 +220,23 @@ def to_be_packed(name: str, split: str | None = None) -> str:
     """What to do about a data set, or a split of it, that only a person can bring."""
     flags = () if split is None else ("--split", split)
     return f"bring its files, then: `{shell.line('barlowctl', 'data', 'pack', 'FOLDER', name, *flags)}`"
+
+
+def _without_split(path: Path, split: str, there: list[str], message: str) -> UserError:
+    """A folder lacks a split; of labelled training images alone, some of each class can be held out."""
+    held_out, pack = split in _SAME_SPLIT and there == ["train"], []
+    if held_out:
+        images = sources.open_source(path)
+        if any(images.describe(row)[1] >= 0 for row in range(len(images))):
+            place = data_home() / (path.absolute().name.lstrip(". ") or "images")
+            name = (free(place) if os.path.lexists(place) else place).name
+            pack = [shell.line("barlowctl", "data", "pack", path, name, "--hold-out", 20)]
+    made = "a folder with train/ and val/ folders, a table beside the images with a column 'split', or a test split "
+    return UserError(
+        message,
+        allowed=f"{made}made by data pack --hold-out" if held_out else None,
+        next="\n".join([*pack, choices(there), f"name images with a {split} split with --data"]),
+    )
 
 
 def _is_path(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ ADDED = {
     "pretrain --recipe resnet50 --data my-images": [*SIZES, *sets("train.batch_size=64", *NARROW)],
     "pretrain": [*SIZES, *sets(*NARROW, "model.image_size=0", "model.pooling=default", "model.drop_path=0")],
     "data preview": sets("views.size=16"),
+    "probe --data land-cover": sets("eval.resize=16", "eval.crop=16"),
     "probe": sets("eval.resize=16", "eval.crop=16", "epochs=1", "batch_size=4"),
     "ablate": [*SIZES, *sets(*NARROW)],
     "transfer": [*sets("eval.resize=16", "eval.crop=16")],
@@ -59,6 +61,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for label, name in enumerate(("cat", "dog")):
             pictures(home / "images" / split / name, count, 1 + label)
             pictures(home / "labelled" / split.replace("val", "test") / name, 4 if split == "train" else 3, 1 + label)
+    for name in ("robin", "wren"):
+        pictures(home / "birds" / name, 5, 1)
     random = np.random.default_rng(0)
     for name, shape, most in (("tiles", (20, 24, 13), 3000), ("xrays", (20, 24), 4095)):
         folders = {"tiles": "land-use", "xrays": "findings"}
@@ -71,6 +75,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     Image.fromarray(tile).save(folder / f"{index}.png")
                 else:
                     tifffile.imwrite(folder / f"{index}.tif", tile, photometric="minisblack", planarconfig="contig")
+    shutil.copytree(home / "land-use" / "train" / "a", home / "labelled-tiles")
+    rows = [f"{index}.tif,{'ab'[index % 2]}" for index in range(6)]
+    (home / "labelled-tiles" / "labels.csv").write_text("\n".join(["file_name,label", *rows]))
     Path("bands").mkdir()
     for band in range(1, 14):
         tifffile.imwrite(f"bands/T32_7_B{band:02}.tif", np.full((20, 24), 100 * band, np.uint16))

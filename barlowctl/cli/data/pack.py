@@ -65,6 +65,18 @@ def pack(
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
+    hold_out: Annotated[
+        int | None,
+        typer.Option(
+            "--hold-out",
+            metavar="PERCENT",
+            min=1,
+            max=99,
+            help="Of labelled images without a test split: this percentage of each class becomes one, drawn once; "
+            "pack both, with --split test too.",
+            rich_help_panel=options.IMAGES,
+        ),
+    ] = None,
     image_column: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +169,7 @@ def pack(
 
     launcher.refuse_several("data pack")
     console = Console(json=json, quiet=quiet)
-    read_options = ReadOptions(layout, member, image_column, label_column, class_folders)
+    read_options = ReadOptions(layout, member, image_column, label_column, class_folders, hold_out)
     target = home.target(out, split)
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", next="--overwrite")
@@ -169,7 +181,7 @@ def pack(
     console.say(f"looking for images in {source}")
     images = open_source(source, split, read_options)
     console.say(f"{source}: {images.counted()}, {images.split} split")
-    training = None if split == "train" else lambda: open_source(source, "train")
+    training = None if split == "train" else lambda: open_source(source, "train", read_options)
     with console.progress(f"packing into {target}", len(images)) as bar:
         report = pack_source(
             images,

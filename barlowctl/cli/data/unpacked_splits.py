@@ -28,7 +28,7 @@ def unpacked_splits(images: Source, source: Path, out: str) -> dict[str, str]:
 def flags_of(read: ReadOptions, choices: Choices, *, store: str, quality: int, shorter_side: int | None) -> list[str]:
     """The flags of `data pack` that these values are, without those that are not needed."""
     values = {
-        **{name.replace("_", "-"): value for name, value in asdict(read).items()},
+        **{name.replace("_", "-"): None if value is None else str(value) for name, value in asdict(read).items()},
         "store": None if store == "auto" else store,
         "quality": None if quality == 95 else str(quality),
         "shorter-side": None if shorter_side is None else str(shorter_side),

@@ -257,10 +257,11 @@ def _records(
     if split is not None:
         row_splits = [split_in(str(record.get(split) or "")) for record in records]
         table.splits = row_splits if any(row_splits) else None
-    if label is None and len(names) == 2 and table.splits is None:
-        label = next(name for name in names if name != file)
+    others = [name for name in names if name not in (file, split if table.splits else None)]
+    if label is None and len(others) == 1:
+        label = others[0]
         table.notes.append(f"{path.name}: column '{written(label)}' is taken for the labels")
-    unused = [name for name in names if name not in (file, label, split if table.splits else None)]
+    unused = [name for name in others if name != label]
     if label is not None:
         table.labels, table.label = [record.get(label) for record in records], f"column '{written(label)}'"
     elif classes := _one_of(records, unused):

@@ -10,6 +10,7 @@ from pathlib import Path
 from barlowctl.data.sources.array_sources import open_cifar, open_idx, open_stl10
 from barlowctl.data.sources.file_source import open_file
 from barlowctl.data.sources.folder_source import choose_layout, report_beside_archives, report_beside_arrays
+from barlowctl.data.sources.hold_out import part
 from barlowctl.data.sources.image_folder import UNDERSTOOD, ImageFolder, has_split_folders, split_by_table, split_folder
 from barlowctl.data.sources.other_splits import other_splits
 from barlowctl.data.sources.parquet_source import open_parquet, parquet_files
@@ -48,12 +49,15 @@ def open_source(path: str | Path, split: str = "train", options: ReadOptions = N
         )
     if not path.exists():
         raise UserError(f"{path} does not exist", allowed=UNDERSTOOD, next="name one that is there")
+    whole = split if options.hold_out is None else "train"
     try:
-        opened = _open_folder(path, split, options) if path.is_dir() else _open_file(path, split, options)
+        opened = _open_folder(path, whole, options) if path.is_dir() else _open_file(path, whole, options)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}", next="check access, or download it again") from error
     options.check_used(opened)
-    return opened
+    if options.hold_out is None:
+        return opened
+    return part(opened, split, options.hold_out, other_splits(opened, path))
 
 
 def _open_file(path: Path, split: str, options: ReadOptions) -> Source:

@@ -22,6 +22,7 @@ class ReadOptions:
     member: which image of each sample in tar files, by its ending ("jpg", "seg.png"); "all": every one.
     image_column, label_column: of Parquet files; a column in a struct is written with a dot; labels "none": without.
     class_folders: which folders are classes: the outermost, or those that images lie in directly.
+    hold_out: percentage of each class that is the test split of images that have none; see `hold_out`.
     """
 
     layout: LayoutName | None = None
@@ -29,6 +30,7 @@ class ReadOptions:
     image_column: str | None = None
     label_column: str | None = None
     class_folders: ClassFolders | None = None
+    hold_out: int | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in (None, *get_args(LayoutName)):
@@ -46,7 +48,7 @@ class ReadOptions:
         """
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "layout" and value is not None and field.name not in source.choices:
+            if field.name not in ("layout", "hold_out") and value is not None and field.name not in source.choices:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UserError(
                     f"{flag} is '{value}', but {source.path} is read as {source.kind}",

@@ -208,6 +208,11 @@ SCENARIOS = {
     "compressed tar": Scenario([*PACK, "photos.tar.gz", "./new.beton"], archive("photos.tar.gz", "w:gz")),
     "archives in a tar": Scenario([*PACK, "outer.tar", "./new.beton"], zipped_in_a_tar),
     "archives in a folder": Scenario([*PACK, "downloads", "./new.beton"], zipped_in_a_folder),
+    "held out without labels": Scenario([*PACK, "one folder", "./new.beton", "--hold-out", "20"]),
+    "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),
+    "no such part": Scenario(
+        [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--split", "unlabelled"],
+    ),
     "no shards": Scenario([*PACK, "one folder", "./new.beton", "--layout", "shards"]),
     "no folder": Scenario([*PACK, "shards", "./new.beton", "--layout", "folder"], archive("shards/a.tar")),
     "no member": Scenario([*PACK, "one folder", "./new.beton", "--member", "png"]),

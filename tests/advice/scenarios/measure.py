@@ -135,6 +135,7 @@ SCENARIOS = {
     "LiDAR of no run": Scenario(["probe", "resnet10t", "--data", "digits", "--lidar", *SMALL]),
     "no labels": Scenario([*PROBE, "--data", "no classes"], without_labels),
     "same images": Scenario([*PROBE, "--data", "the same"], the_same),
+    "no test images of classes": Scenario([*PROBE, "--data", "./my images/train"]),
     "no test images": Scenario([*PROBE, "--data", "./one folder"]),
     "no such protocol value": Scenario(
         [*PROBE, "--set", "lr_heads=3"], then="changes a protocol that is not asked for"

@@ -113,6 +113,7 @@ def test_a_file_that_looks_like_a_comment_is_a_file(place: Path) -> None:
         ('[{"path": "im/a 0.png", "class": 1},\n {"path": "b2.png", "class": 0}]', ["0", "1"], [1, 0]),
         ("im/a 0.png\nb2.png", [], [-1, -1]),
         ("filename\nim/a 0.png\nb2.png", [], [-1, -1]),
+        ("image,species,split\nim/a 0.png,m,train\nb2.png,n,train\n", ["m", "n"], [0, 1]),
         ("im/a 0.png,1,2,dog\nb2.png,3,4,cat", ["cat", "dog"], [1, 0]),
         ("im/a 0.png,1,2,3\nb2.png,3,4,5", [], [-1, -1]),
     ],
