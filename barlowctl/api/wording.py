@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from barlowctl import compilers, shell
+from barlowctl import compilers, launcher, shell
+from barlowctl.api.options import Training
 from barlowctl.errors import UserError
 
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
@@ -42,15 +43,29 @@ def advice(line: str) -> str:
         words = shell.split(line)
     except ValueError:  # words, with an apostrophe
         return in_python(line)
-    if words[:3] == ["barlowctl", "pretrain", "--resume"] and len(words) == 4:
-        return f"barlowctl.pretrain(resume={words[3]!r})"
-    if words and words[0] in ("barlowctl", "pip", "torchrun", "hf", "ls", "xcode-select", *compilers.INSTALLATIONS):
+    if call := _resumption(words):
+        return call
+    programs = ("barlowctl", "pip", "torchrun", "srun", "hf", "ls", "xcode-select", *compilers.INSTALLATIONS)
+    if words and words[0] in programs:
         return f"on the command line: {line}"
     at = words.index("without") if "without" in words else len(words)
     if all(part[0].startswith("--") for part in (words[:at], words[at + 1 :]) if part) and words:
         left_out = [_left_out(word) for word in words[at + 1 :]]
         return ", ".join([*_arguments(words[:at]), *(["without " + " and ".join(left_out)] if left_out else [])])
     return in_python(line)
+
+
+def _resumption(words: list[str]) -> str | None:
+    """The call that continues a run, in a program that its launcher starts again; None for what no call can say."""
+    at = words.index("barlowctl") if "barlowctl" in words else 0
+    if words[at : at + 3] != ["barlowctl", "pretrain", "--resume"] or (at and not launcher.started()):
+        return None
+    run, flags = words[at + 3], words[at + 4 :]
+    if not {flag.lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")} <= set(
+        Training.__annotations__
+    ):
+        return None
+    return f"barlowctl.pretrain({', '.join([f'resume={run!r}', *_arguments(flags)])})"
 
 
 def _left_out(flag: str) -> str:

@@ -15,11 +15,13 @@ from barlowctl.assemble.job import Job, checkpoint_bytes, pretrain
 from barlowctl.assemble.machine import compiling_explained, memory_explained
 from barlowctl.assemble.memory import less_memory
 from barlowctl.assemble.plan import check_memory
+from barlowctl.distributed import RankLost
 from barlowctl.errors import RunStopped, UserError
 from barlowctl.files import remove_partial
 from barlowctl.output_paths import check_folder, free_bytes, whole
 from barlowctl.recipe import load
 from barlowctl.runs import rundir
+from barlowctl.runs.resumption import Launch, launch_of
 from barlowctl.signals import stop_requests
 from barlowctl.train import checkpoint, sinks
 from barlowctl.train.events import Event, Notice, RunFinished, RunStarted, Sink, broadcast
@@ -34,6 +36,7 @@ def launch(
     resume: bool = False,
     monitors: Sequence[Monitor] = (),
     stop: Callable[[], bool] = lambda: False,
+    flags: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Train a job to its end and write the result.
 
@@ -42,6 +45,7 @@ def launch(
         show: shows events to whoever watches.
         monitors: what else records the run (TensorBoard, W&B).
         stop: asked before every step whether to end here, with the state saved; so do signals (see `signals`).
+        flags: of `pretrain`, for whoever continues the run (see `resumption`); None: another command trains it.
 
     Over several ranks all of them make this call; rank 0 alone touches the directory and shows and records.
 
@@ -69,7 +73,8 @@ def launch(
         emit: Sink = _ignore
         has_checkpoint, evaluated = False, None
         if ranks.first:
-            run, emit, start, evaluated = _begin(job, run, show, first_lines, monitors, held, resume=resume)
+            launched = None if flags is None else launch_of(flags, on_gpus=job.device.type == "cuda")
+            run, emit, start, evaluated = _begin(job, run, show, first_lines, monitors, held, launched, resume=resume)
             has_checkpoint = start is not None
         run, has_checkpoint = ranks.from_first((run, has_checkpoint))
         with memory_explained(less_memory(job.recipe)), compiling_explained():
@@ -92,6 +97,7 @@ def _begin(
     first_lines: dict[str, str],
     monitors: Sequence[Monitor],
     held: ExitStack,
+    launched: Launch | None,
     *,
     resume: bool,
 ) -> tuple[Path, Sink, int | None, Mapping[str, float] | None]:
@@ -107,13 +113,14 @@ def _begin(
         assert run is not None
         images_note = run_images.check(run, job.source, job.dataset)
     else:
-        run = rundir.create(run, job.recipe.name, _first_files(job, first_lines))
+        run = rundir.create(run, job.recipe.name, _first_files(job, first_lines, launched))
         held.enter_context(_nothing_left_of_nothing(run))
     held.enter_context(rundir.lock(run))
     if resume:
         _clear_up(run)
         run_images.remember(run, job.source, job.dataset)
         precision.keep(run, job.precision, job.device)
+        _remember_launch(run, launched)
     has_checkpoint = bool(checkpoint.list_checkpoints(run / "checkpoints"))
     start = checkpoint.load_latest(run / "checkpoints").state.step if has_checkpoint else 0
     emit, notes = _recorded(run, start, show, monitors, resumed=resume)
@@ -124,6 +131,13 @@ def _begin(
     for note in ([images_note] if images_note else []) + notes:
         emit(Notice(note))
     return run, emit, start if has_checkpoint else None, evaluated
+
+
+def _remember_launch(run: Path, launched: Launch | None) -> None:
+    """Note how a run is started now, where it was started in another way before."""
+    about = rundir.read_json(run / "run.json")
+    if launched is not None and about.get("launch") != launched:
+        rundir.write_json(run / "run.json", {**about, "launch": launched})
 
 
 def _clear_up(run: Path) -> None:
@@ -206,7 +220,7 @@ def _ignore(event: Event) -> None:
     """What ranks other than the first do with events."""
 
 
-def _first_files(job: Job, first_lines: dict[str, str]) -> dict[str, str | bytes]:
+def _first_files(job: Job, first_lines: dict[str, str], launched: Launch | None) -> dict[str, str | bytes]:
     """What a run directory holds from its first moment: the recipe, and what explains the run."""
     settings = job.settings
     length = {"epochs": settings.epochs, "steps_per_epoch": settings.steps_per_epoch, "steps": settings.total_steps}
@@ -222,6 +236,7 @@ def _first_files(job: Job, first_lines: dict[str, str]) -> dict[str, str | bytes
         "preprocessing": job.resolved.preprocessing.as_dict(),
         "precision": precision.record(job.precision, job.device),
         **({"start": job.start.record()} if job.start else {}),
+        **({"launch": launched} if launched else {}),
         "facts": first_lines,
     }
     return {
@@ -247,7 +262,8 @@ def _nothing_left_of_nothing(run: Path) -> Iterator[None]:
 
 
 def _advise_to_begin_again(error: BaseException) -> None:
-    """Of an error whose run is not there any more: what was typed, instead of the run's resumption."""
+    """Of an error whose run is not there any more: what was typed, instead of the run's resumption or of nothing."""
     lines = (getattr(error, "next", None) or "").splitlines()
-    if isinstance(error, UserError) and any("--resume" in line for line in lines):
+    is_lost = isinstance(error, RankLost) and not lines
+    if isinstance(error, UserError) and (is_lost or any("--resume" in line for line in lines)):
         error.next = "\n".join([*(line for line in lines if "--resume" not in line), "barlowctl ..."])

@@ -13,6 +13,7 @@ from barlowctl.errors import UserError
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
+from barlowctl.runs.resumption import resume_line
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def run_to_resume(
             lines = "\n".join(f"  {key}: {old!r} in the run, {new!r} now" for key, old, new in changes)
             raise UserError(
                 f"'{directory}' was started with another recipe:\n{lines}",
-                next=shell.line("barlowctl", "pretrain", "--resume", directory),
+                next=resume_line(directory),
             )
     check_recipe(directory)
     return ResumedRun(directory, saved)

@@ -61,8 +61,23 @@ def train(
     with joined(cuda=choose_device(runtime.device).type == "cuda", time_limit=rank_timeout) as ranks:
         job = prepare(recipe, runtime, data, ranks, resume=directory if resume else None)
         with show(ranks.first) as display:
-            result = launch(job, directory, display, resume=resume, monitors=_monitors(monitors, job.recipe), stop=stop)
+            result = launch(
+                job, directory, display, resume=resume, monitors=_monitors(monitors, job.recipe), stop=stop,
+                flags=_flags(runtime, rank_timeout, monitors),
+            )  # fmt: skip
     return Trained(Path(result["run"]), result, job, ranks.first)
+
+
+def _flags(runtime: Runtime, rank_timeout: float, monitors: Sequence[str]) -> dict[str, object]:
+    """What `pretrain` was started with beside recipe and images, where it is not the default."""
+    return {
+        "--device": None if runtime.device == "auto" else runtime.device,
+        "--threads": runtime.threads,
+        "--workers": runtime.workers,
+        "--loader": None if runtime.loader == "auto" else runtime.loader,
+        "--rank-timeout": None if rank_timeout == RANK_TIMEOUT else f"{rank_timeout:g}",
+        **{f"--{name}": True for name in monitors},
+    }
 
 
 def _monitors(names: Sequence[str], recipe: Recipe) -> list[Monitor]:

@@ -180,8 +180,10 @@ def _is_submitted(run: Path) -> bool:
 
 
 def _say_how_to_go_on(console: Console, run: History) -> None:
+    from barlowctl.runs.resumption import resume_line
+
     if run.state not in ("running", "finished"):
-        console.next(shell.line("barlowctl", "pretrain", "--resume", run.path))
+        console.next(resume_line(run.path))
 
 
 def _metrics(run: History) -> tuple[str, ...]:
@@ -218,12 +220,13 @@ def restore(run: Run = None, json: options.Json = False, quiet: options.Quiet = 
     """Write a run's recipe.toml as it was when the run began; an edited one stays as recipe-edited.toml."""
     from barlowctl.assemble.run_recipe import restore_recipe
     from barlowctl.runs import history
+    from barlowctl.runs.resumption import resume_line
 
     console = Console(json=json, quiet=quiet)
     path = history.find(run)
     done, edited = restore_recipe(path)
     console.say(done)
-    console.next(shell.line("barlowctl", "pretrain", "--resume", path))
+    console.next(resume_line(path))
     console.result({"file": str(path / "recipe.toml"), "edited": str(edited) if edited else None})
 
 

@@ -30,6 +30,7 @@ from barlowctl.errors import UserError, did_you_mean
 from barlowctl.files import atomic_write
 from barlowctl.locks import holding
 from barlowctl.output_paths import free, why_not_written
+from barlowctl.runs.resumption import resume_line
 
 RECORDED_PACKAGES = ("barlowctl", "torch", "torchvision", "timm", "numpy", "numba", "ffcv", "simplejpeg", "safetensors")
 
@@ -82,7 +83,7 @@ def _go_on(run: Path) -> str:
     """What to type where a run directory is in the way: the run goes on, or another place is named."""
     elsewhere = shell.line("--out", free(run))
     unfinished = (run / "recipe.toml").is_file() and not (run / "result.json").is_file()
-    return f"{shell.line('barlowctl', 'pretrain', '--resume', run)}\n{elsewhere}" if unfinished else elsewhere
+    return f"{resume_line(run)}\n{elsewhere}" if unfinished else elsewhere
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -112,7 +113,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _again(folder: Path) -> str:
     """How to go on: a run by its resumption, what another command trains in a folder by that command."""
     is_whole = (folder / "recipe.toml").is_file()
-    return shell.line("barlowctl", "pretrain", "--resume", folder) if is_whole else "barlowctl ..."
+    return resume_line(folder) if is_whole else "barlowctl ..."
 
 
 def json_text(values: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from barlowctl import shell
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.garbage import set_aside
 from barlowctl.methods import Method, Trainable
+from barlowctl.runs.resumption import resume_line
 from barlowctl.train import checkpoint
 from barlowctl.train.after_epoch import AfterEpoch
 from barlowctl.train.batch import TrainingBatch, TrainingLoader
@@ -136,7 +136,7 @@ def train(
         ),
         ending=Ending(stop),
         ranks=ranks,
-        go_on=go_on or shell.line("barlowctl", "pretrain", "--resume", checkpoints.parent),
+        go_on=go_on or resume_line(checkpoints.parent),
     )
     with set_aside():
         run.to_the_end(evaluated)

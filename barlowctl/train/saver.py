@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from barlowctl import shell
 from barlowctl.distributed import RankLost, Ranks, another_rank_failed
 from barlowctl.errors import RunDiverged, UserError, add_note
 from barlowctl.signals import shielded
@@ -165,6 +166,16 @@ def annotate(error: BaseException, note: str, go_on: str, *, resumable: bool) ->
     advice = (error.next or "").splitlines()
     with_flags = [line for line in advice if line.startswith("--") and not line.startswith("--set")]
     if resumable and not go_on.endswith("..."):  # which is what was typed: flags alone are completed with it
-        advice = [f"{go_on} {line}" if line in with_flags else line for line in advice]
+        advice = [_with(go_on, line) if line in with_flags else line for line in advice]
     if resumable:  # a run that is resumed keeps its recipe: what is --set is for another one
         error.next = "\n".join(advice if with_flags or go_on in advice else [*advice, go_on])
+
+
+def _with(command: str, flags: str) -> str:
+    """A command line with further flags: its own values of the same flags are left out."""
+    words, further = shell.split(command), shell.split(flags)
+    for flag in (word for word in further if word.startswith("--") and word in words):
+        at = words.index(flag)
+        has_value = at + 1 < len(words) and not words[at + 1].startswith("--")
+        del words[at : at + 1 + has_value]
+    return shell.line(*words, *further)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from barlowctl import files, shell
+from barlowctl import files
 from barlowctl.errors import UserError
 from barlowctl.output_paths import why_not_written
+from barlowctl.runs.resumption import resume_line
 from barlowctl.train.events import EpochDone, Evaluated, Event, Sink, StepDone
 
 
@@ -66,7 +67,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
         why, mend = f"'{path.parent}' is not there any more", "put it back"
     return UserError(
         f"'{path}' cannot be written: {why}; {mend}, then go on",
-        next=shell.line("barlowctl", "pretrain", "--resume", path.parent),
+        next=resume_line(path.parent),
     )
 
 

@@ -35,6 +35,18 @@ def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
         ("--set train.epochs=5 --set data.holdout=0.5", "overrides={'train.epochs': 5, 'data.holdout': 0.5}"),
         ("--set train.compile=false --knn", "knn=True, overrides={'train.compile': False}"),
         ("barlowctl pretrain --resume 'my runs/a'", "barlowctl.pretrain(resume='my runs/a')"),
+        (
+            "barlowctl pretrain --resume a --device cuda:1 --threads 2 --wandb",
+            "barlowctl.pretrain(resume='a', device='cuda:1', threads=2, wandb=True)",
+        ),
+        (
+            "barlowctl pretrain --resume a --processes 2",
+            "on the command line: barlowctl pretrain --resume a --processes 2",
+        ),
+        (
+            "torchrun --standalone --nproc-per-node 2 -m barlowctl pretrain --resume a",
+            "on the command line: torchrun --standalone --nproc-per-node 2 -m barlowctl pretrain --resume a",
+        ),
         ("barlowctl data get cifar10", "on the command line: barlowctl data get cifar10"),
         ("xcode-select --install", "on the command line: xcode-select --install"),
         ("without --init", "without init"),

@@ -18,7 +18,9 @@ import tomli_w
 import torch
 from PIL import Image
 
+from barlowctl.assemble import launch
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.distributed import RankLost
 from barlowctl.recipe import load
 from barlowctl.recipe.begun import begun
 from barlowctl.signals import STOPPING
@@ -87,7 +89,7 @@ def test_an_edited_recipe_is_refused_with_the_difference_and_put_back(stopped: P
     assert "optimizer.lr: 0.002 when the run began, 0.02 now" in errors
     assert "next: barlowctl runs restore runs/a\n" in errors
     assert barlowctl(["runs", "restore", "runs/a"]) == 0
-    assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().out
+    assert "next: barlowctl pretrain --resume runs/a --threads 1\n" in capsys.readouterr().out
     assert (stopped / "recipe.toml").read_text() == original
     assert "epochs = 9" in (stopped / "recipe-edited.toml").read_text()
     assert pretrain("--resume", "runs/a", "--quiet") == 0
@@ -570,6 +572,34 @@ def test_a_run_that_leaves_nothing_is_not_to_be_resumed(
     assert "--resume" not in error
     assert f"next: barlowctl pretrain --threads 1 --recipe {recipe} --out new\n" in error
     assert not (tmp_path / "new").exists()
+
+
+def test_a_rank_that_is_lost_before_a_new_run_has_a_step_leaves_the_command_to_type_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def lost(*arguments: Any, **options: Any) -> None:
+        raise RankLost("rank 0 of 2 stopped: rank 1 is gone or does not answer")
+
+    monkeypatch.setattr(launch, "pretrain", lost)
+    assert pretrain("--recipe", str(recipe), "--out", "new") == 4
+    assert f"next: barlowctl pretrain --threads 1 --recipe {recipe} --out new\n" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_continued_with_the_flags_that_it_was_started_with_last(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """What is told to be typed: threads, loader and monitors are in no recipe."""
+    flags = ["--device", "cpu", "--workers", "2", "--loader", "plain", "--rank-timeout", "60", "--tensorboard"]
+    monkeypatch.setattr(Loop, "_step", stopping_after(3))
+    assert pretrain("--recipe", str(recipe), "--out", "runs/a", "--quiet", *flags) == 3
+    typed = ["--device", "cpu", "--threads", "1", *flags[2:]]
+    assert f"next: barlowctl pretrain --resume runs/a {' '.join(typed)}\n" in capsys.readouterr().err
+    monkeypatch.setattr(Loop, "_step", stopping_after(6))
+    assert barlowctl(["pretrain", "--resume", "runs/a", "--quiet"]) == 3
+    assert "next: barlowctl pretrain --resume runs/a\n" in capsys.readouterr().err
+    assert barlowctl(["runs", "show", "a"]) == 0
+    assert capsys.readouterr().out.endswith(f"next: barlowctl pretrain --resume {Path('runs/a').resolve()}\n")
 
 
 def test_the_exit_code_holds_with_a_traceback_too(

@@ -168,7 +168,7 @@ def test_watch_follows_until_the_run_stops(runs: Path, capsys: Captured) -> None
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines if line.startswith("step ")] == ["1", "2", "3"]
     assert lines[-2].startswith("second: stopped at step 3 of 20")
-    assert lines[-1] == f"next: barlowctl pretrain --resume {runs / 'second'}"
+    assert lines[-1] == f"next: barlowctl pretrain --resume {runs / 'second'} --threads 1"
 
 
 @pytest.mark.parametrize(

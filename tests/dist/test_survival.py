@@ -233,7 +233,7 @@ def test_a_lost_rank_ends_the_other_with_the_reason(place: Place, lost: int) -> 
     assert code == 4
     assert f"rank {1 - lost} of 2 stopped: rank {lost} is gone or does not answer" in output
     assert re.search("the newest checkpoint is of step [1-9]", output)
-    assert f"next: barlowctl pretrain --resume {run}\n" in output
+    assert f"next: barlowctl pretrain --resume {run} --threads 1\n" in output
     assert checkpoint.load_latest(run / "checkpoints").state.step > 0
 
 

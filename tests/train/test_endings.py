@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -125,6 +126,19 @@ def test_advice_that_is_a_flag_goes_with_the_command_that_resumes(tmp_path: Path
     with pytest.raises(UserError) as raised:
         run(tmp_path, loader=Failing(UserError("a worker is gone", next="--workers 1"), 3))
     assert raised.value.next == f"barlowctl pretrain --resume {tmp_path} --workers 1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "advised"),
+    [(["--workers", "4", "--threads", "1"], "--threads 1 --workers 1"), (["--wandb"], "--wandb --workers 1")],
+)
+def test_a_flag_that_is_advised_goes_in_the_place_of_the_one_that_a_run_was_started_with(
+    tmp_path: Path, flags: list[str], advised: str
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"launch": {"before": [], "flags": flags}}))
+    with pytest.raises(UserError) as raised:
+        run(tmp_path, loader=Failing(UserError("a worker is gone", next="--workers 1"), 3))
+    assert raised.value.next == f"barlowctl pretrain --resume {tmp_path} {advised}"
 
 
 def test_an_error_before_the_first_step_saves_nothing(tmp_path: Path) -> None:
