@@ -8,10 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from barlowctl.errors import UserError
+from barlowctl.recipe.schema import Recipe
 from barlowctl.recipe.text import read_text
 from barlowctl.study.studies import NAMES
 from barlowctl.study.study import Study
 from barlowctl.study.variant import EDIT_GRID, NAME, Variant
+
+SHAPE = (
+    "a table for each variant, whose entries are keys of a recipe: [baseline], which may be empty, and "
+    '[small-crops] with "views.first.crop_scale" = [0.08, 0.5] in a line below it'
+)
+OTHERS = (".json", ".yaml", ".yml")
+"""Endings of files of other kinds, where grids of other tools are."""
+NOT_NAMED = {"overrides", "parameters", "recipe", "set", "values"}
+"""What other tools call that which a variant changes."""
 
 
 def read_grid(path: Path) -> Study:
@@ -32,20 +42,19 @@ def read_grid(path: Path) -> Study:
     except OSError as error:
         raise UserError(f"grid file '{path}' cannot be read: {error.strerror}", next="name a TOML file") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"grid file '{path}' is not valid TOML: {error}", next=EDIT_GRID) from error
+        what = f"is {path.suffix[1:].upper()}, and not TOML" if path.suffix in OTHERS else f"is not valid TOML: {error}"
+        raise UserError(f"grid file '{path}' {what}", allowed=SHAPE, next=EDIT_GRID) from error
     title = values.pop("title", path.stem)
     if not isinstance(title, str):
-        raise UserError(
-            f"{path}: title is {title!r}", allowed="a text; variants are tables, e.g. [baseline]", next=EDIT_GRID
-        )
+        raise UserError(f"{path}: title is {title!r}", allowed=f"a text, or no title; {SHAPE}", next=EDIT_GRID)
     variants = []
     for name, settings in values.items():
-        if not isinstance(settings, dict):
-            raise UserError(f"{path}: '{name}' is a value, not a variant", allowed=f"a table: [{name}]", next=EDIT_GRID)
+        if (why := _no_variant(name, settings)) is not None:
+            raise UserError(f"{path}: {why}", allowed=SHAPE, next=EDIT_GRID)
         overrides = tuple(f"{key}={_toml(value)}" for key, value in _flat(settings))
         variants.append(Variant(name, overrides))
     if not variants:
-        raise UserError(f"{path} has no variants", allowed="one table per variant, e.g. [baseline]", next=EDIT_GRID)
+        raise UserError(f"{path} has no variants", allowed=SHAPE, next=EDIT_GRID)
     if path.stem in (*NAMES, "study") or not NAME.fullmatch(path.stem):
         raise UserError(
             f"the study in '{path}' would be named '{path.stem}'",
@@ -53,6 +62,23 @@ def read_grid(path: Path) -> Study:
             next="rename the file",
         )
     return Study(path.stem, title, path.name, tuple(variants), variants[0].name)
+
+
+def _no_variant(name: str, settings: object) -> str | None:
+    """What an entry of a grid file is instead of a variant, in words; None: it is one, as far as its shape says."""
+    if isinstance(settings, list) and settings and all(isinstance(value, dict) for value in settings):
+        return f"[[{name}]] is a list of tables, and not a variant"
+    if not isinstance(settings, dict):
+        return f"'{name}' is a value, and not a variant"
+    sections = Recipe.model_fields
+    strange = [key for key in settings if key.partition(".")[0] not in sections]
+    if strange and name in sections:
+        key = _flat({name: {strange[0]: settings[strange[0]]}})[0][0]
+        return f"[{name}] is a section of a recipe, and not a variant: the key is {key}"
+    if set(strange) & NOT_NAMED:
+        return f"[{name}] has '{min(set(strange) & NOT_NAMED)}', and a variant has the keys of a recipe themselves"
+    tables = [key for key in strange if isinstance(settings[key], dict)]
+    return f"[{name}.{tables[0]}] is a table in a table: a variant's is [{tables[0]}]" if tables else None
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
