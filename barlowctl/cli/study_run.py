@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from barlowctl import shell
 from barlowctl.amounts import counted
 from barlowctl.cli.study_command import StudyCommand, slot_arguments
 from barlowctl.cli.study_live import StudyDisplay, show_study
 from barlowctl.cli.study_results import show_results
 from barlowctl.errors import RunStopped, UserError
+from barlowctl.output_paths import free
 
 if TYPE_CHECKING:
     from barlowctl.assemble.labelled import Labelled
     from barlowctl.launchers.pool import Slot
-    from barlowctl.study.directory import Cell
+    from barlowctl.study.directory import Cell, StudyDirectory
 
     Report = Callable[[Cell, str | None], None]
     """Called for every cell that starts ("started") and ends (None, or what went wrong)."""
@@ -54,12 +56,26 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
         show_results(command, quick=len(cells) == 1, last=not wrong)
     if wrong:
         first, reason = next(iter(wrong.items()))
-        commands = [line for line in advised.get(first, "").splitlines() if not line.startswith("--")]
         mend = "mend that and run the same command, or leave the variant out with --without"
         raise UserError(
             f"{counted(len(wrong), 'cell')} could not be run; {first}: {reason}",
-            next="\n".join([*commands, mend]),
+            next="\n".join([*_of_the_study(directory, list(wrong), advised, first), mend]),
         )
+
+
+def _of_the_study(
+    directory: StudyDirectory, wrong: Sequence[str], advised: Mapping[str, str], first: str
+) -> Iterator[str]:
+    """What is advised for a cell as advice for the study: flags are those of all cells, and help where all fail alike.
+
+    A study of other values is another one, with a directory of its own.
+    """
+    alike = len(wrong) == len(directory.cells) and len({advised.get(label) for label in wrong}) == 1
+    for line in advised.get(first, "").splitlines():
+        if not line.startswith(("--", "without --")):
+            yield line
+        elif alike:
+            yield f"{line} {shell.line('--out', free(directory.out))}" if line.startswith("--set") else line
 
 
 def _of_settings(cell: Cell) -> str:

@@ -51,7 +51,7 @@ def run_all(
         report: called for every task that starts ("started") and ends (None, or what went wrong).
 
     Returns:
-        Tasks that could not be run: label -> the last line their process wrote.
+        Tasks that could not be run: label -> the last line their process wrote, or which signal ended it.
 
     Raises:
         RunStopped: a signal that asks to stop came (`signals`); every process has saved its state.
@@ -73,7 +73,7 @@ def run_all(
                     if (code := process.poll()) is not None:
                         del working[number]
                         if code != EXIT_DONE and not stopping():
-                            wrong[task.label] = _last_line(task.log) or f"exit code {code}"
+                            wrong[task.label] = _why(task.log, code)
                         report(task, wrong.get(task.label))
                 time.sleep(POLL_SECONDS)
         finally:
@@ -106,6 +106,14 @@ def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], signalled
         if process.poll() is None and process.pid not in signalled:
             process.send_signal(signal.SIGTERM)
             signalled.add(process.pid)
+
+
+def _why(log: Path, code: int) -> str:
+    """Why a process failed: its last line; one that a signal ended could not say so."""
+    if code < 0:
+        of_memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"its process was ended by {signal.Signals(-code).name}{of_memory}"
+    return _last_line(log) or f"exit code {code}"
 
 
 def _last_line(log: Path) -> str:

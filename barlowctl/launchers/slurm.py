@@ -46,7 +46,8 @@ exit "$code"
 # What a shell says of a process that a signal ended, where Slurm runs: on Linux.
 _BY_USR1, _BY_TERM = EXIT_BY_SIGNAL + 10, EXIT_BY_SIGNAL + 15
 _KILLED = tuple(EXIT_BY_SIGNAL + number for number in (6, 7, 9, 11))  # SIGABRT, SIGBUS, SIGKILL, SIGSEGV
-"""srun ends with the highest code of its tasks: that of a rank which was killed, above the 4 of those that lost it."""
+"""srun ends with the highest code of its tasks: that of a rank which was killed, above the 4 of those that lost it. A
+cell is one task, which may be killed for memory that others take."""
 # $0 of the inner shell is Python, so that its path may have any character.
 _COMMANDS_OF_RUN = """\
 run={run}
@@ -102,7 +103,7 @@ def run_script(run: Path, slurm: Slurm, new_run_arguments: Sequence[str], argume
         python=shlex.quote(sys.executable),
         arguments=shlex.join(arguments),
     )
-    job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, commands, "$SLURM_JOB_ID", True)
+    job = _Job("pretrain", run.name, f"{_literal(run)}.slurm.log", about, commands, "$SLURM_JOB_ID")
     return _script(job, requested, slurm.options)
 
 
@@ -139,7 +140,7 @@ class _Job:
 
     command: of barlowctl. name: of what it computes. log: the file of its output, in Slurm's pattern.
     about: a sentence for who opens the script. commands: shell lines; the exit code of the last one counts.
-    itself: what `scontrol requeue` is given. after_loss: whether the loss of a rank queues the job again, too.
+    itself: what `scontrol requeue` is given.
     """
 
     command: str
@@ -148,7 +149,6 @@ class _Job:
     about: str
     commands: str
     itself: str
-    after_loss: bool = False
 
 
 def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str]) -> str:
@@ -162,7 +162,6 @@ def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str])
         **options,
     }
     lines = [f"#SBATCH --{key}={shlex.quote(value)}" for key, value in directives.items()]  # Slurm reads quotes
-    limited = (_BY_USR1, EXIT_RANK_LOST, *_KILLED) if job.after_loss else (_BY_USR1,)
     return _SCRIPT.format(
         directives="\n".join([*lines, "#SBATCH --requeue"]),
         command=job.command,
@@ -171,7 +170,7 @@ def _script(job: _Job, requested: Mapping[str, str], options: Mapping[str, str])
         stopped=EXIT_STOPPED,
         commands=job.commands,
         always=f"{EXIT_STOPPED}|{_BY_TERM}",
-        limited="|".join(map(str, limited)),
+        limited="|".join(map(str, (_BY_USR1, EXIT_RANK_LOST, *_KILLED))),
         restarts=RESTARTS,
         itself=job.itself,
     )

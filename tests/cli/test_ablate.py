@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.errors import UserError
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--set", "train.epochs=1", "--set", "eval.every_epochs=0", "--set", "data.holdout=400",
@@ -324,6 +325,37 @@ def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     assert len(list((tmp_path / "study").rglob("cell.json"))) == 2
     assert "the loss is nan" in (tmp_path / "study" / "big.md").read_text()
     assert (tmp_path / "study" / "big.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("advised", "typed"),
+    [
+        (["--set train.batch_size=650"] * 2, "--set train.batch_size=650 --out study-2"),
+        (["--loader plain"] * 2, "--out study --loader plain"),
+        (["barlowctl doctor"] * 2, None),
+        (["--loader plain", "--loader fast"], None),
+        (["--loader plain"], None),
+    ],
+)
+def test_advice_that_is_flags_is_of_the_study_where_all_cells_fail_alike(
+    recipe: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, advised: list[str], typed: str
+) -> None:
+    """With the flags that the study was begun with; other values are a study of their own."""
+    grid = tmp_path / "two.toml"
+    grid.write_text('[baseline]\n[narrow]\n"model.projector" = [32]\n')
+    errors = [UserError("this cannot be", next=text) for text in advised]
+
+    def fail(*arguments: Any) -> bool:
+        if not errors:
+            return False  # another process has it
+        raise errors.pop(0)
+
+    monkeypatch.setattr("barlowctl.study.cells.run_cell", fail)
+    command = ["ablate", "--grid", str(grid), "--recipe", "digits.toml", "--threads", "1", "--out", "study"]
+    assert barlowctl(command) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: barlowctl")]
+    begun = f"next: barlowctl ablate --grid {grid} --recipe digits.toml --threads 1 "
+    assert lines == ([begun + typed] if typed else [f"next: {advised[0]}"] * advised[0].startswith("barlowctl"))
 
 
 def test_a_task_of_an_array_that_is_warned_queues_itself_again(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from barlowctl import __version__
+from barlowctl.launchers import pool
 from barlowctl.launchers.pool import Slot, run_all
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,14 @@ class Task:
     label: str
     log: Path
     words: tuple[str, ...]
+
+
+def test_a_process_that_was_killed_is_told_by_the_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had written until then is no reason."""
+    monkeypatch.setattr(pool, "_start", lambda words, log: log.write_text("step 3") and subprocess.Popen(words))
+    kill = ["sh", "-c", "kill -KILL $$"]
+    failures = run_all([Task("a", tmp_path / "a.log", ())], [Slot("cpu", 1)], lambda *_: kill, lambda *_: None)
+    assert failures == {"a": "its process was ended by SIGKILL, as the system does when memory runs out"}
 
 
 def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: Path) -> None:
