@@ -25,7 +25,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 # it imports torch.
 LEAVES = {
     "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage", "launcher",
-    "leaving", "locks", "memory", "output_paths", "processor", "quantities", "shell", "signals", "waits",
+    "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -98,6 +98,7 @@ MAY_IMPORT = {
     "locks": set(),
     "memory": set(),
     "output_paths": {"amounts", "errors", "files", "shell"},
+    "packages": {"errors"},
     "processor": set(),
     "quantities": set(),
     "shell": set(),
@@ -129,6 +130,7 @@ LIGHT = {
     "locks": set(),
     "memory": set(),
     "output_paths": set(),
+    "packages": set(),
     "processor": set(),
     "quantities": set(),
     "plots.axis": set(),

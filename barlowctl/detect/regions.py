@@ -6,23 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.errors import UserError
+from barlowctl.packages import required
 
 
 def pycocotools_mask() -> Any:
     """The module pycocotools.mask.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or does not work.
     """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise UserError(
-            "outlines and COCO's metric need the package pycocotools, which is not installed",
-            next="pip install 'barlowctl[detection]'",
-        ) from error
-    return mask
+    need = "outlines and COCO's metric need the package pycocotools"
+    return required(need, "pycocotools.mask", extra="detection")[0]
 
 
 def lengths_of(counts: Any) -> list[int] | None:

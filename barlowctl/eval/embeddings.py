@@ -17,6 +17,7 @@ from barlowctl.data.names import require_text, written
 from barlowctl.errors import UserError
 from barlowctl.files import atomic_write, folder_made
 from barlowctl.output_paths import check_new, why_not_written
+from barlowctl.packages import required
 
 FORMATS = (".parquet", ".npz", ".safetensors")
 
@@ -152,13 +153,8 @@ _WRITERS: dict[str, Callable[[Path, Embeddings], None]] = {
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError(
-            "parquet needs the package pyarrow, which is not installed",
-            allowed="or .npz, .safetensors",
-            next="pip install 'barlowctl[embed]'",
-        ) from error
-    return pyarrow, pyarrow.parquet
+    need = "parquet needs the package pyarrow"
+    (parquet,) = required(need, "pyarrow.parquet", extra="embed", allowed="or .npz, .safetensors")
+    import pyarrow
+
+    return pyarrow, parquet

@@ -8,6 +8,7 @@ import numpy as np
 
 from barlowctl.amounts import counted
 from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.packages import package_of, required
 
 PROJECTIONS = ("tsne", "umap")
 _COMPONENTS = 50  # of the principal components that come first
@@ -21,19 +22,10 @@ def check_projection(name: str) -> None:
             allowed=", ".join(PROJECTIONS),
             next=instead("--projection", name, PROJECTIONS),
         )
-    try:
-        if name == "umap":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                import umap  # noqa: F401
-        else:
-            import sklearn  # noqa: F401
-    except ImportError as error:
-        package = "umap-learn" if name == "umap" else "scikit-learn"
-        raise UserError(
-            f"--projection {name} needs the package {package}, which is not installed",
-            next="pip install 'barlowctl[embed]'",
-        ) from error
+    module = "umap" if name == "umap" else "sklearn"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        required(f"--projection {name} needs the package {package_of(module)}", module, extra="embed")
 
 
 def check_map_size(images: int) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from barlowctl.errors import UserError
+from barlowctl.packages import required
 
 COSTS = tuple(sorted([2.0**power for power in range(-19, -3)] + [10.0**power for power in range(-7, 3)]))
 FOLDS = 3
@@ -201,15 +202,12 @@ def _fit(features: np.ndarray, truth: np.ndarray, test: np.ndarray, cost: float,
 
 
 def require_library() -> None:
-    """Refuse at once where scikit-learn is missing.
+    """Refuse at once where scikit-learn is missing or does not work.
 
     Raises:
         UserError: it is.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise UserError("SVMs need the package scikit-learn", next="pip install 'barlowctl[svm]'") from error
+    required("SVMs need the package scikit-learn", "sklearn", extra="svm")
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

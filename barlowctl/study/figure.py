@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from barlowctl.errors import UserError
 from barlowctl.files import atomic_write
+from barlowctl.packages import required
 from barlowctl.plots import style
 from barlowctl.plots.style import hexadecimal
 from barlowctl.study.study import Study
@@ -32,16 +32,11 @@ def save(study: Study, table: Sequence[Row], recipe: str, stem: Path) -> list[Pa
     """Draw into `<stem>.png` and `<stem>.svg`; returns the files, none as long as nothing was measured.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: matplotlib is not installed, or does not work.
     """
     if not any("linear_top1" in row for row in table):
         return []
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError(
-            "figures need matplotlib, which is not installed", next="pip install 'barlowctl[plots]'"
-        ) from None
+    (matplotlib,) = required("figures need matplotlib", "matplotlib", extra="plots")
     settings: Any = style.matplotlib_settings()  # its stubs name every key
     with matplotlib.rc_context(settings):
         figure = plot(study, table, recipe)

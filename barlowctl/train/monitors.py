@@ -10,11 +10,11 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import Any, Protocol
 
 from barlowctl.errors import UserError, one_line
+from barlowctl.packages import required
 from barlowctl.runs import rundir
 from barlowctl.train.events import CheckpointSaved, Event, RunFinished, Sink
 from barlowctl.train.sinks import record_of
@@ -59,12 +59,7 @@ class TensorBoard:
 
     def check(self) -> None:
         """Raises a UserError where the package is not installed, or does not work."""
-        if util.find_spec("tensorboard") is None:
-            raise _without_tensorboard()
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except (Exception, SystemExit) as error:
-            raise _broken("tensorboard", error) from error
+        _check_package("tensorboard", "torch.utils.tensorboard")
 
     def open(self, run: Path, start_step: int) -> Sink:
         """See `Monitor`. Points of steps that are made again, after the checkpoint, are taken back."""
@@ -74,7 +69,9 @@ class TensorBoard:
             purge = start_step + 1 if start_step else None
             writer = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
         except (Exception, SystemExit) as error:
-            raise _broken("tensorboard", error) from error
+            raise UserError(
+                f"TensorBoard does not take the run: {one_line(error)}", next="without --tensorboard"
+            ) from error
 
         def sink(event: Event) -> None:
             if record := record_of(event):
@@ -98,12 +95,7 @@ class Wandb:
 
     def check(self) -> None:
         """Raises a UserError where the package is not installed, or does not work."""
-        if util.find_spec("wandb") is None:
-            raise _without_wandb()
-        try:
-            import wandb  # noqa: F401
-        except (Exception, SystemExit) as error:
-            raise _broken("wandb", error) from error
+        _check_package("wandb", "wandb")
 
     def open(self, run: Path, start_step: int) -> Sink:
         """See `Monitor`; without a login, or a network, a UserError."""
@@ -139,19 +131,6 @@ class Wandb:
         return {"id": secrets.token_hex(4), "project": os.environ.get("WANDB_PROJECT", "barlowctl")}
 
 
-def _without_tensorboard() -> UserError:
-    return UserError(
-        "--tensorboard needs the package tensorboard, which is not installed",
-        next="pip install 'barlowctl[tensorboard]'",
-    )
-
-
-def _without_wandb() -> UserError:
-    return UserError("--wandb needs the package wandb, which is not installed", next="pip install 'barlowctl[wandb]'")
-
-
-def _broken(package: str, error: BaseException) -> UserError:
-    return UserError(
-        f"--{package} needs the package {package}, which is installed and does not work: {one_line(error)}",
-        next=f"without --{package}",
-    )
+def _check_package(name: str, module: str) -> None:
+    """Refuse a package that is not installed, or does not work. name: of the package, its extra and its flag."""
+    required(f"--{name} needs the package {name}", module, extra=name, advice=f"without --{name}")

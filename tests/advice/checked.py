@@ -201,4 +201,4 @@ def _installable_names() -> set[str]:
 def _installable(word: str) -> bool:
     """Whether pip is asked for an extra of ours, or for a package that we name in pyproject.toml."""
     name = word if word.startswith("barlowctl") else re.split(r"[<>=!~]", word)[0]
-    return word.startswith("--") or name in _installable_names() | {"barlowctl", "VALUE"}
+    return word.startswith("--") or name in _installable_names() | {"barlowctl", "barlowctl[VALUE]", "VALUE"}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 
 from barlowctl.errors import UserError
+from barlowctl.packages import package_of
 from tests.advice import sites as advice_sites
 from tests.advice.by_hand import NOT_FOLLOWED, NOT_TYPED
 from tests.advice.checked import CHECKOUT
-from tests.advice.collected import VALUE, collect
+from tests.advice.collected import PACKAGE, VALUE, collect
 from tests.advice.followed import not_to_be_typed, recorded
 from tests.advice.scenarios import SCENARIOS, TOPICS
 
@@ -73,6 +76,18 @@ def test_an_extra_that_is_advised_brings_the_package() -> None:
     packages_of = {"plots": "matplotlib", "embed": "pyarrow umap-learn scikit-learn", "svm": "scikit-learn",
               "tensorboard": "tensorboard", "wandb": "wandb", "detection": "pycocotools"}  # fmt: skip
     advised = {advice.text.partition("[")[2].partition("]")[0] for advice in collect() if "barlowctl[" in advice.text}
-    assert {"plots", "svm"} <= advised
-    for extra in advised:
+    required = [call for path in PACKAGE.rglob("*.py") for call in _calls_of_required(path.read_text(encoding="utf-8"))]
+    assert {"plots", "svm", "embed", "detection", "transformers"} <= {extra for extra, _ in required}
+    for extra in advised - {VALUE}:
         assert all(package in extras[extra] for package in packages_of.get(extra, extra).split()), extra
+    for extra, modules in required:
+        assert all(package_of(module) in extras[extra] for module in modules), extra
+
+
+def _calls_of_required(source: str) -> Iterator[tuple[str, list[str]]]:
+    """Extra and modules of the calls of `packages.required` in a source; modules that are computed are left out."""
+    for node in ast.walk(ast.parse(source)) if "required(" in source else ():
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "required":
+            extras = [keyword.value for keyword in node.keywords if keyword.arg == "extra"]
+            modules = [word.value for word in node.args[1:] if isinstance(word, ast.Constant)]
+            yield from ((str(extra.value), modules) for extra in extras if isinstance(extra, ast.Constant))

@@ -288,7 +288,7 @@ def test_a_detections_mask_is_the_probability_of_its_own_class_in_the_box_that_w
 
 
 def test_masks_without_pycocotools_are_refused_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(UserError, match="pycocotools") as raised:
         detectors.detector(masks=True)
     assert raised.value.next == "pip install 'barlowctl[detection]'"

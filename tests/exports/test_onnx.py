@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -299,8 +299,7 @@ def test_features_that_are_not_finite_in_float32_are_not_blamed_on_float16(tmp_p
 
 
 def test_without_its_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = util.find_spec
-    monkeypatch.setattr(onnx_file.util, "find_spec", lambda name: None if name == "onnxruntime" else there(name))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnx, onnxscript, onnxruntime; not installed: .*onnxruntime") as error:
         export(SMALL["resnet"].model(), tmp_path / "out.onnx", "onnx")
     assert error.value.next == "pip install 'barlowctl[onnx]'"

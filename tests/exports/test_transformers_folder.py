@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_what_it_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="timm for the network, which has no argument for the stem 'cifar'") as error:
         export(exported(stem="cifar"), tmp_path / "folder", "transformers")
     assert error.value.next == "--format hub"
-    monkeypatch.setattr("barlowctl.exports.formats.transformers_folder.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match="the package transformers, which is not installed") as error:
         export(exported(), tmp_path / "folder", "transformers")
     assert error.value.next == "pip install 'barlowctl[transformers]'"

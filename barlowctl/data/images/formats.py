@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from barlowctl.packages import installation_of
+
 HEAD = 352
 """Bytes of a file that `by_content` looks at; NIfTI has its mark at 344."""
 
@@ -216,7 +218,7 @@ def _pillow_has(codec: str) -> bool:
 def installation(file_format: Format) -> str | None:
     """The command that brings a kind's reader; None where there is none."""
     if file_format.reader == "heif":
-        return "pip install 'barlowctl[heif]'"
+        return installation_of("pillow_heif", "heif")
     return "pip install --upgrade 'pillow>=11.3'" if file_format.reader in ("avif", "jpg_2000") else None
 
 
@@ -236,7 +238,7 @@ def register_heif() -> bool:
     """Have Pillow open HEIC by pillow-heif (github.com/bigcat88/pillow_heif); whether it is there."""
     try:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
+    except Exception:  # it is not there, or does not work
         return False
     register_heif_opener()
     return True

@@ -6,7 +6,6 @@ grey, RGB, palettes and CMYK.
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import logging
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ import numpy as np
 from barlowctl.data.images.limits import check_bytes
 from barlowctl.data.images.ranges import DEPTHS, Deep
 from barlowctl.data.images.unreadable import Unreadable
+from barlowctl.errors import UserError
+from barlowctl.packages import required
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # PhotometricInterpretation
@@ -229,9 +230,13 @@ def _why_not(page: Any) -> str:
     """Why a file of many bands could not be decoded."""
     compression = getattr(page.compression, "name", str(page.compression))
     here = ("NONE", "PACKBITS", "DEFLATE", "ADOBE_DEFLATE", "LZMA")
-    if compression in here or importlib.util.find_spec("imagecodecs") is not None:
+    if compression in here:
         return "cut short or damaged"
-    return f"compressed with {compression}, which needs the package imagecodecs: pip install 'barlowctl[tiff]'"
+    try:
+        required(f"compressed with {compression}, which needs the package imagecodecs", "imagecodecs", extra="tiff")
+    except UserError as error:
+        return f"{error.message}: {error.next}"
+    return "cut short or damaged"
 
 
 def _stated_bits(page: Any) -> int:

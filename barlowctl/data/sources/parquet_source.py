@@ -31,6 +31,7 @@ from barlowctl.data.sources.shard_files import classes_of_files, distinct, label
 from barlowctl.data.tree.regular import read_regular
 from barlowctl.data.tree.splits import of_split, training_files
 from barlowctl.errors import UserError
+from barlowctl.packages import required
 
 GROUPS_CACHED = 2
 """Row groups in memory: images are read in order, by threads that are a few images apart."""
@@ -217,12 +218,10 @@ class ParquetImages(Source):
 
 def _pyarrow() -> tuple[Any, type[Exception]]:
     """Its module for Parquet files, and what it raises."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError("Parquet files need pyarrow, which is not installed", next="pip install pyarrow") from error
-    return pyarrow.parquet, pyarrow.ArrowException
+    (parquet,) = required("Parquet files need pyarrow", "pyarrow.parquet")
+    import pyarrow
+
+    return parquet, pyarrow.ArrowException
 
 
 def _first(opened: Any, column: str) -> bytes | None:

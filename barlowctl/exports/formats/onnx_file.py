@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +15,7 @@ from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.options import Precision
 from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.tolerance import HALF_PRECISION, OTHER_KERNELS
+from barlowctl.packages import required
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,11 +58,7 @@ class OnnxFile(Silent):
     def check(self, model: ExportedModel) -> None:
         if self.precision not in _BYTES:
             raise UserError(f"unknown precision '{self.precision}' of an export", allowed=", ".join(_BYTES))
-        if missing := [name for name in PACKAGES if util.find_spec(name) is None]:
-            raise Misfit(
-                f"format 'onnx' needs the packages {', '.join(PACKAGES)}; not installed: {', '.join(missing)}",
-                next="pip install 'barlowctl[onnx]'",
-            )
+        required(f"format 'onnx' needs the packages {', '.join(PACKAGES)}", *PACKAGES, extra="onnx", error=Misfit)
         numbers = sum(value.numel() for value in model.backbone.state_dict().values())
         if numbers * _BYTES[self.precision] > LARGEST:
             fits = self.precision == "fp32" and numbers * _BYTES["fp16"] <= LARGEST

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from barlowctl.exports.formats.folder_lines import limits_of, transformers_lines
 from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.formats.tolerance import SUMMED_IN_ANOTHER_ORDER
+from barlowctl.packages import required
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +39,8 @@ class TransformersFolder:
                 allowed="the stem 'default'",
                 next="--format hub",
             )
-        if find_spec("transformers") is None:
-            raise Misfit(
-                "format 'transformers' is loaded back by the package transformers, which is not installed",
-                next="pip install 'barlowctl[transformers]'",
-            )
+        need = "format 'transformers' is loaded back by the package transformers"
+        required(need, "transformers", extra="transformers", error=Misfit)
 
     def write(self, model: ExportedModel, path: Path) -> tuple[Path, ...]:
         from barlowctl.exports.formats.folder_config import timm_config, write_weights

@@ -381,6 +381,10 @@ SCENARIOS = {
         wandb,
         slow=True,
     ),
+    "TensorBoard does not take the run": Scenario(
+        [*RECIPE, *SHORT, "--tensorboard"],
+        failing("torch.utils.tensorboard.SummaryWriter", OSError(28, "No space left on device")),
+    ),
     "W&B does not work": Scenario([*RECIPE, *SHORT, "--wandb"], wandb_broken),
     "place taken": Scenario([*RECIPE, *SHORT, "--out", "taken"]),
     "place of a stopped run": Scenario([*RECIPE, *SHORT, "--out", "b"], place_of_a_stopped_run, slow=True),

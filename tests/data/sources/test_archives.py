@@ -323,7 +323,8 @@ def test_parquet_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "x.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(UserError, match="not a readable Parquet"):
         open_source(tmp_path / "x.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet")
     with pytest.raises(UserError, match="need pyarrow") as caught:
         open_source(tmp_path / "x.parquet")
     assert caught.value.next == "pip install pyarrow"
