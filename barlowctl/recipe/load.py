@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tomli_w
@@ -16,13 +16,15 @@ from pydantic import ValidationError
 
 from barlowctl import shell
 from barlowctl.errors import UserError
-from barlowctl.recipe import catalog, objectives, refused
+from barlowctl.recipe import catalog
 from barlowctl.recipe.initial import for_channels
 from barlowctl.recipe.objectives import DEFAULT
-from barlowctl.recipe.problems import Origin, distinct, explain
+from barlowctl.recipe.problems import Origin
+from barlowctl.recipe.refused import value_of
 from barlowctl.recipe.schema import Measuring, Recipe
 from barlowctl.recipe.section import Section
 from barlowctl.recipe.text import read_text
+from barlowctl.recipe.validation import validated
 from barlowctl.recipe.views import Views
 
 S = TypeVar("S", bound=Section)
@@ -84,10 +86,16 @@ def _overridden(schema: type[S], values: dict[str, Any], overrides: Sequence[str
 
     changed = copy.deepcopy(values)
     _override(changed, overrides, origin)
-    return _validated(schema, changed, origin, accepts if origin.typed else None)
+    return validated(schema, changed, origin, accepts if origin.typed else None)
 
 
 def _override(values: dict[str, Any], overrides: Sequence[str], origin: Origin) -> None:
+    if without := [override for override in overrides if not override.partition("=")[0].strip() or "=" not in override]:
+        raise UserError(
+            "\n".join(f"--set {override!r} is not key=value" for override in without),
+            allowed="e.g. --set train.epochs=5",
+            next=shell.line("without", f"--set={without[0]}", *(f"--set={override}" for override in without[1:])),
+        )
     parsed = [(*_parse_override(override), override) for override in overrides]
     named = [value for key, value, _ in parsed if key == "objective.name"]
     objective = values.get("objective", {})
@@ -229,7 +237,7 @@ def digest_of(text: str) -> str | None:
 
 def validate(values: dict[str, Any], file: str) -> Recipe:
     """A recipe from plain values, as `Recipe.model_dump` gives them; `file` is named in errors."""
-    return _validated(Recipe, values, Origin(file, ""))
+    return validated(Recipe, values, Origin(file, ""))
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
@@ -245,21 +253,12 @@ def diff(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(
-            f"--set {override!r} is not key=value",
-            allowed="e.g. --set train.epochs=5",
-            next=shell.line("without", f"--set={override}"),
-        )
+    key, _, value = override.partition("=")
     try:
         override.encode()
     except UnicodeEncodeError:
         raise UserError(f"--set {override!r} is not text in UTF-8, and a recipe is", next="rename it") from None
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        return key.strip(), value.strip()  # a bare word is a string: --set optimizer.name=adamw
+    return key.strip(), value_of(value)
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None:
@@ -272,24 +271,6 @@ def _assign(values: dict[str, Any], key: str, value: Any, override: str) -> None
                 next=shell.line("without", f"--set={override}"),
             )
     values[last] = value
-
-
-def _validated(
-    schema: type[S], values: dict[str, Any], origin: Origin, accepts: Callable[[Sequence[str]], bool] | None = None
-) -> S:
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        method = objectives.named(values.get("objective"))
-        problems = distinct(error.errors())
-        words = [explain(problem, origin, method) for problem in problems]
-        lines = list(dict.fromkeys(words))
-        more = f"\n(and {len(lines) - 5} more)" if len(lines) > 5 else ""
-        following = refused.fitting(problems)
-        if following is None and accepts:
-            following = refused.advice(problems, words, origin.overridden, accepts)
-        following = following or shell.line("barlowctl", "recipes", "show", origin.example)
-        raise UserError("\n".join(lines[:5]) + more, next=following) from None
 
 
 def _walk(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from barlowctl.recipe.section import (
     Count,
     CountOrZero,
     Divisor,
+    DoesNotFit,
     EpochsWithin,
     NonNegative,
     Positive,
@@ -61,7 +62,8 @@ class BarlowTwins(Keys):
     @model_validator(mode="after")
     def _form_expresses_the_criterion(self) -> BarlowTwins:
         if self.criterion == "cross-entropy" and self.form == "gram":
-            raise ValueError("objective.form 'gram' cannot express the cross-entropy criterion: use 'auto'")
+            message = "objective.form 'gram' cannot express the cross-entropy criterion: use 'auto'"
+            raise DoesNotFit(message, ("objective.form=auto",))
         return self
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from barlowctl import shell
+from barlowctl.recipe.objectives import METHODS
 from barlowctl.recipe.section import DoesNotFit
 
 LIMITS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
@@ -29,13 +31,37 @@ def nearest(problem: Any) -> float:
     return float(limit) if isinstance(limit, float) else int(limit)
 
 
-def fitting(problems: Sequence[Any]) -> str | None:
+def fitting(problems: Sequence[Any], overridden: Mapping[str, str]) -> str | None:
     """The changes after which values fit together, where that they do not is all that is wrong."""
-    reasons = [problem.get("ctx", {}).get("error") for problem in problems]
-    changes = [reason.change for reason in reasons if isinstance(reason, DoesNotFit)]
-    if len(changes) < len(reasons):
+    changes = [changes_of(problem, overridden) for problem in problems]
+    if not all(changes):
         return None
-    return shell.line(*(word for change in changes for word in ("--set", change)))
+    return shell.line(*(word for of_one in changes for change in of_one for word in ("--set", change)))
+
+
+def changes_of(problem: Any, overridden: Mapping[str, str]) -> tuple[str, ...]:
+    """`key=value` of all changes that make values fit together; empty where the problem is another one."""
+    reason = problem.get("ctx", {}).get("error")
+    return reason.changes(place_of(problem), overridden) if isinstance(reason, DoesNotFit) else ()
+
+
+def place_of(problem: Any) -> list[str]:
+    """The names of the section or key that a problem is of, without which member of a union pydantic looked at."""
+    names = [str(part) for part in problem["loc"]]
+    return [*names[:1], *names[2:]] if names[:1] == ["objective"] and names[1:2] and names[1] in METHODS else names
+
+
+def first_word(problem: Any) -> str:
+    """Of the message of a problem that is one of several keys, or of a value: the key."""
+    return str(problem["msg"]).removeprefix("Value error, ").partition(" ")[0]
+
+
+def value_of(text: str) -> Any:
+    """What `--set KEY=TEXT` sets: TOML, or a bare word."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text.strip()  # --set optimizer.name=adamw
 
 
 def advice(
@@ -53,9 +79,11 @@ def advice(
     """
     changed, without = list[str](), list[str]()
     for problem, line in zip(problems, lines, strict=True):
-        reason = problem.get("ctx", {}).get("error")
+        if of_several := changes_of(problem, overridden):
+            changed += of_several
+            continue
         key = _culprit(problem, overridden)
-        change = reason.change if isinstance(reason, DoesNotFit) else _instead(problem, line, key, overridden)
+        change = _instead(problem, line, key, overridden)
         if change:
             changed.append(change)
         if key is not None and (not change or change.partition("=")[0] != key):
@@ -73,11 +101,11 @@ def advice(
 
 def _culprit(problem: Any, overridden: Mapping[str, str]) -> str | None:
     """The overridden key that a problem is of, or that holds or lies in what it is of."""
-    if isinstance(problem.get("ctx", {}).get("error"), DoesNotFit):
-        return None
     names = [str(part) for part in problem["loc"]]
     if problem["type"] == "union_tag_invalid":
         names.append("name")
+    if problem["type"] == "value_error":
+        names += first_word(problem).split(".")
     for key in overridden:
         parts = key.split(".")
         if parts in (names[: len(parts)], [*names[:1], *names[2:]][: len(parts)]):  # objective.METHOD.key
@@ -94,8 +122,7 @@ def _instead(problem: Any, line: str, key: str | None, overridden: Mapping[str, 
         return f"{proposed[1]}={overridden[key].partition('=')[2].strip()}"
     if proposed:
         return f"{key}={proposed[1]}"
-    inside = isinstance(problem["loc"][-1], int) or problem["loc"][-1] != key.rpartition(".")[2]
-    if problem["type"] not in LIMITS or inside:
+    if problem["type"] not in LIMITS or problem["loc"][-1] != key.rpartition(".")[2]:  # or it is of an item of a list
         return None
     limit = nearest(problem)
     useful = limit == int(limit) and abs(limit) <= 10_000  # not the least number above 0, or two billion epochs

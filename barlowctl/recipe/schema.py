@@ -36,6 +36,7 @@ from barlowctl.recipe.section import (
     Positive,
     Section,
     WithinTraining,
+    in_list,
 )
 from barlowctl.recipe.views import View, Views
 
@@ -76,7 +77,8 @@ class Optimizer(Section):
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Optimizer:
         if self.nesterov and self.name == "sgd" and self.momentum == 0.0:
-            raise ValueError("nesterov is true but momentum is 0: Nesterov's is a form of momentum, e.g. 0.9")
+            message = "nesterov is true but momentum is 0: Nesterov's is a form of momentum, e.g. 0.9"
+            raise DoesNotFit(message, (".momentum=0.9",), (".nesterov=false",))
         return self
 
 
@@ -169,9 +171,11 @@ class Train(Section):
     @model_validator(mode="after")
     def _groups_are_synchronised(self) -> Train:
         if self.sync_batch_norm_ranks and not self.sync_batch_norm:
-            raise ValueError(
+            raise DoesNotFit(
                 f"sync_batch_norm_ranks is {self.sync_batch_norm_ranks}, and sync_batch_norm is false: batch norm is "
-                "of each device by itself (0), or over groups of devices with sync_batch_norm = true"
+                "of each device by itself (0), or over groups of devices with sync_batch_norm = true",
+                (".sync_batch_norm=true",),
+                (".sync_batch_norm_ranks=0",),
             )
         return self
 
@@ -181,7 +185,7 @@ class Train(Section):
             raise DoesNotFit(
                 f"warmup_epochs is {self.warmup_epochs:g} but the run has {counted(self.epochs, 'epoch')}: "
                 "the warm-up must end before the run does (0: no warm-up)",
-                f"train.warmup_epochs={self.epochs / 10:g}",
+                (f".warmup_epochs={self.epochs / 10:g}",),
             )
         return self
 
@@ -191,22 +195,26 @@ class Train(Section):
             raise DoesNotFit(
                 f"freeze_backbone_epochs is {self.freeze_backbone_epochs:g} but the run has "
                 f"{counted(self.epochs, 'epoch')}: the backbone would never move (freeze = 'backbone' says so)",
-                f"train.freeze_backbone_epochs={self.epochs / 20:g}",
+                (f".freeze_backbone_epochs={self.epochs / 20:g}",),
             )
         return self
 
     @model_validator(mode="after")
     def _rates_drop_in_order(self) -> Train:
         if self.schedule == "step" and not self.milestones:
-            raise ValueError("schedule is 'step' but milestones is empty: the epochs after which rates drop, e.g. [60]")
+            message = "schedule is 'step' but milestones is empty: the epochs after which rates drop, e.g. [60]"
+            at = sorted({max(1, round(0.6 * self.epochs)), max(1, round(0.8 * self.epochs))})
+            raise DoesNotFit(message, (f".milestones={in_list(at)}",), (".schedule=cosine",))
         if any(later <= earlier for earlier, later in itertools.pairwise(self.milestones)):
-            raise ValueError(f"milestones is {list(self.milestones)}: each must be later than the one before")
+            message = f"milestones is {list(self.milestones)}: each must be later than the one before"
+            raise DoesNotFit(message, (f".milestones={in_list(sorted(set(self.milestones)))}",))
         return self
 
     @model_validator(mode="after")
     def _micro_batch_normalizes(self) -> Train:
         if 0 < self.micro_batch < 4:
-            raise ValueError(f"micro_batch is {self.micro_batch}: 0 (one pass), or 4 and more for batch norm to work")
+            message = f"micro_batch is {self.micro_batch}: 0 (one pass), or 4 and more for batch norm to work"
+            raise DoesNotFit(message, (".micro_batch=4",))
         return self
 
 
@@ -246,12 +254,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        channels = self.data.channels
         for key in ("mean", "std"):
             count = len(getattr(self.views, key))
-            if count != self.data.channels:
-                raise ValueError(
-                    f"views.{key} has {count} numbers but data.channels is {self.data.channels}: one per channel"
-                )
+            if count != channels:
+                choices = [(f"data.channels={count}", *self.views.changes_for(count)), self.views.changes_for(channels)]
+                message = f"views.{key} has {count} numbers but data.channels is {channels}: one per channel"
+                raise DoesNotFit(message, *(choices if count in (1, 3) else ()))
         return self
 
     @model_serializer(mode="wrap")
@@ -267,8 +276,9 @@ class Recipe(Section):
         for key in ("keep_best", "stop"):
             measure = getattr(self.train, key)
             if measure != "off" and not self.eval.measures(measure):
-                raise ValueError(
+                raise DoesNotFit(
                     f"train.{key} is '{measure}', which the run does not measure: it takes "
-                    f"eval.every_epochs above 0 and {criteria.CRITERIA[measure].measured_by}"
+                    f"eval.every_epochs above 0 and {criteria.CRITERIA[measure].measured_by}",
+                    tuple(f"eval.{change}" for change in self.eval.changes_to_measure(measure)),
                 )
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -51,11 +51,27 @@ Epochs = Annotated[
 
 
 class DoesNotFit(ValueError):
-    """Values that do not fit together, and a change after which they do: `key=value`, the key with its section."""
+    """Values that do not fit together, and what makes them fit.
 
-    def __init__(self, message: str, change: str) -> None:
+    choices: each of changes `key=value`, the first of which is taken that changes no value of the user's; none, where
+    nobody knows. A key that begins with a dot is one of the section that the values are of: `.resize=256`.
+    """
+
+    def __init__(self, message: str, *choices: tuple[str, ...]) -> None:
         super().__init__(message)
-        self.change = change
+        self.choices = choices
+
+    def changes(self, section: Sequence[str], typed: Collection[str] = ()) -> tuple[str, ...]:
+        """Those of one choice. section: its names; typed: keys that the user gave."""
+        place = ".".join(section)
+        choices = [tuple(f"{place}{c}" if c.startswith(".") else c for c in choice) for choice in self.choices]
+        fitting = (c for c in choices if not {change.partition("=")[0] for change in c} & set(typed))
+        return next(fitting, choices[0] if choices else ())
+
+
+def in_list(values: Iterable[float]) -> str:
+    """Numbers as `--set` takes them."""
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
 class Section(BaseModel):

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from barlowctl.datasets import IMAGENET
-from barlowctl.recipe.section import Divisor, Factor, Mean, Positive, Probability, Ratio, Section, Sigma
+from barlowctl.recipe.initial import for_channels
+from barlowctl.recipe.section import (
+    Divisor,
+    DoesNotFit,
+    Factor,
+    Mean,
+    Positive,
+    Probability,
+    Ratio,
+    Section,
+    Sigma,
+    in_list,
+)
 
 
 class View(Section):
@@ -45,11 +57,16 @@ class View(Section):
         for key in ("crop_scale", "crop_ratio", "blur_sigma", "erase_scale"):
             low, high = getattr(self, key)
             if low > high:
-                raise ValueError(f"{key} is [{low}, {high}]: the first number must not exceed the second")
-        if self.crop_scale[1] > 1.0:
-            raise ValueError(f"crop_scale ends at {self.crop_scale[1]}: a crop has at most the image's area, 1.0")
-        if self.erase_scale[1] > 1.0:
-            raise ValueError(f"erase_scale ends at {self.erase_scale[1]}: a rectangle has at most the view's area, 1.0")
+                message = f"{key} is [{low}, {high}]: the first number must not exceed the second"
+                raise DoesNotFit(message, (f".{key}={in_list((high, low))}",))
+        for key, what in (
+            ("crop_scale", "a crop has at most the image's"),
+            ("erase_scale", "a rectangle has at most the view's"),
+        ):
+            low, high = getattr(self, key)
+            if high > 1.0:
+                change = f".{key}={in_list((min(low, 1.0), 1.0))}"
+                raise DoesNotFit(f"{key} ends at {high}: {what} area, 1.0", (change,))
         return self
 
 
@@ -89,7 +106,8 @@ class Patches(View):
     @model_validator(mode="after")
     def _window_fits(self) -> Patches:
         if self.window > self.cell:
-            raise ValueError(f"window is {self.window}, larger than cell {self.cell}")
+            message = f"window is {self.window}, larger than cell {self.cell}"
+            raise DoesNotFit(message, (f".cell={self.window}",), (f".window={self.cell}",))
         return self
 
     @property
@@ -109,6 +127,15 @@ class Views(Section):
     second: View = View(blur=0.1, solarize=0.2)
     small: SmallViews = SmallViews()
     patches: Patches = Patches()
+
+    def changes_for(self, channels: int) -> tuple[str, ...]:
+        """`views.mean=...`, `views.std=...` of an input with so many channels, each where it is of another number."""
+        own = {key: getattr(self, key) or type(self).model_fields[key].default for key in ("mean", "std")}
+        return tuple(
+            f"views.{key}={in_list(for_channels(values, channels))}"
+            for key, values in own.items()
+            if len(getattr(self, key)) != channels
+        )
 
     def listed(self, full: int = 2, *, patches: bool = False) -> list[tuple[int, View]]:
         """Every view of an image, in the order of their numbers: side in pixels and distortions.

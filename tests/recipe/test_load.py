@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from barlowctl import shell
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog, load
 from barlowctl.recipe.problems import Origin
@@ -326,6 +327,51 @@ def test_values_that_do_not_fit_come_with_a_change_that_makes_them_fit(
     load.load(recipe, [*overrides, change])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["views.mean=[0.1,0.2,0.3]"], "data.channels=3 views.std=[0.353, 0.353, 0.353]"),
+        (["views.std=[0.1,0.2,0.3]"], "data.channels=3 views.mean=[0.286, 0.286, 0.286]"),
+        (["views.mean=[0.1,0.2,0.3]", "views.std=[1,2,3]"], "data.channels=3"),
+        (["eval.crop=500"], "eval.resize=500"),
+        (["eval.resize=16"], "eval.crop=16"),
+        (["train.keep_best=lidar", "eval.every_epochs=0"], "eval.every_epochs=1 eval.lidar_images=1000"),
+        (["train.stop=linear", "eval.linear=false"], "eval.linear=true"),
+        (["train.schedule=step", "train.epochs=100"], "train.milestones=[60, 80]"),
+        (["train.milestones=[60,30,30]"], "train.milestones=[30, 60]"),
+        (["views.first.crop_scale=[0.5,0.1]"], "views.first.crop_scale=[0.1, 0.5]"),
+        (["views.second.erase_scale=[0.5,1.5]"], "views.second.erase_scale=[0.5, 1]"),
+        (["optimizer.nesterov=true", "optimizer.name=sgd", "optimizer.momentum=0"], "optimizer.momentum=0.9"),
+        (["train.micro_batch=2"], "train.micro_batch=4"),
+        (["train.sync_batch_norm=false", "train.sync_batch_norm_ranks=4"], "train.sync_batch_norm=true"),
+        (["train.sync_batch_norm_ranks=4", "train.sync_batch_norm=false"], "train.sync_batch_norm=true"),
+        (["objective.form=gram", "objective.criterion=cross-entropy"], "objective.form=auto"),
+        (["eval.lidar_images=1"], "eval.lidar_images=2"),
+        (["views.patches.window=90"], "views.patches.cell=90"),
+        (["views.patches.cell=50"], "views.patches.window=50"),
+    ],
+)
+def test_keys_that_do_not_fit_together_come_with_the_values_of_the_others(overrides: list[str], changes: str) -> None:
+    """What was typed stays where another value can give way, and what is advised is taken."""
+    with pytest.raises(UserError) as refused:
+        load.load("quickstart", overrides)
+    advised = shell.split(refused.value.next or "")
+    assert advised[::2] == ["--set"] * (len(advised) // 2)
+    assert " ".join(advised[1::2]) == changes
+    replaced = {change.partition("=")[0] for change in advised[1::2]}
+    load.load("quickstart", [*(o for o in overrides if o.partition("=")[0] not in replaced), *advised[1::2]])
+
+
+def test_what_is_wrong_by_itself_does_not_hide_what_does_not_fit() -> None:
+    message = refusal(MINIMAL, "train.epochs=-1", "model.projektor=[3]", "views.mean=[1]", "train.keep_best=knn")
+    lines = message.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "--set model.projektor=[3]", "--set train.epochs=-1", "--set views.mean=[1]", "--set train.keep_best=knn",
+    ]  # fmt: skip
+    follows_from_the_first = refusal(MINIMAL, "train.epochs=-1", "train.warmup_epochs=5000")
+    assert len(follows_from_the_first.splitlines()) == 1  # of how many epochs there are nobody knows
+
+
 def test_another_problem_beside_is_not_answered_by_that_change() -> None:
     with pytest.raises(UserError) as refused:
         load.load("imagenet100-resnet18", ["train.epochs=1", "model.stem=none"])
@@ -348,9 +394,19 @@ def test_another_problem_beside_is_not_answered_by_that_change() -> None:
         (["objective.name=simclr", "objective.tau=1"], "without --set=objective.tau=1"),
         (["views.mean=[1,2]", "train.seed=3"], "barlowctl recipes show quickstart"),  # pydantic names the latter alone
         (["data.channels=1", "views.mean=[1,2]", "train.epochs=20"], "without '--set=views.mean=[1,2]'"),
+        (
+            ["data.range=x", "views.mean=[1,2,3]"],
+            "--set data.channels=3 --set 'views.std=[0.353, 0.353, 0.353]' without --set=data.range=x",
+        ),
+        (
+            ["model.projektor=[3]", "views.mean=[1,2,3]", "eval.crop=500", "train.epochs=0"],
+            "--set 'model.projector=[3]' --set eval.resize=500 --set data.channels=3 "
+            "--set 'views.std=[0.353, 0.353, 0.353]' without '--set=model.projektor=[3]' --set=train.epochs=0",
+        ),
         (["model.projector=[0]"], "without '--set=model.projector=[0]'"),
         (["seed.x=1"], "without --set=seed.x=1"),
         (["epochs"], "without --set=epochs"),
+        (["epochs", "seed=x", " =3", "lr 3"], "without --set=epochs '--set= =3' '--set=lr 3'"),
     ],
 )
 def test_a_refused_override_is_answered_by_what_the_recipe_takes(overrides: list[str], following: str) -> None:

@@ -185,6 +185,9 @@ SCENARIOS = {
     ),
     "no TOML": Scenario(["recipes", "show", "no.toml"], no_toml),
     "a warm-up that is too long": Scenario(["recipes", "show", "imagenet100-resnet18", "--set", "train.epochs=1"]),
+    "statistics of other channels": Scenario(
+        ["recipes", "show", "quickstart", "--set", "views.mean=[0.1,0.2,0.3]", "--set", "eval.crop=500"]
+    ),
     "no key and value": Scenario(["recipes", "show", "quickstart", "--set", "epochs"]),
     "no section": Scenario(["recipes", "show", "quickstart", "--set", "seed.x=1"]),
     "wrong recipe": Scenario(["recipes", "show", "wrong.toml"], wrong_toml),
