@@ -108,7 +108,7 @@ def _resolve_path(path: Path, split: str) -> Path:
         raise UserError(
             f"data '{path}' is no .beton file",
             allowed="a .beton file, or a folder of images; lists, archives and tables are packed first",
-            next=shell.line("barlowctl", "data", "pack", path, packed_as(path), *flags),
+            next=shell.line("barlowctl", "data", "pack", path, packed_as(path, split), *flags),
         )
     if not path.is_dir():
         raise UserError(

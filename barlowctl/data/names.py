@@ -35,10 +35,14 @@ def as_found(text: str) -> str:
     return _ESCAPED.sub(_unescape, text)
 
 
-def packed_as(source: Path) -> Path:
-    """A packed file in the current folder that is named like what is to be packed, and is not there yet."""
+def packed_as(source: Path, split: str = "train") -> Path:
+    """A packed file in the current folder that is named like what is to be packed, and is not there yet.
+
+    Another split than train is called after it too: one name for both would be taken by the first.
+    """
     name = source.absolute().resolve() if source.name in ("", "..") else source
-    target = Path(f"{(name.stem if name.is_file() else name.name) or 'images'}.beton")
+    stem = (name.stem if name.is_file() else name.name) or "images"
+    target = Path(f"{stem}.beton" if split == "train" else f"{stem}-{split}.beton")
     return free(target) if os.path.lexists(target) else target
 
 

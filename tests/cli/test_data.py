@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -44,6 +45,37 @@ def run(capsys, *arguments: object, code: int = 0) -> tuple[str, str]:
 def run_json(capsys, *arguments: object, code: int = 0) -> dict:
     out, _ = run(capsys, *arguments, "--json", code=code)
     return json.loads(out)
+
+
+def test_info_of_images_that_are_not_packed_says_what_pack_would_take(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (photos / "dogs/notes.txt").write_text("x")
+    (tmp_path / "split").mkdir()
+    shutil.copytree(photos, tmp_path / "split/train")
+    shutil.copytree(photos, tmp_path / "split/val")
+    document = run_json(capsys, "info", photos)
+    assert (document["packed"], document["samples"], document["class_sizes"], document["labelled"]) == (
+        None,
+        4,
+        [2, 2],
+        4,
+    )
+    assert (document["looked_at"], document["as_they_are"], document["channels"]) == (4, 3, 3)
+    assert (document["widths"], document["heights"]) == ([50, 50], [40, 40])
+    assert [name for name, _ in document["unreadable"]] == ["dogs/bad.jpg"]
+    assert document["passed_over"][".txt files"]["count"] == 1
+    out, _ = run(capsys, "info", "split/", "--split", "val")
+    assert "2: cats, dogs" in out
+    assert out.endswith("next: barlowctl data pack split split-val.beton --split val\n")
+    for split, name in (("train", "split.beton"), ("val", "split-val.beton")):  # both can be packed as advised
+        run(capsys, "pack", "split", name, "--split", split)
+    assert document["samples"] == run_json(capsys, "info", "split.beton")["samples"] + 1
+
+
+def test_info_takes_what_can_be_packed(photos, tmp_path, capsys):
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", photos))
+    document = run_json(capsys, "info", archive)
+    assert (document["samples"], document["class_names"], document["looked_at"]) == (4, ["cats", "dogs"], 4)
 
 
 def test_pack_under_a_name_then_info(photos, capsys):
@@ -184,7 +216,8 @@ def test_pack_does_not_overwrite_unasked(photos, tmp_path, capsys):
         (("pack", "{photos}", "x", "--quality", "0"), "quality"),
         (("pack", "{photos}"), "OUT"),
         (("info", "fashion-mnits"), "did you mean 'fashion-mnist'"),
-        (("info", "{photos}"), "not packed"),
+        (("info", "{photos}", "--verify"), "is not packed, and --verify is of packed files"),
+        (("info", "{photos}/nothing"), "does not exist"),
         (("get", "cifar-10"), "did you mean 'cifar10'"),
         (("get",), "no data set was named"),
         (("preview",), "neither a recipe nor data"),

@@ -24,9 +24,8 @@ def class_sizes(beton: Beton) -> list[int]:
     return [int(count) for count in np.bincount(labels, minlength=beton.num_classes)]
 
 
-def class_rows(beton: Beton) -> list[tuple[str, Any]]:
+def class_rows(sizes: Sequence[int], names: Sequence[str]) -> list[tuple[str, Any]]:
     """Rows of a table: how many classes and the names of the first ones, and how many images the classes have."""
-    sizes, names = class_sizes(beton), beton.class_names
     if not any(sizes):
         return [("classes", "none (unlabelled)")]
     more = ", ..." if len(names) > CLASSES else ""
@@ -34,7 +33,7 @@ def class_rows(beton: Beton) -> list[tuple[str, Any]]:
         ("classes", f"{len(sizes):,}" + (f": {', '.join(names[:CLASSES])}{more}" if names else ""))
     ]
     if len(sizes) > 1:
-        least, most = sizes.index(min(sizes)), sizes.index(max(sizes))
+        least, most = list(sizes).index(min(sizes)), list(sizes).index(max(sizes))
         name = {at: names[at] if at < len(names) else str(at) for at in (least, most)}
         both = f"{sizes[least]:,} ({name[least]}) to {sizes[most]:,} ({name[most]})"
         rows.append(("images of a class", f"{sizes[least]:,}" if sizes[least] == sizes[most] else both))
@@ -47,9 +46,10 @@ def show_report(console: Console, report: PackReport) -> None:
     from barlowctl.data.tree.scan_report import total
 
     megabytes = f"{report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s"
+    beton = Beton.open(report.path)
     rows = [
         ("images", report.samples),
-        *class_rows(Beton.open(report.path)),
+        *class_rows(class_sizes(beton), beton.class_names),
         *([("without a label", report.samples - report.labelled)] if 0 < report.labelled < report.samples else []),
         ("channels", report.channels),
         ("stored as they were", report.passed_through),
@@ -87,3 +87,13 @@ def _say_what_was_met(
         console.say(f"damaged, but decoded: {name}")
     for line in lines_of(stored):
         console.say(line)
+
+
+def text_of(value: Any) -> str:
+    """A value for people: a range, yes or no, a number."""
+    if isinstance(value, list):
+        low, high = value
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,7 +1,8 @@
-"""`barlowctl data info`: what is in a packed file, or in the data home."""
+"""`barlowctl data info`: what is in a packed file, in the data home, or among images that are not packed."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ EPILOG = examples(
     "barlowctl data info fashion-mnist",
     "barlowctl data info images.beton --verify",
     "barlowctl data info my-photos --statistics",
+    "barlowctl data info ~/photos",
 )
 
 
@@ -45,8 +47,9 @@ def info(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE|NAME",
-            help="A .beton file, or a data set of the data home. Without one: list the data home.",
+            metavar="FILE|FOLDER|NAME",
+            help="A .beton file, a data set of the data home, or images that are not packed: a folder, an archive, a "
+            "table. Without one: list the data home.",
             autocompletion=completion.datasets,
         ),
     ] = None,
@@ -58,10 +61,10 @@ def info(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """What is in a packed file, or which data sets the data home has."""
-    from barlowctl.cli.data.contents import class_rows, class_sizes, say_what_was_met
+    """What is in a packed file, what `data pack` would take of images, or which data sets the data home has."""
+    from barlowctl.cli.data.contents import class_rows, class_sizes, say_what_was_met, text_of
+    from barlowctl.cli.data.unpacked import show_unpacked
     from barlowctl.data import home
-    from barlowctl.data.beton.mapped import write_again
     from barlowctl.data.beton.reader import Beton
     from barlowctl.data.names import packed_as
 
@@ -78,32 +81,28 @@ def info(
             console.next("barlowctl data get fashion-mnist")
         console.result({"home": str(home.data_home()), "datasets": datasets})
         return
-    path = home.resolve(data, split)
+    path = Path(data).expanduser()
+    if not path.is_file():
+        path = home.resolve(data, split)
     if path.suffix != ".beton":
-        raise UserError(
-            f"{path} is a folder of images, not packed",
-            next=shell.line("barlowctl", "data", "pack", path, packed_as(path)),
-        )
+        if verify or statistics:
+            flag = "--verify" if verify else "--statistics"
+            flags = ("--split", split) if split != "train" else ()
+            raise UserError(
+                f"{path} is not packed, and {flag} is of packed files",
+                next=shell.line("barlowctl", "data", "pack", path, packed_as(path, split), *flags),
+            )
+        show_unpacked(console, path, split)
+        return
     beton = Beton.open(path)
-    if verify and beton.noted_hash is None:
-        raise UserError(
-            f"{path} has no content hash to compare with: barlowctl did not write it",
-            next="without --verify",
-        )
-    if verify and beton.has_names and not beton.names.intact():
-        raise UserError(
-            f"{path} has changed since it was packed: the names of its images differ",
-            next=write_again(path),
-        )
-    if verify and beton.compute_hash() != beton.noted_hash:
-        raise UserError(
-            f"{path} has changed since it was packed: its content hash differs",
-            next=write_again(path),
-        )
+    if verify:
+        _verify(beton)
     values = _describe(beton)
     rows: list[tuple[str, Any]] = []
     for key, label in LABELS.items():
-        rows += class_rows(beton) if key == "classes" else [(label, _text(values[key]))]
+        rows += (
+            class_rows(class_sizes(beton), beton.class_names) if key == "classes" else [(label, text_of(values[key]))]
+        )
     console.table(str(path), ("", "value"), rows)
     say_what_was_met(console, beton.info)
     if verify:
@@ -111,6 +110,31 @@ def info(
     if statistics:
         values["statistics"] = _statistics(console, beton)
     console.result(values | {"class_names": beton.class_names, "class_sizes": class_sizes(beton), "info": beton.info})
+
+
+def _verify(beton: Any) -> None:
+    """Refuse a packed file whose content is not what was noted.
+
+    Raises:
+        UserError: it is not, or nothing was noted.
+    """
+    from barlowctl.data.beton.mapped import write_again
+
+    if beton.noted_hash is None:
+        raise UserError(
+            f"{beton.path} has no content hash to compare with: barlowctl did not write it",
+            next="without --verify",
+        )
+    if beton.has_names and not beton.names.intact():
+        raise UserError(
+            f"{beton.path} has changed since it was packed: the names of its images differ",
+            next=write_again(beton.path),
+        )
+    if beton.compute_hash() != beton.noted_hash:
+        raise UserError(
+            f"{beton.path} has changed since it was packed: its content hash differs",
+            next=write_again(beton.path),
+        )
 
 
 def _statistics(console: Console, beton: Any) -> dict[str, Any]:
@@ -154,12 +178,3 @@ def _describe(beton: Any) -> dict[str, Any]:
         "skipped": beton.info.get("counts", {}).get("skipped"),
         "passed_over": total(beton.info) if "passed_over" in beton.info else None,
     }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        low, high = value
-        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
