@@ -85,10 +85,18 @@ def _directory(run: str) -> str:
     return run.rstrip("/")
 
 
-def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (), without: Sequence[str] = ()) -> str:
+def repeated(
+    arguments: Sequence[str],
+    command: Any,
+    *,
+    flags: Sequence[str] = (),
+    without: Sequence[str] = (),
+    last: tuple[str, str] | None = None,
+) -> str:
     """The command `barlowctl ARGUMENTS` once more, with or without some flags.
 
     Args:
+        last: a name among the words that are no flags, and the one in the place of its last occurrence.
         command: the click command, which knows what takes a value and what is another name of it.
         flags: as they would be typed; of `--set KEY=VALUE` the same key is replaced, of others the same flag, or those
             of its values that `without` names.
@@ -104,7 +112,19 @@ def repeated(arguments: Sequence[str], command: Any, *, flags: Sequence[str] = (
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
     named = [(pair, _identity(*pair, options)) for pair in pairs(words, options)]
     remaining = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
+    if last is not None:
+        remaining, names = _renamed(remaining, list(names), *last)
     return shell.line("barlowctl", *(word for flag, value in [*remaining, *changed] for word in (flag, *value)), *names)
+
+
+def _renamed(pairs: list[tuple[str, tuple[str, ...]]], names: list[str], old: str, new: str) -> tuple[Any, list[str]]:
+    """Words of a command with another name in the place of the last one that is no flag's value."""
+    if old in names:
+        at = len(names) - 1 - names[::-1].index(old)
+        return pairs, [*names[:at], new, *names[at + 1 :]]
+    words = [word for word, _ in pairs]
+    at = len(words) - 1 - words[::-1].index(old)
+    return [*pairs[:at], (new, ()), *pairs[at + 1 :]], names
 
 
 def typed(arguments: Sequence[str], root: Any) -> tuple[list[str], Any]:

@@ -91,3 +91,20 @@ def test_under_a_launcher_the_flags_alone_are_shown(monkeypatch: pytest.MonkeyPa
 def test_it_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["embed", "resnet18", "my photos"]) == 2
     assert "next: barlowctl embed resnet18 'my photos' --out features.npz\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "repeated_line"),
+    [
+        ("data pack a a --store raw", "barlowctl data pack a b --store raw --split val"),
+        ("data pack --store raw -- a a", "barlowctl data pack --store raw --split val -- a b"),
+        ("data pack a --range a a -q --split test", "barlowctl data pack a --range a b --split val"),
+    ],
+)
+def test_the_last_name_can_be_another_one(typed: str, repeated_line: str) -> None:
+    from barlowctl.cli import advice
+
+    arguments = typed.split()
+    _, command = advice.typed(arguments, ROOT)
+    flags = ["--split", "val"]
+    assert advice.repeated(arguments, command, flags=flags, without=["--quiet"], last=("a", "b")) == repeated_line

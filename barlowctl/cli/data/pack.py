@@ -9,6 +9,7 @@ import typer
 
 from barlowctl import launcher, shell
 from barlowctl.cli import limits, options
+from barlowctl.cli.advice import repeated
 from barlowctl.cli.console import Console
 from barlowctl.cli.help import examples
 from barlowctl.cores import usable_cores
@@ -25,6 +26,7 @@ STORED = "What is stored"  # a panel of the help
 
 
 def pack(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -158,7 +160,7 @@ def pack(
     and --data find by that name. The file appears under its name only when it is complete.
     """
     from barlowctl.cli.data.contents import show_report
-    from barlowctl.cli.data.unpacked_splits import flags_of, unpacked_splits
+    from barlowctl.cli.data.unpacked_splits import unpacked_splits
     from barlowctl.data import home
     from barlowctl.data.beton.pack import check_options
     from barlowctl.data.beton.pack import pack as pack_source
@@ -199,9 +201,9 @@ def pack(
     show_report(console, report)
     of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
     console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
-    typed = flags_of(read_options, choices, store=store, quality=quality, shorter_side=shorter_side)
     others = unpacked_splits(images, source, out)
     for other, name in others.items():
         console.say(f"note: {source} has a {other} split too, which is not packed")
-        console.next(shell.line("barlowctl", "data", "pack", source, name, "--split", other, *typed))
+        again = ("--overwrite", "--json", "--quiet")
+        console.next(repeated(context.obj, context.command, flags=["--split", other], without=again, last=(out, name)))
     console.result(report.as_dict() | {"other_splits": list(others)})

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from barlowctl.data.images.conversion import Choices
     from barlowctl.data.sources.picture import Source
-    from barlowctl.data.sources.read_options import ReadOptions
 
 
 def unpacked_splits(images: Source, source: Path, out: str) -> dict[str, str]:
@@ -23,20 +20,6 @@ def unpacked_splits(images: Source, source: Path, out: str) -> dict[str, str]:
         if not any(home.target(name, split).exists() for name in names):
             unpacked[split] = names[0]
     return unpacked
-
-
-def flags_of(read: ReadOptions, choices: Choices, *, store: str, quality: int, shorter_side: int | None) -> list[str]:
-    """The flags of `data pack` that these values are, without those that are not needed."""
-    values = {
-        **{name.replace("_", "-"): None if value is None else str(value) for name, value in asdict(read).items()},
-        "store": None if store == "auto" else store,
-        "quality": None if quality == 95 else str(quality),
-        "shorter-side": None if shorter_side is None else str(shorter_side),
-        "range": None if choices.range == "auto" else choices.range,
-        "background": None if choices.background == "white" else choices.background,
-        "bands": ",".join(map(str, choices.bands)) or None,
-    }
-    return [word for name, value in values.items() if value is not None for word in (f"--{name}", value)]
 
 
 def _names(out: str, split: str, other: str) -> list[str]:
