@@ -20,7 +20,7 @@ from barlowctl.criteria import CRITERIA
 from barlowctl.data import home, sources
 from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.reader import Beton
-from barlowctl.data.images.conversion import Choices
+from barlowctl.data.images.conversion import Choices, Conversion
 from barlowctl.data.loaders.base import ViewLoader
 from barlowctl.data.loaders.device import DeviceLoader
 from barlowctl.data.loaders.fast import FastLoader
@@ -55,11 +55,19 @@ def open_images(dataset: str, split: str = "train", choices: Choices | None = No
     choices = choices or Choices()
     path = home.resolve(dataset, split)
     source = _open_files(choices, dataset, path, split) if path.is_dir() else Beton.open(path)
-    if isinstance(source, Beton) and choices != Choices():
+    if isinstance(source, Beton) and choices not in (Choices(), choices_as_read(source)):
         source.scan_report.note("data.range, data.background and data.bands are of files; this one was packed before")
     for note in home.beside(dataset, path):
         source.scan_report.note(note)
     return source
+
+
+def choices_as_read(source: ImageSet) -> Choices:
+    """The choices that make of other files what the images of `source` became when they were read or packed."""
+    if not isinstance(source, Beton):
+        return source.conversion.for_others()
+    noted = source.info.get("conversion")
+    return Conversion.noted(noted).for_others() if noted else Choices()
 
 
 def choices_of(preprocessing: Preprocessing) -> Choices:

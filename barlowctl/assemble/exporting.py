@@ -6,7 +6,8 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.assemble.finished import FinishedRun
-from barlowctl.assemble.model import arguments_of, preprocessing_of
+from barlowctl.assemble.model import arguments_of
+from barlowctl.assemble.run_images import preprocessing_of_run
 from barlowctl.assemble.run_recipe import recipe_of
 from barlowctl.criteria import CRITERIA
 from barlowctl.errors import UserError
@@ -26,7 +27,7 @@ def model_of(run: FinishedRun) -> ExportedModel:
         architecture=recipe.model.backbone,
         timm_args=arguments_of(recipe, run.method.backbone),
         stem=recipe.model.stem,
-        preprocessing=preprocessing_of(recipe),
+        preprocessing=preprocessing_of_run(run.path, recipe),
         projector=run.method.heads().get("projector"),
         provenance={
             "recipe": recipe.name,

@@ -1,22 +1,27 @@
 """The images of a run: kept with it, found again from anywhere, and compared with what lies there now.
 
 run.json's "data": dataset (a name of the data home, or a path in full), path (what was opened), images, fingerprint,
-and content_hash of a packed file. images.txt.gz: names and sizes of images that are not packed, to say what changed.
+content_hash of a packed file, and choices (range, background, bands) where files became pixels by others than the
+defaults. images.txt.gz: names and sizes of images that are not packed, to say what changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from barlowctl import shell
 from barlowctl.amounts import counted
-from barlowctl.assemble.data import ImageSet
+from barlowctl.assemble.data import ImageSet, choices_as_read
+from barlowctl.assemble.model import preprocessing_of
 from barlowctl.data import home, sources
 from barlowctl.data.beton.reader import Beton
+from barlowctl.data.images.conversion import Choices
 from barlowctl.data.sources import image_list
 from barlowctl.errors import UserError
+from barlowctl.model import Preprocessing
 from barlowctl.recipe.schema import Recipe
 from barlowctl.runs import rundir
 
@@ -35,7 +40,20 @@ def record(source: ImageSet, dataset: str) -> dict[str, Any]:
         "labelled": int((source.labels >= 0).sum()),
         "content_hash": source.fingerprint.digest if isinstance(source, Beton) else None,
         "fingerprint": source.fingerprint.as_dict(),
+        **({"choices": asdict(choices)} if (choices := choices_as_read(source)) != Choices() else {}),
     }
+
+
+def preprocessing_of_run(run: Path, recipe: Recipe) -> Preprocessing:
+    """How a run's images became its input: other files are measured, and exports described, as those were read.
+
+    A packed file has its range and bands from `data pack`, and the recipe says nothing of them.
+    """
+    choices = _recorded(run).get("choices")
+    if not choices:
+        return preprocessing_of(recipe)
+    made = Choices(choices["range"], choices["background"], tuple(choices["bands"]))
+    return replace(preprocessing_of(recipe), range=made.range, background=made.background, bands=made.bands)
 
 
 def listing(source: ImageSet) -> dict[str, bytes]:

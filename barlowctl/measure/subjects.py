@@ -16,9 +16,9 @@ from barlowctl.assemble.evaluation import while_training
 from barlowctl.assemble.finished import FinishedRun, open_run
 from barlowctl.assemble.matching import match
 from barlowctl.assemble.misfit import recognised
-from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone, preprocessing_of
+from barlowctl.assemble.model import build_checked_backbone, build_recipe_backbone
 from barlowctl.assemble.published import locate, published, tags_of, untrained
-from barlowctl.assemble.run_images import dataset_to_measure, require
+from barlowctl.assemble.run_images import dataset_to_measure, preprocessing_of_run, require
 from barlowctl.assemble.weights import read_weights
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.errors import UserError
@@ -189,7 +189,7 @@ def of_run(run: FinishedRun, images: Callable[[Recipe], str] | None = None) -> S
         recipe.name if run.newest else f"{recipe.name}, step {run.step}",
         "run",
         run.method.backbone,
-        preprocessing_of(recipe),
+        preprocessing_of_run(run.path, recipe),
         run.path,
         untrained=partial(build_recipe_backbone, recipe),
         seed=recipe.seed,

@@ -146,8 +146,13 @@ class Preprocessing:
         geometry = f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.crop} x {self.crop}"
         if self.squash:
             geometry = f"whole pictures squashed to {self.crop} x {self.crop} ({self.interpolation})"
+        bands = (
+            [f"{'bands' if len(self.bands) > 1 else 'band'} {', '.join(map(str, self.bands))}"] if self.bands else []
+        )
+        values = [f"values {self.range}"] if self.range != "auto" else []
+        of_files = f" ({', '.join([*bands, *values])} of the files)" if bands or values else ""
         return (
-            f"{geometry}, {self.channels} {'channel' if self.channels == 1 else 'channels'} in [0, 1], minus "
+            f"{geometry}, {self.channels} {'channel' if self.channels == 1 else 'channels'}{of_files} in [0, 1], minus "
             f"({mean}), divided by ({std})"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from barlowctl.data.images import ranges, transparency
@@ -68,6 +68,19 @@ class Conversion:
         used = {kind: Range(low, high, "as it was packed") for kind, (low, high) in values["ranges"].items()}
         return cls(choices, Ranges(choices.range, used=used))
 
+    def for_others(self) -> Choices:
+        """The choices that make of other files what these became: a range that was measured is said."""
+        if self.choices.range != ranges.AUTO or not self.ranges.used:
+            return self.choices
+        of_kinds = (
+            f"{kind}={_number(used.low)}:{_number(used.high)}" for kind, used in sorted(self.ranges.used.items())
+        )
+        return replace(self.choices, range=",".join(of_kinds))
+
     def notes(self) -> list[str]:
         """What was decided and should be said."""
         return self.ranges.descriptions()
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
