@@ -25,11 +25,12 @@ from barlowctl.data.sources.parquet_columns import (
     value_at,
 )
 from barlowctl.data.sources.parquet_labels import ParquetLabels, class_names
+from barlowctl.data.sources.parquet_splits import ParquetSplits
 from barlowctl.data.sources.picture import Picture, Source
 from barlowctl.data.sources.read_options import NO_OPTIONS, ReadOptions
 from barlowctl.data.sources.shard_files import classes_of_files, distinct, labels_of_files
 from barlowctl.data.tree.regular import read_regular
-from barlowctl.data.tree.splits import of_split, training_files
+from barlowctl.data.tree.splits import of_split, split_in, training_files
 from barlowctl.errors import UserError
 from barlowctl.packages import required
 
@@ -63,14 +64,14 @@ class ParquetImages(Source):
 
     The image column is one of bytes, or of structs with a field `bytes` (`parquet_columns`); labels are in a column
     that is called label, class or the like, or that Hugging Face's note in the file gives names of classes
-    (`parquet_labels`).
+    (`parquet_labels`). Where a column says of which split each row is (`parquet_splits`), those of the split are read.
 
     Args:
         options: its image column and label column.
         training: the files of the training split: labels that are words count among theirs.
 
     Raises:
-        UserError: pyarrow is missing, no such column, or a damaged file.
+        UserError: pyarrow is missing, no such column, no row of the split, or a damaged file.
     """
 
     choices = ("image_column", "label_column")
@@ -86,6 +87,7 @@ class ParquetImages(Source):
         self._shard_bytes = [file.stat().st_size for file in self.files]
         groups: list[tuple[int, int, int]] = []  # file, group, rows
         labels: ParquetLabels | None = None
+        splits: ParquetSplits | None = None
         names: list[str] = []
         for number, file in enumerate(self.files):
             with self._look_into(file) as opened:
@@ -100,6 +102,8 @@ class ParquetImages(Source):
                     labels = ParquetLabels(schema, options.label_column)
                     labels.note_unused(schema)
                 labels.add(opened)
+                splits = splits or ParquetSplits(schema, labels.column)
+                splits.add(opened)
                 names = names or class_names(schema, labels.column or "")
         rows = np.array([count for _, _, count in groups], dtype=np.int64)
         self._groups, self._ends = groups, np.cumsum(rows)
@@ -107,6 +111,15 @@ class ParquetImages(Source):
         if count == 0:
             raise UserError(f"{self.path} has no rows")
         assert labels is not None
+        assert splits is not None
+        self._rows = np.arange(count)
+        if not any(split_in(file.name) for file in files):  # which say it of all their rows
+            chosen, self.splits = splits.rows_of(split, self.path)
+            if chosen is not None:
+                self._rows = chosen
+                self.scan_report.note(
+                    f"column '{splits.column}' says which rows are of a split: {len(chosen)} of {count}"
+                )
         settled = labels.settle(str(self.path), names, None if names else self._classes_of(training, labels.column))
         if not settled.class_names and options.label_column is None:
             settled = self._labels_of_files(settled, training)
@@ -118,16 +131,18 @@ class ParquetImages(Source):
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._rows)
 
     def describe(self, index: int) -> tuple[str, int]:
-        return f"row {index}", int(self._labels[index])
+        row = int(self._rows[index])
+        return f"row {row}", int(self._labels[row])
 
     def __getitem__(self, index: int) -> Picture:
-        group = int(np.searchsorted(self._ends, index, side="right"))
+        row = int(self._rows[index])
+        group = int(np.searchsorted(self._ends, row, side="right"))
         begin = int(self._ends[group]) - self._groups[group][2]
         try:
-            value = value_at(self._read(group)[index - begin].as_py(), self._inside)
+            value = value_at(self._read(group)[row - begin].as_py(), self._inside)
         except self._failure as error:
             raise OSError(f"damaged in the Parquet file: {error}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
@@ -192,7 +207,7 @@ class ParquetImages(Source):
 
     def extent(self, index: int) -> tuple[int, int]:
         """Not of one row: the shard's size stands for every row in it."""
-        file = self._groups[int(np.searchsorted(self._ends, index, side="right"))][0]
+        file = self._groups[int(np.searchsorted(self._ends, self._rows[index], side="right"))][0]
         return -1, self._shard_bytes[file]
 
     def _read(self, group: int) -> Any:

@@ -86,6 +86,14 @@ def idx(*files: str) -> Callable[[Patch], None]:
     return prepare
 
 
+def a_table_of_splits(patch: Patch) -> None:
+    import pyarrow.parquet
+
+    data = Path("one folder/0.png").read_bytes()
+    columns = {"image": [data, data], "split": ["train", "validation"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), "images.parquet")
+
+
 def cifar(patch: Patch) -> None:
     import pickle
 
@@ -228,6 +236,9 @@ SCENARIOS = {
     "test images as IDX": Scenario([*PACK, "mnist", "./new.beton", "--split", "test"], idx("train")),
     "split of CIFAR": Scenario([*PACK, "cifar", "./new.beton", "--split", "unlabelled"], cifar),
     "no such member": Scenario([*PACK, "pairs.tar", "./new.beton", "--member", "rgbb.png"], of_two_members),
+    "no such split in a table": Scenario(
+        [*PACK, "images.parquet", "./new.beton", "--split", "unlabelled"], a_table_of_splits
+    ),
     "no such column": Scenario([*PACK, "images.parquet", "./new.beton", "--image-column", "phto"], a_table_of_images),
     "no such column of labels": Scenario(
         [*PACK, "images.parquet", "./new.beton", "--label-column", "kin"], a_table_of_images
