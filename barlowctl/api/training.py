@@ -18,10 +18,10 @@ from barlowctl.api.process import as_a_command, memory_returned
 from barlowctl.api.recipes import RecipeLike, open_recipe
 from barlowctl.api.run import Run
 from barlowctl.assemble.machine import Runtime
-from barlowctl.assemble.published import named_from_anywhere
 from barlowctl.assemble.resumed import run_to_resume
 from barlowctl.assemble.training import train
 from barlowctl.errors import RunDiverged, RunStopped, UserError, did_you_mean
+from barlowctl.runs.weights import named_from_anywhere
 from barlowctl.train.events import Event, Sink
 
 WAITING = 1000

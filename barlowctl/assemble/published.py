@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -20,9 +19,7 @@ from barlowctl.errors import UserError, did_you_mean
 from barlowctl.exports.keys import one_line
 from barlowctl.model import build_backbone
 from barlowctl.runs import rundir
-
-HUB = ("hf-hub:", "hf_hub:")
-"""How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
+from barlowctl.runs.weights import HUB
 
 
 def locate(what: str) -> tuple[Path, tuple[str, ...]]:
@@ -155,11 +152,3 @@ def _from_cache_alone(offline: bool) -> Iterator[None]:
         yield
     finally:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
-
-
-def named_from_anywhere(name: str) -> str:
-    """What weights are called in a recipe that may be read in another folder: a path in full, another name as it is."""
-    path = Path(name).expanduser()
-    is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
-    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
-    return os.path.abspath(path) if is_path else name

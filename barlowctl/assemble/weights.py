@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from barlowctl import shell
 from barlowctl.assemble.finished import open_run
 from barlowctl.assemble.model import preprocessing_of
-from barlowctl.assemble.published import HUB, locate, published, tags_of, untrained
+from barlowctl.assemble.published import locate, published, tags_of, untrained
 from barlowctl.errors import UserError, add_note
 from barlowctl.exports import ExportedModel, read_export, read_official
 from barlowctl.exports.keys import is_bound, one_line
@@ -28,13 +28,7 @@ from barlowctl.generators import own_generator
 from barlowctl.model import Preprocessing
 from barlowctl.recipe.objectives import DEFAULT
 from barlowctl.runs import rundir
-
-WHAT = (
-    "a run's name or directory, or one of its checkpoints, a file or folder that `barlowctl export` wrote, the "
-    "authors' .pth files, a state dict (.safetensors, .pth), a Hugging Face folder, or a timm model with published "
-    "weights (resnet50.a1_in1k)"
-)
-TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+from barlowctl.runs.weights import HUB, TORCH_SUFFIXES, WHAT, refuse_missing
 
 
 @dataclass(frozen=True)
@@ -137,9 +131,7 @@ def _read(path: Path, what: str) -> Weights:
             allowed=WHAT,
             next="download it, and name the file with --init",
         )
-    if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
-        why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"
-        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")
+    refuse_missing(what)
     return _of_timm(what)
 
 

@@ -7,11 +7,16 @@ import json
 from barlowctl.errors import UserError
 
 
-def overrides_with_init(overrides: list[str] | None, init: str | None, resume: str | None = None) -> list[str] | None:
+def overrides_with_init(
+    overrides: list[str] | None, init: str | None, resume: str | None = None, *, look: bool = False
+) -> list[str] | None:
     """What `--set` and `--init` say of the recipe.
 
+    Args:
+        look: whether there is anything is looked at once, before torch is imported.
+
     Raises:
-        UserError: a run is to go on, which has weights of its own.
+        UserError: a run is to go on, which has weights of its own; nothing is there.
     """
     if init is None:
         return overrides
@@ -22,11 +27,16 @@ def overrides_with_init(overrides: list[str] | None, init: str | None, resume: s
             allowed="one of them; a new run from the weights of that one: --recipe RECIPE --init RUN",
             next="without --init",
         )
-    return [*(overrides or ()), f"init.weights={json.dumps(from_anywhere(init))}"]
+    named = from_anywhere(init)
+    if look:
+        from barlowctl.runs.weights import refuse_missing
+
+        refuse_missing(named)
+    return [*(overrides or ()), f"init.weights={json.dumps(named)}"]
 
 
 def from_anywhere(init: str) -> str:
     """What `--init` names; a path is made absolute, for whoever reads the recipe elsewhere."""
-    from barlowctl.assemble.published import named_from_anywhere
+    from barlowctl.runs.weights import named_from_anywhere
 
     return named_from_anywhere(init)

@@ -143,7 +143,7 @@ def pretrain(
         if (count := gpus or processes) and not dry_run and not is_rank(gpus, processes):
             raise typer.Exit(run_ranks(context.obj, count, on_gpus=gpus is not None))
     console = Console(json=json, quiet=quiet)
-    overrides = overrides_with_init(overrides, init, resume)
+    overrides = overrides_with_init(overrides, init, resume, look=True)
     resumed = None if resume is None else _resumed(resume, recipe, overrides, out)
     value = _named_recipe(console, recipe, overrides) if resumed is None else resumed.recipe
     data = resumed.dataset() if resumed is not None and data is None else data

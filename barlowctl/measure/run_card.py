@@ -12,7 +12,6 @@ from PIL import Image
 
 from barlowctl.amounts import counted
 from barlowctl.assemble.finished import FinishedRun
-from barlowctl.assemble.published import HUB
 from barlowctl.criteria import CRITERIA
 from barlowctl.datasets import DATASETS
 from barlowctl.plots.panels import curves
@@ -22,6 +21,7 @@ from barlowctl.report.model_card import ACCURACY, Result
 from barlowctl.report.page import MEASURES
 from barlowctl.runs import rundir
 from barlowctl.runs.history import History
+from barlowctl.runs.weights import HUB
 
 _FACTS = ("model", "objective", "views", "optimizer", "length", "device")
 _DRAWN = ("loss", "knn", "linear", "effective_rank")

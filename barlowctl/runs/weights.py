@@ -1,0 +1,40 @@
+"""Weights that a training is to start from, by their name: looked for before anything of them is opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from barlowctl.errors import UserError
+from barlowctl.runs import rundir
+
+WHAT = (
+    "a run's name or directory, or one of its checkpoints, a file or folder that `barlowctl export` wrote, the "
+    "authors' .pth files, a state dict (.safetensors, .pth), a Hugging Face folder, or a timm model with published "
+    "weights (resnet50.a1_in1k)"
+)
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+HUB = ("hf-hub:", "hf_hub:")
+"""How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
+
+
+def named_from_anywhere(name: str) -> str:
+    """What weights are called in a recipe that may be read in another folder: a path in full, another name as it is."""
+    path = Path(name).expanduser()
+    is_path = path.is_file() or rundir.is_run(path) or (path / "config.json").is_file()
+    is_path = is_path or (len(path.parts) > 1 and ":" not in path.parts[0])  # no address, nor a name on a hub
+    return os.path.abspath(path) if is_path else name
+
+
+def refuse_missing(what: str) -> None:
+    """Refuse what can only be a path, and leads to no file or folder; a bare word may be a run, or timm's model.
+
+    Raises:
+        UserError: it does.
+    """
+    path = Path(what)
+    if path.is_file() or path.is_dir() or (rundir.runs_home() / what).exists() or what.startswith(HUB) or "://" in what:
+        return
+    if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
+        why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"
+        raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")

@@ -1,0 +1,50 @@
+"""Weights to start from, by their name: what can only be a path is looked for before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from barlowctl.errors import UserError
+from barlowctl.runs.weights import named_from_anywhere, refuse_missing
+
+
+@pytest.mark.parametrize("name", ["no/such.pth", "x.pth", "x.safetensors", "/nowhere/at/all"])
+def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="does not exist") as refused:
+        refuse_missing(name)
+    assert refused.value.next == "barlowctl runs list"
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50.a1_in1k", "hf-hub:timm/a.b", "https://x/y.pth", "a"])
+def test_what_may_be_something_else_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    refuse_missing(name)
+
+
+def test_what_is_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BARLOWCTL_RUNS", "home")
+    for folder in ("home/night.pth", "folder/of.pth"):
+        Path(folder).mkdir(parents=True)
+    Path("x.pth").touch()
+    for name in ("night.pth", "folder/of.pth", "x.pth"):
+        refuse_missing(name)
+    Path("x.pth").rename("y.pth")
+    Path("x.pth").symlink_to("z")
+    with pytest.raises(UserError, match="leads nowhere"):
+        refuse_missing("x.pth")
+    assert named_from_anywhere("y.pth") == str(tmp_path / "y.pth")
+    assert named_from_anywhere("resnet50.a1_in1k") == "resnet50.a1_in1k"
+
+
+def test_pretrain_refuses_them_without_torch(tmp_path: Path) -> None:
+    command = ["pretrain", "--recipe", "quickstart", "--init", "no/such.pth"]
+    program = f"import sys; from barlowctl.cli import app; print(app.run({command}), 'torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert printed.stdout.strip() == "2 False"
+    assert "such.pth' does not exist" in printed.stderr
