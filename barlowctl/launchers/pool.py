@@ -16,6 +16,10 @@ from barlowctl.errors import EXIT_DONE, RunStopped
 from barlowctl.signals import ENDS_WITH, noted
 
 POLL_SECONDS = 0.2
+_REASONS: dict[int, str] = {
+    signal.SIGKILL: ", as the system does when memory runs out",
+    signal.SIGBUS: ", as the system does where a file that is read was cut short, or its disk fails",
+}
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,7 @@ def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], signalled
 def _why(log: Path, code: int) -> str:
     """Why a process failed: its last line; one that a signal ended could not say so."""
     if code < 0:
-        of_memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-        return f"its process was ended by {signal.Signals(-code).name}{of_memory}"
+        return f"its process was ended by {signal.Signals(-code).name}{_REASONS.get(-code, '')}"
     return _last_line(log) or f"exit code {code}"
 
 

@@ -47,12 +47,22 @@ class Task:
     words: tuple[str, ...]
 
 
-def test_a_process_that_was_killed_is_told_by_the_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("KILL", ", as the system does when memory runs out"),
+        ("BUS", ", as the system does where a file that is read was cut short, or its disk fails"),
+        ("SEGV", ""),
+    ],
+)
+def test_a_process_that_was_killed_is_told_by_the_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
     """What it had written until then is no reason."""
     monkeypatch.setattr(pool, "_start", lambda words, log: log.write_text("step 3") and subprocess.Popen(words))
-    kill = ["sh", "-c", "kill -KILL $$"]
+    kill = ["sh", "-c", f"ulimit -c 0; kill -{name} $$"]
     failures = run_all([Task("a", tmp_path / "a.log", ())], [Slot("cpu", 1)], lambda *_: kill, lambda *_: None)
-    assert failures == {"a": "its process was ended by SIGKILL, as the system does when memory runs out"}
+    assert failures == {"a": f"its process was ended by SIG{name}{reason}"}
 
 
 def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: Path) -> None:
