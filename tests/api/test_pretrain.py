@@ -96,7 +96,7 @@ def test_an_interrupt_leaves_a_run_that_goes_on(recipe: Path, tmp_path: Path) ->
     whole = barlowctl.pretrain(recipe, overrides=SHORT, threads=1, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt, match=r"stopped at step 3 of \d+; the state is saved") as raised:
         barlowctl.pretrain(recipe, overrides=SHORT, threads=1, out=tmp_path / "broken", on_event=interrupt)
-    assert raised.value.__notes__ == [f"next: barlowctl.pretrain(resume={str(tmp_path / 'broken')!r})"]
+    assert raised.value.__notes__ == [f"next: barlowctl.pretrain(resume={str(tmp_path / 'broken')!r}, threads=1)"]
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__  # the traceback is of the call, without the engine's
     broken = barlowctl.load(tmp_path / "broken")
