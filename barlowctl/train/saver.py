@@ -130,6 +130,8 @@ class Saver:
         """Say of another rank that is gone, and could not say so itself, which checkpoint there is and how to go on."""
         if not isinstance(error, RankLost) or error.explained:
             return
+        if self.saved_at is None and (there := checkpoint.list_checkpoints(self.checkpoints)):
+            self.saved_at = int(there[-1].name.rpartition("-")[2])  # rank 0 could not say so any more
         newest = f"the newest checkpoint is of step {self.saved_at}"
         add_note(error, self.outcome("") if self.saved_at is None else newest)
         if self.is_resumable:
