@@ -14,6 +14,7 @@ from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.model import Preprocessing, prepare_convolutions, prepare_norms
 from barlowctl.recipe.schema import Recipe
+from barlowctl.train.lars import LARS
 from barlowctl.train.step import TrainingStep
 
 
@@ -73,6 +74,8 @@ class SyntheticSteps:
             prepare_norms(self.method, torch.bfloat16 if precision == "bf16" else torch.float32)
             for view in self.pixels:
                 prepare_convolutions(self.method.backbone, self.to_input(view[:1]), precision)
+            if isinstance(self.optimizer, LARS):
+                self.optimizer.prepare()
             self.steps[precision] = TrainingStep(
                 self.method,
                 self.optimizer,

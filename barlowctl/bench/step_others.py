@@ -142,7 +142,7 @@ def copy_layers(source: nn.Module, target: nn.Module) -> None:
 
 
 class LoopLARS(GroupwiseOptimizer):
-    """The formula of `train.optim.LARS` for one parameter after another: a handful of operations for each."""
+    """The formula of `train.lars.LARS` for one parameter after another: a handful of operations for each."""
 
     def __init__(self, params: Any, lr: float, weight_decay: float, momentum: float = 0.9, eta: float = 0.001) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "eta": eta})

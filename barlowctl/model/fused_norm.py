@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from barlowctl.model import thread_team
+from barlowctl.kernels import thread_team
 from barlowctl.model.modes import is_watched
 from barlowctl.model.strided_shortcut import branches
 

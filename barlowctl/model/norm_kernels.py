@@ -7,20 +7,17 @@ What is not a number stays so.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import njit
+from barlowctl.kernels.compiling import KERNEL
 from barlowctl.model.number_formats import is_zero, itemsize, narrow, pointer, wide
 
 LONG = 256  # numbers of an inner loop, where rows are short
 BLOCK = 256  # of those loops, whose sums are float32
 SAMPLE = 32  # of a batch's rows, of which a value near its mean is taken
 ZERO = np.float32(0.0)
-FLAGS = {"contract", "nsz", "reassoc"}  # of floating point; not those by which a value that is no number may vanish
-KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FLAGS}
 
 
 @njit(**KERNEL)

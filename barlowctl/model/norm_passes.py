@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from barlowctl.model import norm_threads, thread_team
+from barlowctl.kernels import thread_team
+from barlowctl.model import norm_threads
 from barlowctl.model.number_formats import LIKE
 
 FOR_SEVERAL = 32768

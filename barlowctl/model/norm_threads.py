@@ -13,10 +13,11 @@ import torch
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
-from barlowctl.model import thread_tiles as tiles
+from barlowctl.kernels import thread_tiles as tiles
+from barlowctl.kernels.compiling import KERNEL
+from barlowctl.kernels.thread_tiles import TASK, call, floats, take
 from barlowctl.model.norm_kernels import (
     BLOCK,
-    KERNEL,
     add_block,
     add_masked_block,
     add_product_block,
@@ -31,7 +32,6 @@ from barlowctl.model.norm_kernels import (
     write_values,
 )
 from barlowctl.model.number_formats import LIKE, itemsize
-from barlowctl.model.thread_tiles import TASK, alone, floats, take, together
 
 COLUMNS = 512  # of a tile whose values are added up
 VALUES = 16384  # of a tile that is written, about
@@ -121,16 +121,6 @@ def _functions(dtype: torch.dtype) -> tuple[int, ...]:
 def crew_of(team: int | None, threads: int, dtype: torch.dtype) -> tuple[int, ...]:
     """Who works: the address of a team, how many threads of it, and the addresses of what they are called with."""
     return team or 0, threads, *_functions(dtype)
-
-
-@njit(**KERNEL)
-def call(crew, function, task):
-    """Have the crew's threads, or the calling one alone, call a function with a task, from its first tile on."""
-    task[NEXT] = 0
-    if crew[1] == 1:
-        alone(function, task.ctypes.data)
-    else:
-        together(crew[0], function, task.ctypes.data, crew[1])
 
 
 @njit(**KERNEL)

@@ -10,7 +10,7 @@ from timm.layers.adaptive_avgmax_pool import AdaptiveCatAvgMaxPool2d, SelectAdap
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from barlowctl.model import thread_team
+from barlowctl.kernels import thread_team
 from barlowctl.model.fused_norm import (
     FORMATS,
     FusedBasicBlock,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from barlowctl.model import thread_team
+from barlowctl.kernels import thread_team
 
 STEP = 16
 """Channels in and out are multiples of it."""

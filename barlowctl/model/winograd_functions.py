@@ -15,8 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from barlowctl.kernel_cache import cfunc
+from barlowctl.kernels.thread_tiles import SHARED
 from barlowctl.model import winograd_vectors as vector
-from barlowctl.model.thread_tiles import SHARED
 from barlowctl.model.vector_code import LONG
 
 _NUMBER = types.int64

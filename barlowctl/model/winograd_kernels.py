@@ -16,7 +16,7 @@ import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import njit
-from barlowctl.model.thread_tiles import floats
+from barlowctl.kernels.thread_tiles import floats
 from barlowctl.model.winograd_code import COLUMNS, LANES
 from barlowctl.model.winograd_functions import run
 from barlowctl.model.winograd_vectors import BLOCK, ROWS

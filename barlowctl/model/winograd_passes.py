@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from barlowctl.model import thread_team, winograd_threads
+from barlowctl.kernels import thread_team
+from barlowctl.model import winograd_threads
 from barlowctl.model.winograd_kernels import PAD, STEP
 from barlowctl.model.winograd_vectors import BLOCK
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray
 
 from barlowctl.kernel_cache import cfunc, njit
-from barlowctl.model.thread_tiles import SHARED, TASK, alone, floats, take, together
+from barlowctl.kernels.thread_tiles import SHARED, TASK, alone, floats, take, together
 from barlowctl.model.winograd_functions import addresses
 from barlowctl.model.winograd_kernels import (
     KERNEL,

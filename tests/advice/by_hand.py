@@ -262,6 +262,6 @@ NOT_FOLLOWED = {
     ("study/family.py find", "--methods all"): SHIPPED,
     ("train/checkpoint.py load_latest", f"rm -r {VALUE} && barlowctl ..."): BEFORE,
     ("train/engine.py train", f"barlowctl pretrain --resume {VALUE}"): HANDED_ON,
-    ("train/optim.py __init__", "--set optimizer.lars_variant=barlow-twins"): BEFORE,
+    ("train/lars.py __init__", "--set optimizer.lars_variant=barlow-twins"): BEFORE,
 }
 """Places in the code (see `sites`) and texts of theirs."""

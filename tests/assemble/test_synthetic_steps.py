@@ -22,6 +22,8 @@ from barlowctl.methods import BarlowTwins, Targets
 from barlowctl.model import norm_threads
 from barlowctl.recipe import load, objectives
 from barlowctl.threads import one_thread
+from barlowctl.train import lars_kernels
+from barlowctl.train.lars import LARS
 
 CPU = torch.device("cpu")
 NARROW = ["model.backbone=resnet10t", "model.backbone_args={channels=[4,8,8,8], stem_width=4}", "model.projector=[8]"]
@@ -151,6 +153,25 @@ def test_what_is_compiled_once_and_for_ever_is_no_part_of_a_timed_step(
     assert order[:4] == ["normalize", "differentiate", "clock", "normalize"]
     assert order.count("normalize") > 10
     assert compiled[0] == compiled[-1]  # nothing was left to compile
+
+
+def test_what_lars_is_made_of_is_compiled_before_its_steps_are_timed(
+    method: Mean, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = LARS(method.parameters(), lr=0.1)
+    recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
+    steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, optimizer, sizes=recipe.sizes)
+    compiled, clock = list[int](), time.perf_counter
+
+    def look() -> float:
+        compiled.append(len(lars_kernels.step.signatures))
+        return clock()
+
+    monkeypatch.setattr(time, "perf_counter", look)
+    with one_thread():
+        steps.take("fp32")
+    assert optimizer.state
+    assert compiled[0] == compiled[-1] > 0
 
 
 def test_operations_of_a_network_whose_blocks_pass_its_own_parameters_on() -> None:

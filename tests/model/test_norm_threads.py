@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
@@ -13,7 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from barlowctl.model import norm_passes, norm_threads, thread_team
+from barlowctl.kernels import thread_team
+from barlowctl.model import norm_passes, norm_threads
 from barlowctl.model.fused_norm import FusedBatchNorm1d, FusedBatchNorm2d, choose_norms, prepare_norms
 from barlowctl.model.one_pass import OnePass
 from tests.model.test_fused_norm import CPU, FORMATS, is_near, layers, results, values
@@ -32,21 +31,6 @@ def number_of_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def test_the_team_is_of_as_many_threads_as_are_called() -> None:
-    address, seen = thread_team.address(), list[int]()
-    barrier = threading.Barrier(3, timeout=60)
-    parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(address or 0)
-
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    def note(data: int) -> None:
-        seen.append(threading.get_ident())
-        barrier.wait()  # all of them are there at the same time
-
-    parallel(ctypes.cast(note, ctypes.c_void_p), None, 3, 0)
-    assert len(set(seen)) == 3
-    assert threading.get_ident() in seen
 
 
 def both(

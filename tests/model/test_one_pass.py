@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from barlowctl.assemble.model import build_method, move_to_device
+from barlowctl.kernels import thread_team
 from barlowctl.methods import Method
-from barlowctl.model import thread_team
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.recipe import load

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from barlowctl.model import thread_team, winograd
+from barlowctl.kernels import thread_team
+from barlowctl.model import winograd
 from barlowctl.model.fused_norm import choose_norms
 from barlowctl.model.one_pass import OnePass
 from barlowctl.model.product_convolution import ProductConvolution, choose_convolutions, prepare_convolutions

@@ -13,7 +13,8 @@ from torch import nn
 
 from barlowctl.errors import UserError
 from barlowctl.train.groups import parameter_groups
-from barlowctl.train.optim import LARS, build_optimizer, set_learning_rates
+from barlowctl.train.lars import LARS
+from barlowctl.train.optim import build_optimizer, set_learning_rates
 from tests.oracles.lars import larc_trajectory, simclr_trajectory, trajectory
 
 STEPS = 10

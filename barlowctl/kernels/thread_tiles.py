@@ -10,8 +10,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from barlowctl.model.norm_kernels import KERNEL
+from barlowctl.kernel_cache import njit
+from barlowctl.kernels.compiling import KERNEL
 
+NEXT = 0  # of a task's fields that of the tile which nobody has taken yet
 TASK = types.void(types.CPointer(types.int64))
 SHARED = {name: value for name, value in KERNEL.items() if name not in ("nogil", "fastmath")}
 """Of functions of C, which have no lock to let go."""
@@ -73,3 +75,16 @@ def alone(typing_context, function, task):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
+
+
+@njit(**KERNEL)
+def call(crew, function, task):
+    """Have a crew call a function, by its address, with a task, from its first tile on.
+
+    crew: the address of a team (see `thread_team`), and how many threads of it; of one the calling thread.
+    """
+    task[NEXT] = 0
+    if crew[1] == 1:
+        alone(function, task.ctypes.data)
+    else:
+        together(crew[0], function, task.ctypes.data, crew[1])

@@ -1,0 +1,1 @@
+"""What our kernels for a CPU share: how they are compiled, and torch's threads that run them."""
