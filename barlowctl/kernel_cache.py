@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
-from typing import Any
+from typing import Any, cast
 
 import numba
 from numba.core import caching, event
@@ -113,7 +113,18 @@ class _Compiling(event.Listener):
 
 _compiling = _Compiling()
 event.register("numba:run_pass", _compiling)
-njit, cfunc = _watched(numba.njit), _watched(numba.cfunc)
+
+
+def _inlined(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba's `njit`, of a function that is always compiled into what calls it.
+
+    Otherwise a process that compiles both calls the one that was compiled by itself, and one that has both from the
+    cache calls another copy, whose sums may be rounded in another order: a machine's first run had other numbers.
+    """
+    return cast(Callable[[Callable[..., Any]], Any], numba.njit(**{"forceinline": True} | options))
+
+
+njit, cfunc = _watched(_inlined), _watched(numba.cfunc)
 
 
 @cache

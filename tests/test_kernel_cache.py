@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 from numba.core import caching, event
 
 from barlowctl import kernel_cache, waits
-from barlowctl.model import winograd_functions
+from barlowctl.model import norm_threads, winograd_functions
 
 PACKAGE = Path(kernel_cache.__file__).parent
 FILES = {
@@ -246,6 +248,37 @@ def test_all_kernels_are_decorated_so() -> None:
                 assert decorators.isdisjoint(alias.name for alias in node.names), path
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
                 assert node.attr not in decorators or path.name == "kernel_cache.py", path
+
+
+@pytest.mark.parametrize("decorator", [kernel_cache.njit, numba.njit])
+def test_what_a_kernel_calls_is_compiled_into_it(decorator: Callable[..., Any]) -> None:
+    """numba leaves a call of what is large, whose code in the process that compiled it is not that of later ones."""
+
+    @decorator(fastmath=True)
+    def a_part(values, by):  # type: ignore[no-untyped-def]
+        total = 0.0
+        for value in values:
+            total += value * by if value > by else value / by
+        for value in values:
+            total += value**by if total > 1.0 else value - by
+        for value in values:
+            total -= value // by if total > value else value % by
+        return total
+
+    @decorator()
+    def whole(values):  # type: ignore[no-untyped-def]
+        return a_part(values, 2.0) + a_part(values, 3.0)
+
+    assert np.isfinite(whole(np.ones(3)))
+    (code,) = whole.inspect_llvm().values()
+    assert bool(re.search(r"call [^\n]*a_part", code)) is (decorator is numba.njit)
+
+
+@pytest.mark.parametrize("make", [norm_threads._adding, norm_threads._writing])
+def test_kernels_of_batch_norm_call_none_of_ours(make: Callable[..., Any]) -> None:
+    options = {**norm_threads.SHARED, "cache": False}
+    code = numba.cfunc(norm_threads.TASK, **options)(make(np.float32(0.0))._pyfunc).inspect_llvm()
+    assert "norm_kernels" not in "".join(re.findall(r"call [^\n]*", code))
 
 
 def test_others_kernels_are_kept_as_numba_does(tmp_path: Path) -> None:
