@@ -33,7 +33,9 @@ def refuse_missing(what: str) -> None:
         UserError: it does.
     """
     path = Path(what)
-    if path.is_file() or path.is_dir() or (rundir.runs_home() / what).exists() or what.startswith(HUB) or "://" in what:
+    if any(place.is_file() or place.is_dir() for place in (path, rundir.runs_home() / what)):
+        return
+    if what.startswith(HUB) or "://" in what:
         return
     if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
         why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"

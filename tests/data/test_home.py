@@ -177,4 +177,4 @@ def test_a_list_or_an_archive_is_packed_first(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.jpg\n")
     error = refused(str(tmp_path / "list.txt"), "val")
     assert "packed first" in str(error.allowed)
-    assert error.next == f"barlowctl data pack {tmp_path / 'list.txt'} list.beton --split val"
+    assert error.next == f"barlowctl data pack {tmp_path / 'list.txt'} list-val.beton --split val"
