@@ -1,9 +1,10 @@
 """numba's decorators of kernels that are kept from run to run, and compiled anew where a file they are made of changed.
 
 numba takes a kept kernel for current while the one file that defines it is unchanged. What it calls, and the numbers
-that were compiled into it, may have been imported from other files of the package: here those count too. `njit` and
-`cfunc` are numba's otherwise; a kernel that can be kept nowhere is compiled in every run, where numba refuses it.
-Compiling that takes long is a wait that a command says (`waits`), whoever's kernels they are.
+that were compiled into it, may have been imported from other files of the package: here those count too. What a kernel
+calls is always compiled into it. `njit` and `cfunc` are numba's otherwise; a kernel that can be kept nowhere is
+compiled in every run, where numba refuses it. Compiling that takes long is a wait that a command says (`waits`),
+whoever's kernels they are.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class _Compiling(event.Listener):
         package = module.partition(".")[0]
         if package != __package__:
             return f"compiling kernels of {package} ..." if package.isidentifier() else "compiling kernels ..."
-        whose = "the images' views" if module.startswith(f"{__package__}.data.") else "the network"
+        part = module.split(".")[1]
+        whose = {"data": "the images' views", "train": "the optimizer"}.get(part, "the network")
         return f"compiling kernels of {whose}, {self.how_often} ..."
 
 

@@ -58,7 +58,9 @@ def advice(line: str) -> str:
 def _resumption(words: list[str]) -> str | None:
     """The call that continues a run, in a program that its launcher starts again; None for what no call can say."""
     at = words.index("barlowctl") if "barlowctl" in words else 0
-    if words[at : at + 3] != ["barlowctl", "pretrain", "--resume"] or (at and not launcher.started()):
+    if words[at : at + 3] != ["barlowctl", "pretrain", "--resume"] or len(words) == at + 3:
+        return None
+    if at and not launcher.started():
         return None
     run, flags = words[at + 3], words[at + 4 :]
     if not {flag.lstrip("-").replace("-", "_") for flag in flags if flag.startswith("--")} <= set(

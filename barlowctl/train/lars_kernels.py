@@ -6,8 +6,6 @@ order: results are the same on any number of threads.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from numba import carray
 
@@ -74,15 +72,9 @@ def move(address):
             p[i] -= rate * moved
 
 
-@cache
-def functions():
-    """Addresses of the functions of C, compiled when they are first used."""
-    return add_squares.address, move.address
-
-
 @njit(**KERNEL)
 def trust_ratio(own, other, eta, decay, rule, epsilon):
-    """See `optim.LARS`; own: the parameter's norm. other: that of `g + decay p`, or of g where the rule is LARC's."""
+    """See `lars.LARS`; own: the parameter's norm. other: that of `g + decay p`, or of g where the rule is LARC's."""
     if rule == OF_THE_GRADIENT:
         if own > 0.0 and other > 0.0:
             return eta * own / (other + decay * own + epsilon)
@@ -95,7 +87,7 @@ def step(crew, addresses, sizes, rule, eta, epsilon, decay, momentum, rate, cap,
     """A step of LARS for some parameters.
 
     Args:
-        crew: a team and its threads (see `thread_tiles.call`), then `functions`.
+        crew: a team and its threads (see `thread_tiles.call`), then the addresses of `add_squares` and `move`.
         addresses: int64 `(parameters, 3)`: of each, its gradient and its momentum. sizes: their numbers of values.
         rule: of the ratio. cap: the ratio becomes at most this, in units of it; negative: it stays.
         in_momentum: whether the rate is in what is added to the momentum, and not in what is taken from the parameter.

@@ -161,17 +161,24 @@ def test_what_lars_is_made_of_is_compiled_before_its_steps_are_timed(
     optimizer = LARS(method.parameters(), lr=0.1)
     recipe = load.load("quickstart", [*NARROW, *SIZES, *SMALL])
     steps = SyntheticSteps(preprocessing_of(recipe), method, CPU, 4, optimizer, sizes=recipe.sizes)
-    compiled, clock = list[int](), time.perf_counter
+    order, compiled = list[str](), list[int]()
 
-    def look() -> float:
-        compiled.append(len(lars_kernels.step.signatures))
-        return clock()
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            order.append(name)
+            compiled.append(len(kernel.signatures))
+            return call(*arguments)
 
-    monkeypatch.setattr(time, "perf_counter", look)
+        return noted
+
+    kernel = lars_kernels.step
+    monkeypatch.setattr(lars_kernels, "step", noting("step", kernel))
+    monkeypatch.setattr(time, "perf_counter", noting("clock", time.perf_counter))
     with one_thread():
         steps.take("fp32")
-    assert optimizer.state
-    assert compiled[0] == compiled[-1] > 0
+    assert order[:2] == ["step", "clock"]
+    assert order.count("step") == 2
+    assert compiled[1] == compiled[-1] > 0  # nothing was left to compile
 
 
 def test_operations_of_a_network_whose_blocks_pass_its_own_parameters_on() -> None:
