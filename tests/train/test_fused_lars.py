@@ -151,6 +151,17 @@ def test_autograd_knows_that_a_parameter_is_another() -> None:
     assert momentum._version > before
 
 
+@pytest.mark.parametrize("found", [0.0, 1.0])
+def test_a_step_that_nobody_waits_for_is_torchs(found: float, steps_of_kernels: list[int]) -> None:
+    p = nn.Parameter(torch.ones(3, 3))
+    p.grad = torch.ones(3, 3)
+    optimizer = LARS([p], lr=0.1)
+    optimizer.found_inf = torch.tensor(found)
+    optimizer.step()
+    assert not steps_of_kernels
+    assert bool((p == 1.0).all()) is (found == 1.0)
+
+
 def test_gradients_stay_as_they_are() -> None:
     p = nn.Parameter(torch.ones(300, 300))
     p.grad = torch.arange(90000.0).view(300, 300)
