@@ -151,15 +151,15 @@ def test_autograd_knows_that_a_parameter_is_another() -> None:
     assert momentum._version > before
 
 
-@pytest.mark.parametrize("found", [0.0, 1.0])
-def test_a_step_that_nobody_waits_for_is_torchs(found: float, steps_of_kernels: list[int]) -> None:
+@pytest.mark.parametrize("overflow", [0.0, 1.0])
+def test_a_step_that_nobody_waits_for_is_torchs(overflow: float, steps_of_kernels: list[int]) -> None:
     p = nn.Parameter(torch.ones(3, 3))
     p.grad = torch.ones(3, 3)
     optimizer = LARS([p], lr=0.1)
-    optimizer.found_inf = torch.tensor(found)
+    optimizer.found_inf = torch.tensor(overflow)
     optimizer.step()
     assert not steps_of_kernels
-    assert bool((p == 1.0).all()) is (found == 1.0)
+    assert bool((p == 1.0).all()) is (overflow == 1.0)
 
 
 def test_gradients_stay_as_they_are() -> None:
