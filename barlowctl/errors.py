@@ -7,7 +7,12 @@ an exit code. Broken invariants of our own stay `AssertionError`s and keep their
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 EXIT_DONE = 0
 EXIT_INTERNAL = 1
@@ -30,6 +35,7 @@ class UserError(Exception):
     Attributes:
         reported_elsewhere: among several processes of one run: whether another one says it, so that this one is silent.
             None: raised before the processes knew of one another, so all raise it; one per machine says it.
+        in_python: whether it speaks of arguments in the place of flags already (`barlowctl.api.wording`).
     """
 
     exit_code = EXIT_BAD_INPUT
@@ -40,6 +46,16 @@ class UserError(Exception):
         self.allowed = allowed
         self.next = next
         self.reported_elsewhere: bool | None = None
+        self.in_python = False
+
+    def explain(self, in_words: Callable[[str], str] = str, advice: Callable[[str], str] = str) -> None:
+        """Let a traceback end with what is allowed and what to do next, as its notes.
+
+        Args:
+            in_words, advice: what is allowed, and each line of what to do, in the words of whoever reads it.
+        """
+        allowed = [f"allowed: {in_words(self.allowed)}"] if self.allowed else []
+        self.__notes__ = allowed + [f"next: {advice(line)}" for line in (self.next or "").splitlines()]
 
 
 class RunStopped(UserError):
@@ -63,6 +79,21 @@ class RunDiverged(RunStopped):
     exit_code = EXIT_DIVERGED
 
 
+def explained(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, called by programs: a traceback of its `UserError` ends with what is allowed and what to do."""
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*arguments, **options)
+        except UserError as error:
+            if not getattr(error, "__notes__", None):
+                error.explain()
+            raise
+
+    return call
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """`, did you mean 'resnet50'?` for the nearest allowed name, or an empty string."""
     near = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.5)
@@ -77,9 +108,9 @@ def instead(flag: str, value: str, allowed: Iterable[str]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """The class of a value with its article: `an int`, `a list`."""
+    """The class of a value with its article: `an int`, `an ndarray`, `a list`."""
     name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[0].lower() in 'aeiou' or name == 'ndarray' else 'a'} {name}"
 
 
 def add_note(error: BaseException, text: str) -> None:

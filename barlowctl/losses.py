@@ -12,13 +12,21 @@ Within DistributedDataParallel each process has the loss of its own rows, and th
 from __future__ import annotations
 
 from inspect import signature
-from typing import Literal, Unpack
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from torch import Tensor, nn
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError
-from barlowctl.objective.barlow_twins import LossOptions, LossTerms, barlow_twins_loss, check_options
+from barlowctl.errors import UserError, did_you_mean, explained, kind_of
+from barlowctl.objective.barlow_twins import (
+    Form,
+    LossOptions,
+    LossTerms,
+    barlow_twins_loss,
+    check_option,
+    check_options,
+)
 from barlowctl.objective.byol import ByolTerms, byol_loss
 from barlowctl.objective.multi_crop import multi_crop_loss
 from barlowctl.objective.simclr import TEMPERATURE, SimCLRTerms, nt_xent
@@ -28,7 +36,25 @@ from barlowctl.objective.vicreg import VICRegTerms, vicreg_loss
 __all__ = ["BYOL", "BarlowTwins", "SimCLR", "SimSiam", "VICReg"]
 
 
-class BarlowTwins(nn.Module):
+class _Loss(nn.Module):
+    """What the losses share: settings, which are attributes and printed, and the ranks whose rows are one batch."""
+
+    def __init__(self, ranks: Ranks, **settings: Any) -> None:
+        super().__init__()
+        self.ranks = ranks
+        self._names = tuple(settings)
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+
+
+class BarlowTwins(_Loss):
     """Barlow Twins (Zbontar et al., ICML 2021, eq. 1) of two views; of more, of the two first ones with all.
 
     Args:
@@ -41,27 +67,36 @@ class BarlowTwins(nn.Module):
         TypeError: an unknown option.
     """
 
+    @explained
     def __init__(self, *, scale: float = 1.0, **options: Unpack[LossOptions]) -> None:
-        super().__init__()
+        for name in options.keys() - LossOptions.__annotations__.keys():
+            meant = did_you_mean(name, LossOptions.__annotations__)
+            raise TypeError(f"BarlowTwins() got an unexpected keyword argument '{name}'{meant}")
         settings = signature(barlow_twins_loss).bind((), (), **options)
         settings.apply_defaults()
         checked = ("form", "terms", "normalization", "criterion", "temperature")
-        check_options(**{name: settings.arguments[name] for name in checked}, width=2)
-        self.scale, self.options = scale, options
-        self.settings = {name: settings.arguments[name] for name in ("lambd", *checked)}
+        values = {name: settings.arguments[name] for name in ("lambd", *checked)}
+        _check_numbers(scale=scale, lambd=values["lambd"], temperature=values["temperature"])
+        check_options(**{name: values[name] for name in checked}, width=2)
+        super().__init__(settings.arguments["ranks"], scale=scale, **values)
 
+    @explained
     def forward(self, *embeddings: Tensor) -> LossTerms:
         """Two or more `(N, D)`, the large views first -> scaled loss; invariance and redundancy, without lambd."""
+        _check_tensors(embeddings)
         if len(embeddings) < 2:
             raise UserError(f"Barlow Twins of {len(embeddings)} view", allowed="embeddings of 2 views or more")
-        terms = multi_crop_loss(embeddings, **self.options)
-        return terms._replace(loss=self.scale * terms.loss)
+        options = self.settings
+        scale = options.pop("scale")
+        terms = multi_crop_loss(embeddings, ranks=self.ranks, **options)
+        return terms._replace(loss=scale * terms.loss)
 
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in {"scale": self.scale, **self.settings}.items())
+    if TYPE_CHECKING:
+
+        def __call__(self, *embeddings: Tensor) -> LossTerms: ...
 
 
-class VICReg(nn.Module):
+class VICReg(_Loss):
     """VICReg (Bardes et al., ICLR 2022, eq. 6) of two views.
 
     Args:
@@ -70,28 +105,33 @@ class VICReg(nn.Module):
         ranks: of the processes whose rows are one batch; alone: this one.
     """
 
+    @explained
     def __init__(
         self,
         *,
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
-        form: Literal["auto", "primal", "gram"] = "auto",
+        form: Form = "auto",
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__()
-        self.invariance, self.variance, self.covariance = invariance, variance, covariance
-        self.form, self.ranks = form, ranks
+        weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        _check_numbers(**weights)
+        check_option("form", form, get_args(Form))
+        super().__init__(ranks, **weights, form=form)
 
+    @explained
     def forward(self, z1: Tensor, z2: Tensor) -> VICRegTerms:
         """Two `(N, D)`, N >= 2 -> the weighted loss, and the terms without weights."""
-        return vicreg_loss(
-            z1, z2, invariance=self.invariance, variance=self.variance, covariance=self.covariance, form=self.form,
-            ranks=self.ranks,
-        )  # fmt: skip
+        _check_tensors((z1, z2))
+        return vicreg_loss(z1, z2, ranks=self.ranks, **self.settings)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, z1: Tensor, z2: Tensor) -> VICRegTerms: ...
 
 
-class SimCLR(nn.Module):
+class SimCLR(_Loss):
     """NT-Xent (Chen et al., ICML 2020, eq. 1) of two views.
 
     Args:
@@ -99,16 +139,23 @@ class SimCLR(nn.Module):
         ranks: of the processes whose rows are one batch; alone: this one.
     """
 
+    @explained
     def __init__(self, *, temperature: float = TEMPERATURE, ranks: Ranks = ALONE) -> None:
-        super().__init__()
-        self.temperature, self.ranks = temperature, ranks
+        _check_numbers(temperature=temperature)
+        super().__init__(ranks, temperature=temperature)
 
+    @explained
     def forward(self, z1: Tensor, z2: Tensor) -> SimCLRTerms:
         """Two `(N, D)`, N >= 2; brought to unit length in here."""
-        return nt_xent(z1, z2, temperature=self.temperature, ranks=self.ranks)
+        _check_tensors((z1, z2))
+        return nt_xent(z1, z2, ranks=self.ranks, **self.settings)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, z1: Tensor, z2: Tensor) -> SimCLRTerms: ...
 
 
-class BYOL(nn.Module):
+class BYOL(_Loss):
     """BYOL (Grill et al., NeurIPS 2020, eq. 2, made symmetric) of predictions and the target network's projections.
 
     Args:
@@ -116,15 +163,20 @@ class BYOL(nn.Module):
     """
 
     def __init__(self, *, ranks: Ranks = ALONE) -> None:
-        super().__init__()
-        self.ranks = ranks
+        super().__init__(ranks)
 
+    @explained
     def forward(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> ByolTerms:
         """Predictions p and target projections z of both views, all `(N, D)`; no gradient goes into z."""
+        _check_tensors((p1, p2, z1, z2))
         return byol_loss(p1, p2, z1, z2, ranks=self.ranks)
 
+    if TYPE_CHECKING:
 
-class SimSiam(nn.Module):
+        def __call__(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> ByolTerms: ...
+
+
+class SimSiam(_Loss):
     """SimSiam (Chen and He, CVPR 2021, eq. 4) of predictions and projections.
 
     Args:
@@ -133,9 +185,40 @@ class SimSiam(nn.Module):
     """
 
     def __init__(self, *, stop_gradient: bool = True, ranks: Ranks = ALONE) -> None:
-        super().__init__()
-        self.stop_gradient, self.ranks = stop_gradient, ranks
+        super().__init__(ranks, stop_gradient=stop_gradient)
 
+    @explained
     def forward(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> SimSiamTerms:
         """Predictions p and projections z of both views, all `(N, D)`."""
-        return simsiam_loss(p1, p2, z1, z2, stop_gradient=self.stop_gradient, ranks=self.ranks)
+        _check_tensors((p1, p2, z1, z2))
+        return simsiam_loss(p1, p2, z1, z2, ranks=self.ranks, **self.settings)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, p1: Tensor, p2: Tensor, z1: Tensor, z2: Tensor) -> SimSiamTerms: ...
+
+
+def _check_numbers(**settings: Any) -> None:
+    """Refuse a setting that is no number.
+
+    Raises:
+        UserError: with its name.
+    """
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UserError(f"{name} is {value!r}, {kind_of(value)}", allowed="a number")
+
+
+def _check_tensors(embeddings: tuple[Any, ...]) -> None:
+    """Refuse embeddings that are arrays, lists or tuples.
+
+    Raises:
+        UserError: with what was given.
+    """
+    for value in embeddings:
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"an argument is {kind_of(value)}, no tensor",
+                allowed="tensors (N, D) of floating point, one argument for each",
+                next="torch.as_tensor(embeddings) of an array",
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -50,11 +52,45 @@ def test_wrong_settings_and_too_few_views_are_refused() -> None:
         losses.BarlowTwins(form="gramm")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="needs the primal form"):
         losses.BarlowTwins(criterion="cross-entropy", form="gram")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'lamdb'"):
-        losses.BarlowTwins(lamdb=0.1)  # type: ignore[call-arg]
     with pytest.raises(UserError, match="unknown form 'gramm', did you mean 'gram'"):
         losses.VICReg(form="gramm")(*embeddings(2))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="of 1 view"):
         losses.BarlowTwins()(embeddings(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: losses.BarlowTwins(lambd="x"), "lambd is 'x', a str"),
+        (lambda: losses.BarlowTwins(scale=None), "scale is None, a NoneType"),
+        (lambda: losses.VICReg(covariance=True), "covariance is True, a bool"),
+        (lambda: losses.SimCLR(temperature=[0.1]), r"temperature is \[0.1\], a list"),
+        (lambda: losses.VICReg(form="dual"), "unknown form 'dual'"),
+        (lambda: losses.BarlowTwins()(np.zeros((4, 2)), np.zeros((4, 2))), "an argument is an ndarray, no tensor"),
+        (lambda: losses.SimSiam()([1.0], [1.0], [1.0], [1.0]), "an argument is a list, no tensor"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_refused_with_what_is_allowed(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(UserError, match=words) as refused:
+        make()
+    assert refused.value.__notes__[0].startswith("allowed: ")
+
+
+def test_an_unknown_option_is_answered_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'lamdb', did you mean 'lambd'\?"):
+        losses.BarlowTwins(lamdb=0.1)  # type: ignore[call-arg]
+
+
+def test_every_loss_prints_its_settings() -> None:
     assert repr(losses.BarlowTwins(lambd=0.1)).startswith("BarlowTwins(scale=1.0, lambd=0.1, form=auto, ")
     assert "lambd=0.0051" in repr(losses.BarlowTwins())
+    assert repr(losses.VICReg(variance=3)) == "VICReg(invariance=25.0, variance=3, covariance=1.0, form=auto)"
+    assert repr(losses.SimCLR()) == "SimCLR(temperature=0.1)"
+    assert repr(losses.SimSiam()) == "SimSiam(stop_gradient=True)"
+
+
+def test_a_setting_that_is_changed_later_is_used() -> None:
+    z1, z2 = embeddings(2)
+    loss = losses.BarlowTwins()
+    loss.lambd = 0.5
+    assert loss(z1, z2).loss == losses.BarlowTwins(lambd=0.5)(z1, z2).loss

@@ -107,8 +107,8 @@ class Network:
         Raises:
             UserError: no such images, or one that cannot be read.
         """
-        runtime = Runtime(device, threads, workers, loader)
         with as_a_command():
+            runtime = Runtime(device, threads, workers, loader)
             if is_input(images):
                 return embed_input(self.subject, images, runtime)
             source = open_pictures(images, split, choices_of(self.preprocessing))

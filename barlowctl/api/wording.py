@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,13 +23,11 @@ def reworded() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if not getattr(error, "__notes__", None):
+        if not error.in_python:
+            error.in_python = True
             error.message = in_python(error.message)
             error.args = (error.message,)
-            if error.allowed:
-                error.add_note(f"allowed: {in_python(error.allowed)}")
-            for line in (error.next or "").splitlines():
-                error.add_note(f"next: {advice(line)}")
+            error.explain(in_python, advice)
         raise
 
 
@@ -103,7 +102,10 @@ def _argument(flag: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A value of a command line as Python writes it."""
-    if text in ("true", "false"):
-        return text.capitalize()
-    return text if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text) else repr(text)
+    """A value of a command line, which TOML writes or which is a word, as Python writes it."""
+    if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text):
+        return text
+    try:
+        return repr(tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        return repr(text)

@@ -42,6 +42,12 @@ class Embeddings:
     positions: np.ndarray | None = None
     unreadable: list[Problem] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        rows, width = self.features.shape
+        classes = f", {len(self.class_names)} class names" if self.class_names else ""
+        missing = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
+        return f"{type(self).__name__}({rows} x {width}{classes}{missing})"
+
     def __len__(self) -> int:
         return len(self.features)
 

@@ -79,7 +79,7 @@ class ExportReport:
     path: Path
     format: str
     max_abs_diff: float
-    python_line: str
-    fine_tuning_line: str
-    files: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
+    python_line: str = field(repr=False)
+    fine_tuning_line: str = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)

@@ -39,6 +39,12 @@ class Probed:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        numbers = [f"{name}={value:.2f}" for name in ("knn", "linear") if (value := getattr(self, name)) is not None]
+        return (
+            f"{type(self).__name__}({', '.join([repr(self.values['subject']), *numbers, f'file={str(self.file)!r}'])})"
+        )
+
     @property
     def knn(self) -> float | None:
         """Top-1 of the test images with 20 neighbours, in percent; None where it was not measured, or means nothing."""

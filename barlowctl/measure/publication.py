@@ -79,7 +79,7 @@ class Publication:
 
     folder: Path
     files: Mapping[str, int]
-    card: str
+    card: str = field(repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     commit: Commit | None = None

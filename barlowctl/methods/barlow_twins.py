@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +72,9 @@ class BarlowTwins(Method):
         self.lambd_rule = lambd_rule
         self.loss_options = loss_options
 
-    def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> LossTerms:
-        """The views of the same images, each `(N, C, H, W)` -> scaled loss, unscaled terms."""
-        if targets is None:
-            targets = Targets.unlabelled(len(views[0]), views[0].device)
-        return self.compare(self.embeddings(views), targets)
+    if TYPE_CHECKING:
+
+        def __call__(self, views: Sequence[Tensor], targets: Targets | None = None) -> LossTerms: ...
 
     def embeddings(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Views `(N, C, H, W)` of the same images -> their embeddings `(N, D)`; a constant has no graph."""

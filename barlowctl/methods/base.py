@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from barlowctl.errors import UserError, explained
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.methods.moved_rows import MovedRows
 
@@ -166,11 +167,19 @@ class Method(Trainable):
     one_pass: Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], list[Tensor]] | None = None
     _resting: tuple[nn.Parameter, ...] | None = None  # what takes no gradient while the heads alone are trained
 
+    @explained
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
         """Views of the same images, each `(N, C, H, W)` -> the loss and its terms."""
+        if isinstance(given := cast(Any, views), Tensor):
+            shape = tuple(given.shape)
+            raise UserError(f"views are one tensor of shape {shape}", allowed="a list of tensors, one for each view")
         if targets is None:
             targets = Targets.unlabelled(len(views[0]), views[0].device)
         return self.compare(self.embeddings(self.arrange(views, targets)), targets)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms: ...
 
     def arrange(self, views: Sequence[Tensor], targets: Targets) -> Sequence[Tensor]:
         """Views of the whole batch of this rank -> what `embeddings` takes: rows moved where a method mixes images."""

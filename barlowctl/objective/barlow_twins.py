@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from barlowctl.distributed import ALONE, Ranks
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, instead
 from barlowctl.objective.batch_statistics import center, full_precision, standardize
 from barlowctl.objective.correlation import cross_entropy_terms, gram_terms, primal_terms
 
@@ -197,10 +197,11 @@ def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
         UserError: it is not one of those allowed.
     """
     if value not in allowed:
+        nearest = instead("", str(value), allowed).strip()
         raise UserError(
             f"unknown {name} '{value}'{did_you_mean(str(value), allowed)}",
             allowed=", ".join(allowed),
-            next=f"set objective.{name} to one of them",
+            next=f"{name}='{nearest}'",
         )
 
 

@@ -110,7 +110,7 @@ REASONS = {
     "remove global_pool from model.backbone_args": EDIT,
     "remove it: channels, stem, zero_init_last and weights have their own keys": EDIT,
     "correct model.backbone_args": EDIT,
-    f"set objective.{VALUE} to one of them": EDIT,
+    f"{VALUE}='{VALUE}'": PYTHON,
     "set optimizer.name to one of them": EDIT,
     "mend that and run the same command, or leave the variant out with --without": EDIT,
     "leave it out with --rows": EDIT,
@@ -158,6 +158,7 @@ REASONS = {
     "use sparse=False in the embedding": PYTHON,
     "try smaller learning rates": PYTHON,
     "name one of them": PYTHON,
+    "torch.as_tensor(embeddings) of an array": PYTHON,
     "without recipe, overrides and init": PYTHON,
     "lower train.warmup_epochs or raise train.epochs": CHOICE,
     "lower optimizer.lr or raise train.warmup_epochs and start anew; with train.precision fp16 try bf16 or fp32; "

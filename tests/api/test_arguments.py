@@ -82,5 +82,5 @@ def test_an_argument_that_is_missing_or_unknown_is_pythons_own_error() -> None:
 
 def test_long_values_are_named_by_their_kind() -> None:
     assert arguments.described([0] * 100) == "a list"
-    assert arguments.described(np.zeros(3)) == "array([0., 0., 0.]), a ndarray"
+    assert arguments.described(np.zeros(3)) == "array([0., 0., 0.]), an ndarray"
     assert kind_of(3) == "an int"

@@ -164,6 +164,22 @@ def test_what_is_trained_can_be_interrupted_and_goes_on(opened: Run, tmp_path: P
     assert len(steps) == len(set(steps))
 
 
+def test_results_print_what_they_are_and_not_all_their_numbers(opened: Run, tmp_path: Path) -> None:
+    embeddings = opened.features("digits", split="val")
+    assert repr(embeddings) == f"Embeddings({len(embeddings)} x 32, 10 class names)"
+    probed = opened.probe("digits", measures=["knn"], out=tmp_path / "probed")
+    assert repr(probed) == f"Probed({opened.name!r}, knn={probed.knn:.2f}, file={str(probed.file)!r})"
+    report = opened.export("timm", tmp_path / "weights.safetensors")
+    assert repr(report) == f"ExportReport(path={report.path!r}, format='timm', max_abs_diff=0.0)"
+
+
+@pytest.mark.parametrize("option", ["threads", "workers"])
+def test_no_threads_are_refused_by_the_arguments_name(opened: Run, option: str) -> None:
+    with pytest.raises(barlowctl.UserError, match=f"^{option} is 0") as raised:
+        opened.features("digits", **{option: 0})
+    assert raised.value.__notes__ == ["allowed: 1 or more"]
+
+
 def test_names_of_measures_are_checked(opened: Run) -> None:
     with pytest.raises(barlowctl.UserError, match="measures has 'kmn', did you mean 'knn'") as raised:
         opened.probe(measures=["kmn"])

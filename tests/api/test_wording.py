@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import barlowctl
-from barlowctl.api.wording import advice, in_python
+from barlowctl.api.wording import advice, in_python, reworded
 from barlowctl.errors import UserError
 
 
@@ -20,6 +21,7 @@ from barlowctl.errors import UserError
     [
         ("--device is 'tpu'", "device is 'tpu'"),
         ("--set train.epochs=x: 'x' is no number", "overrides={'train.epochs': 'x'}: 'x' is no number"),
+        ("--set 'objective.name=\"byoll\"': no method", "overrides={'objective.name': 'byoll'}: no method"),
         ("no measure --on-unreadable has", "no measure on_unreadable has"),
         ("a-b -- c --", "a-b -- c --"),
     ],
@@ -60,6 +62,7 @@ def test_a_flag_is_an_argument(flags: str, arguments: str) -> None:
         ("without labels", "without labels"),
         ("name another place with --out", "name another place with out"),
         ("don't", "don't"),
+        ("--set 'model.projector=[64, 32]'", "overrides={'model.projector': [64, 32]}"),
     ],
 )
 def test_advice_is_a_call_or_a_command_line(line: str, said_in_python: str) -> None:
@@ -73,6 +76,35 @@ def test_a_traceback_says_what_is_allowed_and_what_to_do() -> None:
     with pytest.raises(barlowctl.UserError) as raised:
         barlowctl.pretrain("quickstart", data="nothing of that name")
     assert raised.value.__notes__[-1].startswith("next: on the command line: barlowctl data info")
+
+
+def test_the_error_of_a_loss_or_a_method_in_a_loop_of_ones_own_explains_itself_too() -> None:
+    z = torch.zeros(4, 2)
+    method = barlowctl.methods.VICReg(torch.nn.Flatten(), torch.nn.Identity())
+    for call, notes in (
+        (lambda: barlowctl.losses.BarlowTwins(form="dual"), ["allowed: auto, primal, gram", "next: form='auto'"]),
+        (lambda: barlowctl.losses.VICReg()(z, z[:, 1:]), ["allowed: equal shapes"]),
+        (
+            lambda: barlowctl.losses.BYOL()(z, z, z, z[:2]),
+            ["allowed: four matrices (samples, dimensions) of one shape"],
+        ),
+        (lambda: method([z]), ["allowed: 2"]),
+        (lambda: method(z), ["allowed: a list of tensors, one for each view"]),
+    ):
+        with pytest.raises(UserError) as raised:
+            call()
+        assert raised.value.__notes__ == notes
+
+
+def test_words_of_the_command_line_become_pythons_once() -> None:
+    error = UserError("--device is 'x'", allowed="--device cpu", next="--device cpu\nbarlowctl doctor")
+    error.explain()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^device is 'x'") as raised, reworded():
+            raise error
+        assert raised.value.__notes__ == [
+            "allowed: device cpu", "next: device='cpu'", "next: on the command line: barlowctl doctor",
+        ]  # fmt: skip
 
 
 def test_what_is_offered_is_listed_for_readers_for_checkers_and_for_imports(checkout: Path) -> None:
@@ -95,7 +127,7 @@ def test_what_is_offered_is_listed_for_readers_for_checkers_and_for_imports(chec
 def test_importing_is_cheap_and_names_are_there(checkout: Path) -> None:
     script = (
         "import sys, barlowctl; assert not {'torch', 'numba', 'pydantic', 'numpy', 'typer'} & sys.modules.keys();"
-        "assert set(barlowctl.__all__) <= set(dir(barlowctl));"
+        "assert [name for name in dir(barlowctl) if not name.startswith('__')] == barlowctl.__all__;"
         "barlowctl.UserError, barlowctl.events.StepDone; assert not {'torch', 'numba', 'typer'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=checkout)
