@@ -178,12 +178,14 @@ def _in_a_line(array: re.Match[str]) -> str:
     return line if len(line) <= 100 else array[0]
 
 
-_LATER_VIEW = {"brightness_added": False, "grayscale_first": False, "solarize_threshold": 128.0}
+_TURNED = {"vertical_flip": 0.0, "rotate90": 0.0}
+_LATER_VIEW = {"brightness_added": False, "grayscale_first": False, "solarize_threshold": 128.0, **_TURNED}
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "data": {"range": "auto", "background": "white", "bands": []},
     "views.first": _LATER_VIEW,
     "views.second": _LATER_VIEW,
     "views.small": _LATER_VIEW,
+    "views.patches": _TURNED,
     "model": {"image_size": 0, "patch_size": 0, "pooling": "default", "drop_path": 0.0},
     "objective": {"name": DEFAULT},
     "eval": {"linear": False, "linear_lr": 1e-3, "lidar_images": 0, "lidar_views": 10},

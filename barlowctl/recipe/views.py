@@ -28,6 +28,10 @@ class View(Section):
     crop_scale: tuple[Positive, Positive] = Field((0.08, 1.0), description="share of the image's area")
     crop_ratio: tuple[Ratio, Ratio] = Field((0.75, 4 / 3), description="width / height")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
+    vertical_flip: Probability = Field(0.0, description="beyond the paper: probability of a vertical flip")
+    rotate90: Probability = Field(
+        0.0, description="beyond the paper: probability of a turn by 90, 180 or 270 degrees, each as likely"
+    )
     jitter: Probability = Field(0.8, description="probability of colour jitter")
     brightness: Factor = Field(0.4, description="factor from [1 - x, 1 + x]")
     brightness_added: bool = Field(

@@ -102,7 +102,7 @@ def drop_augmentations() -> Study:
     def without(*names: str) -> tuple[Override, ...]:
         return tuple(f"views.{view}.{name}=0" for name in names for view in ("first", "second"))
 
-    color = ("grayscale", "jitter")
+    color, flips = ("grayscale", "jitter"), ("flip", "vertical_flip", "rotate90")
     names = ("baseline", "no-grayscale", "no-color", "crop-and-blur", "crop-only")
     return Study(
         "drop-aug",
@@ -112,8 +112,8 @@ def drop_augmentations() -> Study:
             Variant("baseline", (), (71.4, 90.2)),
             Variant("no-grayscale", without("grayscale")),
             Variant("no-color", without(*color)),
-            Variant("crop-and-blur", without(*color, "solarize", "erase", "flip")),
-            Variant("crop-only", without(*color, "solarize", "erase", "flip", "blur")),
+            Variant("crop-and-blur", without(*color, "solarize", "erase", *flips)),
+            Variant("crop-only", without(*color, "solarize", "erase", *flips, "blur")),
         ),
         baseline="baseline",
         form="steps",

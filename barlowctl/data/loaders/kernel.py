@@ -20,6 +20,7 @@ from barlowctl.data.views.resize import (
     scratch_length,
     store,
     store_scratch,
+    transpose,
     window_axis,
 )
 from barlowctl.data.views.vector import SLACK, copy
@@ -137,6 +138,14 @@ def read_sample(data, pointer, length, mode, height, width, decoder, handle, ima
 
 
 @njit(nogil=True)
+def orientation(parameters):
+    """Flips and turns of a `Draw` as (mirrored, upside down, then transposed): the first two cost nothing."""
+    turns = parameters.turns
+    mirrored = parameters.flip != (turns == 1 or turns == 2)
+    return mirrored, parameters.vertical_flip != (turns >= 2), turns % 2 == 1
+
+
+@njit(nogil=True)
 def make_view(source, offset, height, width, planes, spec, seed, epoch, key, view, lines, spare):
     """One view of one image: draw, crop and resize, distort.
 
@@ -146,7 +155,7 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
     """
     channels, size = planes.shape[0], planes.shape[1]
     if spec[CENTER] != 0.0:
-        flip = False
+        mirrored, upside_down, transposed = False, False, False
         if spec[RESIZE] == WHOLE:
             vertical, horizontal = crop_axis(0, height, size), crop_axis(0, width, size)
         else:
@@ -162,11 +171,13 @@ def make_view(source, offset, height, width, planes, spec, seed, epoch, key, vie
         else:
             vertical = crop_axis(parameters.top, parameters.height, size)
             horizontal = crop_axis(parameters.left, parameters.width, size)
-        flip = parameters.flip
+        mirrored, upside_down, transposed = orientation(parameters)
     bicubic = spec[BICUBIC] != 0.0
     stride = width * channels
-    rows, columns = axis_taps(vertical, size, bicubic, False), axis_taps(horizontal, size, bicubic, flip)
+    rows, columns = axis_taps(vertical, size, bicubic, upside_down), axis_taps(horizontal, size, bicubic, mirrored)
     resample(source, offset, stride, channels, rows, columns, lines, planes)
+    if transposed:
+        transpose(planes)
     if spec[CENTER] == 0.0:
         distort(planes, spare, parameters)
         corrupt(planes, parameters)

@@ -25,6 +25,7 @@ SLOT_GAMMA, SLOT_ERASE, SLOT_ERASE_AREA, SLOT_ERASE_RATIO, SLOT_ERASE_TOP, SLOT_
 SLOT_ERASE_LEVEL = np.int64(40)  # and the two after it, one a channel
 SLOT_WINDOW_TOP, SLOT_WINDOW_LEFT = np.arange(43, 45)
 SLOT_PHOTOMETRIC, SLOT_POSTERIZE, SLOT_SHARPNESS, SLOT_INVERT = np.arange(45, 49)
+SLOT_VERTICAL_FLIP, SLOT_ROTATE90, SLOT_TURNS = np.arange(49, 52)
 
 # PIRL's photometric distortions: ranges of vissl's `pil_photometric_transforms_lib.py`, whole numbers with both ends.
 FEWEST_BITS, MOST_BITS = 4, 8
@@ -41,14 +42,16 @@ GRAYSCALE, BLUR, SIGMA_LOW, SIGMA_HIGH, SOLARIZE = 14, 15, 16, 17, 18
 GAMMA, ERASE, ERASE_LOW, ERASE_HIGH = 19, 20, 21, 22
 BRIGHTNESS_ADDED, GRAYSCALE_FIRST, THRESHOLD, PHOTOMETRIC_P = 23, 24, 25, 26
 GRID, CELL, NUMBER = 27, 28, 29  # GRID 0: the view is no patch
-SPEC_LENGTH = 30
+VERTICAL_FLIP, ROTATE90 = 30, 31
+SPEC_LENGTH = 32
 WHOLE = 0.0  # as RESIZE: the whole picture, each axis by itself
 
 
 class Draw(NamedTuple):
     """The parameters of one view. Crop in source pixels; a factor, gamma or sharpness of 1, a shift, hue, sigma or
     number of bits of 0, an erased height of 0: nothing to do. The erased rectangle is in pixels of the view, levels,
-    shift and thresholds in 0..255. The window of a patch begins at (window_top, window_left) of the resized crop."""
+    shift and thresholds in 0..255. The window of a patch begins at (window_top, window_left) of the resized crop.
+    Flips come before the `turns`, of 90 degrees each, counterclockwise."""
 
     top: int
     left: int
@@ -81,9 +84,11 @@ class Draw(NamedTuple):
     autocontrast: bool = False
     window_top: int = 0
     window_left: int = 0
+    vertical_flip: bool = False
+    turns: int = 0
 
 
-GEOMETRIC = ("top", "left", "height", "width", "flip", "window_top", "window_left")
+GEOMETRIC = ("top", "left", "height", "width", "flip", "window_top", "window_left", "vertical_flip", "turns")
 PHOTOMETRIC = np.dtype([(name, np.float64) for name in Draw._fields if name not in GEOMETRIC])
 """A row of `draw_photometric`: what of a `Draw` is left when the crop is made, by the same names."""
 
@@ -101,7 +106,8 @@ def encode(spec: Spec) -> np.ndarray:
         return row
     row[[SCALE_LOW, SCALE_HIGH]] = spec.crop_scale
     row[[RATIO_LOW, RATIO_HIGH]] = spec.crop_ratio
-    row[FLIP], row[JITTER], row[GRAYSCALE] = spec.flip, spec.jitter, spec.grayscale
+    row[[FLIP, VERTICAL_FLIP, ROTATE90]] = spec.flip, spec.vertical_flip, spec.rotate90
+    row[JITTER], row[GRAYSCALE] = spec.jitter, spec.grayscale
     row[[BRIGHTNESS, CONTRAST]] = spec.brightness, spec.contrast
     row[[SATURATION, HUE]] = spec.saturation, spec.hue
     row[BLUR], row[SOLARIZE] = spec.blur, spec.solarize
@@ -221,6 +227,9 @@ def draw(spec, seed, epoch, sample, view, height, width):
     erase_top, erase_left, erase_height, erase_width = draw_erased(spec, key)
     bits, sharpness, invert, autocontrast = draw_enhancements(spec, key)
     window_top, window_left = draw_window(spec, key)
+    turns = np.int64(0)
+    if uniform(key, SLOT_ROTATE90) < spec[ROTATE90]:
+        turns = 1 + below(key, SLOT_TURNS, 3)
     return Draw(
         top,
         left,
@@ -253,6 +262,8 @@ def draw(spec, seed, epoch, sample, view, height, width):
         autocontrast,
         window_top,
         window_left,
+        uniform(key, SLOT_VERTICAL_FLIP) < spec[VERTICAL_FLIP],
+        turns,
     )
 
 

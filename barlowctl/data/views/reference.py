@@ -37,6 +37,9 @@ def make_view(image: torch.Tensor, spec: Spec, parameters: draws.Draw | None) ->
         image = F.crop(image, parameters.window_top, parameters.window_left, spec.size, spec.size)
     if parameters.flip:
         image = F.horizontal_flip(image)
+    if parameters.vertical_flip:
+        image = F.vertical_flip(image)
+    image = torch.rot90(image, parameters.turns, (1, 2))
     return distort(image, parameters)
 
 

@@ -175,6 +175,19 @@ def scratch_length(width):
     return 2 * BLOCK * (np.int64(width) + LANES) + SLACK
 
 
+@njit(cache=True, nogil=True)
+def transpose(planes):
+    """Change the two axes of planes (C, S, S), in place."""
+    size = planes.shape[1]
+    for c in range(planes.shape[0]):
+        plane = planes[c]
+        for top in range(0, size, TILE):
+            for left in range(0, top + 1, TILE):
+                for y in range(top, min(top + TILE, size)):
+                    for x in range(left, min(left + TILE, y)):
+                        plane[y, x], plane[x, y] = plane[x, y], plane[y, x]
+
+
 @njit(nogil=True)
 def store(planes, packed, out):
     """Planes float32 (C, x, y) in [0, 255] -> out uint8 (y, x, C), rounded.

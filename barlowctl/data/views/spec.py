@@ -10,6 +10,17 @@ from dataclasses import dataclass
 from barlowctl.errors import UserError, did_you_mean
 
 INTERPOLATIONS = ("bicubic", "bilinear")
+PROBABILITIES = (
+    "flip",
+    "vertical_flip",
+    "rotate90",
+    "jitter",
+    "grayscale",
+    "blur",
+    "solarize",
+    "erase",
+    "photometric",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class Patch:
 class ViewSpec:
     """A randomly distorted view: a crop resized to (size, size), then the photometric chain.
 
-    Probabilities: flip, jitter, photometric, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
+    Probabilities: flip (left and right), vertical_flip, rotate90 (by 90, 180 or 270 degrees, each as likely), jitter,
+    photometric, grayscale, blur, solarize. Jitter's brightness, contrast and saturation
     are half-widths of a factor around 1, hue that of a shift around 0 in turns of the colour circle.
     With `brightness_added` the first is a shift instead, by a share of white from [-brightness, brightness].
     `blur_sigma` is in pixels of the output; `solarize_threshold` in 0..255. `photometric`: PIRL's `enhance`. `patch`:
@@ -52,6 +64,8 @@ class ViewSpec:
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotate90: float = 0.0
     jitter: float = 0.8
     brightness: float = 0.4
     contrast: float = 0.4
@@ -76,7 +90,7 @@ class ViewSpec:
             raise UserError(f"a view's size is {self.size}", allowed="1 or more pixels")
         if self.patch is not None and self.size > self.patch.cell:
             raise UserError(f"a patch's size is {self.size}", allowed=f"at most its cell's, {self.patch.cell} pixels")
-        for name in ("flip", "jitter", "grayscale", "blur", "solarize", "erase", "photometric"):
+        for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"a view's {name} is {getattr(self, name)}", allowed="a probability, 0 to 1")
         for name in ("crop_scale", "crop_ratio", "blur_sigma", "erase_scale"):
