@@ -194,3 +194,12 @@ def test_the_tests_are_run_as_anybody_runs_them(checkout: Path) -> None:
         f'"Programming Language :: Python :: {version}"' in classifiers
         for version in job["strategy"]["matrix"]["python"]
     )
+
+
+def test_no_token_stays_in_a_checkout() -> None:
+    """Else whatever a later step runs could read it from .git/config."""
+    files = sorted(WORKFLOWS.glob("*.yml"))
+    jobs = [job for file in files for job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].values()]
+    checkouts = [step for job in jobs for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) == len(files) == 2
+    assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []

@@ -55,7 +55,8 @@ def pretrain(
 
     Raises:
         UserError: a recipe, images or a machine with which there is no run; nothing is left behind.
-        RunStopped: a signal came; the state is saved. RunDiverged: loss, gradient or weights are not finite.
+        RunStopped: a signal came; the state is saved.
+        RunDiverged: loss, gradient or weights are not finite.
         KeyboardInterrupt: says what became of the state; a note has the call that goes on.
         TypeError: an argument that there is not.
     """

@@ -29,7 +29,8 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
         pool_arguments: run them in processes of `barlowctl ablate` with these arguments; None: in this process.
 
     Raises:
-        UserError: cells could not be run; the others were. RunStopped: a signal came, and the state is saved.
+        UserError: cells could not be run; the others were.
+        RunStopped: a signal came, and the state is saved.
     """
     from barlowctl.study.cells import open_directory, open_images, write_results
 

@@ -83,7 +83,9 @@ def write_maps(path: Path, names: Sequence[str], metadata: Mapping[str, str]) ->
     every tensor, so that room is left for it, as long as it can become.
 
     Raises:
-        UserError: see `check_names`. OSError: it cannot be written. FileExistsError: something is at `path`.
+        UserError: see `check_names`.
+        OSError: it cannot be written.
+        FileExistsError: something is at `path`.
     """
     length = check_names(path, names, metadata)
     with atomic_write(path, new=True) as temporary, open(temporary, "wb") as stream:

@@ -94,7 +94,8 @@ def write_compared(model: ExportedModel, format: Format, temporary: Path, path: 
     """Write the files of a format under a temporary name, load them back and compare; the report says `path`.
 
     Raises:
-        Misfit: the format cannot hold the model after all. UserError: the model is at fault.
+        Misfit: the format cannot hold the model after all.
+        UserError: the model is at fault.
         OSError, SafetensorError: the disk is.
     """
     written = format.write(model, temporary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -72,3 +73,18 @@ def test_what_is_not_explained_is_seen() -> None:
 
     assert unexplained(half) == ["loader"]
     assert len(THINGS) > 40
+
+
+RAISES = re.compile(r"^ *Raises:\n((?: +(?!\"\"\")\S.*\n)+)", re.MULTILINE)
+SECOND = re.compile(r"^.*[.;] [A-Z]\w+: .*$", re.MULTILINE)
+
+
+def test_every_exception_has_a_line_of_its_own() -> None:
+    """A reference takes what begins a line for the exception, and the rest of it for its explanation."""
+    package = Path(barlowctl.__file__).parent
+    sections = {path: RAISES.findall(path.read_text(encoding="utf-8")) for path in package.rglob("*.py")}
+    assert {
+        path.name: lines for path, texts in sections.items() for text in texts if (lines := SECOND.findall(text))
+    } == {}
+    assert sum(map(len, sections.values())) > 100
+    assert SECOND.findall("    UserError: it was. OSError: a disk has lost it.\n") != []

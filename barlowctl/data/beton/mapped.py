@@ -32,7 +32,8 @@ def check_whole(path: Path, mapped: np.ndarray) -> None:
     Copying another file to its place does that (`cp`, `rsync --inplace`); renaming one to it does not.
 
     Raises:
-        UserError: it was. OSError: its file server has lost it.
+        UserError: it was.
+        OSError: its file server has lost it.
     """
     mapping = getattr(mapped.base, "_mmap", None)  # its size() is the file's now
     if mapping is not None and mapping.size() < len(mapped):
