@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from barlowctl import memory, shell
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
-from barlowctl.model import Footprint
+from barlowctl.model import Footprint, without_data
 from barlowctl.recipe.network import Model
 from barlowctl.recipe.schema import Recipe
 
@@ -33,7 +32,7 @@ def check_networks(recipe: Recipe, build: Callable[[], nn.Module]) -> None:
         UserError: names the key that is largest beside what is usual, and a value that is.
     """
     try:
-        with own_generator(), torch.device("meta"):
+        with own_generator(), without_data():
             parts = build()
     except Exception as error:
         if memory.ran_out(error) is None:  # else it will be refused, or not, where it is built

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from barlowctl.assemble.matching import COUNTERS, Match, match
 from barlowctl.assemble.weights import Network, Weights
 from barlowctl.exports.official import OFFICIAL_NAMES
-from barlowctl.model import build_backbone
+from barlowctl.model import build_backbone, without_data
 
 
 def differences(weights: Weights, matched: Match) -> str:
@@ -60,7 +58,7 @@ def recognised(weights: Weights) -> Network | None:
         if not any(part in key for part in parts for key in on_meta):
             continue
         for name in names:
-            with torch.device("meta"):
+            with without_data():
                 network = build_backbone(name, in_chans=3)
             matched = match(network, on_meta)
             filters = [(before, after) for before, after in matched.reshaped.values() if len(after) == 4]

@@ -34,6 +34,7 @@ from barlowctl.model import (
     recompute_activations,
     take_seen_pixels_first,
     takes_any_size,
+    without_data,
 )
 from barlowctl.recipe.network import TIMM_NAMES
 from barlowctl.recipe.schema import Recipe
@@ -108,7 +109,7 @@ def _fits() -> Callable[[Recipe], bool]:
 
     def checked(recipe: Recipe, *, weights: bool) -> nn.Module:
         key = repr((recipe.model, recipe.data.channels, _any_size(recipe))), weights
-        with torch.device("cpu" if weights else "meta"):
+        with torch.device("cpu") if weights else without_data():
             backbone = built.get(key) or _backbone_alone(recipe, any_size=_any_size(recipe))
             built[key] = backbone
             for side in _sizes(recipe).values():
@@ -145,7 +146,7 @@ def check_image_size(recipe: Recipe) -> None:
     if not isinstance(side := model.timm_args.get("img_size"), int):
         return
     try:
-        with torch.device("meta"):
+        with without_data():
             backbone = _backbone_alone(recipe)
     except UserError:  # one that cannot be is refused where it is built
         return

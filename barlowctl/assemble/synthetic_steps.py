@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from barlowctl.assemble.model import build_method, preprocessing_of
 from barlowctl.methods import Method, Targets
 from barlowctl.methods.momentum import MovingAverage
-from barlowctl.model import Preprocessing, prepare_convolutions, prepare_norms
+from barlowctl.model import Preprocessing, prepare_convolutions, prepare_norms, without_data
 from barlowctl.recipe.schema import Recipe
 from barlowctl.train.lars import LARS
 from barlowctl.train.step import TrainingStep
@@ -132,7 +132,7 @@ def training_flops(recipe: Recipe) -> float:
 
 def _forward(recipe: Recipe) -> tuple[float, int, float]:
     """`forward_flops`, the width of what is compared, and the share of networks that follow others."""
-    with torch.device("meta"):
+    with without_data():
         method = build_method(recipe).requires_grad_(False)  # or the counter looks for gradients, of PiT's in vain
         channels = preprocessing_of(recipe).channels
         views = [torch.empty((2, channels, size, size)) for size in recipe.sizes]

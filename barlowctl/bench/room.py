@@ -19,7 +19,7 @@ from barlowctl.assemble.resolve import resolve
 from barlowctl.bench.loss_contests import Contest
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
-from barlowctl.model import estimate_memory
+from barlowctl.model import estimate_memory, without_data
 from barlowctl.recipe import load
 from barlowctl.recipe.schema import Recipe
 
@@ -83,7 +83,7 @@ def check_loss(contest: Contest, n: int, d: int) -> None:
 def _check_batch(recipe: Recipe, device: torch.device) -> None:
     if device.type != "cpu":  # a GPU says by itself that it is full
         return
-    with torch.device("meta"):
+    with without_data():
         method = build_method(recipe)
     images = recipe.train.batch_size * 10 + recipe.data.holdout
     check_memory(resolve(recipe, device, 1, images), method, recipe.train.precision)

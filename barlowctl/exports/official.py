@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from barlowctl.datasets import IMAGENET
@@ -21,7 +20,7 @@ from barlowctl.errors import UserError, kind_of
 from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.keys import describe_difference, without_classifier
 from barlowctl.exports.torch_file import torch_load
-from barlowctl.model import Preprocessing, build_backbone, build_projector
+from barlowctl.model import Preprocessing, build_backbone, build_projector, without_data
 
 # The authors published a ResNet-50; the others are what their code builds with one word changed.
 OFFICIAL_NAMES = ("resnet50", "resnet18", "resnet34", "resnet101", "resnet152", "wide_resnet50_2")
@@ -89,7 +88,7 @@ def _architecture(
     """
     nearest, difference, most = "", "", -1
     for name in OFFICIAL_NAMES:
-        with torch.device("meta"):
+        with without_data():
             expected = build_backbone(name, in_chans=3).state_dict()
         selected = without_classifier(expected, backbone)
         difference_of_this = describe_difference(expected, selected)

@@ -33,7 +33,7 @@ from barlowctl.model.product_convolution import choose_convolutions, prepare_con
 from barlowctl.model.projector import build_predictor, build_projector
 from barlowctl.model.recompute import recompute_activations
 from barlowctl.model.split_batch_norm import split_batch_norm
-from barlowctl.model.stand_ins import Lookups
+from barlowctl.model.stand_ins import Lookups, without_data
 from barlowctl.model.strided_pointwise import take_seen_pixels_first
 
 __all__ = [
@@ -78,5 +78,6 @@ __all__ = [
     "take_seen_pixels_first",
     "takes_any_size",
     "unlike_timm",
+    "without_data",
     "zero_initialized_norms",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
 import torchvision
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.convnext import ConvNeXt
@@ -17,6 +16,7 @@ from barlowctl.exports.exported import ExportedModel
 from barlowctl.exports.formats.misfit import Misfit
 from barlowctl.exports.torchvision_keys import CONVNEXT, VISION_TRANSFORMER, Names, to_torchvision
 from barlowctl.exports.weights import state_dict
+from barlowctl.model import without_data
 
 # Models that timm and torchvision build alike, under one name and with the same keys.
 SAME_KEYS = (
@@ -53,7 +53,7 @@ class TorchvisionNetwork:
 
     def state(self) -> Mapping[str, Tensor]:
         """Keys and shapes, classifier included, on the meta device."""
-        with torch.device("meta"):
+        with without_data():
             network = eval(self.construct, {"torchvision": torchvision})
         return cast(Mapping[str, Tensor], network.state_dict())
 
