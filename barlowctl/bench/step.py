@@ -165,14 +165,15 @@ def compare(
     recipe = base_recipe(recipe)
     if ablation or loading:
         only_barlow_twins(recipe.objective, "--ladder" if ablation else "--loading")
+    chosen, without = ([], dict[str, str]()) if ablation else choose_rows(names, recipe.objective.name)
     check_step(recipe, device)
     flops = training_flops(recipe)
     common = StepSettings(OURS, recipe, device, threads, warmup, steps)
     with temporary_folder() as folder:
         if loading:
-            jpegs, packed = jpegs_and_packed(images, folder, count, usable_cores(), progress)
-            common = replace(common, loading=Images(jpegs, packed, workers))
-        rows, left_out = ablation_of(common) if ablation else comparison_of(names, common)
+            made = jpegs_and_packed(images, folder, count, usable_cores(), progress)
+            common = replace(common, loading=Images(*made, workers))
+        rows, left_out = ablation_of(common) if ablation else (rows_of(chosen, common), without)
         load_before, end = os.getloadavg()[0], time.monotonic() + 60 * minutes
         processes = [process_of(row) for row in (*rows, *peaks_of(rows))]
         measured = measure_in_turns(
@@ -184,8 +185,7 @@ def compare(
     steps_taken = [row for row in complete if not row.name.startswith(PEAK)]
     if not steps_taken:
         raise UserError(f"no row could be measured; '{measured[0].name}': {measured[0].failed}", next="--batch 16")
-    settings = {row.name: row.settings for row in rows}
-    against = against_of(steps_taken, ablation)
+    settings, against = {row.name: row.settings for row in rows}, against_of(steps_taken, ablation)
     return {
         "ladder" if ablation else "rows": summarize(steps_taken, settings, flops=flops, peaks=peaks, against=against),
         "left_out": left_out,
@@ -193,12 +193,6 @@ def compare(
         "step": describe(common, flops),
         "machine": machine(device, threads, load_before),
     }
-
-
-def comparison_of(names: Sequence[str], common: StepSettings) -> tuple[list[Row], dict[str, str]]:
-    """The rows of those names, and those left out with the reason."""
-    chosen, left_out = choose_rows(names, common.recipe.objective.name)
-    return rows_of(chosen, common), left_out
 
 
 def ablation_of(common: StepSettings) -> tuple[list[Row], dict[str, str]]:
