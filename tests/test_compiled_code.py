@@ -107,6 +107,7 @@ print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_c
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_takes_what_the_first_compiled(checkout: Path, tmp_path: Path) -> None:
     """Each has an empty folder of temporary files, as the jobs of a cluster may."""
     command = [sys.executable, "-W", "ignore", "-c", PRODUCT]

@@ -193,6 +193,7 @@ def _tasks(count: int, tmp_path: Path, arguments: list[str]) -> list[tuple[int, 
     return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.dist
 def test_tasks_of_srun_train_one_run(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
     first, second = _tasks(

@@ -79,7 +79,7 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
 def test_an_interrupted_process_resumes_bit_identically(recipe: Path, tmp_path: Path) -> None:
     """SIGTERM in the middle: exit code 3, then the weights of a run that was never stopped."""
     command = [sys.executable, "-m", "barlowctl", "pretrain", "--threads", "1", "--quiet"]
-    start = [*command, "--recipe", str(recipe), "--set", "train.epochs=6", "--set", "eval.every_epochs=0"]
+    start = [*command, "--recipe", str(recipe), "--set", "train.epochs=4", "--set", "eval.every_epochs=0"]
     environment = {**os.environ}
     process = subprocess.Popen([*start, "--out", "runs/parts"], env=environment, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "runs" / "parts" / "metrics.jsonl"
@@ -92,11 +92,11 @@ def test_an_interrupted_process_resumes_bit_identically(recipe: Path, tmp_path: 
     assert process.returncode == 3, errors
     assert "--resume" in errors
     assert not (tmp_path / "runs" / "parts" / "result.json").exists()
-    subprocess.run([*command, "--resume", "runs/parts"], env=environment, check=True, timeout=300)
+    assert barlowctl([*command[3:], "--resume", "runs/parts"]) == 0
     assert barlowctl([*start[3:], "--out", "runs/whole"]) == 0
     for name in ("model.safetensors", "optimizer.safetensors"):
         parts, whole = (
-            next((tmp_path / "runs" / run / "checkpoints").glob(f"*60/{name}")) for run in ("parts", "whole")
+            next((tmp_path / "runs" / run / "checkpoints").glob(f"*40/{name}")) for run in ("parts", "whole")
         )
         assert parts.read_bytes() == whole.read_bytes()
     steps = [json.loads(line) for line in metrics.read_text().splitlines()]

@@ -91,6 +91,7 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     assert (slurm / "requeued").read_text() == "requeue 77\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_job_stopped_before_its_first_step_queues_itself_again_and_begins(
     number: signal.Signals, recipe: Path, tmp_path: Path, slurm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch

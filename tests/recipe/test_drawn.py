@@ -141,10 +141,11 @@ def test_many_drawn_recipes_train_or_are_refused(images: Path, capsys: pytest.Ca
         _trains_or_is_refused(seed, capsys)
 
 
-def test_a_recipe_that_passes_comes_back_from_its_file() -> None:
-    """What a run keeps of its recipe is the recipe: of 1,500 drawn ones, each refused or read back equal."""
+@pytest.mark.parametrize("seeds", [range(400), pytest.param(range(400, 1500), marks=pytest.mark.slow)], ids=len)
+def test_a_recipe_that_passes_comes_back_from_its_file(seeds: range) -> None:
+    """What a run keeps of its recipe is the recipe: of many drawn ones, each refused or read back equal."""
     passed = 0
-    for seed in range(1500):
+    for seed in seeds:
         text = tomli_w.dumps(recipe(seed))
         try:
             value = load.parse(text)
@@ -153,7 +154,7 @@ def test_a_recipe_that_passes_comes_back_from_its_file() -> None:
         passed += 1
         assert load.parse(load.dump(value)) == value
         assert len(load.digest(value)) == 16
-    assert passed > 200
+    assert passed > len(seeds) / 7.5
 
 
 @pytest.mark.parametrize(
