@@ -92,6 +92,7 @@ def test_positions_out_of_range_are_refused_before_training() -> None:
     assert build_recipe_backbone(load.override(small, ["views.size=96", "model.image_size=96"]))
 
 
+@pytest.mark.slow
 def test_sizes_that_fail_only_with_weights_are_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
     """MViTv2 for images of 112 pixels passes without weights, and looks a position up that it has not."""
     monkeypatch.setattr(fitting, "_STEPS", (8,))

@@ -96,7 +96,9 @@ def test_what_ran_out_in_a_step_is_answered_by_what_is_large() -> None:
     assert less_memory(recipe_of("train.batch_size=6")).startswith("--set train.batch_size=4\n")
 
 
-@pytest.mark.parametrize("backbone", ["resnet26", "densenet121", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet26", pytest.param("densenet121", marks=pytest.mark.slow), "vit_tiny_patch16_224"]
+)
 def test_what_is_let_through_without_an_estimate_would_not_be_refused(
     backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,8 +40,8 @@ def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) ->
     ("layout", "rows"),
     [
         ("class folders", ["ours-geometric", "ours-multi-crop"]),
-        ("a pile", ["ours-geometric"]),
-        ("splits", ["ours-geometric"]),
+        pytest.param("a pile", ["ours-geometric"], marks=pytest.mark.slow),
+        pytest.param("splits", ["ours-geometric"], marks=pytest.mark.slow),
     ],
 )
 def test_own_images_and_no_reference(
@@ -110,6 +110,7 @@ def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
         measure_in_turns(processes, 1, lambda text: None)
 
 
+@pytest.mark.slow
 def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Path) -> None:
     from barlowctl.bench.benchmark_process import BenchmarkProcess, measure_in_turns
 

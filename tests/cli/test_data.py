@@ -254,6 +254,7 @@ def test_a_file_without_a_noted_hash_is_not_called_verified(photos, tmp_path, ca
     assert "no content hash to compare with" in err
 
 
+@pytest.mark.slow
 def test_get_from_a_folder(tmp_path, capsys):
     folder = Path("/usr/share/datasets/fashion-mnist")
     if not folder.is_dir():

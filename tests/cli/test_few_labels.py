@@ -99,6 +99,7 @@ def test_the_end_of_a_key_of_the_recipe_is_answered_with_the_key(capsys: Capture
     assert "--set eval.resize=32" in error
 
 
+@pytest.mark.slow
 def test_an_epoch_of_few_batches_is_noted_with_what_changes_it(capsys: Captured) -> None:
     """Of a batch size and a number of epochs that nobody set."""
     write_images({"a": 110, "b": 110}, {"a": 2, "b": 2})

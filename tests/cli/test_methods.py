@@ -138,7 +138,7 @@ DECORRELATING = {
     "name",
     [
         "pirl",
-        "barlow-twins",
+        pytest.param("barlow-twins", marks=pytest.mark.slow),
         pytest.param("vicreg", marks=pytest.mark.slow),
         pytest.param("mixed-barlow-twins", marks=pytest.mark.slow),
     ],

@@ -19,9 +19,13 @@ LAYOUTS = {
     "one class": ["x/train/a/{}.png", "x/test/a/{}.png"],
     "labels and a test split": ["x/train/a/{}.png", "x/train/b/{}.png", "x/test/a/{}.png", "x/test/b/{}.png"],
 }
+LIKE_NONE = ("no test split", "one class")  # what is printed is what is printed without labels
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    ["no labels", "labels and a test split", *(pytest.param(name, marks=pytest.mark.slow) for name in LIKE_NONE)],
+)
 def test_what_is_printed_at_the_end_of_a_run_works(
     layout: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

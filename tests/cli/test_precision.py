@@ -60,7 +60,10 @@ def test_measuring_leaves_no_trace_in_the_numbers(
     assert (about["asked"], about["used"], about["device"]) == ("bf16", "fp32", "cpu")
 
 
-@pytest.mark.parametrize(("requested", "used"), [("bf16", "bf16"), ("fp16", "bf16"), ("fp16", "fp32")])
+@pytest.mark.parametrize(
+    ("requested", "used"),
+    [("fp16", "bf16"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("bf16", "bf16"), ("fp16", "fp32")))],
+)
 def test_a_resumed_run_keeps_the_choice(
     recipe: Path, tmp_path: Path, measured: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPatch,
     requested: str, used: str,

@@ -90,6 +90,7 @@ def test_windows_is_refused_before_a_command_begins(
     ]
 
 
+@pytest.mark.slow
 def test_the_doctor_works_without_what_windows_lacks(tmp_path: Path) -> None:
     environment = {**os.environ, "BARLOWCTL_DATA": str(tmp_path / "data")}
     done = subprocess.run(

@@ -187,7 +187,7 @@ def by_hand(voc: Path, size: int, pooling: str, cost: float) -> tuple[float, flo
     return 100 * float(np.mean(area)), 100 * float(np.mean(eleven))
 
 
-@pytest.mark.parametrize("pooling", ["2x2", "average"])
+@pytest.mark.parametrize("pooling", ["2x2", pytest.param("average", marks=pytest.mark.slow)])
 def test_voc07_is_the_benchmarks_protocol(recipe: Path, voc: Path, capsys: Captured, pooling: str) -> None:
     """Against an independent one; the pictures have odd shapes, so that a centre crop would show something else."""
     for split, start in (("trainval", 0), ("test", 500)):
@@ -212,7 +212,7 @@ def test_voc07_is_the_benchmarks_protocol(recipe: Path, voc: Path, capsys: Captu
 
 def test_voc07_from_few_positives(recipe: Path, voc: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svm, "LOW_SHOTS", (1, 3))
-    flags = ["--task", "voc07", "--data", str(voc), "--low-shot", "--cost", "1", "--cost", "10"]
+    flags = ["--task", "voc07", "--data", str(voc), "--low-shot", "--cost", "0.1"]
     one, three = measured(flags, capsys)["low_shot"]
     assert (one["shots"], three["shots"]) == (1, 3)
     assert one["map_area"] == pytest.approx(np.mean(one["draws"]), abs=1e-3)

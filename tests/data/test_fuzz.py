@@ -202,8 +202,8 @@ def fuzz_packed(
 
 @by_each_decoder
 def test_damaged_packed_files(tmp_path: Path, packed: tuple[bytes, list[tuple[int, int]]], terminal: IO[str]) -> None:
-    outcomes = fuzz_packed(tmp_path, packed, 400, seed=0, terminal=terminal)
-    assert min(outcomes[kind] for kind in ("file", "sample", "replaced", "same", "changed")) > 10, outcomes
+    outcomes = fuzz_packed(tmp_path, packed, 200, seed=0, terminal=terminal)
+    assert min(outcomes[kind] for kind in ("file", "sample", "replaced", "same", "changed")) > 5, outcomes
 
 
 @by_each_decoder

@@ -103,9 +103,8 @@ def added(words: list[str]) -> list[str]:
     return ADDED.get(max((key for key in ADDED if text.startswith(key)), key=len, default=""), [])
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page.stem != "photos"), id=page.stem) for page in PAGES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
 def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setattr(pretrain_ranks, "usable_cores", lambda: 2)  # where there is one, two processes share it
     count = 0

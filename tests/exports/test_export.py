@@ -24,7 +24,7 @@ from barlowctl.exports.formats import format_named
 from barlowctl.exports.formats.silent import Silent
 from barlowctl.exports.formats.torchvision_network import SAME_KEYS, described
 from barlowctl.measure.subjects import open_subject
-from barlowctl.model import Preprocessing, build_backbone, build_projector
+from barlowctl.model import Preprocessing, build_backbone, build_projector, without_data
 
 
 def as_after_training(backbone: nn.Module) -> nn.Module:
@@ -195,7 +195,9 @@ def test_an_untaught_timm_refuses_the_folder_by_name(tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnext50_32x4d", "densenet121"))]
+)
 def test_torchvision_loads_the_file_and_starts_a_new_classifier(tmp_path: Path, name: str) -> None:
     model, head = exported(name, size=64), "classifier" if name == "densenet121" else "fc"
     report = export(model, tmp_path / "out.safetensors", "torchvision")
@@ -246,7 +248,7 @@ def test_the_notes_say_what_images_it_expects(tmp_path: Path) -> None:
 
 def test_torchvision_names_are_those_that_share_their_keys() -> None:
     for name in SAME_KEYS:
-        with torch.device("meta"):
+        with without_data():
             theirs = torchvision.models.get_model(name, weights=None).state_dict()
             ours = timm.create_model(name, num_classes=0).state_dict()
         rest = {key.split(".")[0] for key in theirs.keys() - ours.keys()}

@@ -81,6 +81,7 @@ def test_both_layouts(tmp_path: Path, name: str, layout: str) -> None:
         assert torch.equal(model.projector.eval()(x), source.projector(x))
 
 
+@pytest.mark.slow
 def test_conversion_to_every_format(tmp_path: Path) -> None:
     source = authors()
     torch.save(full_checkpoint(source), tmp_path / "checkpoint.pth")

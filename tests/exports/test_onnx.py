@@ -188,7 +188,8 @@ def test_attention_that_torch_does_not_write_is_written_out(tmp_path: Path) -> N
     assert_torchs_features(Case("test_vit_relpos", 32, one_block), tmp_path / "out.onnx")
 
 
-@pytest.mark.parametrize("bound", [float("inf"), pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", [float("inf"), 0.5])
 def test_bounds_that_layers_clip_by_are_written(tmp_path: Path, bound: float) -> None:
     """Gemma's vision transformer: torch writes no Clip between two tensors, but one that nothing can read."""
     widths = '{"embed_dim": 48, "depth": 1, "num_heads": 1, "head_dim": 48, "intermediate_size": 16}'
@@ -216,7 +217,7 @@ def test_what_the_exporter_logs_is_held_back(tmp_path: Path, monkeypatch: pytest
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", lambda record: texts.append(record.getMessage()))
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    export(Case("resnet18", 32).model(), tmp_path / "out.onnx", "onnx")
+    export(SMALL["resnet"].model(), tmp_path / "out.onnx", "onnx")
     assert not [text for text in texts if "Skipping" in text]
     logging.getLogger(names[1]).warning("afterwards")
     assert "afterwards" in texts

@@ -57,10 +57,10 @@ def squashed(path: Path, size: int) -> np.ndarray:
 
 def four_windows(last: np.ndarray) -> np.ndarray:
     """(F, H, W) -> (4 F,): means without the last or first row, and the last or first column."""
-    numbers = []
-    for channel in last.astype(np.float64):
-        for row in (0, 1):
-            for column in (0, 1):
-                window = channel[row : channel.shape[0] - 1 + row, column : channel.shape[1] - 1 + column]
-                numbers.append(window.mean())
-    return np.array(numbers)
+    channels, height, width = last.shape
+    windows = [
+        last[:, row : height - 1 + row, column : width - 1 + column].reshape(channels, -1)
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
+    return np.stack([window.astype(np.float64).mean(1) for window in windows], axis=1).flatten()

@@ -89,7 +89,7 @@ SCENARIOS = {
     "best of a state": Scenario(["export", "runs/done/checkpoints/step-00000020", "--best"]),
     "best of a file": Scenario(["export", "--from-official", "none.pth", "--best"], then="none.pth"),
     "best state gone": Scenario([*EXPORT, "--best"], best_state_gone),
-    "one format of all": Scenario([*EXPORT, "--all", "--format", "timm"]),
+    "one format of all": Scenario([*EXPORT, "--all", "--format", "timm"], slow=True),
     "push of a file": Scenario(["export", "--from-official", "none.pth", "--push", "me/x"], then="none.pth"),
     "push of another format": Scenario(
         [*EXPORT, "--push", "me/x", "--license", "mit", "--dry-run", "--format", "onnx"]

@@ -180,7 +180,7 @@ SCENARIOS = {
     "nothing to bench with": Scenario(BENCH, no_photographs, slow=True),
     "no JPEGs to bench with": Scenario([*BENCH, "--data", "my images"], slow=True),
     "trace of a profile": Scenario(
-        [*STEP, "--widths", "16x2", "--trace", "there.json"], lambda patch: Path("there.json").touch()
+        [*STEP, "--widths", "16x2", "--trace", "there.json"], lambda patch: Path("there.json").touch(), slow=True
     ),
     "widths of a step": Scenario([*STEP, "--widths", "wide"], slow=True),
     "rows of a bench": Scenario([*BENCH[:-1], "our"], slow=True),

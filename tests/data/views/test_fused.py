@@ -64,6 +64,7 @@ def test_enhanced_images_are_left_to_the_batched_chain() -> None:
     assert [fused.can(drawn.part(i, i + 1)) for i in range(20)] == [not chosen for chosen in drawn.autocontrast]
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
     """To machine code of an H100, without spilling registers into memory."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
