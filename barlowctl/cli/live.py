@@ -149,12 +149,11 @@ class _Lines:
         self.console = console
         self.epochs = 0
         self.steps = 0
-        self.started = time.monotonic()
-        self.start_step = 0
+        self.begun: tuple[int, float] | None = None  # the first step, and when it was done
         self.iterations = False
         self.terms: tuple[str, ...] = ()
         self.last: dict[str, float] = {}
-        self.spoke_at, self.patience = self.started, PATIENCE[0]
+        self.spoke_at, self.patience = time.monotonic(), PATIENCE[0]
         self.until_a_step = ExitStack()
 
     def __call__(self, event: Event) -> None:
@@ -162,12 +161,13 @@ class _Lines:
             case RunStarted():
                 _say_start(self.console, event)
                 self.epochs, self.steps = math.ceil(event.steps / event.steps_per_epoch), event.steps
-                self.start_step, self.terms = event.start_step, event.terms
-                self.iterations, self.started = event.iterations, time.monotonic()
-                self.spoke_at, self.patience = self.started, PATIENCE[0]
+                self.begun, self.terms = None, event.terms
+                self.iterations = event.iterations
+                self.spoke_at, self.patience = time.monotonic(), PATIENCE[0]
                 self.until_a_step.enter_context(Wait("no step is done yet ...", FIRST_STEP))
             case StepDone():
                 self.until_a_step.close()
+                self.begun = self.begun or (event.step, time.monotonic())
                 if len(event.values) > 1:  # a logged one, or an epoch's last
                     self.last = dict(event.values)
                 if time.monotonic() - self.spoke_at >= self.patience and event.step < self.steps:
@@ -188,8 +188,11 @@ class _Lines:
 
     def _say_where(self, where: str, text: str, step: int) -> None:
         self.spoke_at = time.monotonic()
-        left = (self.spoke_at - self.started) / max(step - self.start_step, 1) * (self.steps - step)
-        self.console.say(f"{where}  {text}  left {duration(left)}")
+        first, then = self.begun or (step, self.spoke_at)
+        if step > first or step == self.steps:  # the first step compiles
+            left = (self.spoke_at - then) / max(step - first, 1) * (self.steps - step)
+            text += f"  left {duration(left)}"
+        self.console.say(f"{where}  {text}")
 
 
 class _Live:

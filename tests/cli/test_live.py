@@ -69,6 +69,28 @@ def test_within_a_long_epoch_lines_come_ever_more_seldom(
     ]
 
 
+@pytest.mark.parametrize("start", [0, 10])
+def test_a_first_step_that_compiles_is_not_what_the_others_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    """Of a run, or of one that goes on: 145 seconds for the first step, 0.5 for each other."""
+    now = [0.0]
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    display = _Lines(Console())
+    display(RunStarted(Path("run"), {"recipe": "r"}, 2, 400, 800, start, ()))
+    capsys.readouterr()
+    for step in range(start + 1, 401):
+        now[0] += 145.0 if step == start + 1 else 0.5
+        display(StepDone(step, 0, logged=False, values={"loss": 5.0}))
+    display(EpochDone(400, 0, {"loss": 5.0}))
+    now[0] += 200.0
+    display(StepDone(800, 1, logged=False, values={"loss": 5.0}))
+    display(EpochDone(800, 1, {"loss": 5.0}))
+    first, *later = capsys.readouterr().out.splitlines()
+    assert first == f"step {start + 1}/800  loss 5"
+    assert later[-2:] == ["epoch 1/2  loss 5  left 3 min 20 s", "epoch 2/2  loss 5  left 0 s"]
+
+
 def test_a_first_step_that_takes_long_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, given = list[str](), threading.Event()
     console = Console()
