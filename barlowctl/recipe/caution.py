@@ -39,7 +39,7 @@ def of_random_weights(recipe: Recipe) -> list[str]:
 
 def of_geometry(size: int, resize: int, crop: int) -> list[str]:
     """As `cautions`, of a network trained on views of `size` pixels that is shown the central `crop` of `resize`."""
-    side = max(crop, size)
+    side = size if crop > 2 * size else max(crop, size)
     advice = f"--set eval.resize={round(side * USUAL_MARGIN)} --set eval.crop={side}"
     share = (crop / resize) ** 2  # of a square picture's area
     if share < SMALLEST_SHARE:
@@ -47,7 +47,7 @@ def of_geometry(size: int, resize: int, crop: int) -> list[str]:
             f"evaluation shows the central {crop} of {resize} pixels, {_percent(share)} of a square "
             f"picture's area and less of any other; {advice} shows {_percent(USUAL_MARGIN**-2)}"
         ]
-    if 2 * crop < size:
+    if 2 * crop < size or crop > 2 * size:
         return [
             f"evaluation shows pictures of {crop} pixels to a network that is trained on views of {size}; "
             f"{advice} shows them at the views' size"
