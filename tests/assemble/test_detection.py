@@ -67,6 +67,7 @@ def test_several_ranks_train_and_detect_what_one_does(shapes: Shapes, tmp_path: 
             np.testing.assert_allclose(own_boxes, boxes, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_test_between_two_steps_changes_nothing(shapes: Shapes, tmp_path: Path) -> None:
     plain, none = jobs.train(jobs.job(str(shapes.coco), jobs.settings()), tmp_path / "plain")
     tested = jobs.job(str(shapes.coco), jobs.settings("coco", "test_every=3"))

@@ -157,6 +157,7 @@ def test_a_study_is_trained_measured_drawn_and_resumed(
     assert "another recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_early_look_takes_the_cells_own_first_steps(recipe: Path, checkout: Path, tmp_path: Path) -> None:
     """docs/study/early.py: at the cell's last step it finds what the cell found, and earlier something else."""
     variants = ("--loss", "--only", "baseline,only-invariance", "--set", "train.cpu_threads=1")

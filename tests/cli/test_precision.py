@@ -106,6 +106,7 @@ def test_a_dry_run_says_it_too_and_plans_with_it(recipe: Path, measured: list[st
     assert measured == []
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_study_compute_in_one_precision(recipe: Path, tmp_path: Path, measured: list[str]) -> None:
     measured.append("fp32")  # one answer for two cells
     variants = ("--loss", "--only", "baseline,only-invariance")

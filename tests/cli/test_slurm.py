@@ -85,9 +85,6 @@ def test_a_job_saves_at_the_warning_requeues_and_resumes_by_itself(
     assert second.returncode == 0, output
     assert ", resumed at step" in output
     assert json.loads((run / "result.json").read_text())["steps"] == 30
-    third = start_job(script)
-    assert "is finished" in third.communicate(timeout=300)[0]
-    assert third.returncode == 0
     assert (slurm / "requeued").read_text() == "requeue 77\n"
 
 
@@ -121,6 +118,10 @@ def test_a_job_stopped_before_its_first_step_queues_itself_again_and_begins(
     output, _ = second.communicate(timeout=900)
     assert second.returncode == 0, output
     assert json.loads((tmp_path / "runs" / "mine" / "result.json").read_text())["epochs"] == 1
+    third = start_job(script)
+    assert "is finished" in third.communicate(timeout=300)[0]
+    assert third.returncode == 0
+    assert (slurm / "requeued").read_text() == "requeue 77\n"
 
 
 def test_a_lost_rank_queues_the_job_again_but_not_for_ever(

@@ -109,6 +109,7 @@ def pasted(lines: str) -> Any:
     return namespace["model"]
 
 
+@pytest.mark.slow
 def test_every_line_of_the_tour(checkout: Path, home: Path, capsys: Captured) -> None:
     lines, met = tour(checkout), set()
     train = Path(os.environ["BARLOWCTL_DATA"]) / "fashion-mnist" / "train.beton"

@@ -183,6 +183,7 @@ def test_position_embeddings_of_another_size_are_interpolated_as_torch_does(tmp_
     assert_torchs_features(Case("vit_tiny_patch16_224", 112, OF_80_PIXELS), tmp_path / "out.onnx")
 
 
+@pytest.mark.slow
 def test_attention_that_torch_does_not_write_is_written_out(tmp_path: Path) -> None:
     one_block = '{"img_size": 32, "patch_size": 8, "depth": 1}'
     assert_torchs_features(Case("test_vit_relpos", 32, one_block), tmp_path / "out.onnx")

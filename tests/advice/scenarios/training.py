@@ -249,7 +249,8 @@ SCENARIOS = {
             "model.backbone_args={}",
             "--set",
             "train.batch_size=4",
-        ]
+        ],
+        slow=True,
     ),
     "an encoder without its pooling": Scenario(
         [
