@@ -4,7 +4,7 @@ Below the command line nobody knows what was typed. So advice may be
 - a command line, shown as it is;
 - flags alone, `--set train.epochs=5`: the same command with them;
 - `without --verify`: the same command without these flags (`without --set=lr=3`, of one that may be repeated: without
-  that value);
+  that value), or without a word of it that is no flag (`--data photos without photos`);
 - `--recipe r.toml without --set`: the same command with the former and without the latter;
 - a line that ends in `barlowctl ...`: the same arguments again, started as it says;
 - words, shown as they are.
@@ -60,10 +60,10 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
 
 def _with_and_without(words: list[str]) -> tuple[list[str], list[str]]:
     """The flags to add and the flags to leave out, of `--flag value without --other --another`."""
-    for index, (word, following) in enumerate(pairwise(words)):
-        if word == "without" and following.startswith("--"):
-            return words[:index], words[index + 1 :]
-    return words, []
+    if "without" not in words:
+        return words, []
+    index = words.index("without")
+    return words[:index], words[index + 1 :]
 
 
 def _for_a_new_run(arguments: Sequence[str], command: Any, flags: list[str]) -> tuple[list[str], list[str]]:
@@ -103,14 +103,18 @@ def repeated(
     """
     options = options_of(command)
     changed = pairs(flags, options)
-    left_out = pairs([word for word in without if "=" in word], options)
+    flags_left_out = [word for word in without if word.startswith("-")]
+    words_left_out = [word for word in without if not word.startswith("-")]
+    left_out = pairs([word for word in flags_left_out if "=" in word], options)
     replaced = {_identity(*pair, options) for pair in [*changed, *left_out]}
-    names_left_out = {options[word].opts[0] for word in without if "=" not in word}
+    names_left_out = {options[word].opts[0] for word in flags_left_out if "=" not in word}
     one_by_one = {_identity(*pair, options)[0] for pair in left_out} | set(KEYED)
     names_left_out |= {_identity(*pair, options)[0] for pair in changed} - one_by_one
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
-    named = [(pair, _identity(*pair, options)) for pair in pairs(words, options)]
+    given = [pair for pair in pairs(words, options) if pair[1] or pair[0] not in words_left_out]
+    names = [name for name in names if name not in words_left_out]
+    named = [(pair, _identity(*pair, options)) for pair in given]
     remaining = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
     if last is not None:
         remaining, names = _renamed(remaining, list(names), *last)

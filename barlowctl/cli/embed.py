@@ -22,7 +22,7 @@ from barlowctl.cli.embed_files import (
 )
 from barlowctl.cli.embed_patches import PatchOptions, write_patches
 from barlowctl.cli.help import examples
-from barlowctl.cli.subject import open_named, require, say_unreadable
+from barlowctl.cli.subject import open_named, refuse_images, require, say_unreadable
 from barlowctl.errors import UserError
 from barlowctl.output_paths import Outputs, check_file
 
@@ -151,6 +151,8 @@ def embed(
     of_patches = PatchOptions(tuple(patches or ()), layer, image_size, images_drawn)
     geometry, changes, policy = options.measuring(overrides, on_unreadable)
     pooled = out is not None or bool(maps) or bool(queries)  # one vector for each image is wanted
+    if subject is not None:
+        refuse_images(subject)
     of_patches.check()
     _check_files(out, maps, neighbours_out if queries else None, nothing=not pooled and not of_patches)
     _check_values(projection if maps else None, changes)

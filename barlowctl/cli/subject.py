@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from barlowctl import shell
 from barlowctl.cli.console import Console
+from barlowctl.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +32,42 @@ def require(named: str | None, data: str | None = None, splits: Sequence[str] = 
     if named is None:
         rundir.newest_finished()
     else:
+        refuse_images(named)
         refuse_other_paths(named)
     if data is not None:
         from barlowctl.data import home
 
         for split in splits:
             home.resolve(data, split)
+
+
+def refuse_images(named: str) -> None:
+    """Refuse images in the place of the network: a folder of them, a packed file or a data set of the data home.
+
+    Raises:
+        UserError: next is the command that names them with `--data`.
+    """
+    from pathlib import Path
+
+    from barlowctl.data import home, sources
+    from barlowctl.runs import rundir
+
+    path = Path(named).expanduser()
+    if any(rundir.is_run(run) or rundir.run_of_checkpoint(run) for run in (path, rundir.runs_home() / named)):
+        return
+    if path.is_dir() and not (path / "config.json").exists() and sources.has_images(path):
+        what = "a folder of images"
+    elif path.suffix == ".beton" and path.is_file():
+        what = "a packed file of images"
+    elif not path.exists() and named in home.available():
+        what = "a data set of the data home"
+    else:
+        return
+    raise UserError(
+        f"'{named}' is {what}, and no network",
+        allowed="images with --data, beside a network or alone (then it is that of the newest finished run)",
+        next=shell.line("--data", named, "without", named),
+    )
 
 
 def open_named(console: Console, subject: str | None, geometry: list[str]) -> tuple[str, Subject]:

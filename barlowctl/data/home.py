@@ -227,10 +227,12 @@ def _without_split(path: Path, split: str, there: list[str], message: str) -> Us
     held_out, pack = split in _SAME_SPLIT and there == ["train"], []
     if held_out:
         images = sources.open_source(path)
-        if any(images.describe(row)[1] >= 0 for row in range(len(images))):
+        labelled = any(images.describe(row)[1] >= 0 for row in range(len(images)))
+        if labelled or images.other_classes:
             place = data_home() / (path.absolute().name.lstrip(". ") or "images")
             name = (free(place) if os.path.lexists(place) else place).name
-            pack = [shell.line("barlowctl", "data", "pack", path, name, "--hold-out", 20)]
+            classes = () if labelled else ("--class-folders", "inner")
+            pack = [shell.line("barlowctl", "data", "pack", path, name, *classes, "--hold-out", 20)]
     made = "a folder with train/ and val/ folders, a table beside the images with a column 'split', or a test split "
     return UserError(
         message,

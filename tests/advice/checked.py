@@ -65,7 +65,8 @@ def faults(line: str) -> Iterator[str]:
         yield from (f"no command has {flag}" for flag in line.split()[1:] if not _known(flag.partition("=")[0]))
     elif line.startswith("--") and not line.startswith(f"--{VALUE}"):  # whose name is not known here
         flags, _, without = line.replace(VALUE, "VALUE").partition(" without ")
-        yield from (f"no command has {flag}" for flag in without.split() if not _known(flag.partition("=")[0]))
+        left_out = [flag.partition("=")[0] for flag in without.split() if flag != "VALUE"]  # which may be any word
+        yield from (f"no command has {flag}" for flag in left_out if not _known(flag))
         words = shlex.split(flags)
         if not any(_takes_all(command, words) for command in _commands(ROOT)):
             yield f"no command takes {line}"

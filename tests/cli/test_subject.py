@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from barlowctl.cli.app import run
 from barlowctl.cli.subject import require
 from barlowctl.errors import UserError
 
@@ -59,3 +60,48 @@ def test_a_bare_word_may_be_a_model_and_a_run_is_a_name(tmp_path: Path, monkeypa
     for name, says in (("study/second", "does not exist"), (__file__, "is a file of another kind")):
         with pytest.raises(UserError, match=says):
             require(name)
+
+
+@pytest.mark.parametrize(
+    ("named", "what"),
+    [
+        ("./photos", "a folder of images"),
+        ("photos", "a folder of images"),
+        ("./packed.beton", "a packed file of images"),
+        ("birds", "a data set of the data home"),
+    ],
+)
+def test_images_in_the_place_of_the_network_are_answered_with_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: str, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    for file in ("photos/a/1.jpg", "packed.beton", "home/birds/train.beton"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for command, *rest in (["probe", "--knn"], ["transfer", "-q"], ["embed"]):
+        assert run([command, named, *rest]) == 2
+        err = capsys.readouterr().err
+        assert f"error: '{named}' is {what}, and no network\n" in err
+        assert f"next: barlowctl {' '.join([command, *rest, '--data', named])}\n" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("pretrain photos", "pretrain --data photos"),
+        ("pretrain quickstart", "pretrain --recipe quickstart"),
+        ("pretrain mine.toml -q", "pretrain -q --recipe mine.toml"),
+        ("data preview photos --out v.png", "data preview --out v.png --data photos"),
+        ("probe resnet18 photos", "probe resnet18 --data photos"),
+        ("pretrain --data my photos", "pretrain --help"),  # a name with a space: which part is meant, nobody knows
+        ("pretrain nothing-there", "pretrain --help"),
+    ],
+)
+def test_a_word_too_many_is_answered_with_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert run(typed.split()) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"next: barlowctl {advice}")

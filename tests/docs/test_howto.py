@@ -42,10 +42,14 @@ ADDED = {
 
 
 def lines(page: Path) -> Iterator[list[str]]:
-    """The words of each line of the page's blocks, a continued line as one."""
-    for line in PYTHON.sub("", page.read_text(encoding="utf-8")).replace("\\\n", " ").splitlines():
-        if line.startswith("    "):
-            yield shlex.split(line, comments=True)
+    """The words of each line of the page's blocks, a continued line as one; a block of Python is run in between."""
+    for number, part in enumerate(PYTHON.split(page.read_text(encoding="utf-8"))):
+        if number % 2:
+            exec(part, {})
+            continue
+        for line in part.replace("\\\n", " ").splitlines():
+            if line.startswith("    "):
+                yield shlex.split(line, comments=True)
 
 
 @pytest.fixture
@@ -63,6 +67,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pictures(home / "labelled" / split.replace("val", "test") / name, 4 if split == "train" else 3, 1 + label)
     for name in ("robin", "wren"):
         pictures(home / "birds" / name, 5, 1)
+        pictures(home / "sorted" / name, 3, 1)
+    for number in range(9):
+        shutil.copy(home / "photos" / "0.png", home / "sorted" / f"{number}.png")
+    shutil.copy(home / "photos" / "0.png", home / "photos" / "1.png")
     random = np.random.default_rng(0)
     for name, shape, most in (("tiles", (20, 24, 13), 3000), ("xrays", (20, 24), 4095)):
         folders = {"tiles": "land-use", "xrays": "findings"}
@@ -108,8 +116,7 @@ def added(words: list[str]) -> list[str]:
 def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setattr(pretrain_ranks, "usable_cores", lambda: 2)  # where there is one, two processes share it
     count = 0
-    for block in PYTHON.findall(page.read_text(encoding="utf-8")):
-        exec(block, {})
+    output = ""
     for words in lines(page):
         if words[0] == "export":
             name, _, value = words[1].partition("=")
@@ -127,6 +134,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
             interrupt_the_next_run()
         code = barlowctl([*words, *added(words), *sets(*["train.epochs=20"] * stopped)])
         out, err = capsys.readouterr()
+        output += out
         assert code == (3 if stopped else 0), f"barlowctl {' '.join(words)}: {err}"
         if file:
             assert out.startswith("#!/bin/bash")
@@ -135,6 +143,7 @@ def test_every_line_of_a_page(page: Path, home: Path, monkeypatch: pytest.Monkey
     assert count > 4
     made = {"photos": {"views.png", "map.html", "nearest.png", "my-model"}, "satellite": {"views.png", "land.html"}}
     assert made.get(page.stem, set()) <= set(os.listdir())
+    assert page.stem != "photos" or "1.0000 0.png 1.png" in output + capsys.readouterr().out
 
 
 def test_bands_of_files_of_their_own_become_one_tile(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The note of a source whose images lie deeper than its class folders, with the command that reads the inner ones."""
+"""The note of a source whose folders may be other classes than it says, with the command that reads them so."""
 
 from __future__ import annotations
 
@@ -22,13 +22,21 @@ def note_depth(
 ) -> None:
     """Note in the source's report where its class folders may be the wrong ones, unless they were asked for.
 
+    So it is where images lie deeper than the class folders, and where folders are none as more images lie beside them.
+
     Args:
         path: what was given to be read. names: folders of images, as their parts below the folder of the classes.
     """
-    if class_folders is not None or len(arrangement.classes) < 2 or arrangement.inside:
+    source.other_classes = bool(arrangement.pile) and class_folders is None and not source.class_names
+    depth = class_folders is None and len(arrangement.classes) > 1 and not arrangement.inside
+    if arrangement.pile and not source.other_classes:
+        source.scan_report.note(arrangement.pile)
+    if not (source.other_classes or depth):
         return
     flags = () if source.split == "train" else ("--split", source.split)
     out = f"{packed_as(path).stem}-inner.beton"  # beside a file with the outer ones
     command = shell.line("barlowctl", "data", "pack", path, out, *flags, "--class-folders", "inner")
-    if note := note_on_depth(names, arrangement.class_names, command):
+    if source.other_classes:
+        source.scan_report.note(f"{arrangement.pile}; to take the folders for classes: {command}")
+    elif note := note_on_depth(names, arrangement.class_names, command):
         source.scan_report.note(note)

@@ -49,7 +49,7 @@ def part(source: Source, split: str, percent: int, there: Collection[str]) -> Pa
         raise UserError(
             f"--hold-out is {percent}, but no class of {source.path} has two labelled images",
             allowed="class folders, or a table of labels beside the images (docs/data.md)",
-            next="without --hold-out",
+            next="--class-folders inner" if source.other_classes else "without --hold-out",
         )
     rows = held if split == "test" else np.setdiff1d(np.arange(len(labels)), held)
     return Part(source, rows, split)

@@ -70,9 +70,9 @@ class ImageFolder(Source):
         if not self._files:
             raise no_images(path, self.scan_report)
         folders = {os.path.dirname(name) for name, _ in self._files}
-        note_depth(self, path, arrangement, (folder.split(os.sep) for folder in folders if folder), class_folders)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path)
+        note_depth(self, path, arrangement, (folder.split(os.sep) for folder in folders if folder), class_folders)
 
     def _find(self, above_it: Sequence[Path], *, by_class: bool) -> list[str]:
         """Paths of the images in order; what else lies there is reported.

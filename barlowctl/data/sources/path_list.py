@@ -156,9 +156,10 @@ def _labels_of(table: Table, rows: np.ndarray, split: str, what: str) -> Labels:
 
 
 def _nothing_there(path: Path, name: str, line: int) -> UserError:
-    here = os.path.exists(name)
+    beside = sorted(folder for folder in path.parent.absolute().iterdir() if folder.is_dir())
+    begin = next((folder for folder in (Path.cwd(), *beside) if os.path.exists(folder / name)), None)
     return UserError(
         f"{path}, line {line}: '{written(name)}' is not there, nor is any other of the list",
         allowed=f"a file with a path a line, absolute or from the list's folder on ({path.parent.absolute()})",
-        next=f"move the list to {Path.cwd()}, where its paths begin" if here else None,
+        next=f"move the list to {begin}, where its paths begin" if begin is not None else None,
     )

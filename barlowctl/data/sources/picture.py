@@ -35,6 +35,7 @@ class Source(abc.ABC):
     class_names: names of labels 0, 1, ..., empty for unlabelled images.
     choices: which of `ReadOptions` it takes.    files: that it reads, where it is made of archives.
     splits: those that its folders or its table say there are; see `other_splits`.
+    other_classes: whether folders that are no classes become some with `data pack --class-folders inner`.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Source(abc.ABC):
     choices: tuple[str, ...] = ()
     files: Sequence[Path] = ()
     splits: Collection[str] = ()
+    other_classes: bool = False
 
     @functools.cached_property
     def scan_report(self) -> ScanReport:

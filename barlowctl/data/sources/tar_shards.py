@@ -93,6 +93,8 @@ class TarShards(Source):
             by_file = self._labels_in_table(arrangement, training_classes) or self._labels_of_files(training_classes)
             labels = replace(by_file, notes=(*labels.notes, *by_file.notes))
         self.class_names, self._labels = labels.class_names, labels.numbers
+        if not arrangement.classes:
+            note_depth(self, self.path, arrangement, (), class_folders)
         report_skipped(arrangement, self.scan_report)
         for kind, rows in chosen.skipped.items():
             for row in rows:

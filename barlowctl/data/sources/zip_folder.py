@@ -68,9 +68,9 @@ class ZipFolder(Source):
             self.scan_report.note(note)
         report_skipped(arrangement, self.scan_report)
         places = {parts_of(name)[depth:-1] for name, _ in self._files}
-        note_depth(self, path, arrangement, places, class_folders)
         if len(self.class_names) < 2:  # one folder tells nothing apart
             self._take_labels_beside(path.joinpath(*arrangement.root), depth)
+        note_depth(self, path, arrangement, places, class_folders)
 
     def _images(self) -> Iterator[str]:
         """Names of the images; other members are reported. Of members of one name the last counts."""

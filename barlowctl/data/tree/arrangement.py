@@ -36,6 +36,7 @@ class Arrangement:
     splits lie within the classes.    notes: choices that were made.    beside: folders of images that are not read, as
     they are neither splits nor classes.    masks: folders of masks and annotations beside those of images.
     skipped: names of those directly in `root`.    inner: a class is the folder that an image lies in, at any depth.
+    pile: what is to be said of folders that lie beside more images than they hold, and are no classes.
     """
 
     root: tuple[str, ...]
@@ -46,6 +47,7 @@ class Arrangement:
     masks: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
     inner: bool = False
+    pile: str = ""
 
     @property
     def class_names(self) -> list[str]:
@@ -120,6 +122,7 @@ def _arrange(tree: Tree, split: str, where: str, common: bool, inner: bool) -> A
         inside.classes,
         notes=(*notes, *inside.notes),
         beside=tuple("/".join((*place, name)) for name in others),
+        pile=inside.pile,
     )
 
 
@@ -131,7 +134,8 @@ def _by_inner(tree: Tree, arrangement: Arrangement, split: str, where: str, comm
         if unknown := [name for name in others if trained and name not in trained]:
             raise lacking("/".join((where, *arrangement.root)), unknown[0], len(trained))
         names = trained
-    return replace(arrangement, classes=tuple(sorted(names)), inner=True)
+    notes = _beside(tree.loose(arrangement.root)) if names and arrangement.pile else []
+    return replace(arrangement, classes=tuple(sorted(names)), inner=True, pile="", notes=(*arrangement.notes, *notes))
 
 
 def _inner_classes(tree: Tree, arrangement: Arrangement) -> set[str]:
@@ -249,7 +253,7 @@ def _classes(
         return _classes_as_in_training(tree, place, where, training_classes, notes)
     inside = tree.count(place) - loose if loose and folders else 0
     if not folders or (common and len(folders) < 2) or (loose and (len(folders) < 2 or inside <= loose)):
-        return Arrangement(place, notes=_of_pile(folders, loose, inside))
+        return Arrangement(place, pile=_of_pile(folders, loose, inside))
     refuse_look_alikes(where, folders)
     return Arrangement(place, tuple(folders), notes=(*notes, *_beside(loose)))
 
@@ -261,7 +265,7 @@ def _classes_as_in_training(
     trained = {normalized(name) for name in training_classes}
     unknown = [name for name in folders if normalized(name) not in trained]
     if len(unknown) == len(folders) and loose >= tree.count(place) - loose:
-        return Arrangement(place, notes=_of_pile(folders, loose, 0))
+        return Arrangement(place, pile=_of_pile(folders, loose, tree.count(place) - loose))
     if unknown:
         raise lacking(where, unknown[0], len(training_classes))
     refuse_look_alikes(where, folders)
@@ -274,7 +278,7 @@ def _beside(loose: int) -> list[str]:
     return [f"{images(loose)} beside the class folders: kept without a label"]
 
 
-def _of_pile(folders: Sequence[str], loose: int, inside: int) -> tuple[str, ...]:
+def _of_pile(folders: Sequence[str], loose: int, inside: int) -> str:
     if len(folders) < 2 or not loose:
-        return ()
-    return (f"{images(loose)} beside {len(folders)} folders with {inside:,}: taken for a pile, no folder for a class",)
+        return ""
+    return f"{images(loose)} beside {len(folders)} folders with {inside:,}: taken for a pile, no folder for a class"

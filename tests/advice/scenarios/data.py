@@ -197,6 +197,15 @@ def table(patch: Patch) -> None:
     Path("told/metadata.csv").write_text("file_name,label,split\n0.png,a,train\n1.png,b,train\n2.png,a,test\n")
 
 
+def some_sorted(patch: Patch) -> None:
+    """Folders of a few images, beside more that nobody sorted."""
+    shutil.copytree("one folder", "sorted")
+    for label in ("a", "b"):
+        shutil.copytree(f"my images/train/{label}", f"sorted/{label}")
+    for number in range(20):
+        shutil.copy("one folder/0.png", f"sorted/more{number}.png")
+
+
 def half_imagenet100(patch: Patch) -> None:
     assert barlowctl(["data", "pack", "my images", "imagenet100", "--quiet"]) == 0
 
@@ -217,6 +226,10 @@ SCENARIOS = {
     "archives in a tar": Scenario([*PACK, "outer.tar", "./new.beton"], zipped_in_a_tar),
     "archives in a folder": Scenario([*PACK, "downloads", "./new.beton"], zipped_in_a_folder),
     "held out without labels": Scenario([*PACK, "one folder", "./new.beton", "--hold-out", "20"]),
+    "held out of a pile with folders": Scenario([*PACK, "sorted", "./new.beton", "--hold-out", "20"], some_sorted),
+    "a test split of a pile with folders": Scenario(
+        ["data", "preview", "--data", "./sorted", "--split", "test"], some_sorted, slow=True
+    ),
     "held out beside a test split": Scenario([*PACK, "my images", "./new.beton", "--hold-out", "20"]),
     "no such part": Scenario(
         [*PACK, "my images/train", "./new.beton", "--hold-out", "20", "--split", "unlabelled"],

@@ -16,6 +16,8 @@ DETECT = [*TRANSFER, "--task", "coco"]
 WRITE = ["--out", "f.npz"]
 OF_SIX = ["embed", "resnet10t", "my images", *SMALL]
 SCENARIOS = {
+    "images in the place of the network": Scenario(["embed", "one folder", *SMALL, *WRITE]),
+    "images without their flag": Scenario(["data", "preview", "one folder"]),
     "--device": Scenario([*EMBED, *WRITE, "--device", "gpu"]),
     "--device of another kind": Scenario([*EMBED, *WRITE, "--device", "meta"]),
     "--loader": Scenario([*TRAIN, "--loader", "quick"]),

@@ -83,3 +83,21 @@ def test_a_lacking_test_split_is_answered_with_it_where_there_are_labels(
     with pytest.raises(UserError) as error:
         resolve(tmp_path / "pile", "test")
     assert "pack" not in error.value.next
+
+
+def test_folders_beside_many_loose_images_are_held_out_of_once_they_are_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    pile = tmp_path / "pile"
+    for name in (*(f"{number}.png" for number in range(9)), *(f"{label}/{n}.png" for label in "ab" for n in range(3))):
+        picture(pile / name)
+    with pytest.raises(UserError, match=r"no class of .* has two labelled images") as error:
+        open_source(pile, "train", ReadOptions(hold_out=30))
+    assert error.value.next == "--class-folders inner"
+    with pytest.raises(UserError, match="has no test split") as error:
+        resolve(pile, "test")
+    command = f"barlowctl data pack {pile} pile --class-folders inner --hold-out 20"
+    assert error.value.next.splitlines()[0] == command
+    held = open_source(pile, "test", ReadOptions(hold_out=30, class_folders="inner"))
+    assert [held.describe(row)[1] for row in range(len(held))] == [0, 1]

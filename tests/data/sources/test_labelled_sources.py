@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import tarfile
 import unicodedata
 import zipfile
@@ -18,6 +19,7 @@ from PIL import Image
 from barlowctl.data import home
 from barlowctl.data.sources import open_source
 from barlowctl.data.sources.picture import Source
+from barlowctl.data.sources.read_options import ReadOptions
 from barlowctl.errors import UserError
 
 
@@ -130,10 +132,33 @@ def test_a_stray_picture_in_either_split(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pile_with_some_folders_stays_a_pile_and_says_so(tmp_path: Path, kind: str) -> None:
-    source = open_source(written_as(kind, tmp_path, images("1.png", "2.png", "3.png", "a/4.png", "b/5.png")))
+def test_a_pile_with_some_folders_stays_a_pile_and_says_how_they_become_classes(tmp_path: Path, kind: str) -> None:
+    path = written_as(kind, tmp_path, images("1.png", "2.png", "3.png", "a/4.png", "b/5.png"))
+    source = open_source(path)
     assert source.class_names == []
-    assert source.scan_report.notes == ["3 images beside 2 folders with 2: taken for a pile, no folder for a class"]
+    assert source.other_classes
+    (note,) = source.scan_report.notes
+    pile, _, command = note.partition("; to take the folders for classes: ")
+    assert pile == "3 images beside 2 folders with 2: taken for a pile, no folder for a class"
+    words = shlex.split(command)
+    assert words[:4] == ["barlowctl", "data", "pack", str(source.path)]
+    assert words[4].endswith("-inner.beton")
+    classes = open_source(path, options=ReadOptions(class_folders="inner"))
+    assert words[5:] == ["--class-folders", "inner"]
+    assert sorted(label for _, label in labelled(classes)) == ["", "", "", "a", "b"]
+    assert classes.scan_report.notes == ["3 images beside the class folders: kept without a label"]
+    pile_all_the_same = open_source(path, options=ReadOptions(class_folders="outer"))
+    assert pile_all_the_same.scan_report.notes == [pile]
+    assert not pile_all_the_same.other_classes
+
+
+def test_a_pile_that_a_table_labels_has_its_classes(tmp_path: Path) -> None:
+    table = {"labels.csv": b"file,label\n1.png,x\n2.png,y\n3.png,x\na/4.png,y\nb/5.png,x\n"}
+    source = open_source(
+        written_as("folder", tmp_path, images("1.png", "2.png", "3.png", "a/4.png", "b/5.png") | table)
+    )
+    assert source.class_names == ["x", "y"]
+    assert not source.other_classes
 
 
 def test_folders_that_hold_everything_are_no_classes(tmp_path: Path) -> None:

@@ -184,3 +184,8 @@ def test_paths_that_begin_elsewhere_say_where(place: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"'b2\.png' is not there") as caught:
         listed(place / "lists", "b2.png\n")
     assert caught.value.next == f"move the list to {place}, where its paths begin"
+    monkeypatch.chdir(place / "lists")
+    (place.parent / "elsewhere").mkdir()
+    with pytest.raises(UserError, match=r"'b2\.png' is not there") as caught:
+        listed(place.parent, "b2.png\n")
+    assert caught.value.next == f"move the list to {place}, where its paths begin"
