@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SLIP = 0.8
+"""Of difflib's ratio: from here on two names differ by a letter or two."""
 
 EXIT_DONE = 0
 EXIT_INTERNAL = 1
@@ -94,17 +96,32 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def nearest(value: str, allowed: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The allowed name that was probably meant; None: none is near.
+
+    A slip of the hand comes first, then a name that the value goes on from (`lr_weights` from `lr`), then what has the
+    most letters in common.
+
+    Args:
+        cutoff: of difflib's ratio, below which a name is not near.
+    """
+    names = list(allowed)
+    begun = [name for name in names if value.startswith((f"{name}_", f"{name}-"))]
+    slips = difflib.get_close_matches(value, names, n=1, cutoff=max(_SLIP, cutoff))
+    ordered = [*slips, *sorted(begun, key=len, reverse=True), *difflib.get_close_matches(value, names, 1, cutoff)]
+    return next(iter(ordered), None)
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """`, did you mean 'resnet50'?` for the nearest allowed name, or an empty string."""
-    near = difflib.get_close_matches(value, list(allowed), n=1, cutoff=0.5)
-    return f", did you mean '{near[0]}'?" if near else ""
+    near = nearest(value, allowed)
+    return f", did you mean '{near}'?" if near else ""
 
 
 def instead(flag: str, value: str, allowed: Iterable[str]) -> str:
     """`--format timm`: a flag with the allowed value that is nearest to the value, else with the first."""
     candidates = list(allowed)
-    near = difflib.get_close_matches(value, candidates, n=1, cutoff=0.5)
-    return f"{flag} {(near or candidates)[0]}"
+    return f"{flag} {nearest(value, candidates) or candidates[0]}"
 
 
 def kind_of(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from barlowctl.cli.study_plan import print_array_script, show_plan
 from barlowctl.cli.study_recipe import base_recipe
 from barlowctl.cli.study_results import show_results
 from barlowctl.cli.study_run import run_cells
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from barlowctl.recipe.schema import Recipe
@@ -234,11 +233,11 @@ def _chosen(
     for name in named:
         if name not in flags:
             known = [] if "." in name else [*flags, ALL_METHODS]  # a file is no slip of a study's name
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            near = nearest(name, known)
             raise UserError(
                 f"there is no study '{name}'{did_you_mean(name, known)}",
                 allowed=f"{', '.join(flags)}, {ALL_METHODS}, --grid FILE",
-                next=shell.line("barlowctl", "ablate", near[0], "--dry-run") if near else None,
+                next=shell.line("barlowctl", "ablate", near, "--dry-run") if near else None,
             )
     chosen = [name for name, is_set in flags.items() if is_set or name in named]
     if not chosen and grid is None and methods is None:

@@ -5,10 +5,9 @@ Where a name is near, the next command is the one that was typed with that name 
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from barlowctl import memory, shell
 from barlowctl.cli.advice import options_of, pairs, repeated, typed
 from barlowctl.cli.example_values import example_value, number_kind
 from barlowctl.cli.help import choices, kind
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.output_paths import why_not_written
 
 NEAR = 0.7
@@ -185,7 +184,7 @@ def _without_value(
 def _no_command(arguments: Sequence[str], path: Sequence[str], command: Any, help_page: str) -> UserError:
     name, rest = arguments[len(path)], arguments[len(path) + 1 :]
     candidates = [known for known, child in command.commands.items() if not child.hidden]
-    near = _nearest(name, candidates)
+    near = nearest(name, candidates)
     return UserError(
         f"there is no command '{' '.join([*path, name])}'{did_you_mean(name, candidates)}",
         allowed=", ".join(candidates),
@@ -222,7 +221,7 @@ def _bad_value(
         corrected = repeated(arguments, command, flags=[name, value]) if value else help_page
         return UserError(message, allowed=_allowed(option), next=corrected)
     value = next((value for value in values if value not in candidates), "")
-    near = _nearest(value, candidates)
+    near = nearest(value, candidates)
     return UserError(
         f"{name} is '{value}'{did_you_mean(value, candidates)}",
         allowed=", ".join(candidates),
@@ -256,7 +255,7 @@ def _renamed(word: str, option: str, near: str) -> str:
 
 def _nearest_option(option: str, candidates: Sequence[str]) -> str | None:
     """The option that is as good as the same: one or two letters, or the words' order. The dashes say nothing."""
-    near = _nearest(option.removeprefix("--"), [name.removeprefix("--") for name in candidates], cutoff=NEAR)
+    near = nearest(option.removeprefix("--"), [name.removeprefix("--") for name in candidates], cutoff=NEAR)
     return f"--{near}" if near else None
 
 
@@ -281,7 +280,3 @@ def _takes(option: Any, value: str | None) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _nearest(name: str, candidates: Iterable[str], cutoff: float = 0.5) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from barlowctl import shell
-from barlowctl.errors import UserError, did_you_mean
+from barlowctl.errors import UserError, did_you_mean, nearest
 from barlowctl.recipe.allowed import allowed
 
 
@@ -25,11 +24,11 @@ def read(overrides: Sequence[str], keys: Sequence[str], *, what: str, beside: Se
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or key not in keys:
             ends = [name for name in beside if name.rpartition(".")[2] == key]  # resize: eval.resize
-            nearest = ends or [*keys, *beside]
+            candidates = ends or [*keys, *beside]
             raise UserError(
-                f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, nearest)}",
+                f"--set {text}: unknown {what} value '{key}'{did_you_mean(key, candidates)}",
                 allowed=", ".join(keys) + (f"; and {', '.join(beside)}" if beside else ""),
-                next=_nearest(text, nearest),
+                next=_nearest(text, candidates),
             )
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
@@ -65,5 +64,5 @@ def _nearest(text: str, keys: Sequence[str]) -> str:
     """The same with the nearest key that there is, else without it."""
     key, _, value = text.partition("=")
     without = shell.line("without", f"--set={text}")
-    near = difflib.get_close_matches(key.strip(), keys, n=1, cutoff=0.5)
-    return f"{shell.line('--set', f'{near[0]}={value}')} {without}" if near and value else without
+    near = nearest(key.strip(), keys)
+    return f"{shell.line('--set', f'{near}={value}')} {without}" if near and value else without

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from barlowctl.errors import did_you_mean
+from barlowctl.errors import did_you_mean, nearest
 from barlowctl.recipe import objectives
 from barlowctl.recipe.allowed import allowed
 from barlowctl.recipe.schema import Recipe
@@ -188,15 +187,15 @@ def _section(names: Sequence[str], method: type[Section]) -> type[BaseModel] | N
 
 def _nearest(name: str, keys: Sequence[str], parent: str) -> str:
     """A hint at the nearest key of the same section, in full."""
-    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
-    return f", did you mean '{parent}.{near[0]}'?".replace("'.", "'") if near else ""
+    near = nearest(name, keys)
+    return f", did you mean '{parent}.{near}'?".replace("'.", "'") if near else ""
 
 
 def _nearest_anywhere(name: str, method: type[Section]) -> str:
     """A hint when a key exists, or nearly, in another section."""
     keys = {key.rpartition(".")[2]: key for key in schema_keys(method)}
-    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
-    return f", did you mean '{keys[near[0]]}'?" if near else "."
+    near = nearest(name, keys, cutoff=0.7)
+    return f", did you mean '{keys[near]}'?" if near else "."
 
 
 def schema_keys(method: type[Section] = objectives.BarlowTwins) -> Iterator[str]:
