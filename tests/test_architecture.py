@@ -24,8 +24,9 @@ PACKAGE = CHECKOUT / "barlowctl"
 # import itself, and everyone LEAVES. `data` is its modules that are in no folder of it; `distributed` is no leaf, for
 # it imports torch.
 LEAVES = {
-    "amounts", "caches", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage", "launcher",
-    "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals", "waits",
+    "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
+    "launcher", "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals",
+    "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -85,6 +86,7 @@ MAY_IMPORT = {
     "amounts": set(),
     "compiled_code": set(),
     "caches": set(),
+    "channels": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),
@@ -119,6 +121,7 @@ LIGHT = {
     "train.events": {"pydantic"},
     "amounts": set(),
     "caches": set(),
+    "channels": set(),
     "compilers": set(),
     "cores": set(),
     "criteria": set(),

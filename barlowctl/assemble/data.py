@@ -13,6 +13,7 @@ import torch
 
 from barlowctl import shell
 from barlowctl.amounts import counted
+from barlowctl.assemble.image_channels import check_channels
 from barlowctl.assemble.machine import Runtime
 from barlowctl.assemble.model import preprocessing_of
 from barlowctl.cores import usable_cores
@@ -38,8 +39,11 @@ ImageSet = Beton | Pictures
 
 
 def open_recipe_images(recipe: Recipe, split: str = "train", data: str | None = None) -> ImageSet:
-    """The recipe's images (or `data`'s) of a split. See `open_images`."""
-    return open_images(recipe.data.dataset if data is None else data, split, choices_of(preprocessing_of(recipe)))
+    """The recipe's images (or `data`'s) of a split, of the recipe's channels. See `open_images`."""
+    name = recipe.data.dataset if data is None else data
+    source = open_images(name, split, choices_of(preprocessing_of(recipe)))
+    check_channels(recipe, source, name, isinstance(source, Beton))
+    return source
 
 
 def open_images(dataset: str, split: str = "train", choices: Choices | None = None) -> ImageSet:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from barlowctl.data.images.display import displayed
 from barlowctl.data.images.unreadable import Problem, UnreadableImage
 from barlowctl.data.views.spec import Spec
 from barlowctl.errors import UserError
@@ -212,7 +213,7 @@ def _fit_cell(cell: Cell, side: int, scale: float) -> Image:
 def _picture(pixels: np.ndarray) -> Image:
     from PIL import Image
 
-    return Image.fromarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
+    return Image.fromarray(np.ascontiguousarray(displayed(pixels)))
 
 
 def _scaled(image: Image, scale: float) -> Image:

@@ -23,7 +23,7 @@ class Statistics:
 
 
 def pixel_statistics(beton: Beton, progress: Callable[[int], None] = lambda count: None) -> Statistics:
-    """Of one channel where no image has colour, else of three.
+    """Of one channel where no image has colour, else of three; of all bands.
 
     Args:
         progress: called with 1 for every image.
@@ -35,7 +35,7 @@ def pixel_statistics(beton: Beton, progress: Callable[[int], None] = lambda coun
     rows = np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(np.int64))
     sums = np.zeros((2, beton.channels))
     for row in rows:
-        pixels = beton.image(int(row)).reshape(-1, 3)[:, : beton.channels]
+        pixels = beton.image(int(row)).reshape(-1, beton.stored_channels)[:, : beton.channels]
         for channel in range(beton.channels):
             levels = np.bincount(pixels[:, channel], minlength=256) / len(pixels)
             values = np.arange(256) / 255

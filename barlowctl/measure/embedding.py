@@ -17,6 +17,7 @@ from barlowctl.assemble.evaluation import EVALUATION_BATCH, extract, extract_rea
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.data.images.conversion import Conversion
+from barlowctl.data.images.display import displayed
 from barlowctl.data.images.unreadable import OnMeasuring, UnreadableImage
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.names import written
@@ -250,7 +251,11 @@ def draw_map(
 
 
 def _picture(source: ImageSet, index: int) -> Image.Image:
-    return Image.fromarray(source.image(index))
+    return _picture_of(source.image(index))
+
+
+def _picture_of(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(displayed(pixels)))
 
 
 def _position(query: str, embeddings: Embeddings) -> int | None:
@@ -289,4 +294,4 @@ def _outside(subject: Subject, images: ImageSet, path: Path, runtime: Runtime) -
         feature, _ = extract(subject.backbone.to(device).eval(), source, subject.preprocessing, plain, device)
     except UnreadableImage as error:
         raise _unreadable(error) from error
-    return Image.fromarray(source.image(0)), feature
+    return _picture_of(source.image(0)), feature

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from barlowctl.data.images.display import displayed
 from barlowctl.data.images.unreadable import UnreadableImage
 from barlowctl.data.names import written
 from barlowctl.errors import UserError
@@ -147,7 +148,7 @@ def _patches(map: np.ndarray) -> Tensor:
 
 
 def _original(image: PatchImage) -> Image.Image:
-    return Image.fromarray(image.pixels.squeeze(2) if image.pixels.shape[2] == 1 else image.pixels)
+    return Image.fromarray(np.ascontiguousarray(displayed(image.pixels)))
 
 
 def _enlarged(colour: Tensor, image: PatchImage, stride: int) -> Image.Image:

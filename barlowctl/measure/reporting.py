@@ -257,6 +257,10 @@ class _Some(Pictures):
         named = not isinstance(self._all, Beton) or self._all.has_names
         return self._all.name_of(position) if named else f"image {position}"
 
+    @property
+    def stored_channels(self) -> int:
+        return self._all.stored_channels
+
     def image(self, index: int) -> np.ndarray:
         pixels: np.ndarray = self._all.image(int(self._chosen[index]))
         return pixels

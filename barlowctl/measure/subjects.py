@@ -93,8 +93,6 @@ def open_subject(what: str, *, overrides: Sequence[str] = ()) -> Subject:
     path, same_name = locate(what)
     with own_generator():
         subject = _opened(path, what)
-    if subject.preprocessing.channels not in (1, 3):
-        raise UserError(f"'{what}' takes {subject.preprocessing.channels} channels", allowed="1 (grey) or 3 (RGB)")
     trained_at = subject.preprocessing.crop if subject.run is None else subject.run.recipe.views.size
     if overrides:
         subject = _shown_otherwise(subject, overrides)

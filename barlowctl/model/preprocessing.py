@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
+from barlowctl.channels import in_words
 from barlowctl.errors import UserError
 from barlowctl.model.normalize import InputNormalization
 
@@ -146,9 +147,7 @@ class Preprocessing:
         geometry = f"shorter side {self.resize} pixels ({self.interpolation}), the central {self.crop} x {self.crop}"
         if self.squash:
             geometry = f"whole pictures squashed to {self.crop} x {self.crop} ({self.interpolation})"
-        bands = (
-            [f"{'bands' if len(self.bands) > 1 else 'band'} {', '.join(map(str, self.bands))}"] if self.bands else []
-        )
+        bands = [f"{'bands' if len(self.bands) > 1 else 'band'} {in_words(self.bands)}"] if self.bands else []
         values = [f"values {self.range}"] if self.range != "auto" else []
         of_files = f" ({', '.join([*bands, *values])} of the files)" if bands or values else ""
         return (

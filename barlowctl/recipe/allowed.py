@@ -33,8 +33,10 @@ def allowed(value: Mapping[str, Any], *, quoted: Callable[[str], str], endless: 
             return "a table"
         case "array":
             items = value["prefixItems"][0] if "prefixItems" in value else value["items"]
-            size = value.get("maxItems") or ("some" if value.get("minItems") else "any")
-            return LISTS[size] + allowed(items, quoted=quoted, endless=endless)
+            least, most = value.get("minItems", 0), value.get("maxItems")
+            size = most if most == least else "some" if least else "any"
+            many = f"a list of at most {most}, each " if most and most != least else LISTS[size]
+            return many + allowed(items, quoted=quoted, endless=endless)
         case kind:
             return f"{'a whole number' if kind == 'integer' else 'a number'}{_bounds(value, endless)}"
 

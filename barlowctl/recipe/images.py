@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from barlowctl.channels import MOST_CHANNELS
 from barlowctl.recipe.section import Count, CountOrZero, Section
 
 
@@ -28,7 +29,9 @@ class Data(Section):
     """Which images a run reads."""
 
     dataset: str = Field(description="a name in the data home (see `barlowctl data get`) or a path")
-    channels: Literal[1, 3] = Field(3, description="1: grey images, 3: RGB")
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = Field(
+        3, description="1: grey images, 3: RGB, others: bands of a measuring camera, as `bands` chooses them"
+    )
     holdout: CountOrZero = Field(0, description="training images kept out of pre-training as queries of the online kNN")
     drop_last: bool = Field(False, description="drop the last, smaller batch of an epoch")
     on_unreadable: Literal["raise", "replace"] = Field(
@@ -42,8 +45,10 @@ class Data(Section):
     background: str = Field(
         "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
     )
-    bands: tuple[Count, ...] = Field(
-        (), description="of such files with more than three bands: which are red, green, blue, or which one is grey"
+    bands: Annotated[tuple[Count, ...], Field(max_length=MOST_CHANNELS)] = Field(
+        (),
+        description="of such files with more than three bands: which are red, green, blue, or which one is grey; any "
+        "other number: channels of their own",
     )
 
     @model_validator(mode="after")
@@ -55,6 +60,4 @@ class Data(Section):
             )
         if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
             raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
-        if len(self.bands) not in (0, 1, 3):
-            raise ValueError(f"bands has {len(self.bands)} numbers: three, or one for grey")
         return self

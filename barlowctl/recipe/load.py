@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from barlowctl import shell
+from barlowctl.channels import MOST_CHANNELS
 from barlowctl.errors import UserError
 from barlowctl.recipe import catalog
 from barlowctl.recipe.initial import for_channels
@@ -131,7 +132,7 @@ def _other_channels(values: dict[str, Any]) -> None:
     What cannot be read as numbers stays, for the schema to refuse.
     """
     channels, views = values.get("data", {}).get("channels"), values.get("views", {})
-    if channels in (1, 3) and isinstance(views, dict):
+    if isinstance(channels, int) and 1 <= channels <= MOST_CHANNELS and isinstance(views, dict):
         for key in ("mean", "std"):
             own = views.get(key, Views.model_fields[key].default)
             if isinstance(own, list | tuple) and own and all(isinstance(value, int | float) for value in own):

@@ -18,6 +18,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from barlowctl import criteria
 from barlowctl.amounts import counted
+from barlowctl.channels import MOST_CHANNELS, stored_as
 from barlowctl.recipe.evaluation import Eval
 from barlowctl.recipe.images import Data
 from barlowctl.recipe.initial import Init
@@ -254,13 +255,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        channels = self.data.channels
+        channels, bands = self.data.channels, len(self.data.bands)
+        if bands and stored_as(bands) != stored_as(channels):
+            message = f"data.bands has {counted(bands, 'number')} but data.channels is {channels}"
+            raise DoesNotFit(message, (f"data.channels={bands}", *self.views.changes_for(bands)))
         for key in ("mean", "std"):
             count = len(getattr(self.views, key))
             if count != channels:
                 choices = [(f"data.channels={count}", *self.views.changes_for(count)), self.views.changes_for(channels)]
                 message = f"views.{key} has {count} numbers but data.channels is {channels}: one per channel"
-                raise DoesNotFit(message, *(choices if count in (1, 3) else ()))
+                raise DoesNotFit(message, *(choices if 1 <= count <= MOST_CHANNELS else ()))
         return self
 
     @model_serializer(mode="wrap")

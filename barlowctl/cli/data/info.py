@@ -144,7 +144,7 @@ def _statistics(console: Console, beton: Any) -> dict[str, Any]:
     with console.progress("statistics of pixels", min(beton.num_samples, MOST)) as bar:
         measured = pixel_statistics(beton, bar.advance)
     values = {"mean": list(measured.mean), "std": list(measured.std)}
-    settings = ["data.channels=1"] if beton.channels == 1 else []
+    settings = [f"data.channels={beton.channels}"] if beton.channels != 3 else []
     settings += [f"views.{key}={numbers}".replace(" ", "") for key, numbers in values.items()]
     flags = shell.line(*(word for text in settings for word in ("--set", text)))
     images = f"{measured.images:,} of {counted(beton.num_samples, 'image')}"

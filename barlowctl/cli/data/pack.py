@@ -143,8 +143,8 @@ def pack(
         str,
         typer.Option(
             "--bands",
-            metavar="R,G,B",
-            help="More than three bands: which are red, green, blue (4,3,2), or one for grey.",
+            metavar="NUMBERS",
+            help="More than three bands: which are red, green, blue (4,3,2), one for grey, or all as channels (1-13).",
             rich_help_panel=STORED,
         ),
     ] = "",

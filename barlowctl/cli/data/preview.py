@@ -73,6 +73,9 @@ def preview(
     console.say(
         f"{counted(drawn.samples, 'image')} of {source.path} with recipe {value.name}, {loader_text}: {drawn.path}"
     )
+    if source.stored_channels != 3:
+        first = "three as red, green and blue" if source.stored_channels > 3 else "one in grey"
+        console.say(f"of {source.stored_channels} bands the picture has the first {first}")
     for line in source.scan_report.lines():
         console.say(line)
     console.result(

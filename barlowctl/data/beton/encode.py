@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from barlowctl.channels import are_bands
 from barlowctl.data.beton import decode, decoders
 from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.images import jpeg
@@ -34,7 +35,7 @@ _DAMAGED_JPEG = "damaged JPEG"
 class Stored:
     """What goes into the file for one picture.
 
-    payload: a JPEG's bytes, or pixels (H, W, 3) uint8.    mode: `JPEG` or `RAW`.
+    payload: a JPEG's bytes, or pixels (H, W, 3) uint8, of bands (H, W, C).    mode: `JPEG` or `RAW`.
     grey: it had no colour.    changed: why its bytes are not the source's ("" where they are).
     damaged: the decoder complained, or a checksum is wrong, although pixels came out.
     looks: "nearly black", "nearly white" or "flat", where it does.    bands: of its file; see `parts.Parts`.
@@ -64,20 +65,22 @@ def encode(
     Args:
         shorter_side: a picture whose shorter side is longer than this is made smaller, its shape kept.
         store: "auto" keeps fitting JPEGs, and stores the rest raw when small, else as JPEG; "jpeg": the rest
-            is always JPEG; "raw": pixels, of JPEGs too (several times the bytes, faster to read).
+            is always JPEG; "raw": pixels, of JPEGs too (several times the bytes, faster to read). Bands that are
+            channels of their own are always raw.
         quality: of JPEGs encoded here, 1 to 100.
         conversion: of what does not fit 8 bits; see `pixels.decode_picture`.
 
     Raises:
         Unreadable: damaged, of an unknown kind, or larger than the format holds; said before pixels are decoded.
     """
+    conversion = conversion or Conversion()
     if isinstance(picture.data, np.ndarray):
-        pixels, grey, notes, bands = convert_values(picture.data, conversion or Conversion())
+        pixels, grey, notes, bands = convert_values(picture.data, conversion)
         changed, damaged = ", ".join(["pixels", *notes]), False
     else:
         fitting, changed, damaged = _fitting_jpeg(picture.data)
         small = fitting is None or shorter_side is None or min(fitting.width, fitting.height) <= shorter_side
-        if fitting is not None and store != "raw" and small:
+        if fitting is not None and store != "raw" and small and not conversion.choices.channels:
             return fitting
         pixels, grey, notes, bands = decode_picture(picture.data, conversion)
         changed = changed or ("JPEG, decoded" if small else "JPEG")
@@ -90,9 +93,9 @@ def encode(
         changed = f"{changed}, {RESIZED}"
     height, width = pixels.shape[:2]
     check_size(width, height)
-    if store == "raw" or (store == "auto" and width * height <= RAW_PIXELS):
-        rgb = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-        return Stored(np.ascontiguousarray(rgb), RAW, width, height, grey, changed, damaged, looks, bands)
+    if store == "raw" or (store == "auto" and width * height <= RAW_PIXELS) or conversion.choices.channels:
+        values = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+        return Stored(np.ascontiguousarray(values), RAW, width, height, grey, changed, damaged, looks, bands)
     return Stored(_encode_jpeg(pixels, quality), JPEG, width, height, grey, changed, damaged, looks, bands)
 
 
@@ -155,7 +158,13 @@ def _make_smaller(pixels: np.ndarray, shorter_side: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     scale = shorter_side / min(height, width)
     size = max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+    def resized(values: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.LANCZOS))
+
+    if pixels.ndim == 3 and are_bands(pixels.shape[2]):
+        return np.stack([resized(np.ascontiguousarray(band)) for band in np.moveaxis(pixels, 2, 0)], axis=2)
+    return resized(pixels)
 
 
 def _encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 JPEG, RAW = 0, 1
-"""How an image is stored: FFCV's numbers. Raw is H x W x 3 uint8."""
+"""How an image is stored: FFCV's numbers. Raw is H x W x 3 uint8; of bands, which FFCV does not read, H x W x C."""
 
 MAX_SIDE = 65535
 """Pixels: the format keeps width and height in 16 bits."""

@@ -46,10 +46,10 @@ class PackReport:
     encoded, raw: images stored anew as JPEG, or as pixels.    resized: those made smaller.    changed: why not
     byte for byte -> how many.
     unreadable: (name, reason) of images left out.    damaged: names of images whose decoder complained but
-    gave pixels; those pixels were stored anew.    channels: 1 when no image has colour.    passed_over: kind -> count
-    and examples of what lies there and was not taken for an image.    notes: choices that were made.
-    looks: "nearly black", "nearly white", "flat" -> names.    setting: `KEY=VALUE` that the first unreadable image with
-    one lacks.
+    gave pixels; those pixels were stored anew.    channels: 1 when no image has colour,
+    else 3; or of bands.    passed_over: kind -> count and examples of what lies there and was not taken for an image.
+    notes: choices that were made.    looks: "nearly black", "nearly white", "flat" -> names.
+    setting: `KEY=VALUE` that the first unreadable image with one lacks.
     """
 
     path: str
@@ -105,13 +105,12 @@ def pack(
         progress: called with 1 for every image dealt with.
 
     Raises:
-        UserError: the file exists or cannot be written, an unreadable or damaged image with "fail", or nothing
-            readable.
+        UserError: the file exists or cannot be written, an image is unreadable or damaged with "fail", or all are.
     """
     check_options(workers, store, quality, shorter_side, on_unreadable, on_damaged)
     conversion = conversion or conversion_of(source)
     how = {"store": store, "quality": quality, "shorter_side": shorter_side, "conversion": conversion}
-    out = Path(out)
+    out, bands = Path(out), _bands(conversion, store)
     report = PackReport(str(out), source.kind, source.split, classes=len(source.class_names))
     scanned = source.scan_report.as_dict()
     report.passed_over, report.notes = scanned["passed_over"], scanned["notes"]
@@ -119,15 +118,15 @@ def pack(
     try:
         with (
             folder_made(out.parent),
-            BetonWriter(out, len(source), class_names=source.class_names, overwrite=overwrite) as writer,
+            BetonWriter(out, len(source), source.class_names, channels=bands or 3, overwrite=overwrite) as writer,
         ):
             stop_at = on_unreadable == "fail", on_damaged == "fail"
             colour = _write_all(source, writer, report, workers, how, stop_at, progress)
             if writer.count == 0:
                 raise _none_readable(source, report)
-            report.channels, report.samples = 3 if colour else 1, writer.count
-            of_range = bool(conversion.ranges.used)
-            report.notes += [*conversion.notes(), *describe_looks(report.looks, report.samples, of_range)]
+            report.channels, report.samples = bands or (3 if colour else 1), writer.count
+            report.notes += conversion.notes()
+            report.notes += describe_looks(report.looks, report.samples, bool(conversion.ranges.used))
             notes = _notes(source, report) | {"conversion": conversion.as_dict()}
             report.content_hash = writer.finish(**notes, shorter_side=shorter_side)
     except OSError as error:
@@ -139,6 +138,13 @@ def pack(
     report.bytes = out.stat().st_size
     report.seconds = round(time.perf_counter() - started, 3)
     return report
+
+
+def _bands(conversion: Conversion, store: str) -> int:
+    """Channels of every image where bands are chosen as such; 0: images are grey or have colours."""
+    if (bands := conversion.choices.channels) and store == "jpeg":
+        raise UserError(f"store is 'jpeg', and no JPEG has {bands} bands", allowed="auto, raw", next="--store auto")
+    return bands
 
 
 def _none_readable(source: Source, report: PackReport) -> UserError:

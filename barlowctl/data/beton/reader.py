@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.channels import MOST_CHANNELS, stored_as
 from barlowctl.data.beton.layout import (
     DESCRIPTOR,
     FIELD_RECORDS,
@@ -92,8 +93,8 @@ class Beton:
             beton.labels = np.full(beton.num_samples, -1, dtype=np.int64)
         else:
             beton.labels = metadata[label_key].astype(np.int64)
-        beton._check_images()
         beton.info = beton._read_info(metadata_end)
+        beton._check_images()
         beton._whole = beton.pointers, beton.sizes
         names = beton.info.get("class_names", [])
         beton.class_names = [str(name).encode("utf-8", "backslashreplace").decode() for name in names]
@@ -143,14 +144,19 @@ class Beton:
 
     @property
     def channels(self) -> int:
-        """1 when every image was grey at its source (stored as three equal channels), else 3."""
-        return int(self.info.get("channels", 3))
+        """1 when every image was grey at its source (stored as three equal channels); of bands as many; else 3."""
+        channels = self.info.get("channels", 3)
+        return channels if isinstance(channels, int) and 1 <= channels <= MOST_CHANNELS else 3
+
+    @property
+    def stored_channels(self) -> int:
+        """Values of a raw pixel: see `channels.stored_as`."""
+        return stored_as(self.channels)
 
     @property
     def noted_hash(self) -> str | None:
         """The content hash that the packer wrote into the file; None where another program wrote it."""
-        noted = self.info.get("content_hash")
-        return noted if isinstance(noted, str) else None
+        return noted if isinstance(noted := self.info.get("content_hash"), str) else None
 
     @property
     def content_hash(self) -> str:
@@ -198,14 +204,14 @@ class Beton:
         return self.bytes[start : start + self.sizes[index]]
 
     def image(self, index: int) -> np.ndarray:
-        """One decoded image, (H, W, 3) uint8; JPEG through Pillow (the slow, independent way).
+        """One decoded image, uint8 (H, W, `stored_channels`); JPEG through Pillow (the slow, independent way).
 
         Raises:
             UnreadableImage: the stored JPEG does not decode, or not to the noted size.
         """
         height, width = int(self.heights[index]), int(self.widths[index])
         if self.modes[index] == RAW:
-            return np.array(self.stored(index)).reshape(height, width, 3)
+            return np.array(self.stored(index)).reshape(height, width, self.stored_channels)
         from barlowctl.data.images.pillow_reader import open_image
 
         try:
@@ -275,7 +281,7 @@ class Beton:
             i = int(np.argmax(unknown))
             raise self._bad(f"sample {i} has storage mode {int(self.modes[i])}; known are 0 (JPEG) and 1 (raw)")
         empty = (self.widths == 0) | (self.heights == 0)
-        wrong = (self.modes == RAW) & (self.sizes != self.widths * self.heights * 3)
+        wrong = (self.modes == RAW) & (self.sizes != self.widths * self.heights * self.stored_channels)
         if (empty | wrong).any():
             i = int(np.argmax(empty | wrong))
             shape = f"{self.widths[i]}x{self.heights[i]}"
@@ -288,9 +294,7 @@ class Beton:
             return {}
         length = int.from_bytes(self.bytes[begin - 8 : begin].tobytes(), "little")
         try:
-            info = json.loads(self.bytes[begin : begin + length].tobytes())
-        except ValueError as error:
+            info: dict[str, Any] = {**json.loads(self.bytes[begin : begin + length].tobytes())}
+        except (ValueError, TypeError) as error:  # TypeError: JSON, and not an object
             raise self._bad(f"its information block is damaged ({error})") from error
-        if not isinstance(info, dict):
-            raise self._bad("its information block is damaged (not a JSON object)")
         return info

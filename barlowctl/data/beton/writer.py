@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from barlowctl import __version__
+from barlowctl.channels import are_bands
 from barlowctl.data.beton.layout import (
     DESCRIPTOR,
     FORMAT_VERSION,
@@ -52,6 +53,7 @@ class BetonWriter:
         path: the final name.
         capacity: the most samples that will be appended.
         class_names: names of labels 0, 1, ...
+        channels: values of a raw pixel, 3 but of bands (see `channels.stored_as`).
         page_size: bytes, a power of two; doubled as often as an image needs it.
         overwrite: replace an existing file (at the very end, atomically).
 
@@ -64,8 +66,9 @@ class BetonWriter:
         self,
         path: str | Path,
         capacity: int,
-        *,
         class_names: list[str] | tuple[str, ...] = (),
+        *,
+        channels: int = 3,
         page_size: int = PAGE_SIZE,
         overwrite: bool = False,
     ) -> None:
@@ -76,7 +79,7 @@ class BetonWriter:
             raise UserError(f"{self.path} is a folder", next="give a file name, e.g. images.beton")
         if self.path.exists() and not overwrite:
             raise UserError(f"{self.path} exists already", next="--overwrite")
-        self.class_names = list(class_names)
+        self.class_names, self.channels = list(class_names), channels
         self.count = 0
         self._page_size = page_size
         self._record = np.dtype([("f0", IMAGE_RECORD), ("f1", "<i8")], align=True)
@@ -105,7 +108,7 @@ class BetonWriter:
         """Add one image.
 
         Args:
-            payload: a JPEG's bytes, or H x W x 3 uint8 pixels (bytes or a contiguous array).
+            payload: a JPEG's bytes, or H x W x `channels` uint8 pixels (bytes or a contiguous array).
             mode: `JPEG` or `RAW`.
             width, height: pixels, at most `MAX_SIDE`.
             label: class index, -1 for none.
@@ -124,7 +127,7 @@ class BetonWriter:
             raise ValueError(f"{width}x{height} pixels: the .beton format holds at most {MAX_SIDE} a side")
         if size > MAX_PAGE_SIZE:
             raise ValueError(f"{size} bytes stored: the .beton format holds at most {MAX_PAGE_SIZE} an image")
-        if not ((mode == JPEG and size > 0) or (mode == RAW and size == width * height * 3)):
+        if not ((mode == JPEG and size > 0) or (mode == RAW and size == width * height * self.channels)):
             raise ValueError(f"{size} bytes are no image of {width}x{height} pixels in mode {mode}")
         while self._page_size < size:  # page borders of a doubled size are borders of the smaller one too
             self._page_size *= 2
@@ -166,7 +169,8 @@ class BetonWriter:
         self._file.write(self._table[: self.count].tobytes())
         self._file.seek(self._metadata_start)
         self._file.write(self._metadata[: self.count].tobytes())
-        self._file.write(self._info_block({"content_hash": content_hash, **info}))
+        of_bands = {"channels": self.channels} if are_bands(self.channels) else {}
+        self._file.write(self._info_block({"content_hash": content_hash, **info, **of_bands}))
         self._file.seek(0)
         self._file.write(self._header())
         self._file.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from barlowctl.amounts import counted
+from barlowctl.channels import in_words
 
 EXAMPLES = 3
 FEW = 3
@@ -34,7 +35,7 @@ class BandCounts:
         (usual, most), *others = self._counts.most_common() or [(0, 0)]
         if chosen and set(self._counts) == {FEW}:
             return [
-                f"bands {', '.join(map(str, chosen))} were not chosen from anything: no image has more than three; "
+                f"bands {in_words(chosen)} were not chosen from anything: no image has more than three; "
                 "bands in files of their own are written into one first (docs/howto/satellite.md)"
             ]
         return [
@@ -53,4 +54,4 @@ def _taken(bands: int, usual: int, chosen: tuple[int, ...]) -> str:
     """What is read of the images with the unusual number."""
     if min(bands, usual) <= FEW or not chosen:
         return ""
-    return f": bands {', '.join(map(str, chosen))} of all, by number; a band may be another one there"
+    return f": bands {in_words(chosen)} of all, by number; a band may be another one there"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from barlowctl.channels import MOST_CHANNELS, are_bands
 from barlowctl.data.images import ranges, transparency
 from barlowctl.data.images.ranges import Range, Ranges
 from barlowctl.errors import UserError
 
-BANDS_ALLOWED = "three numbers from 1 on, e.g. 4,3,2, or one"
+BANDS_ALLOWED = "numbers from 1 on: three for red, green and blue (4,3,2), one for grey, others as they are (1-13)"
 BANDS_NEXT = "--bands 3,2,1"
 
 
@@ -19,7 +21,8 @@ class Choices:
     """As flags of `data pack` and a recipe's section `data` make them.
 
     range: of values beyond 8 bits (see `ranges`).    background: behind transparent pixels (see `transparency`).
-    bands: which bands of an image with more than three are red, green and blue, or which one is grey; from 1 on.
+    bands: which bands of an image with more than three are red, green and blue, or which one is grey, or which of them
+        are channels of their own (see `channels`); from 1 on.
     """
 
     range: str = ranges.AUTO
@@ -29,21 +32,36 @@ class Choices:
     def __post_init__(self) -> None:
         ranges.parse(self.range)
         transparency.parse(self.background)
-        if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
-            text = ",".join(map(str, self.bands))
-            raise UserError(f"the bands are '{text}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
+        if len(self.bands) > MOST_CHANNELS or any(band < 1 for band in self.bands):
+            raise _no_bands(",".join(map(str, self.bands)))
+
+    @property
+    def channels(self) -> int:
+        """Of every image, where bands are channels of their own; 0: images are grey or have colours, as they come."""
+        return len(self.bands) if self.bands and are_bands(len(self.bands)) else 0
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
-    """`4,3,2` as numbers.
+    """`4,3,2` or `1-13` as numbers.
 
     Raises:
         UserError: anything else.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise UserError(f"the bands are '{text}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
-    return tuple(int(part) for part in parts)
+    bands: list[int] = []
+    for part in (part.strip() for part in text.split(",")):
+        match = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?", part)
+        if match is None and part:
+            raise _no_bands(text)
+        if match is not None:
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not first <= last < first + MOST_CHANNELS:
+                raise _no_bands(text)
+            bands += range(first, last + 1)
+    return tuple(bands)
+
+
+def _no_bands(text: str) -> UserError:
+    return UserError(f"the bands are '{text}'", allowed=BANDS_ALLOWED, next=BANDS_NEXT)
 
 
 @dataclass

@@ -16,7 +16,7 @@ DAMAGED = "damaged"
 class Parts:
     """What a file holds, upright, before any choice is made.
 
-    values: uint8 (H, W) or (H, W, 3), or more than 8 bits.    alpha: (H, W), of the file's type; None: opaque.
+    values: uint8 (H, W) or (H, W, C), or more than 8 bits.    alpha: (H, W), of the file's type; None: opaque.
     premultiplied: values are those times alpha.    inverted: 0 is white.    notes: what was done.
     bands: in the file, of which `values` may be some; 0: grey or colours.
     """

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from barlowctl.amounts import counted
 from barlowctl.data.images import jpeg, netpbm, pillow_reader, tiff, transparency
 from barlowctl.data.images.conversion import Conversion
 from barlowctl.data.images.limits import check_size
@@ -16,7 +17,8 @@ from barlowctl.data.images.unreadable import Unreadable
 
 
 class Decoded(NamedTuple):
-    """pixels: upright, uint8 (H, W) or (H, W, 3).    grey: without colour.    notes: what was done beside decoding.
+    """pixels: upright, uint8 (H, W) or (H, W, C), see `channels`.    grey: without colour.
+    notes: what was done beside decoding.
 
     bands: see `Parts`.
     """
@@ -37,7 +39,8 @@ def decode_picture(data: bytes, conversion: Conversion | None = None) -> Decoded
         conversion: of the data set that the image is from; None: the defaults, with this image alone as the sample.
 
     Raises:
-        Unreadable: damaged, of an unknown kind, too large (said before it is decoded), or a choice is missing.
+        Unreadable: damaged, of an unknown kind, too large (said before it is decoded), of other bands than those that
+            were chosen, or a choice is missing.
     """
     conversion = conversion or Conversion()
     return _finished(read_parts(data, conversion.choices.bands), conversion)
@@ -99,6 +102,9 @@ def _finished(parts: Parts, conversion: Conversion) -> Decoded:
             pixels = _on_background(pixels, alpha, parts.premultiplied, conversion)
             background = conversion.choices.background
             notes.append("transparency ignored" if conversion.background is None else f"transparency on {background}")
+    channels, has = conversion.choices.channels, 1 if pixels.ndim == 2 else pixels.shape[2]
+    if channels and has != channels:
+        raise Unreadable(f"it has {counted(has, 'channel')}, and {channels} bands were chosen")
     return Decoded(pixels, pixels.ndim == 2, notes, parts.bands)
 
 

@@ -39,7 +39,7 @@ ALLOWED = (
 class Deep:
     """Values as a file holds them, not yet 8 bits.
 
-    values: (H, W) or (H, W, 3), whole numbers or floats.    kind: whose range is one: "uint16".
+    values: (H, W) or (H, W, C), whole numbers or floats.    kind: whose range is one: "uint16".
     bits: how many bits of them are used where the file says so for certain; 0: not said.
     significant: PNG's sBIT; its writer either scaled values to the whole type, as the standard asks, or did not.
     white: the largest value, where the file says it and it is not that of a number of bits; 0: not said.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from barlowctl.channels import are_bands, in_words
 from barlowctl.data.images.limits import check_bytes
 from barlowctl.data.images.ranges import DEPTHS, Deep
 from barlowctl.data.images.unreadable import Unreadable
@@ -28,7 +29,7 @@ NODATA = 42113  # GDAL's
 
 @dataclass
 class Tiff:
-    """The first picture of a file, as it lies: values (H, W) or (H, W, 3); see `pixels.Parts`."""
+    """The first picture of a file, as it lies: values (H, W) or (H, W, C); see `pixels.Parts`."""
 
     values: np.ndarray | Deep
     alpha: np.ndarray | None
@@ -49,7 +50,8 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
 
     Args:
         bands: from 1 on, which of more than three are red, green, blue, or which one is grey; empty: as the file says.
-            Pages of one band, all of one size and type, are bands where any are chosen.
+            Pages of one band, all of one size and type, are bands where any are chosen. Two, or more than three, are
+            channels of their own, of whatever the file has.
 
     Raises:
         Unreadable: too large, bands that are not named, or a compression whose package is not installed.
@@ -64,7 +66,7 @@ def read(data: bytes, bands: tuple[int, ...]) -> Tiff | None:
             page: Any = file.pages[0]
             if bands and (pages := _pages_as_bands(file)):
                 return _of_pages(pages, bands)
-            if _is_pillows(page):
+            if _is_pillows(page) and not (are_bands(len(bands or (0,))) and page.dtype is not None):
                 return None
             check_bytes(page.imagewidth, page.imagelength, page.samplesperpixel, np.dtype(page.dtype).itemsize)
             several = _has_another(file)
@@ -120,7 +122,7 @@ def _of_pages(pages: list[Any], bands: tuple[int, ...]) -> Tiff:
         False,
         int(first.photometric) == _WHITE_IS_ZERO,
         _orientation(first),
-        [f"bands {', '.join(map(str, bands))} of {len(pages)} pages"],
+        [f"bands {in_words(bands)} of {len(pages)} pages"],
         len(pages),
     )
 
@@ -195,20 +197,23 @@ def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | N
     colours = [band for band in range(count) if band != alpha]
     if not colours:
         raise Unreadable(f"{_described(page)}, none of which is grey or a colour")
+    if bands and are_bands(len(bands)):
+        alpha, colours = None, []
     if len(colours) in (1, 3):
         named = len(colours) == 1 or int(page.photometric) == _RGB
         return tuple(colours), alpha, [] if named else ["3 bands as red, green, blue"]
     if bands:
         if max(bands) > count:
             raise Unreadable(f"{_described(page)}; there is no band {max(bands)} (see --bands, data.bands)")
-        return tuple(band - 1 for band in bands), alpha, [f"bands {', '.join(map(str, bands))} of {count}"]
+        return tuple(band - 1 for band in bands), alpha, [f"bands {in_words(bands)} of {count}"]
     if int(page.photometric) == _RGB and first >= 3:
         return tuple(colours[:3]), alpha, [f"first 3 of {count} bands"]
     example = (4, 3, 2) if len(colours) > 3 else (1,)
     typed = ",".join(map(str, example))
     raise Unreadable(
         f"{_described(page)}, and it does not say which are red, green and blue; choose three, or one for grey, "
-        f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe",
+        f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe, or all as channels of their own: "
+        f"--bands 1-{count}",
         setting=f"bands=[{typed}]",
     )
 

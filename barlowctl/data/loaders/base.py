@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Generator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from barlowctl.channels import MOST_CHANNELS, are_bands, stored_as
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.loaders.batch import ViewBatch
 from barlowctl.data.loaders.plan import EpochPlan
@@ -63,11 +64,24 @@ class ViewLoader(abc.ABC):
         self.close()
 
 
-def check_common(views: Sequence[Spec], channels: int, on_unreadable: str) -> None:
-    """Refuse arguments that neither loader takes."""
+def check_common(source: Any, views: Sequence[Spec], channels: int, on_unreadable: str) -> None:
+    """Refuse arguments that neither loader takes, and images of other channels."""
     if not views:
         raise UserError("a loader needs at least one view")
-    if channels not in (1, 3):
-        raise UserError(f"channels is {channels}", allowed="1 or 3")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise UserError(f"channels is {channels}", allowed=f"1 to {MOST_CHANNELS}")
+    has = getattr(source, "stored_channels", 3)
+    if has != stored_as(channels):
+        raise _other_channels(source, has, channels)
     if on_unreadable not in ("raise", "replace", "skip"):
         raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")
+
+
+def _other_channels(source: Any, has: int, channels: int) -> UserError:
+    """Why images cannot be read as so many channels, and what would do."""
+    what = f"images of {has} bands" if are_bands(has) else "grey or coloured images"
+    return UserError(
+        f"{source.path} holds {what}, and {channels} channels are asked for",
+        allowed=f"{has}" if are_bands(has) else "1 (grey) or 3 (colours)",
+        next="without --data",
+    )

@@ -43,7 +43,7 @@ def by_kernels() -> Distort:
     plain = by_operations(batched.Operations())
 
     def distort(pixels: Tensor, parameters: Parameters) -> Tensor:
-        chosen = fused.distort if fused.can(parameters) else plain
+        chosen = fused.distort if fused.can(parameters, pixels.shape[-1]) else plain
         return chosen(pixels, parameters)
 
     return distort

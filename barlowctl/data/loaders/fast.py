@@ -75,7 +75,7 @@ class FastLoader(ViewLoader):
     Args:
         source: an opened `Beton`.
         views: one spec per view.
-        channels: 3, or 1 for luminance. threads: clamped to the machine's cores.
+        channels: 3, or 1 for luminance; of bands as many as there are. threads: clamped to the machine's cores.
         pin_memory: page-locked buffers, for copies to a GPU.
         on_unreadable: "raise" an `UnreadableImage`; "replace" by another sample, drawn by (seed, epoch, sample); or
             "skip": its batch is smaller, maybe empty. The latter two are remembered in `problems`.
@@ -102,7 +102,7 @@ class FastLoader(ViewLoader):
         decoder: Decoder | None = None,
         **sharing: Unpack[Sharing],
     ) -> None:
-        check_common(views, channels, on_unreadable)
+        check_common(source, views, channels, on_unreadable)
         super().__init__(EpochPlan(source.num_samples, path=source.path, **sharing))
         self.source = source
         self.channels = channels

@@ -104,10 +104,10 @@ class Scratch:
         if pixels <= self.pixels and width <= self.width:
             return
         self.pixels, self.width = max(pixels, self.pixels), max(width, self.width)
-        image = np.empty(4 * self.pixels + SLACK, np.uint8)  # RGB, then luminance
+        image = np.empty(max(4, self.channels) * self.pixels + SLACK, np.uint8)  # bands; or RGB, then luminance
         readonly = image.view()
         readonly.flags.writeable = False
-        lines = np.empty(scratch_length.py_func(self.width), np.float32)
+        lines = np.empty(scratch_length.py_func(self.width, self.channels), np.float32)
         self.arrays = (image, readonly, lines, self._planes, self._spare, self._packed)
 
 
@@ -121,15 +121,18 @@ def luminance(source, offset, target, begin, count):
 
 
 @njit(nogil=True)
-def read_sample(data, pointer, length, mode, height, width, decoder, handle, image):
-    """Bring one sample within reach: (status, whether it lies in `image` rather than in `data`)."""
+def read_sample(data, pointer, length, mode, height, width, channels, decoder, handle, image):
+    """Bring one sample within reach: (status, whether it lies in `image` rather than in `data`).
+
+    channels: of a raw image.
+    """
     if pointer < 0 or length < 0 or pointer + length > data.shape[0]:
         return BAD_LENGTH, False
     if mode == JPG:
         return decode_jpeg(decoder, handle, data, pointer, length, height, width, image), True
     if mode != RAW:
         return BAD_MODE, False
-    if length != height * width * 3:
+    if length != height * width * channels:
         return BAD_LENGTH, False
     if pointer + length + SLACK <= data.shape[0]:
         return OK, False
@@ -219,11 +222,12 @@ def fill(
         specs: float64 (views, SPEC_LENGTH). out: uint8, view v is (rows, S, S, C) from offsets[v] on.
         decoder, handle: a `Decoder`'s address and `thread_handle`. The rest: a `Scratch`'s arrays.
     """
+    stored = 3 if channels == 1 else channels
     for row in range(low, high):
         sample = indices[row]
         height, width = heights[sample], widths[sample]
         status[row], decoded = read_sample(
-            data, pointers[sample], sizes[sample], modes[sample], height, width, decoder, handle, image
+            data, pointers[sample], sizes[sample], modes[sample], height, width, stored, decoder, handle, image
         )
         if status[row] != OK:
             continue

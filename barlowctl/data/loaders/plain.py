@@ -44,7 +44,7 @@ class ImageSource(Protocol):
     labels: np.ndarray  # int64 (n,), -1 unlabelled
 
     def image(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8; raises UserError or OSError when it cannot be read."""
+        """uint8 (H, W, C), C 3 of grey and of colour; raises UserError or OSError when it cannot be read."""
 
 
 class Pictures:
@@ -62,6 +62,11 @@ class Pictures:
         self.num_samples = len(source)
         self.labels = np.array([source.describe(i)[1] for i in range(len(source))], dtype=np.int64)
         self.class_names = list(source.class_names)
+
+    @property
+    def stored_channels(self) -> int:
+        """Of the pixels of an image: see `channels.stored_as`."""
+        return self.conversion.choices.channels or 3
 
     def pick(self, rows: np.ndarray) -> Pictures:
         """Some of the images, as images of their own."""
@@ -90,7 +95,7 @@ class Pictures:
         return first_bytes(self._source, index)
 
     def image(self, index: int) -> np.ndarray:
-        """One image, (H, W, 3) uint8, upright and in 8 bits as packing would make it.
+        """One image, uint8 (H, W, `stored_channels`), upright and in 8 bits as packing would make it.
 
         Raises:
             UnreadableImage: names the file.
@@ -168,7 +173,7 @@ class _Rows(torch.utils.data.Dataset[Any]):
     def _pixels(self, sample: int) -> np.ndarray:
         """uint8 (H, W, C); one channel is the luminance."""
         image = self.source.image(sample)
-        if self.channels == 3:
+        if self.channels != 1:
             return image
         from PIL import Image
 
@@ -209,7 +214,7 @@ class PlainLoader(ViewLoader):
         on_unreadable: OnUnreadable = "raise",
         **sharing: Unpack[Sharing],
     ) -> None:
-        check_common(views, channels, on_unreadable)
+        check_common(source, views, channels, on_unreadable)
         super().__init__(EpochPlan(source.num_samples, path=source.path, **sharing))
         self.source = source
         self._rows = _Rows(source, views, channels, self.plan, on_unreadable)

@@ -33,7 +33,7 @@ def distort(images: Tensor, parameters: Parameters, operations: Operations | Non
     """Jitter, PIRL's enhancements, grayscale (first of all with `grayscale_first`), blur, solarise; gamma and erasing.
 
     Args:
-        images: float32 (N, C, H, W) in 0..255, C 1 or 3, on any device; overwritten.
+        images: float32 (N, C, H, W) in 0..255, on any device; overwritten.
         parameters: of these N images.
         operations: `compiled` ones; None: as torch runs them, one after another.
 
@@ -78,7 +78,7 @@ def erase(images: Tensor, parameters: Parameters) -> Tensor:
     x = torch.arange(images.shape[3], device=images.device).view(1, 1, 1, -1)
     inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
     channels = images.shape[1]
-    colour = torch.cat([_column(parameters.levels[:, c], images) for c in range(channels)], dim=1)
+    colour = torch.cat([_column(parameters.levels[:, c % 3], images) for c in range(channels)], dim=1)
     return torch.where(inside, colour, images)
 
 
@@ -111,8 +111,8 @@ def jitter(images: Tensor, parameters: Parameters, operations: Operations) -> Te
 def blend(images: Tensor, factor: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     """Brightness, contrast or saturation of (N, C, H, W): clamp(factor x + (1 - factor) base).
 
-    The base is 0, the mean of the grey image where `contrast` is 1, the grey pixel where `saturation` is 1; all three
-    are (N, 1, 1, 1).
+    The base is 0, the mean of the grey image where `contrast` is 1 (of other channels than three each one's own), the
+    grey pixel where `saturation` is 1; all three are (N, 1, 1, 1).
     """
     grey = luma(images) if images.shape[1] == 3 else images
     rest = 1.0 - factor

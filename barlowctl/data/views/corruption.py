@@ -23,7 +23,7 @@ def adjust_gamma(values, exponent):
 
 @njit(cache=True, nogil=True)
 def corrupt(planes, parameters):
-    """Apply a `Draw`'s gamma, then erase its rectangle."""
+    """Apply a `Draw`'s gamma, then erase its rectangle; three levels are drawn, and further channels begin anew."""
     if parameters.gamma != 1.0:
         for c in range(planes.shape[0]):
             adjust_gamma(planes[c].reshape(planes.shape[1] * planes.shape[2]), parameters.gamma)
@@ -32,7 +32,7 @@ def corrupt(planes, parameters):
     top, left = parameters.erase_top, parameters.erase_left
     levels = (parameters.erase_red, parameters.erase_green, parameters.erase_blue)
     for c in range(planes.shape[0]):
-        level = np.float32(levels[c])
+        level = np.float32(levels[c % 3])
         for x in range(left, left + parameters.erase_width):
             for y in range(top, top + parameters.erase_height):
                 planes[c, x, y] = level

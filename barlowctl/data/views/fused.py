@@ -19,9 +19,9 @@ BLOCK = 1024  # pixels a program
 OPTIONS = {"BLOCK": BLOCK, "num_warps": 8, "enable_fp_fusion": True}
 
 
-def can(parameters: Parameters) -> bool:
-    """Whether none of the images is drawn for PIRL's enhancements, which are not written here."""
-    return not parameters.autocontrast.any()
+def can(parameters: Parameters, channels: int) -> bool:
+    """Whether images are grey or RGB, and none is drawn for PIRL's enhancements: the rest is not written here."""
+    return channels in (1, 3) and not parameters.autocontrast.any()
 
 
 def table(parameters: Parameters, channels: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def distort(pixels: Tensor, parameters: Parameters) -> Tensor:
     """
     count, height, width, channels = pixels.shape
     assert pixels.dtype == torch.uint8
-    assert can(parameters)
+    assert can(parameters, channels)
     pixels = pixels.contiguous()
     size, blocks = height * width, triton.cdiv(height * width, BLOCK)
     done = torch.empty_like(pixels)

@@ -7,7 +7,8 @@ happens to them (posterise, `invert`), and only there.
 Works on planes, float32 (C, S, S) in 0..255, in place, clamped after each operation as torchvision's
 float functional does, without intermediate rounding. The two spatial axes may be swapped: no operation
 tells them apart. The flip is part of the resampling, which mirrors its columns for nothing.
-For C = 1 saturation, hue and grayscale do nothing, as in torchvision.
+For C = 1 saturation, hue and grayscale do nothing, as in torchvision; of other numbers of channels than three, too,
+and contrast then has the mean of each channel by itself.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def scale_and_shift(values, factor, shift):
 
 @njit(cache=True, nogil=True, fastmath=REDUCE)
 def mean_gray(planes):
-    """The mean of the grey image of planes (C, S, S), float64; partial sums of one line in float32."""
+    """The mean of the grey image of planes (3 or 1, S, S), float64; partial sums of one line in float32."""
     channels, size = planes.shape[0], planes.shape[1]
     total = 0.0
     for y in range(size):
@@ -185,9 +186,11 @@ def jitter(planes, parameters):
             for c in range(flat.shape[0]):
                 scale_and_shift(flat[c], parameters.brightness, 0.0)
         elif operation == 1 and parameters.contrast != 1.0:
-            shift = (1.0 - parameters.contrast) * mean_gray(planes)
-            for c in range(flat.shape[0]):
-                scale_and_shift(flat[c], parameters.contrast, shift)
+            together = 3 if colour else 1
+            for first in range(0, flat.shape[0], together):
+                shift = (1.0 - parameters.contrast) * mean_gray(planes[first : first + together])
+                for c in range(first, first + together):
+                    scale_and_shift(flat[c], parameters.contrast, shift)
         elif operation == 2 and colour and parameters.saturation != 1.0:
             adjust_saturation(flat[0], flat[1], flat[2], parameters.saturation)
         elif operation == 3 and colour and parameters.hue != 0.0:

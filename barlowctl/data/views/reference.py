@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torchvision.transforms import InterpolationMode
@@ -63,9 +64,9 @@ def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
             lambda x: F.adjust_hue(x, parameters.hue),
         )
         for operation in photometric.ORDERS[parameters.order]:
-            image = adjust[operation](image)
+            image = _of_grey_or_colour(adjust[operation], image)
     if parameters.autocontrast:
-        image = enhance(image, parameters)
+        image = _of_grey_or_colour(lambda x: enhance(x, parameters), image)
     if gray and not parameters.grayscale_first:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if parameters.sigma > 0:
@@ -74,8 +75,13 @@ def distort(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
             kernel = [2 * radius + 1, 2 * radius + 1]
             image = F.gaussian_blur(image, kernel, [parameters.sigma, parameters.sigma])
     if parameters.solarize and parameters.threshold <= 255:
-        image = F.solarize(image, parameters.threshold / 255)
+        image = _of_grey_or_colour(lambda x: F.solarize(x, parameters.threshold / 255), image)
     return corrupt(image, parameters)
+
+
+def _of_grey_or_colour(operation: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+    """An operation of torchvision's, which takes no other channels than one or three: then of each by itself."""
+    return operation(image) if image.shape[0] in (1, 3) else torch.cat([operation(plane) for plane in image.split(1)])
 
 
 def enhance(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
@@ -91,9 +97,10 @@ def enhance(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
 def corrupt(image: torch.Tensor, parameters: draws.Draw) -> torch.Tensor:
     """What goes beyond the paper's chain: gamma, then the erased rectangle."""
     if parameters.gamma != 1.0:
-        image = F.adjust_gamma(image, parameters.gamma)
+        image = _of_grey_or_colour(lambda x: F.adjust_gamma(x, parameters.gamma), image)
     if parameters.erase_height == 0:
         return image
     box = (parameters.erase_top, parameters.erase_left, parameters.erase_height, parameters.erase_width)
-    levels = (parameters.erase_red, parameters.erase_green, parameters.erase_blue)[: image.shape[0]]
+    drawn = parameters.erase_red, parameters.erase_green, parameters.erase_blue
+    levels = [drawn[c % 3] for c in range(image.shape[0])]
     return F.erase(image, *box, torch.tensor(levels, dtype=image.dtype)[:, None, None] / 255)

@@ -127,7 +127,8 @@ def whole_vectors(length):
 @njit(cache=True, nogil=True)
 def block_rows(size, channels):
     """How many output rows are resampled together: a multiple of `vector.TILE`."""
-    return min(np.int64(BLOCK // channels), (np.int64(size) + TILE - 1) // TILE * TILE)
+    most = max(np.int64(BLOCK // channels) // TILE, 1) * TILE
+    return min(most, (np.int64(size) + TILE - 1) // TILE * TILE)
 
 
 @njit(nogil=True)
@@ -170,9 +171,9 @@ def resample(source, offset, stride, channels, rows, columns, scratch, planes):
 
 
 @njit(cache=True, nogil=True)
-def scratch_length(width):
+def scratch_length(width, channels):
     """How many float32 `resample` needs for images of this width."""
-    return 2 * BLOCK * (np.int64(width) + LANES) + SLACK
+    return 2 * max(BLOCK, TILE * channels) * (np.int64(width) + LANES) + SLACK
 
 
 @njit(cache=True, nogil=True)
@@ -192,7 +193,8 @@ def transpose(planes):
 def store(planes, packed, out):
     """Planes float32 (C, x, y) in [0, 255] -> out uint8 (y, x, C), rounded.
 
-    Three channels go through one uint32 per pixel: the transposition moves a third as many elements.
+    Three channels go through one uint32 per pixel, and of more up to four at a time: the transposition moves as many
+    fewer elements.
 
     Args:
         packed: uint32 (>= `store_scratch`,).
@@ -202,6 +204,9 @@ def store(planes, packed, out):
     n = size * size
     flat, target = planes.reshape(planes.size), out.reshape(out.size)
     half = np.float32(0.5)
+    if planes.shape[0] != 3 and planes.shape[0] != 1:
+        store_bands(planes, packed, out)
+        return
     if planes.shape[0] == 3:
         for i in range(n):
             r = np.uint32(np.int32(flat[i] + half))
@@ -226,6 +231,31 @@ def store(planes, packed, out):
         else:
             for x in range(size):
                 target[at + x] = np.uint8(packed[line + x])
+
+
+@njit(nogil=True)
+def store_bands(planes, packed, out):
+    """`store` of any number of channels, up to four at a time."""
+    channels, side = np.int64(planes.shape[0]), whole_vectors(planes.shape[1])
+    size = np.int64(planes.shape[1])
+    flat, target = planes.reshape(planes.size), out.reshape(out.size)
+    n, half = size * size, np.float32(0.5)
+    begin = side * side
+    for first in range(0, channels, 4):
+        many = min(channels - first, 4)
+        for i in range(n):
+            packed[i] = np.uint32(np.int32(flat[first * n + i] + half))
+        for c in range(1, many):
+            shift = np.uint32(8 * c)
+            for i in range(n):
+                packed[i] |= np.uint32(np.int32(flat[(first + c) * n + i] + half)) << shift
+        turn(packed, 0, size, size, size, packed, begin, side)
+        for y in range(size):
+            line, at = begin + y * side, y * size * channels + first
+            for x in range(size):
+                v = packed[line + x]
+                for c in range(many):
+                    target[at + x * channels + c] = np.uint8((v >> np.uint32(8 * c)) & np.uint32(255))
 
 
 def store_scratch(size: int) -> int:

@@ -174,6 +174,12 @@ def deep(patch: Patch) -> None:
         tifffile.imwrite(Path(folder) / "a.tif", values, photometric="minisblack", planarconfig="contig")
 
 
+def of_bands(patch: Patch) -> None:
+    """Tiles of four bands, and `bands.beton` of them."""
+    deep(patch)
+    assert barlowctl([*PACK, "bands", "./bands.beton", "--bands", "1-4", "--quiet"]) == 0
+
+
 def without_an_end(patch: Patch) -> None:
     """A PNG whose pixels are there, and whose end is not."""
     Path("damaged").mkdir()
@@ -211,6 +217,13 @@ def half_imagenet100(patch: Patch) -> None:
 
 
 PACK = ["data", "pack"]
+EMBED = ["embed", "runs/done", "--out", "f.npz", "--data"]
+PREVIEW = ["data", "preview", "--recipe", "quickstart", "--out", "v.png", "--data"]
+FOUR = [
+    word
+    for change in ("data.channels=4", "views.mean=[0.3,0.3,0.3,0.3]", "views.std=[0.2,0.2,0.2,0.2]")
+    for word in ("--set", change)
+]
 SCENARIOS = {
     "packed file there": Scenario([*PACK, "one folder", "./there.beton"]),
     "packed": Scenario([*PACK, "one folder", "./new.beton"], code=0),
@@ -220,6 +233,10 @@ SCENARIOS = {
     "range not said, of one": Scenario([*PACK, "scans", "./new.beton", "--on-unreadable", "fail"], deep),
     "bands not said": Scenario([*PACK, "bands", "./new.beton"], deep),
     "bands not said, of one": Scenario([*PACK, "bands", "./new.beton", "--on-unreadable", "fail"], deep),
+    "bands of a packed file": Scenario([*PREVIEW, "./bands.beton"], of_bands),
+    "bands of files": Scenario([*PREVIEW, "bands", *FOUR], of_bands),
+    "bands for a run on others": Scenario([*EMBED, "./bands.beton"], of_bands),
+    "bands as JPEG": Scenario([*PACK, "bands", "./new.beton", "--bands", "1-4", "--store", "jpeg"], of_bands),
     "damaged image": Scenario([*PACK, "damaged", "./new.beton", "--on-unreadable", "fail"], without_an_end),
     "packed already": Scenario([*PACK, "./photos.beton", "./new.beton"], packed),
     "compressed tar": Scenario([*PACK, "photos.tar.gz", "./new.beton"], archive("photos.tar.gz", "w:gz")),

@@ -43,7 +43,7 @@ SCENARIOS = {
     "data.range": Scenario(["data", "preview", "--data", "one folder", "--set", "data.range=3:1"]),
     "--background": Scenario([*PACK, "--background", "greenish"]),
     "--bands": Scenario([*PACK, "--bands", "x"]),
-    "--bands of two": Scenario([*PACK, "--bands", "1,2"]),
+    "--bands backwards": Scenario([*PACK, "--bands", "3-1"]),
     "--layout": Scenario([*PACK, "--layout", "folders"]),
     "--store": Scenario([*PACK, "--store", "jpg"]),
     "--on-unreadable of pack": Scenario([*PACK, "--on-unreadable", "ignore"]),

@@ -293,7 +293,7 @@ def test_an_index_out_of_range_is_an_error(source: MemoryBeton, index: int) -> N
     ("changes", "message"),
     [
         ({"views": []}, "at least one view"),
-        ({"channels": 2}, "channels is 2"),
+        ({"channels": 65}, "channels is 65"),
         ({"batch_size": 5, "world_size": 2}, "5 images cannot be shared"),
         ({"batch_size": 0}, "0 images"),
         ({"rank": 2, "world_size": 2}, "rank is 2"),

@@ -60,8 +60,8 @@ def test_enhanced_images_are_left_to_the_batched_chain() -> None:
     from barlowctl.data.views import fused
 
     drawn = draw_parameters(ViewSpec(16, photometric=0.5), 0, 0, np.arange(20), 0)
-    assert not fused.can(drawn)
-    assert [fused.can(drawn.part(i, i + 1)) for i in range(20)] == [not chosen for chosen in drawn.autocontrast]
+    assert not fused.can(drawn, 3)
+    assert [fused.can(drawn.part(i, i + 1), 3) for i in range(20)] == [not chosen for chosen in drawn.autocontrast]
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def run(
     source = np.concatenate([np.ascontiguousarray(image).ravel(), np.full(vector.SLACK, 255, np.uint8)])
     source.flags.writeable = False
     planes = np.full((channels, size, size), np.nan, np.float32)
-    scratch = np.full(resize.scratch_length(width), np.nan, np.float32)
+    scratch = np.full(resize.scratch_length(width, channels), np.nan, np.float32)
     rows = resize.axis_taps(vertical, size, kernel == "bicubic", False)
     columns = resize.axis_taps(horizontal, size, kernel == "bicubic", flip)
     resize.resample(source, 0, width * channels, channels, rows, columns, scratch, planes)
@@ -51,6 +51,17 @@ def test_against_the_definition(
     image = photo[..., :channels]
     expected = oracle.crop_resize(image, *box, size, kernel)
     assert np.abs(crop(image, box, size, kernel) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("channels", [2, 13, 64])
+def test_any_number_of_channels_is_each_by_itself(photo: np.ndarray, channels: int) -> None:
+    """To the last bit, in scratch of the length that is asked for and no more."""
+    image = np.random.default_rng(0).integers(0, 256, (*photo.shape[:2], channels), dtype=np.uint8)
+    together = crop(image, BOXES[1], 50, "bicubic")
+    for channel in range(channels):
+        assert np.array_equal(
+            together[..., channel : channel + 1], crop(image[..., channel : channel + 1], BOXES[1], 50, "bicubic")
+        )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -109,7 +120,7 @@ def test_pixels_outside_a_crop_do_not_contribute(photo: np.ndarray) -> None:
     assert np.array_equal(crop(photo, box, 28, "bicubic"), crop(other, box, 28, "bicubic"))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
 @pytest.mark.parametrize("size", [1, 28, 33, 64])
 def test_store_turns_and_rounds(channels: int, size: int) -> None:
     planes = np.random.default_rng(0).uniform(0, 255, (channels, size, size)).astype(np.float32)
