@@ -94,7 +94,7 @@ class Network:
 
         Args:
             images: a folder, a packed file, or a data set by name; paths of image files; Pillow's images; arrays of
-                pixels, (H, W), (H, W, 3) or (N, H, W, C); a uint8 tensor (N, C, H, W) of pixels. They are resized and
+                pixels, (H, W), (H, W, C) or (N, H, W, C); a uint8 tensor (N, C, H, W) of pixels. They are resized and
                 cropped as `preprocessing` says. A floating point tensor (N, C, H, W) is the network's input already.
             split: of a data set. on_unreadable: "skip": an image that cannot be read has no row.
             device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the cores.

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from barlowctl.assemble.data import ImageSet, open_images, pictures_of
+from barlowctl.channels import MOST_CHANNELS, are_bands
 from barlowctl.data import home
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.sources.picture import Picture, Source
@@ -24,7 +26,7 @@ from barlowctl.errors import UserError, kind_of
 from barlowctl.files import atomic_write
 
 ALLOWED = (
-    "a folder, a packed file or data set by name; image files; Pillow's images; arrays (H, W), (H, W, 3) or "
+    "a folder, a packed file or data set by name; image files; Pillow's images; arrays (H, W), (H, W, C) or "
     "(N, H, W, C) of pixels; tensors (N, C, H, W), uint8 of pixels or floating point of a network's input"
 )
 TRAINED_ON = "a folder, a packed file or data set by name; a list of paths of image files"
@@ -74,13 +76,22 @@ def open_pictures(images: Any, split: str, choices: Choices) -> ImageSet:
         path = Path(images).expanduser()
         if not path.is_file() or path.suffix == ".beton":
             return open_images(os.fspath(images), split, choices)
-    return pictures_of(choices, InMemory(_listed(images)))
+    listed = _listed(images)
+    return pictures_of(_of_bands(listed, choices), InMemory(listed))
+
+
+def _of_bands(images: Sequence[Any], choices: Choices) -> Choices:
+    """The choices, with all bands of arrays that have others than grey and colours where none are chosen."""
+    counts = {image.shape[2] if isinstance(image, np.ndarray) and image.ndim == 3 else 3 for image in images}
+    if choices.channels or len(counts) > 1 or not are_bands(count := counts.pop()) or count > MOST_CHANNELS:
+        return choices
+    return replace(choices, bands=tuple(range(1, count + 1)))
 
 
 def _listed(images: Any) -> Sequence[Any]:
     """A list of images, each of which `_stored` takes."""
     if isinstance(images, torch.Tensor):
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        if images.dtype != torch.uint8 or images.ndim != 4 or not 1 <= images.shape[1] <= MOST_CHANNELS:
             raise UserError(f"a tensor of {images.dtype} and shape {tuple(images.shape)} is no images", allowed=ALLOWED)
         images = images.permute(0, 2, 3, 1).cpu().numpy()
     if isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
@@ -112,14 +123,15 @@ def _stored(image: Any) -> bytes | np.ndarray:
 
 
 def _pixels(image: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, 1) or (H, W, 3) of numbers, as they are; a channel alone is grey.
+    """(H, W) or (H, W, C) of numbers, as they are; a channel alone is grey.
 
     Raises:
         UserError: another shape.
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.dtype.kind not in "uif":
+    few = image.ndim == 2 or (image.ndim == 3 and 1 < image.shape[2] <= MOST_CHANNELS)
+    if not few or image.dtype.kind not in "uif":
         raise UserError(f"an array of {image.dtype} and shape {image.shape} is no image", allowed=ALLOWED)
     return np.ascontiguousarray(image)
 

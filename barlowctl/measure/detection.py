@@ -16,12 +16,14 @@ from barlowctl.assemble.detection import DetectionJob, named, newest_step
 from barlowctl.assemble.detection_settings import DetectionSettings
 from barlowctl.assemble.machine import Runtime, device_of_rank, set_threads
 from barlowctl.assemble.start import read_same
+from barlowctl.channels import are_bands
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.detect.annotations import DetectionImages
 from barlowctl.detect.coco_results import write_results
 from barlowctl.detect.detections import Detections
 from barlowctl.detect.pictures import save_pictures
 from barlowctl.distributed import ALONE, Ranks
+from barlowctl.errors import UserError
 from barlowctl.eval.features import backbone_digest
 from barlowctl.files import write_text
 from barlowctl.measure.baselines import baseline, from_weights
@@ -94,8 +96,10 @@ def baselines(subject: Subject, task: Task, ranks: Ranks = ALONE) -> list[Subjec
     """The same network from the other weights that the task names.
 
     Raises:
-        UserError: they cannot be read, differ between ranks, or are of another network.
+        UserError: they cannot be read, differ between ranks, or are of another network; the network's images are bands.
     """
+    if are_bands(channels := subject.preprocessing.channels):
+        raise UserError(f"'{subject.name}' takes {channels} bands", allowed="a detector's images are grey or RGB")
     others = [from_weights(subject, read_same(what, ranks)) for what in dict.fromkeys(task.init)]
     return others + ([baseline(subject, "random-init")] if task.random_init else [])
 

@@ -17,6 +17,7 @@ from barlowctl.assemble.data import ImageSet
 from barlowctl.assemble.labelled import image_names
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
 from barlowctl.data.images.unreadable import OnMeasuring, Problem, UnreadableImage
+from barlowctl.data.loaders.base import check_source
 from barlowctl.errors import UserError
 from barlowctl.generators import own_generator
 from barlowctl.measure.subjects import Subject
@@ -156,6 +157,7 @@ def open_patch_features(
     device = choose_device(runtime.device)
     set_threads(runtime)
     preprocessing = subject.preprocessing
+    check_source(source, preprocessing.channels)
     backbone = _of_any_size(subject).to(device).eval()
     maps = FeatureMaps(backbone, layer, size=image_size or preprocessing.crop, in_chans=preprocessing.channels)
     return PatchFeatures(maps, source, split, preprocessing, device, on_unreadable)

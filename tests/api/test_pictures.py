@@ -13,6 +13,8 @@ import barlowctl
 from barlowctl.api.pictures import folder_of, open_pictures
 from barlowctl.data.images.conversion import Choices
 from barlowctl.data.sources import open_source
+from barlowctl.exports import ExportedModel, export
+from barlowctl.model import Preprocessing, build_backbone
 
 
 def pixels(image: object) -> np.ndarray:
@@ -35,10 +37,10 @@ def test_every_mode_of_pillow_is_shown(mode: str) -> None:
 
 def test_what_is_no_image_is_refused() -> None:
     for wrong in (
-        np.zeros((4, 4, 5)),
+        np.zeros((4, 4, 65)),
         np.array(["a"]),
         np.zeros((0, 4, 4, 3)),
-        torch.zeros(1, 2, 4, 4, dtype=torch.uint8),
+        torch.zeros(1, 65, 4, 4, dtype=torch.uint8),
         5,
         None,
     ):
@@ -46,6 +48,41 @@ def test_what_is_no_image_is_refused() -> None:
             pixels(wrong)
     with pytest.raises(barlowctl.UserError, match="does not exist"):
         open_pictures("./nothing", "train", Choices())
+
+
+def test_arrays_of_bands_are_read_as_they_are() -> None:
+    """By themselves, or where as many are chosen; not where a network has chosen others."""
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 6, 7, 5), dtype=np.uint8)
+    for images in (tiles, list(tiles), torch.from_numpy(tiles).permute(0, 3, 1, 2)):
+        for choices in (Choices(), Choices(bands=(9, 8, 1, 2, 3))):
+            opened = open_pictures(images, "train", choices)
+            assert opened.stored_channels == 5
+            assert np.array_equal(opened.image(1), tiles[1])
+    deep = open_pictures(tiles.astype(np.uint16) * 10, "train", Choices(range="0:2550"))
+    assert np.array_equal(deep.image(0), tiles[0])
+    with pytest.raises(barlowctl.UserError, match="it has 5 channels, and 2 bands were chosen"):
+        open_pictures(tiles, "train", Choices(bands=(1, 2))).image(0)
+    with pytest.raises(barlowctl.UserError, match="it has 5 channels, and 4 bands were chosen"):
+        open_pictures([tiles[0, ..., :4], tiles[1]], "train", Choices(bands=(1, 2, 3, 4))).image(1)
+
+
+def test_features_of_arrays_of_bands(tmp_path: Path) -> None:
+    """Of an export of five channels, against its network on pixels that are normalised here."""
+    torch.manual_seed(0)
+    narrow = {"channels": [8, 8, 8, 8], "stem_width": 8}
+    backbone = build_backbone("resnet10t", in_chans=5, stem="default", **narrow).eval()
+    preprocessing = Preprocessing(resize=32, crop=32, interpolation="bicubic", mean=(0.4,) * 5, std=(0.2,) * 5)
+    model = ExportedModel(
+        backbone=backbone, architecture="resnet10t", timm_args=narrow, stem="default", preprocessing=preprocessing
+    )
+    export(model, tmp_path / "five.safetensors", "timm")
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 5), dtype=np.uint8)
+    made = barlowctl.features(tmp_path / "five.safetensors", tiles, threads=1).features
+    inputs = torch.from_numpy(tiles).permute(0, 3, 1, 2).float().div(255).sub(0.4).div(0.2)
+    with torch.inference_mode():
+        np.testing.assert_allclose(made, backbone(inputs).numpy(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(barlowctl.UserError, match="holds images of 4 bands, and 5 channels"):
+        barlowctl.features(tmp_path / "five.safetensors", tiles[..., :4].copy())
 
 
 def test_a_list_of_files_is_a_folder_in_its_order(tmp_path: Path) -> None:

@@ -70,17 +70,22 @@ def check_common(source: Any, views: Sequence[Spec], channels: int, on_unreadabl
         raise UserError("a loader needs at least one view")
     if not 1 <= channels <= MOST_CHANNELS:
         raise UserError(f"channels is {channels}", allowed=f"1 to {MOST_CHANNELS}")
-    has = getattr(source, "stored_channels", 3)
-    if has != stored_as(channels):
-        raise _other_channels(source, has, channels)
+    check_source(source, channels)
     if on_unreadable not in ("raise", "replace", "skip"):
         raise UserError(f"on_unreadable is '{on_unreadable}'", allowed="raise, replace or skip")
 
 
-def _other_channels(source: Any, has: int, channels: int) -> UserError:
-    """Why images cannot be read as so many channels, and what would do."""
+def check_source(source: Any, channels: int) -> None:
+    """Refuse images that cannot be read as so many channels.
+
+    Raises:
+        UserError: says how many they have.
+    """
+    has = getattr(source, "stored_channels", 3)
+    if has == stored_as(channels):
+        return
     what = f"images of {has} bands" if are_bands(has) else "grey or coloured images"
-    return UserError(
+    raise UserError(
         f"{source.path} holds {what}, and {channels} channels are asked for",
         allowed=f"{has}" if are_bands(has) else "1 (grey) or 3 (colours)",
         next="without --data",
