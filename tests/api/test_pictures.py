@@ -81,7 +81,7 @@ def test_features_of_arrays_of_bands(tmp_path: Path) -> None:
     inputs = torch.from_numpy(tiles).permute(0, 3, 1, 2).float().div(255).sub(0.4).div(0.2)
     with torch.inference_mode():
         np.testing.assert_allclose(made, backbone(inputs).numpy(), rtol=1e-4, atol=1e-5)
-    with pytest.raises(barlowctl.UserError, match="holds images of 4 bands, and 5 channels"):
+    with pytest.raises(barlowctl.UserError, match="holds images of 4 bands, where images of 5 channels are taken"):
         barlowctl.features(tmp_path / "five.safetensors", tiles[..., :4].copy())
 
 

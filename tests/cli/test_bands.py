@@ -110,7 +110,7 @@ def test_a_run_on_bands_takes_no_photographs(tiles: Path, capsys: Captured) -> N
     assert barlowctl(["data", "pack", "photos", "./photos.beton"]) == 0
     for data, message in (
         ("photos", f"it has 3 channels, and {BANDS} bands were chosen"),
-        ("photos.beton", f"holds grey or coloured images, and {BANDS} channels are asked for"),
+        ("photos.beton", f"holds grey or coloured images, where images of {BANDS} channels are taken"),
     ):
         capsys.readouterr()
         assert barlowctl(["embed", "run", "--data", data, "--out", "photos.npz"]) == 2

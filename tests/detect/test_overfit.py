@@ -26,7 +26,8 @@ def test_sixteen_images_are_learned_by_heart(tmp_path: Path, one_thread: None) -
     """500 steps of 4 images, 80 seconds of a core: AP50 of boxes and masks was 99.7 when it was written.
 
     Running statistics of momentum 0.002 are means over about 500 steps. Without PreciseBN the test fails by them: AP50
-    of both was 36.1. (By torch's momentum, 0.1, they lag behind by ten steps, and it passes in the end.)
+    of both was 36.1, and 55 of boxes on another processor. (By torch's momentum, 0.1, they lag behind by ten steps,
+    and it passes in the end.)
     """
     from barlowctl.detect import coco_metric
 
@@ -38,5 +39,5 @@ def test_sixteen_images_are_learned_by_heart(tmp_path: Path, one_thread: None) -
     assert precise.mask["AP50"] > 80
     without = coco_metric.evaluate(overfit.images, overfit.detections(model))
     assert without.mask is not None
-    assert without.box["AP50"] < 50
-    assert without.mask["AP50"] < 50
+    assert without.box["AP50"] < precise.box["AP50"] - 25
+    assert without.mask["AP50"] < precise.mask["AP50"] - 25

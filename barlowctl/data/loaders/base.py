@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
+from barlowctl.amounts import counted
 from barlowctl.channels import MOST_CHANNELS, are_bands, stored_as
 from barlowctl.data.images.unreadable import Problem
 from barlowctl.data.loaders.batch import ViewBatch
@@ -86,7 +87,7 @@ def check_source(source: Any, channels: int) -> None:
         return
     what = f"images of {has} bands" if are_bands(has) else "grey or coloured images"
     raise UserError(
-        f"{source.path} holds {what}, and {channels} channels are asked for",
+        f"{source.path} holds {what}, where images of {counted(channels, 'channel')} are taken",
         allowed=f"{has}" if are_bands(has) else "1 (grey) or 3 (colours)",
         next="without --data",
     )

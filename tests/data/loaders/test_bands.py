@@ -101,7 +101,7 @@ def test_the_device_leaves_bands_to_torchs_operations(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("has", "other"), [(4, 3), (4, 1), (4, 5), (3, 4)])
 def test_other_channels_than_there_are_are_refused(kind: type, has: int, other: int, tmp_path: Path) -> None:
     source = written(tmp_path / "bands.beton", [bands_of(0, has)])
-    with pytest.raises(UserError, match=f"and {other} channels are asked for") as caught:
+    with pytest.raises(UserError, match=f"where images of {other} channels? are taken") as caught:
         kind(source, views=VIEWS, batch_size=1, channels=other)
     assert caught.value.allowed == ("4" if has == 4 else "1 (grey) or 3 (colours)")
 
