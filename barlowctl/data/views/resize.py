@@ -21,6 +21,7 @@ from barlowctl.data.views.vector import LANES, SLACK, TILE, sum_lines, turn
 from barlowctl.kernel_cache import njit
 
 BLOCK = 192  # values of a column that are resampled together, rows times channels; they stay in cache
+ROWS_OF_MANY = 64  # of three channels or more: what `sum_lines` sums at once
 ZERO, TOP = np.float32(0), np.float32(255)
 LEAST, MOST = np.float32(-np.inf), np.float32(np.inf)
 FAST = {"contract", "nsz"}  # fused multiply-add; no reordering: the same pixels everywhere
@@ -127,7 +128,7 @@ def whole_vectors(length):
 @njit(cache=True, nogil=True)
 def block_rows(size, channels):
     """How many output rows are resampled together: a multiple of `vector.TILE`."""
-    most = max(np.int64(BLOCK // channels) // TILE, 1) * TILE
+    most = np.int64(BLOCK) // channels if channels < 3 else np.int64(ROWS_OF_MANY)
     return min(most, (np.int64(size) + TILE - 1) // TILE * TILE)
 
 
@@ -173,7 +174,7 @@ def resample(source, offset, stride, channels, rows, columns, scratch, planes):
 @njit(cache=True, nogil=True)
 def scratch_length(width, channels):
     """How many float32 `resample` needs for images of this width."""
-    return 2 * max(BLOCK, TILE * channels) * (np.int64(width) + LANES) + SLACK
+    return 2 * max(BLOCK, ROWS_OF_MANY * channels) * (np.int64(width) + LANES) + SLACK
 
 
 @njit(cache=True, nogil=True)
@@ -236,26 +237,26 @@ def store(planes, packed, out):
 @njit(nogil=True)
 def store_bands(planes, packed, out):
     """`store` of any number of channels, up to four at a time."""
-    channels, side = np.int64(planes.shape[0]), whole_vectors(planes.shape[1])
-    size = np.int64(planes.shape[1])
+    channels, size = np.uint64(planes.shape[0]), np.uint64(planes.shape[1])
+    side = np.uint64(whole_vectors(planes.shape[1]))
     flat, target = planes.reshape(planes.size), out.reshape(out.size)
-    n, half = size * size, np.float32(0.5)
-    begin = side * side
-    for first in range(0, channels, 4):
-        many = min(channels - first, 4)
-        for i in range(n):
-            packed[i] = np.uint32(np.int32(flat[first * n + i] + half))
-        for c in range(1, many):
-            shift = np.uint32(8 * c)
+    n, half, eight = size * size, np.float32(0.5), np.uint32(8)
+    begin, first = side * side, np.uint64(0)
+    while first < channels:
+        many = min(channels - first, np.uint64(4))
+        for c in range(many):
+            plane, shift = flat[(first + c) * n : (first + c + np.uint64(1)) * n], np.uint32(c) * eight
             for i in range(n):
-                packed[i] |= np.uint32(np.int32(flat[(first + c) * n + i] + half)) << shift
+                value = np.uint32(np.int32(plane[i] + half)) << shift
+                packed[i] = value if c == 0 else packed[i] | value
         turn(packed, 0, size, size, size, packed, begin, side)
         for y in range(size):
             line, at = begin + y * side, y * size * channels + first
-            for x in range(size):
-                v = packed[line + x]
-                for c in range(many):
-                    target[at + x * channels + c] = np.uint8((v >> np.uint32(8 * c)) & np.uint32(255))
+            for c in range(many):
+                shift = np.uint32(c) * eight
+                for x in range(size):
+                    target[at + c + x * channels] = np.uint8((packed[line + x] >> shift) & np.uint32(255))
+        first += many
 
 
 def store_scratch(size: int) -> int:
