@@ -130,8 +130,8 @@ def _pixels(image: np.ndarray) -> np.ndarray:
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
-    few = image.ndim == 2 or (image.ndim == 3 and 1 < image.shape[2] <= MOST_CHANNELS)
-    if not few or image.dtype.kind not in "uif":
+    of_channels = image.ndim == 2 or (image.ndim == 3 and 1 < image.shape[2] <= MOST_CHANNELS)
+    if not of_channels or image.dtype.kind not in "uif":
         raise UserError(f"an array of {image.dtype} and shape {image.shape} is no image", allowed=ALLOWED)
     return np.ascontiguousarray(image)
 

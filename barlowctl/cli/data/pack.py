@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from barlowctl import launcher, shell
+from barlowctl.channels import are_bands
 from barlowctl.cli import limits, options
 from barlowctl.cli.advice import repeated
 from barlowctl.cli.console import Console
@@ -200,7 +201,10 @@ def pack(
         )
     show_report(console, report)
     of_split = () if split == "train" or out.endswith(".beton") else ("--split", split)
-    console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
+    if are_bands(report.channels):  # a recipe needs their number, mean and deviation first
+        console.next(shell.line("barlowctl", "data", "info", out, "--statistics", *of_split))
+    else:
+        console.next(shell.line("barlowctl", "data", "preview", "--data", out, *of_split))
     others = unpacked_splits(images, source, out)
     for other, name in others.items():
         console.say(f"note: {source} has a {other} split too, which is not packed")

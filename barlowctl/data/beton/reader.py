@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.channels import MOST_CHANNELS, stored_as
+from barlowctl.channels import MOST_CHANNELS, are_bands, stored_as
 from barlowctl.data.beton.layout import (
     DESCRIPTOR,
     FIELD_RECORDS,
@@ -280,10 +280,10 @@ class Beton:
         if unknown.any():
             i = int(np.argmax(unknown))
             raise self._bad(f"sample {i} has storage mode {int(self.modes[i])}; known are 0 (JPEG) and 1 (raw)")
-        empty = (self.widths == 0) | (self.heights == 0)
-        wrong = (self.modes == RAW) & (self.sizes != self.widths * self.heights * self.stored_channels)
-        if (empty | wrong).any():
-            i = int(np.argmax(empty | wrong))
+        pixels = self.widths * self.heights
+        wrong = np.where(self.modes == RAW, self.sizes != pixels * self.stored_channels, are_bands(self.channels))
+        if (wrong | (pixels == 0)).any():
+            i = int(np.argmax(wrong | (pixels == 0)))
             shape = f"{self.widths[i]}x{self.heights[i]}"
             raise self._bad(f"sample {i} is noted as {shape} pixels but has {self.sizes[i]} bytes")
 

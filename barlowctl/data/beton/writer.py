@@ -127,7 +127,8 @@ class BetonWriter:
             raise ValueError(f"{width}x{height} pixels: the .beton format holds at most {MAX_SIDE} a side")
         if size > MAX_PAGE_SIZE:
             raise ValueError(f"{size} bytes stored: the .beton format holds at most {MAX_PAGE_SIZE} an image")
-        if not ((mode == JPEG and size > 0) or (mode == RAW and size == width * height * self.channels)):
+        jpeg = mode == JPEG and size > 0 and not are_bands(self.channels)
+        if not (jpeg or (mode == RAW and size == width * height * self.channels)):
             raise ValueError(f"{size} bytes are no image of {width}x{height} pixels in mode {mode}")
         while self._page_size < size:  # page borders of a doubled size are borders of the smaller one too
             self._page_size *= 2

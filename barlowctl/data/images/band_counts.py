@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from barlowctl.amounts import counted
-from barlowctl.channels import in_words
+from barlowctl.channels import are_bands, in_words
 
 EXAMPLES = 3
 FEW = 3
@@ -33,7 +33,7 @@ class BandCounts:
         chosen: as `Choices.bands` has them.
         """
         (usual, most), *others = self._counts.most_common() or [(0, 0)]
-        if chosen and set(self._counts) == {FEW}:
+        if chosen and not are_bands(len(chosen)) and set(self._counts) == {FEW}:
             return [
                 f"bands {in_words(chosen)} were not chosen from anything: no image has more than three; "
                 "bands in files of their own are written into one first (docs/howto/satellite.md)"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from barlowctl.channels import are_bands, in_words
+from barlowctl.channels import MOST_CHANNELS, are_bands, in_words
 from barlowctl.data.images.limits import check_bytes
 from barlowctl.data.images.ranges import DEPTHS, Deep
 from barlowctl.data.images.unreadable import Unreadable
@@ -213,7 +213,7 @@ def _chosen(page: Any, bands: tuple[int, ...]) -> tuple[tuple[int, ...], int | N
     raise Unreadable(
         f"{_described(page)}, and it does not say which are red, green and blue; choose three, or one for grey, "
         f"e.g. --bands {typed} of data pack, data.bands=[{typed}] of a recipe, or all as channels of their own: "
-        f"--bands 1-{count}",
+        f"--bands 1-{min(count, MOST_CHANNELS)}",
         setting=f"bands=[{typed}]",
     )
 

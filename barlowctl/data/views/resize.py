@@ -20,8 +20,8 @@ import numpy as np
 from barlowctl.data.views.vector import LANES, SLACK, TILE, sum_lines, turn
 from barlowctl.kernel_cache import njit
 
-BLOCK = 192  # values of a column that are resampled together, rows times channels; they stay in cache
-ROWS_OF_MANY = 64  # of three channels or more: what `sum_lines` sums at once
+BLOCK = 192  # values of a column that are resampled together, rows times channels, of up to three channels
+ROWS_OF_MANY = 64  # the rows of three channels or more: what `sum_lines` sums at once
 ZERO, TOP = np.float32(0), np.float32(255)
 LEAST, MOST = np.float32(-np.inf), np.float32(np.inf)
 FAST = {"contract", "nsz"}  # fused multiply-add; no reordering: the same pixels everywhere

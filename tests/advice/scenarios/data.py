@@ -236,6 +236,7 @@ SCENARIOS = {
     "bands of a packed file": Scenario([*PREVIEW, "./bands.beton"], of_bands),
     "bands of files": Scenario([*PREVIEW, "bands", *FOUR], of_bands),
     "bands for a run on others": Scenario([*EMBED, "./bands.beton"], of_bands),
+    "packed bands": Scenario([*PACK, "bands", "./new.beton", "--bands", "1-4"], deep, code=0),
     "bands as JPEG": Scenario([*PACK, "bands", "./new.beton", "--bands", "1-4", "--store", "jpeg"], of_bands),
     "damaged image": Scenario([*PACK, "damaged", "./new.beton", "--on-unreadable", "fail"], without_an_end),
     "packed already": Scenario([*PACK, "./photos.beton", "./new.beton"], packed),

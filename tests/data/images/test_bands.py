@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from barlowctl.data.beton.layout import RAW
+from barlowctl.data.beton.layout import JPEG, RAW
 from barlowctl.data.beton.pack import pack
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.beton.writer import BetonWriter
@@ -129,9 +129,30 @@ def test_a_writer_of_bands_notes_them_and_takes_no_other_pixels(tmp_path: Path) 
     with BetonWriter(tmp_path / "a.beton", 1, channels=2) as writer:
         with pytest.raises(ValueError, match="36 bytes are no image of 3x4 pixels"):
             writer.append(bytes(36), mode=RAW, width=3, height=4)
+        with pytest.raises(ValueError, match="in mode 0"):
+            writer.append(bytes(24), mode=JPEG, width=3, height=4)
         writer.append(bytes(24), mode=RAW, width=3, height=4)
         writer.finish()
     assert Beton.open(tmp_path / "a.beton").stored_channels == 2
+
+
+def test_a_jpeg_in_a_file_of_bands_is_refused(tmp_path: Path) -> None:
+    """As another program may write it: its three values of a pixel would be read as four."""
+    with BetonWriter(tmp_path / "a.beton", 1) as writer:
+        writer.append(bytes(24), mode=JPEG, width=3, height=4)
+        writer.finish(channels=4)
+    with pytest.raises(UserError, match="noted as 3x4 pixels but has 24 bytes"):
+        Beton.open(tmp_path / "a.beton")
+
+
+@pytest.mark.parametrize("bands", [2, 3])
+def test_two_bands_are_chosen_from_files_of_few(bands: int, tmp_path: Path) -> None:
+    """Radar has two; nothing is said of bands that there is nothing to choose from."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.tif").write_bytes(tiff(CUBE[..., :bands].copy()))
+    report = pack(open_source(tmp_path / "in"), tmp_path / "a.beton", conversion=chosen(2, 1))
+    assert (report.samples, report.channels) == (1, 2)
+    assert not [note for note in report.notes if "bands" in note]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 13])

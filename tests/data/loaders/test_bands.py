@@ -86,13 +86,11 @@ def test_both_loaders_and_the_device_make_the_same(channels: int, tmp_path: Path
 
 def test_the_device_leaves_bands_to_torchs_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
-    from barlowctl.data.views import draws, fused
+    from barlowctl.data.views import fused
     from barlowctl.data.views.parameters import draw_parameters
 
     monkeypatch.setattr(fused, "distort", None)
-    spec = ViewSpec(16, photometric=0.0)
-    parameters = draw_parameters(spec, 1, 1, np.arange(3), 0)
-    assert draws.encode(spec)[draws.SIZE] == 16
+    parameters = draw_parameters(ViewSpec(16), 1, 1, np.arange(3), 0)
     pixels = torch.randint(0, 256, (3, 16, 16, 4), dtype=torch.uint8)
     assert chain.by_kernels()(pixels, parameters).shape == pixels.shape
 
