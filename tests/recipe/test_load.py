@@ -463,3 +463,22 @@ def test_a_part_of_what_says_the_network_is_the_users_word_too() -> None:
         assert load.load("adapt", ["init.weights=A", key]).init.network == "recipe"
     for key in ("model.image_size=32", "model.pooling=avg", "model.drop_path=0.1", "model.projector=[8]"):
         assert load.load("adapt", ["init.weights=A", key]).init.network == "weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "digest"),
+    [
+        ("fashion-mnist-pirl", ["views.patches.grid=4"], "08312b7f582429be"),
+        ("fashion-mnist-multicrop-barlow-twins", [], "9b3defabf9f232bd"),
+        ("imagenet100-resnet18", ["views.small.count=2"], "a8785fcaf18fbf39"),
+    ],
+)
+def test_views_that_are_not_turned_are_those_from_before_they_could_be(
+    name: str, overrides: list[str], digest: str
+) -> None:
+    """Digests as of commit 3d214b8, of patches and small views too: cells of studies are found by them."""
+    recipe = load.load(name, overrides)
+    assert load.digest(recipe) == digest
+    for view in ("first", "second", "small", "patches"):
+        for key in ("vertical_flip", "rotate90"):
+            assert load.digest(load.override(recipe, [f"views.{view}.{key}=0.5"])) != digest
