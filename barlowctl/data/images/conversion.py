@@ -12,7 +12,10 @@ from barlowctl.data.images import ranges, transparency
 from barlowctl.data.images.ranges import Range, Ranges
 from barlowctl.errors import UserError
 
-BANDS_ALLOWED = "numbers from 1 on: three for red, green and blue (4,3,2), one for grey, others as they are (1-13)"
+BANDS_ALLOWED = (
+    f"numbers from 1 on, at most {MOST_CHANNELS}: three for red, green and blue (4,3,2), one for grey, others as they "
+    "are (1-13)"
+)
 BANDS_NEXT = "--bands 3,2,1"
 
 
