@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that torch's number of threads follows, the first of them first."""
 
 
 def usable_cores() -> int:
@@ -32,3 +36,21 @@ def quota(cgroup: Path | None = None) -> float | None:
         return int(granted) / int(period) if int(granted) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def threads_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[str, int] | None:
+    """The variable that says how many threads this process computes with, and the number; None where none does.
+
+    OMP_NUM_THREADS=1 of torchrun's ranks is not heeded: torchrun sets it where nobody did, and ranks share the cores
+    instead. Nor is SLURM_CPUS_PER_TASK there, which is of the task that torchrun is. What `--processes` starts has the
+    number that was set, or its share (see `launchers.ranks`).
+    """
+    of_torchrun = "TORCHELASTIC_RUN_ID" in environment
+    for name in (*THREADS, "SLURM_CPUS_PER_TASK"):
+        number = re.match(r"\s*0*([1-9]\d{0,5})\s*(,|$)", environment.get(name, ""))  # "4,2": nested regions have 2
+        if number is None or (of_torchrun and name not in THREADS):
+            continue
+        set_by_torchrun = of_torchrun and "BARLOWCTL_EXIT_CODES" not in environment and number[1] == "1"
+        if not (set_by_torchrun and name == THREADS[0]):
+            return name, int(number[1])
+    return None

@@ -48,3 +48,26 @@ def test_where_nobody_binds_a_process_it_has_all(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert len(cores.bound_to()) == 6
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, None),
+        ({"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "5"}, ("OMP_NUM_THREADS", 3)),
+        ({"OMP_NUM_THREADS": "4,2"}, ("OMP_NUM_THREADS", 4)),
+        ({"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": "5"}, ("MKL_NUM_THREADS", 5)),
+        ({"OMP_NUM_THREADS": "0"}, None),
+        ({"OMP_NUM_THREADS": "many"}, None),
+        ({"SLURM_CPUS_PER_TASK": "6"}, ("SLURM_CPUS_PER_TASK", 6)),
+        ({"SLURM_CPUS_PER_TASK": "6", "OMP_NUM_THREADS": "2"}, ("OMP_NUM_THREADS", 2)),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "a"}, None),  # torchrun's own
+        ({"OMP_NUM_THREADS": "2", "TORCHELASTIC_RUN_ID": "a"}, ("OMP_NUM_THREADS", 2)),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "a", "BARLOWCTL_EXIT_CODES": "x"}, ("OMP_NUM_THREADS", 1)),
+        ({"SLURM_CPUS_PER_TASK": "6", "TORCHELASTIC_RUN_ID": "a"}, None),
+    ],
+)
+def test_the_environment_says_how_many_threads_a_process_computes_with(
+    environment: dict[str, str], threads: tuple[str, int] | None
+) -> None:
+    assert cores.threads_of_environment(environment) == threads

@@ -97,7 +97,7 @@ class Network:
                 pixels, (H, W), (H, W, C) or (N, H, W, C); a uint8 tensor (N, C, H, W) of pixels. They are resized and
                 cropped as `preprocessing` says. A floating point tensor (N, C, H, W) is the network's input already.
             split: of a data set. on_unreadable: "skip": an image that cannot be read has no row.
-            device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: the cores.
+            device: "auto", "cpu", "cuda" or "cuda:N". threads: of torch on a CPU; None: OMP_NUM_THREADS, or the cores.
             workers: threads or processes that read images. loader: "auto", "fast" or "plain".
 
         Returns:

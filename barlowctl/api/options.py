@@ -17,7 +17,7 @@ class Machine(TypedDict, total=False):
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        threads: of torch on a CPU; None: the recipe's, else the cores.
+        threads: of torch on a CPU; None: the recipe's, else OMP_NUM_THREADS, else the cores.
         workers: threads or processes that read images.
         loader: "auto", "fast" or "plain".
     """

@@ -11,6 +11,7 @@ from torch import nn
 from barlowctl import compiled_code
 from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, describe_labels
+from barlowctl.assemble.machine import Runtime, fewer_threads
 from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
 from barlowctl.methods import Method
@@ -23,6 +24,7 @@ from barlowctl.train.layer_decay import layer_scales
 
 def first_lines(
     resolved: Resolved,
+    runtime: Runtime,
     method: Method,
     precision: Precision,
     images: Mapping[str, str],
@@ -38,7 +40,7 @@ def first_lines(
         **images,
         **start,
         **describe(resolved, method),
-        "device": describe_device(resolved, precision),
+        "device": describe_device(resolved, runtime, precision),
         **describe_compiling(resolved),
         **describe_ranks(resolved),
     }
@@ -138,11 +140,12 @@ def describe_schedule(recipe: Recipe) -> str:
     return ", then ".join(parts)
 
 
-def describe_device(resolved: Resolved, precision: Precision) -> str:
+def describe_device(resolved: Resolved, runtime: Runtime, precision: Precision) -> str:
     """The device and the precision, for people."""
     device, threads = resolved.device, resolved.threads
     if device.type == "cpu":
-        return f"cpu, {counted(threads, 'thread')}, {precision}"
+        variable = fewer_threads(runtime, resolved.recipe.train.cpu_threads, resolved.ranks)
+        return f"cpu, {counted(threads, 'thread')}{f' ({variable})' if variable else ''}, {precision}"
     return f"{torch.cuda.get_device_name(device)}, {precision}"
 
 

@@ -136,7 +136,7 @@ class Job:
         images = first_lines.describe_images(self.source, self.resolved)
         method = self.method
         started = self.start.lines() if self.start else first_lines.describe_start(self.recipe)
-        return first_lines.first_lines(self.resolved, method, self.precision, images, started)
+        return first_lines.first_lines(self.resolved, self.runtime, method, self.precision, images, started)
 
 
 def prepare(

@@ -17,7 +17,7 @@ import torch
 
 from barlowctl import compiled_code, compilers, memory
 from barlowctl.caches import is_writable
-from barlowctl.cores import bound_to, usable_cores
+from barlowctl.cores import bound_to, threads_of_environment, usable_cores
 from barlowctl.distributed import ALONE, Ranks
 from barlowctl.errors import UserError, add_note, one_line
 from barlowctl.launchers.pool import Slot
@@ -33,7 +33,7 @@ class Runtime:
     """What is decided by the machine and not by science."""
 
     device: str = "auto"
-    threads: int | None = None  # of torch on a CPU; None: the recipe's, else the cores
+    threads: int | None = None  # of torch on a CPU; None: the recipe's, else the environment's, else the cores
     workers: int | None = None  # threads (fast) or processes (plain) of the loader; None: 1 on a CPU, else the cores
     loader: str = "auto"
 
@@ -94,13 +94,26 @@ def set_threads(runtime: Runtime, recipe_threads: int = 0, ranks: Ranks = ALONE)
     """Fix the number of torch's CPU threads (results are bit-identical only for equal numbers).
 
     Ranks on one machine share its cores, except where each is bound to cores of its own (as `srun` does).
+    A number that was given goes before the recipe's, and that before the environment's (OMP_NUM_THREADS).
     """
     keep_freed_memory()
     bound = ranks.size > 1 and _is_own(bound_to(), ranks)
     share = max(1, usable_cores() // (1 if bound else ranks.local_size))
-    threads = min(runtime.threads or recipe_threads or share, share)
+    threads = min(_threads_set(runtime, recipe_threads) or share, share)
     torch.set_num_threads(threads)
     return threads
+
+
+def _threads_set(runtime: Runtime, recipe_threads: int) -> int:
+    """The number of threads that somebody set; 0: nobody did."""
+    return runtime.threads or recipe_threads or (threads_of_environment() or ("", 0))[1]
+
+
+def fewer_threads(runtime: Runtime, recipe_threads: int, ranks: int = 1) -> str:
+    """The variable that leaves cores without work where neither flag nor recipe says how many threads; else nothing."""
+    variable, number = threads_of_environment() or ("", 0)
+    free = not (runtime.threads or recipe_threads) and (number + 1) * ranks <= usable_cores()
+    return variable if free else ""
 
 
 def _is_own(own: frozenset[Any], ranks: Ranks) -> bool:
@@ -207,8 +220,9 @@ def pool_slots(count: int, runtime: Runtime, recipe_threads: int) -> list[Slot]:
             next=f"--parallel {min(count - 1, usable_cores())}",
         )
     if device.type == "cpu":
-        threads = runtime.threads or recipe_threads or max(1, usable_cores() // count)
-        return [Slot("cpu", threads)] * count
+        share = max(1, usable_cores() // count)
+        own = runtime.threads or recipe_threads
+        return [Slot("cpu", own or min(_threads_set(runtime, 0) or share, share))] * count
     if runtime.device not in ("auto", "cuda"):
         raise UserError(
             f"--parallel {count} with --device {runtime.device}, which is one device",
@@ -222,4 +236,4 @@ def pool_speed_up(count: int, runtime: Runtime, recipe_threads: int) -> int:
     """How many times as fast `count` processes are as one at most: no more than there are GPUs, or cores for them."""
     if choose_device(runtime.device).type == "cuda":
         return min(count, torch.cuda.device_count())
-    return min(count, max(1, usable_cores() // (runtime.threads or recipe_threads or usable_cores())))
+    return min(count, max(1, usable_cores() // (_threads_set(runtime, recipe_threads) or usable_cores())))

@@ -61,7 +61,9 @@ def plan(
         start.fill(method)
     precision = of_run(recipe, device, ranks=ranks, earlier=recorded_by(resume) if resume else None)  # takes seconds
     of_images = {"data": missing} if source is None else describe_images(source, resolved)
-    lines = first_lines(resolved, method, precision, of_images, start.lines() if start else describe_start(recipe))
+    lines = first_lines(
+        resolved, runtime, method, precision, of_images, start.lines() if start else describe_start(recipe)
+    )
     if source is not None:
         lines |= _of_online_knn(method, source, resolved, runtime, data)
     step = footprint(resolved, method, precision.used)

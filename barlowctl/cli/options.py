@@ -123,7 +123,9 @@ def workers(help: str = "Threads of the loader. Default: 1 on a CPU, else the co
     return typer.Option("--workers", min=1, max=limits.AT_ONCE, help=help, rich_help_panel=MACHINE)
 
 
-def threads(help: str = "Threads for the mathematics on a CPU. Default: the recipe's, else the cores.") -> Any:
+def threads(
+    help: str = "Threads for the mathematics on a CPU. Default: the recipe's, else OMP_NUM_THREADS, else the cores.",
+) -> Any:
     """--threads: of torch on a CPU."""
     return typer.Option("--threads", min=1, max=limits.AT_ONCE, help=help, rich_help_panel=MACHINE)
 

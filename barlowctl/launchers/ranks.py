@@ -16,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 from torch.distributed.run import config_from_args, parse_args
 
+from barlowctl.cores import THREADS, threads_of_environment, usable_cores
 from barlowctl.distributed import EXIT_CODES_FOLDER
 from barlowctl.errors import EXIT_RANK_LOST, UserError
 from barlowctl.signals import handlers_put_back, signals_to_handle
@@ -45,7 +46,7 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         otherwise = EXIT_RANK_LOST
         try:
-            with handlers_put_back(), _surroundings(folder):
+            with handlers_put_back(), _surroundings(folder, count):
                 config, command, command_arguments = config_from_args(parse_args(torchrun))
                 elastic_launch(config, command)(*command_arguments)
             return 0
@@ -59,11 +60,12 @@ def run_ranks(arguments: Sequence[str], count: int) -> int:
 
 
 @contextmanager
-def _surroundings(folder: str) -> Iterator[None]:
+def _surroundings(folder: str, count: int) -> Iterator[None]:
     """What the ranks find in their environment; this process has its own again after the block."""
     before = dict(os.environ)
     os.environ[EXIT_CODES_FOLDER] = folder
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; `--threads` is what counts
+    variable, threads = threads_of_environment() or ("", usable_cores())
+    os.environ[THREADS[0]] = str(threads if variable in THREADS else max(1, threads // count))  # torchrun would set 1
     logging.disable(logging.CRITICAL)  # the ranks say what went wrong
     try:
         yield

@@ -16,7 +16,6 @@ from barlowctl.assemble.data import choices_of, pictures_of
 from barlowctl.assemble.evaluation import extract_readable
 from barlowctl.assemble.labelled import check_distinct
 from barlowctl.assemble.machine import Runtime, choose_device, set_threads
-from barlowctl.cores import usable_cores
 from barlowctl.data.images.unreadable import OnMeasuring
 from barlowctl.data.sources import benchmarks
 from barlowctl.datasets import VOC07
@@ -59,7 +58,7 @@ def measure_voc07(
     _check_classes(targets, options.low_shot)
     svm.require_library()
     device = choose_device(runtime.device)
-    set_threads(runtime)
+    threads = set_threads(runtime)
     preprocessing = replace(subject.preprocessing, squash=True)
     network, pooled = _pooled(subject, options.pooling, device)
     training = sources[0]
@@ -77,7 +76,6 @@ def measure_voc07(
     features = [extracted.features.numpy() for extracted in read]
     targets = [matrix[extracted.positions] for matrix, extracted in zip(targets, read, strict=True)]
     _check_classes(targets, options.low_shot)
-    threads = min(runtime.threads or usable_cores(), usable_cores())
     everything = (features[0], targets[0], features[1], targets[1])
     fitted = svm.voc_svm(*everything, costs=options.costs, threads=threads)
     few = [_few_positives(everything, shots, options.costs, threads) for shots in options.low_shot]

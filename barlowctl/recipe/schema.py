@@ -119,7 +119,9 @@ class Train(Section):
     )
     channels_last: bool = Field(True, description="images and filters lie in memory with their channels last")
     cpu_threads: CountOrZero = Field(
-        0, description="threads of the mathematics on a CPU, which bit-identical results depend on; 0: the cores"
+        0,
+        description="threads of the mathematics on a CPU, which bit-identical results depend on; 0: OMP_NUM_THREADS, "
+        "else the cores",
     )
     compile: bool = Field(
         False,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from barlowctl.assemble.first_lines import describe_ranks, describe_schedule, describe_views
+from barlowctl.assemble import machine
+from barlowctl.assemble.first_lines import describe_device, describe_ranks, describe_schedule, describe_views
+from barlowctl.assemble.machine import Runtime
+from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import resolve
 from barlowctl.errors import UserError
 from barlowctl.recipe import load
@@ -71,3 +74,16 @@ def test_groups_of_ranks_that_do_not_come_out_even_are_refused() -> None:
     assert refused.value.next == "--set train.sync_batch_norm_ranks=3"
     with pytest.raises(UserError, match="sync_batch_norm_ranks is 4, and sync_batch_norm is false"):
         ranks_of(8, "train.sync_batch_norm=false", "train.sync_batch_norm_ranks=4")
+
+
+@pytest.mark.parametrize(
+    ("of_the_recipe", "device"), [(0, "cpu, 2 threads (OMP_NUM_THREADS), "), (2, "cpu, 2 threads, ")]
+)
+def test_a_variable_that_leaves_cores_without_work_is_named(
+    monkeypatch: pytest.MonkeyPatch, of_the_recipe: int, device: str
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    recipe = load.load("resnet50", [f"train.cpu_threads={of_the_recipe}"])
+    resolved = resolve(recipe, torch.device("cpu"), 2, 10_000, None)
+    assert describe_device(resolved, Runtime(), Precision("fp32", "fp32")) == f"{device}fp32"

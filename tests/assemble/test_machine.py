@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from barlowctl import compilers
+from barlowctl import compilers, cores
 from barlowctl.assemble import machine
 from barlowctl.assemble.machine import (
     Runtime,
@@ -44,6 +44,14 @@ def test_memory_that_runs_out_is_explained() -> None:
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
+@pytest.fixture
+def no_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that says nothing of threads; the tests' own has one for each process."""
+    for variable in (*cores.THREADS, "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.mark.usefixtures("no_number_of_threads")
 def test_processes_take_the_gpus_in_turn_or_shares_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 8)
     assert machine.pool_slots(4, Runtime(device="cpu"), 0) == [Slot("cpu", 2)] * 4
@@ -96,11 +104,31 @@ def test_a_rank_takes_a_gpu_by_its_number_or_the_one_that_it_alone_sees(monkeypa
         device_of_rank("auto", rank_of_two(["b"]))
 
 
+@pytest.mark.usefixtures("no_number_of_threads")
 def test_ranks_share_cores_unless_each_is_bound_to_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6, 7})
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     assert set_threads(Runtime(), 0, rank_of_two([{4, 5, 6, 7}])) == 2
     assert set_threads(Runtime(), 0, rank_of_two([{0, 1, 2, 3}])) == 4
+
+
+@pytest.mark.usefixtures("no_number_of_threads")
+def test_the_environments_number_of_threads_counts_where_neither_flag_nor_recipe_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    assert set_threads(Runtime()) == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (set_threads(Runtime()), set_threads(Runtime(), 4), set_threads(Runtime(threads=5), 4)) == (3, 4, 5)
+    assert (machine.fewer_threads(Runtime(), 0), machine.fewer_threads(Runtime(), 0, 3)) == ("OMP_NUM_THREADS", "")
+    assert (machine.fewer_threads(Runtime(threads=3), 0), machine.fewer_threads(Runtime(), 3)) == ("", "")
+    assert machine.pool_slots(2, Runtime("cpu"), 0) == [Slot("cpu", 3)] * 2
+    assert machine.pool_slots(4, Runtime("cpu"), 0) == [Slot("cpu", 2)] * 4  # no more than there are cores
+    assert machine.pool_speed_up(9, Runtime("cpu"), 0) == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert set_threads(Runtime()) == 8
+    assert machine.fewer_threads(Runtime(), 0) == ""
 
 
 def test_a_compiler_that_is_named_and_not_there_is_not_answered_with_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from barlowctl.errors import UserError
+from barlowctl.launchers import ranks
 from barlowctl.launchers.ranks import run_ranks
 
 
@@ -25,3 +26,22 @@ def test_the_process_that_starts_ranks_is_afterwards_as_it_was(monkeypatch: pyte
     assert run_ranks(["--version"], 2) == 0
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
     assert dict(os.environ) == environment
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [({}, "4"), ({"OMP_NUM_THREADS": "1"}, "1"), ({"MKL_NUM_THREADS": "3"}, "3"), ({"SLURM_CPUS_PER_TASK": "4"}, "2")],
+)
+def test_ranks_have_the_number_of_threads_that_was_set_or_their_share(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], threads: str
+) -> None:
+    monkeypatch.setattr(ranks, "usable_cores", lambda: 8)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    started: list[str] = []
+    launch = lambda *_: lambda *_: started.append(os.environ["OMP_NUM_THREADS"])  # noqa: E731
+    monkeypatch.setattr(ranks, "elastic_launch", launch)
+    assert run_ranks(["pretrain"], 2) == 0
+    assert started == [threads]
