@@ -181,6 +181,7 @@ def run(arguments: list[str]) -> int:
         return commands().main(arguments, standalone_mode=False, prog_name="barlowctl", obj=arguments) or 0
     except UserError as error:
         _trace()
+        _hand_over(error)
         error.next = completed(error.next, arguments, commands())
         other_rank = not launcher.says_errors()
         if not (other_rank if error.reported_elsewhere is None else error.reported_elsewhere):
@@ -204,12 +205,21 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, OSError):
             refusal = refused_output(error) or refused_path(error, arguments, commands()) or refused_disk(error)
         if refusal is not None:
+            _hand_over(refusal)
             refusal.next = completed(refusal.next, arguments, commands())
             show_error(refusal, json=as_json)
             return EXIT_BAD_INPUT
         again = completed("BARLOWCTL_DEBUG=1 barlowctl ...", arguments, commands())
         show_error(UserError(f"internal error: {one_line(error)}", next=again), json=as_json)
         return EXIT_INTERNAL
+
+
+def _hand_over(error: UserError) -> None:
+    """Say what went wrong to the pool that started this process, if one did, with the advice as it was raised."""
+    if "BARLOWCTL_FAILURE" in os.environ:
+        from barlowctl.launchers.pool import hand_over
+
+        hand_over(error.message, error.next)
 
 
 def _aborted(cause: BaseException | None) -> int:

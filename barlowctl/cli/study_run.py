@@ -50,7 +50,7 @@ def run_cells(command: StudyCommand, numbers: Sequence[int], pool_arguments: lis
                 write_results(directory.with_finished(command.whole), figures=False)
 
         if pool_arguments is not None:
-            wrong = _run_in_pool(command, open_cells, pool_arguments, report)
+            wrong, advised = _run_in_pool(command, open_cells, pool_arguments, report)
         else:
             wrong, advised = _run_here(command, [cell for _, cell in open_cells], images.labelled, display, report)
     if not wrong or any(cell.record is not None for cell in directory.cells):
@@ -87,8 +87,8 @@ def _of_settings(cell: Cell) -> str:
 
 def _run_in_pool(
     command: StudyCommand, cells: list[tuple[int, Cell]], arguments: list[str], report: Report
-) -> dict[str, str]:
-    """Returns what went wrong: label of a cell -> reason."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns what went wrong and what to type next, both by the label of the cell."""
     from barlowctl.assemble.machine import pool_slots
     from barlowctl.launchers import pool
 
@@ -100,13 +100,18 @@ def _run_in_pool(
         number = str(number_of[cell.path])
         return ["ablate", *arguments, "--cell", number, *slot_arguments(slot.device, slot.threads)]
 
-    return pool.run_all([cell for _, cell in cells], slots, arguments_of, report)
+    failures = pool.run_all([cell for _, cell in cells], slots, arguments_of, report)
+    return (
+        {label: failure.reason for label, failure in failures.items()},
+        {label: failure.advice for label, failure in failures.items()},
+    )
 
 
 def _run_here(
     command: StudyCommand, cells: list[Cell], labelled: Labelled, display: StudyDisplay, report: Report
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Returns what went wrong and what to type next, both by the label of the cell."""
+    from barlowctl.launchers import pool
     from barlowctl.study.cells import run_cell
 
     wrong: dict[str, str] = {}
@@ -124,5 +129,6 @@ def _run_here(
         except UserError as error:
             outcome = wrong[cell.label] = f"{_of_settings(cell)}{error.message}"
             advised[cell.label] = error.next or ""
+            pool.hand_over(wrong[cell.label], error.next)
         report(cell, outcome)
     return wrong, advised

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +19,8 @@ from barlowctl.errors import EXIT_DONE, RunStopped
 from barlowctl.signals import ENDS_WITH, noted
 
 POLL_SECONDS = 0.2
+FAILURE = "BARLOWCTL_FAILURE"
+"""Variable with the file that a process of a pool writes why it fails to (see `hand_over`)."""
 _REASONS: dict[int, str] = {
     signal.SIGKILL: ", as the system does when memory runs out",
     signal.SIGBUS: ", as the system does where a file that is read was cut short, or its disk fails",
@@ -28,6 +33,14 @@ class Slot:
 
     device: str
     threads: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a process failed. advice: what to type next, as it was raised: not yet a command of that process."""
+
+    reason: str
+    advice: str = ""
 
 
 class Task(Protocol):
@@ -48,28 +61,29 @@ def run_all(
     slots: Sequence[Slot],
     arguments: Callable[[T, Slot], list[str]],
     report: Callable[[T, str | None], None],
-) -> dict[str, str]:
+) -> dict[str, Failure]:
     """Run `python -m barlowctl <arguments(task, slot)>` for every task, as many at a time as there are slots.
 
     Args:
         report: called for every task that starts ("started") and ends (None, or what went wrong).
 
     Returns:
-        Tasks that could not be run: label -> the last line their process wrote, or which signal ended it.
+        Tasks that could not be run: label -> what their process handed over, else the last line it wrote, or which
+        signal ended it.
 
     Raises:
         RunStopped: a signal that asks to stop came (`signals`); every process has saved its state.
     """
     waiting, working = list(tasks), dict[int, tuple[subprocess.Popen[bytes], T]]()
-    wrong: dict[str, str] = {}
+    wrong: dict[str, Failure] = {}
     signalled: set[int] = set()
-    with noted() as stopping:
+    with noted() as stopping, tempfile.TemporaryDirectory() as folder:
         try:
             while working or (waiting and not stopping()):
                 for number, slot in enumerate(slots):
                     if number not in working and waiting and not stopping():
                         task = waiting.pop(0)
-                        working[number] = (_start(arguments(task, slot), task.log), task)
+                        working[number] = (_start(arguments(task, slot), task.log, Path(folder, str(number))), task)
                         report(task, "started")
                 if stopping():
                     _stop(working, signalled)
@@ -77,8 +91,8 @@ def run_all(
                     if (code := process.poll()) is not None:
                         del working[number]
                         if code != EXIT_DONE and not stopping():
-                            wrong[task.label] = _why(task.log, code)
-                        report(task, wrong.get(task.label))
+                            wrong[task.label] = _why(task.log, code, Path(folder, str(number)))
+                        report(task, wrong[task.label].reason if task.label in wrong else None)
                 time.sleep(POLL_SECONDS)
         finally:
             _stop(working, signalled)
@@ -90,8 +104,16 @@ def run_all(
     return wrong
 
 
-def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def hand_over(reason: str, advice: str | None) -> None:
+    """Say to the pool that started this process, if one did, why it fails; what was said first counts."""
+    if file := os.environ.get(FAILURE):
+        with suppress(OSError), open(file, "x", encoding="utf-8") as stream:
+            json.dump([reason, advice or ""], stream)
+
+
+def _start(arguments: Sequence[str], log: Path, failure: Path) -> subprocess.Popen[bytes]:
     """A process of its own session: Ctrl-C reaches this one, which passes it on once; killed, it leaves none behind."""
+    failure.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         return subprocess.Popen(
@@ -100,7 +122,7 @@ def _start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, ENDS_WITH: str(os.getpid())},
+            env={**os.environ, ENDS_WITH: str(os.getpid()), FAILURE: str(failure)},
         )
 
 
@@ -112,14 +134,16 @@ def _stop(working: Mapping[int, tuple[subprocess.Popen[bytes], Task]], signalled
             signalled.add(process.pid)
 
 
-def _why(log: Path, code: int) -> str:
-    """Why a process failed: its last line; one that a signal ended could not say so."""
+def _why(log: Path, code: int, failure: Path) -> Failure:
+    """Why a process failed: what it handed over, else its last line; one that a signal ended could not say so."""
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}{_REASONS.get(-code, '')}"
-    return _last_line(log) or f"exit code {code}"
+        return Failure(f"its process was ended by {signal.Signals(-code).name}{_REASONS.get(-code, '')}")
+    with suppress(OSError, ValueError):
+        return Failure(*json.loads(failure.read_text(encoding="utf-8")))
+    return Failure(_last_line(log) or f"exit code {code}")
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     errors = [line for line in lines if line.startswith(("error:", "internal error"))]
-    return (errors or lines or [""])[-1]
+    return (errors or lines or [""])[-1].removeprefix("error: ")

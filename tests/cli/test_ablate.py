@@ -315,6 +315,22 @@ def _cells(recipe: Path, grid: Path, tmp_path: Path) -> list[Any]:
     return StudyDirectory(tmp_path / "study", base, (read_grid(grid),), (0, 1)).cells
 
 
+@pytest.mark.slow
+def test_cells_of_a_pool_fail_with_their_own_words_and_the_advice_of_the_study(
+    recipe: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """As in one process: the advice is this command's, and not that of the process of a cell."""
+    grid = tmp_path / "two.toml"
+    grid.write_text('[baseline]\n[slower]\n"optimizer.lr" = 1e-4\n')
+    command = ["ablate", "--grid", str(grid), "--recipe", str(recipe), "--out", "study", *SHORT]
+    assert barlowctl([*command, "--set", "train.batch_size=4096", "--parallel", "2"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"cells could not be run; (baseline|slower), seed 0: the data has 1,000 images, not one", error)
+    advice = [line for line in error.splitlines() if line.startswith("next: barlowctl")]
+    again = ["ablate", "--grid", str(grid), "--recipe", str(recipe), *SHORT, "--parallel", "2"]
+    assert advice == [f"next: {shlex.join(['barlowctl', *again])} --set train.batch_size=500 --out study-2"]
+
+
 def test_a_cell_that_cannot_be_run_is_named_and_the_others_are_run(
     recipe: Path, tmp_path: Path, capsys: Captured
 ) -> None:

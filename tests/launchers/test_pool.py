@@ -12,7 +12,7 @@ import pytest
 
 from barlowctl import __version__
 from barlowctl.launchers import pool
-from barlowctl.launchers.pool import Slot, run_all
+from barlowctl.launchers.pool import Failure, Slot, run_all
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROCESS = """#!{python}
@@ -59,13 +59,13 @@ def test_a_process_that_was_killed_is_told_by_the_signal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     """What it had written until then is no reason."""
-    monkeypatch.setattr(pool, "_start", lambda words, log: log.write_text("step 3") and subprocess.Popen(words))
+    monkeypatch.setattr(pool, "_start", lambda words, log, _: log.write_text("step 3") and subprocess.Popen(words))
     kill = ["sh", "-c", f"ulimit -c 0; kill -{name} $$"]
     failures = run_all([Task("a", tmp_path / "a.log", ())], [Slot("cpu", 1)], lambda *_: kill, lambda *_: None)
-    assert failures == {"a": f"its process was ended by SIG{name}{reason}"}
+    assert failures == {"a": Failure(f"its process was ended by SIG{name}{reason}")}
 
 
-def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: Path) -> None:
+def test_each_task_has_its_log_and_hands_over_why_it_fails(tmp_path: Path) -> None:
     version = Task("version", tmp_path / "logs" / "version.log", ("--version",))
     wrong = Task("wrong", tmp_path / "logs" / "wrong.log", ("recipes", "show", "quickstar"))
     reported: list[tuple[str, str | None]] = []
@@ -77,8 +77,21 @@ def test_each_task_has_its_log_and_a_failure_is_told_by_its_last_line(tmp_path: 
     )
     assert version.log.read_text().strip() == f"barlowctl {__version__}"
     assert list(failures) == ["wrong"]
-    assert "did you mean 'quickstart'" in failures["wrong"]
-    assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", failures["wrong"])]
+    reason = failures["wrong"].reason
+    assert "did you mean 'quickstart'" in reason
+    assert not reason.startswith("error")
+    assert failures["wrong"].advice == "barlowctl recipes list"
+    assert reported == [("version", "started"), ("version", None), ("wrong", "started"), ("wrong", reason)]
+
+
+def test_a_process_that_hands_nothing_over_is_told_by_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "a.log"
+    monkeypatch.setattr(pool, "_start", lambda words, *_: subprocess.Popen(words))
+    words = ["sh", "-c", f"(echo error: no room; echo next: another) > {log}; exit 1"]
+    failures = run_all([Task("a", log, ())], [Slot("cpu", 1)], lambda *_: words, lambda *_: None)
+    assert failures == {"a": Failure("no room")}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that the one that started it is gone")
