@@ -26,7 +26,7 @@ PACKAGE = CHECKOUT / "barlowctl"
 LEAVES = {
     "amounts", "caches", "channels", "compilers", "cores", "criteria", "datasets", "errors", "files", "garbage",
     "launcher", "leaving", "locks", "memory", "output_paths", "packages", "processor", "quantities", "shell", "signals",
-    "waits",
+    "value_ranges", "waits",
 }  # fmt: skip
 DATA = {"data", "data.beton", "data.images", "data.loaders", "data.sources", "data.views"}
 MAY_IMPORT = {
@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "shell": set(),
     "signals": set(),
     "threads": set(),
+    "value_ranges": set(),
     "waits": set(),
     "__init__": {"api", "eval", "exports", "losses", "measure", "methods", "train"},  # when first asked for
     "__main__": {"cli"},
@@ -141,6 +142,7 @@ LIGHT = {
     "plots.style": set(),
     "shell": set(),
     "signals": set(),
+    "value_ranges": set(),
     "waits": set(),
 }
 # What no module of barlowctl/cli may import at its top: `barlowctl --help` answers at once.

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from barlowctl import value_ranges
 from barlowctl.channels import MOST_CHANNELS
 from barlowctl.recipe.section import Count, CountOrZero, Section
-
-
-def _are_ranges(text: str) -> bool:
-    """LOW:HIGH, or KIND=LOW:HIGH of one or several types, as `data.ranges.parse` reads them."""
-    matches = [re.fullmatch(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)", part.strip()) for part in text.split(",")]
-    kinds = [match[1] if match else None for match in matches]
-    if len(set(kinds)) < len(kinds) or (len(kinds) > 1 and None in kinds):
-        return False
-    try:
-        ends = [(float(match[2]), float(match[3])) for match in matches if match]
-    except ValueError:
-        return False
-    return len(ends) == len(matches) and all(low < high and math.isfinite(high - low) for low, high in ends)
 
 
 class Data(Section):
@@ -53,11 +40,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _converts(self) -> Data:
-        if self.range not in ("auto", "type") and not _are_ranges(self.range):
-            raise ValueError(
-                f"range is '{self.range}': auto, type, LOW:HIGH, e.g. '0:4095', or of several types "
-                "'uint16=0:4095,float32=0:1'"
-            )
+        try:
+            value_ranges.parse(self.range)
+        except ValueError:
+            raise ValueError(f"range is '{self.range}': {value_ranges.ALLOWED}") from None
         if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
             raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
         return self

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from barlowctl.cli.app import run as barlowctl
 from tests.docs.newcomer import NARROW, SMALL, sets
@@ -56,6 +58,35 @@ def test_files_are_read_as_the_packed_ones_were(
     assert barlowctl(["export", "run", "--out", "weights.safetensors"]) == 0
     assert f"3 channels (bands 4, 3, 2, values {values} of the files) in [0, 1]" in capsys.readouterr().out
     assert barlowctl(["embed", "weights.safetensors", "--data", str(tiles), "--out", "export.npz"]) == 0
+    np.testing.assert_allclose(features("export.npz"), features("files.npz"), atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "files"])
+def test_a_run_on_files_that_state_their_bits(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    """PNGs of 16 bits with an sBIT of 12: their range is 0 to 4,095."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BARLOWCTL_DATA", str(tmp_path / "home"))
+    (tmp_path / "scans").mkdir()
+    for index, tile in enumerate(np.random.default_rng(0).integers(0, 3000, (8, 24, 24)).astype(np.uint16)):
+        Image.fromarray(tile).save(tmp_path / f"scans/{index}.png")
+        data = (tmp_path / f"scans/{index}.png").read_bytes()
+        chunk = b"sBIT" + bytes([12])
+        at = data.index(b"IDAT") - 4
+        (tmp_path / f"scans/{index}.png").write_bytes(
+            data[:at] + (1).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[at:]
+        )
+    if packed:
+        assert barlowctl(["data", "pack", "scans", "packed"]) == 0
+    small = sets(*SMALL, *NARROW, "data.holdout=0", "eval.queries=off", "data.channels=1")
+    command = ["pretrain", "--recipe", "quickstart", "--data", "packed" if packed else "scans", *small]
+    assert barlowctl([*command, "--threads", "1", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert barlowctl(["embed", "run", "--data", "scans", "--out", "files.npz"]) == 0
+    assert barlowctl(["export", "run", "--out", "weights.safetensors"]) == 0
+    assert "values uint16=0:4095 of the files" in capsys.readouterr().out
+    assert barlowctl(["embed", "weights.safetensors", "--data", "scans", "--out", "export.npz"]) == 0
     np.testing.assert_allclose(features("export.npz"), features("files.npz"), atol=1e-5)
 
 

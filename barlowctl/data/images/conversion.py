@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from barlowctl import value_ranges
 from barlowctl.channels import MOST_CHANNELS, are_bands
 from barlowctl.data.images import ranges, transparency
 from barlowctl.data.images.ranges import Range, Ranges
@@ -28,7 +29,7 @@ class Choices:
         are channels of their own (see `channels`); from 1 on.
     """
 
-    range: str = ranges.AUTO
+    range: str = value_ranges.AUTO
     background: str = transparency.WHITE
     bands: tuple[int, ...] = ()
 
@@ -91,17 +92,11 @@ class Conversion:
 
     def for_others(self) -> Choices:
         """The choices that make of other files what these became: a range that was measured is said."""
-        if self.choices.range != ranges.AUTO or not self.ranges.used:
+        if self.choices.range != value_ranges.AUTO or not self.ranges.used:
             return self.choices
-        of_kinds = (
-            f"{kind}={_number(used.low)}:{_number(used.high)}" for kind, used in sorted(self.ranges.used.items())
-        )
-        return replace(self.choices, range=",".join(of_kinds))
+        used = {kind: (used.low, used.high) for kind, used in sorted(self.ranges.used.items())}
+        return replace(self.choices, range=value_ranges.written(used.items()))
 
     def notes(self) -> list[str]:
         """What was decided and should be said."""
         return self.ranges.descriptions()
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value.is_integer() else repr(value)

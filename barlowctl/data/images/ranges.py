@@ -14,7 +14,6 @@ change what brightness means from image to image. So a range comes from, in this
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -24,15 +23,11 @@ import numpy as np
 from barlowctl.amounts import counted
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.errors import UserError
+from barlowctl.value_ranges import ALLOWED, AUTO, TYPE
+from barlowctl.value_ranges import parse as parse_setting
 
-AUTO, TYPE = "auto", "type"
 DEPTHS = (8, 10, 12, 14, 16)  # bits that devices have
 _AT_ONCE = 1 << 22  # values that are converted together: their copies take 8 bytes each
-_PATTERN = re.compile(r"(?:([a-z]+\d+)=)?([-+.\deE]+):([-+.\deE]+)")
-ALLOWED = (
-    "auto, type, or LOW:HIGH, the values of black and white, e.g. 0:4095; of several types in one data set "
-    "uint16=0:4095,float32=0:1"
-)
 
 
 @dataclass(frozen=True)
@@ -126,23 +121,15 @@ def setting(low: float, high: float) -> str:
 
 
 def parse(text: str) -> dict[str, Range]:
-    """What `--range` or `data.range` sets, by type ("uint16"), or under "" for all; nothing of auto and type.
+    """What `--range` or `data.range` sets, by type ("uint16") or kind, or under "" for all; nothing of auto and type.
 
     Raises:
         UserError: none of these.
     """
-    made: dict[str, Range] = {}
-    for part in () if text in (AUTO, TYPE) else text.split(","):
-        match = _PATTERN.fullmatch(part.strip())
-        try:
-            low, high = (float(value) for value in match.groups()[1:]) if match else (0.0, 0.0)
-        except ValueError:
-            low = high = 0.0
-        kind = (match[1] or "") if match else ""
-        if not low < high or not np.isfinite(high - low) or kind in made or (made and not kind) or "" in made:
-            raise UserError(f"the range is '{text}'", allowed=ALLOWED, next=f"--range {AUTO}")
-        made[kind] = Range(low, high, "as it was set")
-    return made
+    try:
+        return {kind: Range(low, high, "as it was set") for kind, (low, high) in parse_setting(text).items()}
+    except ValueError:
+        raise UserError(f"the range is '{text}'", allowed=ALLOWED, next=f"--range {AUTO}") from None
 
 
 @dataclass
@@ -181,7 +168,7 @@ class Ranges:
             Unreadable: it is not known; with what was found and how to set it.
         """
         kind = kind_of(deep)
-        chosen = self._set.get(deep.kind, self._set.get(""))
+        chosen = next((self._set[of] for of in (kind, deep.kind, "") if of in self._set), None)
         if deep.white and chosen is None:
             return Range(0.0, float(deep.white), "each file says it", "0 to the largest value that the file states")
         if kind not in self.used:

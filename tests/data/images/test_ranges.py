@@ -305,6 +305,24 @@ def test_types_have_ranges_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("bits_of_both", "text"), [(12, "uint16=0:4095"), (14, "uint16 (12 bits)=0:4095,uint16 (14 bits)=0:16383")]
+)
+def test_what_files_state_is_set_for_others_as_it_is_read(bits_of_both: int, text: str) -> None:
+    """Ranges of kinds that state their bits become a setting that gives each kind its own."""
+    values = deep(4095)
+    kinds = [Deep(values, "uint16", bits=12), Deep(values, "uint16", bits=bits_of_both)]
+    read = Conversion(Choices(), Ranges(sample=lambda: iter(kinds)))
+    expected = [read.ranges.of(kind).to_8_bits(values)[0] for kind in kinds]
+    for conversion in (read, Conversion.noted(read.as_dict())):
+        others = conversion.for_others()
+        assert others.range == text
+        assert load("quickstart", [f"data.range={text}"]).data.range == text
+        ranges = Ranges(others.range)
+        for kind, pixels in zip(kinds, expected, strict=True):
+            assert np.array_equal(ranges.of(kind).to_8_bits(values)[0], pixels)
+
+
+@pytest.mark.parametrize(
     "text", ["uint16=0:1,0:2", "0:1,uint16=0:2", "uint16=0:1,uint16=0:2", "=0:1", "uint16:0:1", "a,b"]
 )
 def test_wrong_ranges_are_refused_alike(text: str) -> None:
