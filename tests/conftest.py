@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import random
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +30,10 @@ ENVIRONMENT = {
 os.environ.update(ENVIRONMENT)
 for variable in ("FORCE_COLOR", "BARLOWCTL_DEBUG", "BARLOWCTL_DATA", "BARLOWCTL_RUNS"):
     os.environ.pop(variable, None)
+# Bytecode is kept, also where a container's setting forbids it: pytest rewrites each `assert` as it compiles a file of
+# tests, a third of what collecting takes, and each process that a test starts would compile the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def _asked_for_gpu(words: list[str]) -> bool:
@@ -49,6 +55,7 @@ import pytest  # noqa: E402
 
 from barlowctl.garbage import set_aside  # noqa: E402
 
+TESTS = Path(__file__).resolve().parent
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
 
 
@@ -113,7 +120,7 @@ def _in_memory() -> int:
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The repository's root."""
-    return Path(__file__).resolve().parent.parent
+    return TESTS.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -126,6 +133,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device in sight; with one: pytest -m gpu"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collecting makes a million objects that stay: no search for garbage meanwhile."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True, specname="pytest_collection")
+def compile_from_the_end(session: pytest.Session) -> None:
+    """Every other worker imports all files of tests from the last to the first: each compiles half and reads half.
+
+    In a fresh clone all of them would rewrite the same file at the same time.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    if int(worker) % 2 and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        for path in sorted(TESTS.rglob("test_*.py"), reverse=True):
+            with suppress(Exception):  # pytest says so, when it collects the file
+                importlib.import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 _until_the_end = ExitStack()

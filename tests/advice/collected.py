@@ -34,7 +34,8 @@ def collect() -> tuple[Advice, ...]:
     advice = []
     for path in sorted(PACKAGE.rglob("*.py")):
         advice += in_source(path.read_text(encoding="utf-8"), str(path.relative_to(PACKAGE)))
-    _parsed.cache_clear()  # trees are large
+    for of_trees in (_parsed, _assigned, _origins):  # trees are large
+        of_trees.cache_clear()
     return tuple(advice)
 
 
@@ -146,17 +147,7 @@ def _of_name(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: i
     scope: ast.AST | None = parents.get(node)
     while scope is not None:
         if isinstance(scope, ast.FunctionDef | ast.Module):
-            values = [
-                inner.value
-                for inner in ast.walk(scope)
-                if isinstance(inner, ast.Assign | ast.AnnAssign)
-                and inner.value is not None
-                and any(
-                    isinstance(target, ast.Name) and target.id == name
-                    for target in (inner.targets if isinstance(inner, ast.Assign) else [inner.target])
-                )
-            ]
-            if values:
+            if values := _assigned(scope).get(name):
                 texts = [text for value in values for text in _texts(value, parents, depth + 1)]
                 return texts or [VALUE]
             if isinstance(scope, ast.FunctionDef) and name in {argument.arg for argument in scope.args.args}:
@@ -165,18 +156,43 @@ def _of_name(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: i
     return [VALUE]
 
 
+@cache
+def _assigned(scope: ast.AST) -> dict[str, list[ast.expr]]:
+    """The variables of a function or module -> what each is set to."""
+    values = dict[str, list[ast.expr]]()
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for name in {target.id for target in targets if isinstance(target, ast.Name)}:
+                values.setdefault(name, []).append(node.value)
+    return values
+
+
 def _of_function(name: str, node: ast.AST, parents: dict[ast.AST, ast.AST], depth: int) -> list[str]:
     """What a function of the same module, or one that it imports by name, returns."""
     module: ast.AST = node
     while module in parents:
         module = parents[module]
     texts = []
-    for inner in ast.walk(module):
-        if isinstance(inner, ast.FunctionDef) and inner.name == name:
-            texts += _returned(inner, parents, depth)
-        if isinstance(inner, ast.ImportFrom) and name in {alias.name for alias in inner.names}:
-            texts += _of_another_module(inner.module or "", name, depth)
+    for origin in _origins(module).get(name, ()):
+        if isinstance(origin, ast.FunctionDef):
+            texts += _returned(origin, parents, depth)
+        else:
+            texts += _of_another_module(origin.module or "", name, depth)
     return texts or [VALUE]
+
+
+@cache
+def _origins(module: ast.AST) -> dict[str, list[ast.FunctionDef | ast.ImportFrom]]:
+    """Names -> the functions and imports of a module that give them."""
+    origins = dict[str, list[ast.FunctionDef | ast.ImportFrom]]()
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            origins.setdefault(node.name, []).append(node)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                origins.setdefault(alias.name, []).append(node)
+    return origins
 
 
 def _returned(function: ast.FunctionDef, parents: dict[ast.AST, ast.AST], depth: int) -> list[str]:
