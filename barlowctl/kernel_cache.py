@@ -5,6 +5,9 @@ that were compiled into it, may have been imported from other files of the packa
 calls is always compiled into it. `njit` and `cfunc` are numba's otherwise; a kernel that can be kept nowhere is
 compiled in every run, where numba refuses it. Compiling that takes long is a wait that a command says (`waits`),
 whoever's kernels they are.
+
+Processes that need the same kernel at the same time compile it once: the others wait, and load it. numba's own index of
+what is kept loses entries, or takes one for another, where two of them write it at once.
 """
 
 from __future__ import annotations
@@ -13,14 +16,18 @@ import ast
 import hashlib
 import importlib.util
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, wraps
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numba
 from numba.core import caching, event
+from numba.core.compiler_lock import global_compiler_lock
 
+from barlowctl import locks
 from barlowctl.waits import Wait
 
 
@@ -68,7 +75,11 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
         def decorate(function: Callable[..., Any]) -> Any:
             with _watching():
                 try:
-                    return decorator(*arguments, **options)(function)
+                    if decorator is not numba.cfunc:
+                        return _in_turns(decorator(*arguments, **options)(function))
+                    store = caching.FunctionCache(function) if options.get("cache") else None
+                    with _turns.wait_for(store, function.__module__):
+                        return decorator(*arguments, **options)(function)  # compiles at once
                 except RuntimeError:  # nowhere to keep it: no folder can be written to
                     if not options.get("cache"):
                         raise
@@ -78,6 +89,64 @@ def _watched(decorator: Callable[..., Any]) -> Callable[..., Any]:
         return decorate
 
     return with_arguments
+
+
+PATIENCE = 60.0
+"""Seconds in all that a process waits for others that compile: they may be stopped, or gone with their computer."""
+
+
+class _Turns:
+    """Who compiles a kernel: a process that has locked a file beside what numba keeps of it."""
+
+    def __init__(self) -> None:
+        self.patience = PATIENCE
+        self._mine = set[Path]()
+
+    @contextmanager
+    def wait_for(self, store: Any, module: str) -> Iterator[None]:
+        """Let no other process compile the kernel of one of numba's caches meanwhile, where there is a file to lock.
+
+        numba's lock is taken first: a thread that has a turn waits for no other thread. Kernels do not call one another
+        in circles, and each is compiled within the turns of those that call it: no two processes wait for each other.
+        """
+        with global_compiler_lock, ExitStack() as turn:
+            path = self._file(store)
+            if path is not None and path not in self._mine:
+                self._mine.add(path)
+                turn.callback(self._mine.discard, path)
+                with suppress(OSError):  # a folder that can only be read
+                    self._lock(turn.enter_context(open(path, "a")), module, turn)
+            yield
+
+    def _lock(self, file: IO[str], module: str, turn: ExitStack) -> None:
+        turn.callback(locks.release, file)
+        if locks.take(file, patience=0.0):
+            return
+        begun = time.monotonic()
+        with _compiling.wait_for(f"another process is {_compiling.describe(module)}"):
+            locks.take(file, patience=self.patience)
+        self.patience = max(0.0, self.patience - (time.monotonic() - begun))
+
+    def _file(self, store: Any) -> Path | None:
+        """Beside the kernel's index; None where numba keeps nothing of it."""
+        name = getattr(getattr(store, "_impl", None), "filename_base", None)  # private
+        return None if name is None else Path(store.cache_path) / f"{name}.lock"
+
+
+_turns = _Turns()
+
+
+def _in_turns(kernel: Any) -> Any:
+    """A kernel that is compiled when its process has its turn."""
+    compile_ = kernel.compile
+
+    @wraps(compile_)
+    def compile_alone(signature: Any) -> Any:
+        with _turns.wait_for(kernel._cache, kernel.py_func.__module__):
+            return compile_(signature)
+
+    kernel.compile = compile_alone
+    return kernel
 
 
 class _Compiling(event.Listener):
@@ -94,8 +163,7 @@ class _Compiling(event.Listener):
 
     def on_start(self, event: Any) -> None:
         """See numba's `Listener`."""
-        text = self._describe(event.data["module"])
-        wait = self._running[-1] if self._running else self._waits.setdefault(text, Wait(text))
+        wait = self._running[-1] if self._running else self.wait_for(self.describe(event.data["module"]))
         self._running.append(wait)
         wait.__enter__()
 
@@ -104,7 +172,12 @@ class _Compiling(event.Listener):
         if self._running:
             self._running.pop().__exit__()
 
-    def _describe(self, module: str) -> str:
+    def wait_for(self, text: str) -> Wait:
+        """The wait of a text, of which this is another piece."""
+        return self._waits.setdefault(text, Wait(text))
+
+    def describe(self, module: str) -> str:
+        """What is being done, for the kernels of a module."""
         package = module.partition(".")[0]
         if package != __package__:
             return f"compiling kernels of {package} ..." if package.isidentifier() else "compiling kernels ..."

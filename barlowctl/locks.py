@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +21,14 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of some
 def take(file: IO[Any], *, shared: bool = False, patience: float = math.inf) -> bool:
     """Lock an open file until it is closed or the process ends; returns whether that was possible.
 
-    On a file system without locks it always is, and nobody is kept out.
+    On a file system without locks, and on Windows, it always is, and nobody is kept out.
 
     Args:
         shared: only to learn whether a process holds it: any number of processes may do so at once.
         patience: seconds to try for. Whoever only wants to learn has the lock for an instant: wait for that at least.
     """
+    if os.name == "nt":
+        return True
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     deadline = time.monotonic() + patience
     while True:
@@ -40,6 +43,12 @@ def take(file: IO[Any], *, shared: bool = False, patience: float = math.inf) -> 
             if error.errno not in _NO_LOCKS:
                 raise
             return True
+
+
+def release(file: IO[Any]) -> None:
+    """Give a lock up, also for processes that were forked meanwhile: they have the file open."""
+    with suppress(OSError, NameError):
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager

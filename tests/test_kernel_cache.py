@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
+import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 from numba.core import caching, event
 
-from barlowctl import kernel_cache, waits
+from barlowctl import kernel_cache, locks, waits
 from barlowctl.model import norm_threads, winograd_functions
 
 PACKAGE = Path(kernel_cache.__file__).parent
@@ -148,6 +151,70 @@ def test_compiling_that_takes_long_is_a_wait(monkeypatch: pytest.MonkeyPatch, na
     assert texts == [text]
 
 
+@contextmanager
+def another_process_compiles(tmp_path: Path) -> Iterator[None]:
+    """Another process has the turn of all kernels that are kept."""
+    with ExitStack() as stack:
+        files = sorted(tmp_path.rglob("*.lock"))
+        assert [file.name.partition("-")[0] for file in files] == [
+            "inner.doubled",
+            "kernels.function",
+            "kernels.kernel",
+        ]
+        assert all(stack.enter_context(locks.holding(file, patience=0.0)) for file in files)
+        yield
+
+
+def test_what_another_process_compiles_is_waited_for_and_loaded(
+    anew: Callable[[], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew().kernel(5.0)
+    indices = [(path, path.rename(path.with_suffix(".away"))) for path in tmp_path.rglob("*.nbi")]
+    results: list[list[float]] = []
+    thread = threading.Thread(target=lambda: results.append(values(anew())), daemon=True)
+    texts: list[str] = []
+    monkeypatch.setattr(kernel_cache._compiling, "_waits", {})
+    monkeypatch.setattr(waits, "SECONDS", 0.01)
+    monkeypatch.setattr(waits, "_listener", texts.append)
+    with another_process_compiles(tmp_path):
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        for path, away in indices:
+            away.rename(path)
+    thread.join(30.0)
+    assert results == [[13.0, 13.0, 1, 1]]
+    assert texts == ["another process is compiling kernels of made ..."]
+
+
+def test_who_does_not_end_is_waited_for_once(
+    anew: Callable[[], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert values(anew()) == [13.0, 13.0, 0, 0]
+    monkeypatch.setattr(kernel_cache._turns, "patience", 0.2)
+    write(tmp_path, "numbers", "THIRD = 4.0")
+    with another_process_compiles(tmp_path):
+        assert values(anew()) == [14.0, 14.0, 0, 0]
+        assert kernel_cache._turns.patience == 0.0
+    assert values(anew()) == [14.0, 14.0, 1, 1]
+    with another_process_compiles(tmp_path):  # nothing of ours is locked still
+        pass
+
+
+def test_where_no_file_can_be_locked_kernels_are_compiled_and_loaded(
+    anew: Callable[[], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(locks, "take", refuse)
+    assert values(anew()) == [13.0, 13.0, 0, 0]
+    for path in tmp_path.rglob("*.lock"):
+        path.unlink()
+        path.mkdir()  # which nobody opens
+    assert values(anew()) == [13.0, 13.0, 1, 1]
+
+
 def test_loading_a_kept_kernel_is_no_wait(
     anew: Callable[[], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +234,7 @@ def test_where_kernels_are_kept_nowhere_the_wait_says_so(
     monkeypatch.setattr(kernel_cache, "_LOCATORS", [])
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     anew()
-    assert "in every run" in kernel_cache._compiling._describe("barlowctl.data.loaders.kernel")
+    assert "in every run" in kernel_cache._compiling.describe("barlowctl.data.loaders.kernel")
 
 
 def kernels() -> list[tuple[Path, ast.FunctionDef]]:

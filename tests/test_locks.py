@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from barlowctl.locks import holding, is_held, take
+from barlowctl.locks import holding, is_held, release, take
 
 
 def test_only_one_holds_a_lock(tmp_path: Path) -> None:
@@ -75,3 +76,15 @@ def test_other_errors_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match="broken"), holding(tmp_path / "lock"):
         pass
+
+
+def test_a_lock_that_is_released_is_free_though_another_process_has_the_file(tmp_path: Path) -> None:
+    with open(tmp_path / "lock", "a+") as file, os.fdopen(os.dup(file.fileno())):  # as a fork leaves it
+        assert take(file)
+        file.close()
+        assert is_held(tmp_path / "lock")
+    with open(tmp_path / "lock", "a+") as file, os.fdopen(os.dup(file.fileno())):
+        assert take(file)
+        release(file)
+        file.close()
+        assert not is_held(tmp_path / "lock")
