@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from barlowctl.bench import loader as module
-from barlowctl.bench.benchmark_process import Measured
+from barlowctl.bench.benchmark_process import BenchmarkProcess, Measured
 from barlowctl.bench.photographs import write_photographs
 from barlowctl.bench.process_tree import cpu_seconds, members, memory_bytes
 from barlowctl.cli.app import run
+from barlowctl.data.beton.reader import Beton
 from barlowctl.errors import UserError
 
 KEYS = {"name", "images_per_second", "cpu_ms_per_image", "ratio_cpu", "ratio_wall", "peak_mb", "n"}
@@ -36,40 +38,62 @@ def test_rows_are_measured_on_made_images(capsys: pytest.CaptureFixture[str]) ->
     assert document["round"] == {"images": 16, "batch": 8, "size": 48, "workers": 1}
 
 
+LAYOUTS = {"class folders": "jpegs/{0}/{1}", "a pile": "jpegs/{1}", "splits": "jpegs/train/{0}/{1}"}
+
+
+def own_images(tmp_path: Path, layout: str) -> list[Path]:
+    """All that lies below `jpegs`: twelve pictures."""
+    write_photographs(tmp_path / "made", 12)
+    for path in (tmp_path / "made").rglob("*.jpg"):
+        target = tmp_path / LAYOUTS[layout].format(path.parent.name, path.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return sorted((tmp_path / "jpegs").rglob("*"))
+
+
+FEW = ["--per-round", "8", "--batch", "4", "--size", "32", "--rounds", "1", "--samples", "8"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_own_images_are_packed_for_the_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    before = own_images(tmp_path, layout)
+
+    def process(name: str, pipeline: str, settings: dict[str, Any], *, optional: bool) -> tuple[str, dict[str, Any]]:
+        assert (pipeline, optional) == (module.PIPELINE, False)
+        return name, settings
+
+    def measure(processes: list[tuple[str, dict[str, Any]]], rounds: int, progress: object) -> list[Measured]:
+        ((name, settings),) = processes
+        assert Beton.open(Path(settings["packed"])).num_samples == 8
+        assert len(list(Path(settings["folder"]).rglob("*.jpg"))) == 8
+        return [Measured(name, [10.0] * rounds, [2.0] * rounds, 1 << 20)]
+
+    monkeypatch.setattr(module, "BenchmarkProcess", process)
+    monkeypatch.setattr(module, "measure_in_turns", measure)
+    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), "--rows", "ours-geometric", *FEW]) == 0
+    output = capsys.readouterr().out
+    assert "ours-geometric" in output
+    assert "8 JPEGs" in output
+    assert sorted((tmp_path / "jpegs").rglob("*")) == before
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "rows"),
     [
         ("class folders", ["ours-geometric"]),
-        pytest.param("class folders", ["ours-geometric", "ours-multi-crop"], marks=pytest.mark.slow),
-        pytest.param("a pile", ["ours-geometric"], marks=pytest.mark.slow),
-        pytest.param("splits", ["ours-geometric"], marks=pytest.mark.slow),
+        ("class folders", ["ours-geometric", "ours-multi-crop"]),
+        ("a pile", ["ours-geometric"]),
+        ("splits", ["ours-geometric"]),
     ],
 )
 def test_own_images_and_no_reference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str, rows: list[str]
 ) -> None:
-    write_photographs(tmp_path / "made", 12)
-    names = {"class folders": "jpegs/{0}/{1}", "a pile": "jpegs/{1}", "splits": "jpegs/train/{0}/{1}"}
-    for path in (tmp_path / "made").rglob("*.jpg"):
-        target = tmp_path / names[layout].format(path.parent.name, path.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-    before = sorted((tmp_path / "jpegs").rglob("*"))
-    flags = [
-        "--rows",
-        ",".join(rows),
-        "--per-round",
-        "8",
-        "--batch",
-        "4",
-        "--size",
-        "32",
-        "--rounds",
-        "1",
-        "--samples",
-        "8",
-    ]
-    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), *flags]) == 0
+    before = own_images(tmp_path, layout)
+    assert run(["bench", "loader", "--data", str(tmp_path / "jpegs"), "--rows", ",".join(rows), *FEW]) == 0
     output = capsys.readouterr().out
     assert all(row in output for row in rows)
     assert "8 JPEGs" in output
@@ -104,7 +128,7 @@ def test_what_is_not_installed_is_left_out_or_refused(monkeypatch: pytest.Monkey
 
 
 def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
-    from barlowctl.bench.benchmark_process import BenchmarkProcess, measure_in_turns
+    from barlowctl.bench.benchmark_process import measure_in_turns
 
     processes = [BenchmarkProcess("ours", module.PIPELINE, {"folder": "x", "packed": str(tmp_path / "no.beton")})]
     with pytest.raises(UserError, match="the pipeline 'ours' failed"):
@@ -113,7 +137,7 @@ def test_a_pipeline_that_fails_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Path) -> None:
-    from barlowctl.bench.benchmark_process import BenchmarkProcess, measure_in_turns
+    from barlowctl.bench.benchmark_process import measure_in_turns
 
     write_photographs(tmp_path / "jpegs", 8)
     settings = {"folder": str(tmp_path / "jpegs"), "images": 8, "batch": 4, "size": 32, "workers": 0}
@@ -131,8 +155,6 @@ def test_an_optional_pipeline_that_fails_leaves_the_others_running(tmp_path: Pat
 
 
 def test_a_process_that_the_system_killed_is_told_from_one_that_ended(tmp_path: Path) -> None:
-    from barlowctl.bench.benchmark_process import BenchmarkProcess
-
     for name, ending in (("killed", "os.kill(os.getpid(), 9)"), ("left", "os._exit(1)")):
         (tmp_path / f"{name}.py").write_text(f"import os\n{ending}\n")
         process = BenchmarkProcess("ours", name, {}, environment={"PYTHONPATH": str(tmp_path)})

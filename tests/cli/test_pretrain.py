@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,8 @@ from safetensors.torch import load_file
 from barlowctl.assemble.model import SEARCHING
 from barlowctl.cli.app import run as barlowctl
 from barlowctl.cli.live import binary_size
+from barlowctl.train.loop import Loop
+from tests.cli.test_endings import stopping_after
 
 Captured = pytest.CaptureFixture[str]
 
@@ -77,24 +74,23 @@ def test_a_run_leaves_everything_that_explains_it(recipe: Path, tmp_path: Path, 
     assert again["loss"] == result["loss"]
 
 
-def test_an_interrupted_process_resumes_bit_identically(recipe: Path, tmp_path: Path) -> None:
-    """SIGTERM in the middle: exit code 3, then the weights of a run that was never stopped."""
-    command = [sys.executable, "-m", "barlowctl", "pretrain", "--threads", "1", "--quiet"]
-    start = [*command, "--recipe", str(recipe), "--set", "train.epochs=4", "--set", "eval.every_epochs=0"]
-    environment = {**os.environ}
-    process = subprocess.Popen([*start, "--out", "runs/parts"], env=environment, stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_run_resumes_bit_identically(
+    recipe: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the middle: exit code 3, then the weights of a run that was never stopped.
+
+    A process that is stopped so, and another one that goes on, are in test_slurm.py.
+    """
+    flags = ["--threads", "1", "--quiet"]
+    start = ["pretrain", "--recipe", str(recipe), *flags, "--set", "train.epochs=4", "--set", "eval.every_epochs=0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", stopping_after(13))
+        assert barlowctl([*start, "--out", "runs/parts"]) == 3
     metrics = tmp_path / "runs" / "parts" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not metrics.is_file() or len(metrics.read_text().splitlines()) < 6):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors
-    assert "--resume" in errors
+    assert "--resume" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "parts" / "result.json").exists()
-    assert barlowctl([*command[3:], "--resume", "runs/parts"]) == 0
-    assert barlowctl([*start[3:], "--out", "runs/whole"]) == 0
+    assert barlowctl(["pretrain", *flags, "--resume", "runs/parts"]) == 0
+    assert barlowctl([*start, "--out", "runs/whole"]) == 0
     for name in ("model.safetensors", "optimizer.safetensors"):
         parts, whole = (
             next((tmp_path / "runs" / run / "checkpoints").glob(f"*40/{name}")) for run in ("parts", "whole")
