@@ -41,10 +41,10 @@ def advice(chosen: Recipe) -> str:
 @pytest.mark.parametrize(
     ("backbone", "size", "more", "expected"),
     [
-        ("vit_tiny_patch16_224", 96, (), "model.image_size=96"),
+        pytest.param("vit_tiny_patch16_224", 96, (), "model.image_size=96", marks=pytest.mark.slow),
         ("vit_tiny_patch16_224", 100, (), "model.image_size=96 views.size=96 eval.resize=96 eval.crop=96"),
-        ("vit_tiny_patch16_224", 70, ("model.image_size=96",),
-         "model.image_size=64 views.size=64 eval.resize=64 eval.crop=64"),
+        pytest.param("vit_tiny_patch16_224", 70, ("model.image_size=96",),
+                     "model.image_size=64 views.size=64 eval.resize=64 eval.crop=64", marks=pytest.mark.slow),
         ("vit_tiny_patch16_224", 96, ("views.small.count=4", "views.small.size=40"), "views.small.size=32"),
         ("levit_128s", 96, (), "model.image_size=96"),
         ("resnet18", 96, ('model.backbone_args={global_pool=""}',), None),

@@ -31,7 +31,7 @@ def records(run: str, event: str) -> list[dict[str, Any]]:
     return [record for record in map(json.loads, lines) if record["event"] == event]
 
 
-@pytest.mark.parametrize("name", OF)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "simsiam")) for name in OF])
 def test_a_run_learns_shows_its_terms_and_is_exported(
     recipe: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

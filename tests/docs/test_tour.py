@@ -140,7 +140,9 @@ def test_every_line_of_the_tour(checkout: Path, home: Path, capsys: Captured) ->
     assert {"views.png", "mine.toml", "map.html", "my-model"} <= set(os.listdir())
 
 
-@pytest.mark.parametrize("recipe", ["quickstart", "fashion-mnist", "cifar10-resnet18"])
+@pytest.mark.parametrize(
+    "recipe", ["quickstart", "cifar10-resnet18", pytest.param("fashion-mnist", marks=pytest.mark.slow)]
+)
 def test_export_of_the_shipped_small_recipes_as_the_tour_has_it(home: Path, capsys: Captured, recipe: str) -> None:
     """After the quickstart its run is the newest one: the same line exports it, and what is printed loads it."""
     narrow = ["model.backbone_args={channels=[8,8,8,8]}"] if recipe != "quickstart" else []

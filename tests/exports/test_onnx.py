@@ -146,7 +146,9 @@ def assert_torchs_features(case: Case, path: Path) -> Any:
     return session
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "grey convnext")) for kind in SMALL]
+)
 def test_onnx_runtime_computes_torchs_features(tmp_path: Path, kind: str) -> None:
     case, path = SMALL[kind], tmp_path / "out.onnx"
     onnx = pytest.importorskip("onnx")

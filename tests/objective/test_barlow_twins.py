@@ -146,7 +146,7 @@ def test_every_row_of_table_5_matches_its_formula(n: int, d: int, variant: dict[
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(v.values()))
 def test_gradcheck(variant: dict[str, Any]) -> None:
-    for (n, d), form in itertools.product([(4, 6), (6, 6), (9, 4)], forms_of(variant)):
+    for (n, d), form in itertools.product([(3, 5), (4, 4), (5, 3)], forms_of(variant)):
         z1, z2 = (torch.tensor(z, requires_grad=True) for z in embeddings(n, d))
         assert torch.autograd.gradcheck(
             lambda a, b, form=form: barlow_twins_loss(a, b, lambd=0.05, form=form, **variant).loss, (z1, z2)
