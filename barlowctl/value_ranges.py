@@ -6,48 +6,60 @@ import math
 import re
 from collections.abc import Iterable
 
-AUTO, TYPE = "auto", "type"
-NAMED = (AUTO, TYPE)
+AUTO, TYPE, PER_BAND = "auto", "type", "per-band"
+NAMED = (AUTO, TYPE, PER_BAND)
 ALLOWED = (
-    "auto, type, or LOW:HIGH, the values of black and white, e.g. 0:4095; of several types in one data set "
-    "uint16=0:4095,float32=0:1"
+    "auto, type, per-band, or LOW:HIGH, the values of black and white, e.g. 0:4095; of several types in one data set "
+    "uint16=0:4095,float32=0:1; of each band 0:3000/0:400/0:5000"
 )
 
 Ends = tuple[float, float]
 
-_PATTERN = re.compile(r"(?:([a-z]+\d+(?: \(\d+ (?:significant )?bits\))?)=)?([-+.\deE]+):([-+.\deE]+)")
+_KIND = r"[a-z]+\d+(?: \(\d+ (?:significant )?bits\))?"
+_ENDS = r"([-+.\deE]+):([-+.\deE]+)"
 
 
-def parse(text: str) -> dict[str, Ends]:
-    """LOW and HIGH by the kind of values ("uint16", or "uint16 (12 bits)" where files state their bits), or under ""
-    for all; nothing of `NAMED`.
+def parse(text: str) -> dict[str, tuple[Ends, ...]]:
+    """LOW and HIGH, once or for each band, by the kind of values ("uint16", or "uint16 (12 bits)" where files state
+    their bits), or under "" for all; nothing of `NAMED`.
 
     Raises:
         ValueError: none of these, the same kind twice, or an end that is not below the other.
     """
-    made: dict[str, Ends] = {}
+    made: dict[str, tuple[Ends, ...]] = {}
     for part in () if text in NAMED else text.split(","):
-        match = _PATTERN.fullmatch(part.strip())
+        match = re.fullmatch(rf"(?:({_KIND})=)?([^=]+)", part.strip())
         if match is None:
             raise ValueError(f"'{part}' is not LOW:HIGH")
-        kind, low, high = match[1] or "", float(match[2]), float(match[3])
-        if not low < high or not math.isfinite(high - low):
-            raise ValueError(f"{low:g} is not below {high:g}")
+        kind = match[1] or ""
         if kind in made or (made and not kind) or "" in made:
             raise ValueError(f"'{text}' names values twice")
-        made[kind] = (low, high)
+        made[kind] = tuple(_ends(ends) for ends in match[2].split("/"))
     return made
 
 
-def written(used: Iterable[tuple[str, Ends]]) -> str:
+def _ends(text: str) -> Ends:
+    match = re.fullmatch(_ENDS, text.strip())
+    low, high = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    if not low < high or not math.isfinite(high - low):
+        raise ValueError(f"'{text}' is not LOW:HIGH")
+    return low, high
+
+
+def written(used: Iterable[tuple[str, tuple[Ends, ...]]]) -> str:
     """Kinds and their ends as `parse` reads them; of a type alone where all of its kinds have the same ends."""
-    by_type: dict[str, dict[str, Ends]] = {}
+    by_type: dict[str, dict[str, tuple[Ends, ...]]] = {}
     for kind, ends in used:
         by_type.setdefault(kind.partition(" ")[0], {})[kind] = ends
-    parts: list[tuple[str, Ends]] = []
+    parts: list[tuple[str, tuple[Ends, ...]]] = []
     for of_type, kinds in by_type.items():
         parts += [(of_type, next(iter(kinds.values())))] if len(set(kinds.values())) == 1 else kinds.items()
-    return ",".join(f"{kind}={_number(low)}:{_number(high)}" for kind, (low, high) in parts)
+    return ",".join(f"{kind}={of_bands(ends)}" for kind, ends in parts)
+
+
+def of_bands(ends: Iterable[Ends]) -> str:
+    """LOW:HIGH, for each band, as it is typed."""
+    return "/".join(f"{_number(low)}:{_number(high)}" for low, high in ends)
 
 
 def _number(value: float) -> str:

@@ -27,7 +27,8 @@ class Data(Section):
     range: str = Field(
         "auto",
         description="of files that are not packed and have more than 8 bits: the values of black and white, LOW:HIGH "
-        "(of several types: uint16=0:4095,float32=0:1); auto: measured over the data set; type: all that it holds",
+        "(of several types: uint16=0:4095,float32=0:1; of each band: 0:3000/0:400/0:5000); auto: measured over the "
+        "data set; per-band: measured for each band by itself; type: all that it holds",
     )
     background: str = Field(
         "white", description="behind transparent pixels of such files: white, black, grey, #RRGGBB, or none"
@@ -41,9 +42,14 @@ class Data(Section):
     @model_validator(mode="after")
     def _converts(self) -> Data:
         try:
-            value_ranges.parse(self.range)
+            of_bands = {len(ends) for ends in value_ranges.parse(self.range).values()} - {1}
         except ValueError:
             raise ValueError(f"range is '{self.range}': {value_ranges.ALLOWED}") from None
+        if of_bands and self.bands and of_bands != {len(self.bands)}:
+            raise ValueError(
+                f"range is '{self.range}', of {max(of_bands)} bands, and bands chooses {len(self.bands)}: LOW:HIGH for "
+                "all, per-band, or as many as there are bands, with / between them"
+            )
         if not re.fullmatch("white|black|grey|gray|none|#[0-9a-fA-F]{6}", self.background):
             raise ValueError(f"background is '{self.background}': white, black, grey, #RRGGBB, or none")
         return self

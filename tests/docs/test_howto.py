@@ -17,8 +17,8 @@ from PIL import Image
 
 from barlowctl.cli import pretrain_ranks
 from barlowctl.cli.app import run as barlowctl
+from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.pixels import read_parts
-from barlowctl.data.images.ranges import Deep
 from barlowctl.exports import ExportedModel, export
 from barlowctl.model import Preprocessing, build_backbone
 from tests.docs.newcomer import NARROW, SMALL, interrupt_the_next_run, pictures, sets

@@ -125,10 +125,11 @@ def pack(
         str,
         typer.Option(
             "--range",
-            metavar="auto|type|LOW:HIGH",
+            metavar="auto|per-band|type|LOW:HIGH",
             rich_help_panel=STORED,
             help="More than 8 bits: the values of black and white, LOW:HIGH (of several types: "
-            "uint16=0:4095,float32=0:1); auto: measured over the data set; type.",
+            "uint16=0:4095,float32=0:1; of each band: 0:3000/0:400/0:5000); auto: measured over the data set; "
+            "per-band: for each band by itself; type.",
         ),
     ] = "auto",
     background: Annotated[

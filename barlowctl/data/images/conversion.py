@@ -34,7 +34,13 @@ class Choices:
     bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        ranges.parse(self.range)
+        of_bands = {len(of_kind.bands) for of_kind in ranges.parse(self.range).values()} - {0}
+        if of_bands and self.bands and of_bands != {len(self.bands)}:
+            raise UserError(
+                f"the range is '{self.range}', of {max(of_bands)} bands, and {len(self.bands)} were chosen",
+                allowed="LOW:HIGH for all, or as many as there are bands, with / between them",
+                next=f"--range {value_ranges.PER_BAND}",
+            )
         transparency.parse(self.background)
         if len(self.bands) > MOST_CHANNELS or any(band < 1 for band in self.bands):
             raise _no_bands(",".join(map(str, self.bands)))
@@ -79,24 +85,34 @@ class Conversion:
         self.background = transparency.parse(self.choices.background)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: the choices, and kind -> [black, white]."""
-        used = {kind: [used_range.low, used_range.high] for kind, used_range in sorted(self.ranges.used.items())}
+        """Plain values: the choices, and kind -> [black, white], or a list of them, one for each band."""
+        used = {kind: _noted(used) for kind, used in sorted(self.ranges.used.items())}
         return {**asdict(self.choices), "bands": list(self.choices.bands), "ranges": used}
 
     @classmethod
     def noted(cls, values: Mapping[str, Any]) -> Conversion:
         """From `as_dict`: other images are then converted as those were."""
         choices = Choices(values["range"], values["background"], tuple(values["bands"]))
-        used = {kind: Range(low, high, "as it was packed") for kind, (low, high) in values["ranges"].items()}
+        used = {kind: _as_noted(ends) for kind, ends in values["ranges"].items()}
         return cls(choices, Ranges(choices.range, used=used))
 
     def for_others(self) -> Choices:
         """The choices that make of other files what these became: a range that was measured is said."""
-        if self.choices.range != value_ranges.AUTO or not self.ranges.used:
+        measured = self.choices.range in (value_ranges.AUTO, value_ranges.PER_BAND)
+        if not measured or not self.ranges.used:
             return self.choices
-        used = {kind: (used.low, used.high) for kind, used in sorted(self.ranges.used.items())}
-        return replace(self.choices, range=value_ranges.written(used.items()))
+        used = [(kind, used.ends) for kind, used in sorted(self.ranges.used.items())]
+        return replace(self.choices, range=value_ranges.written(used))
 
     def notes(self) -> list[str]:
         """What was decided and should be said."""
         return self.ranges.descriptions()
+
+
+def _noted(used: Range) -> list[float] | list[list[float]]:
+    return [list(ends) for ends in used.bands] or [used.low, used.high]
+
+
+def _as_noted(ends: list[Any]) -> Range:
+    of_bands = ends if isinstance(ends[0], list) else [ends]
+    return Range.of_bands(tuple((low, high) for low, high in of_bands), "as it was packed")

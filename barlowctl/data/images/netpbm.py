@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
+from barlowctl.data.images.deep import DEPTHS, Deep
 from barlowctl.data.images.limits import check_size
-from barlowctl.data.images.ranges import DEPTHS, Deep
 from barlowctl.data.images.unreadable import Unreadable
 
 _HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})" + rb"(?:#[^\n\r]*)?\s")

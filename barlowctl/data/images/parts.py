@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from barlowctl.data.images.ranges import Deep
+from barlowctl.data.images.deep import Deep
 
 DAMAGED = "damaged"
 """The note of an image whose decoder complained."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from barlowctl.data.images import formats, jpeg, png, tiff
+from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
 from barlowctl.data.images.parts import DAMAGED, Parts, turned
-from barlowctl.data.images.ranges import Deep
 from barlowctl.data.images.unreadable import Unreadable
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from barlowctl.amounts import counted
 from barlowctl.data.images import jpeg, netpbm, pillow_reader, tiff, transparency
 from barlowctl.data.images.conversion import Conversion
+from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.limits import check_size
 from barlowctl.data.images.parts import Parts, turned
-from barlowctl.data.images.ranges import Deep, Range
+from barlowctl.data.images.ranges import Range
 from barlowctl.data.images.unreadable import Unreadable
 
 

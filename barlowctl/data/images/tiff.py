@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from barlowctl.channels import MOST_CHANNELS, are_bands, in_words
+from barlowctl.data.images.deep import DEPTHS, Deep
 from barlowctl.data.images.limits import check_bytes
-from barlowctl.data.images.ranges import DEPTHS, Deep
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.errors import UserError
 from barlowctl.packages import required

@@ -9,8 +9,9 @@ from barlowctl.data.images import png, tiff
 from barlowctl.data.images.band_counts import BandCounts
 from barlowctl.data.images.brightness import look
 from barlowctl.data.images.conversion import Choices, Conversion
+from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.pixels import convert_values, decode_picture, read_parts
-from barlowctl.data.images.ranges import Deep, Ranges
+from barlowctl.data.images.ranges import Ranges
 from barlowctl.data.images.unreadable import Unreadable
 from barlowctl.data.sources.picture import Source
 from barlowctl.errors import UserError

@@ -233,6 +233,9 @@ SCENARIOS = {
     "range not said, of one": Scenario([*PACK, "scans", "./new.beton", "--on-unreadable", "fail"], deep),
     "bands not said": Scenario([*PACK, "bands", "./new.beton"], deep),
     "bands not said, of one": Scenario([*PACK, "bands", "./new.beton", "--on-unreadable", "fail"], deep),
+    "ranges of other bands": Scenario(
+        [*PACK, "bands", "./new.beton", "--bands", "1-4", "--range", "0:9/0:9"], of_bands
+    ),
     "bands of a packed file": Scenario([*PREVIEW, "./bands.beton"], of_bands),
     "bands of files": Scenario([*PREVIEW, "bands", *FOUR], of_bands),
     "bands for a run on others": Scenario([*EMBED, "./bands.beton"], of_bands),

@@ -16,8 +16,9 @@ from barlowctl.data.beton.pack import pack
 from barlowctl.data.beton.reader import Beton
 from barlowctl.data.images.brightness import BRIGHT, DARK, FLAT, look
 from barlowctl.data.images.conversion import Choices, Conversion, parse_bands
+from barlowctl.data.images.deep import Deep
 from barlowctl.data.images.pixels import decode_picture
-from barlowctl.data.images.ranges import Deep, Ranges
+from barlowctl.data.images.ranges import Ranges
 from barlowctl.data.images.unreadable import Unreadable, UnreadableImage
 from barlowctl.data.loaders.plain import Pictures
 from barlowctl.data.sources import open_source
@@ -330,3 +331,86 @@ def test_wrong_ranges_are_refused_alike(text: str) -> None:
         Choices(text)
     with pytest.raises(UserError, match="range is"):
         load("quickstart", [f"data.range={text}"])
+
+
+def tile(dtype: type = np.uint16) -> np.ndarray:
+    """13 bands of one picture of values from 0 to 1, band 10 as dim as the haze that it sees."""
+    tops = np.array([3000.0, 2500, 2600, 2700, 2900, 3500, 4100, 4000, 1200, 60, 3300, 2500, 4200])
+    return np.rint(RAMP[..., None] * tops).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_each_band_by_its_own_range(dtype: type) -> None:
+    """Against the formula, and each band as an image of it alone."""
+    values = tile(dtype)
+    ends = [(0, 100 * (band + 1)) for band in range(13)]
+    of_bands = Ranges("/".join(f"{low}:{high}" for low, high in ends))
+    pixels, cut = of_bands.of(Deep(values, values.dtype.name)).to_8_bits(values)
+    assert cut
+    for band, (low, high) in enumerate(ends):
+        assert np.array_equal(pixels[..., band], scaled(values[..., band], low, high))
+    inside = Ranges("/".join(["0:5000"] * 13)).of(Deep(values, "uint16"))
+    assert not inside.to_8_bits(values)[1]
+
+
+def test_each_band_is_measured_over_the_data_set(tmp_path: Path) -> None:
+    """0.1 percent of a band's values lie beyond each end, in all images together; a dim band has all 256 levels."""
+    rng = np.random.default_rng(0)
+    tiles = [rng.permuted(tile().reshape(600, 13), axis=0).reshape(20, 30, 13) // (1 + index) for index in range(3)]
+    for index, values in enumerate(tiles):
+        (tmp_path / f"{index}.tif").write_bytes(tiff(values, photometric="minisblack", planarconfig="contig"))
+    source, choices = open_source(tmp_path), Choices("per-band", bands=tuple(range(1, 14)))
+    conversion = conversion_of(source, choices)
+    pictures = Pictures(source, conversion)
+    together = np.concatenate([values.reshape(600, 13) for values in tiles])
+    ends = np.quantile(together, [0.001, 0.999], axis=0, method="nearest")
+    for index, values in enumerate(tiles):
+        image = pictures.image(index)
+        for band in range(13):
+            assert np.array_equal(image[..., band], scaled(values[..., band], *ends[:, band]))
+    text = "uint16=" + "/".join(f"{low:.0f}:{high:.0f}" for low, high in ends.T)
+    assert conversion.for_others() == Choices(text, bands=choices.bands)
+    assert Conversion.noted(conversion.as_dict()).for_others() == conversion.for_others()
+    assert f"black and white of the 13 bands are {text.removeprefix('uint16=')}" in conversion.notes()[0]
+    again = Pictures(source, conversion_of(source, conversion.for_others()))
+    assert np.array_equal(again.image(1), pictures.image(1))
+
+
+def test_bands_that_hold_nothing_take_no_part_in_their_range() -> None:
+    values = tile(np.float32)
+    values[:2, :, 3], values[4, 0, 5], values[:, :, 7], values[..., 8] = -9999, np.nan, -9999, 5
+    ranges = Ranges("per-band", sample=lambda: iter([Deep(values, "float32", nodata=-9999)]))
+    used = ranges.of(Deep(values, "float32", nodata=-9999))
+    assert (used.bands[3][0] > 0, used.bands[5][0], used.bands[7], used.bands[8]) == (True, 6, (0, 1), (5, 6))
+    pixels, cut = used.to_8_bits(values, -9999)
+    assert cut  # the 0.1 percent
+    assert (pixels[:2, :, 3].max(), pixels[4, 0, 5], pixels[..., 7].max(), pixels[..., 8].max()) == (0, 0, 0, 0)
+
+
+def test_ranges_of_other_numbers_of_bands_are_refused() -> None:
+    with pytest.raises(Unreadable, match="it has 13 bands, and the range is of 2"):
+        Ranges("0:1/0:2").of(Deep(tile(), "uint16"))
+    with pytest.raises(UserError, match="of 2 bands, and 3 were chosen"):
+        Choices("0:1/0:2", bands=(4, 3, 2))
+    with pytest.raises(UserError, match="of 2 bands, and bands chooses 3"):
+        load("quickstart", ["data.range=0:1/0:2", "data.bands=[4,3,2]"])
+    assert load("quickstart", ["data.range=0:1/0:2/0:3", "data.bands=[4,3,2]"]).data.range == "0:1/0:2/0:3"
+    grey = Ranges("per-band").of(Deep(deep(3000), "uint16"))  # a single band has a range as others are
+    assert (grey.bands, grey.low, grey.high) == ((), 5, 2995)
+
+
+def test_the_sample_of_large_images_is_small_and_the_same_each_time() -> None:
+    from barlowctl.data.images.band_values import BandValues
+
+    ramp = np.arange(1 << 18, dtype=np.uint16).reshape(512, 512)
+    both = [BandValues(), BandValues()]
+    for values in both:
+        values.add(np.stack([ramp, ramp // 2], axis=-1))
+        values.add(ramp)  # of another number of bands: it is refused when it is read
+    assert both[0].ends() == both[1].ends()
+    assert both[0].images == 1
+    assert sum(part.nbytes for part in both[0]._parts) == 2 << 16
+    (low, high), half = both[0].ends()
+    assert low < 200
+    assert high > 65300
+    assert half[1] == pytest.approx(high / 2, abs=1)
