@@ -11,9 +11,10 @@ import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,18 @@ def is_module(name: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1)
+def parsed(source: str) -> ast.Module:
+    """The tree of a source. Only the last is kept: those of all modules are 300 MB."""
+    return ast.parse(source)
+
+
+@lru_cache(maxsize=1)
+def nodes(source: str) -> list[ast.AST]:
+    """All nodes of a source."""
+    return list(ast.walk(parsed(source)))
+
+
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Every imported module's full name and line. `from barlowctl import errors` is "barlowctl.errors"."""
     for node in ast.walk(tree):
@@ -226,8 +239,8 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 @cache
 def imported(source: str) -> tuple[tuple[str, int], ...]:
-    """`imports` of a source, which many rules ask for. Trees are not kept: those of all modules are 300 MB."""
-    return tuple(imports(ast.parse(source)))
+    """`imports` of a source, which many rules ask for."""
+    return tuple(imports(parsed(source)))
 
 
 def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
@@ -259,7 +272,7 @@ def violations(source: str, module: str) -> list[str]:
             if inside and root not in sys.stdlib_module_names | allowed | {"barlowctl"}:
                 messages.append(f"{module}:{line} imports {root}")
     if part in {"cli", "__init__", "__main__"}:
-        for statement in top_level(ast.parse(source)):
+        for statement in top_level(parsed(source)):
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for name, line in imports(statement):
                     if name.partition(".")[0] in HEAVY:
@@ -302,7 +315,7 @@ def prints(source: str) -> list[int]:
         return []
     return [
         node.lineno
-        for node in ast.walk(ast.parse(source))
+        for node in nodes(source)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
 
@@ -311,10 +324,40 @@ def test_there_are_modules_to_check() -> None:
     assert {"errors", "recipe.schema", "doctor"} <= {dotted(path) for path in modules()}
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_imports_keep_the_walls(path: Path) -> None:
-    assert part_of(dotted(path)) in MAY_IMPORT, "a new part of the package: say in MAY_IMPORT what it may import"
-    assert violations(path.read_text(), dotted(path)) == []
+def lacks_docstring(source: str) -> bool:
+    """Whether a module with anything in it does not say what it is."""
+    return bool(source.strip()) and not ast.get_docstring(parsed(source))
+
+
+RULES: dict[str, Callable[[str, str], object]] = {
+    "walls": lambda source, module: part_of(module) in MAY_IMPORT and violations(source, module),
+    "written once": lambda source, module: written_again(source, module),
+    "method": lambda source, module: part_of(module) not in {"assemble", "recipe"} and method_questions(source),
+    "print": lambda source, module: part_of(module) != "cli" and prints(source),
+    "names": lambda source, module: names_that_say_nothing(source),
+    "length": lambda source, module: long_functions(source, module),
+    "docstring": lambda source, module: lacks_docstring(source),
+}
+
+
+@cache
+def broken() -> dict[str, dict[str, Any]]:
+    """Of each rule: the modules that break it, and where. The rules share a module's tree."""
+    modules_of = {rule: dict[str, Any]() for rule in RULES}
+    for path in modules():
+        for rule, check in RULES.items():
+            if faults := check(path.read_text(), dotted(path)):
+                modules_of[rule][dotted(path)] = faults
+    return modules_of
+
+
+def test_every_part_is_in_the_table() -> None:
+    parts = {part_of(dotted(path)) for path in modules()}
+    assert parts <= MAY_IMPORT.keys(), "a new part of the package: say in MAY_IMPORT what it may import"
+
+
+def test_imports_keep_the_walls() -> None:
+    assert broken()["walls"] == {}
 
 
 @pytest.mark.parametrize(
@@ -410,13 +453,12 @@ def written_again(source: str, module: str) -> list[str]:
     last = {name.rpartition(".")[2] for name in WRITTEN_ONCE}
     if not any(word in source for word in last):
         return []
-    attributes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr in last)
+    attributes = (node for node in nodes(source) if isinstance(node, ast.Attribute) and node.attr in last)
     return [name for name in map(ast.unparse, attributes) if name in WRITTEN_ONCE and module not in WRITTEN_ONCE[name]]
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_what_many_need_is_written_once(path: Path) -> None:
-    assert written_again(path.read_text(), dotted(path)) == []
+def test_what_many_need_is_written_once() -> None:
+    assert broken()["written once"] == {}
 
 
 def folders_of_tests() -> dict[str, set[Path]]:
@@ -479,7 +521,7 @@ def method_questions(source: str) -> list[int]:
         return bool(re.search(r"\b(objective|method)(\.name|_name)?$", text))
 
     lines = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         match node:
             case ast.Compare(left=left, ops=ops, comparators=others) if not any(
                 isinstance(op, ast.Is | ast.IsNot) for op in ops
@@ -499,11 +541,8 @@ def method_questions(source: str) -> list[int]:
     return lines
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in modules() if part_of(dotted(path)) not in {"assemble", "recipe"}], ids=dotted
-)
-def test_nobody_below_asks_which_method_it_is(path: Path) -> None:
-    assert method_questions(path.read_text()) == []
+def test_nobody_below_asks_which_method_it_is() -> None:
+    assert broken()["method"] == {}
 
 
 def test_the_match_over_methods_is_in_one_module() -> None:
@@ -525,9 +564,8 @@ def test_a_question_for_the_method_is_seen(source: str) -> None:
     assert len(method_questions(source)) == 1
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if part_of(dotted(path)) != "cli"], ids=dotted)
-def test_the_core_never_prints(path: Path) -> None:
-    assert prints(path.read_text()) == []
+def test_the_core_never_prints() -> None:
+    assert broken()["print"] == {}
 
 
 def test_a_print_is_seen() -> None:
@@ -543,7 +581,7 @@ def names_that_say_nothing(source: str) -> list[str]:
     if not any(word in source.lower() for word in NOT_NAMES):
         return []
     names = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
                 names.append(name)
@@ -556,9 +594,8 @@ def names_that_say_nothing(source: str) -> list[str]:
     return [name for name in names if name.strip("_").lower() in NOT_NAMES]
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_names_say_what_they_hold(path: Path) -> None:
-    assert names_that_say_nothing(path.read_text()) == []
+def test_names_say_what_they_hold() -> None:
+    assert broken()["names"] == {}
 
 
 def test_names_of_tests_docs_and_benchmarks_say_what_they_hold() -> None:
@@ -615,7 +652,7 @@ def long_functions(source: str, module: str) -> set[str]:
     """Functions above the limit, as "module function"."""
     return {
         f"{module} {node.name}"
-        for node in ast.walk(ast.parse(source))
+        for node in nodes(source)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and function_lines(node) > FUNCTION_LINES
     }
 
@@ -629,7 +666,7 @@ def test_modules_are_short() -> None:
 
 
 def test_functions_fit_a_screen() -> None:
-    long = set().union(*(long_functions(path.read_text(), dotted(path)) for path in modules()))
+    long = set[str]().union(*broken()["length"].values())
     assert long - LONG_FUNCTIONS.keys() == set(), "split it into functions that read well"
     assert LONG_FUNCTIONS.keys() - long == set(), "it is short now: take it out of LONG_FUNCTIONS"
 
@@ -642,11 +679,10 @@ def test_a_long_function_is_seen() -> None:
     assert long_functions(f"{command}{body}    x = 1\n", "m") == {"m f"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=dotted)
-def test_every_module_says_what_it_is(path: Path) -> None:
-    source = path.read_text()
-    if source.strip():
-        assert ast.get_docstring(ast.parse(source))
+def test_every_module_says_what_it_is() -> None:
+    assert broken()["docstring"] == {}
+    assert lacks_docstring("x = 1")
+    assert not lacks_docstring("")
 
 
 def test_the_command_line_starts_with_itself_alone() -> None:
