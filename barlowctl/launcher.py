@@ -79,11 +79,13 @@ def refuse_several(command: str) -> None:
         error.next = "\n".join(commands) or "barlowctl ..."
         raise
     if process.size > 1:
-        raise UserError(
+        refused = UserError(
             f"{process.by} started {process.size} processes, but `barlowctl {command}` runs as one",
             allowed=f"the command alone, without {process.by}; `barlowctl pretrain` takes several",
             next="barlowctl ...",
         )
+        refused.alone = True
+        raise refused
 
 
 def may_be_of_several(environment: Mapping[str, str] = os.environ) -> bool:
@@ -97,6 +99,37 @@ def started() -> bool:
         return detect().size > 1
     except UserError:
         return True
+
+
+def of_the_same_command(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The words in front of `barlowctl` with which the launcher that started this process starts as many again.
+
+    None of a process that is alone, or that `--processes` started (the same command does), or whose launcher says too
+    little of itself.
+    """
+    try:
+        process = detect(environment)
+    except UserError:
+        return []
+    if process.size == 1 or "BARLOWCTL_EXIT_CODES" in environment:
+        return []
+    on_gpus = any(name in environment for name in ("SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS"))
+    return again(process, environment, on_gpus=on_gpus)
+
+
+def again(process: LaunchedProcess, environment: Mapping[str, str], *, on_gpus: bool) -> list[str]:
+    """The words of a launcher that start as many processes, on as many machines; none where it is not known."""
+    machines, here = -(-process.size // process.local_size), str(process.local_size)
+    if "TORCHELASTIC_RUN_ID" in environment:
+        meeting = ["--standalone"]
+        if machines > 1:
+            address = environment.get("MASTER_ADDR", "")
+            meeting = ["--nnodes", str(machines), "--rdzv-backend", "c10d", "--rdzv-endpoint", address]
+        return ["torchrun", *meeting, "--nproc-per-node", here, "-m"]
+    if "SLURM_PROCID" in environment:
+        gpus = ["--gpus-per-node", here] if on_gpus else []
+        return ["srun", "--nodes", str(machines), "--ntasks-per-node", here, *gpus]
+    return []
 
 
 def says_errors(environment: Mapping[str, str] = os.environ) -> bool:

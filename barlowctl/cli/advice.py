@@ -8,6 +8,7 @@ Below the command line nobody knows what was typed. So advice may be
 - `--recipe r.toml without --set`: the same command with the former and without the latter;
 - a line that ends in `barlowctl ...`: the same arguments again, started as it says;
 - words, shown as they are.
+Where torchrun or srun started several processes, the same command has the launcher in front.
 Several lines are several things to choose from.
 """
 
@@ -30,24 +31,28 @@ FLAGS = tuple(f"{words}{quotes}--" for words in ("", "without ") for quotes in (
 """How advice begins that is flags; one with more than letters in its value is in quotes."""
 
 
-def completed(advice: str | None, arguments: Sequence[str], root: Any) -> str:
+def completed(advice: str | None, arguments: Sequence[str], root: Any, *, alone: bool = False) -> str:
     """Advice as it is shown; without any, the help of the command.
 
     Args:
-        arguments: what was typed after `barlowctl`. root: the click group of all commands.
+        arguments: what was typed after `barlowctl`. root: the click group of all commands. alone: without the launcher
+            that started this process.
     """
     path, command = typed(arguments, root)
     if not advice:
         return shell.line("barlowctl", *path, "--help")
-    lines = [_completed(line, arguments, path, command) for line in advice.splitlines()]
+    started = [] if alone else launcher.of_the_same_command()
+    before = f"{shell.line(*started)} " if started else ""
+    lines = [_completed(line, arguments, path, command, before) for line in advice.splitlines()]
     return "\n".join(line for line in lines if line) or shell.line("barlowctl", *path, "--help")
 
 
-def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], command: Any) -> str:
-    """One line of advice; empty where its flags are none of this command's."""
+def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], command: Any, before: str) -> str:
+    """One line of advice; empty where its flags are none of this command's. before: the launcher in front of it."""
     if advice.endswith(REPEATED):
-        return advice.removesuffix("...") + shell.line(*arguments)
-    if not advice.startswith(FLAGS) or _started_by_another():
+        start = advice.removesuffix(REPEATED)
+        return f"{start}{'' if ' -m ' in start else before}barlowctl {shell.line(*arguments)}"
+    if not advice.startswith(FLAGS) or (_started_by_another() and not before):
         return advice
     words, without = _with_and_without(shell.split(advice))
     if not _takes(path, command, [*words, *without]):
@@ -55,7 +60,7 @@ def _completed(advice: str, arguments: Sequence[str], path: Sequence[str], comma
     if list(path) == ["pretrain"] and "--set" in words:
         words, of_the_earlier = _for_a_new_run(arguments, command, words)
         without += of_the_earlier
-    return repeated(arguments, command, flags=words, without=without)
+    return before + repeated(arguments, command, flags=words, without=without)
 
 
 def _with_and_without(words: list[str]) -> tuple[list[str], list[str]]:
@@ -102,7 +107,7 @@ def repeated(
             of its values that `without` names.
     """
     options = options_of(command)
-    changed = pairs(flags, options)
+    changed = _last_of_each(pairs(flags, options), options)
     flags_left_out = [word for word in without if word.startswith("-")]
     words_left_out = [word for word in without if not word.startswith("-")]
     left_out = pairs([word for word in flags_left_out if "=" in word], options)
@@ -113,6 +118,7 @@ def repeated(
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     words, names = arguments[:cut], arguments[cut:]  # what follows `--` is no flag
     given = [pair for pair in pairs(words, options) if pair[1] or pair[0] not in words_left_out]
+    given = _last_of_each(given, options)
     names = [name for name in names if name not in words_left_out]
     named = [(pair, _identity(*pair, options)) for pair in given]
     remaining = [pair for pair, of in named if of not in replaced and of[0] not in names_left_out]
@@ -170,6 +176,14 @@ def _identity(flag: str, value: tuple[str, ...], options: Mapping[str, Any]) -> 
     if not (value and option and getattr(option, "multiple", False)):
         return name, ""
     return name, value[0].partition("=")[0] if name in KEYED else value[0]
+
+
+def _last_of_each(
+    given: Sequence[tuple[str, tuple[str, ...]]], options: Mapping[str, Any]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Flags and words without those that a later one replaces: a key has its last value, once."""
+    last = {_identity(*pair, options): index for index, pair in enumerate(given) if pair[0] in options}
+    return [pair for index, pair in enumerate(given) if last.get(_identity(*pair, options), index) == index]
 
 
 def _started_by_another() -> bool:

@@ -182,7 +182,7 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         _trace()
         _hand_over(error)
-        error.next = completed(error.next, arguments, commands())
+        error.next = completed(error.next, arguments, commands(), alone=error.alone)
         other_rank = not launcher.says_errors()
         if not (other_rank if error.reported_elsewhere is None else error.reported_elsewhere):
             show_error(error, json=as_json and not other_rank)

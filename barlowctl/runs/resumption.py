@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from barlowctl import launcher, shell
-from barlowctl.launcher import LaunchedProcess
 
 Launch = dict[str, list[str]]
 
@@ -45,21 +44,6 @@ def launch_of(flags: Mapping[str, object], *, on_gpus: bool, environment: Mappin
         if not on_gpus:
             given.pop("--device", None)  # which --processes implies
     elif process.size > 1:
-        before = _launcher_again(process, on_gpus, environment)
+        before = launcher.again(process, environment, on_gpus=on_gpus)
     words = [word for flag, value in given.items() for word in ([flag] if value is True else [flag, str(value)])]
     return {"before": list(before), "flags": words}
-
-
-def _launcher_again(process: LaunchedProcess, on_gpus: bool, environment: Mapping[str, str]) -> Sequence[str]:
-    """The words of a launcher that start as many processes, on as many machines; none where it is not known."""
-    machines, here = -(-process.size // process.local_size), str(process.local_size)
-    if "TORCHELASTIC_RUN_ID" in environment:
-        meeting = ["--standalone"]
-        if machines > 1:
-            address = environment.get("MASTER_ADDR", "")
-            meeting = ["--nnodes", str(machines), "--rdzv-backend", "c10d", "--rdzv-endpoint", address]
-        return ["torchrun", *meeting, "--nproc-per-node", here, "-m"]
-    if "SLURM_PROCID" in environment:
-        gpus = ["--gpus-per-node", here] if on_gpus else []
-        return ["srun", "--nodes", str(machines), "--ntasks-per-node", here, *gpus]
-    return []

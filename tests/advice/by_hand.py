@@ -184,7 +184,6 @@ NOT_TYPED = {
 """Texts of commands, wherever they are given."""
 
 CUDA = "where there are GPUs alone"
-LAUNCHER = "the command of the launcher is not known to the processes that it started"
 BEFORE = "the command line refuses it before"
 SIGNAL = "after a signal to several processes: tests/cli/test_ablate.py sends it, and types the command again"
 COMPLETES = "not advice, but what makes it a whole command"
@@ -235,7 +234,6 @@ NOT_FOLLOWED = {
     ("cli/bench/profile.py profile", f"--batch {VALUE}"): CUDA,
     ("cli/bench/step.py step", "barlowctl bench step --ladder"): MINUTES,
     ("cli/bench/step.py step#2", "--loading"): MINUTES,
-    ("cli/pretrain_ranks.py is_rank#2", "without --gpus --processes"): LAUNCHER,
     ("cli/pretrain_ranks.py run_ranks", f"--gpus {VALUE}"): CUDA,
     ("cli/probe.py _tasks", EITHER_WORD): BEFORE,
     ("data/beton/pack.py check_options", EITHER_WORD): BEFORE,

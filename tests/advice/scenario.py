@@ -101,9 +101,9 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
         watch.made.append(("\n".join(commands), tuple(on_the_way(sys._getframe(1)))))
         shown_by(self, *commands)
 
-    def completes(text: str | None, *rest: Any) -> str:
+    def completes(text: str | None, *rest: Any, **named: Any) -> str:
         watch.given += (text or "").splitlines()
-        return completed(text, *rest)
+        return completed(text, *rest, **named)
 
     with patch.context() as inner:
         inner.setattr(errors.UserError, "next", property(get, put), raising=False)
@@ -122,13 +122,14 @@ def provoked(scenario: Scenario, capsys: pytest.CaptureFixture[str], patch: pyte
         for name, value in scenario.launcher.items():
             launched.setenv(name, value)
         code = app.run(scenario.arguments)
-    out, err = capsys.readouterr()
-    text = err if scenario.code else out
-    assert code == scenario.code, f"exit code {code}\n{out}{err}"
-    lines = re.findall(r"^next: (.*)$", text, re.MULTILINE)
-    assert lines, text
+        out, err = capsys.readouterr()
+        text = err if scenario.code else out
+        assert code == scenario.code, f"exit code {code}\n{out}{err}"
+        lines = re.findall(r"^next: (.*)$", text, re.MULTILINE)
+        assert lines, text
+        claims = {line: watch.claims(line) for line in lines}
     message = re.search(r"^(?:error: )?(.*?)(?=^allowed: |^next: )", err, re.MULTILINE | re.DOTALL)
-    return (message[1].strip() if message and scenario.code else ""), {line: watch.claims(line) for line in lines}
+    return (message[1].strip() if message and scenario.code else ""), claims
 
 
 def typed(line: str, scenario: Scenario) -> int:

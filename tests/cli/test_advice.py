@@ -78,6 +78,15 @@ ROOT = app.commands()
         ("data pack a b", "remove it", "remove it"),
         ("data pack a b", None, "barlowctl data pack --help"),
         ("runs list", None, "barlowctl runs list --help"),
+        ("pretrain", "--set a.b=1 --set c.d=2 --set a.b=3", "barlowctl pretrain --set c.d=2 --set a.b=3"),
+        (
+            "pretrain --set a.b=1 --set a.b=2 --quiet",
+            "--set c.d=3",
+            "barlowctl pretrain --set a.b=2 --quiet --set c.d=3",
+        ),
+        ("pretrain --threads 1 -q --threads 2", "--set c.d=3", "barlowctl pretrain -q --threads 2 --set c.d=3"),
+        ("transfer a --init b --init c", "--seeds 3", "barlowctl transfer a --init b --init c --seeds 3"),
+        ("probe a a", "--threads 3", "barlowctl probe a a --threads 3"),
     ],
 )
 def test_advice_becomes_a_command(typed: str, advice: str | None, expected: str) -> None:
@@ -89,6 +98,36 @@ def test_under_a_launcher_the_flags_alone_are_shown(monkeypatch: pytest.MonkeyPa
     assert completed("--set a.b=3", ["pretrain"], ROOT) == "--set a.b=3"
     monkeypatch.setenv("BARLOWCTL_EXIT_CODES", "/somewhere")  # ranks of --processes: the command is ours
     assert completed("--set a.b=3", ["pretrain"], ROOT) == "barlowctl pretrain --set a.b=3"
+
+
+TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+            "MASTER_PORT": "29511", "TORCHELASTIC_RUN_ID": "a"}  # fmt: skip
+SRUN = {"SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0",
+        "SLURM_STEP_NODELIST": "gpu1"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "before"),
+    [
+        (TORCHRUN, "torchrun --standalone --nproc-per-node 2 -m barlowctl"),
+        (SRUN, "srun --nodes 1 --ntasks-per-node 2 barlowctl"),
+        ({**SRUN, "SLURM_STEP_GPUS": "0,1"}, "srun --nodes 1 --ntasks-per-node 2 --gpus-per-node 2 barlowctl"),
+        ({**TORCHRUN, "BARLOWCTL_EXIT_CODES": "/somewhere"}, "barlowctl"),
+    ],
+)
+def test_the_same_command_has_the_launcher_that_started_it(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], before: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert completed("--set a.b=3", ["pretrain"], ROOT) == f"{before} pretrain --set a.b=3"
+    assert completed("without --tensorboard", ["pretrain", "--tensorboard"], ROOT) == f"{before} pretrain"
+    assert completed("barlowctl ...", ["pretrain", "-q"], ROOT) == f"{before} pretrain -q"
+    assert completed("rm -r a && barlowctl ...", ["pretrain"], ROOT) == f"rm -r a && {before} pretrain"
+    other = "torchrun --nproc-per-node 4 -m barlowctl"
+    assert completed(f"{other} ...", ["pretrain"], ROOT) == f"{other} pretrain"
+    assert completed("barlowctl doctor", ["pretrain"], ROOT) == "barlowctl doctor"
+    assert completed("barlowctl ...", ["probe", "a"], ROOT, alone=True) == "barlowctl probe a"
 
 
 def test_it_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,9 @@ SCENARIOS = {
     "half of a launcher": Scenario(PROBE, half_set),
     "half of a launcher, training": Scenario(TRAIN, half_set, slow=True),
     "started by torchrun": Scenario(PROBE, launcher=TORCHRUN),
+    "ranks of ranks": Scenario(
+        [*RECIPE, *SHORT, "--processes", "2"], launcher={**TORCHRUN, "TORCHELASTIC_RUN_ID": "a"}, slow=True
+    ),
     "half started by torchrun": Scenario(
         ["probe", "runs/done", "--knn", "--threads", "1"], launcher={"RANK": "0", "WORLD_SIZE": "2"}
     ),
