@@ -11,6 +11,7 @@ from torch import nn
 from barlowctl import compiled_code
 from barlowctl.amounts import counted
 from barlowctl.assemble.data import ImageSet, describe_labels
+from barlowctl.assemble.image_sizes import describe_enlargement
 from barlowctl.assemble.machine import Runtime, fewer_threads
 from barlowctl.assemble.precision import Precision
 from barlowctl.assemble.resolve import Resolved
@@ -54,6 +55,7 @@ def describe_images(source: ImageSet, resolved: Resolved) -> dict[str, str]:
         "labels": describe_labels(source),
         **source.scan_report.first_lines(),
         "loader": str(resolved.loader),
+        **describe_enlargement(source, resolved.recipe),
     }
 
 

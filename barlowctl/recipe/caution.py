@@ -9,6 +9,8 @@ SMALLEST_SHARE = 0.25
 """Of a square picture's area; an evaluation crop that shows less is no evaluation of the picture."""
 USUAL_MARGIN = IMAGENET.resize / IMAGENET.crop
 """Shorter side over centre crop, as ImageNet is evaluated."""
+SMALL, STRIDE = 96, 32
+"""Pixels: pictures up to the one are evaluated whole; what networks reduce a picture by is the other."""
 FROZEN_AT_RANDOM = ("patch_embed", "stem")
 """Parts that are frozen from the beginning on purpose: MoCo v3 keeps a random patch embedding (arXiv 2104.02057)."""
 
@@ -53,6 +55,20 @@ def of_geometry(size: int, resize: int, crop: int) -> list[str]:
             f"{advice} shows them at the views' size"
         ]
     return []
+
+
+def of_enlargement(recipe: Recipe, side: int) -> list[str]:
+    """As `cautions`, of views of images whose shorter sides are about `side` pixels: twice that shows nothing more."""
+    size = recipe.views.size
+    smaller = -(-side // STRIDE) * STRIDE
+    if size <= 2 * side or smaller >= size:
+        return []
+    margin = 1.0 if smaller <= SMALL else USUAL_MARGIN
+    return [
+        f"views of {size} pixels enlarge images of {side} (their shorter side, the median) and cost "
+        f"{(size / smaller) ** 2:.0f} times what views of {smaller} do: --set views.size={smaller} "
+        f"--set eval.resize={round(smaller * margin)} --set eval.crop={smaller}"
+    ]
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from barlowctl.recipe import catalog, load, objectives
-from barlowctl.recipe.caution import cautions
+from barlowctl.recipe.caution import cautions, of_enlargement
 from barlowctl.recipe.schema import Recipe
 
 SHORTER_SIDE = {"fashion-mnist": 28, "cifar10": 32, "imagenet": 375, "imagenet100": 375, "imagenette": 320}
@@ -132,6 +132,29 @@ def test_pictures_far_larger_than_the_views_are_warned_about() -> None:
     assert overrides_in(caution) == ["eval.resize=73", "eval.crop=64"]
     assert cautions(load.load("resnet50", ["views.size=64", *overrides_in(caution)])) == []
     assert cautions(load.load("resnet50", ["views.size=112"])) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "better"),
+    [(28, 32), (64, 64), (96, 96), (100, 128), (111, 128), (112, None), (500, None)],
+)
+def test_views_far_larger_than_the_images_are_warned_about(side: int, better: int | None) -> None:
+    recipe = load.load("resnet50")
+    warned = of_enlargement(recipe, side)
+    if better is None:
+        assert warned == []
+        return
+    (caution,) = warned
+    assert f"views of 224 pixels enlarge images of {side} " in caution
+    changed = load.load("resnet50", overrides_in(caution))
+    assert (changed.views.size, changed.eval.crop) == (better, better)
+    assert of_enlargement(changed, side) == cautions(changed) == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_views_of_shipped_recipes_fit_their_images(name: str) -> None:
+    recipe = load.load(name, ["init.weights=EXPORT"] if name == "adapt" else [])
+    assert of_enlargement(recipe, SHORTER_SIDE[recipe.data.dataset]) == []
 
 
 def test_the_recipes_of_decorrelation_have_their_codes_values() -> None:

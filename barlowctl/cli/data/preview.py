@@ -46,6 +46,7 @@ def preview(
     import torch
 
     from barlowctl.assemble.data import choose_loader, open_recipe_images, training_loader, view_specs
+    from barlowctl.assemble.image_sizes import describe_enlargement
     from barlowctl.assemble.machine import Runtime
     from barlowctl.assemble.run_images import dataset_of
     from barlowctl.data.images.unreadable import listed
@@ -78,6 +79,8 @@ def preview(
         console.say(f"of {source.stored_channels} bands the picture has the first {first}")
     for line in source.scan_report.lines():
         console.say(line)
+    for note in describe_enlargement(source, value).values():
+        console.say(f"note: {note}")
     console.result(
         {
             "path": str(drawn.path),
