@@ -124,7 +124,7 @@ def embed(
             "--image-size",
             min=8,
             max=8192,
-            help="Shorter side of an image, in pixels. Default: eval.crop.",
+            help="Shorter side of an image, in pixels, e.g. 448. Default: eval.crop.",
             rich_help_panel=PATCHES,
         ),
     ] = None,

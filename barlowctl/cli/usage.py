@@ -238,6 +238,8 @@ def _allowed(option: Any) -> str | None:
     if "|" in str(option.metavar):  # a few numbers, and no others
         return str(option.metavar).replace("|", ", ")
     low, high = option.min, option.max
+    if option.metavar == "PERCENT":
+        number += " of percent"
     if high is not None:
         return f"{number}, {_plain(low)} to {_plain(high)}"
     return number if low is None else f"{number}, at least {_plain(low)}"

@@ -288,6 +288,15 @@ def test_a_number_beyond_its_ends_is_refused_before_anything_is_begun(capsys: Ca
         assert low <= float(words[words.index(name) + 1]) <= high, (path, name)
 
 
+def test_a_share_that_is_none_is_answered_with_a_usual_one(capsys: Captured) -> None:
+    """The least that is allowed, 1 percent of each class, is no test split."""
+    assert app.run(["data", "pack", "photos", "p.beton", "--hold-out", "200"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --hold-out is '200'\nallowed: a whole number of percent, 1 to 99\n"
+        "next: barlowctl data pack photos p.beton --hold-out 20\n"
+    )
+
+
 def test_the_ends_of_numbers_are_written_for_people(capsys: Captured) -> None:
     assert barlowctl(["bench", "loader", "--samples", "1000000000000"]) == 2
     assert "allowed: a whole number, 8 to 10,000,000\n" in capsys.readouterr().err

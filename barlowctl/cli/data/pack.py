@@ -75,8 +75,8 @@ def pack(
             metavar="PERCENT",
             min=1,
             max=99,
-            help="Of labelled images without a test split: this percentage of each class becomes one, drawn once; "
-            "pack both, with --split test too.",
+            help="Of labelled images without a test split: this percentage of each class, e.g. 20, becomes one, drawn "
+            "once; pack both, with --split test too.",
             rich_help_panel=options.IMAGES,
         ),
     ] = None,
