@@ -194,3 +194,8 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def written_as_path(text: str, endings: tuple[str, ...] = ()) -> bool:
+    """Whether what may be a name or a path can only be a path: by a slash, a dot in front, or one of some endings."""
+    return os.sep in text or text.startswith((".", "~")) or text.endswith(endings)

@@ -15,6 +15,7 @@ from barlowctl.data.names import packed_as
 from barlowctl.data.tree.splits import choices
 from barlowctl.datasets import DOWNLOADABLE, TO_BE_PACKED
 from barlowctl.errors import UserError, did_you_mean, instead
+from barlowctl.files import written_as_path
 from barlowctl.output_paths import free
 
 _SAME_SPLIT = {"val": "test", "test": "val"}  # most data sets have one held-out part, under either name
@@ -242,7 +243,7 @@ def _without_split(path: Path, split: str, there: list[str], message: str) -> Us
 
 
 def _is_path(text: str) -> bool:
-    return os.sep in text or text.startswith((".", "~")) or text.endswith(".beton")
+    return written_as_path(text, (".beton",))
 
 
 def target(out: str | Path, split: str = "train") -> Path:

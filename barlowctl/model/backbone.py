@@ -20,6 +20,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from barlowctl.errors import UserError
+from barlowctl.files import written_as_path
 from barlowctl.model.modes import in_mode
 from barlowctl.model.stand_ins import Lookups, call_with, own_tensors
 
@@ -124,6 +125,12 @@ def _check_name(name: str) -> None:
             f"backbone {name!r} names published weights, and a backbone is an architecture",
             allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
             next=f"--set model.backbone={plain}",
+        )
+    if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
+        raise UserError(
+            f"backbone {name!r} is a path, and a backbone is an architecture of timm's",
+            allowed=f"any of its {len(names)} models; weights to start from are named with --init",
+            next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
         )
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     raise UserError(

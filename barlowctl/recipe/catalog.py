@@ -7,7 +7,7 @@ from pathlib import Path
 
 from barlowctl import shell
 from barlowctl.errors import UserError, did_you_mean
-from barlowctl.files import atomic_write
+from barlowctl.files import atomic_write, written_as_path
 
 
 def shipped_directory() -> Path:
@@ -46,10 +46,13 @@ def find(name_or_path: str) -> Path:
             allowed=f"a path to a TOML file, or one of: {', '.join(recipes)}",
             next="barlowctl recipes list",
         )
-    looks_like_path = path.suffix == ".toml" or path.name != name_or_path
-    what = f"recipe file '{name_or_path}' does not exist" if looks_like_path else f"no recipe '{name_or_path}'"
+    if path.suffix or written_as_path(name_or_path):  # no shipped recipe's name has a dot
+        beside = [str(file) for file in path.parent.glob("*.toml")]
+        what = f"recipe file '{name_or_path}' does not exist{did_you_mean(str(path), beside)}"
+    else:
+        what = f"no recipe '{name_or_path}'{did_you_mean(name_or_path, recipes)}"
     raise UserError(
-        what + ("" if looks_like_path else did_you_mean(name_or_path, recipes)),
+        what,
         allowed=f"a path to a TOML file, or one of: {', '.join(recipes)}",
         next="barlowctl recipes list",
     )

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from barlowctl.errors import UserError
+from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
+from barlowctl.runs.weights import OF_OTHER_FILES
 
 WHAT = (
     "a run's name or directory, one of its checkpoints (RUN/checkpoints/step-00000123), a file or folder that "
@@ -23,7 +25,7 @@ def refuse_other_paths(what: str) -> None:
         UserError: there is nothing to measure.
     """
     path, why = Path(what), None
-    if path.suffix not in SUFFIXES and len(path.parts) < 2:
+    if not written_as_path(what, (*SUFFIXES, *OF_OTHER_FILES)):
         return
     if path.is_file() and path.suffix not in SUFFIXES:
         why = "is a file of another kind"

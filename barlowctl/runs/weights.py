@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from barlowctl.errors import UserError
+from barlowctl.files import written_as_path
 from barlowctl.runs import rundir
 
 WHAT = (
@@ -14,6 +15,8 @@ WHAT = (
     "weights (resnet50.a1_in1k)"
 )
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".bin", ".ckpt")
+OF_OTHER_FILES = (".onnx", ".npz", ".npy", ".h5", ".zip", ".json", ".toml", ".beton")
+"""Endings of files that hold no weights to start from, and that no name of timm's has either."""
 HUB = ("hf-hub:", "hf_hub:")
 """How timm's names of models on the Hugging Face Hub begin: hf-hub:timm/resnet50.a1_in1k."""
 
@@ -37,6 +40,6 @@ def refuse_missing(what: str) -> None:
         return
     if what.startswith(HUB) or "://" in what:
         return
-    if len(path.parts) > 1 or path.suffix in (".safetensors", *TORCH_SUFFIXES):
+    if written_as_path(what, (".safetensors", *TORCH_SUFFIXES, *OF_OTHER_FILES)):
         why = "leads nowhere" if path.is_symlink() else "is no file or folder" if path.exists() else "does not exist"
         raise UserError(f"'{what}' {why}", allowed=WHAT, next="barlowctl runs list")

@@ -92,6 +92,9 @@ def test_unknown_names_get_near_ones() -> None:
     with pytest.raises(UserError, match="no model named 'resnt18'") as error:
         build_backbone("resnt18")
     assert "resnet18" in (error.value.allowed or "")
+    for path in ("./x", "weights/x", "resnt18.pth"):
+        with pytest.raises(UserError, match=f"backbone '{path}' is a path") as error:
+            build_backbone(path)
     with pytest.raises(UserError, match="names published weights") as error:
         build_backbone("resnet18.a1_in1k")
     assert "--init resnet18.a1_in1k" in (error.value.allowed or "")

@@ -147,6 +147,15 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         load.load("nowhere.toml")
 
 
+def test_a_name_with_an_ending_is_answered_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits.toml").touch()
+    with pytest.raises(UserError, match=r"^recipe file 'digits\.tml' does not exist, did you mean 'digits\.toml'\?"):
+        load.load("digits.tml")
+    with pytest.raises(UserError, match=r"^recipe file '\./x' does not exist$"):
+        load.load("./x")
+
+
 def test_digest_ignores_the_label_and_nothing_else() -> None:
     recipe = load.parse(MINIMAL)
     assert load.digest(load.parse(MINIMAL.replace("mine", "other"))) == load.digest(recipe)

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from barlowctl.errors import UserError
+from barlowctl.runs.subjects import refuse_other_paths
 from barlowctl.runs.weights import named_from_anywhere, refuse_missing
 
 
-@pytest.mark.parametrize("name", ["no/such.pth", "x.pth", "x.safetensors", "/nowhere/at/all"])
+@pytest.mark.parametrize("name", ["no/such.pth", "x.pth", "x.safetensors", "/nowhere/at/all", "./x", "../x", "x.onnx"])
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="does not exist") as refused:
-        refuse_missing(name)
-    assert refused.value.next == "barlowctl runs list"
+    for refuse in (refuse_missing, refuse_other_paths):
+        with pytest.raises(UserError, match=f"'{name}' does not exist") as refused:
+            refuse(name)
+        assert refused.value.next == "barlowctl runs list"
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet50.a1_in1k", "hf-hub:timm/a.b", "https://x/y.pth", "a"])
