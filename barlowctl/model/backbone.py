@@ -126,16 +126,15 @@ def _check_name(name: str) -> None:
             allowed=f"the architecture alone, {plain!r}, and beside it --init {name} to start from these weights",
             next=f"--set model.backbone={plain}",
         )
-    if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
-        raise UserError(
-            f"backbone {name!r} is a path, and a backbone is an architecture of timm's",
-            allowed=f"any of its {len(names)} models; weights to start from are named with --init",
-            next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
-        )
+    what = f"timm {timm.__version__} has no model named {name!r}"
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    beside = f", nearest: {', '.join(near)}" if near else ""
+    if written_as_path(name, (".safetensors", ".pth", ".pt")) and ":" not in name:  # hf-hub:timm/resnet50
+        what = f"backbone {name!r} is a path, and a backbone is an architecture of timm's"
+        beside = "; weights to start from are named with --init"
     raise UserError(
-        f"timm {timm.__version__} has no model named {name!r}",
-        allowed=f"any of its {len(names)} models" + (f", nearest: {', '.join(near)}" if near else ""),
+        what,
+        allowed=f"any of its {len(names)} models{beside}",
         next="""python -c 'import timm; print(timm.list_models("*resnet*"))'""",
     )
 

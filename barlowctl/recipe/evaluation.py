@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from barlowctl.criteria import CRITERIA
-from barlowctl.datasets import IMAGENET
+from barlowctl.datasets import IMAGENET, training_images
+from barlowctl.recipe.images import Data
 from barlowctl.recipe.section import Count, CountOrZero, DoesNotFit, Positive, Section
 
 
@@ -42,32 +43,24 @@ class Eval(Section):
             return False
         return self.every_epochs > 0 and (name != "linear" or self.linear)
 
-    def changes_to_measure(self, name: str) -> tuple[str, ...]:
-        """`key=value` of this section's keys, after which online evaluations have that measure."""
-        changes: tuple[str, ...] = ("every_epochs=1",) if self.every_epochs == 0 else ()
+    def changes_to_measure(self, name: str, data: Data) -> tuple[str, ...]:
+        """`key=value` of keys of a recipe, after which online evaluations have that measure.
+
+        Images are held out to be queries where none are.
+        """
+        changes: tuple[str, ...] = ("eval.every_epochs=1",) if self.every_epochs == 0 else ()
         if name in ("lidar", "feature_lidar"):
-            return (*changes, "lidar_images=1000") if self.lidar_images == 0 else changes
+            return (*changes, "eval.lidar_images=1000") if self.lidar_images == 0 else changes
         if CRITERIA[name].labels and self.queries == "off":
-            changes += ("queries=holdout",)
-        return (*changes, "linear=true") if name == "linear" and not self.linear else changes
+            held_out = () if data.holdout else (f"data.holdout={1000 if training_images(data.dataset) else 100}",)
+            changes += ("eval.queries=holdout", *held_out)
+        return (*changes, "eval.linear=true") if name == "linear" and not self.linear else changes
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Eval:
         if self.crop > self.resize:
             message = f"crop is {self.crop}, larger than resize {self.resize}"
             raise DoesNotFit(message, (f".resize={self.crop}",), (f".crop={self.resize}",))
-        return self
-
-    @model_validator(mode="after")
-    def _linear_has_queries(self) -> Eval:
-        if self.linear and (self.queries == "off" or self.every_epochs == 0):
-            changes = self.changes_to_measure("linear")
-            raise DoesNotFit(
-                "linear is true, but nothing asks the classifier: it takes eval.queries 'holdout' or 'val', and "
-                "eval.every_epochs above 0",
-                tuple(f".{change}" for change in changes),
-                (".linear=false",),
-            )
         return self
 
     @model_validator(mode="after")

@@ -278,6 +278,16 @@ class Recipe(Section):
         return values
 
     @model_validator(mode="after")
+    def _linear_has_queries(self) -> Recipe:
+        if self.eval.linear and not self.eval.measures("linear"):
+            message = (
+                "eval.linear is true, but nothing asks the classifier: it takes eval.queries 'holdout' or 'val', and "
+            )
+            changes = self.eval.changes_to_measure("linear", self.data)
+            raise DoesNotFit(f"{message}eval.every_epochs above 0", changes, ("eval.linear=false",))
+        return self
+
+    @model_validator(mode="after")
     def _selects_by_what_is_measured(self) -> Recipe:
         for key in ("keep_best", "stop"):
             measure = getattr(self.train, key)
@@ -285,6 +295,6 @@ class Recipe(Section):
                 raise DoesNotFit(
                     f"train.{key} is '{measure}', which the run does not measure: it takes "
                     f"eval.every_epochs above 0 and {criteria.CRITERIA[measure].measured_by}",
-                    tuple(f"eval.{change}" for change in self.eval.changes_to_measure(measure)),
+                    self.eval.changes_to_measure(measure, self.data),
                 )
         return self

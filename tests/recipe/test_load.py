@@ -491,3 +491,24 @@ def test_views_that_are_not_turned_are_those_from_before_they_could_be(
     for view in ("first", "second", "small", "patches"):
         for key in ("vertical_flip", "rotate90"):
             assert load.digest(load.override(recipe, [f"views.{view}.{key}=0.5"])) != digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        (["train.keep_best=knn"], "--set eval.queries=holdout --set data.holdout=1000"),
+        (
+            ["train.stop=knn", "data.dataset=photos", "eval.queries=off"],
+            "--set eval.queries=holdout --set data.holdout=100",
+        ),
+        (["eval.linear=true"], "--set eval.queries=holdout --set data.holdout=1000"),
+        (["eval.linear=true", "data.holdout=500"], "--set eval.queries=holdout"),
+    ],
+)
+def test_held_out_queries_are_advised_with_images_to_hold_out(changes: list[str], advice: str) -> None:
+    """`eval.queries=holdout` alone was refused when it was typed: nothing was held out."""
+    changes = ["eval.queries=off", *changes]
+    with pytest.raises(UserError) as refused:
+        load.load("resnet50", changes)
+    assert refused.value.next == advice
+    load.load("resnet50", [*changes, *advice.removeprefix("--set ").split(" --set ")])
