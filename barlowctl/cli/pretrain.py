@@ -164,7 +164,8 @@ def pretrain(
         named = str(resumed.directory / "recipe.toml") if resumed else recipe or value.name
         start_job(
             console,
-            Slurm(nodes, ranks_per_node, processes is None, time_limit, sbatch_options),
+            Slurm(nodes, ranks_per_node, runtime.device != "cpu", time_limit, sbatch_options,
+                  threads or value.train.cpu_threads),
             value.name,
             directory,
             ["--recipe", absolute(named), *(part for text in overrides or () for part in ("--set", text))],

@@ -96,6 +96,7 @@ def print_array_script(command: StudyCommand, arguments: list[str], sbatch_optio
         out=directory.out,
         at_once=command.parallel if command.parallel > 1 else None,
         gpu=command.runtime.device != "cpu",
+        cores=command.runtime.threads or directory.base.train.cpu_threads,
         options=sbatch_options,
     )
     if command.console.json:

@@ -30,6 +30,7 @@ _SCRIPT = """\
 # Slurm sends USR1 {warning} s before the time limit, and TERM on preemption: the state is saved, the exit code is
 # {stopped}, and the job is queued again and goes on where it was. Before the first step there is no state to save, and
 # the exit code is the signal's: the job is queued again all the same.
+[ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun does not take it over
 {commands}
 code=$?
 again=no
@@ -73,13 +74,17 @@ srun {python} -m barlowctl ablate {arguments} --cell "$SLURM_ARRAY_TASK_ID\""""
 
 @dataclass(frozen=True)
 class Slurm:
-    """What a run's job asks for. options: further sbatch options, name -> value."""
+    """What a run's job asks for.
+
+    options: further sbatch options, name -> value. cores: of each rank, where it computes on a CPU; 0: Slurm's default.
+    """
 
     nodes: int
     ranks_per_node: int
     on_gpus: bool
     time: str | None
     options: Mapping[str, str]
+    cores: int = 0
 
 
 def run_script(run: Path, slurm: Slurm, new_run_arguments: Sequence[str], arguments: Sequence[str]) -> str:
@@ -92,7 +97,7 @@ def run_script(run: Path, slurm: Slurm, new_run_arguments: Sequence[str], argume
     requested = {
         "nodes": str(slurm.nodes),
         "ntasks-per-node": str(slurm.ranks_per_node),
-        **({"gpus-per-node": str(slurm.ranks_per_node)} if slurm.on_gpus else {}),
+        **({"gpus-per-node": str(slurm.ranks_per_node)} if slurm.on_gpus else _cores(slurm.cores)),
         **({"time": slurm.time} if slurm.time else {}),
     }
     about = "One task per rank. Submit it with sbatch, or use `barlowctl pretrain --slurm`."
@@ -114,6 +119,7 @@ def study_script(
     out: Path,
     at_once: int | None = None,
     gpu: bool = True,
+    cores: int = 0,
     options: Mapping[str, str] | None = None,
 ) -> str:
     """The batch script of a study: an array with one task per cell.
@@ -121,10 +127,11 @@ def study_script(
     Args:
         cells: numbers of the open cells. arguments: of `ablate`, without those that start or show.
         out: the study's directory.
-        at_once: tasks that run at the same time at most. options: further sbatch options, name -> value.
+        at_once: tasks that run at the same time at most. gpu: whether each takes one. cores: of a task without; 0:
+            Slurm's default. options: further sbatch options, name -> value.
     """
     limit = f"%{at_once}" if at_once else ""
-    requested = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else {})}
+    requested = {"array": f"{_ranges(cells)}{limit}", "ntasks": "1", **({"gpus": "1"} if gpu else _cores(cores))}
     about = "One task per cell (variant and seed); finished cells end at once: it can be submitted again."
     commands = _COMMANDS_OF_CELL.format(
         folder=shlex.quote(str(Path.cwd())), python=shlex.quote(sys.executable), arguments=shlex.join(arguments)
@@ -132,6 +139,10 @@ def study_script(
     itself = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"  # one task's SLURM_JOB_ID is the whole array's
     log = f"{_literal(out.resolve())}/slurm-%a.log"
     return _script(_Job("ablate", out.name, log, about, commands, itself), requested, options or {})
+
+
+def _cores(count: int) -> dict[str, str]:
+    return {"cpus-per-task": str(count)} if count else {}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import stat
@@ -168,6 +169,42 @@ def test_the_script_asks_for_what_it_is_told(recipe: Path, tmp_path: Path, capsy
     assert "--workers 9" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
     assert not (tmp_path / "a run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "requested"),
+    [
+        ([], ["gpus-per-node=1"]),
+        (["--threads", "4"], ["gpus-per-node=1"]),
+        (["--device", "cpu"], []),
+        (["--device", "cpu", "--threads", "4"], ["cpus-per-task=4"]),
+        (["--device", "cpu", "--set", "train.cpu_threads=2"], ["cpus-per-task=2"]),
+        (["--processes", "2", "--threads", "4", "--slurm-option", "cpus-per-task=6"], ["cpus-per-task=6"]),
+    ],
+)
+def test_a_job_for_cpus_asks_for_cores_and_no_gpu(
+    recipe: Path, capsys: Captured, arguments: list[str], requested: list[str]
+) -> None:
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--print-sbatch", *arguments]) == 0
+    script = capsys.readouterr().out
+    assert re.findall(r"^#SBATCH --(gpus.*|cpus.*)$", script, re.MULTILINE) == requested
+
+
+def test_cores_of_a_task_reach_srun(recipe: Path, tmp_path: Path, capsys: Captured) -> None:
+    """Since Slurm 22.05 srun has one core a task, whatever the batch script was given."""
+    assert barlowctl(["pretrain", "--recipe", str(recipe), "--print-sbatch"]) == 0
+    script = capsys.readouterr().out
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "srun").write_text('#!/bin/bash\necho "cores: ${SRUN_CPUS_PER_TASK-none}"\n')
+    (programs / "scontrol").write_text("#!/bin/bash\necho here\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    for cores, says in (("6", "6"), (None, "none")):
+        environment = {"PATH": f"{programs}:{os.defpath}", "SLURM_JOB_NODELIST": "here", "SLURM_JOB_ID": "7"}
+        environment |= {"SLURM_CPUS_PER_TASK": cores} if cores else {}
+        done = subprocess.run(["bash"], input=script, capture_output=True, text=True, env=environment)
+        assert f"cores: {says}\n" in done.stdout
 
 
 def test_the_folder_of_a_printed_jobs_log_is_there_before_slurm_needs_it(

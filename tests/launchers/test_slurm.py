@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +73,19 @@ def test_both_are_queued_again_after_the_same_exit_codes(
     done = subprocess.run(["bash"], input=make(tmp_path / "x"), text=True, env=environment, capture_output=True)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "requeued").is_file() == again
+
+
+@pytest.mark.parametrize(
+    ("settings", "requested"),
+    [
+        ({}, ["gpus=1"]),
+        ({"gpu": False}, []),
+        ({"gpu": False, "cores": 3}, ["cpus-per-task=3"]),
+        ({"cores": 3}, ["gpus=1"]),
+    ],
+)
+def test_a_task_of_a_study_asks_for_a_gpu_or_for_cores(
+    tmp_path: Path, settings: dict[str, Any], requested: list[str]
+) -> None:
+    script = study_script([0], ["--loss"], out=tmp_path, **settings)
+    assert re.findall(r"^#SBATCH --((?:gpus|cpus).*)$", script, re.MULTILINE) == requested
