@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from barlowctl.errors import UserError, explained
 from barlowctl.methods.momentum import MovingAverage
 from barlowctl.methods.moved_rows import MovedRows
+from barlowctl.methods.networks import with_networks
 
 
 class Terms(Protocol):
@@ -166,6 +167,11 @@ class Method(Trainable):
     heads_alone: float = 0.0
     one_pass: Callable[[Callable[[Tensor], Tensor], Sequence[Tensor]], list[Tensor]] | None = None
     _resting: tuple[nn.Parameter, ...] | None = None  # what takes no gradient while the heads alone are trained
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if "__init__" in vars(cls):
+            cls.__init__ = with_networks(cls.__init__)  # type: ignore[method-assign]
 
     @explained
     def forward(self, views: Sequence[Tensor], targets: Targets | None = None) -> Terms:
