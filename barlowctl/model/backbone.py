@@ -43,6 +43,8 @@ RESERVED_ARGS = (
     "cache_dir", "checkpoint_path", "features_only", "in_chans", "model_name", "num_classes",
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "stem", "zero_init_last",
 )  # fmt: skip
+WITH_ANTI_ALIASING = ("resnetblur18", "resnetblur50", "resnetaa50")
+"""Models that are built with what `aa_layer` sets, a class, in ResNets."""
 # What timm's constructors raise on arguments that they cannot use.
 _CONSTRUCTION_ERRORS = (
     TypeError,
@@ -159,8 +161,14 @@ def _create(name: str, in_chans: int, timm_args: Mapping[str, Any], optional: Ma
     except _CONSTRUCTION_ERRORS as error:
         arguments_text = ", ".join(f"{key}={value!r}" for key, value in timm_args.items()) or "no arguments"
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        takes_class = "arg 1 must be a class" in str(error)  # and no file that timm reads has one
+        if takes_class:
+            lines = ["one of them is a Python class for timm, which a recipe cannot hold"]
+        elif isinstance(error, KeyError):  # which says the key alone
+            lines = [f"timm has nothing by the name of {error}"]
         raise UserError(
             f"timm cannot build {name!r} with {arguments_text}: {lines[0] if lines else type(error).__name__}",
+            allowed=f"without it, or of {', '.join(WITH_ANTI_ALIASING)}" if takes_class else None,
             next="correct model.backbone_args",
         ) from error
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.layers.blur_pool import BlurPool2d
 from torch import nn
 
 from barlowctl import model
 from barlowctl.errors import UserError
 from barlowctl.model import feature_width, zero_initialized_norms
+from barlowctl.model.backbone import WITH_ANTI_ALIASING
 
 
 def build_backbone(name: str, *, in_chans: int = 3, **arguments) -> nn.Module:
@@ -176,3 +178,18 @@ def test_check_input_falls_back_to_one_real_image() -> None:
             return x.mean((2, 3)) * float(x.sum().item() + 1)  # .item() does not work on the meta device
 
     assert check_input(Stubborn(), 8) == 3
+
+
+@pytest.mark.parametrize("layer", ["avg", "blur", "none"])
+def test_a_class_that_timm_takes_is_refused_as_a_name(layer: str) -> None:
+    """A network with it would be trained, and timm could not load what is exported."""
+    with pytest.raises(UserError, match=f"aa_layer='{layer}': one of them is a Python class for timm") as refused:
+        build_backbone("resnet18", aa_layer=layer)
+    assert refused.value.allowed == "without it, or of resnetblur18, resnetblur50, resnetaa50"
+    for name in WITH_ANTI_ALIASING:
+        assert any(isinstance(part, BlurPool2d | nn.AvgPool2d) for part in build_backbone(name).modules())
+
+
+def test_a_layer_that_timm_does_not_have_is_refused_by_its_name() -> None:
+    with pytest.raises(UserError, match="with act_layer='none': timm has nothing by the name of 'none'"):
+        build_backbone("resnet18", act_layer="none")
