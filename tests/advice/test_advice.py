@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from functools import cache
 
 import pytest
 
@@ -12,25 +13,29 @@ from tests.advice.by_hand import REASONS
 from tests.advice.checked import PROGRAMS, _faults_of_command, faults, faults_of_arguments, is_words
 from tests.advice.collected import PACKAGE, VALUE, collect, in_source
 
-LINES = {line: advice.where for advice in collect() for line in advice.text.splitlines()}
+
+@cache
+def lines() -> dict[str, str]:
+    """All lines of advice, and where each is given."""
+    return {line: advice.where for advice in collect() for line in advice.text.splitlines()}
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_advice_can_be_followed(line: str) -> None:
-    assert list(faults(line)) == [], f"{LINES[line]}: next: {line}"
+def test_advice_can_be_followed() -> None:
+    assert {f"{where}: next: {line}": wrong for line, where in lines().items() if (wrong := list(faults(line)))} == {}
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if is_words(line) and not LINES[line].startswith("doctor")])
-def test_words_have_a_reason(line: str) -> None:
-    assert line in REASONS, (
-        f"{LINES[line]} says 'next: {line}', which is no command: make it one that works when typed "
-        "(or flags alone, see barlowctl/cli/advice.py), or say in tests/advice/by_hand.py why it cannot be"
+def test_words_have_a_reason() -> None:
+    words = {line: where for line, where in lines().items() if is_words(line) and not where.startswith("doctor")}
+    assert len(words) > 50
+    assert [f"{where}: next: {line}" for line, where in words.items() if line not in REASONS] == [], (
+        "no command: make it one that works when typed (or flags alone, see barlowctl/cli/advice.py), or say in "
+        "tests/advice/by_hand.py why it cannot be"
     )
 
 
 def test_much_advice_was_found() -> None:
-    assert len(LINES) > 120
-    assert sum(not is_words(line) for line in LINES) > 50
+    assert len(lines()) > 120
+    assert sum(not is_words(line) for line in lines()) > 50
 
 
 def test_commands_in_backticks_can_be_typed() -> None:
