@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from barlowctl.assemble import image_sizes
 from barlowctl.assemble.data import open_images
 from barlowctl.assemble.image_sizes import describe_enlargement, shorter_side
 from barlowctl.cli.app import run as barlowctl
@@ -26,6 +28,13 @@ def test_the_median_of_the_shorter_sides_packed_or_not(tmp_path: Path) -> None:
     assert shorter_side(open_images(str(images))) == 28
     assert barlowctl(["data", "pack", str(images), str(tmp_path / "p.beton"), "--quiet"]) == 0
     assert shorter_side(open_images(str(tmp_path / "p.beton"))) == 28
+
+
+def test_large_images_are_not_looked_at_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = open_images(str(folder(tmp_path / "photos", [(28, 28), (40, 40), (50, 50)])))
+    now = iter(range(0, 100, 2))  # each image takes two seconds
+    monkeypatch.setattr(image_sizes.time, "monotonic", lambda: next(now) / 2.0)
+    assert shorter_side(images) == 28
 
 
 def test_images_that_cannot_be_read_are_no_size(tmp_path: Path) -> None:
